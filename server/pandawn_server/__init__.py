@@ -1,0 +1,1 @@
+"""The Pandawn server: contracts at the edge, rules in the domain, truth in SQL."""

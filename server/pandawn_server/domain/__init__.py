@@ -1,0 +1,1 @@
+"""Rules of the system as pure functions and frozen values: standard library only, no clock, no I/O."""

@@ -1,0 +1,137 @@
+"""What a node's cache holds, and how a cache and the catalog find out whether they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from hashlib import blake2b
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class NodeKey:
+    """A cache is named by site and node; the node's name is in lower case."""
+
+    site: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A file by LFN with its scope, or by GUID; exactly one of `lfn` and `guid` is not empty."""
+
+    lfn: str = ""
+    scope: str = ""
+    guid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CachedFile:
+    """A file in a cache; `size_bytes` is its confirmed size."""
+
+    lfn: str
+    size_bytes: int
+    scope: str = ""
+    guid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheState:
+    """Where a cache stands: its epoch (not zero), the number of its last change, and its digest."""
+
+    epoch: int
+    sequence: int
+    digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSummary:
+    """A cache as the catalog knows it; `update_time` is the time of the last report."""
+
+    key: NodeKey
+    state: CacheState
+    file_count: int
+    total_bytes: int
+    update_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A change of one cache: files added, files deleted.
+
+    With `epoch` 0 it is a direct change by somebody who is not the cache: it has no sequence
+    number and is always applied. Otherwise `sequence` must follow the last one applied.
+    """
+
+    key: NodeKey
+    epoch: int
+    sequence: int
+    added: tuple[CachedFile, ...] = ()
+    deleted: tuple[FileRef, ...] = ()
+
+
+class DeltaResult(Enum):
+    """How a delta was taken."""
+
+    APPLIED = "applied"
+    REPEATED = "repeated"
+    INVENTORY_REQUESTED = "inventory_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaOutcome:
+    """How a delta was taken, and how many of the files to delete the catalog had."""
+
+    result: DeltaResult
+    deleted_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All files of one cache in one epoch, taken after change number `sequence`."""
+
+    key: NodeKey
+    epoch: int
+    sequence: int
+    files: tuple[CachedFile, ...]
+
+
+def file_digest(scope: str, lfn: str, size_bytes: int) -> int:
+    """Digest of one file as an unsigned 64-bit number.
+
+    The formula is part of the contract, see `pandawn/filecatalog/v1/filecatalog.proto`.
+    """
+    scope_utf8 = scope.encode()
+    lfn_utf8 = lfn.encode()
+    hashed = blake2b(
+        len(scope_utf8).to_bytes(4, "big")
+        + scope_utf8
+        + len(lfn_utf8).to_bytes(4, "big")
+        + lfn_utf8
+        + size_bytes.to_bytes(8, "big"),
+        digest_size=8,
+    )
+    return int.from_bytes(hashed.digest(), "big")
+
+
+def inventory_digest(files: Iterable[CachedFile]) -> int:
+    """Digest of a set of files: the XOR of theirs, so order does not matter and deltas are cheap."""
+    digest = 0
+    for file in files:
+        digest ^= file_digest(file.scope, file.lfn, file.size_bytes)
+    return digest
+
+
+def delta_result(known: CacheState | None, delta: Delta) -> DeltaResult:
+    """Decides how a sequenced delta (`epoch` not 0) is taken, given what the catalog knows.
+
+    An unknown cache is accepted from its first change on: before it, it was empty.
+    """
+    if known is None or known.epoch != delta.epoch:
+        return DeltaResult.APPLIED if delta.sequence == 1 else DeltaResult.INVENTORY_REQUESTED
+    if delta.sequence <= known.sequence:
+        return DeltaResult.REPEATED
+    if delta.sequence == known.sequence + 1:
+        return DeltaResult.APPLIED
+    return DeltaResult.INVENTORY_REQUESTED

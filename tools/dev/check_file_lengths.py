@@ -1,0 +1,48 @@
+"""Fails if a hand-written source file has outgrown what one can read in a sitting."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Beyond this a file holds two things that want a name each.
+MAX_LINES = 400
+
+_SUFFIXES = {".css", ".html", ".js", ".proto", ".py", ".sh"}
+_NOT_HAND_WRITTEN = ("generated/",)
+
+
+def long_files() -> list[tuple[str, int]]:
+    """Return path and length of each source file that is too long, the longest first."""
+    # New files count before they are added to git; ignored ones never do.
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    lengths = [
+        (name, len((ROOT / name).read_bytes().splitlines()))
+        for name in set(listing.split("\0"))
+        if Path(name).suffix in _SUFFIXES
+        and not name.startswith(_NOT_HAND_WRITTEN)
+        and (ROOT / name).is_file()
+    ]
+    return sorted(
+        ((name, length) for name, length in lengths if length > MAX_LINES),
+        key=lambda found: -found[1],
+    )
+
+
+def main() -> int:
+    """Print the files that are too long and return the exit status."""
+    found = long_files()
+    for name, length in found:
+        print(f"{name}: {length} lines, at most {MAX_LINES}")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Tools of users and operators around a Pandawn server."""

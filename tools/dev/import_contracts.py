@@ -23,7 +23,9 @@ class OnlyContract(Contract):
         """Look at every direct import of every module of the package."""
         del verbose
         package = str(self.package)
-        may_import = {package, *(str(name) for name in self.allowed or ())}
+        # The linter puts the parsed values in the place of the fields, unknown to a type checker.
+        allowed: set[str] = vars(self)["allowed"] or set()
+        may_import = {package, *allowed}
         broken = sorted(
             {
                 (importer, imported, detail["line_number"])

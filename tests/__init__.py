@@ -1,0 +1,1 @@
+"""Tests. A package, so that helpers in tests/fixtures are imported by one unmistakable name."""

@@ -1,0 +1,6 @@
+"""Registers the fixture plugins; fixtures themselves live in tests/fixtures, one topic a module."""
+
+pytest_plugins = [
+    "tests.fixtures.memcached",
+    "tests.fixtures.postgres",
+]

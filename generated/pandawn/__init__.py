@@ -1,0 +1,1 @@
+"""Stubs generated from proto/; never edited. `make stubs` writes them."""

@@ -1,13 +1,14 @@
-"""What the server asks of a catalog backend. All calls take lists, so that many pilots share one round trip.
+"""What the server asks of a catalog. All calls take lists, so that many pilots share one round trip.
 
-Every method raises `domain.errors.UnavailableError` (CATALOG_UNAVAILABLE) when the store does not answer.
+Every method but `unreachable` and `close` raises `domain.errors.UnavailableError`
+(CATALOG_UNAVAILABLE) when no server of the store answers.
 Nodes and files are domain values with node names already in lower case.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from pandawn_server.domain.inventory import (
@@ -16,47 +17,63 @@ from pandawn_server.domain.inventory import (
     CacheSummary,
     Delta,
     DeltaOutcome,
+    Drift,
     FileRef,
     Inventory,
     NodeKey,
 )
 
 
-AHEAD_GRACE = timedelta(seconds=60)
-"""How long deltas may be on their way before the catalog asks for a full inventory instead."""
-
-
 class Catalog(Protocol):
-    """The picture of all caches. A hint: it may lose entries, and never invents them."""
+    """The picture of all caches. A hint: it may lose entries, and never invents them.
+
+    A node is unknown when it never reported, was silent for too long, or when a part of what was
+    kept of it got lost: then nothing is believed of it until its cache sends a full inventory.
+    """
 
     def apply(self, deltas: Sequence[Delta], now: datetime) -> list[DeltaOutcome]:
         """Applies deltas in order, one outcome each (see `domain.inventory.delta_result`).
 
-        Concurrent writers to one node are serialised: no applied delta is lost.
+        Concurrent writers to one node are serialised: no applied delta is lost. A direct delta
+        (epoch 0) for an unknown node makes it known under an epoch that the catalog draws, unless it
+        only deletes: then nothing changes. A delta that the store could not keep, for want of
+        room say, is answered with INVENTORY_REQUESTED; a direct one raises `UnavailableError`,
+        after all others were applied.
         """
         ...
 
-    def replace(self, inventory: Inventory, now: datetime) -> int:
-        """Puts a full inventory in the place of what is known; returns the files that differed (drift)."""
+    def replace(self, inventory: Inventory, now: datetime) -> Drift:
+        """Puts a full inventory in the place of what is known, and returns how wrong that was.
+
+        There is no drift for an unknown node: what claims nothing is not wrong.
+        """
         ...
 
     def flush(self, key: NodeKey, epoch: int, now: datetime) -> int | None:
-        """Begins a new epoch with no files; returns how many were forgotten, None if the node was unknown."""
+        """Begins a new epoch with no files; returns how many were forgotten.
+
+        None for an unknown node, of which nothing is written. 0 if `epoch` has begun
+        already: a repeated flush does not forget what came after it.
+        """
         ...
 
     def touch(self, states: Sequence[tuple[NodeKey, CacheState]], now: datetime) -> list[bool]:
         """Compares what caches say of themselves with what is known and keeps matching entries alive.
 
-        Returns for each whether a full inventory is needed: the epoch is unknown, the digests
-        differ at the same sequence number, or the cache has been ahead for `AHEAD_GRACE` without
-        a report (until then its deltas are taken to be on their way).
+        Returns for each whether a full inventory is needed: the node or its epoch is unknown, the
+        digests differ at the same sequence number, or the numbers have differed for
+        `lag.GRACE` without a change here (until then deltas are taken to be on their way).
         """
         ...
 
     def holdings(
         self, queries: Sequence[tuple[NodeKey, Sequence[FileRef]]]
-    ) -> list[list[CachedFile | None] | None]:
-        """For each node and list of files: the entry of each file or None. None for an unknown node."""
+    ) -> list[list[int | None] | None]:
+        """For each node and list of files: the size in bytes of each file held, None for one that is not.
+
+        None in place of the list for an unknown node. Cheapest with files by LFN, and when
+        queries share one list object.
+        """
         ...
 
     def summaries(self, keys: Sequence[NodeKey]) -> list[CacheSummary | None]:
@@ -70,6 +87,10 @@ class Catalog(Protocol):
 
         None for an unknown node.
         """
+        ...
+
+    def unreachable(self) -> list[str]:
+        """Asks each server of the store and returns a sentence for each that does not answer."""
         ...
 
     def close(self) -> None:

@@ -58,10 +58,12 @@ class CacheSummary:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A change of one cache: files added, files deleted.
+    """A change of one cache: files deleted, then files added (a file in both is held afterwards).
 
     With `epoch` 0 it is a direct change by somebody who is not the cache: it has no sequence
-    number and is always applied. Otherwise `sequence` must follow the last one applied.
+    number and is always applied. A live cache has the last word: at its next contact its digest
+    differs, and its inventory replaces what was changed directly. Otherwise `sequence` must
+    follow the last one applied.
     """
 
     key: NodeKey
@@ -95,6 +97,21 @@ class Inventory:
     epoch: int
     sequence: int
     files: tuple[CachedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How wrong the catalog was about a cache: files it wrongly had, wrongly lacked, or had with another size.
+
+    `size_bytes` is the sum of their sizes, the true one where two differ.
+    """
+
+    files: int
+    size_bytes: int
+
+
+NO_DRIFT = Drift(0, 0)
+"""The catalog was right, or claimed nothing."""
 
 
 def file_digest(scope: str, lfn: str, size_bytes: int) -> int:

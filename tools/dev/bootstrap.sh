@@ -6,6 +6,8 @@
 #
 # Environment: PYTHON names the interpreter (default: the first of python3, python3.14 ... python3.11 that is 3.11+).
 set -euo pipefail
+# Without this a `stop` inside $(...) inside a function would end only the substitution.
+shopt -s inherit_errexit
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$root"

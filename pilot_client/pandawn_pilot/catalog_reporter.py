@@ -1,0 +1,151 @@
+"""Brings the catalog's picture of a cache up to date: deltas in order, or the whole inventory.
+
+The journal says what has happened, `reported-*.json` how much of it the catalog has acknowledged.
+Deltas get their sequence numbers here, when they are sent: neighbouring additions travel together.
+Only one process of a node reports at a time, under a lock; whoever holds it reports for all.
+"""
+
+from __future__ import annotations
+
+import threading
+from hashlib import blake2b
+
+from pandawn_pilot import locks
+from pandawn_pilot.catalog_client import MAX_FILES_PER_MESSAGE, CatalogClient, DeltaResult
+from pandawn_pilot.client import CallError
+from pandawn_pilot.inventory import CachedFile, CacheState, FileKey
+from pandawn_pilot.journal import Journal
+from pandawn_pilot.journal_files import Change, Operation
+from pandawn_pilot.logs import Log
+from pandawn_pilot.reported_state import Reported, read_reported, write_reported
+
+
+class CatalogReporter:
+    """Reports one cache, that of `catalog.node`, to the catalog."""
+
+    def __init__(self, journal: Journal, catalog: CatalogClient, log: Log) -> None:
+        self._journal = journal
+        self._catalog = catalog
+        self._log = log
+        self._inventory_asked = threading.Event()
+        # A cache that works for two sites is two caches to the catalog, each with its own count of
+        # deltas.
+        parts = f"{len(catalog.site)}:{catalog.site}{catalog.node}"
+        name = blake2b(parts.encode(), digest_size=8).hexdigest()
+        self._state_path = journal.directory / f"reported-{name}.json"
+        self._lock_path = journal.directory / f"reported-{name}.lock"
+
+    def state(self) -> CacheState:
+        """Where the cache stands as far as the catalog was told; goes with requests for jobs."""
+        reported = read_reported(self._state_path)
+        epoch = self._journal.position().epoch
+        if reported is None or reported.epoch != epoch:
+            return CacheState(epoch, 0, 0)
+        return reported.state
+
+    def ask_inventory(self) -> None:
+        """Notes that the server found its picture to differ; the next `report` looks into it."""
+        self._inventory_asked.set()
+
+    def pending(self) -> bool:
+        """Whether something waits to be reported."""
+        reported = read_reported(self._state_path)
+        position = self._journal.position()
+        told = reported is not None and (reported.epoch, reported.number) == (
+            position.epoch,
+            position.number,
+        )
+        return self._inventory_asked.is_set() or not told
+
+    def report(self, wait_seconds: float = 0.0) -> bool:
+        """Reports all that is pending; waits at most `wait_seconds` while another process does.
+
+        Returns False when the other process did not end in time. Raises CallError; what was
+        acknowledged until then stays so, the rest is sent next time.
+        """
+        with locks.attempt(self._lock_path, wait_seconds) as held:
+            if not held:
+                return False
+            while self._step():
+                pass
+        self._journal.compact()
+        return True
+
+    def _step(self) -> bool:
+        """Sends one delta or an inventory; False when there is nothing to send."""
+        reported = read_reported(self._state_path)
+        if reported is None or reported.epoch != self._journal.position().epoch:
+            self._send_inventory(None, "the cache begins a new epoch")
+            return True
+        if self._inventory_asked.is_set():
+            self._inventory_asked.clear()
+            # All pilots of a node are asked at about the same time; the first one has mended it
+            # for all.
+            if not self._catalog_agrees(reported):
+                self._send_inventory(reported, "the catalog differs from the cache")
+            return True
+        changes = self._journal.changes_after(reported.epoch, reported.number)
+        if changes is None:
+            self._send_inventory(reported, "the journal does not reach back to the last report")
+            return True
+        if not changes:
+            return False
+        self._send_delta(reported, first_batch(changes))
+        return True
+
+    def _send_delta(self, reported: Reported, batch: tuple[Change, ...]) -> None:
+        sequence = reported.sequence + 1
+        files = [change.file for change in batch]
+        if batch[0].operation is Operation.ADD:
+            result = self._catalog.add_files(reported.epoch, sequence, files)
+        else:
+            result = self._catalog.delete_files(reported.epoch, sequence, files)
+        after = Reported(reported.epoch, sequence, batch[-1].number, batch[-1].digest)
+        # A repeat is what we see when the reply to an earlier try was lost. But the earlier try
+        # may have been a shorter batch, of a process that died since: the digest tells.
+        if result is DeltaResult.APPLIED or (
+            result is DeltaResult.REPEATED and self._catalog_agrees(after)
+        ):
+            write_reported(self._state_path, after)
+            return
+        self._send_inventory(after, f"delta {sequence} was answered with '{result.value}'")
+
+    def _send_inventory(self, reported: Reported | None, why: str) -> None:
+        snapshot = self._journal.snapshot()
+        position = snapshot.position
+        # Beyond every number that was used before, so that a delta still under way is taken for a
+        # repeat.
+        known = reported is not None and reported.epoch == position.epoch
+        sequence = reported.sequence + 1 if known and reported is not None else 0
+        files = sorted(snapshot.files, key=_key)
+        drift = self._catalog.report_inventory(position.epoch, sequence, position.digest, files)
+        write_reported(
+            self._state_path, Reported(position.epoch, sequence, position.number, position.digest)
+        )
+        self._log.info(
+            "sent the inventory of %d files, the catalog was off by %d: %s", len(files), drift, why
+        )
+
+    def _catalog_agrees(self, reported: Reported) -> bool:
+        try:
+            return self._catalog.cache_state() == reported.state
+        except CallError as failure:
+            if failure.reason == "NODE_NOT_FOUND":
+                return False
+            raise
+
+
+def first_batch(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    """The longest beginning of `changes` that fits one request: one operation, no file twice."""
+    seen: set[FileKey] = set()
+    end = 0
+    for change in changes[:MAX_FILES_PER_MESSAGE]:
+        if change.operation is not changes[0].operation or change.file.key in seen:
+            break
+        seen.add(change.file.key)
+        end += 1
+    return changes[:end]
+
+
+def _key(file: CachedFile) -> FileKey:
+    return file.key

@@ -1,0 +1,51 @@
+"""What a cache holds and where it stands, in the words of `filecatalog.proto`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+# Name space and logical name: what tells one file from another.
+FileKey = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CachedFile:
+    """A file that a cache holds, complete and checked."""
+
+    lfn: str
+    size_bytes: int
+    scope: str = ""
+    guid: str = ""
+    checksum: str = ""
+
+    @property
+    def key(self) -> FileKey:
+        """Scope and LFN."""
+        return (self.scope, self.lfn)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheState:
+    """Where a cache stands: its epoch (not zero), the number of its last delta, its digest."""
+
+    epoch: int
+    sequence: int
+    digest: int
+
+
+def file_digest(file: CachedFile) -> int:
+    """Digest of one file, an unsigned 64-bit number, by the formula in `filecatalog.proto`.
+
+    The digest of a cache is the XOR over its files, so that a change costs one more XOR.
+    """
+    scope = file.scope.encode()
+    lfn = file.lfn.encode()
+    parts = (
+        len(scope).to_bytes(4, "big"),
+        scope,
+        len(lfn).to_bytes(4, "big"),
+        lfn,
+        file.size_bytes.to_bytes(8, "big"),
+    )
+    return int.from_bytes(blake2b(b"".join(parts), digest_size=8).digest(), "big")

@@ -1,0 +1,112 @@
+"""Log lines of the pilot: one line each, as text or JSON, with node, pilot, job and attempt."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    _Adapter = logging.LoggerAdapter
+
+# What a line is about, in the order in which it is printed.
+CONTEXT_FIELDS = ("node", "pilot", "job", "attempt")
+
+
+class Log(_Adapter):
+    """A logger that knows what its lines are about."""
+
+    def process(
+        self, msg: str, kwargs: MutableMapping[str, Any]
+    ) -> tuple[str, MutableMapping[str, Any]]:
+        """Adds the context; logging.LoggerAdapter asks for this signature."""
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+    def about(self, **context: str) -> Log:
+        """A logger whose lines are about more."""
+        return Log(self.logger, {**(self.extra or {}), **context})
+
+
+class JobLog(Log):
+    """The log of one job: its lines also go to a file that travels with the job's log tarball."""
+
+    def __init__(self, log: Log, path: Path, *, job: str, attempt: str) -> None:
+        super().__init__(log.logger, {**(log.extra or {}), "job": job, "attempt": attempt})
+        self._stream = path.open("a", encoding="utf-8")
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ANN401 (as in LoggerAdapter)
+        """Logs a line, in both places."""
+        super().log(level, msg, *args, **kwargs)
+        if not self._stream.closed:
+            text = str(msg) % args if args else str(msg)
+            self._stream.write(
+                f"{_utc(time.time())} {logging.getLevelName(level)} {_one_line(text)}\n"
+            )
+            self._stream.flush()
+
+    def close(self) -> None:
+        """Closes the job's file; later lines go to the pilot's log only."""
+        self._stream.close()
+
+
+class LineFormatter(logging.Formatter):
+    """One line of text: time, level, message, context as `name=value`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Formats a record."""
+        text = record.getMessage()
+        if record.exc_info:
+            text = f"{text} | {self.formatException(record.exc_info)}"
+        context = "".join(f" {name}={value}" for name, value in _context(record).items())
+        return f"{_utc(record.created)} {record.levelname} {_one_line(text)}{context}"
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Formats a record."""
+        document = {
+            "time": _utc(record.created),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **_context(record),
+        }
+        if record.exc_info:
+            document["exception"] = self.formatException(record.exc_info)
+        return json.dumps(document, ensure_ascii=False)
+
+
+def make_log(
+    *, as_json: bool, node: str, stream: TextIO = sys.stderr, level: int = logging.INFO
+) -> Log:
+    """The log of the process."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter() if as_json else LineFormatter())
+    logger = logging.getLogger("pandawn_pilot")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(level)
+    return Log(logger, {"node": node})
+
+
+def _context(record: logging.LogRecord) -> dict[str, str]:
+    return {name: str(getattr(record, name)) for name in CONTEXT_FIELDS if hasattr(record, name)}
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", "\\n").replace("\r", "\\r")
+
+
+def _utc(seconds: float) -> str:
+    return (
+        time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        + f".{int(seconds % 1 * 1000):03d}Z"
+    )

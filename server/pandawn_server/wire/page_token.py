@@ -1,0 +1,114 @@
+"""Tokens of list pages: where the next page begins, bound to the call and the filter it belongs to.
+
+A token is opaque to clients but no secret: whoever forges one sees another page of what they may
+list anyway. What the digest prevents is an accident, the token of one filter used with another.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from pandawn_server.domain.errors import InvalidRequestError, Violation
+
+KeyPart = int | str
+"""One column of the last row's sort key; an integer has 64 bits."""
+
+FilterPart = int | str | bool
+"""One field of the request's filter; enums by number, repeated fields in a fixed order."""
+
+# Raised when the format changes, so that a client of the server before gets a clear refusal.
+_VERSION = b"\x01"
+_DIGEST_BYTES = 8
+_INTEGER_BYTES = 8
+_LENGTH_BYTES = 4
+# No sort key comes near it; what is longer was not made here and is not worth decoding.
+_MAX_TOKEN_CHARACTERS = 4096
+
+
+def encode_page_token(rpc: str, filters: Sequence[FilterPart], key: Sequence[KeyPart]) -> str:
+    """Makes the token of the page that follows the row with sort key `key`."""
+    packed = b"".join(_pack(part) for part in key)
+    token = _VERSION + _digest(rpc, filters, packed) + packed
+    return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
+
+
+def decode_page_token(
+    token: str, rpc: str, filters: Sequence[FilterPart], shape: Sequence[type[KeyPart]]
+) -> tuple[KeyPart, ...] | None:
+    """Returns the sort key in a token, or None for the first page (an empty token).
+
+    `shape` holds the type of each part. Raises `InvalidRequestError` (INVALID_PAGE_TOKEN) when the
+    token was not made by `encode_page_token` for the same call, the same filter and such a shape.
+    """
+    if not token:
+        return None
+    raw = _raw(token)
+    if raw is None or raw[:1] != _VERSION:
+        raise _invalid("was not made by this server; start again without it")
+    digest, packed = raw[1 : 1 + _DIGEST_BYTES], raw[1 + _DIGEST_BYTES :]
+    if digest != _digest(rpc, filters, packed):
+        raise _invalid("is damaged or belongs to another call or filter; start again without it")
+    key = _unpack(packed, shape)
+    if key is None:
+        raise _invalid("was made by another version of the server; start again without it")
+    return key
+
+
+def _digest(rpc: str, filters: Sequence[FilterPart], packed: bytes) -> bytes:
+    # JSON keeps 1, "1" and true apart, and the parts of the list from one another.
+    bound = json.dumps([rpc, list(filters)]).encode()
+    hashed = blake2b(len(bound).to_bytes(4, "big") + bound + packed, digest_size=_DIGEST_BYTES)
+    return hashed.digest()
+
+
+def _pack(part: KeyPart) -> bytes:
+    if isinstance(part, int):
+        return part.to_bytes(_INTEGER_BYTES, "big", signed=True)
+    utf8 = part.encode()
+    return len(utf8).to_bytes(_LENGTH_BYTES, "big") + utf8
+
+
+def _unpack(packed: bytes, shape: Sequence[type[KeyPart]]) -> tuple[KeyPart, ...] | None:
+    """The parts of a key, or None if the bytes are not exactly such parts."""
+    key: list[KeyPart] = []
+    at = 0
+    for kind in shape:
+        size = _INTEGER_BYTES
+        if kind is str:
+            size = int.from_bytes(packed[at : at + _LENGTH_BYTES], "big")
+            at += _LENGTH_BYTES
+        part = packed[at : at + size]
+        at += size
+        if at > len(packed):
+            return None
+        if kind is int:
+            key.append(int.from_bytes(part, "big", signed=True))
+            continue
+        try:
+            text = part.decode()
+        except UnicodeDecodeError:
+            return None
+        # PostgreSQL cannot even compare it.
+        if "\x00" in text:
+            return None
+        key.append(text)
+    return tuple(key) if at == len(packed) else None
+
+
+def _raw(token: str) -> bytes | None:
+    if len(token) > _MAX_TOKEN_CHARACTERS:
+        return None
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    # The last character has spare bits: only one spelling is ours.
+    return raw if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() == token else None
+
+
+def _invalid(problem: str) -> InvalidRequestError:
+    return InvalidRequestError.of([Violation("page_token", problem)], reason="INVALID_PAGE_TOKEN")

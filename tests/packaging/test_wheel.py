@@ -1,0 +1,81 @@
+"""What a worker node gets: a wheel that needs grpcio and protobuf alone, from the floors up."""
+
+import re
+import tomllib
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from tests.packaging.conftest import ROOT, Environment
+
+# Brought in by grpcio itself.
+WORKER_NODE_PACKAGES = {"grpcio", "pandawn", "protobuf", "typing-extensions"}
+
+IMPORT_EVERYTHING = """
+import importlib, pkgutil
+import pandawn, pandawn_pilot
+for top in (pandawn, pandawn_pilot):
+    for module in pkgutil.walk_packages(top.__path__, top.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+            print(module.name)
+"""
+
+
+def floors() -> dict[str, str]:
+    """Return the lowest versions that pyproject.toml allows a worker node."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return {
+        requirement.name: bound.version
+        for requirement in map(Requirement, project["dependencies"])
+        for bound in requirement.specifier
+        if bound.operator == ">="
+    }
+
+
+def versions_in_stubs(pattern: str, files: str) -> set[str]:
+    """Return every version that the committed stubs of a kind name."""
+    texts = [path.read_text() for path in (ROOT / "generated").rglob(files)]
+    return {found for text in texts for found in re.findall(pattern, text)}
+
+
+def test_a_bare_install_imports_the_pilot_and_all_stubs(
+    wheel: Path, environment: Environment
+) -> None:
+    environment.install("--constraint", "requirements.lock", wheel)
+    assert set(environment.versions()) == WORKER_NODE_PACKAGES
+    imported = environment.run_code(IMPORT_EVERYTHING).split()
+    assert "pandawn.dispatcher.v1.dispatcher_pb2_grpc" in imported
+
+
+def test_the_oldest_allowed_packages_suffice(wheel: Path, environment: Environment) -> None:
+    environment.install("--resolution", "lowest", wheel)
+    assert environment.versions().items() >= floors().items()
+    environment.run_code(IMPORT_EVERYTHING)
+
+
+def test_the_floors_are_the_versions_the_stubs_were_generated_for() -> None:
+    lowest = floors()
+    grpcio = versions_in_stubs(r"GRPC_GENERATED_VERSION = '(.+)'", "*_pb2_grpc.py")
+    assert grpcio == {lowest["grpcio"]}
+    protobuf = versions_in_stubs(r"# Protobuf Python Version: (.+)", "*_pb2.py")
+    assert protobuf == {lowest["protobuf"]}
+
+
+def test_the_metadata_asks_for_two_packages_without_extras(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        metadata = Parser().parsestr(archive.read(name).decode())
+    requirements = map(Requirement, metadata.get_all("Requires-Dist", []))
+    assert {found.name for found in requirements if found.marker is None} == {"grpcio", "protobuf"}
+
+
+def test_the_wheel_holds_the_four_packages_with_their_types_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    packages = {"pandawn", "pandawn_pilot", "pandawn_server", "pandawn_tools"}
+    tops = {name.partition("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == packages
+    assert {f"{package}/py.typed" for package in packages} <= set(names)

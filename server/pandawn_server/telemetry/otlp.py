@@ -1,7 +1,7 @@
 """Telemetry that is exported by OTLP over gRPC.
 
-Importing this module costs half a second, so that it is done only when telemetry is on. The standard
-OTEL_* environment of the SDK applies (headers, certificates, sampler, intervals).
+Importing this module costs half a second, so that it is done only when telemetry is on. The
+standard OTEL_* environment of the SDK applies (headers, certificates, sampler, intervals).
 """
 
 from __future__ import annotations

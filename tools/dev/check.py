@@ -24,6 +24,8 @@ class Check:
 
     name: str
     command: tuple[str, ...]
+    # Whether what it says is worth reading even if it passes.
+    warns: bool = False
 
 
 CHECKS = (
@@ -34,7 +36,7 @@ CHECKS = (
     Check("layers", (f"{_BIN}/lint-imports", "--no-logo")),
     Check("buf-lint", (f"{_BIN}/buf", "lint")),
     Check("buf-format", (f"{_BIN}/buf", "format", "--diff", "--exit-code")),
-    Check("buf-breaking", (sys.executable, "tools/dev/check_breaking.py")),
+    Check("buf-breaking", (sys.executable, "tools/dev/check_breaking.py"), warns=True),
     Check("stubs", (sys.executable, "tools/dev/generate_stubs.py", "--check")),
     Check("file-lengths", (sys.executable, "tools/dev/check_file_lengths.py")),
 )
@@ -79,13 +81,15 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"no such check: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
-    failed = []
+    failed, told = [], []
     for outcome in run_all(tuple(check for check in CHECKS if not names or check.name in names)):
         verdict = "ok" if outcome.passed else "FAILED"
         print(f"{outcome.check.name:14} {verdict:6} {outcome.seconds:6.1f} s", flush=True)
         if not outcome.passed:
             failed.append(outcome)
-    for outcome in failed:
+        elif outcome.check.warns and outcome.output:
+            told.append(outcome)
+    for outcome in told + failed:
         print(f"\n--- {outcome.check.name}: {' '.join(outcome.check.command)}\n{outcome.output}")
     return 1 if failed else 0
 

@@ -34,7 +34,6 @@ def main() -> int:
     """Run the comparison and return the exit status."""
     base = find_base()
     if base is None:
-        print("no earlier contracts to compare with")
         return 0
     commit, is_binding = base
     done = subprocess.run(

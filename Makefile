@@ -8,6 +8,8 @@ SHELL := /bin/bash
 # A half-written target would look finished to the next run.
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
+# The environment is .venv, whatever else the caller has active.
+unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 BOOTSTRAP := tools/dev/bootstrap.sh
 BIN := .venv/bin

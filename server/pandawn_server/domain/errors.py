@@ -64,7 +64,9 @@ class InvalidRequestError(PandawnError):
     code = Code.INVALID_ARGUMENT
 
     @classmethod
-    def of(cls, violations: Sequence[Violation], reason: str = "INVALID_REQUEST") -> InvalidRequestError:
+    def of(
+        cls, violations: Sequence[Violation], reason: str = "INVALID_REQUEST"
+    ) -> InvalidRequestError:
         """Builds the error from all violations of a request; there must be at least one."""
         shown = "; ".join(f"{v.field}: {v.description}" for v in violations[:5])
         more = f" (and {len(violations) - 5} more)" if len(violations) > 5 else ""

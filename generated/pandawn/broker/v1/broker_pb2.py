@@ -22,88 +22,63 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from pandawn.broker.v1 import job_pb2 as pandawn_dot_broker_dot_v1_dot_job__pb2
+from pandawn.broker.v1 import task_pb2 as pandawn_dot_broker_dot_v1_dot_task__pb2
 from pandawn.type.v1 import type_pb2 as pandawn_dot_type_dot_v1_dot_type__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epandawn/broker/v1/broker.proto\x12\x11pandawn.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apandawn/type/v1/type.proto\"%\n\x14UploadSandboxRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"?\n\x15UploadSandboxResponse\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"=\n\tTaskInput\x12#\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x15.pandawn.type.v1.File\x12\x0b\n\x03url\x18\x02 \x01(\t\"\xce\x03\n\x08TaskSpec\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x0c\n\x04site\x18\x04 \x01(\t\x12,\n\x06inputs\x18\x05 \x03(\x0b\x32\x1c.pandawn.broker.v1.TaskInput\x12\x15\n\rfiles_per_job\x18\x06 \x01(\x05\x12\x11\n\tjob_count\x18\x07 \x01(\x05\x12\x0f\n\x07\x63ommand\x18\x08 \x03(\t\x12\x0f\n\x07outputs\x18\t \x03(\t\x12\r\n\x05\x62uild\x18\n \x01(\x08\x12\x15\n\rbuild_command\x18\x0b \x03(\t\x12\x12\n\nsandbox_id\x18\x0c \x01(\t\x12\x41\n\x0b\x65nvironment\x18\r \x03(\x0b\x32,.pandawn.broker.v1.TaskSpec.EnvironmentEntry\x12\x33\n\x0crequirements\x18\x0e \x01(\x0b\x32\x1d.pandawn.type.v1.Requirements\x12\x10\n\x08priority\x18\x0f \x01(\x05\x12\x14\n\x0cmax_attempts\x18\x10 \x01(\x05\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x11SubmitTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x04task\x18\x02 \x01(\x0b\x32\x1b.pandawn.broker.v1.TaskSpec\";\n\x12SubmitTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\"\xe7\x02\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\x03\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\r\n\x05queue\x18\x04 \x01(\t\x12\x0c\n\x04site\x18\x05 \x01(\t\x12+\n\x05state\x18\x06 \x01(\x0e\x32\x1c.pandawn.broker.v1.TaskState\x12\x10\n\x08priority\x18\x07 \x01(\x05\x12\x31\n\njob_counts\x18\x08 \x03(\x0b\x32\x1d.pandawn.broker.v1.StateCount\x12\x13\n\x0binput_bytes\x18\t \x01(\x03\x12\x18\n\x10\x62ytes_from_cache\x18\n \x01(\x03\x12\x12\n\noutput_url\x18\x0b \x01(\t\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\nStateCount\x12(\n\x05state\x18\x01 \x01(\x0e\x32\x19.pandawn.type.v1.JobState\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x03\"8\n\x0fGetTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\"G\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04user\x18\x03 \x01(\t\"T\n\x11ListTasksResponse\x12&\n\x05tasks\x18\x01 \x03(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x93\x04\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\r\n\x05index\x18\x03 \x01(\x05\x12&\n\x04kind\x18\x04 \x01(\x0e\x32\x18.pandawn.type.v1.JobKind\x12(\n\x05state\x18\x05 \x01(\x0e\x32\x19.pandawn.type.v1.JobState\x12\x0c\n\x04user\x18\x06 \x01(\t\x12\r\n\x05queue\x18\x07 \x01(\t\x12\x10\n\x08priority\x18\x08 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\t \x01(\x05\x12\x14\n\x0cmax_attempts\x18\n \x01(\x05\x12\x0c\n\x04node\x18\x0b \x01(\t\x12%\n\x05phase\x18\x0c \x01(\x0e\x32\x16.pandawn.type.v1.Phase\x12\x13\n\x0binput_bytes\x18\r \x01(\x03\x12\x18\n\x10\x62ytes_from_cache\x18\x0e \x01(\x03\x12(\n\x05\x65rror\x18\x0f \x01(\x0b\x32\x19.pandawn.type.v1.JobError\x12\x15\n\rparent_job_id\x18\x10 \x01(\x03\x12\x14\n\x0cretry_job_id\x18\x11 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x63\x61ncel_requested\x18\x14 \x01(\x08\"f\n\x07JobFile\x12#\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x15.pandawn.type.v1.File\x12\x0b\n\x03url\x18\x02 \x01(\t\x12)\n\x04role\x18\x03 \x01(\x0e\x32\x1b.pandawn.broker.v1.FileRole\"\xc5\x03\n\x07\x41ttempt\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x10\n\x08pilot_id\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07outcome\x18\x06 \x01(\x0e\x32\x19.pandawn.type.v1.JobState\x12\x16\n\texit_code\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12(\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x19.pandawn.type.v1.JobError\x12%\n\x05match\x18\t \x01(\x0b\x32\x16.pandawn.type.v1.Match\x12)\n\x03use\x18\n \x01(\x0b\x32\x1c.pandawn.type.v1.ResourceUse\x12\x13\n\x0binput_bytes\x18\x0b \x01(\x03\x12\x18\n\x10\x62ytes_from_cache\x18\x0c \x01(\x03\x12.\n\x0bphase_times\x18\r \x03(\x0b\x32\x19.google.protobuf.DurationB\x0c\n\n_exit_code\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"\x9f\x01\n\x0eGetJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\x12)\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x1a.pandawn.broker.v1.JobFile\x12,\n\x08\x61ttempts\x18\x03 \x03(\x0b\x32\x1a.pandawn.broker.v1.Attempt\x12\x0f\n\x07\x63ommand\x18\x04 \x03(\t\"\x9f\x01\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\x03\x12)\n\x06states\x18\x04 \x03(\x0e\x32\x19.pandawn.type.v1.JobState\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\r\n\x05queue\x18\x06 \x01(\t\x12\x0c\n\x04node\x18\x07 \x01(\t\"Q\n\x10ListJobsResponse\x12$\n\x04jobs\x18\x01 \x03(\x0b\x32\x16.pandawn.broker.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x03\"k\n\x12\x43\x61ncelTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x17\n\x0f\x63\x61ncelled_count\x18\x02 \x01(\x03\x12\x15\n\rpending_count\x18\x03 \x01(\x03\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"8\n\x11\x43\x61ncelJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\"7\n\x10RetryTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\"K\n\x11RetryTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\"5\n\x0fRetryJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\"7\n\x10RetryJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\"#\n\x11\x45xplainJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"\xbe\x02\n\x12\x45xplainJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12.\n\tobstacles\x18\x03 \x03(\x0b\x32\x1b.pandawn.broker.v1.Obstacle\x12\x12\n\nnode_count\x18\x04 \x01(\x05\x12\x12\n\njobs_ahead\x18\x05 \x01(\x03\x12\x10\n\x08held_for\x18\x06 \x01(\t\x12\x33\n\x0fheld_until_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x05match\x18\x08 \x01(\x0b\x32\x16.pandawn.type.v1.Match\x12,\n\x06shares\x18\t \x03(\x0b\x32\x1c.pandawn.broker.v1.NodeShare\"U\n\x08Obstacle\x12\x11\n\tpredicate\x18\x01 \x01(\t\x12\x16\n\x0e\x65xcluded_nodes\x18\x02 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\".\n\tNodeShare\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0blocal_bytes\x18\x02 \x01(\x03*\x89\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_RUNNING\x10\x01\x12\x17\n\x13TASK_STATE_FINISHED\x10\x02\x12\x15\n\x11TASK_STATE_FAILED\x10\x03\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x04*z\n\x08\x46ileRole\x12\x19\n\x15\x46ILE_ROLE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46ILE_ROLE_INPUT\x10\x01\x12\x15\n\x11\x46ILE_ROLE_LIBRARY\x10\x02\x12\x14\n\x10\x46ILE_ROLE_OUTPUT\x10\x03\x12\x11\n\rFILE_ROLE_LOG\x10\x04\x32\xd2\x07\n\x06\x42roker\x12\x64\n\rUploadSandbox\x12\'.pandawn.broker.v1.UploadSandboxRequest\x1a(.pandawn.broker.v1.UploadSandboxResponse(\x01\x12Y\n\nSubmitTask\x12$.pandawn.broker.v1.SubmitTaskRequest\x1a%.pandawn.broker.v1.SubmitTaskResponse\x12P\n\x07GetTask\x12!.pandawn.broker.v1.GetTaskRequest\x1a\".pandawn.broker.v1.GetTaskResponse\x12V\n\tListTasks\x12#.pandawn.broker.v1.ListTasksRequest\x1a$.pandawn.broker.v1.ListTasksResponse\x12M\n\x06GetJob\x12 .pandawn.broker.v1.GetJobRequest\x1a!.pandawn.broker.v1.GetJobResponse\x12S\n\x08ListJobs\x12\".pandawn.broker.v1.ListJobsRequest\x1a#.pandawn.broker.v1.ListJobsResponse\x12Y\n\nCancelTask\x12$.pandawn.broker.v1.CancelTaskRequest\x1a%.pandawn.broker.v1.CancelTaskResponse\x12V\n\tCancelJob\x12#.pandawn.broker.v1.CancelJobRequest\x1a$.pandawn.broker.v1.CancelJobResponse\x12V\n\tRetryTask\x12#.pandawn.broker.v1.RetryTaskRequest\x1a$.pandawn.broker.v1.RetryTaskResponse\x12S\n\x08RetryJob\x12\".pandawn.broker.v1.RetryJobRequest\x1a#.pandawn.broker.v1.RetryJobResponse\x12Y\n\nExplainJob\x12$.pandawn.broker.v1.ExplainJobRequest\x1a%.pandawn.broker.v1.ExplainJobResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epandawn/broker/v1/broker.proto\x12\x11pandawn.broker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bpandawn/broker/v1/job.proto\x1a\x1cpandawn/broker/v1/task.proto\x1a\x1apandawn/type/v1/type.proto\"%\n\x14UploadSandboxRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"?\n\x15UploadSandboxResponse\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"R\n\x11SubmitTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x04task\x18\x02 \x01(\x0b\x32\x1b.pandawn.broker.v1.TaskSpec\";\n\x12SubmitTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x03\"8\n\x0fGetTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\"G\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04user\x18\x03 \x01(\t\"T\n\x11ListTasksResponse\x12&\n\x05tasks\x18\x01 \x03(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"\x9f\x01\n\x0eGetJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\x12)\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x1a.pandawn.broker.v1.JobFile\x12,\n\x08\x61ttempts\x18\x03 \x03(\x0b\x32\x1a.pandawn.broker.v1.Attempt\x12\x0f\n\x07\x63ommand\x18\x04 \x03(\t\"\x9f\x01\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\x03\x12)\n\x06states\x18\x04 \x03(\x0e\x32\x19.pandawn.type.v1.JobState\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\r\n\x05queue\x18\x06 \x01(\t\x12\x0c\n\x04node\x18\x07 \x01(\t\"Q\n\x10ListJobsResponse\x12$\n\x04jobs\x18\x01 \x03(\x0b\x32\x16.pandawn.broker.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x03\"k\n\x12\x43\x61ncelTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x17\n\x0f\x63\x61ncelled_count\x18\x02 \x01(\x03\x12\x15\n\rpending_count\x18\x03 \x01(\x03\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"8\n\x11\x43\x61ncelJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\"7\n\x10RetryTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\"K\n\x11RetryTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\"5\n\x0fRetryJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\"7\n\x10RetryJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\"#\n\x11\x45xplainJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"\xbe\x02\n\x12\x45xplainJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12.\n\tobstacles\x18\x03 \x03(\x0b\x32\x1b.pandawn.broker.v1.Obstacle\x12\x12\n\nnode_count\x18\x04 \x01(\x05\x12\x12\n\njobs_ahead\x18\x05 \x01(\x03\x12\x10\n\x08held_for\x18\x06 \x01(\t\x12\x33\n\x0fheld_until_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x05match\x18\x08 \x01(\x0b\x32\x16.pandawn.type.v1.Match\x12,\n\x06shares\x18\t \x03(\x0b\x32\x1c.pandawn.broker.v1.NodeShare2\xd2\x07\n\x06\x42roker\x12\x64\n\rUploadSandbox\x12\'.pandawn.broker.v1.UploadSandboxRequest\x1a(.pandawn.broker.v1.UploadSandboxResponse(\x01\x12Y\n\nSubmitTask\x12$.pandawn.broker.v1.SubmitTaskRequest\x1a%.pandawn.broker.v1.SubmitTaskResponse\x12P\n\x07GetTask\x12!.pandawn.broker.v1.GetTaskRequest\x1a\".pandawn.broker.v1.GetTaskResponse\x12V\n\tListTasks\x12#.pandawn.broker.v1.ListTasksRequest\x1a$.pandawn.broker.v1.ListTasksResponse\x12M\n\x06GetJob\x12 .pandawn.broker.v1.GetJobRequest\x1a!.pandawn.broker.v1.GetJobResponse\x12S\n\x08ListJobs\x12\".pandawn.broker.v1.ListJobsRequest\x1a#.pandawn.broker.v1.ListJobsResponse\x12Y\n\nCancelTask\x12$.pandawn.broker.v1.CancelTaskRequest\x1a%.pandawn.broker.v1.CancelTaskResponse\x12V\n\tCancelJob\x12#.pandawn.broker.v1.CancelJobRequest\x1a$.pandawn.broker.v1.CancelJobResponse\x12V\n\tRetryTask\x12#.pandawn.broker.v1.RetryTaskRequest\x1a$.pandawn.broker.v1.RetryTaskResponse\x12S\n\x08RetryJob\x12\".pandawn.broker.v1.RetryJobRequest\x1a#.pandawn.broker.v1.RetryJobResponse\x12Y\n\nExplainJob\x12$.pandawn.broker.v1.ExplainJobRequest\x1a%.pandawn.broker.v1.ExplainJobResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pandawn.broker.v1.broker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TASKSPEC_ENVIRONMENTENTRY']._loaded_options = None
-  _globals['_TASKSPEC_ENVIRONMENTENTRY']._serialized_options = b'8\001'
-  _globals['_TASKSTATE']._serialized_start=4123
-  _globals['_TASKSTATE']._serialized_end=4260
-  _globals['_FILEROLE']._serialized_start=4262
-  _globals['_FILEROLE']._serialized_end=4384
-  _globals['_UPLOADSANDBOXREQUEST']._serialized_start=146
-  _globals['_UPLOADSANDBOXREQUEST']._serialized_end=183
-  _globals['_UPLOADSANDBOXRESPONSE']._serialized_start=185
-  _globals['_UPLOADSANDBOXRESPONSE']._serialized_end=248
-  _globals['_TASKINPUT']._serialized_start=250
-  _globals['_TASKINPUT']._serialized_end=311
-  _globals['_TASKSPEC']._serialized_start=314
-  _globals['_TASKSPEC']._serialized_end=776
-  _globals['_TASKSPEC_ENVIRONMENTENTRY']._serialized_start=726
-  _globals['_TASKSPEC_ENVIRONMENTENTRY']._serialized_end=776
-  _globals['_SUBMITTASKREQUEST']._serialized_start=778
-  _globals['_SUBMITTASKREQUEST']._serialized_end=860
-  _globals['_SUBMITTASKRESPONSE']._serialized_start=862
-  _globals['_SUBMITTASKRESPONSE']._serialized_end=921
-  _globals['_TASK']._serialized_start=924
-  _globals['_TASK']._serialized_end=1283
-  _globals['_STATECOUNT']._serialized_start=1285
-  _globals['_STATECOUNT']._serialized_end=1354
-  _globals['_GETTASKREQUEST']._serialized_start=1356
-  _globals['_GETTASKREQUEST']._serialized_end=1389
-  _globals['_GETTASKRESPONSE']._serialized_start=1391
-  _globals['_GETTASKRESPONSE']._serialized_end=1447
-  _globals['_LISTTASKSREQUEST']._serialized_start=1449
-  _globals['_LISTTASKSREQUEST']._serialized_end=1520
-  _globals['_LISTTASKSRESPONSE']._serialized_start=1522
-  _globals['_LISTTASKSRESPONSE']._serialized_end=1606
-  _globals['_JOB']._serialized_start=1609
-  _globals['_JOB']._serialized_end=2140
-  _globals['_JOBFILE']._serialized_start=2142
-  _globals['_JOBFILE']._serialized_end=2244
-  _globals['_ATTEMPT']._serialized_start=2247
-  _globals['_ATTEMPT']._serialized_end=2700
-  _globals['_GETJOBREQUEST']._serialized_start=2702
-  _globals['_GETJOBREQUEST']._serialized_end=2733
-  _globals['_GETJOBRESPONSE']._serialized_start=2736
-  _globals['_GETJOBRESPONSE']._serialized_end=2895
-  _globals['_LISTJOBSREQUEST']._serialized_start=2898
-  _globals['_LISTJOBSREQUEST']._serialized_end=3057
-  _globals['_LISTJOBSRESPONSE']._serialized_start=3059
-  _globals['_LISTJOBSRESPONSE']._serialized_end=3140
-  _globals['_CANCELTASKREQUEST']._serialized_start=3142
-  _globals['_CANCELTASKREQUEST']._serialized_end=3178
-  _globals['_CANCELTASKRESPONSE']._serialized_start=3180
-  _globals['_CANCELTASKRESPONSE']._serialized_end=3287
-  _globals['_CANCELJOBREQUEST']._serialized_start=3289
-  _globals['_CANCELJOBREQUEST']._serialized_end=3323
-  _globals['_CANCELJOBRESPONSE']._serialized_start=3325
-  _globals['_CANCELJOBRESPONSE']._serialized_end=3381
-  _globals['_RETRYTASKREQUEST']._serialized_start=3383
-  _globals['_RETRYTASKREQUEST']._serialized_end=3438
-  _globals['_RETRYTASKRESPONSE']._serialized_start=3440
-  _globals['_RETRYTASKRESPONSE']._serialized_end=3515
-  _globals['_RETRYJOBREQUEST']._serialized_start=3517
-  _globals['_RETRYJOBREQUEST']._serialized_end=3570
-  _globals['_RETRYJOBRESPONSE']._serialized_start=3572
-  _globals['_RETRYJOBRESPONSE']._serialized_end=3627
-  _globals['_EXPLAINJOBREQUEST']._serialized_start=3629
-  _globals['_EXPLAINJOBREQUEST']._serialized_end=3664
-  _globals['_EXPLAINJOBRESPONSE']._serialized_start=3667
-  _globals['_EXPLAINJOBRESPONSE']._serialized_end=3985
-  _globals['_OBSTACLE']._serialized_start=3987
-  _globals['_OBSTACLE']._serialized_end=4072
-  _globals['_NODESHARE']._serialized_start=4074
-  _globals['_NODESHARE']._serialized_end=4120
-  _globals['_BROKER']._serialized_start=4387
-  _globals['_BROKER']._serialized_end=5365
+  _globals['_UPLOADSANDBOXREQUEST']._serialized_start=173
+  _globals['_UPLOADSANDBOXREQUEST']._serialized_end=210
+  _globals['_UPLOADSANDBOXRESPONSE']._serialized_start=212
+  _globals['_UPLOADSANDBOXRESPONSE']._serialized_end=275
+  _globals['_SUBMITTASKREQUEST']._serialized_start=277
+  _globals['_SUBMITTASKREQUEST']._serialized_end=359
+  _globals['_SUBMITTASKRESPONSE']._serialized_start=361
+  _globals['_SUBMITTASKRESPONSE']._serialized_end=420
+  _globals['_GETTASKREQUEST']._serialized_start=422
+  _globals['_GETTASKREQUEST']._serialized_end=455
+  _globals['_GETTASKRESPONSE']._serialized_start=457
+  _globals['_GETTASKRESPONSE']._serialized_end=513
+  _globals['_LISTTASKSREQUEST']._serialized_start=515
+  _globals['_LISTTASKSREQUEST']._serialized_end=586
+  _globals['_LISTTASKSRESPONSE']._serialized_start=588
+  _globals['_LISTTASKSRESPONSE']._serialized_end=672
+  _globals['_GETJOBREQUEST']._serialized_start=674
+  _globals['_GETJOBREQUEST']._serialized_end=705
+  _globals['_GETJOBRESPONSE']._serialized_start=708
+  _globals['_GETJOBRESPONSE']._serialized_end=867
+  _globals['_LISTJOBSREQUEST']._serialized_start=870
+  _globals['_LISTJOBSREQUEST']._serialized_end=1029
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1031
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1112
+  _globals['_CANCELTASKREQUEST']._serialized_start=1114
+  _globals['_CANCELTASKREQUEST']._serialized_end=1150
+  _globals['_CANCELTASKRESPONSE']._serialized_start=1152
+  _globals['_CANCELTASKRESPONSE']._serialized_end=1259
+  _globals['_CANCELJOBREQUEST']._serialized_start=1261
+  _globals['_CANCELJOBREQUEST']._serialized_end=1295
+  _globals['_CANCELJOBRESPONSE']._serialized_start=1297
+  _globals['_CANCELJOBRESPONSE']._serialized_end=1353
+  _globals['_RETRYTASKREQUEST']._serialized_start=1355
+  _globals['_RETRYTASKREQUEST']._serialized_end=1410
+  _globals['_RETRYTASKRESPONSE']._serialized_start=1412
+  _globals['_RETRYTASKRESPONSE']._serialized_end=1487
+  _globals['_RETRYJOBREQUEST']._serialized_start=1489
+  _globals['_RETRYJOBREQUEST']._serialized_end=1542
+  _globals['_RETRYJOBRESPONSE']._serialized_start=1544
+  _globals['_RETRYJOBRESPONSE']._serialized_end=1599
+  _globals['_EXPLAINJOBREQUEST']._serialized_start=1601
+  _globals['_EXPLAINJOBREQUEST']._serialized_end=1636
+  _globals['_EXPLAINJOBRESPONSE']._serialized_start=1639
+  _globals['_EXPLAINJOBRESPONSE']._serialized_end=1957
+  _globals['_BROKER']._serialized_start=1960
+  _globals['_BROKER']._serialized_end=2938
 # @@protoc_insertion_point(module_scope)

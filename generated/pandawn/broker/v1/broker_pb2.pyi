@@ -5,11 +5,11 @@ What users speak: they submit tasks and look after them."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
-from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from pandawn.broker.v1 import job_pb2 as _job_pb2
+from pandawn.broker.v1 import task_pb2 as _task_pb2
 from pandawn.type.v1 import type_pb2 as _type_pb2
 import builtins as _builtins
 import sys
@@ -21,70 +21,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class _TaskState:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _TaskStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskState.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    TASK_STATE_UNSPECIFIED: _TaskState.ValueType  # 0
-    """Not set."""
-    TASK_STATE_RUNNING: _TaskState.ValueType  # 1
-    """Some job has not ended."""
-    TASK_STATE_FINISHED: _TaskState.ValueType  # 2
-    """All jobs finished; for a retried job its latest retry counts."""
-    TASK_STATE_FAILED: _TaskState.ValueType  # 3
-    """All jobs have ended, and at least one failed."""
-    TASK_STATE_CANCELLED: _TaskState.ValueType  # 4
-    """All jobs have ended, none failed, and at least one was cancelled."""
-
-class TaskState(_TaskState, metaclass=_TaskStateEnumTypeWrapper):
-    """Where a task stands."""
-
-TASK_STATE_UNSPECIFIED: TaskState.ValueType  # 0
-"""Not set."""
-TASK_STATE_RUNNING: TaskState.ValueType  # 1
-"""Some job has not ended."""
-TASK_STATE_FINISHED: TaskState.ValueType  # 2
-"""All jobs finished; for a retried job its latest retry counts."""
-TASK_STATE_FAILED: TaskState.ValueType  # 3
-"""All jobs have ended, and at least one failed."""
-TASK_STATE_CANCELLED: TaskState.ValueType  # 4
-"""All jobs have ended, none failed, and at least one was cancelled."""
-Global___TaskState: _TypeAlias = TaskState  # noqa: Y015
-
-class _FileRole:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _FileRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FileRole.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    FILE_ROLE_UNSPECIFIED: _FileRole.ValueType  # 0
-    """Not set."""
-    FILE_ROLE_INPUT: _FileRole.ValueType  # 1
-    """Read by the payload."""
-    FILE_ROLE_LIBRARY: _FileRole.ValueType  # 2
-    """The task's library, unpacked before the payload."""
-    FILE_ROLE_OUTPUT: _FileRole.ValueType  # 3
-    """Written by the payload."""
-    FILE_ROLE_LOG: _FileRole.ValueType  # 4
-    """The log tarball."""
-
-class FileRole(_FileRole, metaclass=_FileRoleEnumTypeWrapper):
-    """What a file is to a job."""
-
-FILE_ROLE_UNSPECIFIED: FileRole.ValueType  # 0
-"""Not set."""
-FILE_ROLE_INPUT: FileRole.ValueType  # 1
-"""Read by the payload."""
-FILE_ROLE_LIBRARY: FileRole.ValueType  # 2
-"""The task's library, unpacked before the payload."""
-FILE_ROLE_OUTPUT: FileRole.ValueType  # 3
-"""Written by the payload."""
-FILE_ROLE_LOG: FileRole.ValueType  # 4
-"""The log tarball."""
-Global___FileRole: _TypeAlias = FileRole  # noqa: Y015
 
 @_typing.final
 class UploadSandboxRequest(_message.Message):
@@ -135,148 +71,6 @@ class UploadSandboxResponse(_message.Message):
 Global___UploadSandboxResponse: _TypeAlias = UploadSandboxResponse  # noqa: Y015
 
 @_typing.final
-class TaskInput(_message.Message):
-    """An input file of a task."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    FILE_FIELD_NUMBER: _builtins.int
-    URL_FIELD_NUMBER: _builtins.int
-    url: _builtins.str
-    """Where it is: `file:///...`."""
-    @_builtins.property
-    def file(self) -> _type_pb2.File:
-        """Names and size; the size is required."""
-
-    def __init__(
-        self,
-        *,
-        file: _type_pb2.File | None = ...,
-        url: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "url", b"url"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TaskInput: _TypeAlias = TaskInput  # noqa: Y015
-
-@_typing.final
-class TaskSpec(_message.Message):
-    """What a user wants done."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class EnvironmentEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    USER_FIELD_NUMBER: _builtins.int
-    DATASET_FIELD_NUMBER: _builtins.int
-    QUEUE_FIELD_NUMBER: _builtins.int
-    SITE_FIELD_NUMBER: _builtins.int
-    INPUTS_FIELD_NUMBER: _builtins.int
-    FILES_PER_JOB_FIELD_NUMBER: _builtins.int
-    JOB_COUNT_FIELD_NUMBER: _builtins.int
-    COMMAND_FIELD_NUMBER: _builtins.int
-    OUTPUTS_FIELD_NUMBER: _builtins.int
-    BUILD_FIELD_NUMBER: _builtins.int
-    BUILD_COMMAND_FIELD_NUMBER: _builtins.int
-    SANDBOX_ID_FIELD_NUMBER: _builtins.int
-    ENVIRONMENT_FIELD_NUMBER: _builtins.int
-    REQUIREMENTS_FIELD_NUMBER: _builtins.int
-    PRIORITY_FIELD_NUMBER: _builtins.int
-    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
-    user: _builtins.str
-    """Who submits: 1 to 64 characters of `A-Z a-z 0-9 _ . -`."""
-    dataset: _builtins.str
-    """Output dataset, 1 to 200 characters of `A-Z a-z 0-9 _ . -`; the directory of the outputs."""
-    queue: _builtins.str
-    """Queue to run on; empty: any queue of `site`."""
-    site: _builtins.str
-    """Site to run at; empty with an empty `queue`: anywhere."""
-    files_per_job: _builtins.int
-    """Input files per run job, 1 or more; 0: 1."""
-    job_count: _builtins.int
-    """Number of run jobs of a task without input."""
-    build: _builtins.bool
-    """Whether a build job makes a library of the sandbox for the run jobs."""
-    sandbox_id: _builtins.str
-    """The user's code, from `UploadSandbox`; empty: none. Required with `build`."""
-    priority: _builtins.int
-    """Priority, -10,000 to 10,000; higher goes first."""
-    max_attempts: _builtins.int
-    """Attempts at each job before it fails, 1 to 20; 0: 3."""
-    @_builtins.property
-    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskInput]:
-        """Input files, distinct LFNs; may be empty only with `job_count`."""
-
-    @_builtins.property
-    def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Command of a run job, see `JobSpec.command` of the dispatcher; required."""
-
-    @_builtins.property
-    def outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names that the payload gives its output files. Each becomes `<dataset>._<index>.<name>`."""
-
-    @_builtins.property
-    def build_command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Command of the build job; empty: the sandbox is packed as it is."""
-
-    @_builtins.property
-    def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Additional environment of the payload."""
-
-    @_builtins.property
-    def requirements(self) -> _type_pb2.Requirements:
-        """What each run job asks of its node."""
-
-    def __init__(
-        self,
-        *,
-        user: _builtins.str = ...,
-        dataset: _builtins.str = ...,
-        queue: _builtins.str = ...,
-        site: _builtins.str = ...,
-        inputs: _abc.Iterable[Global___TaskInput] | None = ...,
-        files_per_job: _builtins.int = ...,
-        job_count: _builtins.int = ...,
-        command: _abc.Iterable[_builtins.str] | None = ...,
-        outputs: _abc.Iterable[_builtins.str] | None = ...,
-        build: _builtins.bool = ...,
-        build_command: _abc.Iterable[_builtins.str] | None = ...,
-        sandbox_id: _builtins.str = ...,
-        environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        requirements: _type_pb2.Requirements | None = ...,
-        priority: _builtins.int = ...,
-        max_attempts: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["requirements", b"requirements"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["build", b"build", "build_command", b"build_command", "command", b"command", "dataset", b"dataset", "environment", b"environment", "files_per_job", b"files_per_job", "inputs", b"inputs", "job_count", b"job_count", "max_attempts", b"max_attempts", "outputs", b"outputs", "priority", b"priority", "queue", b"queue", "requirements", b"requirements", "sandbox_id", b"sandbox_id", "site", b"site", "user", b"user"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TaskSpec: _TypeAlias = TaskSpec  # noqa: Y015
-
-@_typing.final
 class SubmitTaskRequest(_message.Message):
     """Submits a task."""
 
@@ -287,14 +81,14 @@ class SubmitTaskRequest(_message.Message):
     request_id: _builtins.str
     """Drawn by the caller, 1 to 64 characters; makes a retry harmless."""
     @_builtins.property
-    def task(self) -> Global___TaskSpec:
+    def task(self) -> _task_pb2.TaskSpec:
         """The task."""
 
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
-        task: Global___TaskSpec | None = ...,
+        task: _task_pb2.TaskSpec | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -312,13 +106,13 @@ class SubmitTaskResponse(_message.Message):
 
     TASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def task(self) -> Global___Task:
+    def task(self) -> _task_pb2.Task:
         """The task."""
 
     def __init__(
         self,
         *,
-        task: Global___Task | None = ...,
+        task: _task_pb2.Task | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -327,108 +121,6 @@ class SubmitTaskResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubmitTaskResponse: _TypeAlias = SubmitTaskResponse  # noqa: Y015
-
-@_typing.final
-class Task(_message.Message):
-    """A task as it stands."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    TASK_ID_FIELD_NUMBER: _builtins.int
-    USER_FIELD_NUMBER: _builtins.int
-    DATASET_FIELD_NUMBER: _builtins.int
-    QUEUE_FIELD_NUMBER: _builtins.int
-    SITE_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    PRIORITY_FIELD_NUMBER: _builtins.int
-    JOB_COUNTS_FIELD_NUMBER: _builtins.int
-    INPUT_BYTES_FIELD_NUMBER: _builtins.int
-    BYTES_FROM_CACHE_FIELD_NUMBER: _builtins.int
-    OUTPUT_URL_FIELD_NUMBER: _builtins.int
-    CREATE_TIME_FIELD_NUMBER: _builtins.int
-    END_TIME_FIELD_NUMBER: _builtins.int
-    task_id: _builtins.int
-    """Identifier."""
-    user: _builtins.str
-    """Who submitted it."""
-    dataset: _builtins.str
-    """Output dataset."""
-    queue: _builtins.str
-    """Queue it runs on."""
-    site: _builtins.str
-    """Site it runs at."""
-    state: Global___TaskState.ValueType
-    """Where it stands."""
-    priority: _builtins.int
-    """Priority."""
-    input_bytes: _builtins.int
-    """Sum of the sizes of the input files that finished jobs staged in, libraries included."""
-    bytes_from_cache: _builtins.int
-    """Bytes of them that came out of node caches."""
-    output_url: _builtins.str
-    """Directory of the outputs as a URL; empty when the task has none."""
-    @_builtins.property
-    def job_counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateCount]:
-        """Jobs by state, those replaced by a retry left out."""
-
-    @_builtins.property
-    def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was submitted."""
-
-    @_builtins.property
-    def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When its last job ended; unset while one has not."""
-
-    def __init__(
-        self,
-        *,
-        task_id: _builtins.int = ...,
-        user: _builtins.str = ...,
-        dataset: _builtins.str = ...,
-        queue: _builtins.str = ...,
-        site: _builtins.str = ...,
-        state: Global___TaskState.ValueType = ...,
-        priority: _builtins.int = ...,
-        job_counts: _abc.Iterable[Global___StateCount] | None = ...,
-        input_bytes: _builtins.int = ...,
-        bytes_from_cache: _builtins.int = ...,
-        output_url: _builtins.str = ...,
-        create_time: _timestamp_pb2.Timestamp | None = ...,
-        end_time: _timestamp_pb2.Timestamp | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_from_cache", b"bytes_from_cache", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "input_bytes", b"input_bytes", "job_counts", b"job_counts", "output_url", b"output_url", "priority", b"priority", "queue", b"queue", "site", b"site", "state", b"state", "task_id", b"task_id", "user", b"user"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Task: _TypeAlias = Task  # noqa: Y015
-
-@_typing.final
-class StateCount(_message.Message):
-    """A number of jobs."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    STATE_FIELD_NUMBER: _builtins.int
-    COUNT_FIELD_NUMBER: _builtins.int
-    state: _type_pb2.JobState.ValueType
-    """State."""
-    count: _builtins.int
-    """Jobs in it."""
-    def __init__(
-        self,
-        *,
-        state: _type_pb2.JobState.ValueType = ...,
-        count: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "state", b"state"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___StateCount: _TypeAlias = StateCount  # noqa: Y015
 
 @_typing.final
 class GetTaskRequest(_message.Message):
@@ -460,13 +152,13 @@ class GetTaskResponse(_message.Message):
 
     TASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def task(self) -> Global___Task:
+    def task(self) -> _task_pb2.Task:
         """The task."""
 
     def __init__(
         self,
         *,
-        task: Global___Task | None = ...,
+        task: _task_pb2.Task | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -517,13 +209,13 @@ class ListTasksResponse(_message.Message):
     next_page_token: _builtins.str
     """Token of the next page; empty when this was the last."""
     @_builtins.property
-    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Task]:
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]:
         """Tasks, newest first."""
 
     def __init__(
         self,
         *,
-        tasks: _abc.Iterable[Global___Task] | None = ...,
+        tasks: _abc.Iterable[_task_pb2.Task] | None = ...,
         next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -533,226 +225,6 @@ class ListTasksResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListTasksResponse: _TypeAlias = ListTasksResponse  # noqa: Y015
-
-@_typing.final
-class Job(_message.Message):
-    """A job as it stands, without its files."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    TASK_ID_FIELD_NUMBER: _builtins.int
-    INDEX_FIELD_NUMBER: _builtins.int
-    KIND_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    USER_FIELD_NUMBER: _builtins.int
-    QUEUE_FIELD_NUMBER: _builtins.int
-    PRIORITY_FIELD_NUMBER: _builtins.int
-    ATTEMPT_FIELD_NUMBER: _builtins.int
-    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
-    NODE_FIELD_NUMBER: _builtins.int
-    PHASE_FIELD_NUMBER: _builtins.int
-    INPUT_BYTES_FIELD_NUMBER: _builtins.int
-    BYTES_FROM_CACHE_FIELD_NUMBER: _builtins.int
-    ERROR_FIELD_NUMBER: _builtins.int
-    PARENT_JOB_ID_FIELD_NUMBER: _builtins.int
-    RETRY_JOB_ID_FIELD_NUMBER: _builtins.int
-    CREATE_TIME_FIELD_NUMBER: _builtins.int
-    STATE_TIME_FIELD_NUMBER: _builtins.int
-    CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
-    job_id: _builtins.int
-    """Identifier."""
-    task_id: _builtins.int
-    """Identifier of its task."""
-    index: _builtins.int
-    """Number in its task, from 1 among the jobs of its kind."""
-    kind: _type_pb2.JobKind.ValueType
-    """Build or run."""
-    state: _type_pb2.JobState.ValueType
-    """Where it stands."""
-    user: _builtins.str
-    """Who submitted it."""
-    queue: _builtins.str
-    """Queue."""
-    priority: _builtins.int
-    """Priority."""
-    attempt: _builtins.int
-    """Current or last attempt; 0: never given to a pilot."""
-    max_attempts: _builtins.int
-    """Attempts before it fails."""
-    node: _builtins.str
-    """Node of the current or last attempt."""
-    phase: _type_pb2.Phase.ValueType
-    """What the pilot is doing, while it has the job."""
-    input_bytes: _builtins.int
-    """Bytes of the input files of the job."""
-    bytes_from_cache: _builtins.int
-    """Bytes of them that came out of the node's cache in the last attempt."""
-    parent_job_id: _builtins.int
-    """Job that this one replaces; 0: none."""
-    retry_job_id: _builtins.int
-    """Job that replaces this one; 0: none."""
-    cancel_requested: _builtins.bool
-    """Whether somebody asked to cancel it and its pilot has not answered yet."""
-    @_builtins.property
-    def error(self) -> _type_pb2.JobError:
-        """Why the last attempt failed; unset when it did not."""
-
-    @_builtins.property
-    def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was submitted."""
-
-    @_builtins.property
-    def state_time(self) -> _timestamp_pb2.Timestamp:
-        """When it entered its state."""
-
-    def __init__(
-        self,
-        *,
-        job_id: _builtins.int = ...,
-        task_id: _builtins.int = ...,
-        index: _builtins.int = ...,
-        kind: _type_pb2.JobKind.ValueType = ...,
-        state: _type_pb2.JobState.ValueType = ...,
-        user: _builtins.str = ...,
-        queue: _builtins.str = ...,
-        priority: _builtins.int = ...,
-        attempt: _builtins.int = ...,
-        max_attempts: _builtins.int = ...,
-        node: _builtins.str = ...,
-        phase: _type_pb2.Phase.ValueType = ...,
-        input_bytes: _builtins.int = ...,
-        bytes_from_cache: _builtins.int = ...,
-        error: _type_pb2.JobError | None = ...,
-        parent_job_id: _builtins.int = ...,
-        retry_job_id: _builtins.int = ...,
-        create_time: _timestamp_pb2.Timestamp | None = ...,
-        state_time: _timestamp_pb2.Timestamp | None = ...,
-        cancel_requested: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "state_time", b"state_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "bytes_from_cache", b"bytes_from_cache", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "error", b"error", "index", b"index", "input_bytes", b"input_bytes", "job_id", b"job_id", "kind", b"kind", "max_attempts", b"max_attempts", "node", b"node", "parent_job_id", b"parent_job_id", "phase", b"phase", "priority", b"priority", "queue", b"queue", "retry_job_id", b"retry_job_id", "state", b"state", "state_time", b"state_time", "task_id", b"task_id", "user", b"user"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Job: _TypeAlias = Job  # noqa: Y015
-
-@_typing.final
-class JobFile(_message.Message):
-    """A file of a job."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    FILE_FIELD_NUMBER: _builtins.int
-    URL_FIELD_NUMBER: _builtins.int
-    ROLE_FIELD_NUMBER: _builtins.int
-    url: _builtins.str
-    """Where it is or will be."""
-    role: Global___FileRole.ValueType
-    """What it is to the job."""
-    @_builtins.property
-    def file(self) -> _type_pb2.File:
-        """The file; size and checksum of an output are known when it is stored."""
-
-    def __init__(
-        self,
-        *,
-        file: _type_pb2.File | None = ...,
-        url: _builtins.str = ...,
-        role: Global___FileRole.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "role", b"role", "url", b"url"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___JobFile: _TypeAlias = JobFile  # noqa: Y015
-
-@_typing.final
-class Attempt(_message.Message):
-    """One try at a job."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ATTEMPT_FIELD_NUMBER: _builtins.int
-    PILOT_ID_FIELD_NUMBER: _builtins.int
-    NODE_FIELD_NUMBER: _builtins.int
-    START_TIME_FIELD_NUMBER: _builtins.int
-    END_TIME_FIELD_NUMBER: _builtins.int
-    OUTCOME_FIELD_NUMBER: _builtins.int
-    EXIT_CODE_FIELD_NUMBER: _builtins.int
-    ERROR_FIELD_NUMBER: _builtins.int
-    MATCH_FIELD_NUMBER: _builtins.int
-    USE_FIELD_NUMBER: _builtins.int
-    INPUT_BYTES_FIELD_NUMBER: _builtins.int
-    BYTES_FROM_CACHE_FIELD_NUMBER: _builtins.int
-    PHASE_TIMES_FIELD_NUMBER: _builtins.int
-    attempt: _builtins.int
-    """Number, from 1."""
-    pilot_id: _builtins.str
-    """Pilot."""
-    node: _builtins.str
-    """Node."""
-    outcome: _type_pb2.JobState.ValueType
-    """How it ended: FINISHED, FAILED, CANCELLED, or ACTIVATED when it was given back; unspecified while it is live."""
-    exit_code: _builtins.int
-    """Exit status of the payload; unset when it was not started."""
-    input_bytes: _builtins.int
-    """Bytes staged in."""
-    bytes_from_cache: _builtins.int
-    """Bytes of them that came out of the node's cache."""
-    @_builtins.property
-    def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was leased."""
-
-    @_builtins.property
-    def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ended; unset while it is live."""
-
-    @_builtins.property
-    def error(self) -> _type_pb2.JobError:
-        """Why it failed."""
-
-    @_builtins.property
-    def match(self) -> _type_pb2.Match:
-        """Why the job went there."""
-
-    @_builtins.property
-    def use(self) -> _type_pb2.ResourceUse:
-        """What it used."""
-
-    @_builtins.property
-    def phase_times(self) -> _containers.RepeatedCompositeFieldContainer[_duration_pb2.Duration]:
-        """Time spent in stage-in, payload and stage-out, in this order; shorter when it ended before."""
-
-    def __init__(
-        self,
-        *,
-        attempt: _builtins.int = ...,
-        pilot_id: _builtins.str = ...,
-        node: _builtins.str = ...,
-        start_time: _timestamp_pb2.Timestamp | None = ...,
-        end_time: _timestamp_pb2.Timestamp | None = ...,
-        outcome: _type_pb2.JobState.ValueType = ...,
-        exit_code: _builtins.int | None = ...,
-        error: _type_pb2.JobError | None = ...,
-        match: _type_pb2.Match | None = ...,
-        use: _type_pb2.ResourceUse | None = ...,
-        input_bytes: _builtins.int = ...,
-        bytes_from_cache: _builtins.int = ...,
-        phase_times: _abc.Iterable[_duration_pb2.Duration] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "match", b"match", "start_time", b"start_time", "use", b"use"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "bytes_from_cache", b"bytes_from_cache", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "input_bytes", b"input_bytes", "match", b"match", "node", b"node", "outcome", b"outcome", "phase_times", b"phase_times", "pilot_id", b"pilot_id", "start_time", b"start_time", "use", b"use"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
-    _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_code) -> _WhichOneofReturnType__exit_code | None: ...
-
-Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
 
 @_typing.final
 class GetJobRequest(_message.Message):
@@ -787,15 +259,15 @@ class GetJobResponse(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def job(self) -> Global___Job:
+    def job(self) -> _job_pb2.Job:
         """The job."""
 
     @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobFile]:
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.JobFile]:
         """Its files."""
 
     @_builtins.property
-    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Attempt]:
         """Its attempts, oldest first."""
 
     @_builtins.property
@@ -805,9 +277,9 @@ class GetJobResponse(_message.Message):
     def __init__(
         self,
         *,
-        job: Global___Job | None = ...,
-        files: _abc.Iterable[Global___JobFile] | None = ...,
-        attempts: _abc.Iterable[Global___Attempt] | None = ...,
+        job: _job_pb2.Job | None = ...,
+        files: _abc.Iterable[_job_pb2.JobFile] | None = ...,
+        attempts: _abc.Iterable[_job_pb2.Attempt] | None = ...,
         command: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
@@ -877,13 +349,13 @@ class ListJobsResponse(_message.Message):
     next_page_token: _builtins.str
     """Token of the next page; empty when this was the last."""
     @_builtins.property
-    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job]:
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]:
         """Jobs by identifier."""
 
     def __init__(
         self,
         *,
-        jobs: _abc.Iterable[Global___Job] | None = ...,
+        jobs: _abc.Iterable[_job_pb2.Job] | None = ...,
         next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -930,13 +402,13 @@ class CancelTaskResponse(_message.Message):
     pending_count: _builtins.int
     """Jobs that are with a pilot and end at its next contact."""
     @_builtins.property
-    def task(self) -> Global___Task:
+    def task(self) -> _task_pb2.Task:
         """The task as it is now."""
 
     def __init__(
         self,
         *,
-        task: Global___Task | None = ...,
+        task: _task_pb2.Task | None = ...,
         cancelled_count: _builtins.int = ...,
         pending_count: _builtins.int = ...,
     ) -> None: ...
@@ -978,13 +450,13 @@ class CancelJobResponse(_message.Message):
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def job(self) -> Global___Job:
+    def job(self) -> _job_pb2.Job:
         """The job as it is now."""
 
     def __init__(
         self,
         *,
-        job: Global___Job | None = ...,
+        job: _job_pb2.Job | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1029,7 +501,7 @@ class RetryTaskResponse(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     JOB_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def task(self) -> Global___Task:
+    def task(self) -> _task_pb2.Task:
         """The task as it is now."""
 
     @_builtins.property
@@ -1039,7 +511,7 @@ class RetryTaskResponse(_message.Message):
     def __init__(
         self,
         *,
-        task: Global___Task | None = ...,
+        task: _task_pb2.Task | None = ...,
         job_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
@@ -1084,13 +556,13 @@ class RetryJobResponse(_message.Message):
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def job(self) -> Global___Job:
+    def job(self) -> _job_pb2.Job:
         """The new job."""
 
     def __init__(
         self,
         *,
-        job: Global___Job | None = ...,
+        job: _job_pb2.Job | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1146,11 +618,11 @@ class ExplainJobResponse(_message.Message):
     held_for: _builtins.str
     """For an activated job: node it is held for; empty when it is not held."""
     @_builtins.property
-    def job(self) -> Global___Job:
+    def job(self) -> _job_pb2.Job:
         """The job."""
 
     @_builtins.property
-    def obstacles(self) -> _containers.RepeatedCompositeFieldContainer[Global___Obstacle]:
+    def obstacles(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Obstacle]:
         """For an activated job: what keeps nodes from taking it."""
 
     @_builtins.property
@@ -1162,21 +634,21 @@ class ExplainJobResponse(_message.Message):
         """For a job that was given to a pilot: why it went there, by the last attempt."""
 
     @_builtins.property
-    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeShare]:
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.NodeShare]:
         """For an activated job: what the caches of live nodes hold of it, most first, at most 10."""
 
     def __init__(
         self,
         *,
-        job: Global___Job | None = ...,
+        job: _job_pb2.Job | None = ...,
         summary: _builtins.str = ...,
-        obstacles: _abc.Iterable[Global___Obstacle] | None = ...,
+        obstacles: _abc.Iterable[_job_pb2.Obstacle] | None = ...,
         node_count: _builtins.int = ...,
         jobs_ahead: _builtins.int = ...,
         held_for: _builtins.str = ...,
         held_until_time: _timestamp_pb2.Timestamp | None = ...,
         match: _type_pb2.Match | None = ...,
-        shares: _abc.Iterable[Global___NodeShare] | None = ...,
+        shares: _abc.Iterable[_job_pb2.NodeShare] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["held_until_time", b"held_until_time", "job", b"job", "match", b"match"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1185,63 +657,3 @@ class ExplainJobResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainJobResponse: _TypeAlias = ExplainJobResponse  # noqa: Y015
-
-@_typing.final
-class Obstacle(_message.Message):
-    """A condition that a node or queue fails."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PREDICATE_FIELD_NUMBER: _builtins.int
-    EXCLUDED_NODES_FIELD_NUMBER: _builtins.int
-    DETAIL_FIELD_NUMBER: _builtins.int
-    REMEDY_FIELD_NUMBER: _builtins.int
-    predicate: _builtins.str
-    """UPPER_SNAKE name of the condition."""
-    excluded_nodes: _builtins.int
-    """Nodes that fail it."""
-    detail: _builtins.str
-    """What is asked and what there is."""
-    remedy: _builtins.str
-    """The nearest change that would help."""
-    def __init__(
-        self,
-        *,
-        predicate: _builtins.str = ...,
-        excluded_nodes: _builtins.int = ...,
-        detail: _builtins.str = ...,
-        remedy: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "excluded_nodes", b"excluded_nodes", "predicate", b"predicate", "remedy", b"remedy"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Obstacle: _TypeAlias = Obstacle  # noqa: Y015
-
-@_typing.final
-class NodeShare(_message.Message):
-    """How much of a job's input a node holds."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NODE_FIELD_NUMBER: _builtins.int
-    LOCAL_BYTES_FIELD_NUMBER: _builtins.int
-    node: _builtins.str
-    """Node."""
-    local_bytes: _builtins.int
-    """Bytes of the inputs that its cache holds."""
-    def __init__(
-        self,
-        *,
-        node: _builtins.str = ...,
-        local_bytes: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["local_bytes", b"local_bytes", "node", b"node"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___NodeShare: _TypeAlias = NodeShare  # noqa: Y015

@@ -213,6 +213,7 @@ class BrokerServicer(object):
         Errors:
         * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
         * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): the job did not fail, or was retried already.
+        * `FAILED_PRECONDITION` (UPSTREAM_FAILED): the build job failed; retry the task.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

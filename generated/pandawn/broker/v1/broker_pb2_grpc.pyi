@@ -114,6 +114,7 @@ class BrokerStub:
     Errors:
     * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
     * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): the job did not fail, or was retried already.
+    * `FAILED_PRECONDITION` (UPSTREAM_FAILED): the build job failed; retry the task.
     """
     ExplainJob: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ExplainJobRequest, _broker_pb2.ExplainJobResponse]
     """Explains why a job is not running, or why it ran where it did.
@@ -209,6 +210,7 @@ class BrokerAsyncStub(BrokerStub):
     Errors:
     * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
     * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): the job did not fail, or was retried already.
+    * `FAILED_PRECONDITION` (UPSTREAM_FAILED): the build job failed; retry the task.
     """
     ExplainJob: _aio.UnaryUnaryMultiCallable[_broker_pb2.ExplainJobRequest, _broker_pb2.ExplainJobResponse]  # type: ignore[assignment]
     """Explains why a job is not running, or why it ran where it did.
@@ -361,6 +363,7 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
         * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): the job did not fail, or was retried already.
+        * `FAILED_PRECONDITION` (UPSTREAM_FAILED): the build job failed; retry the task.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,281 @@
+"""Which queued job goes to the node that asks: eligibility, priority, bytes, hold, age, and the explanation.
+
+Pure functions over plain values, used unchanged by the dispatcher and by `pandawn why`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+from pandawn_server.domain.jobs import Requirements
+
+MOVE_BYTES_PER_S = 60e6
+"""Assumed speed of a transfer to a node, in bytes a second, to weigh a wait against a move:
+about half of a 1 Gb/s link, which is what a worker node of a Tier 3 gets when others read too."""
+
+
+class Locality(Enum):
+    """Whether the catalog could answer when a job was matched."""
+
+    KNOWN = "known"
+    UNKNOWN = "unknown"
+
+
+class MatchRule(Enum):
+    """The rule that made a job win."""
+
+    ONLY_CANDIDATE = "only_candidate"
+    PRIORITY = "priority"
+    LOCAL_BYTES = "local_bytes"
+    AGE = "age"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A runnable job as matching sees it; `since` is when it became runnable."""
+
+    job_id: int
+    priority: int
+    input_bytes: int
+    since: datetime
+    requirements: Requirements
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The parameters of a queue that matching obeys."""
+
+    priority_band: int
+    locality_wait: timedelta
+    max_input_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a node holds of a job's input."""
+
+    node: str
+    local_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What nodes hold of the inputs of the candidates, in bytes by job; jobs held by nobody are absent.
+
+    `here` is the asking node; `best_elsewhere` the live node that holds most, with a free slot or
+    not. `known` is False when the catalog did not answer; then both are empty.
+    """
+
+    known: bool
+    here: Mapping[int, int]
+    best_elsewhere: Mapping[int, Share]
+
+
+NOTHING_KNOWN = Shares(known=False, here={}, best_elsewhere={})
+"""The shares when the catalog does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A requirement that an offer does not meet: its name, what is asked and what there is."""
+
+    predicate: str
+    asked: int
+    offered: int
+
+
+def unmet(job: Candidate, offer: Requirements, rules: Rules) -> list[Failed]:
+    """Each predicate that keeps a job from a node. What the offer leaves out is not compared."""
+    need = job.requirements
+    found = []
+
+    def compare(predicate: str, asked: int | None, offered: int | None) -> None:
+        if asked is not None and offered is not None and asked > offered:
+            found.append(Failed(predicate, asked, offered))
+
+    compare("MEMORY", need.memory_bytes, offer.memory_bytes)
+    compare("CORES", need.cores, offer.cores)
+    # Inputs are copied or linked into the work directory: they need room there as well.
+    compare("DISK", max(need.disk_bytes or 0, job.input_bytes), offer.disk_bytes)
+    if need.wall_time is not None and offer.wall_time is not None:
+        compare(
+            "WALL_TIME", int(need.wall_time.total_seconds()), int(offer.wall_time.total_seconds())
+        )
+    if rules.max_input_bytes:
+        compare("QUEUE_INPUT_LIMIT", job.input_bytes, rules.max_input_bytes)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A job chosen for a node, with its explanation.
+
+    `candidates` jobs were compared, `held` of them were kept back for nodes with more of their
+    bytes; `waited` is how long the job had been runnable.
+    """
+
+    job_id: int
+    locality: Locality
+    rule: MatchRule
+    input_bytes: int
+    local_bytes: int
+    candidates: int
+    held: int
+    waited: timedelta
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes left to move to the node."""
+        return self.input_bytes - self.local_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A job kept back for a node that holds more of it, until a time at most."""
+
+    node: str
+    until: datetime
+
+
+def hold(
+    job: Candidate, here_bytes: int, best: Share | None, rules: Rules, now: datetime
+) -> Hold | None:
+    """Whether a job is kept for another live node, and until when at most.
+
+    Affinity is a bounded delay: the bound counts from when the job became runnable, so asking
+    again does not prolong it.
+    """
+    if best is None or best.local_bytes <= here_bytes:
+        return None
+    until = job.since + rules.locality_wait
+    return Hold(best.node, until) if now < until else None
+
+
+def band(priority: int, width: int) -> int:
+    """The priority band of a job: locality decides inside a band, never across."""
+    return priority // width
+
+
+def choose(
+    candidates: Sequence[Candidate],
+    offer: Requirements,
+    shares: Shares,
+    rules: Rules,
+    now: datetime,
+    count: int,
+) -> list[Match]:
+    """Picks up to `count` jobs for one node, best first.
+
+    In order: eligible; highest band; not held for another node; fewest bytes left to move among
+    jobs that the node holds a part of (or that read nothing); files nowhere before files elsewhere;
+    runnable for longest. When all jobs of a band are held, those
+    are given whose remaining wait would be longer than the move: a free slot does not idle for less.
+    """
+    eligible = [job for job in candidates if not unmet(job, offer, rules)]
+    holds = {
+        job.job_id: held
+        for job in eligible
+        if (
+            held := hold(
+                job,
+                shares.here.get(job.job_id, 0),
+                shares.best_elsewhere.get(job.job_id),
+                rules,
+                now,
+            )
+        )
+    }
+
+    def order(job: Candidate) -> tuple[int, bool, int, bool, datetime, int]:
+        local = shares.here.get(job.job_id, 0)
+        # Bytes to move rank only jobs that the node holds a part of. Among the others they would
+        # rank small jobs before big ones, and big ones would starve; there age decides.
+        has_affinity = local > 0 or job.input_bytes == 0
+        return (
+            -band(job.priority, rules.priority_band),
+            not has_affinity,
+            job.input_bytes - local if has_affinity else 0,
+            job.job_id in shares.best_elsewhere,
+            job.since,
+            job.job_id,
+        )
+
+    ranked = sorted(eligible, key=order)
+    chosen: list[Candidate] = []
+    for in_band in _bands(ranked, rules.priority_band):
+        free = [job for job in in_band if job.job_id not in holds]
+        kept = [
+            job
+            for job in in_band
+            if job.job_id in holds and _wait_exceeds_move(job, holds[job.job_id], shares, now)
+        ]
+        chosen += [*free, *kept][: count - len(chosen)]
+        if len(chosen) == count:
+            break
+    locality = Locality.KNOWN if shares.known else Locality.UNKNOWN
+    return [
+        Match(
+            job_id=job.job_id,
+            locality=locality,
+            rule=_deciding_rule(job, eligible, shares, rules),
+            input_bytes=job.input_bytes,
+            local_bytes=shares.here.get(job.job_id, 0),
+            candidates=len(eligible),
+            held=len(holds),
+            waited=max(now - job.since, timedelta(0)),
+        )
+        for job in chosen
+    ]
+
+
+def _bands(ranked: Sequence[Candidate], width: int) -> list[list[Candidate]]:
+    bands: dict[int, list[Candidate]] = {}
+    for job in ranked:
+        bands.setdefault(band(job.priority, width), []).append(job)
+    return list(bands.values())
+
+
+def _wait_exceeds_move(job: Candidate, held: Hold, shares: Shares, now: datetime) -> bool:
+    missing = job.input_bytes - shares.here.get(job.job_id, 0)
+    return (held.until - now).total_seconds() > missing / MOVE_BYTES_PER_S
+
+
+def _deciding_rule(
+    job: Candidate, eligible: Sequence[Candidate], shares: Shares, rules: Rules
+) -> MatchRule:
+    rivals = [other for other in eligible if other.job_id != job.job_id]
+    if not rivals:
+        return MatchRule.ONLY_CANDIDATE
+    mine = band(job.priority, rules.priority_band)
+    peers = [other for other in rivals if band(other.priority, rules.priority_band) == mine]
+    if not peers:
+        return MatchRule.PRIORITY
+    missing = job.input_bytes - shares.here.get(job.job_id, 0)
+    if shares.here.get(job.job_id) and any(
+        other.input_bytes - shares.here.get(other.job_id, 0) > missing for other in peers
+    ):
+        return MatchRule.LOCAL_BYTES
+    return MatchRule.AGE
+
+
+def sentence(match: Match, node: str) -> str:
+    """The explanation of a match for people."""
+    why = {
+        MatchRule.ONLY_CANDIDATE: "no other job was eligible",
+        MatchRule.PRIORITY: "it had the highest priority",
+        MatchRule.LOCAL_BYTES: "it left the fewest bytes to move",
+        MatchRule.AGE: "it had waited longest among equals",
+    }[match.rule]
+    if match.locality is Locality.UNKNOWN:
+        where = "the file catalog did not answer, so what the node held is not known"
+    elif not match.input_bytes:
+        where = "it reads no input files"
+    else:
+        share = match.local_bytes / match.input_bytes
+        where = f"the node held {share:.0%} of its {match.input_bytes:,} input bytes"
+    compared = f"{match.candidates} job{'s' if match.candidates != 1 else ''} compared"
+    held = f", {match.held} held for other nodes" if match.held else ""
+    return f"given to {node} because {why}; {where} ({compared}{held}; runnable for {match.waited.total_seconds():.1f} s)"

@@ -1,0 +1,46 @@
+"""What the server knows of a pilot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+
+from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.jobs import Requirements
+
+LOST_AFTER_LEASES = 2
+"""A pilot without jobs that was silent for this many lease lengths is lost."""
+
+CONTACT_RESOLUTION = timedelta(seconds=5)
+"""Contacts closer together than this are noted once: the table would be rewritten by every call."""
+
+
+class PilotState(Enum):
+    """Where a pilot stands."""
+
+    LIVE = "live"
+    ENDED = "ended"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """A pilot; `offer` is what it last said that a job may use on its node."""
+
+    pilot_id: str
+    queue: str
+    key: NodeKey
+    host: str
+    pilot_version: str
+    batch_id: str
+    transports: tuple[str, ...]
+    state: PilotState
+    register_time: datetime
+    contact_time: datetime
+    end_reason: str = ""
+    offer: Requirements = field(default_factory=Requirements)
+
+    def contact_is_due(self, now: datetime) -> bool:
+        """Whether the last noted contact is old enough to note another."""
+        return now - self.contact_time >= CONTACT_RESOLUTION

@@ -1,0 +1,262 @@
+"""What a user submits, and how it becomes jobs: splitting, names, and where outputs lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from pandawn_server.domain.errors import Violation
+from pandawn_server.domain.jobs import JobKind, JobState, Requirements
+
+MAX_JOBS = 100_000
+"""Most jobs of one task: what one transaction of submission takes in seconds, not minutes."""
+
+DEFAULT_MAX_ATTEMPTS = 3
+"""Attempts at each job where the user names no number; PanDA's pilots try as often."""
+
+
+class FileRole(Enum):
+    """What a file is to a job."""
+
+    INPUT = "input"
+    LIBRARY = "library"
+    OUTPUT = "output"
+    LOG = "log"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file with its place. Size in bytes; scope, guid and checksum are empty when unknown."""
+
+    lfn: str
+    size_bytes: int
+    url: str
+    scope: str = ""
+    guid: str = ""
+    checksum: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """What a user wants done; see `pandawn/broker/v1/broker.proto` for each field."""
+
+    user: str
+    dataset: str
+    command: tuple[str, ...]
+    queue: str = ""
+    site: str = ""
+    inputs: tuple[File, ...] = ()
+    files_per_job: int = 1
+    job_count: int = 0
+    outputs: tuple[str, ...] = ()
+    build: bool = False
+    build_command: tuple[str, ...] = ()
+    sandbox_id: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    requirements: Requirements = field(default_factory=Requirements)
+    priority: int = 0
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be inserted, with its share of the input files."""
+
+    index: int
+    kind: JobKind
+    state: JobState
+    inputs: tuple[File, ...]
+
+    @property
+    def input_bytes(self) -> int:
+        """Sum of the input sizes in bytes."""
+        return sum(file.size_bytes for file in self.inputs)
+
+
+class TaskState(Enum):
+    """Where a task stands, by its jobs."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as stored: its spec without the inputs, and what became known of it since.
+
+    `output_url` is the directory of its outputs; `library` is the product of its build job, None
+    until that has finished.
+    """
+
+    task_id: int
+    spec: TaskSpec
+    queue: str
+    site: str
+    output_url: str
+    create_time: datetime
+    library: File | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskProgress:
+    """How far a task is. Jobs that a retry replaced are left out of `job_counts`."""
+
+    job_counts: Mapping[JobState, int]
+    input_bytes: int
+    bytes_from_cache: int
+    last_state_time: datetime | None
+
+    @property
+    def state(self) -> TaskState:
+        """Where the task stands."""
+        return task_state(self.job_counts)
+
+
+def task_state(job_counts: Mapping[JobState, int]) -> TaskState:
+    """Where a task stands, given its jobs by state."""
+    present = {state for state, count in job_counts.items() if count}
+    if present - {JobState.FINISHED, JobState.FAILED, JobState.CANCELLED}:
+        return TaskState.RUNNING
+    if JobState.FAILED in present:
+        return TaskState.FAILED
+    if JobState.CANCELLED in present:
+        return TaskState.CANCELLED
+    return TaskState.FINISHED
+
+
+def spec_violations(spec: TaskSpec) -> tuple[str, list[Violation]]:
+    """Everything wrong with a task as a whole, and the reason code that names it best.
+
+    Single fields (lengths, characters) are checked where they come in; here are the rules that
+    join several. An empty list means that the task is sound.
+    """
+    if not spec.inputs and spec.job_count < 1:
+        return "EMPTY_FILE_LIST", [
+            Violation(
+                "task.inputs",
+                "no input files, and no job_count for jobs without input; give one of them",
+            )
+        ]
+    if spec.inputs and spec.job_count:
+        return "INVALID_REQUEST", [
+            Violation(
+                "task.job_count", "is for tasks without input; with input, files_per_job decides"
+            )
+        ]
+    duplicates = _duplicate_lfns(spec.inputs)
+    if duplicates:
+        return "DUPLICATE_LFN", duplicates
+    found = []
+    if spec.build and not spec.sandbox_id:
+        found.append(
+            Violation("task.sandbox_id", "a build job needs the user's code; upload a sandbox")
+        )
+    if spec.build_command and not spec.build:
+        found.append(Violation("task.build_command", "is set, but build is not"))
+    if len(set(spec.outputs)) != len(spec.outputs):
+        found.append(Violation("task.outputs", "names an output twice"))
+    count = run_job_count(spec) + (1 if spec.build else 0)
+    if count > MAX_JOBS:
+        return "TOO_MANY_JOBS", [
+            Violation(
+                "task.files_per_job",
+                f"the task would have {count:,} jobs, the limit is {MAX_JOBS:,}; "
+                "give each job more files, or split the task",
+            )
+        ]
+    return "INVALID_REQUEST", found
+
+
+def _duplicate_lfns(inputs: Sequence[File]) -> list[Violation]:
+    first: dict[tuple[str, str], int] = {}
+    found = []
+    for position, file in enumerate(inputs):
+        before = first.setdefault((file.scope, file.lfn), position)
+        if before != position:
+            found.append(
+                Violation(
+                    f"task.inputs[{position}].file.lfn",
+                    f"{file.lfn!r} stands at place {before} too; LFNs of a task must differ",
+                )
+            )
+    return found
+
+
+def run_job_count(spec: TaskSpec) -> int:
+    """Number of run jobs of a task."""
+    if not spec.inputs:
+        return spec.job_count
+    return -(-len(spec.inputs) // spec.files_per_job)
+
+
+def split(spec: TaskSpec) -> list[NewJob]:
+    """The jobs of a task: the build job first, then run jobs over the inputs in the user's order."""
+    jobs = []
+    if spec.build:
+        jobs.append(NewJob(1, JobKind.BUILD, JobState.ACTIVATED, ()))
+    state = JobState.WAITING if spec.build else JobState.ACTIVATED
+    for number in range(run_job_count(spec)):
+        start = number * spec.files_per_job
+        inputs = spec.inputs[start : start + spec.files_per_job]
+        jobs.append(NewJob(number + 1, JobKind.RUN, state, tuple(inputs)))
+    return jobs
+
+
+def oversized_jobs(jobs: Sequence[NewJob], max_input_bytes: int) -> list[Violation]:
+    """The jobs whose inputs together exceed a queue's limit; a limit of 0 is none."""
+    if not max_input_bytes:
+        return []
+    return [
+        Violation(
+            "task.files_per_job",
+            f"run job {job.index} has {len(job.inputs)} input files of {job.input_bytes:,} bytes together, "
+            f"the queue takes {max_input_bytes:,} bytes a job; give each job fewer files",
+        )
+        for job in jobs
+        if job.input_bytes > max_input_bytes
+    ]
+
+
+def output_directory(storage_root: str, user: str, dataset: str, now: datetime) -> str:
+    """Directory of a task's outputs as a URL, `<storage>/<year>/<user>/<dataset>`, as on the slides."""
+    return f"{storage_root.rstrip('/')}/{now.year}/{user}/{dataset}"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPlan:
+    """A file that a job is to store: its name in the work directory, its LFN, and where it goes."""
+
+    name: str
+    lfn: str
+    url: str
+    role: FileRole
+
+
+LIBRARY_NAME = "library.tar.gz"
+"""Name of the library tarball in the work directory of a build job."""
+
+
+def planned_outputs(
+    task: Task, kind: JobKind, index: int, job_id: int, attempt: int
+) -> list[OutputPlan]:
+    """What an attempt at a job stores, its log last.
+
+    Outputs are named by the job's place in the task, so that a retry fills the same gap; libraries
+    by the job, since a retry makes another; logs by the attempt, since each has its own.
+    """
+    spec = task.spec
+    plans = []
+    if kind is JobKind.BUILD:
+        lfn = f"{spec.dataset}.lib.{job_id}.tar.gz"
+        plans.append(OutputPlan(LIBRARY_NAME, lfn, f"{task.output_url}/{lfn}", FileRole.OUTPUT))
+    else:
+        for name in spec.outputs:
+            lfn = f"{spec.dataset}._{index:06d}.{name}"
+            plans.append(OutputPlan(name, lfn, f"{task.output_url}/{lfn}", FileRole.OUTPUT))
+    lfn = f"{spec.dataset}.job{job_id}.{attempt}.log.tar.gz"
+    plans.append(OutputPlan("log.tar.gz", lfn, f"{task.output_url}/{lfn}", FileRole.LOG))
+    return plans

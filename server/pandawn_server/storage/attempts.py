@@ -1,0 +1,231 @@
+"""Attempts: where each try of a job went, why, and how it ended. Rows stay when the lease is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import RowMapping, bindparam, insert, select, tuple_, update
+
+from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.jobs import ErrorComponent, JobError, JobState, Phase, ResourceUse
+from pandawn_server.domain.matching import Locality, Match, MatchRule
+from pandawn_server.domain.nodes import EndedAttempt
+from pandawn_server.storage.columns import error_columns, seconds, span, to_error
+from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.schema import attempts
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttempt:
+    """An attempt that begins, with the explanation of its match."""
+
+    job_id: int
+    attempt: int
+    task_id: int
+    pilot_id: str
+    key: NodeKey
+    lease_token: str
+    match: Match
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How an attempt ended.
+
+    `outcome` is FINISHED, FAILED, CANCELLED, or ACTIVATED when the job was given back. When the
+    pilot itself reported the end, `reported_state` is the state that the job got.
+    """
+
+    job_id: int
+    attempt: int
+    outcome: JobState
+    reported_state: JobState | None = None
+    exit_code: int | None = None
+    error: JobError | None = None
+    use: ResourceUse = field(default_factory=ResourceUse)
+    input_bytes: int = 0
+    bytes_from_cache: int = 0
+    phase_times: dict[Phase, timedelta] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt as stored."""
+
+    job_id: int
+    attempt: int
+    pilot_id: str
+    node: str
+    lease_token: str
+    start_time: datetime
+    end_time: datetime | None
+    outcome: JobState | None
+    reported_state: JobState | None
+    exit_code: int | None
+    error: JobError | None
+    match: Match
+    use: ResourceUse
+    input_bytes: int
+    bytes_from_cache: int
+    phase_times: dict[Phase, timedelta]
+
+
+def insert_attempts(tx: Transaction, new: Sequence[NewAttempt], now: datetime) -> None:
+    """Stores attempts that begin now."""
+    if new:
+        tx.execute(
+            insert(attempts),
+            [
+                {
+                    "job_id": a.job_id,
+                    "attempt": a.attempt,
+                    "task_id": a.task_id,
+                    "pilot_id": a.pilot_id,
+                    "site": a.key.site,
+                    "node": a.key.node,
+                    "lease_token": a.lease_token,
+                    "start_time": now,
+                    "locality": a.match.locality.value,
+                    "rule": a.match.rule.value,
+                    "match_input_bytes": a.match.input_bytes,
+                    "match_local_bytes": a.match.local_bytes,
+                    "match_candidates": a.match.candidates,
+                    "match_held": a.match.held,
+                    "match_waited_s": a.match.waited.total_seconds(),
+                }
+                for a in new
+            ],
+        )
+
+
+def end_attempts(tx: Transaction, ends: Sequence[AttemptEnd], now: datetime) -> None:
+    """Notes how attempts ended."""
+    if not ends:
+        return
+    values = {
+        "outcome",
+        "reported_state",
+        "exit_code",
+        "cpu_seconds",
+        "max_rss_bytes",
+        "work_dir_bytes",
+        "input_bytes",
+        "bytes_from_cache",
+        "stage_in_s",
+        "payload_s",
+        "stage_out_s",
+        *error_columns(None),
+    }
+    statement = (
+        update(attempts)
+        .where(
+            attempts.c.job_id == bindparam("b_job_id"), attempts.c.attempt == bindparam("b_attempt")
+        )
+        .values(end_time=now, **{name: bindparam(f"b_{name}") for name in values})
+    )
+    tx.execute(statement, [_end_parameters(end) for end in sorted(ends, key=lambda e: e.job_id)])
+
+
+def _end_parameters(end: AttemptEnd) -> dict[str, object]:
+    columns = {
+        "job_id": end.job_id,
+        "attempt": end.attempt,
+        "outcome": end.outcome.value,
+        "reported_state": None if end.reported_state is None else end.reported_state.value,
+        "exit_code": end.exit_code,
+        "cpu_seconds": end.use.cpu_seconds,
+        "max_rss_bytes": end.use.max_rss_bytes,
+        "work_dir_bytes": end.use.work_dir_bytes,
+        "input_bytes": end.input_bytes,
+        "bytes_from_cache": end.bytes_from_cache,
+        "stage_in_s": seconds(end.phase_times.get(Phase.STAGE_IN)),
+        "payload_s": seconds(end.phase_times.get(Phase.PAYLOAD)),
+        "stage_out_s": seconds(end.phase_times.get(Phase.STAGE_OUT)),
+        **error_columns(end.error),
+    }
+    return {f"b_{name}": value for name, value in columns.items()}
+
+
+def get_attempts(
+    tx: Transaction, keys: Collection[tuple[int, int]]
+) -> dict[tuple[int, int], Attempt]:
+    """The attempts that exist among (job_id, attempt) pairs."""
+    if not keys:
+        return {}
+    query = select(attempts).where(tuple_(attempts.c.job_id, attempts.c.attempt).in_(sorted(keys)))
+    return {
+        (row["job_id"], row["attempt"]): _to_attempt(row) for row in tx.execute(query).mappings()
+    }
+
+
+def list_attempts(tx: Transaction, job_id: int) -> list[Attempt]:
+    """All attempts at a job, oldest first."""
+    query = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.attempt)
+    return [_to_attempt(row) for row in tx.execute(query).mappings()]
+
+
+def last_ended(tx: Transaction, key: NodeKey, limit: int) -> list[EndedAttempt]:
+    """The last attempts that ended on a node, newest first."""
+    query = (
+        select(
+            attempts.c.job_id,
+            attempts.c.task_id,
+            attempts.c.outcome,
+            attempts.c.error_component,
+            attempts.c.error_reason,
+        )
+        .where(
+            attempts.c.site == key.site,
+            attempts.c.node == key.node,
+            attempts.c.end_time.is_not(None),
+        )
+        .order_by(attempts.c.end_time.desc(), attempts.c.job_id.desc())
+        .limit(limit)
+    )
+    return [
+        EndedAttempt(
+            job_id,
+            task_id,
+            JobState(outcome),
+            None if component is None else ErrorComponent(component),
+            reason or "",
+        )
+        for job_id, task_id, outcome, component, reason in tx.execute(query)
+    ]
+
+
+def _to_attempt(row: RowMapping) -> Attempt:
+    times = {
+        Phase.STAGE_IN: span(row["stage_in_s"]),
+        Phase.PAYLOAD: span(row["payload_s"]),
+        Phase.STAGE_OUT: span(row["stage_out_s"]),
+    }
+    return Attempt(
+        job_id=row["job_id"],
+        attempt=row["attempt"],
+        pilot_id=row["pilot_id"],
+        node=row["node"],
+        lease_token=row["lease_token"],
+        start_time=row["start_time"],
+        end_time=row["end_time"],
+        outcome=None if row["outcome"] is None else JobState(row["outcome"]),
+        reported_state=None if row["reported_state"] is None else JobState(row["reported_state"]),
+        exit_code=row["exit_code"],
+        error=to_error(row),
+        match=Match(
+            job_id=row["job_id"],
+            locality=Locality(row["locality"]),
+            rule=MatchRule(row["rule"]),
+            input_bytes=row["match_input_bytes"],
+            local_bytes=row["match_local_bytes"],
+            candidates=row["match_candidates"],
+            held=row["match_held"],
+            waited=timedelta(seconds=row["match_waited_s"]),
+        ),
+        use=ResourceUse(row["cpu_seconds"], row["max_rss_bytes"], row["work_dir_bytes"]),
+        input_bytes=row["input_bytes"],
+        bytes_from_cache=row["bytes_from_cache"],
+        phase_times={phase: time for phase, time in times.items() if time is not None},
+    )

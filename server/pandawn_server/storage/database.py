@@ -1,0 +1,214 @@
+"""The database: engines by URL, transactions, migrations, and how its errors look to callers."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from pandawn_server.domain.errors import PandawnError, PreconditionError, UnavailableError
+
+Transaction = Connection
+"""What use cases pass to the functions of this package."""
+
+RETRY_AFTER = timedelta(seconds=1)
+"""When to come back while the database does not answer: a restart of PostgreSQL takes about as long."""
+
+CONFLICT_RETRY_AFTER = timedelta(milliseconds=50)
+"""When to come back after a lost race with another transaction."""
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+# Written into the application_id of SQLite files ("PDWN"), so that no other file is taken for ours.
+_SQLITE_APPLICATION_ID = 0x5044574E
+
+
+class Database:
+    """One database with a pool of connections. Safe to share between threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.is_embedded = engine.dialect.name == "sqlite"
+        # For messages: SQLAlchemy hides the password.
+        self.shown_url = engine.url.render_as_string(hide_password=True)
+
+    @classmethod
+    def open(cls, url: str, pool_size: int = 5) -> Database:
+        """Opens `sqlite:///PATH` or `postgresql+psycopg://...`; connects to nothing yet.
+
+        Raises `PreconditionError` (BAD_DATABASE_URL) for anything else.
+        """
+        try:
+            parsed = make_url(url)
+        except ArgumentError as error:
+            raise PreconditionError(
+                "BAD_DATABASE_URL", f"the database URL cannot be read: {error}"
+            ) from None
+        if parsed.drivername in {"sqlite", "sqlite+pysqlite"}:
+            return cls(_open_sqlite(url, pool_size))
+        if parsed.drivername == "postgresql+psycopg":
+            engine = create_engine(
+                url,
+                pool_size=pool_size,
+                max_overflow=0,
+                pool_timeout=10,
+                connect_args={"connect_timeout": 5, "options": "-c timezone=UTC"},
+            )
+            return cls(engine)
+        raise PreconditionError(
+            "BAD_DATABASE_URL",
+            f"the database URL begins with {parsed.drivername!r}; "
+            "use sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME",
+        )
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A transaction that may write: commits at the end of the block, rolls back on any error.
+
+        Raises `UnavailableError` when the database does not answer or a concurrent transaction won.
+        """
+        with self._errors_for_callers(), self.engine.connect() as connection:
+            if self.is_embedded:
+                connection.execution_options(pandawn_begin="BEGIN IMMEDIATE")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """A transaction that only reads. Raises as `write`."""
+        with self._errors_for_callers(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    def migrate(self) -> None:
+        """Brings the schema to the newest version; one process at a time does the work.
+
+        Raises `UnavailableError` when the database does not answer.
+        """
+        with self._errors_for_callers(), self.engine.connect() as connection:
+            if self.is_embedded:
+                connection.execution_options(pandawn_begin="BEGIN IMMEDIATE")
+            with connection.begin():
+                if not self.is_embedded:
+                    # Two servers that start together: the second waits and finds nothing to do.
+                    connection.execute(
+                        text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SQLITE_APPLICATION_ID}
+                    )
+                config = Config()
+                config.set_main_option("script_location", str(MIGRATIONS))
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+
+    def check(self) -> None:
+        """Asks whether the database answers and has the schema of this version.
+
+        Raises `UnavailableError` if it does not answer, `PreconditionError` (SCHEMA_OUTDATED) if
+        its schema is another.
+        """
+        with self.read() as tx:
+            current = MigrationContext.configure(tx).get_current_revision()
+        head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+        if current != head:
+            raise PreconditionError(
+                "SCHEMA_OUTDATED",
+                f"the schema of {self.shown_url} is at version {current or 'none'}, this server needs {head}; "
+                "run `pandawn-server migrate` with the same --database",
+            )
+
+    def dispose(self) -> None:
+        """Closes all connections."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _errors_for_callers(self) -> Iterator[None]:
+        try:
+            yield
+        except PandawnError:
+            raise
+        except IntegrityError as error:
+            # Every unique key that a race can hit guards a repeated request: the repeat of the
+            # loser finds what the winner wrote.
+            raise UnavailableError(
+                "DATABASE_CONFLICT",
+                "another transaction wrote the same thing first; repeat the call",
+                retry_after=CONFLICT_RETRY_AFTER,
+            ) from error
+        except PoolTimeoutError as error:
+            raise UnavailableError(
+                "DATABASE_BUSY",
+                f"all connections to {self.shown_url} are in use; repeat the call",
+                retry_after=RETRY_AFTER,
+            ) from error
+        except DBAPIError as error:
+            if not _is_outage(error):
+                raise
+            raise UnavailableError(
+                "DATABASE_UNAVAILABLE",
+                f"the database {self.shown_url} does not answer: {str(error.orig).strip()}",
+                retry_after=RETRY_AFTER,
+            ) from error
+
+
+def _is_outage(error: DBAPIError) -> bool:
+    """Whether an error of the driver means that the database is away or busy, not that we are wrong."""
+    if error.connection_invalidated:
+        return True
+    if isinstance(error.orig, sqlite3.OperationalError):
+        # SQLite says OperationalError for wrong SQL too.
+        return error.orig.sqlite_errorcode & 0xFF in {
+            sqlite3.SQLITE_BUSY,
+            sqlite3.SQLITE_LOCKED,
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_FULL,
+            sqlite3.SQLITE_IOERR,
+            sqlite3.SQLITE_READONLY,
+        }
+    state = getattr(error.orig, "sqlstate", None)
+    # None: no connection was made. 08: connection; 40: deadlock, serialization; 53: out of
+    # resources; 57: the administrator stops it.
+    name = type(error.orig).__name__
+    if state is None:
+        return name in {"OperationalError", "ConnectionTimeout", "InterfaceError"}
+    return str(state)[:2] in {"08", "40", "53", "57"}
+
+
+def _open_sqlite(url: str, pool_size: int) -> Engine:
+    path = make_url(url).database
+    if not path or path == ":memory:":
+        raise PreconditionError(
+            "BAD_DATABASE_URL",
+            "an SQLite database in memory cannot be shared by threads; use sqlite:///PATH",
+        )
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=30)
+
+    @event.listens_for(engine, "connect")
+    def _configure(dbapi_connection: sqlite3.Connection, _record: object) -> None:
+        # The driver's own transaction handling begins too late for reads and knows no IMMEDIATE.
+        dbapi_connection.isolation_level = None
+        for pragma in (
+            "busy_timeout = 10000",
+            "journal_mode = WAL",
+            # Each commit reaches the disk: an acknowledged write survives a power cut.
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            f"application_id = {_SQLITE_APPLICATION_ID}",
+        ):
+            dbapi_connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # IMMEDIATE takes the write lock at once; a lock taken in the middle of a transaction
+        # can fail without waiting.
+        connection.exec_driver_sql(connection.get_execution_options().get("pandawn_begin", "BEGIN"))
+
+    return engine

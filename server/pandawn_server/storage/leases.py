@@ -1,0 +1,182 @@
+"""Live leases: one row each, gone when the attempt ends.
+
+Whoever changes a leased job locks its lease first, in the order of job identifiers, so that
+transactions never wait for each other in a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import RowMapping, Select, bindparam, delete, func, insert, select, update
+
+from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.jobs import JobState, Phase
+from pandawn_server.domain.leases import Lease
+from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.schema import jobs, leases
+
+
+@dataclass(frozen=True, slots=True)
+class NewLease:
+    """A lease to be stored; (pilot_id, request_id, ordinal) is unique."""
+
+    job_id: int
+    attempt: int
+    token: str
+    pilot_id: str
+    key: NodeKey
+    request_id: str
+    ordinal: int
+    expire_time: datetime
+    duration: timedelta
+
+
+def insert_leases(tx: Transaction, new: Sequence[NewLease]) -> None:
+    """Stores leases of jobs that the caller has claimed."""
+    if new:
+        tx.execute(
+            insert(leases),
+            [
+                {
+                    "job_id": lease.job_id,
+                    "attempt": lease.attempt,
+                    "token": lease.token,
+                    "pilot_id": lease.pilot_id,
+                    "site": lease.key.site,
+                    "node": lease.key.node,
+                    "request_id": lease.request_id,
+                    "ordinal": lease.ordinal,
+                    "expire_time": lease.expire_time,
+                    "duration_s": lease.duration.total_seconds(),
+                }
+                for lease in new
+            ],
+        )
+
+
+def _select_leases() -> Select[Any]:
+    return select(leases, jobs.c.state, jobs.c.cancel_requested).join(
+        jobs, jobs.c.job_id == leases.c.job_id
+    )
+
+
+def _to_lease(row: RowMapping) -> Lease:
+    return Lease(
+        job_id=row["job_id"],
+        attempt=row["attempt"],
+        token=row["token"],
+        pilot_id=row["pilot_id"],
+        key=NodeKey(row["site"], row["node"]),
+        expire_time=row["expire_time"],
+        duration=timedelta(seconds=row["duration_s"]),
+        phase=None if row["phase"] is None else Phase(row["phase"]),
+        job_state=JobState(row["state"]),
+        cancel_requested=row["cancel_requested"],
+    )
+
+
+def lock_leases(tx: Transaction, job_ids: Collection[int]) -> dict[int, Lease]:
+    """The live leases of jobs, by job, locked until the end of the transaction."""
+    if not job_ids:
+        return {}
+    query = (
+        _select_leases()
+        .where(leases.c.job_id.in_(sorted(job_ids)))
+        .order_by(leases.c.job_id)
+        .with_for_update(of=leases)
+    )
+    return {row["job_id"]: _to_lease(row) for row in tx.execute(query).mappings()}
+
+
+def lock_pilot_leases(tx: Transaction, pilot_ids: Collection[str]) -> list[Lease]:
+    """The live leases of pilots, locked until the end of the transaction."""
+    query = (
+        _select_leases()
+        .where(leases.c.pilot_id.in_(sorted(pilot_ids)))
+        .order_by(leases.c.job_id)
+        .with_for_update(of=leases)
+    )
+    return [_to_lease(row) for row in tx.execute(query).mappings()]
+
+
+def lock_lapsed(tx: Transaction, now: datetime, limit: int) -> list[Lease]:
+    """Up to `limit` leases that have lapsed, locked; those that somebody is just changing are left out."""
+    query = (
+        _select_leases()
+        .where(leases.c.expire_time <= now)
+        .order_by(leases.c.job_id)
+        .limit(limit)
+        .with_for_update(of=leases, skip_locked=True)
+    )
+    return [_to_lease(row) for row in tx.execute(query).mappings()]
+
+
+def get_granted(
+    tx: Transaction, requests: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], list[NewLease]]:
+    """The live leases that requests, given as (pilot_id, request_id), got before."""
+    request_ids = sorted({request_id for _, request_id in requests})
+    query = select(leases).where(leases.c.request_id.in_(request_ids)).order_by(leases.c.ordinal)
+    granted: dict[tuple[str, str], list[NewLease]] = {}
+    for row in tx.execute(query).mappings():
+        key = (row["pilot_id"], row["request_id"])
+        if key in requests:
+            granted.setdefault(key, []).append(
+                NewLease(
+                    job_id=row["job_id"],
+                    attempt=row["attempt"],
+                    token=row["token"],
+                    pilot_id=row["pilot_id"],
+                    key=NodeKey(row["site"], row["node"]),
+                    request_id=row["request_id"],
+                    ordinal=row["ordinal"],
+                    expire_time=row["expire_time"],
+                    duration=timedelta(seconds=row["duration_s"]),
+                )
+            )
+    return granted
+
+
+def renew(tx: Transaction, renewals: Sequence[tuple[Lease, Phase]], now: datetime) -> None:
+    """Prolongs locked leases by their durations from now and notes the phases."""
+    if renewals:
+        tx.execute(
+            update(leases)
+            .where(leases.c.job_id == bindparam("b_job_id"))
+            .values(expire_time=bindparam("b_expire_time"), phase=bindparam("b_phase")),
+            [
+                {
+                    "b_job_id": lease.job_id,
+                    "b_expire_time": now + lease.duration,
+                    "b_phase": phase.value,
+                }
+                for lease, phase in renewals
+            ],
+        )
+
+
+def delete_leases(tx: Transaction, job_ids: Collection[int]) -> None:
+    """Ends leases that the caller has locked."""
+    if job_ids:
+        tx.execute(delete(leases).where(leases.c.job_id.in_(sorted(job_ids))))
+
+
+def prolong_all(tx: Transaction, now: datetime, by: timedelta) -> int:
+    """Lets every lease run at least until `now + by`; returns how many were prolonged."""
+    return tx.execute(
+        update(leases).where(leases.c.expire_time < now + by).values(expire_time=now + by)
+    ).rowcount
+
+
+def count_by_pilot(tx: Transaction, pilot_ids: Collection[str]) -> Mapping[str, int]:
+    """Number of live leases of pilots; those without are left out."""
+    query = (
+        select(leases.c.pilot_id, func.count())
+        .where(leases.c.pilot_id.in_(sorted(pilot_ids)))
+        .group_by(leases.c.pilot_id)
+    )
+    return dict(tx.execute(query).tuples().all())

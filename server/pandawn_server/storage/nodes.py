@@ -1,0 +1,93 @@
+"""Worker nodes: when they were heard of, and whether they get jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import RowMapping, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.schema import nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node; `suspended_until` is None while it gets jobs."""
+
+    key: NodeKey
+    contact_time: datetime
+    suspended_until: datetime | None
+    suspend_reason: str
+
+    def is_suspended(self, now: datetime) -> bool:
+        """Whether the node gets no jobs now."""
+        return self.suspended_until is not None and now < self.suspended_until
+
+
+def _to_node(row: RowMapping) -> Node:
+    return Node(
+        NodeKey(row["site"], row["node"]),
+        row["contact_time"],
+        row["suspended_until"],
+        row["suspend_reason"],
+    )
+
+
+def note_contact(tx: Transaction, keys: Collection[NodeKey], now: datetime) -> None:
+    """Notes that nodes were heard of, new ones included."""
+    if not keys:
+        return
+    insert = sqlite_insert if tx.dialect.name == "sqlite" else postgresql_insert
+    statement = insert(nodes).values(
+        [{"site": key.site, "node": key.node, "contact_time": now} for key in sorted(keys)]
+    )
+    tx.execute(
+        statement.on_conflict_do_update(
+            index_elements=[nodes.c.site, nodes.c.node],
+            set_={"contact_time": statement.excluded.contact_time},
+        )
+    )
+
+
+def get_nodes(tx: Transaction, keys: Collection[NodeKey]) -> dict[NodeKey, Node]:
+    """The nodes that exist among `keys`."""
+    if not keys:
+        return {}
+    query = select(nodes).where(
+        tuple_(nodes.c.site, nodes.c.node).in_([(key.site, key.node) for key in sorted(keys)])
+    )
+    found = [_to_node(row) for row in tx.execute(query).mappings()]
+    return {node.key: node for node in found}
+
+
+def suspend(tx: Transaction, key: NodeKey, until: datetime, reason: str) -> None:
+    """Keeps jobs from a node."""
+    tx.execute(
+        update(nodes)
+        .where(nodes.c.site == key.site, nodes.c.node == key.node)
+        .values(suspended_until=until, suspend_reason=reason)
+    )
+
+
+def list_nodes(tx: Transaction, after: NodeKey | None, limit: int, site: str) -> Sequence[Node]:
+    """Up to `limit` nodes after a key, by (site, node); an empty site is any."""
+    query = select(nodes).order_by(nodes.c.site, nodes.c.node).limit(limit)
+    if after is not None:
+        query = query.where(
+            (nodes.c.site > after.site)
+            | ((nodes.c.site == after.site) & (nodes.c.node > after.node))
+        )
+    if site:
+        query = query.where(nodes.c.site == site)
+    return [_to_node(row) for row in tx.execute(query).mappings()]
+
+
+def site_nodes(tx: Transaction, site: str) -> list[NodeKey]:
+    """All nodes of a site, by name."""
+    query = select(nodes.c.node).where(nodes.c.site == site).order_by(nodes.c.node)
+    return [NodeKey(site, node) for node in tx.execute(query).scalars()]

@@ -1,0 +1,187 @@
+"""Pilots: who they are, whether they are in contact, and what they last offered to jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import RowMapping, bindparam, func, insert, select, tuple_, update
+
+from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.jobs import Requirements
+from pandawn_server.domain.pilots import Pilot, PilotState
+from pandawn_server.storage.columns import requirement_columns, to_requirements
+from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.schema import leases, pilots
+
+_OFFER = "offer_"
+
+
+def _to_pilot(row: RowMapping) -> Pilot:
+    return Pilot(
+        pilot_id=row["pilot_id"],
+        queue=row["queue"],
+        key=NodeKey(row["site"], row["node"]),
+        host=row["host"],
+        pilot_version=row["pilot_version"],
+        batch_id=row["batch_id"],
+        transports=tuple(row["transports"]),
+        state=PilotState(row["state"]),
+        end_reason=row["end_reason"],
+        register_time=row["register_time"],
+        contact_time=row["contact_time"],
+        offer=to_requirements(row, _OFFER),
+    )
+
+
+def insert_pilot(tx: Transaction, pilot: Pilot, request_id: str) -> None:
+    """Stores a new pilot."""
+    tx.execute(
+        insert(pilots).values(
+            pilot_id=pilot.pilot_id,
+            request_id=request_id,
+            queue=pilot.queue,
+            site=pilot.key.site,
+            node=pilot.key.node,
+            host=pilot.host,
+            pilot_version=pilot.pilot_version,
+            batch_id=pilot.batch_id,
+            transports=list(pilot.transports),
+            state=pilot.state.value,
+            register_time=pilot.register_time,
+            contact_time=pilot.contact_time,
+        )
+    )
+
+
+def find_registration(tx: Transaction, request_id: str) -> Pilot | None:
+    """The pilot that a registration made before."""
+    row = tx.execute(select(pilots).where(pilots.c.request_id == request_id)).mappings().first()
+    return None if row is None else _to_pilot(row)
+
+
+def get_pilots(tx: Transaction, pilot_ids: Collection[str]) -> dict[str, Pilot]:
+    """The pilots that exist among `pilot_ids`, by identifier."""
+    rows = tx.execute(select(pilots).where(pilots.c.pilot_id.in_(sorted(pilot_ids)))).mappings()
+    return {row["pilot_id"]: _to_pilot(row) for row in rows}
+
+
+def note_contact(tx: Transaction, pilot_ids: Collection[str], now: datetime) -> None:
+    """Notes that pilots were heard of."""
+    if pilot_ids:
+        tx.execute(
+            update(pilots).where(pilots.c.pilot_id.in_(sorted(pilot_ids))).values(contact_time=now)
+        )
+
+
+def note_offers(tx: Transaction, offers: Mapping[str, Requirements]) -> None:
+    """Notes what pilots offer to jobs, by pilot."""
+    if offers:
+        names = requirement_columns(Requirements(), _OFFER)
+        tx.execute(
+            update(pilots)
+            .where(pilots.c.pilot_id == bindparam("b_pilot_id"))
+            .values({name: bindparam(f"b_{name}") for name in names}),
+            [
+                {
+                    "b_pilot_id": pilot_id,
+                    **{f"b_{k}": v for k, v in requirement_columns(offer, _OFFER).items()},
+                }
+                for pilot_id, offer in sorted(offers.items())
+            ],
+        )
+
+
+def set_state(tx: Transaction, pilot_ids: Collection[str], state: PilotState, reason: str) -> None:
+    """Ends pilots, by their own word or by their silence."""
+    if pilot_ids:
+        tx.execute(
+            update(pilots)
+            .where(pilots.c.pilot_id.in_(sorted(pilot_ids)))
+            .values(state=state.value, end_reason=reason)
+        )
+
+
+def silent_pilots(tx: Transaction, queue: str, before: datetime, limit: int) -> list[Pilot]:
+    """Live pilots of a queue not heard of since `before` that hold no lease."""
+    has_lease = select(leases.c.job_id).where(leases.c.pilot_id == pilots.c.pilot_id).exists()
+    query = (
+        select(pilots)
+        .where(
+            pilots.c.state == PilotState.LIVE.value,
+            pilots.c.queue == queue,
+            pilots.c.contact_time < before,
+            ~has_lease,
+        )
+        .limit(limit)
+    )
+    return [_to_pilot(row) for row in tx.execute(query).mappings()]
+
+
+def live_pilots(tx: Transaction, queue: str, limit: int) -> list[Pilot]:
+    """Up to `limit` live pilots of a queue, those heard of last first."""
+    query = (
+        select(pilots)
+        .where(pilots.c.state == PilotState.LIVE.value, pilots.c.queue == queue)
+        .order_by(pilots.c.contact_time.desc())
+        .limit(limit)
+    )
+    return [_to_pilot(row) for row in tx.execute(query).mappings()]
+
+
+@dataclass(frozen=True, slots=True)
+class PilotFilter:
+    """Which pilots to list; an empty queue is any."""
+
+    queue: str = ""
+    include_ended: bool = False
+
+
+def list_pilots(
+    tx: Transaction, before: tuple[datetime, str] | None, limit: int, wanted: PilotFilter
+) -> list[Pilot]:
+    """Up to `limit` pilots that registered before (time, identifier), last registered first."""
+    query = (
+        select(pilots)
+        .order_by(pilots.c.register_time.desc(), pilots.c.pilot_id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        time, pilot_id = before
+        query = query.where(
+            (pilots.c.register_time < time)
+            | ((pilots.c.register_time == time) & (pilots.c.pilot_id < pilot_id))
+        )
+    if wanted.queue:
+        query = query.where(pilots.c.queue == wanted.queue)
+    if not wanted.include_ended:
+        query = query.where(pilots.c.state == PilotState.LIVE.value)
+    return [_to_pilot(row) for row in tx.execute(query).mappings()]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUse:
+    """How many live pilots a node has, and how many jobs they hold."""
+
+    pilots: int = 0
+    jobs: int = 0
+
+
+def use_of_nodes(tx: Transaction, keys: Sequence[NodeKey]) -> dict[NodeKey, NodeUse]:
+    """How nodes are used; a node without live pilots is left out."""
+    if not keys:
+        return {}
+    on_nodes = tuple_(pilots.c.site, pilots.c.node).in_([(key.site, key.node) for key in keys])
+    query = (
+        select(
+            pilots.c.site,
+            pilots.c.node,
+            func.count(pilots.c.pilot_id.distinct()),
+            func.count(leases.c.job_id),
+        )
+        .outerjoin(leases, leases.c.pilot_id == pilots.c.pilot_id)
+        .where(on_nodes, pilots.c.state == PilotState.LIVE.value)
+        .group_by(pilots.c.site, pilots.c.node)
+    )
+    return {NodeKey(site, node): NodeUse(p, j) for site, node, p, j in tx.execute(query)}

@@ -1,0 +1,41 @@
+"""Users' code, in pieces, named by its content."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from sqlalchemy import insert, select
+
+from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.schema import sandbox_chunks, sandboxes
+
+
+def known_sandboxes(tx: Transaction, sandbox_ids: Collection[str]) -> set[str]:
+    """Those of `sandbox_ids` that are stored."""
+    query = select(sandboxes.c.sandbox_id).where(sandboxes.c.sandbox_id.in_(sorted(sandbox_ids)))
+    return set(tx.execute(query).scalars())
+
+
+def insert_sandbox(
+    tx: Transaction, sandbox_id: str, size_bytes: int, chunks: Sequence[bytes], now: datetime
+) -> None:
+    """Stores a new sandbox."""
+    tx.execute(
+        insert(sandboxes).values(sandbox_id=sandbox_id, size_bytes=size_bytes, create_time=now)
+    )
+    tx.execute(
+        insert(sandbox_chunks),
+        [
+            {"sandbox_id": sandbox_id, "position": position, "chunk": chunk}
+            for position, chunk in enumerate(chunks)
+        ],
+    )
+
+
+def get_chunk(tx: Transaction, sandbox_id: str, position: int) -> bytes | None:
+    """One piece of a sandbox; None behind the last."""
+    query = select(sandbox_chunks.c.chunk).where(
+        sandbox_chunks.c.sandbox_id == sandbox_id, sandbox_chunks.c.position == position
+    )
+    return tx.execute(query).scalar()

@@ -1,0 +1,320 @@
+"""The tables. Migrations must lead to exactly this; a test compares them."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+
+from pandawn_server.domain.jobs import FINAL_STATES, JobState
+from pandawn_server.storage.types import BigId, UtcDateTime
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+_states = ", ".join(f"'{state.value}'" for state in JobState)
+_final = ", ".join(f"'{state.value}'" for state in sorted(FINAL_STATES, key=lambda s: s.value))
+
+queues = Table(
+    "queues",
+    metadata,
+    Column("name", Text, primary_key=True),
+    # Parameters as somebody set them; NULL is *unset* and takes the default when read.
+    Column("site", Text),
+    Column("cloud", Text),
+    Column("status", Text),
+    Column("max_input_bytes", BigInteger),
+    Column("max_work_dir_bytes", BigInteger),
+    Column("max_wall_time_s", Float),
+    Column("memory_bytes", BigInteger),
+    Column("cores", Integer),
+    Column("storage_root", Text),
+    Column("lease_duration_s", Float),
+    Column("locality_wait_s", Float),
+    Column("priority_band", Integer),
+    Column("etag", Text, nullable=False),
+    Column("update_time", UtcDateTime, nullable=False),
+)
+
+sandboxes = Table(
+    "sandboxes",
+    metadata,
+    Column("sandbox_id", Text, primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("create_time", UtcDateTime, nullable=False),
+)
+
+sandbox_chunks = Table(
+    "sandbox_chunks",
+    metadata,
+    # In pieces, so that a thousand pilots that fetch the same code need a thousand pieces of memory.
+    Column("sandbox_id", Text, ForeignKey("sandboxes.sandbox_id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("chunk", LargeBinary, nullable=False),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("task_id", BigId, primary_key=True),
+    Column("user", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("queue", Text, ForeignKey("queues.name"), nullable=False),
+    Column("site", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("files_per_job", Integer, nullable=False),
+    Column("build", Boolean, nullable=False),
+    Column("sandbox_id", Text, nullable=False),
+    Column("command", JSON, nullable=False),
+    Column("build_command", JSON, nullable=False),
+    Column("outputs", JSON, nullable=False),
+    Column("environment", JSON, nullable=False),
+    Column("memory_bytes", BigInteger),
+    Column("cores", Integer),
+    Column("disk_bytes", BigInteger),
+    Column("wall_time_s", Float),
+    Column("output_url", Text, nullable=False),
+    Column("create_time", UtcDateTime, nullable=False),
+    # Product of the build job, NULL until it has finished.
+    Column("library_lfn", Text),
+    Column("library_url", Text),
+    Column("library_bytes", BigInteger),
+    Column("library_checksum", Text),
+    # Set by the reaper when the last job has ended, for the event; reads derive it from the jobs.
+    Column("close_time", UtcDateTime),
+    Index(None, "user", "dataset", unique=True),
+    Index(
+        "ix_tasks_open",
+        "task_id",
+        postgresql_where=text("close_time IS NULL"),
+        sqlite_where=text("close_time IS NULL"),
+    ),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", BigId, primary_key=True),
+    Column("task_id", BigInteger, ForeignKey("tasks.task_id"), nullable=False),
+    Column("index", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("max_attempts", Integer, nullable=False),
+    Column("input_bytes", BigInteger, nullable=False),
+    Column("memory_bytes", BigInteger),
+    Column("cores", Integer),
+    Column("disk_bytes", BigInteger),
+    Column("wall_time_s", Float),
+    Column("bytes_from_cache", BigInteger, nullable=False, server_default="0"),
+    Column("error_component", Text),
+    Column("error_code", Integer),
+    Column("error_reason", Text),
+    Column("error_text", Text),
+    Column("parent_job_id", BigInteger),
+    Column("retry_job_id", BigInteger),
+    Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
+    Column("create_time", UtcDateTime, nullable=False),
+    Column("state_time", UtcDateTime, nullable=False),
+    CheckConstraint(f"state IN ({_states})", name="state"),
+    # Candidates of a match: the best jobs of a queue, however many there are.
+    Index(
+        "ix_jobs_activated",
+        "queue",
+        text("priority DESC"),
+        "job_id",
+        postgresql_where=text("state = 'activated'"),
+        sqlite_where=text("state = 'activated'"),
+    ),
+    # Counts of a task.
+    Index("ix_jobs_task", "task_id", "state"),
+    # Counts of the monitor: what is not over is little, what is over is a day's million.
+    Index(
+        "ix_jobs_open",
+        "queue",
+        "state",
+        "user",
+        postgresql_where=text(f"state NOT IN ({_final})"),
+        sqlite_where=text(f"state NOT IN ({_final})"),
+    ),
+    Index(None, "user", "job_id"),
+    Index(None, "queue", "job_id"),
+)
+
+job_files = Table(
+    "job_files",
+    metadata,
+    # Inputs from submission on, outputs and logs when they are stored.
+    Column("job_id", BigInteger, ForeignKey("jobs.job_id"), primary_key=True),
+    Column("role", Text, primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("scope", Text, nullable=False),
+    Column("lfn", Text, nullable=False),
+    Column("guid", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("checksum", Text, nullable=False),
+    Column("url", Text, nullable=False),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("job_id", BigInteger, ForeignKey("jobs.job_id"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("task_id", BigInteger, nullable=False),
+    Column("pilot_id", Text, nullable=False),
+    Column("site", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    # Kept after the lease: a repeated report must be recognised as its author's.
+    Column("lease_token", Text, nullable=False),
+    Column("start_time", UtcDateTime, nullable=False),
+    Column("end_time", UtcDateTime),
+    Column("outcome", Text),
+    # State that the job got; set only when the pilot itself reported the end.
+    Column("reported_state", Text),
+    Column("exit_code", Integer),
+    Column("error_component", Text),
+    Column("error_code", Integer),
+    Column("error_reason", Text),
+    Column("error_text", Text),
+    Column("cpu_seconds", Float, nullable=False, server_default="0"),
+    Column("max_rss_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("work_dir_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("input_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("bytes_from_cache", BigInteger, nullable=False, server_default="0"),
+    Column("stage_in_s", Float),
+    Column("payload_s", Float),
+    Column("stage_out_s", Float),
+    # The explanation of the match.
+    Column("locality", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("match_input_bytes", BigInteger, nullable=False),
+    Column("match_local_bytes", BigInteger, nullable=False),
+    Column("match_candidates", Integer, nullable=False),
+    Column("match_held", Integer, nullable=False),
+    Column("match_waited_s", Float, nullable=False),
+    # Last attempts on a node, for black holes and for the list of its jobs.
+    Index("ix_attempts_node", "site", "node", "end_time"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    # One row a job: the database itself refuses a second live lease.
+    Column("job_id", BigInteger, ForeignKey("jobs.job_id"), primary_key=True, autoincrement=False),
+    Column("attempt", Integer, nullable=False),
+    Column("token", Text, nullable=False),
+    Column("pilot_id", Text, nullable=False),
+    Column("site", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("expire_time", UtcDateTime, nullable=False),
+    Column("duration_s", Float, nullable=False),
+    Column("phase", Text),
+    # Two calls with one request_id that race cannot both lease: the second insert is refused.
+    Index(None, "pilot_id", "request_id", "ordinal", unique=True),
+    Index(None, "expire_time"),
+)
+
+pilots = Table(
+    "pilots",
+    metadata,
+    Column("pilot_id", Text, primary_key=True),
+    Column("request_id", Text, nullable=False, unique=True),
+    Column("queue", Text, nullable=False),
+    Column("site", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pilot_version", Text, nullable=False),
+    Column("batch_id", Text, nullable=False),
+    Column("transports", JSON, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("end_reason", Text, nullable=False, server_default=""),
+    Column("register_time", UtcDateTime, nullable=False),
+    Column("contact_time", UtcDateTime, nullable=False),
+    # What the pilot last offered to jobs, for `why`; NULL: it did not say.
+    Column("offer_memory_bytes", BigInteger),
+    Column("offer_cores", Integer),
+    Column("offer_disk_bytes", BigInteger),
+    Column("offer_wall_time_s", Float),
+    Index("ix_pilots_state", "state", "queue", "contact_time"),
+    Index("ix_pilots_node", "site", "node"),
+    Index(None, "register_time", "pilot_id"),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("site", Text, primary_key=True),
+    Column("node", Text, primary_key=True),
+    Column("contact_time", UtcDateTime, nullable=False),
+    Column("suspended_until", UtcDateTime),
+    Column("suspend_reason", Text, nullable=False, server_default=""),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("event_id", BigId, primary_key=True),
+    Column("event_time", UtcDateTime, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("task_id", BigInteger, nullable=False),
+    Column("job_id", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("pilot_id", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Index(None, "task_id", "event_id"),
+    Index(None, "job_id", "event_id"),
+    Index(None, "event_time"),
+    sqlite_autoincrement=True,
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    # Submissions that were answered, so that a repeated one gets the same answer.
+    Column("request_id", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("task_id", BigInteger, nullable=False),
+    Column("job_ids", JSON, nullable=False),
+    Column("create_time", UtcDateTime, nullable=False),
+)
+
+claims = Table(
+    "claims",
+    metadata,
+    # Which server process does a piece of periodic work, and when it last did.
+    Column("name", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("run_time", UtcDateTime, nullable=False),
+    Column("expire_time", UtcDateTime, nullable=False),
+)

@@ -1,0 +1,98 @@
+"""Users cancel tasks and jobs. What no pilot has ends at once; the rest at its pilot's next contact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pandawn_server.domain.errors import NotFoundError
+from pandawn_server.domain.events import Event
+from pandawn_server.domain.jobs import FINAL_STATES, Job, JobKind, JobState
+from pandawn_server.storage import events, jobs, tasks
+from pandawn_server.storage.database import Transaction
+from pandawn_server.usecases.context import Context
+from pandawn_server.usecases.ending import settle_dependants
+from pandawn_server.usecases.submit_task import TaskView, view_of
+
+_OPEN_STATES = frozenset(JobState) - FINAL_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class CancelledTask:
+    """What a cancellation did: jobs ended at once, and jobs that end at their pilots' next contact."""
+
+    view: TaskView
+    cancelled: int
+    pending: int
+
+
+def task_not_found(task_id: int) -> NotFoundError:
+    """The error for a task that does not exist."""
+    return NotFoundError(
+        "TASK_NOT_FOUND",
+        f"there is no task {task_id}; `pandawn tasks` lists them",
+        metadata={"task_id": str(task_id)},
+    )
+
+
+def job_not_found(job_id: int) -> NotFoundError:
+    """The error for a job that does not exist."""
+    return NotFoundError(
+        "JOB_NOT_FOUND",
+        f"there is no job {job_id}; `pandawn jobs` lists them",
+        metadata={"job_id": str(job_id)},
+    )
+
+
+def cancel_task(context: Context, task_id: int) -> CancelledTask:
+    """Cancels all jobs of a task that have not ended. Raises `NotFoundError` (TASK_NOT_FOUND)."""
+    now = context.clock()
+    with context.db.write() as tx:
+        if not tasks.get_tasks(tx, [task_id]):
+            raise task_not_found(task_id)
+        cancelled, pending = _cancel(tx, jobs.list_task_jobs(tx, task_id, _OPEN_STATES), now)
+        return CancelledTask(view_of(tx, task_id), cancelled, pending)
+
+
+def cancel_job(context: Context, job_id: int) -> Job:
+    """Cancels one job and returns it as it then is. Raises `NotFoundError` (JOB_NOT_FOUND)."""
+    now = context.clock()
+    with context.db.write() as tx:
+        job = jobs.get_jobs(tx, [job_id]).get(job_id)
+        if job is None:
+            raise job_not_found(job_id)
+        _cancel(tx, [job], now)
+        return jobs.get_jobs(tx, [job_id])[job_id]
+
+
+def _cancel(tx: Transaction, wanted: Sequence[Job], now: datetime) -> tuple[int, int]:
+    ids = [job.job_id for job in wanted if not job.cancel_requested]
+    ended = jobs.cancel_queued(tx, ids, now)
+    # What was taken by a pilot between the two statements is caught by the second.
+    asked = jobs.request_cancel(tx, set(ids) - ended)
+    told = []
+    for job in wanted:
+        if job.job_id in ended:
+            kind, text = "JOB_CANCELLED", "cancelled before a pilot had it"
+        elif job.job_id in asked:
+            kind, text = "JOB_CANCEL_REQUESTED", "its pilot will end it at its next contact"
+        else:
+            continue
+        told.append(
+            Event(
+                now,
+                kind,
+                text,
+                task_id=job.task_id,
+                job_id=job.job_id,
+                attempt=job.attempt,
+                queue=job.queue,
+                node=job.node,
+                user=job.user,
+            )
+        )
+        if job.kind is JobKind.BUILD and job.job_id in ended:
+            told += settle_dependants(tx, job, JobState.CANCELLED, None, now)
+    events.insert_events(tx, told)
+    return len(ended), len(asked) + sum(job.cancel_requested for job in wanted)

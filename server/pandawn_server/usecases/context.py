@@ -1,0 +1,25 @@
+"""What every use case needs: the database, the catalog, the clock and randomness."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from pandawn_server.catalog.protocol import Catalog
+from pandawn_server.storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Handed to each use case. `clock` returns the time in UTC; `rng` draws identifiers and tokens."""
+
+    db: Database
+    catalog: Catalog
+    clock: Callable[[], datetime]
+    rng: random.Random
+
+    def new_id(self) -> str:
+        """A new identifier or token: 128 random bits in hex."""
+        return f"{self.rng.getrandbits(128):032x}"

@@ -1,0 +1,205 @@
+"""How attempts end, whoever ends them: pilot, reaper, or a pilot's goodbye.
+
+Works inside the transaction of its caller, which has locked the leases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from pandawn_server.domain.events import Event
+from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.jobs import (
+    FINAL_STATES,
+    Job,
+    JobError,
+    JobKind,
+    JobState,
+    upstream_failed,
+)
+from pandawn_server.domain.leases import Lease
+from pandawn_server.domain.nodes import STREAK, SUSPENSION, black_hole_reason
+from pandawn_server.domain.retries import state_after_failure
+from pandawn_server.domain.tasks import File, FileRole
+from pandawn_server.storage import attempts, events, files, jobs, leases, nodes, tasks
+from pandawn_server.storage.attempts import AttemptEnd
+from pandawn_server.storage.database import Transaction
+
+_RECENT_ATTEMPTS = STREAK * 4
+"""Attempts on a node that are looked at: the streak, and room for several tries of one job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """An attempt that ends, with its locked lease.
+
+    `reported` says that its pilot told of the end; `stored` are the files that it stored, by role.
+    """
+
+    end: AttemptEnd
+    lease: Lease
+    reported: bool = False
+    stored: tuple[tuple[FileRole, File], ...] = ()
+
+
+def ending(lease: Lease, outcome: JobState, error: JobError | None = None) -> Ending:
+    """The ending of an attempt of which nothing but its lease is known."""
+    return Ending(AttemptEnd(lease.job_id, lease.attempt, outcome, error=error), lease)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What came of it: the state of each job, and the queues in which jobs became runnable."""
+
+    states: Mapping[int, JobState]
+    runnable_queues: frozenset[str]
+
+
+def end_attempts(tx: Transaction, endings: Sequence[Ending], now: datetime) -> Ended:
+    """Ends attempts whose leases the caller has locked, and does all that follows from it."""
+    if not endings:
+        return Ended({}, frozenset())
+    ended_jobs = jobs.get_jobs(tx, [e.end.job_id for e in endings])
+    states = {e.end.job_id: _next_state(ended_jobs[e.end.job_id], e.end) for e in endings}
+    attempts.end_attempts(tx, [_judged(e, states[e.end.job_id]) for e in endings], now)
+    leases.delete_leases(tx, states.keys())
+    jobs.move(tx, [_change(e.end, states[e.end.job_id]) for e in endings], now)
+    files.insert_files(tx, [f for e in endings for f in _stored_files(e)])
+    happened = [_event(e, ended_jobs[e.end.job_id], states[e.end.job_id], now) for e in endings]
+    runnable = {ended_jobs[i].queue for i, state in states.items() if state is JobState.ACTIVATED}
+    for ending in endings:
+        job = ended_jobs[ending.end.job_id]
+        state = states[job.job_id]
+        if job.kind is JobKind.BUILD and state in FINAL_STATES:
+            happened += settle_dependants(tx, job, state, _library(ending), now)
+            runnable.add(job.queue)
+    failing = {e.lease.key for e in endings if e.end.outcome is JobState.FAILED}
+    happened += _suspend_black_holes(tx, failing, now)
+    events.insert_events(tx, happened)
+    return Ended(states, frozenset(runnable))
+
+
+def _next_state(job: Job, end: AttemptEnd) -> JobState:
+    if end.outcome is JobState.FINISHED:
+        return JobState.FINISHED
+    if end.outcome is JobState.ACTIVATED:
+        return JobState.CANCELLED if job.cancel_requested else JobState.ACTIVATED
+    if end.error is None:
+        raise ValueError(f"attempt {end.attempt} of job {job.job_id} failed without an error")
+    return state_after_failure(
+        end.error, job.failures + 1, job.max_attempts, cancel_requested=job.cancel_requested
+    )
+
+
+def _judged(ending: Ending, state: JobState) -> AttemptEnd:
+    outcome = JobState.CANCELLED if state is JobState.CANCELLED else ending.end.outcome
+    return replace(ending.end, outcome=outcome, reported_state=state if ending.reported else None)
+
+
+def _change(end: AttemptEnd, state: JobState) -> jobs.JobChange:
+    # A job that runs again keeps the error of its last attempt on show until it has another end.
+    error = None if state in {JobState.FINISHED, JobState.CANCELLED} else end.error
+    return jobs.JobChange(
+        job_id=end.job_id,
+        state=state,
+        failed=end.outcome is JobState.FAILED,
+        error=error,
+        bytes_from_cache=end.bytes_from_cache,
+    )
+
+
+def _stored_files(ending: Ending) -> list[files.JobFile]:
+    # Each attempt leaves a log; outputs exist only once, at success.
+    return [
+        files.JobFile(
+            ending.end.job_id, role, ending.end.attempt if role is FileRole.LOG else position, file
+        )
+        for position, (role, file) in enumerate(ending.stored)
+        if ending.end.outcome is JobState.FINISHED or role is FileRole.LOG
+    ]
+
+
+def _library(ending: Ending) -> File | None:
+    return next((file for role, file in ending.stored if role is FileRole.OUTPUT), None)
+
+
+def settle_dependants(
+    tx: Transaction, build: Job, state: JobState, library: File | None, now: datetime
+) -> list[Event]:
+    """Lets the jobs that wait for a build job go, or ends them with it; returns what to tell."""
+    if state is JobState.FINISHED and library is not None:
+        tasks.set_library(tx, build.task_id, library)
+        count = jobs.activate_waiting(tx, build.task_id, library.size_bytes, now)
+        kind, text = "TASK_BUILT", f"the library is built; {count} jobs became runnable"
+    else:
+        error: JobError | None = None
+        after = JobState.CANCELLED
+        if state is JobState.FAILED:
+            error, after = upstream_failed(build.job_id), JobState.FAILED
+        count = len(jobs.end_waiting(tx, build.task_id, after, error, now))
+        kind, text = (
+            "TASK_BUILD_ENDED",
+            f"the build job is {state.value}; {count} jobs ended with it",
+        )
+    return [
+        Event(
+            now,
+            kind,
+            text,
+            task_id=build.task_id,
+            job_id=build.job_id,
+            queue=build.queue,
+            user=build.user,
+        )
+    ]
+
+
+def _event(ending: Ending, job: Job, state: JobState, now: datetime) -> Event:
+    end = ending.end
+    number = f"attempt {end.attempt}"
+    if state is JobState.ACTIVATED and end.outcome is JobState.ACTIVATED:
+        kind, text = "JOB_RELEASED", f"{number} was given back before it started"
+    elif state is JobState.ACTIVATED:
+        kind = "JOB_RETRIED"
+        text = f"{number} failed ({_why(end)}); it will be tried again"
+    elif state is JobState.FINISHED:
+        kind = "JOB_FINISHED"
+        text = f"{number} finished; {end.bytes_from_cache:,} of {end.input_bytes:,} input bytes came from the cache"
+    else:
+        kind, text = f"JOB_{state.name}", f"{number} ended: {_why(end)}"
+    return Event(
+        now,
+        kind,
+        text,
+        task_id=job.task_id,
+        job_id=job.job_id,
+        attempt=end.attempt,
+        queue=job.queue,
+        node=ending.lease.key.node,
+        pilot_id=ending.lease.pilot_id,
+        user=job.user,
+    )
+
+
+def _why(end: AttemptEnd) -> str:
+    return "cancelled" if end.error is None else f"{end.error.reason}: {end.error.text}"
+
+
+def _suspend_black_holes(tx: Transaction, keys: set[NodeKey], now: datetime) -> list[Event]:
+    told = []
+    for key in sorted(keys):
+        reason = black_hole_reason(attempts.last_ended(tx, key, _RECENT_ATTEMPTS))
+        if reason is not None:
+            nodes.suspend(tx, key, now + SUSPENSION, reason)
+            minutes = int(SUSPENSION.total_seconds() // 60)
+            told.append(
+                Event(
+                    now,
+                    "NODE_SUSPENDED",
+                    f"no jobs for {key.node} for {minutes} min: {reason}",
+                    node=key.node,
+                )
+            )
+    return told

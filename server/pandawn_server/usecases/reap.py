@@ -1,0 +1,104 @@
+"""Time does its work: leases lapse, silent pilots are lost, ended tasks are closed, old lines are dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from pandawn_server.domain.events import Event
+from pandawn_server.domain.jobs import JobState, lost_heartbeat
+from pandawn_server.domain.leases import server_was_away
+from pandawn_server.domain.pilots import LOST_AFTER_LEASES, PilotState
+from pandawn_server.domain.queues import Queue
+from pandawn_server.storage import claims, events, leases, pilots, queues, requests, tasks
+from pandawn_server.storage.database import Transaction
+from pandawn_server.usecases.context import Context
+from pandawn_server.usecases.ending import Ended, end_attempts, ending
+
+BATCH = 500
+"""Rows a transaction: a site that comes back after a power cut must not stop everybody else."""
+
+ANSWERS_KEPT = timedelta(days=7)
+"""How long the answer to a submission is repeated to a client that asks again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """What one run did; `was_granted` is False when another process does the work."""
+
+    was_granted: bool
+    ended: Ended = field(default_factory=lambda: Ended({}, frozenset()))
+    lost_pilots: int = 0
+    closed_tasks: int = 0
+
+
+def reap(context: Context, owner: str, interval: timedelta, events_kept: timedelta) -> Reaped:
+    """One run of the reaper, to be repeated every `interval` by each server process.
+
+    `owner` names the process; only one of them does the work at a time. After a time in which no
+    server ran, leases get one more length before they lapse: the pilots could not renew them.
+    """
+    now = context.clock()
+    with context.db.write() as tx:
+        granted, last_run = claims.claim(tx, "reaper", owner, now, interval * 3)
+        if not granted:
+            return Reaped(was_granted=False)
+        known = queues.all_queues(tx)
+        if server_was_away(last_run, now, interval):
+            grace = max((queue.lease_duration for queue in known), default=timedelta(0))
+            leases.prolong_all(tx, now, grace)
+        ended = _end_lapsed(tx, now)
+        lost = sum(_lose_silent(tx, queue, now) for queue in known)
+        closed = _close_tasks(tx, now)
+        events.delete_events(tx, now - events_kept)
+        requests.delete_answers(tx, now - ANSWERS_KEPT)
+        return Reaped(was_granted=True, ended=ended, lost_pilots=lost, closed_tasks=closed)
+
+
+def _end_lapsed(tx: Transaction, now: datetime) -> Ended:
+    lapsed = leases.lock_lapsed(tx, now, BATCH)
+    return end_attempts(
+        tx, [ending(lease, JobState.FAILED, lost_heartbeat(lease.phase)) for lease in lapsed], now
+    )
+
+
+def _lose_silent(tx: Transaction, queue: Queue, now: datetime) -> int:
+    silence = queue.lease_duration * LOST_AFTER_LEASES
+    silent = pilots.silent_pilots(tx, queue.name, now - silence, BATCH)
+    reason = f"not heard of for more than {silence}"
+    pilots.set_state(tx, [pilot.pilot_id for pilot in silent], PilotState.LOST, reason)
+    events.insert_events(
+        tx,
+        [
+            Event(
+                now,
+                "PILOT_LOST",
+                f"the pilot on {pilot.key.node} was {reason}",
+                queue=queue.name,
+                node=pilot.key.node,
+                pilot_id=pilot.pilot_id,
+            )
+            for pilot in silent
+        ],
+    )
+    return len(silent)
+
+
+def _close_tasks(tx: Transaction, now: datetime) -> int:
+    closed = tasks.close_ended(tx, now, BATCH)
+    progress = tasks.get_progress(tx, [task.task_id for task in closed])
+    events.insert_events(
+        tx,
+        [
+            Event(
+                now,
+                f"TASK_{progress[task.task_id].state.name}",
+                f"all jobs of task {task.task_id} ({task.spec.dataset}) have ended",
+                task_id=task.task_id,
+                queue=task.queue,
+                user=task.spec.user,
+            )
+            for task in closed
+        ],
+    )
+    return len(closed)

@@ -1,0 +1,146 @@
+"""A pilot says hello, and goodbye."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pandawn_server.domain.errors import (
+    InvalidRequestError,
+    NotFoundError,
+    PreconditionError,
+    Violation,
+)
+from pandawn_server.domain.events import Event
+from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.jobs import JobState, pilot_ended
+from pandawn_server.domain.pilots import Pilot, PilotState
+from pandawn_server.domain.queues import Queue, QueueStatus
+from pandawn_server.storage import events, leases, nodes, pilots, queues
+from pandawn_server.usecases.context import Context
+from pandawn_server.usecases.ending import Ended, end_attempts, ending
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a pilot says of itself."""
+
+    request_id: str
+    queue: str
+    node: str
+    host: str
+    pilot_version: str
+    batch_id: str
+    transports: tuple[str, ...]
+
+
+def queue_not_found(name: str) -> NotFoundError:
+    """The error for a queue that nobody configured."""
+    return NotFoundError(
+        "QUEUE_NOT_FOUND",
+        f"there is no queue {name!r}; `pandawn queues list` shows those that exist",
+        metadata={"queue": name},
+    )
+
+
+def queue_offline(name: str) -> PreconditionError:
+    """The error for a queue that takes no pilots."""
+    return PreconditionError(
+        "QUEUE_OFFLINE",
+        f"queue {name!r} is offline and takes no pilots; its site administrator can set it online",
+        metadata={"queue": name},
+    )
+
+
+def pilot_not_found(pilot_id: str) -> NotFoundError:
+    """The error for a pilot that never registered, has ended, or was silent for too long."""
+    return NotFoundError(
+        "PILOT_NOT_FOUND",
+        f"pilot {pilot_id!r} is not known, has ended, or was silent for too long; register again",
+        metadata={"pilot_id": pilot_id},
+    )
+
+
+def register_pilot(context: Context, registration: Registration) -> tuple[Pilot, Queue]:
+    """Makes a pilot known; the same `request_id` returns the same pilot.
+
+    Raises `NotFoundError` (QUEUE_NOT_FOUND) and `PreconditionError` (QUEUE_OFFLINE).
+    """
+    now = context.clock()
+    with context.db.write() as tx:
+        queue = queues.get_queues(tx, [registration.queue]).get(registration.queue)
+        if queue is None:
+            raise queue_not_found(registration.queue)
+        if queue.status is QueueStatus.OFFLINE:
+            raise queue_offline(registration.queue)
+        known = pilots.find_registration(tx, registration.request_id)
+        if known is not None:
+            if known.queue != registration.queue or known.key.node != registration.node:
+                raise InvalidRequestError.of(
+                    [Violation("request_id", "was used for a pilot of another queue or node")]
+                )
+            return known, queue
+        pilot = Pilot(
+            pilot_id=context.new_id(),
+            queue=queue.name,
+            key=NodeKey(queue.site, registration.node),
+            host=registration.host,
+            pilot_version=registration.pilot_version,
+            batch_id=registration.batch_id,
+            transports=registration.transports,
+            state=PilotState.LIVE,
+            register_time=now,
+            contact_time=now,
+        )
+        pilots.insert_pilot(tx, pilot, registration.request_id)
+        nodes.note_contact(tx, [pilot.key], now)
+        text = (
+            f"pilot {pilot.pilot_version or '?'} began on {pilot.key.node} for queue {queue.name}"
+        )
+        events.insert_events(
+            tx,
+            [
+                Event(
+                    now,
+                    "PILOT_REGISTERED",
+                    text,
+                    queue=queue.name,
+                    node=pilot.key.node,
+                    pilot_id=pilot.pilot_id,
+                )
+            ],
+        )
+        return pilot, queue
+
+
+def deregister_pilot(context: Context, pilot_id: str, reason: str) -> tuple[int, Ended]:
+    """Ends a pilot; returns the number of jobs taken back from it, and what became of them.
+
+    Raises `NotFoundError` (PILOT_NOT_FOUND).
+    """
+    now = context.clock()
+    with context.db.write() as tx:
+        pilot = pilots.get_pilots(tx, [pilot_id]).get(pilot_id)
+        if pilot is None:
+            raise pilot_not_found(pilot_id)
+        held = leases.lock_pilot_leases(tx, [pilot_id])
+        ended = end_attempts(
+            tx,
+            [ending(lease, JobState.FAILED, pilot_ended()) for lease in held],
+            now,
+        )
+        if pilot.state is PilotState.LIVE:
+            pilots.set_state(tx, [pilot_id], PilotState.ENDED, reason)
+            events.insert_events(
+                tx,
+                [
+                    Event(
+                        now,
+                        "PILOT_ENDED",
+                        f"the pilot ended: {reason or 'it gave no reason'}",
+                        queue=pilot.queue,
+                        node=pilot.key.node,
+                        pilot_id=pilot_id,
+                    )
+                ],
+            )
+        return len(held), ended

@@ -1,0 +1,143 @@
+"""Heartbeats: leases are prolonged, jobs move on with their phases, commands go back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pandawn_server.domain.errors import PandawnError, PreconditionError, UnavailableError
+from pandawn_server.domain.inventory import CacheState, NodeKey
+from pandawn_server.domain.jobs import JobState, Phase, state_in_phase
+from pandawn_server.domain.leases import Lease, is_current
+from pandawn_server.domain.pilots import Pilot, PilotState
+from pandawn_server.domain.queues import QueueStatus
+from pandawn_server.storage import jobs, leases, nodes, pilots, queues
+from pandawn_server.storage.database import Transaction
+from pandawn_server.usecases.context import Context
+from pandawn_server.usecases.register_pilot import pilot_not_found
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """One lease to renew, with what its pilot is doing."""
+
+    job_id: int
+    attempt: int
+    lease_token: str
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """One call of a pilot; `cache` is None when it has none."""
+
+    pilot_id: str
+    renewals: tuple[Renewal, ...]
+    cache: CacheState | None
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A lease that holds for `duration` from now; `cancel` asks the pilot to stop the job."""
+
+    duration: timedelta
+    cancel: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatAnswer:
+    """One result a renewal, in order."""
+
+    results: tuple[Renewed | PandawnError, ...]
+    inventory_requested: bool
+    drain: bool
+
+
+def stale_lease(job_id: int, attempt: int) -> PreconditionError:
+    """The error for a token that is not, or no longer, the job's live lease."""
+    return PreconditionError(
+        "STALE_LEASE",
+        f"attempt {attempt} of job {job_id} is over: its lease lapsed or was ended; stop the job and drop it",
+        metadata={"job_id": str(job_id), "attempt": str(attempt)},
+    )
+
+
+def renew_leases(
+    context: Context, heartbeats: Sequence[Heartbeat]
+) -> list[HeartbeatAnswer | PandawnError]:
+    """Renews the leases of many pilots in one transaction; one answer a heartbeat, in order."""
+    now = context.clock()
+    with context.db.write() as tx:
+        known = pilots.get_pilots(tx, {h.pilot_id for h in heartbeats})
+        live = {i: p for i, p in known.items() if p.state is PilotState.LIVE}
+        held = leases.lock_leases(tx, {r.job_id for h in heartbeats for r in h.renewals})
+        renewals: dict[int, tuple[Lease, Phase]] = {}
+        results = [
+            tuple(_renew(held, renewal, renewals) for renewal in heartbeat.renewals)
+            for heartbeat in heartbeats
+        ]
+        leases.renew(tx, list(renewals.values()), now)
+        jobs.advance(tx, _moves(renewals), now)
+        note_contacts(tx, live.values(), now)
+        offline = {
+            name
+            for name, queue in queues.get_queues(tx, {p.queue for p in live.values()}).items()
+            if queue.status is QueueStatus.OFFLINE
+        }
+    wanted = inventories_wanted(
+        context,
+        [(live[h.pilot_id].key, h.cache) for h in heartbeats if h.cache and h.pilot_id in live],
+    )
+    return [
+        HeartbeatAnswer(
+            result,
+            inventory_requested=live[h.pilot_id].key in wanted if h.cache else False,
+            drain=live[h.pilot_id].queue in offline,
+        )
+        if h.pilot_id in live
+        else pilot_not_found(h.pilot_id)
+        for h, result in zip(heartbeats, results, strict=True)
+    ]
+
+
+def _renew(
+    held: dict[int, Lease], renewal: Renewal, renewals: dict[int, tuple[Lease, Phase]]
+) -> Renewed | PandawnError:
+    lease = held.get(renewal.job_id)
+    if lease is None or not is_current(lease, renewal.attempt, renewal.lease_token):
+        return stale_lease(renewal.job_id, renewal.attempt)
+    # The lease is renewed even for a pilot that the server has forgotten: it holds the token, and
+    # will register again and report.
+    renewals[lease.job_id] = (lease, renewal.phase)
+    return Renewed(lease.duration, lease.cancel_requested)
+
+
+def _moves(renewals: dict[int, tuple[Lease, Phase]]) -> dict[int, JobState]:
+    moves = {}
+    for job_id, (lease, phase) in renewals.items():
+        state = state_in_phase(lease.job_state, phase)
+        if state is not lease.job_state:
+            moves[job_id] = state
+    return moves
+
+
+def note_contacts(tx: Transaction, contacts: Iterable[Pilot], now: datetime) -> None:
+    """Notes that pilots and their nodes were heard of, where the last note is old enough."""
+    due = [pilot for pilot in contacts if pilot.contact_is_due(now)]
+    pilots.note_contact(tx, [pilot.pilot_id for pilot in due], now)
+    nodes.note_contact(tx, {pilot.key for pilot in due}, now)
+
+
+def inventories_wanted(
+    context: Context, states: Sequence[tuple[NodeKey, CacheState]]
+) -> set[NodeKey]:
+    """The nodes whose caches and the catalog disagree; none while the catalog does not answer."""
+    if not states:
+        return set()
+    try:
+        wanted = context.catalog.touch(states, context.clock())
+    except UnavailableError:
+        # A hint is missing, no more: the work goes on, and the catalog client counts the failure.
+        return set()
+    return {key for (key, _), needed in zip(states, wanted, strict=True) if needed}

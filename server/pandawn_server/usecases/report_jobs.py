@@ -1,0 +1,168 @@
+"""Pilots report how attempts ended, or give jobs back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from pandawn_server.domain.errors import InvalidRequestError, PandawnError, Violation
+from pandawn_server.domain.jobs import Job, JobError, JobState, Phase, ResourceUse
+from pandawn_server.domain.leases import Lease, is_current
+from pandawn_server.domain.tasks import File, FileRole, Task, planned_outputs
+from pandawn_server.storage import attempts, jobs, leases, pilots
+from pandawn_server.storage.attempts import Attempt, AttemptEnd
+from pandawn_server.usecases.context import Context
+from pandawn_server.usecases.ending import Ended, Ending, end_attempts, ending
+from pandawn_server.usecases.job_files import tasks_of
+from pandawn_server.usecases.renew_leases import stale_lease
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRef:
+    """Names a lease and proves it."""
+
+    job_id: int
+    attempt: int
+    lease_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How one attempt ended; `error` is None exactly when it finished."""
+
+    lease: LeaseRef
+    error: JobError | None
+    exit_code: int | None = None
+    outputs: tuple[File, ...] = ()
+    log: File | None = None
+    use: ResourceUse = field(default_factory=ResourceUse)
+    input_bytes: int = 0
+    bytes_from_cache: int = 0
+    phase_times: Mapping[Phase, timedelta] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """An accepted report; `state` is the job's after it."""
+
+    state: JobState
+    runnable_queues: frozenset[str] = frozenset()
+
+
+def report_jobs(context: Context, reports: Sequence[Report]) -> list[Reported | PandawnError]:
+    """Takes reports, one answer each, in order. A repeated report gets the answer it got before.
+
+    An answer may be `PreconditionError` (STALE_LEASE) or `InvalidRequestError` (OUTPUTS_MISSING).
+    """
+    now = context.clock()
+    with context.db.write() as tx:
+        held = leases.lock_leases(tx, {r.lease.job_id for r in reports})
+        ended_before = attempts.get_attempts(
+            tx, {(r.lease.job_id, r.lease.attempt) for r in reports}
+        )
+        accepted: dict[int, Ending] = {}
+        refused: dict[int, PandawnError] = {}
+        job_of = jobs.get_jobs(tx, {r.lease.job_id for r in reports})
+        task_of = tasks_of(tx, job_of.values())
+        for position, report in enumerate(reports):
+            ref = report.lease
+            lease = held.get(ref.job_id)
+            if lease is None or not is_current(lease, ref.attempt, ref.lease_token):
+                continue
+            job = job_of[ref.job_id]
+            missing = _missing_outputs(report, job, task_of[job.task_id])
+            if missing:
+                refused[position] = InvalidRequestError.of(missing, "OUTPUTS_MISSING")
+            else:
+                accepted.setdefault(ref.job_id, _ending(report, lease))
+        ended = end_attempts(tx, list(accepted.values()), now)
+        seen = pilots.get_pilots(tx, {e.lease.pilot_id for e in accepted.values()})
+        pilots.note_contact(tx, [p.pilot_id for p in seen.values() if p.contact_is_due(now)], now)
+    return [
+        refused[position]
+        if position in refused
+        else _answer(report.lease, ended, accepted, ended_before)
+        for position, report in enumerate(reports)
+    ]
+
+
+def _missing_outputs(report: Report, job: Job, task: Task) -> list[Violation]:
+    if report.error is not None:
+        return []
+    stored = {file.lfn: file for file in report.outputs}
+    found = []
+    for plan in planned_outputs(task, job.kind, job.index, job.job_id, report.lease.attempt):
+        file = stored.get(plan.lfn)
+        if plan.role is FileRole.OUTPUT and (file is None or not file.checksum):
+            found.append(
+                Violation(
+                    "outputs",
+                    f"{plan.lfn} is missing or has no checksum; a finished job stores all outputs",
+                )
+            )
+    return found
+
+
+def _ending(report: Report, lease: Lease) -> Ending:
+    stored = [(FileRole.OUTPUT, file) for file in report.outputs]
+    if report.log is not None:
+        stored.append((FileRole.LOG, report.log))
+    return Ending(
+        AttemptEnd(
+            job_id=lease.job_id,
+            attempt=lease.attempt,
+            outcome=JobState.FINISHED if report.error is None else JobState.FAILED,
+            exit_code=report.exit_code,
+            error=report.error,
+            use=report.use,
+            input_bytes=report.input_bytes,
+            bytes_from_cache=report.bytes_from_cache,
+            phase_times=dict(report.phase_times),
+        ),
+        lease,
+        reported=True,
+        stored=tuple(stored),
+    )
+
+
+def _answer(
+    ref: LeaseRef,
+    ended: Ended,
+    accepted: Mapping[int, Ending],
+    ended_before: Mapping[tuple[int, int], Attempt],
+) -> Reported | PandawnError:
+    taken = accepted.get(ref.job_id)
+    known = ended_before.get((ref.job_id, ref.attempt))
+    if known is None or known.lease_token != ref.lease_token:
+        return stale_lease(ref.job_id, ref.attempt)
+    if taken is not None and taken.end.attempt == ref.attempt:
+        return Reported(ended.states[ref.job_id], ended.runnable_queues)
+    if known.reported_state is None:
+        return stale_lease(ref.job_id, ref.attempt)
+    # The reply of the first report was lost on its way.
+    return Reported(known.reported_state)
+
+
+def release_jobs(context: Context, refs: Sequence[LeaseRef]) -> list[Reported | PandawnError]:
+    """Takes jobs back that were not started; one answer each, in order.
+
+    An answer may be `PreconditionError` (STALE_LEASE).
+    """
+    now = context.clock()
+    with context.db.write() as tx:
+        held = leases.lock_leases(tx, {ref.job_id for ref in refs})
+        current = {
+            ref.job_id: held[ref.job_id]
+            for ref in refs
+            if is_current(held.get(ref.job_id), ref.attempt, ref.lease_token)
+        }
+        ended = end_attempts(
+            tx, [ending(lease, JobState.ACTIVATED) for lease in current.values()], now
+        )
+    return [
+        Reported(ended.states[ref.job_id], ended.runnable_queues)
+        if ref.job_id in ended.states and current[ref.job_id].attempt == ref.attempt
+        else stale_lease(ref.job_id, ref.attempt)
+        for ref in refs
+    ]

@@ -1,0 +1,152 @@
+"""Users retry what failed: new jobs that name their parents. Final states are never left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from pandawn_server.domain.errors import PreconditionError
+from pandawn_server.domain.events import Event
+from pandawn_server.domain.jobs import FINAL_STATES, Job, JobKind, JobState
+from pandawn_server.domain.tasks import FileRole, NewJob, Task
+from pandawn_server.storage import events, files, jobs, requests, tasks
+from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.requests import Answer
+from pandawn_server.usecases.cancel import job_not_found, task_not_found
+from pandawn_server.usecases.context import Context
+from pandawn_server.usecases.submit_task import TaskView, require_same, view_of
+
+RETRIABLE = frozenset({JobState.FAILED, JobState.CANCELLED})
+"""States of jobs that a user may retry."""
+
+
+def retry_task(context: Context, request_id: str, task_id: int) -> tuple[TaskView, tuple[int, ...]]:
+    """Submits a new job for each failed or cancelled job of a task.
+
+    The same `request_id` returns the same jobs.
+
+    Raises `NotFoundError` (TASK_NOT_FOUND) and `PreconditionError` (NOTHING_TO_RETRY).
+    """
+    now = context.clock()
+    fingerprint = f"retry task {task_id}"
+    with context.db.write() as tx:
+        answer = requests.get_answer(tx, request_id)
+        if answer is not None:
+            require_same(answer, fingerprint, request_id)
+            return view_of(tx, answer.task_id), answer.job_ids
+        task = tasks.get_tasks(tx, [task_id]).get(task_id)
+        if task is None:
+            raise task_not_found(task_id)
+        failed = jobs.list_task_jobs(tx, task_id, RETRIABLE)
+        if not failed:
+            raise PreconditionError(
+                "NOTHING_TO_RETRY",
+                f"no job of task {task_id} has failed or was cancelled and not retried yet",
+                metadata={"task_id": str(task_id)},
+            )
+        job_ids = _retry(tx, task, failed, now)
+        requests.insert_answer(tx, request_id, Answer(fingerprint, task_id, tuple(job_ids)), now)
+        return view_of(tx, task_id), tuple(job_ids)
+
+
+def retry_job(context: Context, request_id: str, job_id: int) -> Job:
+    """Submits a new job in place of one that failed or was cancelled.
+
+    The same `request_id` returns the same job.
+
+    Raises `NotFoundError` (JOB_NOT_FOUND) and `PreconditionError` (NOTHING_TO_RETRY, UPSTREAM_FAILED).
+    """
+    now = context.clock()
+    fingerprint = f"retry job {job_id}"
+    with context.db.write() as tx:
+        answer = requests.get_answer(tx, request_id)
+        if answer is not None:
+            require_same(answer, fingerprint, request_id)
+            return jobs.get_jobs(tx, answer.job_ids)[answer.job_ids[0]]
+        job = jobs.get_jobs(tx, [job_id]).get(job_id)
+        if job is None:
+            raise job_not_found(job_id)
+        # Locks the job against another retry at the same time.
+        failed = [j for j in jobs.list_task_jobs(tx, job.task_id, RETRIABLE) if j.job_id == job_id]
+        if not failed:
+            raise PreconditionError(
+                "NOTHING_TO_RETRY", _why_not(job), metadata={"job_id": str(job_id)}
+            )
+        task = tasks.get_tasks(tx, [job.task_id])[job.task_id]
+        if job.kind is JobKind.RUN and _lacks_library(task) and not _build_is_open(tx, task):
+            raise PreconditionError(
+                "UPSTREAM_FAILED",
+                f"job {job_id} needs the library of its task, and the build job failed; "
+                f"`pandawn retry --task {task.task_id}` retries both",
+                metadata={"job_id": str(job_id), "task_id": str(task.task_id)},
+            )
+        job_ids = _retry(tx, task, failed, now)
+        requests.insert_answer(
+            tx, request_id, Answer(fingerprint, task.task_id, tuple(job_ids)), now
+        )
+        return jobs.get_jobs(tx, job_ids)[job_ids[0]]
+
+
+def _why_not(job: Job) -> str:
+    if job.retry_job_id is not None:
+        return f"job {job.job_id} was retried already, as job {job.retry_job_id}"
+    return f"job {job.job_id} is {job.state.value}; only failed and cancelled jobs are retried"
+
+
+def _lacks_library(task: Task) -> bool:
+    return task.spec.build and task.library is None
+
+
+def _build_is_open(tx: Transaction, task: Task) -> bool:
+    open_jobs = jobs.list_task_jobs(tx, task.task_id, frozenset(JobState) - FINAL_STATES)
+    return any(job.kind is JobKind.BUILD for job in open_jobs)
+
+
+def _retry(tx: Transaction, task: Task, failed: Sequence[Job], now: datetime) -> list[int]:
+    own_inputs = files.get_files(tx, [job.job_id for job in failed], [FileRole.INPUT])
+    waits = _lacks_library(task)
+    new = [
+        NewJob(
+            index=job.index,
+            kind=job.kind,
+            state=JobState.WAITING if waits and job.kind is JobKind.RUN else JobState.ACTIVATED,
+            inputs=tuple(f.file for f in own_inputs[job.job_id]),
+        )
+        for job in failed
+    ]
+    library_bytes = task.library.size_bytes if task.library is not None else 0
+    job_ids = jobs.insert_jobs(
+        tx,
+        task.task_id,
+        task.spec,
+        task.queue,
+        new,
+        now,
+        [job.job_id for job in failed],
+        library_bytes,
+    )
+    files.insert_files(
+        tx,
+        (
+            files.JobFile(job_id, FileRole.INPUT, position, file)
+            for job_id, job in zip(job_ids, new, strict=True)
+            for position, file in enumerate(job.inputs)
+        ),
+    )
+    jobs.set_retries(tx, {job.job_id: job_id for job, job_id in zip(failed, job_ids, strict=True)})
+    tasks.reopen(tx, task.task_id)
+    text = f"{len(job_ids)} jobs of task {task.task_id} are retried as new jobs"
+    events.insert_events(
+        tx,
+        [
+            Event(
+                now,
+                "TASK_RETRIED",
+                text,
+                task_id=task.task_id,
+                queue=task.queue,
+                user=task.spec.user,
+            )
+        ],
+    )
+    return job_ids

@@ -1,0 +1,49 @@
+"""Users' code comes in, and goes out to pilots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+from pandawn_server.domain.errors import ExhaustedError, InvalidRequestError, Violation
+from pandawn_server.storage import sandboxes
+from pandawn_server.usecases.context import Context
+
+MAX_SANDBOX_BYTES = 64 * 1024**2
+"""Largest sandbox: code and small inputs; data belongs into files that caches can keep."""
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def sandbox_too_large() -> ExhaustedError:
+    """The error for a sandbox above the limit."""
+    return ExhaustedError(
+        "SANDBOX_TOO_LARGE",
+        f"the sandbox is larger than {MAX_SANDBOX_BYTES // 1024**2} MiB; leave data files out and give them as inputs",
+    )
+
+
+def store_sandbox(context: Context, chunks: Sequence[bytes]) -> tuple[str, int]:
+    """Stores an archive given in pieces and returns its identifier and size in bytes.
+
+    Raises `InvalidRequestError` and `ExhaustedError` (SANDBOX_TOO_LARGE).
+    """
+    size = sum(map(len, chunks))
+    if size > MAX_SANDBOX_BYTES:
+        raise sandbox_too_large()
+    if not size or not (chunks[0] + b"".join(chunks[1:2]))[:2] == _GZIP_MAGIC:
+        raise InvalidRequestError.of([Violation("chunk", "is not a gzip-compressed tar archive")])
+    digest = sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    sandbox_id = digest.hexdigest()
+    with context.db.write() as tx:
+        if not sandboxes.known_sandboxes(tx, [sandbox_id]):
+            sandboxes.insert_sandbox(tx, sandbox_id, size, chunks, context.clock())
+    return sandbox_id, size
+
+
+def read_chunk(context: Context, sandbox_id: str, position: int) -> bytes | None:
+    """One piece of a stored archive; None behind the last, and for an archive that is not there."""
+    with context.db.read() as tx:
+        return sandboxes.get_chunk(tx, sandbox_id, position)

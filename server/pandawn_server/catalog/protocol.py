@@ -1,4 +1,4 @@
-"""What the server asks of a catalog. All calls take lists, so that many pilots share one round trip.
+"""What the server asks of a catalog. Calls take lists, so that many pilots share one round trip.
 
 Every method but `unreachable` and `close` raises `domain.errors.UnavailableError`
 (CATALOG_UNAVAILABLE) when no server of the store answers.
@@ -35,10 +35,10 @@ class Catalog(Protocol):
         """Applies deltas in order, one outcome each (see `domain.inventory.delta_result`).
 
         Concurrent writers to one node are serialised: no applied delta is lost. A direct delta
-        (epoch 0) for an unknown node makes it known under an epoch that the catalog draws, unless it
-        only deletes: then nothing changes. A delta that the store could not keep, for want of
-        room say, is answered with INVENTORY_REQUESTED; a direct one raises `UnavailableError`,
-        after all others were applied.
+        (epoch 0) for an unknown node makes it known under an epoch that the catalog draws,
+        unless it only deletes: then nothing changes. A delta that the store could not keep, for
+        want of room say, is answered with INVENTORY_REQUESTED; a direct one raises
+        `UnavailableError`, after all others were applied.
         """
         ...
 
@@ -58,7 +58,7 @@ class Catalog(Protocol):
         ...
 
     def touch(self, states: Sequence[tuple[NodeKey, CacheState]], now: datetime) -> list[bool]:
-        """Compares what caches say of themselves with what is known and keeps matching entries alive.
+        """Compares what caches say of themselves with what is known; keeps matching ones alive.
 
         Returns for each whether a full inventory is needed: the node or its epoch is unknown, the
         digests differ at the same sequence number, or the numbers have differed for
@@ -69,7 +69,7 @@ class Catalog(Protocol):
     def holdings(
         self, queries: Sequence[tuple[NodeKey, Sequence[FileRef]]]
     ) -> list[list[int | None] | None]:
-        """For each node and list of files: the size in bytes of each file held, None for one that is not.
+        """For each node and list of files: the size in bytes of each, None for one not held.
 
         None in place of the list for an unknown node. Cheapest with files by LFN, and when
         queries share one list object.

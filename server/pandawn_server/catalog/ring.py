@@ -1,0 +1,44 @@
+"""Consistent hashing: which server keeps a route, and which when that one is lost."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+
+_POINTS_PER_SERVER = 160
+"""Places of each server on the ring: enough for the shares of three to differ by a tenth or so."""
+
+
+class Ring:
+    """Places servers, by name, on a ring of 64-bit numbers; a route belongs to the next one.
+
+    Taking a server away moves only its own routes, to all others alike.
+    """
+
+    def __init__(self, servers: Sequence[str]) -> None:
+        """The order of `servers` does not matter, their spelling does: the same everywhere."""
+        points = sorted(
+            (_place(f"{server}#{number}"), index)
+            for index, server in enumerate(servers)
+            for number in range(_POINTS_PER_SERVER)
+        )
+        self._places = [place for place, _ in points]
+        self._servers = [index for _, index in points]
+        self._count = len(servers)
+
+    def walk(self, route: str) -> Iterator[int]:
+        """The indices of the servers in the order in which they are to be tried for a route."""
+        start = bisect_right(self._places, int(route[:16], 16))
+        seen: set[int] = set()
+        for step in range(len(self._servers)):
+            index = self._servers[(start + step) % len(self._servers)]
+            if index not in seen:
+                yield index
+                seen.add(index)
+                if len(seen) == self._count:
+                    return
+
+
+def _place(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,181 @@
+"""Reads nodes out of a store and keeps what was decoded, so that only changes cost decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+from pandawn_server.catalog.codec import (
+    CodecError,
+    Head,
+    Records,
+    decode_head,
+    decode_part,
+    decode_records,
+)
+from pandawn_server.catalog.recent import Recent
+from pandawn_server.catalog.store import Store, part_key, route_of
+from pandawn_server.catalog.views import Entries, View, follow
+from pandawn_server.domain.inventory import NodeKey
+
+_VIEW_COST = 64
+"""Cost of a view beside its files, in files of 16 bytes: the head, raw and decoded."""
+
+_MAX_ENTRIES = 250_000
+"""Entries kept decoded, in files of about 400 bytes: enough to page through a few nodes."""
+
+_REMEMBERED_NODES = 100_000
+"""Nodes of which small things are remembered."""
+
+_ATTEMPTS = 3
+"""A writer may pack a node between our reading of its head and of its parts: then read again."""
+
+route = lru_cache(_REMEMBERED_NODES)(route_of)
+"""`route_of`, remembered: the match path asks for the same nodes over and over."""
+
+
+class Snapshots:
+    """Views and entries of nodes, each true to one state of the node's head.
+
+    A node whose head or parts are missing or unreadable is unknown, and left out of what the
+    methods return.
+    """
+
+    def __init__(self, store: Store, max_files: int) -> None:
+        """Reads from a store and keeps views of up to `max_files` files, at 16 bytes each."""
+        self._store = store
+        self._views: Recent[NodeKey, View] = Recent(max_files)
+        self._entries: Recent[NodeKey, Entries] = Recent(_MAX_ENTRIES)
+        self._broken: Recent[NodeKey, bytes] = Recent(_REMEMBERED_NODES)
+
+    def heads(self, keys: Iterable[NodeKey]) -> dict[NodeKey, Head]:
+        """The heads of nodes; those known to have lost parts are left out."""
+        found = {}
+        for key, raw in self._read(keys).items():
+            head = self._head(key, raw)
+            if head is not None and self._broken.get(key) != raw:
+                found[key] = head
+        return found
+
+    def views(self, keys: Iterable[NodeKey]) -> dict[NodeKey, View]:
+        """The views of nodes."""
+        missing = set(keys)
+        views: dict[NodeKey, View] = {}
+        raws: dict[NodeKey, bytes] = {}
+        for _ in range(_ATTEMPTS):
+            read = self._read(missing)
+            # Still the same head as when its parts were missing: they are lost, not packed.
+            again = {key: raw for key, raw in read.items() if raws.get(key) != raw}
+            fresh = self.resolve(again)
+            views.update(fresh)
+            missing = again.keys() - fresh.keys()
+            if not missing:
+                break
+            raws = again
+        return views
+
+    def entries(self, key: NodeKey) -> Entries | None:
+        """All entries of a node."""
+        tried = None
+        for _ in range(_ATTEMPTS):
+            raw = self._read([key]).get(key)
+            if raw is None or raw == tried:
+                return None
+            entries = self.expand(key, raw)
+            if entries is not None:
+                return entries
+            tried = raw
+        return None
+
+    def resolve(self, raws: Mapping[NodeKey, bytes]) -> dict[NodeKey, View]:
+        """The views that follow from heads just read."""
+        views: dict[NodeKey, View] = {}
+        pending: list[tuple[NodeKey, Head, View | None]] = []
+        for key, raw in raws.items():
+            known = self._views.get(key)
+            if known is not None and known.raw == raw:
+                views[key] = known
+                continue
+            head = self._head(key, raw)
+            if head is not None:
+                pending.append((key, head, _base(known, head)))
+        while pending:
+            parts = self._store.read_parts(
+                {route(key): _part_keys(key, _missing(base, head)) for key, head, base in pending}
+            )
+            from_nothing: list[tuple[NodeKey, Head, View | None]] = []
+            for key, head, base in pending:
+                try:
+                    news = _news(key, head, _missing(base, head), parts)
+                    view = follow(base, raws[key], head, news)
+                except CodecError:
+                    view = None
+                if view is not None and view.is_sound():
+                    views[key] = view
+                    self._views.put(key, view, len(view.keys) + _VIEW_COST)
+                elif base is not None:
+                    from_nothing.append((key, head, None))
+                else:
+                    self._broken.put(key, raws[key])
+            pending = from_nothing
+        return views
+
+    def expand(self, key: NodeKey, raw: bytes) -> Entries | None:
+        """All entries that follow from a head just read."""
+        known = self._entries.get(key)
+        if known is not None and known.raw == raw:
+            return known
+        head = self._head(key, raw)
+        if head is None:
+            return None
+        parts = self._store.read_parts({route(key): _part_keys(key, head.parts)})
+        try:
+            entries = Entries(raw, head, _news(key, head, head.parts, parts))
+        except CodecError:
+            self._broken.put(key, raw)
+            return None
+        self._entries.put(key, entries, len(entries.files))
+        return entries
+
+    def _read(self, keys: Iterable[NodeKey]) -> dict[NodeKey, bytes]:
+        routes = {route(key): key for key in keys}
+        heads = self._store.read_heads(routes) if routes else {}
+        return {routes[found]: raw for found, raw in heads.items()}
+
+    def _head(self, key: NodeKey, raw: bytes) -> Head | None:
+        known = self._views.get(key)
+        if known is not None and known.raw == raw:
+            return known.head
+        try:
+            return decode_head(key, raw)
+        except CodecError:
+            return None
+
+
+def _base(known: View | None, head: Head) -> View | None:
+    """What to start from: the view at hand if the new head continues it, else nothing."""
+    if known is None or known.head.lineage != head.lineage:
+        return None
+    held = known.head.parts
+    return known if head.parts[: len(held)] == held else None
+
+
+def _missing(base: View | None, head: Head) -> tuple[int, ...]:
+    return head.parts[len(base.head.parts) :] if base else head.parts
+
+
+def _part_keys(key: NodeKey, part_ids: Iterable[int]) -> list[str]:
+    return [part_key(route(key), part_id) for part_id in part_ids]
+
+
+def _news(
+    key: NodeKey, head: Head, part_ids: Iterable[int], parts: Mapping[str, bytes]
+) -> list[Records]:
+    """The records of some parts and of the tail; `CodecError` if a part is missing."""
+    news = []
+    for part_id in part_ids:
+        value = parts.get(part_key(route(key), part_id))
+        if value is None:
+            raise CodecError(f"part {part_id:x} is missing")
+        news.append(decode_part(part_id, value))
+    return [*news, decode_records(head.tail)]

@@ -1,0 +1,134 @@
+"""Writes nodes by compare-and-set, so that writers of all threads and servers take turns."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar
+
+from pandawn_server.catalog.codec import encode_head
+from pandawn_server.catalog.draft import Draft
+from pandawn_server.catalog.lifetimes import Lifetimes
+from pandawn_server.catalog.packing import is_crowded, pack
+from pandawn_server.catalog.snapshots import Snapshots, route
+from pandawn_server.catalog.store import Slot, Store, Stored, part_key
+from pandawn_server.catalog.views import View
+from pandawn_server.domain.errors import UnavailableError
+from pandawn_server.domain.inventory import NodeKey
+
+T = TypeVar("T")
+
+_ATTEMPTS = 12
+"""Tries to write a node that others write too; with the pauses between them about a second."""
+
+_FIRST_PAUSE_S = 0.002
+"""Longest pause before the second try; it doubles from try to try, up to `_MAX_PAUSE_S`."""
+
+_MAX_PAUSE_S = 0.2
+
+_RETRY_AFTER = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Written(Generic[T]):
+    """What changes returned, by node, and the errors of nodes that could not be written."""
+
+    done: dict[NodeKey, T]
+    failed: dict[NodeKey, UnavailableError]
+
+
+class Writer:
+    """Changes nodes, each in one compare-and-set."""
+
+    def __init__(self, store: Store, snapshots: Snapshots, lifetimes: Lifetimes) -> None:
+        self._store = store
+        self._snapshots = snapshots
+        self._lifetimes = lifetimes
+
+    def write(
+        self,
+        changes: Mapping[NodeKey, Callable[[Draft], T]],
+        now: datetime,
+        by_guid: Collection[NodeKey] = (),
+    ) -> Written[T]:
+        """Changes each node by its function, which is called anew when another writer was faster.
+
+        Nodes in `by_guid` get drafts that find files by GUID, which costs decoding all entries.
+        """
+        written: Written[T] = Written({}, {})
+        left = set(changes)
+        unreadable: dict[NodeKey, bytes] = {}
+        slots: dict[str, Slot] = {}
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                longest = min(_FIRST_PAUSE_S * 2 ** (attempt - 1), _MAX_PAUSE_S)
+                time.sleep(random.uniform(0, longest))
+            slots = self._store.open_heads([route(key) for key in left])
+            raws = {key: raw for key in left if (raw := slots[route(key)].raw) is not None}
+            views = self._snapshots.resolve(raws)
+            for key in list(left):
+                slot, view = slots[route(key)], views.get(key)
+                if view is None and slot.raw is not None and unreadable.get(key) != slot.raw:
+                    # Perhaps another writer has just packed it: only if it stays so, it is lost.
+                    unreadable[key] = slot.raw
+                    continue
+                draft = self._draft(key, view, with_entries=key in by_guid)
+                result = changes[key](draft)
+                stored = self._put(key, slot, view, draft, now) if draft.dirty else Stored.DONE
+                if stored is Stored.CONFLICT:
+                    continue
+                left.discard(key)
+                if stored is Stored.DONE:
+                    written.done[key] = result
+                else:
+                    written.failed[key] = _error(key, slot.token.server, "has no room for it")
+            if not left:
+                break
+        for key in left:
+            cause = f"had it changed by other writers in each of {_ATTEMPTS} attempts"
+            written.failed[key] = _error(key, slots[route(key)].token.server, cause)
+        return written
+
+    def _draft(self, key: NodeKey, view: View | None, *, with_entries: bool) -> Draft:
+        if view is None:
+            return Draft(None)
+        crowded = is_crowded(view.head)
+        if not with_entries and not crowded:
+            return Draft(view)
+        entries = self._snapshots.expand(key, view.raw)
+        # The view was made while the parts were still there.
+        if entries is None:
+            return Draft(None)
+        return Draft(view, entries, pack=crowded)
+
+    def _put(
+        self, key: NodeKey, slot: Slot, view: View | None, draft: Draft, now: datetime
+    ) -> Stored:
+        """Writes parts, then the head that names them, then forgets what no head names any more."""
+        packed = pack(key, draft, view.head if view else None, now)
+        parts = {part_key(route(key), part_id): part for part_id, part in packed.parts.items()}
+        stored = Stored.DONE
+        if parts:
+            stored = self._store.write_parts(route(key), slot.token, parts)
+        if stored is Stored.DONE:
+            stored = self._store.write_head(route(key), slot.token, encode_head(packed.head))
+        if stored is Stored.DONE:
+            useless = [part_key(route(key), part_id) for part_id in packed.outdated]
+            self._lifetimes.written(key, packed.head, is_new=draft.cleared)
+        else:
+            useless = list(parts)
+        if useless:
+            self._store.drop_parts(route(key), slot.token, useless)
+        return stored
+
+
+def _error(key: NodeKey, server: str, cause: str) -> UnavailableError:
+    return UnavailableError(
+        "CATALOG_UNAVAILABLE",
+        f"what node {key.node!r} of site {key.site!r} holds could not be kept: {server} {cause}",
+        metadata={"site": key.site, "node": key.node, "server": server},
+        retry_after=_RETRY_AFTER,
+    )

@@ -66,7 +66,9 @@ class Wakeups:
 
     def waiting_queues(self) -> dict[str, int]:
         """Queues with waiting calls, and how many."""
-        return {name: len(state.waiters) for name, state in self._queues.items() if state.waiters}
+        # A copy, for telemetry asks from another thread.
+        queues = list(self._queues.items())
+        return {name: len(state.waiters) for name, state in queues if state.waiters}
 
     def close(self) -> None:
         """Ends all waits, and lets none begin: the server stops."""

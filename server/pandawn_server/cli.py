@@ -1,0 +1,83 @@
+"""The command `pandawn-server`: serve, migrate, check-config.
+
+Exit status: 0 all is well, 1 failure, 2 wrong usage or configuration, 3 refused (a database that must
+be migrated first), 4 a database or catalog that cannot be reached.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import typer
+
+from pandawn_server.config import Loaded, Settings, masked
+from pandawn_server.domain.errors import PandawnError
+from pandawn_server.flags import Exit, shown_value, status_of, with_settings
+
+app = typer.Typer(
+    help="The Pandawn server.",
+    no_args_is_help=True,
+    # A traceback with the values of all variables would print passwords.
+    pretty_exceptions_enable=False,
+    # The boxes of rich leave no room for what the settings mean.
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    """Entry point."""
+    # gRPC's own lines on standard error are not structured, and say nothing that we don't.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    app()
+
+
+@app.command("serve")
+@with_settings
+def serve(loaded: Loaded) -> None:
+    """Serve until SIGTERM or Ctrl-C. Without any option: on SQLite, in memory, on loopback."""
+    from pandawn_server.main import serve as run_server
+
+    run_server(loaded.settings)
+
+
+@app.command("migrate")
+@with_settings
+def migrate(loaded: Loaded) -> None:
+    """Bring the schema of the database to the version of this server."""
+    from pandawn_server.storage.database import Database
+
+    database = Database.open(loaded.settings.database_url, pool_size=1)
+    database.migrate()
+    database.check()
+    database.dispose()
+    typer.echo(f"{database.shown_url}: the schema is up to date")
+
+
+@app.command("check-config")
+@with_settings
+def check_config(loaded: Loaded) -> None:
+    """Show each setting and where it comes from, and try the database and the catalog."""
+    from pandawn_server.main import open_checked_database, open_reachable_catalog
+
+    settings = loaded.settings
+    typer.echo(f"configuration file: {loaded.file or 'none'}")
+    shown = {name: shown_value(getattr(settings, name)) for name in Settings.model_fields}
+    shown["database"] = masked(settings.database_url)
+    widths = (max(map(len, shown)), max(map(len, shown.values())))
+    for name, value in shown.items():
+        typer.echo(f"  {name:{widths[0]}}  {value:{widths[1]}}  {loaded.origins[name]}")
+    failed = Exit.OK
+    attempts: tuple[tuple[str, Callable[[Settings], None]], ...] = (
+        ("database", lambda settings: open_checked_database(settings).dispose()),
+        ("catalog", lambda settings: open_reachable_catalog(settings).close()),
+    )
+    for name, attempt in attempts:
+        try:
+            attempt(settings)
+        except PandawnError as error:
+            typer.echo(f"{name}: {error.reason}: {error.message}")
+            failed = max(failed, status_of(error))
+        else:
+            typer.echo(f"{name}: ok")
+    raise typer.Exit(failed)

@@ -1,0 +1,260 @@
+"""The settings of the server: one frozen object from flags, environment, a TOML file and defaults.
+
+The first of these that names a setting wins. In the environment a setting is `PANDAWN_` and its
+name in capitals, in the file its name; lists are separated by commas or are TOML arrays.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from pandawn_server.logs import LogFormat, LogLevel
+
+ENV_PREFIX = "PANDAWN_"
+CONFIG_VARIABLE = "PANDAWN_CONFIG"
+"""Environment variable that names the configuration file."""
+
+STANDARD_OTLP_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
+"""Environment variable of OpenTelemetry that switches telemetry on as `otlp_endpoint` does."""
+
+DEFAULT_LISTEN = "127.0.0.1:25443"
+
+_DATABASE_SCHEMES = ("sqlite:///", "postgresql+psycopg://")
+_MEMCACHED = re.compile(r"memcached://[^/,:\s]+(:\d+)?(,[^/,:\s]+(:\d+)?)*/?")
+_PASSWORD = re.compile(r"(?<=://)([^/@:]*):([^/]*)@")
+_QUERY_PASSWORD = re.compile(r"(?<=[?&])((?:ssl)?password)=[^&]*")
+
+Origin = Literal["flag", "environment", "file", "default"]
+"""Where a setting got its value."""
+
+FlagValue = str | int | float | Sequence[str]
+"""Value of a setting given on the command line."""
+
+
+def _default_data_dir() -> Path:
+    """Where the XDG rules want data of a user; works for a service account without a home too."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(base) if base else Path("~/.local/share").expanduser()) / "pandawn"
+
+
+class Settings(BaseSettings):
+    """All settings. Units are in the names; the descriptions are what `check-config` shows."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+    )
+
+    data_dir: Path = Field(
+        default_factory=_default_data_dir, description="directory of the embedded database"
+    )
+    database: str = Field(
+        default="",
+        description="sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME; "
+        "default: pandawn.db in data_dir",
+    )
+    database_pool_size: int = Field(
+        default=8,
+        ge=2,
+        le=200,
+        description="connections to the database, and threads that use them",
+    )
+    catalog: str = Field(
+        default="memory:", description="memory: or memcached://HOST:PORT,HOST:PORT..."
+    )
+    listen: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(DEFAULT_LISTEN,),
+        min_length=1,
+        description="addresses to listen on, HOST:PORT; port 0 takes a free one",
+    )
+    reuse_port: bool = Field(
+        default=False, description="let other server processes on this machine share the port"
+    )
+    grace_seconds: float = Field(
+        default=30.0, ge=0, le=3600, description="time for calls in flight when the server stops"
+    )
+    max_connection_age_seconds: float = Field(
+        default=1800.0,
+        ge=1,
+        description="age at which clients are asked to connect anew, so that replicas share load",
+    )
+    reaper_interval_seconds: float = Field(
+        default=5.0, gt=0, le=3600, description="time between two looks for lapsed leases"
+    )
+    event_retention_days: float = Field(
+        default=30.0, gt=0, description="age at which events are deleted"
+    )
+    log_level: LogLevel = Field(default="info", description="least severe events to log")
+    log_format: LogFormat = Field(
+        default="auto", description="json, console, or auto: console on a terminal"
+    )
+    otlp_endpoint: str = Field(
+        default="",
+        description="http(s)://HOST:PORT of an OTLP/gRPC collector; empty: no telemetry",
+    )
+
+    @property
+    def database_url(self) -> str:
+        """URL of the database, with the default filled in."""
+        return self.database or f"sqlite:///{self.data_dir.absolute() / 'pandawn.db'}"
+
+    @property
+    def reaper_interval(self) -> timedelta:
+        """See `reaper_interval_seconds`."""
+        return timedelta(seconds=self.reaper_interval_seconds)
+
+    @property
+    def event_retention(self) -> timedelta:
+        """See `event_retention_days`."""
+        return timedelta(days=self.event_retention_days)
+
+    @field_validator("listen", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("listen")
+    @classmethod
+    def _is_address(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdecimal() or int(port) > 65535:
+                raise ValueError(f"{address!r} is not HOST:PORT")
+        return value
+
+    @field_validator("database")
+    @classmethod
+    def _is_database(cls, value: str) -> str:
+        # The driver is part of the URL for SQLAlchemy, which would take another one otherwise.
+        value = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", value)
+        if value and not value.startswith(_DATABASE_SCHEMES):
+            raise ValueError(
+                f"{masked(value)!r} is not sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME"
+            )
+        return value
+
+    @field_validator("catalog")
+    @classmethod
+    def _is_catalog(cls, value: str) -> str:
+        if value != "memory:" and not _MEMCACHED.fullmatch(value):
+            raise ValueError(f"{masked(value)!r} is not memory: or memcached://HOST:PORT,...")
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_endpoint(cls, value: str) -> str:
+        if value and not re.match(r"https?://[^/]", value):
+            raise ValueError(f"{masked(value)!r} is not http://HOST:PORT or https://HOST:PORT")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load_settings` gives: it asks each source by itself, to tell the origins."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings with where each value comes from; `file` is None when there is none."""
+
+    settings: Settings
+    origins: Mapping[str, Origin]
+    file: Path | None
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text says which value, from where, and why."""
+
+
+def load_settings(flags: Mapping[str, FlagValue], file: Path | None = None) -> Loaded:
+    """Merges the sources. `flags` holds what the command line gave, by name of the setting.
+
+    `file` overrides `PANDAWN_CONFIG`. Raises `ConfigError` with all problems.
+    """
+    if file is None and os.environ.get(CONFIG_VARIABLE):
+        file = Path(os.environ[CONFIG_VARIABLE])
+    values: dict[str, object] = {}
+    origins: dict[str, Origin] = dict.fromkeys(Settings.model_fields, "default")
+    sources: tuple[tuple[Origin, Mapping[str, object]], ...] = (
+        ("file", {} if file is None else _read(file)),
+        ("environment", _environment()),
+        ("flag", flags),
+    )
+    for origin, source in sources:
+        values.update(source)
+        origins.update(dict.fromkeys(source, origin))
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_described(error, origins, file)) from None
+    return Loaded(settings, origins, file)
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a setting."""
+    return ENV_PREFIX + name.upper()
+
+
+def masked(url: str) -> str:
+    """A URL without its passwords, fit to be shown."""
+    return _QUERY_PASSWORD.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", url))
+
+
+def _environment() -> dict[str, object]:
+    found = dict(EnvSettingsSource(Settings)())
+    if os.environ.get(STANDARD_OTLP_VARIABLE):
+        found.setdefault("otlp_endpoint", os.environ[STANDARD_OTLP_VARIABLE])
+    return found
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        with file.open("rb") as stream:
+            return tomllib.load(stream)
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration file {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration file {file} is not TOML: {error}") from None
+
+
+def _described(error: ValidationError, origins: Mapping[str, Origin], file: Path | None) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        name = str(problem["loc"][0])
+        where = {
+            "flag": f"--{name.replace('_', '-')}",
+            "environment": variable_of(name),
+            "file": f"{name} in {file}",
+            "default": name,
+        }[origins[name]]
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{where}: there is no such setting")
+        else:
+            lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)

@@ -1,0 +1,118 @@
+"""How settings become flags of a command line, and errors its exit status."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from pandawn_server.config import (
+    CONFIG_VARIABLE,
+    ConfigError,
+    FlagValue,
+    Loaded,
+    Settings,
+    load_settings,
+    masked,
+    variable_of,
+)
+from pandawn_server.domain.errors import PandawnError, UnavailableError
+from pandawn_server.logs import configure_logs
+
+Command = Callable[[Loaded], None]
+"""What a command does with its settings."""
+
+
+class Exit(IntEnum):
+    """Exit statuses, the same in all of the project's commands."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    REFUSED = 3
+    UNREACHABLE = 4
+
+
+def with_settings(command: Command) -> Callable[..., None]:
+    """Gives a command one flag for each setting, and the merged settings as its argument."""
+
+    def run(config: Path | None, **flags: FlagValue | None) -> None:
+        given = {name: value for name, value in flags.items() if value not in (None, [])}
+        try:
+            loaded = load_settings(given, config)
+        except ConfigError as error:
+            _end(Exit.USAGE, str(error))
+        configure_logs(loaded.settings.log_level, loaded.settings.log_format)
+        with _errors_as_exit():
+            command(loaded)
+
+    help_text = f"Configuration file in TOML. [{CONFIG_VARIABLE}]"
+    config = Annotated[Path | None, typer.Option("--config", help=help_text, dir_okay=False)]
+    hints = {"config": config} | {
+        name: _flag(name, field) for name, field in Settings.model_fields.items()
+    }
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+        for name, hint in hints.items()
+    ]
+    # What typer looks at; writing each flag out for each command would be the same list thrice.
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = dict(hints)
+    run.__doc__ = command.__doc__
+    return run
+
+
+def _flag(name: str, field: FieldInfo) -> object:
+    """The flag of a setting. Values are judged by `Settings`, which says so for all sources alike."""
+    flag = f"--{name.replace('_', '-')}"
+    kind: object = str | None
+    if field.annotation is bool:
+        flag, kind = f"{flag}/--no-{flag[2:]}", bool | None
+    elif get_origin(field.annotation) is tuple:
+        kind = list[str] | None
+    metavar = None if kind == bool | None else name.rpartition("_")[2].upper()
+    if get_origin(field.annotation) is Literal:
+        metavar = "|".join(get_args(field.annotation))
+    default = field.get_default(call_default_factory=True)
+    shown = "" if default in ("", None, False) else f"; default: {shown_value(default)}"
+    text = f"{field.description}{shown}. [{variable_of(name)}]"
+    return Annotated[kind, typer.Option(flag, help=text, metavar=metavar)]
+
+
+def shown_value(value: object) -> str:
+    """A setting as text, without passwords."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return masked(str(value))
+
+
+def status_of(error: PandawnError) -> Exit:
+    """The exit status for an error that ends a command."""
+    return Exit.UNREACHABLE if isinstance(error, UnavailableError) else Exit.REFUSED
+
+
+@contextmanager
+def _errors_as_exit() -> Iterator[None]:
+    """Ends the process with a sentence and a status for what an operator can mend."""
+    from pandawn_server.wire.server import StartError
+
+    try:
+        yield
+    except PandawnError as error:
+        _end(status_of(error), f"{error.message} ({error.reason})")
+    except StartError as error:
+        _end(Exit.FAILED, str(error))
+    except OSError as error:
+        _end(Exit.FAILED, f"{error.filename or 'the system'}: {error.strerror or error}")
+
+
+def _end(status: Exit, text: str) -> NoReturn:
+    for line in text.splitlines():
+        typer.echo(f"pandawn-server: {line}", err=True)
+    raise typer.Exit(status)

@@ -1,0 +1,238 @@
+"""Puts the server together from its settings, runs it, and takes it apart again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import structlog
+
+from pandawn_server.catalog.factory import open_catalog
+from pandawn_server.catalog.protocol import Catalog
+from pandawn_server.config import Settings, masked
+from pandawn_server.domain.errors import PandawnError, UnavailableError
+from pandawn_server.logs import Log
+from pandawn_server.storage.database import Database
+from pandawn_server.telemetry.api import OFF, Attributes, Telemetry
+from pandawn_server.telemetry.names import QUEUE, WAITING_PILOTS
+from pandawn_server.usecases.context import Context
+from pandawn_server.usecases.reap import Reaped, reap
+from pandawn_server.wire.batcher import Batchers
+from pandawn_server.wire.deps import Deps
+from pandawn_server.wire.runner import Runner
+from pandawn_server.wire.server import EdgeServer, Listening
+from pandawn_server.wire.services import services
+from pandawn_server.wire.wakeups import Wakeups
+from pandawn_server.workers.loop import PeriodicWorker
+
+WRITERS = 2
+"""Batches of one kind that PostgreSQL gets at a time; SQLite has one writer."""
+
+LAST_WORK = timedelta(seconds=30)
+"""Time for work that is still in the database when all calls have ended; more means it hangs."""
+
+_log: Log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """What the server keeps its state in."""
+
+    database: Database
+    catalog: Catalog
+
+
+def open_checked_database(settings: Settings) -> Database:
+    """Opens the database ready for use; the embedded one is migrated on the way.
+
+    Raises `UnavailableError` when it does not answer, `PreconditionError` when it must be migrated.
+    """
+    database = Database.open(settings.database_url, settings.database_pool_size)
+    try:
+        if database.is_embedded:
+            database.migrate()
+        database.check()
+    except PandawnError:
+        database.dispose()
+        raise
+    return database
+
+
+def open_reachable_catalog(settings: Settings) -> Catalog:
+    """Opens the catalog. Raises `UnavailableError` if none of its servers answers.
+
+    One that is away among several is only a loss of speed, and no reason not to start.
+    """
+    catalog = open_catalog(settings.catalog)
+    problems = catalog.unreachable()
+    for problem in problems:
+        _log.warning("catalog server does not answer", problem=problem)
+    if problems and len(problems) > settings.catalog.count(","):
+        catalog.close()
+        raise UnavailableError(
+            "CATALOG_UNAVAILABLE",
+            f"the catalog {masked(settings.catalog)} does not answer: {'; '.join(problems)}",
+        )
+    return catalog
+
+
+def serve(settings: Settings) -> None:
+    """Runs the server until SIGTERM or SIGINT.
+
+    Raises what `open_checked_database` and `open_reachable_catalog` do, and `wire.server.StartError`.
+    """
+    with ExitStack() as closing:
+        telemetry = _telemetry(settings)
+        closing.callback(telemetry.close)
+        database = open_checked_database(settings)
+        closing.callback(database.dispose)
+        catalog = open_reachable_catalog(settings)
+        closing.callback(catalog.close)
+        if telemetry.enabled:
+            catalog = _observed(settings, database, catalog, telemetry)
+        with asyncio.Runner(loop_factory=_loop_factory()) as loop:
+            loop.run(_serve(settings, Backends(database, catalog), telemetry))
+    _log.info("stopped")
+
+
+async def _serve(settings: Settings, backends: Backends, telemetry: Telemetry) -> None:
+    deps = _deps(settings, backends, telemetry)
+    listening = Listening(
+        settings.listen,
+        settings.reuse_port,
+        timedelta(seconds=settings.max_connection_age_seconds),
+    )
+    server = EdgeServer(services(deps), listening, telemetry, deps.shutting_down)
+    reaper = _reaper(deps)
+    with _stop_signals() as stop:
+        addresses = await server.start()
+        reaper.start()
+        for address in addresses:
+            # For whoever started us on port 0 and reads no logs.
+            print(f"pandawn-server listening on {address}", flush=True)  # noqa: T201
+        _log.info(
+            "serving",
+            addresses=addresses,
+            database=backends.database.shown_url,
+            catalog=masked(settings.catalog),
+        )
+        await stop.wait()
+        _log.info("stopping", grace_seconds=settings.grace_seconds)
+        # In this order nothing in flight is lost: first nobody new comes, then those who only
+        # wait are sent away, then the others are answered, then what they wrote is on disk.
+        await server.announce_stop()
+        deps.shutting_down.set()
+        deps.wakeups.close()
+        await server.stop(timedelta(seconds=settings.grace_seconds))
+        await deps.batchers.close()
+        await reaper.stop()
+        if not await deps.runner.close(LAST_WORK / timedelta(seconds=1)):
+            # Python itself would wait for the threads for ever.
+            _log.error("work in the database hangs; ending without it", waited=str(LAST_WORK))
+            os._exit(1)
+
+
+def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
+    runner = Runner(settings.database_pool_size)
+    wakeups = Wakeups()
+
+    def waiting() -> Iterable[tuple[float, Attributes]]:
+        return [(count, {QUEUE: queue}) for queue, count in wakeups.waiting_queues().items()]
+
+    telemetry.watch(WAITING_PILOTS, waiting)
+    return Deps(
+        context=Context(
+            db=backends.database,
+            catalog=backends.catalog,
+            clock=lambda: datetime.now(UTC),
+            rng=random.SystemRandom(),
+        ),
+        settings=settings,
+        runner=runner,
+        batchers=Batchers(
+            runner,
+            concurrency=1 if backends.database.is_embedded else WRITERS,
+            telemetry=telemetry,
+        ),
+        wakeups=wakeups,
+        shutting_down=asyncio.Event(),
+        telemetry=telemetry,
+    )
+
+
+def _reaper(deps: Deps) -> PeriodicWorker[Reaped]:
+    settings = deps.settings
+
+    def after(reaped: Reaped) -> None:
+        for queue in reaped.ended.runnable_queues:
+            deps.wakeups.notify(queue)
+
+    return PeriodicWorker(
+        "reaper",
+        settings.reaper_interval,
+        partial(
+            reap,
+            deps.context,
+            deps.context.new_id(),
+            settings.reaper_interval,
+            settings.event_retention,
+        ),
+        deps.runner,
+        after=after,
+        telemetry=deps.telemetry,
+    )
+
+
+def _telemetry(settings: Settings) -> Telemetry:
+    if not settings.otlp_endpoint:
+        return OFF
+    # The SDK takes half a second to import: only for those who want it.
+    from pandawn_server.telemetry.otlp import OtlpTelemetry
+
+    return OtlpTelemetry(settings.otlp_endpoint)
+
+
+def _observed(
+    settings: Settings, database: Database, catalog: Catalog, telemetry: Telemetry
+) -> Catalog:
+    from pandawn_server.telemetry.catalog import ObservedCatalog
+    from pandawn_server.telemetry.database import observe_database
+
+    observe_database(database.engine, telemetry)
+    return ObservedCatalog(catalog, settings.catalog.partition(":")[0], telemetry)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+@contextmanager
+def _stop_signals() -> Iterator[asyncio.Event]:
+    """An event that SIGTERM and SIGINT set; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            _log.error("told to stop twice; ending at once")
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,161 @@
+"""Value types that several services speak of."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pandawn.type.v1 import type_pb2
+from pandawn_server.domain.inventory import CachedFile, FileRef
+from pandawn_server.domain.jobs import ErrorComponent, JobError, Requirements, ResourceUse
+from pandawn_server.domain.matching import Match
+from pandawn_server.domain.tasks import File
+from pandawn_server.wire.convert.enums import ERROR_COMPONENT, LOCALITY, MATCH_RULE
+from pandawn_server.wire.validation import Checker, FieldPath
+
+MAX_WALL_TIME = timedelta(days=30)
+"""Longest time that a job may ask for or a pilot may offer."""
+
+
+def to_duration(span: timedelta) -> Duration:
+    """A span."""
+    message = Duration()
+    message.FromTimedelta(span)
+    return message
+
+
+def to_timestamp(time: datetime | None) -> Timestamp | None:
+    """A time; None stays unset."""
+    if time is None:
+        return None
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message
+
+
+def to_file(file: File) -> type_pb2.File:
+    """A file without its place."""
+    return type_pb2.File(
+        lfn=file.lfn,
+        scope=file.scope,
+        guid=file.guid,
+        size_bytes=file.size_bytes,
+        checksum=file.checksum,
+    )
+
+
+def from_file(message: type_pb2.File, url: str) -> File:
+    """A file with its place."""
+    return File(
+        message.lfn, message.size_bytes, url, message.scope, message.guid.lower(), message.checksum
+    )
+
+
+def from_cached_file(message: type_pb2.File) -> CachedFile:
+    """A file in a cache."""
+    return CachedFile(message.lfn, message.size_bytes, message.scope, message.guid.lower())
+
+
+def to_cached_file(file: CachedFile) -> type_pb2.File:
+    """A file in a cache."""
+    return type_pb2.File(
+        lfn=file.lfn, scope=file.scope, guid=file.guid, size_bytes=file.size_bytes
+    )
+
+
+def from_ref(message: type_pb2.FileRef) -> FileRef:
+    """The names of a file; GUIDs are compared in lower case."""
+    return FileRef(message.lfn, message.scope, message.guid.lower())
+
+
+def to_requirements(requirements: Requirements) -> type_pb2.Requirements:
+    """Requirements; what asks for nothing stays unset."""
+    message = type_pb2.Requirements(
+        memory_bytes=requirements.memory_bytes,
+        cores=requirements.cores,
+        disk_bytes=requirements.disk_bytes,
+    )
+    if requirements.wall_time is not None:
+        message.wall_time.FromTimedelta(requirements.wall_time)
+    return message
+
+
+def from_requirements(
+    check: Checker, field: FieldPath, message: type_pb2.Requirements
+) -> Requirements:
+    """Requirements or an offer, checked."""
+    path = field if isinstance(field, tuple) else (field,)
+    memory = message.memory_bytes if message.HasField("memory_bytes") else None
+    cores = message.cores if message.HasField("cores") else None
+    disk = message.disk_bytes if message.HasField("disk_bytes") else None
+    if memory is not None:
+        check.size((*path, "memory_bytes"), memory)
+    if cores is not None:
+        check.range((*path, "cores"), cores, 0, 100_000)
+    if disk is not None:
+        check.size((*path, "disk_bytes"), disk)
+    wall_time = None
+    if message.HasField("wall_time"):
+        wall_time = check.duration((*path, "wall_time"), message.wall_time, maximum=MAX_WALL_TIME)
+    return Requirements(memory, cores, disk, wall_time)
+
+
+def to_error(error: JobError | None) -> type_pb2.JobError | None:
+    """An error; None stays unset."""
+    if error is None:
+        return None
+    return type_pb2.JobError(
+        component=ERROR_COMPONENT.to_wire(error.component),
+        code=error.code,
+        reason=error.reason,
+        text=error.text,
+    )
+
+
+def from_error(check: Checker, field: FieldPath, message: type_pb2.JobError) -> JobError:
+    """An error as a pilot reports it, checked."""
+    path = field if isinstance(field, tuple) else (field,)
+    component = ERROR_COMPONENT.to_domain(message.component)
+    check.require(component is not None, (*path, "component"), "must be set")
+    check.name((*path, "reason"), message.reason)
+    # What a payload printed may stand in the text: it is made harmless rather than refused, or a
+    # job could never end.
+    text = "".join(c if c.isprintable() else " " for c in message.text)
+    return JobError(
+        component or ErrorComponent.PILOT, message.code, message.reason, text.encode()[:2000].decode(errors="ignore")
+    )
+
+
+def to_use(use: ResourceUse) -> type_pb2.ResourceUse:
+    """What a job used."""
+    return type_pb2.ResourceUse(
+        cpu_seconds=use.cpu_seconds,
+        max_rss_bytes=use.max_rss_bytes,
+        work_dir_bytes=use.work_dir_bytes,
+    )
+
+
+def from_use(check: Checker, field: FieldPath, message: type_pb2.ResourceUse) -> ResourceUse:
+    """What a job used, checked."""
+    path = field if isinstance(field, tuple) else (field,)
+    return ResourceUse(
+        check.measure((*path, "cpu_seconds"), message.cpu_seconds),
+        check.size((*path, "max_rss_bytes"), message.max_rss_bytes),
+        check.size((*path, "work_dir_bytes"), message.work_dir_bytes),
+    )
+
+
+def to_match(match: Match, summary: str) -> type_pb2.Match:
+    """Why a job went to a node."""
+    return type_pb2.Match(
+        locality=LOCALITY.to_wire(match.locality),
+        rule=MATCH_RULE.to_wire(match.rule),
+        input_bytes=match.input_bytes,
+        local_bytes=match.local_bytes,
+        candidates=match.candidates,
+        held=match.held,
+        waited=to_duration(match.waited),
+        summary=summary,
+    )

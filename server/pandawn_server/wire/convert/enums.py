@@ -1,0 +1,61 @@
+"""Enums of the contracts and of the domain: paired by name, so that a missing one is seen at import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Generic, Protocol, TypeVar
+
+from pandawn.broker.v1 import job_pb2, task_pb2
+from pandawn.filecatalog.v1 import filecatalog_pb2
+from pandawn.monitor.v1 import monitor_pb2
+from pandawn.queueconfig.v1 import queueconfig_pb2
+from pandawn.type.v1 import type_pb2
+from pandawn_server.domain.inventory import DeltaResult
+from pandawn_server.domain.jobs import ErrorComponent, JobKind, JobState, Phase
+from pandawn_server.domain.matching import Locality, MatchRule
+from pandawn_server.domain.pilots import PilotState
+from pandawn_server.domain.queues import QueueStatus
+from pandawn_server.domain.tasks import FileRole, TaskState
+
+V = TypeVar("V", bound=int)
+D = TypeVar("D", bound=Enum)
+
+
+class _ProtoEnum(Protocol[V]):
+    """What protobuf makes of an enum."""
+
+    def items(self) -> list[tuple[str, V]]:
+        """Names with numbers."""
+        ...
+
+
+class EnumPair(Generic[V, D]):
+    """The values of an enum of the contracts and of the domain, by each other."""
+
+    def __init__(self, wire: _ProtoEnum[V], domain: type[D], prefix: str) -> None:
+        """Pairs `PREFIX_NAME` with `NAME`; raises `KeyError` for a domain value without its pair."""
+        numbers = dict(wire.items())
+        self._to_wire: Mapping[D, V] = {v: numbers[f"{prefix}_{v.name}"] for v in domain}
+        self._to_domain: Mapping[int, D] = {n: v for v, n in self._to_wire.items()}
+
+    def to_wire(self, value: D) -> V:
+        """The number on the wire."""
+        return self._to_wire[value]
+
+    def to_domain(self, number: int) -> D | None:
+        """The domain's value; None for *unspecified* and for numbers that this version does not know."""
+        return self._to_domain.get(number)
+
+
+JOB_STATE = EnumPair(type_pb2.JobState, JobState, "JOB_STATE")
+JOB_KIND = EnumPair(type_pb2.JobKind, JobKind, "JOB_KIND")
+PHASE = EnumPair(type_pb2.Phase, Phase, "PHASE")
+ERROR_COMPONENT = EnumPair(type_pb2.ErrorComponent, ErrorComponent, "ERROR_COMPONENT")
+LOCALITY = EnumPair(type_pb2.Locality, Locality, "LOCALITY")
+MATCH_RULE = EnumPair(type_pb2.MatchRule, MatchRule, "MATCH_RULE")
+FILE_ROLE = EnumPair(job_pb2.FileRole, FileRole, "FILE_ROLE")
+TASK_STATE = EnumPair(task_pb2.TaskState, TaskState, "TASK_STATE")
+QUEUE_STATUS = EnumPair(queueconfig_pb2.QueueStatus, QueueStatus, "QUEUE_STATUS")
+PILOT_STATE = EnumPair(monitor_pb2.PilotState, PilotState, "PILOT_STATE")
+DELTA_RESULT = EnumPair(filecatalog_pb2.DeltaResult, DeltaResult, "DELTA_RESULT")

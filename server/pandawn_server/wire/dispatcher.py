@@ -1,0 +1,216 @@
+"""The Dispatcher service: what pilots speak."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from datetime import timedelta
+
+from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pandawn.type.v1 import type_pb2
+from pandawn_server.domain.errors import PandawnError
+from pandawn_server.usecases.acquire_jobs import AcquireAnswer, AcquireCall, acquire_jobs
+from pandawn_server.usecases.register_pilot import (
+    Registration,
+    deregister_pilot,
+    register_pilot,
+)
+from pandawn_server.usecases.renew_leases import Heartbeat, renew_leases
+from pandawn_server.usecases.report_jobs import LeaseRef, Report, Reported, release_jobs, report_jobs
+from pandawn_server.usecases.sandboxes import read_chunk
+from pandawn_server.usecases.submit_task import sandbox_not_found
+from pandawn_server.wire.convert import dispatch
+from pandawn_server.wire.convert.common import from_requirements, to_duration
+from pandawn_server.wire.convert.enums import JOB_STATE
+from pandawn_server.wire.convert.queues import to_queue
+from pandawn_server.wire.deadline import time_to_wait
+from pandawn_server.wire.deps import Deps
+from pandawn_server.wire.errors import item_status
+from pandawn_server.wire.handlers import ServicerContext
+from pandawn_server.wire.validation import Checker
+
+MAX_WAIT = timedelta(seconds=60)
+"""Longest long poll: below what proxies between a pilot and the server usually cut."""
+
+
+class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
+    """See `pandawn/dispatcher/v1/dispatcher.proto`."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+        make = deps.batchers.make
+        self._acquire = make("AcquireJobs", lambda calls: acquire_jobs(deps.context, calls))
+        self._renew = make("RenewLeases", lambda beats: renew_leases(deps.context, beats))
+        self._report = make("ReportJobs", lambda calls: _in_one(calls, self._report_all))
+        self._release = make("ReleaseJobs", lambda calls: _in_one(calls, self._release_all))
+
+    def _report_all(self, reports: list[Report]) -> list[Reported | PandawnError]:
+        return report_jobs(self._deps.context, reports)
+
+    def _release_all(self, refs: list[LeaseRef]) -> list[Reported | PandawnError]:
+        return release_jobs(self._deps.context, refs)
+
+    async def RegisterPilot(  # noqa: N802 (gRPC's name)
+        self, request: dispatcher_pb2.RegisterPilotRequest, context: ServicerContext
+    ) -> dispatcher_pb2.RegisterPilotResponse:
+        """Makes a pilot known."""
+        del context
+        check = Checker()
+        check.identifier("request_id", request.request_id)
+        check.queue("queue", request.queue)
+        node = check.host("node", request.node)
+        check.text("host", request.host, max_bytes=255)
+        check.text("pilot_version", request.pilot_version, max_bytes=64)
+        check.text("batch_id", request.batch_id, max_bytes=255)
+        check.count("transports", request.transports, 0, 20)
+        for position, transport in enumerate(request.transports):
+            check.name(("transports", position), transport)
+        check.done()
+        pilot, queue = await self._deps.runner.run(
+            register_pilot,
+            self._deps.context,
+            Registration(
+                request_id=request.request_id,
+                queue=request.queue,
+                node=node,
+                host=request.host,
+                pilot_version=request.pilot_version,
+                batch_id=request.batch_id,
+                transports=tuple(request.transports),
+            ),
+        )
+        return dispatcher_pb2.RegisterPilotResponse(
+            pilot_id=pilot.pilot_id,
+            queue=to_queue(queue),
+            heartbeat_interval=to_duration(queue.heartbeat_interval),
+        )
+
+    async def DeregisterPilot(  # noqa: N802 (gRPC's name)
+        self, request: dispatcher_pb2.DeregisterPilotRequest, context: ServicerContext
+    ) -> dispatcher_pb2.DeregisterPilotResponse:
+        """Ends a pilot."""
+        del context
+        check = Checker()
+        check.identifier("pilot_id", request.pilot_id)
+        check.text("reason", request.reason)
+        check.done()
+        requeued, ended = await self._deps.runner.run(
+            deregister_pilot, self._deps.context, request.pilot_id, request.reason
+        )
+        self._notify(ended.runnable_queues)
+        return dispatcher_pb2.DeregisterPilotResponse(requeued_count=requeued)
+
+    async def AcquireJobs(  # noqa: N802 (gRPC's name)
+        self, request: dispatcher_pb2.AcquireJobsRequest, context: ServicerContext
+    ) -> dispatcher_pb2.AcquireJobsResponse:
+        """Leases jobs, waiting for some if there are none."""
+        check = Checker()
+        check.identifier("pilot_id", request.pilot_id)
+        check.identifier("request_id", request.request_id)
+        check.range("max_jobs", request.max_jobs, 1, 100)
+        wait = check.duration("wait", request.wait, maximum=MAX_WAIT)
+        call = AcquireCall(
+            pilot_id=request.pilot_id,
+            request_id=request.request_id,
+            max_jobs=request.max_jobs,
+            offer=from_requirements(check, "offer", request.offer),
+            cache=dispatch.from_cache(check, request) if request.HasField("cache") else None,
+        )
+        check.done()
+        # None, or the number of wake-ups of the queue when work was last looked for.
+        seen: int | None = None
+        end = self._deps.loop_time() + time_to_wait(context, wait).total_seconds()
+        while True:
+            answer: AcquireAnswer = await self._acquire.submit(call)
+            left = timedelta(seconds=end - self._deps.loop_time())
+            if answer.grants or left <= timedelta(0) or self._deps.shutting_down.is_set():
+                return dispatch.to_acquired(answer, self._deps.shutting_down.is_set())
+            if seen is None:
+                seen = self._deps.wakeups.generation(answer.queue)
+                continue
+            await self._deps.wakeups.wait(answer.queue, left, seen)
+            seen = self._deps.wakeups.generation(answer.queue)
+
+    async def RenewLeases(  # noqa: N802 (gRPC's name)
+        self, request: dispatcher_pb2.RenewLeasesRequest, context: ServicerContext
+    ) -> dispatcher_pb2.RenewLeasesResponse:
+        """Takes a heartbeat."""
+        del context
+        check = Checker()
+        check.identifier("pilot_id", request.pilot_id)
+        check.count("renewals", request.renewals, 0, 1000)
+        heartbeat = Heartbeat(
+            pilot_id=request.pilot_id,
+            renewals=tuple(dispatch.from_renewals(check, request.renewals)),
+            cache=dispatch.from_cache(check, request) if request.HasField("cache") else None,
+        )
+        check.done()
+        answer = await self._renew.submit(heartbeat)
+        return dispatch.to_heartbeat_answer(answer)
+
+    async def ReportJobs(  # noqa: N802 (gRPC's name)
+        self, request: dispatcher_pb2.ReportJobsRequest, context: ServicerContext
+    ) -> dispatcher_pb2.ReportJobsResponse:
+        """Takes reports of ended jobs."""
+        del context
+        check = Checker()
+        check.identifier("pilot_id", request.pilot_id)
+        check.count("reports", request.reports, 1, 100)
+        reports = [
+            dispatch.from_report(check, ("reports", position), report)
+            for position, report in enumerate(request.reports)
+        ]
+        check.done()
+        answers = await self._report.submit(reports)
+        self._notify(q for a in answers if isinstance(a, Reported) for q in a.runnable_queues)
+        return dispatcher_pb2.ReportJobsResponse(results=map(_to_result, answers))
+
+    async def ReleaseJobs(  # noqa: N802 (gRPC's name)
+        self, request: dispatcher_pb2.ReleaseJobsRequest, context: ServicerContext
+    ) -> dispatcher_pb2.ReleaseJobsResponse:
+        """Takes jobs back."""
+        del context
+        check = Checker()
+        check.identifier("pilot_id", request.pilot_id)
+        check.count("leases", request.leases, 1, 100)
+        refs = [
+            dispatch.from_lease_ref(check, ("leases", position), ref)
+            for position, ref in enumerate(request.leases)
+        ]
+        check.done()
+        answers = await self._release.submit(refs)
+        self._notify(q for a in answers if isinstance(a, Reported) for q in a.runnable_queues)
+        return dispatcher_pb2.ReleaseJobsResponse(
+            statuses=[item_status(a if isinstance(a, PandawnError) else None) for a in answers]
+        )
+
+    async def DownloadSandbox(  # noqa: N802 (gRPC's name)
+        self, request: dispatcher_pb2.DownloadSandboxRequest, context: ServicerContext
+    ) -> AsyncGenerator[dispatcher_pb2.DownloadSandboxResponse, None]:
+        """Streams a sandbox."""
+        del context
+        check = Checker()
+        check.sandbox_id("sandbox_id", request.sandbox_id)
+        check.done()
+        position = 0
+        while True:
+            chunk = await self._deps.runner.run(
+                read_chunk, self._deps.context, request.sandbox_id, position
+            )
+            if chunk is None:
+                break
+            yield dispatcher_pb2.DownloadSandboxResponse(chunk=chunk)
+            position += 1
+        if not position:
+            raise sandbox_not_found(request.sandbox_id)
+
+    def _notify(self, queues: Iterable[str]) -> None:
+        for queue in set(queues):
+            self._deps.wakeups.notify(queue)
+
+
+def _to_result(answer: Reported | PandawnError) -> dispatcher_pb2.ReportResult:
+    if isinstance(answer, PandawnError):
+        return dispatcher_pb2.ReportResult(status=item_status(answer))
+    return dispatcher_pb2.ReportResult(
+        status=type_pb2.ItemStatus(), state=JOB_STATE.to_wire(answer.state)
+    )

@@ -1,0 +1,186 @@
+"""What surrounds every call: errors become statuses, calls are measured and named in the logs.
+
+One interceptor, and the handlers that it wraps are kept: gRPC asks for a handler at each call, and
+a call should pay no more than a dictionary look-up and one or two coroutines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import NoReturn
+
+import grpc
+import grpc.aio
+import structlog
+
+from pandawn_server.domain.errors import Code, PandawnError, UnavailableError
+from pandawn_server.logs import Log, enter_call
+from pandawn_server.telemetry.api import Telemetry
+from pandawn_server.telemetry.names import (
+    INCIDENTS,
+    PEER_ADDRESS,
+    REASON,
+    REFUSALS,
+    RPC,
+    RPC_METHOD,
+    RPC_STATUS_CODE,
+    RPC_SYSTEM,
+)
+from pandawn_server.wire.errors import Refusal, incident_refusal, refusal_of
+from pandawn_server.wire.handlers import (
+    Behavior,
+    Handler,
+    Malformed,
+    ServicerContext,
+    behavior_of,
+    rebuilt,
+)
+
+OUTAGE_LOG_INTERVAL_S = 10.0
+"""Seconds between two log lines about calls refused for one outage: all pilots see it at once."""
+
+LINGER = timedelta(milliseconds=500)
+"""Time that a watcher of the server's health has to get its last message when the server stops."""
+
+_OWN_SERVICES = "/pandawn."
+
+# The server's fault by OpenTelemetry's conventions; other codes are the caller's.
+_FAULTS = frozenset(
+    {
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
+
+_log: Log = structlog.get_logger(__name__)
+
+
+class EdgeInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps the handlers of all services. `shutting_down` ends streams of gRPC's own services."""
+
+    def __init__(self, telemetry: Telemetry, shutting_down: asyncio.Event) -> None:
+        self._telemetry = telemetry
+        self._shutting_down = shutting_down
+        self._handlers: dict[str, Handler] = {}
+        self._next_outage_log: dict[str, float] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Returns the wrapped handler of a method, None for an unknown one."""
+        method = handler_call_details.method
+        handler = self._handlers.get(method)
+        if handler is None:
+            found = await continuation(handler_call_details)
+            if found is None:
+                return None
+            handler = self._handlers[method] = self._wrapped(method, found)
+        return handler
+
+    def _wrapped(self, method: str, handler: Handler) -> Handler:
+        behavior = behavior_of(handler)
+        is_own = method.startswith(_OWN_SERVICES)
+        if handler.response_streaming and not is_own:
+            behavior = self._ended_by_shutdown(behavior)
+        behavior = self._guarded(method, behavior)
+        if self._telemetry.enabled and is_own:
+            behavior = self._observed(method.removeprefix("/"), behavior)
+        return rebuilt(handler, behavior)
+
+    def _guarded(self, method: str, behavior: Behavior) -> Behavior:
+        async def call(request: object, context: ServicerContext) -> object:
+            enter_call(method, context.peer())
+            if isinstance(request, Malformed):
+                await self._refuse(context, request.error())
+            try:
+                return await behavior(request, context)
+            except PandawnError as error:
+                await self._refuse(context, error)
+            except grpc.aio.BaseError:
+                # A handler that aborted by itself, or a connection that is gone.
+                raise
+            except Exception as error:  # noqa: BLE001 (the client shall not see it)
+                await self._report(context, error)
+
+        return call
+
+    def _observed(self, method: str, behavior: Behavior) -> Behavior:
+        attributes = {RPC_SYSTEM: "grpc", RPC_METHOD: method}
+
+        async def call(request: object, context: ServicerContext) -> object:
+            observation = self._telemetry.observe(
+                RPC, method, attributes, carrier=tuple(context.invocation_metadata() or ())
+            )
+            observation.begin()
+            observation.set(PEER_ADDRESS, context.peer())
+            # What it stays when neither a response nor a status is sent: the client went away.
+            code = grpc.StatusCode.CANCELLED
+            try:
+                response = await behavior(request, context)
+                code = _code_of(context)
+                return response
+            except grpc.aio.AbortError:
+                code = _code_of(context)
+                raise
+            finally:
+                observation.set(RPC_STATUS_CODE, code.name)
+                if code in _FAULTS:
+                    observation.fail(code.name)
+                observation.end()
+
+        return call
+
+    def _ended_by_shutdown(self, behavior: Behavior) -> Behavior:
+        async def call(request: object, context: ServicerContext) -> object:
+            # A health watch or an open reflection client never ends by itself.
+            work = asyncio.ensure_future(behavior(request, context))
+            stop = asyncio.ensure_future(self._shutting_down.wait())
+            try:
+                await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+                if not work.done():
+                    await asyncio.wait({work}, timeout=LINGER / timedelta(seconds=1))
+                if not work.done():
+                    raise UnavailableError("SHUTTING_DOWN", "the server is stopping")
+                return await work
+            finally:
+                stop.cancel()
+                work.cancel()
+
+        return call
+
+    async def _refuse(self, context: ServicerContext, error: PandawnError) -> NoReturn:
+        self._telemetry.count(REFUSALS, attributes={REASON: error.reason})
+        if error.code is Code.UNAVAILABLE and error.reason != "SHUTTING_DOWN":
+            now = time.monotonic()
+            if now >= self._next_outage_log.get(error.reason, 0.0):
+                self._next_outage_log[error.reason] = now + OUTAGE_LOG_INTERVAL_S
+                _log.warning("call refused", reason=error.reason, message=error.message)
+        else:
+            _log.debug("call refused", reason=error.reason, message=error.message)
+        await _abort(context, refusal_of(error))
+
+    async def _report(self, context: ServicerContext, error: Exception) -> NoReturn:
+        incident = secrets.token_hex(6)
+        self._telemetry.count(INCIDENTS)
+        _log.error("unforeseen error", incident=incident, exc_info=error)
+        await _abort(context, incident_refusal(incident))
+
+
+def _code_of(context: ServicerContext) -> grpc.StatusCode:
+    # None, whatever the type stubs say, as long as nobody set one.
+    code: grpc.StatusCode | None = context.code()
+    return grpc.StatusCode.OK if code is None else code
+
+
+async def _abort(context: ServicerContext, refusal: Refusal) -> NoReturn:
+    await context.abort(refusal.code, refusal.message, refusal.trailers)

@@ -1,0 +1,68 @@
+"""Why a job can fail on a node: the table of reasons, and the exception that carries one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+# The contract's bound on the text of an error, in bytes of UTF-8.
+MAX_TEXT_BYTES = 2000
+
+
+class Component(Enum):
+    """Who failed."""
+
+    PILOT = "pilot"
+    PAYLOAD = "payload"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A reason: UPPER_SNAKE name, PanDA's pilot error code for it, and who failed."""
+
+    reason: str
+    code: int
+    component: Component
+
+
+INPUT_TOO_LARGE = Fault("INPUT_TOO_LARGE", 1168, Component.PILOT)
+NO_LOCAL_SPACE = Fault("NO_LOCAL_SPACE", 1098, Component.PILOT)
+STAGE_IN_FAILED = Fault("STAGE_IN_FAILED", 1099, Component.PILOT)
+INPUT_MISSING = Fault("INPUT_MISSING", 1103, Component.PILOT)
+INPUT_UNREADABLE = Fault("INPUT_UNREADABLE", 1331, Component.PILOT)
+INPUT_SIZE_MISMATCH = Fault("INPUT_SIZE_MISMATCH", 1175, Component.PILOT)
+INPUT_CHECKSUM_MISMATCH = Fault("INPUT_CHECKSUM_MISMATCH", 1171, Component.PILOT)
+NO_TRANSPORT = Fault("NO_TRANSPORT", 1133, Component.PILOT)
+SANDBOX_FAILED = Fault("SANDBOX_FAILED", 1246, Component.PILOT)
+BAD_ARCHIVE = Fault("BAD_ARCHIVE", 1110, Component.PILOT)
+NO_WORK_DIR = Fault("NO_WORK_DIR", 1199, Component.PILOT)
+WORK_DIR_TOO_LARGE = Fault("WORK_DIR_TOO_LARGE", 1104, Component.PILOT)
+MEMORY_EXCEEDED = Fault("MEMORY_EXCEEDED", 1235, Component.PILOT)
+WALL_TIME_EXCEEDED = Fault("WALL_TIME_EXCEEDED", 1150, Component.PILOT)
+PILOT_OUT_OF_TIME = Fault("PILOT_OUT_OF_TIME", 1213, Component.PILOT)
+WRAPPER_VANISHED = Fault("WRAPPER_VANISHED", 1176, Component.PILOT)
+PAYLOAD_NOT_FOUND = Fault("PAYLOAD_NOT_FOUND", 1305, Component.PAYLOAD)
+PAYLOAD_NOT_EXECUTABLE = Fault("PAYLOAD_NOT_EXECUTABLE", 1305, Component.PAYLOAD)
+PAYLOAD_FAILED = Fault("PAYLOAD_FAILED", 1305, Component.PAYLOAD)
+PAYLOAD_KILLED = Fault("PAYLOAD_KILLED", 1305, Component.PAYLOAD)
+OUTPUT_MISSING = Fault("OUTPUT_MISSING", 1165, Component.PAYLOAD)
+STAGE_OUT_FAILED = Fault("STAGE_OUT_FAILED", 1137, Component.PILOT)
+STORAGE_FULL = Fault("STORAGE_FULL", 1119, Component.PILOT)
+CANCELLED = Fault("CANCELLED", 1144, Component.PILOT)
+PILOT_STOPPED = Fault("PILOT_STOPPED", 1201, Component.PILOT)
+PILOT_ERROR = Fault("PILOT_ERROR", 1112, Component.PILOT)
+
+
+class JobFailedError(Exception):
+    """Ends the work on a job: the reason, and one sentence for people."""
+
+    def __init__(self, fault: Fault, text: str) -> None:
+        self.fault = fault
+        self.text = printable(text)
+        super().__init__(f"{fault.reason}: {self.text}")
+
+
+def printable(text: str) -> str:
+    """The text as the contract takes it: one line, no control characters, at most 2,000 bytes."""
+    clean = "".join(letter if letter.isprintable() else " " for letter in text)
+    return clean.encode("utf-8", "replace")[:MAX_TEXT_BYTES].decode("utf-8", "ignore")

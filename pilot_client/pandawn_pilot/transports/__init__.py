@@ -1,0 +1,30 @@
+"""Ways to bring files to a node and away from it, one plug-in a URL scheme.
+
+A transport is an object with the methods of `Transport`; `TRANSPORTS` names those that the pilot
+has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from pandawn_pilot.transports.base import TransferError, TransferFault, Transport
+from pandawn_pilot.transports.file import FileTransport
+
+TRANSPORTS: Mapping[str, Transport] = {"file": FileTransport()}
+
+
+def transport_for(url: str) -> Transport:
+    """The transport of a URL. Raises TransferError when the pilot has none for it."""
+    scheme = urlsplit(url).scheme
+    transport = TRANSPORTS.get(scheme)
+    if transport is None:
+        raise TransferError(
+            TransferFault.NO_TRANSPORT,
+            f"this pilot has no transport for {url!r}; it has: {', '.join(sorted(TRANSPORTS))}",
+        )
+    return transport
+
+
+__all__ = ["TRANSPORTS", "TransferError", "TransferFault", "Transport", "transport_for"]

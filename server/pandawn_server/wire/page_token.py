@@ -32,7 +32,8 @@ _MAX_TOKEN_CHARACTERS = 4096
 def encode_page_token(rpc: str, filters: Sequence[FilterPart], key: Sequence[KeyPart]) -> str:
     """Makes the token of the page that follows the row with sort key `key`."""
     packed = b"".join(_pack(part) for part in key)
-    token = _VERSION + _digest(rpc, filters, packed) + packed
+    shape = [type(part) for part in key]
+    token = _VERSION + _digest(rpc, filters, shape, packed) + packed
     return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
 
 
@@ -50,17 +51,19 @@ def decode_page_token(
     if raw is None or raw[:1] != _VERSION:
         raise _invalid("was not made by this server; start again without it")
     digest, packed = raw[1 : 1 + _DIGEST_BYTES], raw[1 + _DIGEST_BYTES :]
-    if digest != _digest(rpc, filters, packed):
+    if digest != _digest(rpc, filters, shape, packed):
         raise _invalid("is damaged or belongs to another call or filter; start again without it")
     key = _unpack(packed, shape)
     if key is None:
-        raise _invalid("was made by another version of the server; start again without it")
+        raise _invalid("was not made by this server; start again without it")
     return key
 
 
-def _digest(rpc: str, filters: Sequence[FilterPart], packed: bytes) -> bytes:
+def _digest(
+    rpc: str, filters: Sequence[FilterPart], shape: Sequence[type[KeyPart]], packed: bytes
+) -> bytes:
     # JSON keeps 1, "1" and true apart, and the parts of the list from one another.
-    bound = json.dumps([rpc, list(filters)]).encode()
+    bound = json.dumps([rpc, list(filters), [kind.__name__ for kind in shape]]).encode()
     hashed = blake2b(len(bound).to_bytes(4, "big") + bound + packed, digest_size=_DIGEST_BYTES)
     return hashed.digest()
 
@@ -73,7 +76,7 @@ def _pack(part: KeyPart) -> bytes:
 
 
 def _unpack(packed: bytes, shape: Sequence[type[KeyPart]]) -> tuple[KeyPart, ...] | None:
-    """The parts of a key, or None if the bytes are not exactly such parts."""
+    """The parts of a key, or None if the bytes are not exactly such parts, as in a forged token."""
     key: list[KeyPart] = []
     at = 0
     for kind in shape:

@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from hashlib import blake2b
+from typing import NamedTuple
+
+# The two below are tuples because the match path makes and hashes them by the thousand: that takes
+# a third of the time of a dataclass.
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class NodeKey:
+class NodeKey(NamedTuple):
     """A cache is named by site and node; the node's name is in lower case."""
 
     site: str
     node: str
 
 
-@dataclass(frozen=True, slots=True)
-class FileRef:
+class FileRef(NamedTuple):
     """A file by LFN with its scope, or by GUID; exactly one of `lfn` and `guid` is not empty."""
 
     lfn: str = ""

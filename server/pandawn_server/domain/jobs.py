@@ -187,3 +187,14 @@ class Job:
     parent_job_id: int | None = None
     retry_job_id: int | None = None
     cancel_requested: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs to list; an empty field is any."""
+
+    task_id: int = 0
+    states: tuple[JobState, ...] = ()
+    user: str = ""
+    queue: str = ""
+    node: str = ""

@@ -278,4 +278,5 @@ def sentence(match: Match, node: str) -> str:
         where = f"the node held {share:.0%} of its {match.input_bytes:,} input bytes"
     compared = f"{match.candidates} job{'s' if match.candidates != 1 else ''} compared"
     held = f", {match.held} held for other nodes" if match.held else ""
-    return f"given to {node} because {why}; {where} ({compared}{held}; runnable for {match.waited.total_seconds():.1f} s)"
+    waited = f"runnable for {match.waited.total_seconds():.1f} s"
+    return f"given to {node} because {why}; {where} ({compared}{held}; {waited})"

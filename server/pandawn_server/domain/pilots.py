@@ -44,3 +44,11 @@ class Pilot:
     def contact_is_due(self, now: datetime) -> bool:
         """Whether the last noted contact is old enough to note another."""
         return now - self.contact_time >= CONTACT_RESOLUTION
+
+
+@dataclass(frozen=True, slots=True)
+class PilotFilter:
+    """Which pilots to list; an empty queue is any."""
+
+    queue: str = ""
+    include_ended: bool = False

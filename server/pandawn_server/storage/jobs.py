@@ -14,6 +14,7 @@ from pandawn_server.domain.jobs import (
     LEASED_STATES,
     Job,
     JobError,
+    JobFilter,
     JobKind,
     JobState,
     Phase,
@@ -112,17 +113,6 @@ def get_jobs(tx: Transaction, job_ids: Collection[int]) -> dict[int, Job]:
         return {}
     query = _select_jobs().where(jobs.c.job_id.in_(sorted(job_ids)))
     return {row["job_id"]: _to_job(row) for row in tx.execute(query).mappings()}
-
-
-@dataclass(frozen=True, slots=True)
-class JobFilter:
-    """Which jobs to list; an empty field is any."""
-
-    task_id: int = 0
-    states: tuple[JobState, ...] = ()
-    user: str = ""
-    queue: str = ""
-    node: str = ""
 
 
 def list_jobs(tx: Transaction, after: int, limit: int, wanted: JobFilter) -> list[Job]:

@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping, bindparam, func, insert, select, tuple_, upda
 
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import Requirements
-from pandawn_server.domain.pilots import Pilot, PilotState
+from pandawn_server.domain.pilots import Pilot, PilotFilter, PilotState
 from pandawn_server.storage.columns import requirement_columns, to_requirements
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import leases, pilots
@@ -128,14 +128,6 @@ def live_pilots(tx: Transaction, queue: str, limit: int) -> list[Pilot]:
         .limit(limit)
     )
     return [_to_pilot(row) for row in tx.execute(query).mappings()]
-
-
-@dataclass(frozen=True, slots=True)
-class PilotFilter:
-    """Which pilots to list; an empty queue is any."""
-
-    queue: str = ""
-    include_ended: bool = False
 
 
 def list_pilots(

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from pandawn_server.domain.attempts import AttemptEnd
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import (
@@ -24,7 +25,6 @@ from pandawn_server.domain.nodes import STREAK, SUSPENSION, black_hole_reason
 from pandawn_server.domain.retries import state_after_failure
 from pandawn_server.domain.tasks import File, FileRole
 from pandawn_server.storage import attempts, events, files, jobs, leases, nodes, tasks
-from pandawn_server.storage.attempts import AttemptEnd
 from pandawn_server.storage.database import Transaction
 
 _RECENT_ATTEMPTS = STREAK * 4

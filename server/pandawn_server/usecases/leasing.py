@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pandawn_server.domain.attempts import NewAttempt
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.jobs import Job
 from pandawn_server.domain.matching import Match, sentence
@@ -16,7 +17,6 @@ from pandawn_server.domain.pilots import Pilot
 from pandawn_server.domain.queues import Queue
 from pandawn_server.domain.tasks import File, OutputPlan, Task, planned_outputs
 from pandawn_server.storage import attempts, events, jobs, leases
-from pandawn_server.storage.attempts import NewAttempt
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.leases import NewLease
 from pandawn_server.usecases.context import Context

@@ -9,11 +9,11 @@ from datetime import datetime
 from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.events import NumberedEvent
 from pandawn_server.domain.inventory import CacheSummary, NodeKey
-from pandawn_server.domain.pilots import Pilot
+from pandawn_server.domain.pilots import Pilot, PilotFilter
 from pandawn_server.storage import counts, events, leases, nodes, pilots
 from pandawn_server.storage.counts import JobCount
 from pandawn_server.storage.nodes import Node
-from pandawn_server.storage.pilots import NodeUse, PilotFilter
+from pandawn_server.storage.pilots import NodeUse
 from pandawn_server.usecases.context import Context
 
 

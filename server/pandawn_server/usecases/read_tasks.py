@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pandawn_server.domain.jobs import Job
+from pandawn_server.domain.attempts import Attempt
+from pandawn_server.domain.jobs import Job, JobFilter
 from pandawn_server.domain.tasks import File, FileRole, Task, planned_outputs
 from pandawn_server.storage import attempts, files, jobs, tasks
-from pandawn_server.storage.attempts import Attempt
-from pandawn_server.storage.jobs import JobFilter
 from pandawn_server.usecases.cancel import job_not_found, task_not_found
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.job_files import input_files

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from pandawn_server.domain.attempts import Attempt, AttemptEnd
 from pandawn_server.domain.errors import InvalidRequestError, PandawnError, Violation
 from pandawn_server.domain.jobs import Job, JobError, JobState, Phase, ResourceUse
 from pandawn_server.domain.leases import Lease, is_current
 from pandawn_server.domain.tasks import File, FileRole, Task, planned_outputs
 from pandawn_server.storage import attempts, jobs, leases, pilots
-from pandawn_server.storage.attempts import Attempt, AttemptEnd
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.ending import Ended, Ending, end_attempts, ending
 from pandawn_server.usecases.job_files import tasks_of

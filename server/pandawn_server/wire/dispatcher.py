@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from datetime import timedelta
+from functools import partial
 
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pandawn.type.v1 import type_pb2
@@ -14,10 +16,17 @@ from pandawn_server.usecases.register_pilot import (
     deregister_pilot,
     register_pilot,
 )
-from pandawn_server.usecases.renew_leases import Heartbeat, renew_leases
-from pandawn_server.usecases.report_jobs import LeaseRef, Report, Reported, release_jobs, report_jobs
+from pandawn_server.usecases.renew_leases import Heartbeat, HeartbeatAnswer, renew_leases
+from pandawn_server.usecases.report_jobs import (
+    LeaseRef,
+    Report,
+    Reported,
+    release_jobs,
+    report_jobs,
+)
 from pandawn_server.usecases.sandboxes import read_chunk
 from pandawn_server.usecases.submit_task import sandbox_not_found
+from pandawn_server.wire.batcher import Batcher
 from pandawn_server.wire.convert import dispatch
 from pandawn_server.wire.convert.common import from_requirements, to_duration
 from pandawn_server.wire.convert.enums import JOB_STATE
@@ -25,6 +34,7 @@ from pandawn_server.wire.convert.queues import to_queue
 from pandawn_server.wire.deadline import time_to_wait
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.errors import item_status
+from pandawn_server.wire.gather import in_one
 from pandawn_server.wire.handlers import ServicerContext
 from pandawn_server.wire.validation import Checker
 
@@ -38,16 +48,18 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
         make = deps.batchers.make
-        self._acquire = make("AcquireJobs", lambda calls: acquire_jobs(deps.context, calls))
-        self._renew = make("RenewLeases", lambda beats: renew_leases(deps.context, beats))
-        self._report = make("ReportJobs", lambda calls: _in_one(calls, self._report_all))
-        self._release = make("ReleaseJobs", lambda calls: _in_one(calls, self._release_all))
-
-    def _report_all(self, reports: list[Report]) -> list[Reported | PandawnError]:
-        return report_jobs(self._deps.context, reports)
-
-    def _release_all(self, refs: list[LeaseRef]) -> list[Reported | PandawnError]:
-        return release_jobs(self._deps.context, refs)
+        self._acquire: Batcher[AcquireCall, AcquireAnswer] = make(
+            "AcquireJobs", partial(acquire_jobs, deps.context)
+        )
+        self._renew: Batcher[Heartbeat, HeartbeatAnswer] = make(
+            "RenewLeases", partial(renew_leases, deps.context)
+        )
+        self._report: Batcher[list[Report], list[Reported | PandawnError]] = make(
+            "ReportJobs", lambda calls: in_one(calls, partial(report_jobs, deps.context))
+        )
+        self._release: Batcher[list[LeaseRef], list[Reported | PandawnError]] = make(
+            "ReleaseJobs", lambda calls: in_one(calls, partial(release_jobs, deps.context))
+        )
 
     async def RegisterPilot(  # noqa: N802 (gRPC's name)
         self, request: dispatcher_pb2.RegisterPilotRequest, context: ServicerContext
@@ -118,10 +130,11 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         check.done()
         # None, or the number of wake-ups of the queue when work was last looked for.
         seen: int | None = None
-        end = self._deps.loop_time() + time_to_wait(context, wait).total_seconds()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + time_to_wait(context, wait).total_seconds()
         while True:
             answer: AcquireAnswer = await self._acquire.submit(call)
-            left = timedelta(seconds=end - self._deps.loop_time())
+            left = timedelta(seconds=end - loop.time())
             if answer.grants or left <= timedelta(0) or self._deps.shutting_down.is_set():
                 return dispatch.to_acquired(answer, self._deps.shutting_down.is_set())
             if seen is None:

@@ -53,9 +53,7 @@ class QueueConfigServicer(queueconfig_pb2_grpc.QueueConfigServicer):
         token = ""
         if len(queues) > size:
             token = encode_page_token("ListQueues", filters, (page[-1].name,))
-        return queueconfig_pb2.ListQueuesResponse(
-            queues=map(to_queue, page), next_page_token=token
-        )
+        return queueconfig_pb2.ListQueuesResponse(queues=map(to_queue, page), next_page_token=token)
 
     async def ApplyQueue(  # noqa: N802 (gRPC's name)
         self, request: queueconfig_pb2.ApplyQueueRequest, context: ServicerContext

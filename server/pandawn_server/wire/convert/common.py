@@ -60,9 +60,7 @@ def from_cached_file(message: type_pb2.File) -> CachedFile:
 
 def to_cached_file(file: CachedFile) -> type_pb2.File:
     """A file in a cache."""
-    return type_pb2.File(
-        lfn=file.lfn, scope=file.scope, guid=file.guid, size_bytes=file.size_bytes
-    )
+    return type_pb2.File(lfn=file.lfn, scope=file.scope, guid=file.guid, size_bytes=file.size_bytes)
 
 
 def from_ref(message: type_pb2.FileRef) -> FileRef:
@@ -124,7 +122,10 @@ def from_error(check: Checker, field: FieldPath, message: type_pb2.JobError) -> 
     # job could never end.
     text = "".join(c if c.isprintable() else " " for c in message.text)
     return JobError(
-        component or ErrorComponent.PILOT, message.code, message.reason, text.encode()[:2000].decode(errors="ignore")
+        component or ErrorComponent.PILOT,
+        message.code,
+        message.reason,
+        text.encode()[:2000].decode(errors="ignore"),
     )
 
 

@@ -1,0 +1,65 @@
+"""Attempts at a job: how one begins, how it ends, and what is kept of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.jobs import JobError, JobState, Phase, ResourceUse
+from pandawn_server.domain.matching import Match
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttempt:
+    """An attempt that begins, with the explanation of its match."""
+
+    job_id: int
+    attempt: int
+    task_id: int
+    pilot_id: str
+    key: NodeKey
+    lease_token: str
+    match: Match
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How an attempt ended.
+
+    `outcome` is FINISHED, FAILED, CANCELLED, or ACTIVATED when the job was given back. When the
+    pilot itself reported the end, `reported_state` is the state that the job got.
+    """
+
+    job_id: int
+    attempt: int
+    outcome: JobState
+    reported_state: JobState | None = None
+    exit_code: int | None = None
+    error: JobError | None = None
+    use: ResourceUse = field(default_factory=ResourceUse)
+    input_bytes: int = 0
+    bytes_from_cache: int = 0
+    phase_times: dict[Phase, timedelta] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt as stored."""
+
+    job_id: int
+    attempt: int
+    pilot_id: str
+    node: str
+    lease_token: str
+    start_time: datetime
+    end_time: datetime | None
+    outcome: JobState | None
+    reported_state: JobState | None
+    exit_code: int | None
+    error: JobError | None
+    match: Match
+    use: ResourceUse
+    input_bytes: int
+    bytes_from_cache: int
+    phase_times: dict[Phase, timedelta]

@@ -1,0 +1,205 @@
+"""What pilots send and get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+
+from google.protobuf.duration_pb2 import Duration
+
+from pandawn.dispatcher.v1 import dispatcher_pb2
+from pandawn.type.v1 import type_pb2
+from pandawn_server.domain.errors import PandawnError
+from pandawn_server.domain.inventory import CacheState
+from pandawn_server.domain.jobs import JobKind, Phase
+from pandawn_server.domain.tasks import File, FileRole, OutputPlan
+from pandawn_server.usecases.acquire_jobs import AcquireAnswer
+from pandawn_server.usecases.leasing import Grant
+from pandawn_server.usecases.renew_leases import HeartbeatAnswer, Renewal, Renewed
+from pandawn_server.usecases.report_jobs import LeaseRef, Report
+from pandawn_server.wire.convert.common import (
+    from_error,
+    from_file,
+    from_use,
+    to_duration,
+    to_file,
+    to_match,
+)
+from pandawn_server.wire.convert.enums import JOB_KIND, PHASE
+from pandawn_server.wire.errors import item_status
+from pandawn_server.wire.validation import Checker
+
+_MAX_PHASE_TIME = timedelta(days=365)
+
+Path = tuple[str | int, ...]
+
+
+def from_cache(
+    check: Checker,
+    request: dispatcher_pb2.AcquireJobsRequest | dispatcher_pb2.RenewLeasesRequest,
+) -> CacheState:
+    """Where a node's cache stands, checked."""
+    cache = request.cache
+    check.require(cache.epoch != 0, "cache.epoch", "must not be 0")
+    check.size("cache.sequence", cache.sequence)
+    return CacheState(cache.epoch, cache.sequence, cache.digest)
+
+
+def from_renewals(
+    check: Checker, renewals: Iterable[dispatcher_pb2.LeaseRenewal]
+) -> Iterator[Renewal]:
+    """Renewals, checked."""
+    for position, renewal in enumerate(renewals):
+        path = ("renewals", position)
+        check.number((*path, "job_id"), renewal.job_id)
+        check.range((*path, "attempt"), renewal.attempt, 1, 2**31 - 1)
+        check.identifier((*path, "lease_token"), renewal.lease_token)
+        phase = PHASE.to_domain(renewal.phase)
+        check.require(phase is not None, (*path, "phase"), "must be set")
+        from_use(check, (*path, "use"), renewal.use)
+        yield Renewal(renewal.job_id, renewal.attempt, renewal.lease_token, phase or Phase.STAGE_IN)
+
+
+def from_lease_ref(
+    check: Checker, path: Path, message: dispatcher_pb2.LeaseRef | dispatcher_pb2.JobReport
+) -> LeaseRef:
+    """The names of a lease, checked."""
+    check.number((*path, "job_id"), message.job_id)
+    check.range((*path, "attempt"), message.attempt, 1, 2**31 - 1)
+    check.identifier((*path, "lease_token"), message.lease_token)
+    return LeaseRef(message.job_id, message.attempt, message.lease_token)
+
+
+def from_report(check: Checker, path: Path, message: dispatcher_pb2.JobReport) -> Report:
+    """How an attempt ended, checked."""
+    failed = message.outcome == dispatcher_pb2.OUTCOME_FAILED
+    check.require(
+        failed or message.outcome == dispatcher_pb2.OUTCOME_FINISHED,
+        (*path, "outcome"),
+        "must be FINISHED or FAILED",
+    )
+    check.require(
+        failed == message.HasField("error"),
+        (*path, "error"),
+        "must be set exactly for a failed job",
+    )
+    phase_times: dict[Phase, timedelta] = {}
+    for position, spent in enumerate(message.phase_times):
+        phase = PHASE.to_domain(spent.phase)
+        at = (*path, "phase_times", position)
+        check.require(phase is not None, (*at, "phase"), "must be set")
+        span = check.duration((*at, "duration"), spent.duration, maximum=_MAX_PHASE_TIME)
+        if phase is not None:
+            phase_times[phase] = span
+    return Report(
+        lease=from_lease_ref(check, path, message),
+        error=from_error(check, (*path, "error"), message.error) if failed else None,
+        exit_code=message.exit_code if message.HasField("exit_code") else None,
+        outputs=tuple(
+            _from_stored(check, (*path, "outputs", position), output)
+            for position, output in enumerate(message.outputs)
+        ),
+        log=_from_stored(check, (*path, "log"), message.log) if message.HasField("log") else None,
+        use=from_use(check, (*path, "use"), message.use),
+        input_bytes=check.size((*path, "input_bytes"), message.input_bytes),
+        bytes_from_cache=check.size((*path, "bytes_from_cache"), message.bytes_from_cache),
+        phase_times=phase_times,
+    )
+
+
+def _from_stored(check: Checker, path: Path, message: dispatcher_pb2.StoredFile) -> File:
+    check.file((*path, "file"), message.file)
+    check.url((*path, "url"), message.url)
+    return from_file(message.file, message.url)
+
+
+def to_acquired(answer: AcquireAnswer, shutting_down: bool) -> dispatcher_pb2.AcquireJobsResponse:
+    """The leases a pilot gets, or when to ask again."""
+    message = dispatcher_pb2.AcquireJobsResponse(
+        leases=map(_to_lease, answer.grants),
+        inventory_requested=answer.inventory_requested,
+        idle_reason=answer.idle_reason,
+    )
+    if not answer.grants:
+        message.retry_after.FromTimedelta(answer.retry_after)
+        if shutting_down:
+            message.idle_reason = "the server is stopping; ask again, another may answer"
+    return message
+
+
+def _to_lease(grant: Grant) -> dispatcher_pb2.Lease:
+    return dispatcher_pb2.Lease(
+        job=_to_spec(grant),
+        attempt=grant.attempt,
+        lease_token=grant.token,
+        lease_duration=to_duration(grant.duration),
+        match=to_match(grant.match, grant.explanation),
+    )
+
+
+def _to_spec(grant: Grant) -> dispatcher_pb2.JobSpec:
+    job, spec = grant.job, grant.task.spec
+    is_build = job.kind is JobKind.BUILD
+    return dispatcher_pb2.JobSpec(
+        job_id=job.job_id,
+        task_id=job.task_id,
+        index=job.index,
+        kind=JOB_KIND.to_wire(job.kind),
+        user=job.user,
+        command=spec.build_command if is_build else spec.command,
+        environment=dict(spec.environment),
+        inputs=[
+            dispatcher_pb2.InputFile(
+                file=to_file(file), url=file.url, library=file == grant.library
+            )
+            for file in grant.inputs
+        ],
+        outputs=[_to_output(plan) for plan in grant.outputs if plan.role is FileRole.OUTPUT],
+        log=next(_to_output(plan) for plan in grant.outputs if plan.role is FileRole.LOG),
+        # A run job finds the user's code in the library, if there is one.
+        sandbox_id="" if grant.library is not None else spec.sandbox_id,
+        limits=_to_limits(grant),
+    )
+
+
+def _to_output(plan: OutputPlan) -> dispatcher_pb2.OutputFile:
+    return dispatcher_pb2.OutputFile(name=plan.name, lfn=plan.lfn, url=plan.url)
+
+
+def _to_limits(grant: Grant) -> dispatcher_pb2.Limits:
+    queue, asked = grant.queue, grant.task.spec.requirements
+    wall_time = min(queue.max_wall_time, asked.wall_time or queue.max_wall_time)
+    memory = [limit for limit in (queue.memory_bytes, asked.memory_bytes) if limit]
+    work_dir = [limit for limit in (queue.max_work_dir_bytes, asked.disk_bytes) if limit]
+    return dispatcher_pb2.Limits(
+        max_input_bytes=queue.max_input_bytes,
+        max_work_dir_bytes=min(work_dir, default=0),
+        max_wall_time=to_duration(wall_time),
+        memory_bytes=min(memory, default=0),
+    )
+
+
+def to_heartbeat_answer(answer: HeartbeatAnswer) -> dispatcher_pb2.RenewLeasesResponse:
+    """The answer to a heartbeat."""
+    return dispatcher_pb2.RenewLeasesResponse(
+        results=map(_to_renewal_result, answer.results),
+        inventory_requested=answer.inventory_requested,
+        drain=answer.drain,
+    )
+
+
+def _to_renewal_result(result: Renewed | PandawnError) -> dispatcher_pb2.RenewalResult:
+    if isinstance(result, PandawnError):
+        return dispatcher_pb2.RenewalResult(
+            status=item_status(result),
+            command=dispatcher_pb2.JOB_COMMAND_UNSPECIFIED,
+            lease_duration=Duration(),
+        )
+    command = (
+        dispatcher_pb2.JOB_COMMAND_CANCEL if result.cancel else dispatcher_pb2.JOB_COMMAND_CONTINUE
+    )
+    return dispatcher_pb2.RenewalResult(
+        status=type_pb2.ItemStatus(),
+        command=command,
+        lease_duration=to_duration(result.duration),
+    )

@@ -1,0 +1,255 @@
+"""The FileCatalog service: what caches say of themselves, and what everybody asks of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc
+from pandawn.type.v1 import type_pb2
+from pandawn_server.domain.errors import ExhaustedError
+from pandawn_server.domain.inventory import (
+    CachedFile,
+    CacheSummary,
+    Delta,
+    DeltaOutcome,
+    FileRef,
+    Inventory,
+    NodeKey,
+)
+from pandawn_server.usecases import catalog_files
+from pandawn_server.wire.batcher import Batcher
+from pandawn_server.wire.convert.common import (
+    from_cached_file,
+    from_ref,
+    to_cached_file,
+    to_timestamp,
+)
+from pandawn_server.wire.convert.enums import DELTA_RESULT
+from pandawn_server.wire.deps import Deps
+from pandawn_server.wire.handlers import ServicerContext
+from pandawn_server.wire.page_token import decode_page_token, encode_page_token
+from pandawn_server.wire.validation import Checker
+
+MAX_FILES = 10_000
+"""Files of one message."""
+
+MAX_LOCATE = 1000
+"""Files of one `LocateFiles`: each is looked for on all nodes of the site."""
+
+MAX_INVENTORY_FILES = 1_000_000
+"""Files of one inventory, which is held in memory as it arrives."""
+
+
+class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
+    """See `pandawn/filecatalog/v1/filecatalog.proto`."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+        make = deps.batchers.make
+        self._write: Batcher[Delta, DeltaOutcome] = make(
+            "WriteCatalog", lambda deltas: catalog_files.write_deltas(deps.context, deltas)
+        )
+        self._check: Batcher[tuple[NodeKey, list[FileRef]], list[int | None]] = make(
+            "CheckFiles", lambda queries: catalog_files.check_files(deps.context, queries)
+        )
+
+    async def AddFiles(  # noqa: N802 (gRPC's name)
+        self, request: filecatalog_pb2.AddFilesRequest, context: ServicerContext
+    ) -> filecatalog_pb2.AddFilesResponse:
+        """Adds files to a cache."""
+        del context
+        check = Checker()
+        key = _delta_key(check, request)
+        check.count("files", request.files, 1, MAX_FILES)
+        for position, file in enumerate(request.files):
+            check.file(("files", position), file)
+        check.done()
+        delta = Delta(
+            key, request.epoch, request.sequence, added=tuple(map(from_cached_file, request.files))
+        )
+        outcome: DeltaOutcome = await self._write.submit(delta)
+        return filecatalog_pb2.AddFilesResponse(result=DELTA_RESULT.to_wire(outcome.result))
+
+    async def DeleteFiles(  # noqa: N802 (gRPC's name)
+        self, request: filecatalog_pb2.DeleteFilesRequest, context: ServicerContext
+    ) -> filecatalog_pb2.DeleteFilesResponse:
+        """Deletes files from a cache."""
+        del context
+        check = Checker()
+        key = _delta_key(check, request)
+        refs = _refs(check, request.files, MAX_FILES)
+        check.done()
+        delta = Delta(key, request.epoch, request.sequence, deleted=tuple(refs))
+        outcome: DeltaOutcome = await self._write.submit(delta)
+        return filecatalog_pb2.DeleteFilesResponse(
+            result=DELTA_RESULT.to_wire(outcome.result), deleted_count=outcome.deleted_count
+        )
+
+    async def FlushCache(  # noqa: N802 (gRPC's name)
+        self, request: filecatalog_pb2.FlushCacheRequest, context: ServicerContext
+    ) -> filecatalog_pb2.FlushCacheResponse:
+        """Empties a cache."""
+        del context
+        check = Checker()
+        key = _key(check, request.site, request.node)
+        check.done()
+        forgotten, epoch = await self._deps.runner.run(
+            catalog_files.flush_cache, self._deps.context, key, request.epoch
+        )
+        return filecatalog_pb2.FlushCacheResponse(forgotten_count=forgotten, epoch=epoch)
+
+    async def ReportInventory(  # noqa: N802 (gRPC's name)
+        self,
+        request_iterator: AsyncIterator[filecatalog_pb2.ReportInventoryRequest],
+        context: ServicerContext,
+    ) -> filecatalog_pb2.ReportInventoryResponse:
+        """Replaces what is known of a cache."""
+        del context
+        header: filecatalog_pb2.InventoryHeader | None = None
+        files: list[CachedFile] = []
+        async for request in request_iterator:
+            check = Checker()
+            if request.HasField("header"):
+                check.require(header is None, "header", "must be in the first message only")
+                header = request.header
+            check.require(header is not None, "header", "must be in the first message")
+            check.count("files", request.files, 0, MAX_FILES)
+            for position, file in enumerate(request.files, start=len(files)):
+                check.file(("files", position), file)
+            check.done()
+            files += map(from_cached_file, request.files)
+            if len(files) > MAX_INVENTORY_FILES:
+                raise ExhaustedError(
+                    "INVENTORY_TOO_LARGE",
+                    f"the inventory has more than {MAX_INVENTORY_FILES:,} files, which is the limit of a cache",
+                )
+        check = Checker()
+        if header is None:
+            header = filecatalog_pb2.InventoryHeader()
+            check.add("header", "must be in the first message")
+        key = _key(check, header.site, header.node)
+        check.require(header.state.epoch != 0, "header.state.epoch", "must not be 0")
+        check.size("header.state.sequence", header.state.sequence)
+        check.done()
+        inventory = Inventory(key, header.state.epoch, header.state.sequence, tuple(files))
+        drift = await self._deps.runner.run(
+            catalog_files.replace_inventory, self._deps.context, inventory
+        )
+        return filecatalog_pb2.ReportInventoryResponse(
+            file_count=len(files), drift_count=drift.files
+        )
+
+    async def CheckFiles(  # noqa: N802 (gRPC's name)
+        self, request: filecatalog_pb2.CheckFilesRequest, context: ServicerContext
+    ) -> filecatalog_pb2.CheckFilesResponse:
+        """Says which files a cache holds."""
+        del context
+        check = Checker()
+        key = _key(check, request.site, request.node)
+        refs = _refs(check, request.files, MAX_FILES)
+        check.done()
+        sizes: list[int | None] = await self._check.submit((key, refs))
+        return filecatalog_pb2.CheckFilesResponse(
+            presences=[
+                filecatalog_pb2.FilePresence(present=size is not None, size_bytes=size or 0)
+                for size in sizes
+            ]
+        )
+
+    async def LocateFiles(  # noqa: N802 (gRPC's name)
+        self, request: filecatalog_pb2.LocateFilesRequest, context: ServicerContext
+    ) -> filecatalog_pb2.LocateFilesResponse:
+        """Says which nodes hold files."""
+        del context
+        check = Checker()
+        check.site("site", request.site)
+        refs = _refs(check, request.files, MAX_LOCATE)
+        check.done()
+        found = await self._deps.runner.run(
+            catalog_files.locate_files, self._deps.context, request.site, refs
+        )
+        return filecatalog_pb2.LocateFilesResponse(
+            locations=[
+                filecatalog_pb2.FileLocation(
+                    file=asked, nodes=sorted(sizes), size_bytes=max(sizes.values(), default=0)
+                )
+                for asked, sizes in zip(request.files, found, strict=True)
+            ]
+        )
+
+    async def ListNodeFiles(  # noqa: N802 (gRPC's name)
+        self, request: filecatalog_pb2.ListNodeFilesRequest, context: ServicerContext
+    ) -> filecatalog_pb2.ListNodeFilesResponse:
+        """Lists the files of a cache."""
+        del context
+        check = Checker()
+        key = _key(check, request.site, request.node)
+        check.range("page_size", request.page_size, 0, MAX_FILES)
+        check.done()
+        size = request.page_size or 1000
+        filters = (key.site, key.node)
+        after = decode_page_token(request.page_token, "ListNodeFiles", filters, (str, str))
+        files = await self._deps.runner.run(
+            catalog_files.list_files,
+            self._deps.context,
+            key,
+            (str(after[0]), str(after[1])) if after else None,
+            size + 1,
+        )
+        page = files[:size]
+        token = ""
+        if len(files) > size:
+            token = encode_page_token("ListNodeFiles", filters, (page[-1].scope, page[-1].lfn))
+        return filecatalog_pb2.ListNodeFilesResponse(
+            files=map(to_cached_file, page), next_page_token=token
+        )
+
+    async def GetCache(  # noqa: N802 (gRPC's name)
+        self, request: filecatalog_pb2.GetCacheRequest, context: ServicerContext
+    ) -> filecatalog_pb2.GetCacheResponse:
+        """Says where a cache stands."""
+        del context
+        check = Checker()
+        key = _key(check, request.site, request.node)
+        check.done()
+        summary = await self._deps.runner.run(catalog_files.get_cache, self._deps.context, key)
+        return filecatalog_pb2.GetCacheResponse(cache=to_cache(summary))
+
+
+def to_cache(summary: CacheSummary) -> filecatalog_pb2.Cache:
+    """A cache as the catalog knows it."""
+    return filecatalog_pb2.Cache(
+        site=summary.key.site,
+        node=summary.key.node,
+        state=filecatalog_pb2.CacheState(
+            epoch=summary.state.epoch,
+            sequence=summary.state.sequence,
+            digest=summary.state.digest,
+        ),
+        file_count=summary.file_count,
+        total_bytes=summary.total_bytes,
+        update_time=to_timestamp(summary.update_time),
+    )
+
+
+def _key(check: Checker, site: str, node: str) -> NodeKey:
+    check.site("site", site)
+    return NodeKey(site, check.host("node", node))
+
+
+def _delta_key(
+    check: Checker,
+    request: filecatalog_pb2.AddFilesRequest | filecatalog_pb2.DeleteFilesRequest,
+) -> NodeKey:
+    if request.epoch:
+        check.number("sequence", request.sequence)
+    else:
+        check.require(not request.sequence, "sequence", "must be 0 without an epoch")
+    return _key(check, request.site, request.node)
+
+
+def _refs(check: Checker, files: Sequence[type_pb2.FileRef], most: int) -> list[FileRef]:
+    check.count("files", files, 1, most)
+    for position, file in enumerate(files):
+        check.file_ref(("files", position), file)
+    return [from_ref(file) for file in files]

@@ -1,0 +1,213 @@
+"""The Monitor service: what goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+
+from pandawn.monitor.v1 import monitor_pb2, monitor_pb2_grpc
+from pandawn.type.v1 import type_pb2
+from pandawn_server.domain.events import NumberedEvent
+from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.pilots import Pilot, PilotFilter
+from pandawn_server.usecases import monitor
+from pandawn_server.usecases.monitor import NodeView
+from pandawn_server.wire.convert.common import to_timestamp
+from pandawn_server.wire.convert.enums import JOB_STATE, PILOT_STATE
+from pandawn_server.wire.deps import Deps
+from pandawn_server.wire.filecatalog import to_cache
+from pandawn_server.wire.handlers import ServicerContext
+from pandawn_server.wire.page_token import decode_page_token, encode_page_token
+from pandawn_server.wire.validation import Checker
+
+EVENTS_A_MESSAGE = 500
+"""Events of one message of a stream."""
+
+FOLLOW_INTERVAL_S = 0.5
+"""Time between two looks for new events."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
+    """See `pandawn/monitor/v1/monitor.proto`."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+
+    async def CountJobs(  # noqa: N802 (gRPC's name)
+        self, request: monitor_pb2.CountJobsRequest, context: ServicerContext
+    ) -> monitor_pb2.CountJobsResponse:
+        """Counts jobs."""
+        del context
+        check = Checker()
+        check.queue("queue", request.queue, required=False)
+        check.user("user", request.user, required=False)
+        check.done()
+        counts = await self._deps.runner.run(
+            monitor.count_jobs, self._deps.context, request.queue, request.user
+        )
+        return monitor_pb2.CountJobsResponse(
+            counts=[
+                monitor_pb2.JobCount(
+                    queue=c.queue, state=JOB_STATE.to_wire(c.state), user=c.user, count=c.count
+                )
+                for c in counts
+            ]
+        )
+
+    async def ListPilots(  # noqa: N802 (gRPC's name)
+        self, request: monitor_pb2.ListPilotsRequest, context: ServicerContext
+    ) -> monitor_pb2.ListPilotsResponse:
+        """Lists pilots, last registered first."""
+        del context
+        check = Checker()
+        check.queue("queue", request.queue, required=False)
+        size = check.page_size(request.page_size)
+        check.done()
+        filters = (request.queue, request.include_ended)
+        key = decode_page_token(request.page_token, "ListPilots", filters, (int, str))
+        found = await self._deps.runner.run(
+            monitor.list_pilots,
+            self._deps.context,
+            (_EPOCH + int(key[0]) * _MICROSECOND, str(key[1])) if key else None,
+            size + 1,
+            PilotFilter(request.queue, request.include_ended),
+        )
+        page = found[:size]
+        token = ""
+        if len(found) > size:
+            last = page[-1][0]
+            moment = (last.register_time - _EPOCH) // _MICROSECOND
+            token = encode_page_token("ListPilots", filters, (moment, last.pilot_id))
+        return monitor_pb2.ListPilotsResponse(
+            pilots=[_to_pilot(pilot, jobs) for pilot, jobs in page], next_page_token=token
+        )
+
+    async def ListNodes(  # noqa: N802 (gRPC's name)
+        self, request: monitor_pb2.ListNodesRequest, context: ServicerContext
+    ) -> monitor_pb2.ListNodesResponse:
+        """Lists nodes with their caches."""
+        del context
+        check = Checker()
+        check.site("site", request.site, required=False)
+        size = check.page_size(request.page_size)
+        check.done()
+        filters = (request.site,)
+        key = decode_page_token(request.page_token, "ListNodes", filters, (str, str))
+        found = await self._deps.runner.run(
+            monitor.list_nodes,
+            self._deps.context,
+            NodeKey(str(key[0]), str(key[1])) if key else None,
+            size + 1,
+            request.site,
+        )
+        page = found[:size]
+        token = ""
+        if len(found) > size:
+            last = page[-1].node.key
+            token = encode_page_token("ListNodes", filters, (last.site, last.node))
+        return monitor_pb2.ListNodesResponse(nodes=map(_to_node, page), next_page_token=token)
+
+    async def StreamEvents(  # noqa: N802 (gRPC's name)
+        self, request: monitor_pb2.StreamEventsRequest, context: ServicerContext
+    ) -> AsyncGenerator[monitor_pb2.StreamEventsResponse, None]:
+        """Streams what happened and, with `follow`, what happens."""
+        del context
+        check = Checker()
+        check.size("after_event_id", request.after_event_id)
+        check.size("task_id", request.task_id)
+        check.size("job_id", request.job_id)
+        check.range("tail", request.tail, 0, 1_000_000)
+        check.done()
+        run, settled = self._deps.runner.run, self._deps.context
+        after = await run(
+            monitor.first_event_to_send,
+            settled,
+            request.after_event_id,
+            request.tail,
+            task_id=request.task_id,
+            job_id=request.job_id,
+        )
+        # Transactions that overlap commit their events in any order. An event is sent when the
+        # stream has seen its number, or a greater one, a look ago: by then those below it are there.
+        horizon = await run(monitor.last_event_id, settled)
+        while True:
+            events = await run(
+                monitor.read_events,
+                settled,
+                after,
+                EVENTS_A_MESSAGE,
+                task_id=request.task_id,
+                job_id=request.job_id,
+            )
+            ready = [event for event in events if event.event_id <= horizon]
+            if ready:
+                yield monitor_pb2.StreamEventsResponse(events=map(_to_event, ready))
+                after = ready[-1].event_id
+                continue
+            if not request.follow:
+                return
+            newest = await run(monitor.last_event_id, settled)
+            if await self._pause():
+                return
+            horizon = newest
+
+    async def _pause(self) -> bool:
+        """Waits for the next look; True when the server stops."""
+        try:
+            async with asyncio.timeout(FOLLOW_INTERVAL_S):
+                await self._deps.shutting_down.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def _to_pilot(pilot: Pilot, job_count: int) -> monitor_pb2.Pilot:
+    return monitor_pb2.Pilot(
+        pilot_id=pilot.pilot_id,
+        queue=pilot.queue,
+        node=pilot.key.node,
+        host=pilot.host,
+        pilot_version=pilot.pilot_version,
+        batch_id=pilot.batch_id,
+        state=PILOT_STATE.to_wire(pilot.state),
+        job_count=job_count,
+        register_time=to_timestamp(pilot.register_time),
+        contact_time=to_timestamp(pilot.contact_time),
+        end_reason=pilot.end_reason,
+    )
+
+
+def _to_node(view: NodeView) -> monitor_pb2.Node:
+    node = view.node
+    return monitor_pb2.Node(
+        site=node.key.site,
+        node=node.key.node,
+        pilot_count=view.use.pilots,
+        job_count=view.use.jobs,
+        contact_time=to_timestamp(node.contact_time),
+        cache=None if view.cache is None else to_cache(view.cache),
+        locality=type_pb2.LOCALITY_KNOWN if view.catalog_answered else type_pb2.LOCALITY_UNKNOWN,
+        suspended_until_time=to_timestamp(node.suspended_until if view.is_suspended else None),
+        suspend_reason=node.suspend_reason if view.is_suspended else "",
+    )
+
+
+def _to_event(numbered: NumberedEvent) -> monitor_pb2.Event:
+    event = numbered.event
+    return monitor_pb2.Event(
+        event_id=numbered.event_id,
+        event_time=to_timestamp(event.time),
+        kind=event.kind,
+        task_id=event.task_id,
+        job_id=event.job_id,
+        attempt=event.attempt,
+        queue=event.queue,
+        node=event.node,
+        pilot_id=event.pilot_id,
+        user=event.user,
+        text=event.text,
+    )

@@ -136,6 +136,9 @@ class MemcachedStore:
 
     def _home(self, route: str) -> tuple[Member, list[Member]]:
         """Where a route lives now, and the lost servers before that on the ring."""
+        first = self._members[self._ring.first(route)]
+        if not first.is_lost:
+            return first, []
         skipped: list[Member] = []
         for index in self._ring.walk(route):
             member = self._members[index]

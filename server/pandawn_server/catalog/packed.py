@@ -9,6 +9,7 @@ other, and a half-finished write is never read. A part that got lost makes its n
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import repeat
@@ -95,12 +96,14 @@ class PackedCatalog:
         """See `Catalog.holdings`."""
         views = self._snapshots.views(key for key, _ in queries)
         # Queries that share a list share the work of preparing it.
+        uses = Counter(id(refs) for _, refs in queries)
         prepared: dict[int, Wanted | None] = {}
         answers: list[list[int | None] | None] = []
         for key, refs in queries:
             if id(refs) not in prepared:
-                all_by_lfn = all(ref.lfn for ref in refs)
-                prepared[id(refs)] = Wanted(refs) if all_by_lfn else None
+                by_lfn = all(ref.lfn for ref in refs)
+                in_many = uses[id(refs)] > 1
+                prepared[id(refs)] = Wanted(refs, in_many=in_many) if by_lfn else None
             wanted = prepared[id(refs)]
             view = views.get(key)
             if view is None:

@@ -27,9 +27,13 @@ class Ring:
         self._servers = [index for _, index in points]
         self._count = len(servers)
 
+    def first(self, route: str) -> int:
+        """The index of the server that a route belongs to."""
+        return self._servers[self._start(route)]
+
     def walk(self, route: str) -> Iterator[int]:
         """The indices of the servers in the order in which they are to be tried for a route."""
-        start = bisect_right(self._places, int(route[:16], 16))
+        start = self._start(route)
         seen: set[int] = set()
         for step in range(len(self._servers)):
             index = self._servers[(start + step) % len(self._servers)]
@@ -38,6 +42,9 @@ class Ring:
                 seen.add(index)
                 if len(seen) == self._count:
                     return
+
+    def _start(self, route: str) -> int:
+        return bisect_right(self._places, int(route[:16], 16)) % len(self._places)
 
 
 def _place(name: str) -> int:

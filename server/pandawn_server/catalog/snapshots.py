@@ -44,6 +44,7 @@ class Snapshots:
     def __init__(self, store: Store, max_files: int) -> None:
         """Reads from a store and keeps views of up to `max_files` files, at 16 bytes each."""
         self._store = store
+        self._heads: Recent[NodeKey, tuple[bytes, Head]] = Recent(_REMEMBERED_NODES)
         self._views: Recent[NodeKey, View] = Recent(max_files)
         self._entries: Recent[NodeKey, Entries] = Recent(_MAX_ENTRIES)
         self._broken: Recent[NodeKey, bytes] = Recent(_REMEMBERED_NODES)
@@ -143,13 +144,15 @@ class Snapshots:
         return {routes[found]: raw for found, raw in heads.items()}
 
     def _head(self, key: NodeKey, raw: bytes) -> Head | None:
-        known = self._views.get(key)
-        if known is not None and known.raw == raw:
-            return known.head
+        known = self._heads.get(key)
+        if known is not None and known[0] == raw:
+            return known[1]
         try:
-            return decode_head(key, raw)
+            head = decode_head(key, raw)
         except CodecError:
             return None
+        self._heads.put(key, (raw, head))
+        return head
 
 
 def _base(known: View | None, head: Head) -> View | None:

@@ -38,6 +38,7 @@ class View:
     head: Head
     keys: array[int]
     sizes: array[int]
+    total_bytes: int
 
     def size(self, scope: str, lfn: str) -> int | None:
         """Size in bytes of a file, None if it is not held."""
@@ -52,35 +53,42 @@ class View:
         while a memcached is out of reach for one of them.
         """
         sums = (self.head.file_count, self.head.total_bytes)
-        return (len(self.keys), sum(self.sizes)) == sums
+        return (len(self.keys), self.total_bytes) == sums
 
 
 def follow(base: View | None, raw: bytes, head: Head, news: Iterable[Records]) -> View:
     """The view after some records more than `base` has, which stays as it is; None: from nothing."""
     keys = base.keys[:] if base else array("q")
     sizes = base.sizes[:] if base else array("q")
+    total_bytes = base.total_bytes if base else 0
     for records in news:
         names = zip(records.scopes, records.lfns, strict=True)
         changes = dict(zip(map(hash, names), records.sizes, strict=True))
         if len(changes) <= _INSERT_ONE_BY_ONE:
-            _insert(keys, sizes, changes)
+            total_bytes += _insert(keys, sizes, changes)
         else:
             keys, sizes = _merged(keys, sizes, changes)
-    return View(raw, head, keys, sizes)
+            total_bytes = sum(sizes)
+    return View(raw, head, keys, sizes, total_bytes)
 
 
-def _insert(keys: array[int], sizes: array[int], changes: Mapping[int, int]) -> None:
+def _insert(keys: array[int], sizes: array[int], changes: Mapping[int, int]) -> int:
+    """Puts changes into the arrays; returns by how many bytes the sum of sizes grew."""
+    more_bytes = 0
     for key, size in changes.items():
         at = bisect_left(keys, key)
-        present = at < len(keys) and keys[at] == key
-        if size == GONE:
-            if present:
+        if at < len(keys) and keys[at] == key:
+            more_bytes -= sizes[at]
+            if size == GONE:
                 del keys[at], sizes[at]
-        elif present:
-            sizes[at] = size
-        else:
+            else:
+                sizes[at] = size
+                more_bytes += size
+        elif size != GONE:
             keys.insert(at, key)
             sizes.insert(at, size)
+            more_bytes += size
+    return more_bytes
 
 
 def _merged(
@@ -93,13 +101,14 @@ def _merged(
 
 
 class Wanted:
-    """A list of files by LFN, prepared to be looked up in many views."""
+    """A list of files by LFN, prepared to be looked up in one view or in many."""
 
-    def __init__(self, refs: Sequence[FileRef]) -> None:
-        self._keys = [file_key(ref.scope, ref.lfn) for ref in refs]
+    def __init__(self, refs: Sequence[FileRef], *, in_many: bool) -> None:
+        self._keys = [hash((scope, lfn)) for lfn, scope, _ in refs]
         self._places: dict[int, list[int]] = {}
-        for place, key in enumerate(self._keys):
-            self._places.setdefault(key, []).append(place)
+        if in_many:
+            for place, key in enumerate(self._keys):
+                self._places.setdefault(key, []).append(place)
 
     def sizes_in(self, view: View) -> list[int | None]:
         """The size of each file in the order of the list, None for one that is not held."""
@@ -111,9 +120,10 @@ class Wanted:
                     for place in places[key]:
                         found[place] = sizes[at]
             return found
+        count = len(keys)
         for place, key in enumerate(self._keys):
             at = bisect_left(keys, key)
-            if at < len(keys) and keys[at] == key:
+            if at < count and keys[at] == key:
                 found[place] = sizes[at]
         return found
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -24,6 +25,7 @@ from pandawn_server.telemetry.api import OFF, Attributes, Telemetry
 from pandawn_server.telemetry.names import QUEUE, WAITING_PILOTS
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.reap import Reaped, reap
+from pandawn_server.usecases.watch_queues import runnable_queues
 from pandawn_server.wire.batcher import Batchers
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.runner import Runner
@@ -34,6 +36,9 @@ from pandawn_server.workers.loop import PeriodicWorker
 
 WRITERS = 2
 """Batches of one kind that PostgreSQL gets at a time; SQLite has one writer."""
+
+QUEUE_WATCH_INTERVAL = timedelta(seconds=1)
+"""Time between two looks for work that another server process made runnable, while pilots wait here."""
 
 LAST_WORK = timedelta(seconds=30)
 """Time for work that is still in the database when all calls have ended; more means it hangs."""
@@ -110,10 +115,11 @@ async def _serve(settings: Settings, backends: Backends, telemetry: Telemetry) -
         timedelta(seconds=settings.max_connection_age_seconds),
     )
     server = EdgeServer(services(deps), listening, telemetry, deps.shutting_down)
-    reaper = _reaper(deps)
+    workers: list[PeriodicWorker[Any]] = [_reaper(deps), _queue_watch(deps)]
     with _stop_signals() as stop:
         addresses = await server.start()
-        reaper.start()
+        for worker in workers:
+            worker.start()
         for address in addresses:
             # For whoever started us on port 0 and reads no logs.
             print(f"pandawn-server listening on {address}", flush=True)  # noqa: T201
@@ -132,7 +138,8 @@ async def _serve(settings: Settings, backends: Backends, telemetry: Telemetry) -
         deps.wakeups.close()
         await server.stop(timedelta(seconds=settings.grace_seconds))
         await deps.batchers.close()
-        await reaper.stop()
+        for worker in workers:
+            await worker.stop()
         if not await deps.runner.close(LAST_WORK / timedelta(seconds=1)):
             # Python itself would wait for the threads for ever.
             _log.error("work in the database hangs; ending without it", waited=str(LAST_WORK))
@@ -186,6 +193,21 @@ def _reaper(deps: Deps) -> PeriodicWorker[Reaped]:
         ),
         deps.runner,
         after=after,
+        telemetry=deps.telemetry,
+    )
+
+
+def _queue_watch(deps: Deps) -> PeriodicWorker[set[str]]:
+    def notify(queues: set[str]) -> None:
+        for queue in queues:
+            deps.wakeups.notify(queue)
+
+    return PeriodicWorker(
+        "queue-watch",
+        QUEUE_WATCH_INTERVAL,
+        lambda: runnable_queues(deps.context, deps.wakeups.waiting_queues()),
+        deps.runner,
+        after=notify,
         telemetry=deps.telemetry,
     )
 

@@ -1,8 +1,8 @@
 """Registers the fixture plugins; fixtures themselves live in tests/fixtures, one topic a module."""
 
 pytest_plugins = [
-    "tests.fixtures.catalog",
     "tests.fixtures.memcached",
+    "tests.fixtures.catalog",  # imports the one above, which must be registered by then
     "tests.fixtures.postgres",
     "tests.fixtures.server",
 ]

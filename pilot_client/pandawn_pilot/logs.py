@@ -29,9 +29,9 @@ class Log(_Adapter):
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
 
-    def about(self, **context: str) -> Log:
-        """A logger whose lines are about more."""
-        return Log(self.logger, {**(self.extra or {}), **context})
+    def set(self, **context: str) -> None:
+        """Lets all further lines be about more."""
+        self.extra = {**(self.extra or {}), **context}
 
 
 class JobLog(Log):

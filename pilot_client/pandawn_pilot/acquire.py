@@ -1,0 +1,122 @@
+"""Asks the server for jobs: one request at a time, repeated until answered, left at once when told to drain."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+
+import grpc
+
+from pandawn.dispatcher.v1.dispatcher_pb2 import AcquireJobsRequest, AcquireJobsResponse
+from pandawn.filecatalog.v1.filecatalog_pb2 import CacheState
+from pandawn.type.v1.type_pb2 import Requirements
+from pandawn_pilot.backoff import Backoff
+from pandawn_pilot.client import CallError, Connection, call, failure_of
+from pandawn_pilot.durations import duration
+from pandawn_pilot.logs import Log
+from pandawn_pilot.session import Session
+from pandawn_pilot.stop import Stop
+
+# The server's answer may take this much longer than it was allowed to wait for work.
+_MARGIN_SECONDS = 15.0
+_POLL_SECONDS = 0.1
+# For asking what became of a request that was left.
+_SALVAGE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """An answer, and the time.monotonic() at which it was asked for: leases run from there."""
+
+    asked: float
+    response: AcquireJobsResponse
+
+
+class Acquirer:
+    """Asks for jobs in the name of a session."""
+
+    def __init__(self, connection: Connection, session: Session, log: Log) -> None:
+        self._connection = connection
+        self._session = session
+        self._log = log
+
+    def acquire(
+        self,
+        max_jobs: int,
+        wait_seconds: float,
+        offer: Requirements,
+        cache: CacheState | None,
+        drain: Stop,
+        give_up_after: float | None,
+    ) -> Acquired:
+        """Asks for up to `max_jobs` jobs.
+
+        When `drain` is set meanwhile, returns what the server may have given by then: it is to be
+        given back. Raises CallError when the server refuses, or does not answer for
+        `give_up_after` seconds.
+        """
+        request = AcquireJobsRequest(
+            pilot_id=self._session.pilot_id,
+            request_id=secrets.token_hex(16),
+            max_jobs=max_jobs,
+            wait=duration(wait_seconds),
+            offer=offer,
+            cache=cache,
+        )
+        backoff = Backoff()
+        begin = time.monotonic()
+        failures = 0
+        while drain.reason is None:
+            asked = time.monotonic()
+            try:
+                response = self._ask(request, wait_seconds + _MARGIN_SECONDS, drain)
+            except CallError as failure:
+                if failure.reason == "PILOT_NOT_FOUND":
+                    self._session.register_again(request.pilot_id, drain)
+                    request.pilot_id = self._session.pilot_id
+                    continue
+                out_of_time = (
+                    give_up_after is not None and time.monotonic() - begin >= give_up_after
+                )
+                if not failure.transient or out_of_time:
+                    raise
+                failures += 1
+                if failures == 1:
+                    self._log.warning("asking for jobs failed, trying again: %s", failure)
+                drain.wait(backoff.next_pause(failure))
+            else:
+                if failures:
+                    self._log.info("asking for jobs succeeded after %d failures", failures)
+                if response is not None:
+                    return Acquired(asked, response)
+        return self._salvage(request)
+
+    def _ask(
+        self, request: AcquireJobsRequest, timeout: float, drain: Stop
+    ) -> AcquireJobsResponse | None:
+        """One call; None when it was left because of `drain`.
+
+        The main thread makes these calls and has to hear signals meanwhile, so it does not wait
+        inside gRPC.
+        """
+        future = self._connection.dispatcher.AcquireJobs.future(request, timeout=timeout)
+        while not future.done():
+            if drain.wait(_POLL_SECONDS):
+                future.cancel()
+                return None
+        try:
+            return future.result()
+        except grpc.RpcError as error:
+            raise failure_of(error) from error
+
+    def _salvage(self, request: AcquireJobsRequest) -> Acquired:
+        """The answer to a request that was left: leases may have been on their way."""
+        request.wait.Clear()
+        try:
+            asked = time.monotonic()
+            method = self._connection.dispatcher.AcquireJobs
+            return Acquired(asked, call(method, request, _SALVAGE_SECONDS))
+        except CallError:
+            # Then the leases, if any, end with our goodbye, or by themselves.
+            return Acquired(time.monotonic(), AcquireJobsResponse())

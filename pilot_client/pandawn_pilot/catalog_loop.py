@@ -1,0 +1,90 @@
+"""The thread that keeps the catalog up to date while the pilot works."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from pandawn_pilot.backoff import Backoff
+from pandawn_pilot.catalog_reporter import CatalogReporter
+from pandawn_pilot.client import CallError
+from pandawn_pilot.inventory import CacheState
+from pandawn_pilot.logs import Log
+
+# Changes made by other pilots of the node, and those that failed to go out, are looked for this
+# often.
+LOOK_SECONDS = 10.0
+# How long another process of the node may be at it before we look again.
+_TURN_SECONDS = 1.0
+
+
+class CatalogLoop:
+    """Reports from `start` to `stop`."""
+
+    def __init__(self, reporter: CatalogReporter, log: Log) -> None:
+        self._reporter = reporter
+        self._log = log
+        self._kicked = threading.Event()
+        self._ended = threading.Event()
+        self._idle = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="catalog", daemon=True)
+
+    def start(self) -> None:
+        """Begins to report."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the reporting after the call under way."""
+        self._ended.set()
+        self._kicked.set()
+        self._thread.join()
+
+    def state(self) -> CacheState:
+        """Where the cache stands as far as the catalog was told."""
+        return self._reporter.state()
+
+    def ask_inventory(self) -> None:
+        """Notes that the server found its picture to differ."""
+        self._reporter.ask_inventory()
+        self._kicked.set()
+
+    def flush(self, seconds: float) -> bool:
+        """Reports what is pending now; waits at most `seconds`. Returns whether nothing is left."""
+        deadline = time.monotonic() + seconds
+        while self._reporter.pending():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            with self._idle:
+                self._kicked.set()
+                self._idle.wait(left)
+        return True
+
+    def _run(self) -> None:
+        backoff = Backoff()
+        failing = False
+        while not self._ended.is_set():
+            pause = LOOK_SECONDS
+            try:
+                if self._reporter.pending() and not self._reporter.report(_TURN_SECONDS):
+                    pause = _TURN_SECONDS
+            except CallError as failure:
+                pause = backoff.next_pause(failure)
+                if not failing:
+                    self._log.warning("the catalog could not be told, trying again: %s", failure)
+                failing = True
+            except Exception:  # noqa: BLE001 (a worker loop)
+                # The catalog is a hint: trouble with it may cost speed, never the pilot.
+                self._log.exception("telling the catalog met an error of the pilot's own")
+            else:
+                if failing:
+                    self._log.info("the catalog is told again")
+                failing, backoff = False, Backoff()
+            with self._idle:
+                self._idle.notify_all()
+            if failing:
+                # A kick does not help a server that does not answer.
+                self._ended.wait(pause)
+            else:
+                self._kicked.wait(pause)
+            self._kicked.clear()

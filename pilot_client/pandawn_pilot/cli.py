@@ -1,0 +1,236 @@
+"""The command `pandawn-pilot`.
+
+Exit statuses: 0 ended as it should (idle, drained, out of time, queue offline); 1 an error of the
+pilot's own; 2 wrong usage or unusable directories; 3 refused by the server; 4 the server cannot be
+reached; 5 stopped by a second signal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from pandawn_pilot.cache_room import DEFAULT_LOW_WATER
+from pandawn_pilot.client import Connection
+from pandawn_pilot.logs import Log, make_log
+from pandawn_pilot.options import PilotOptions
+from pandawn_pilot.pilot import ExitStatus, Pilot
+from pandawn_pilot.work_dir import WorkDirBusyError
+
+_STATUSES = """\
+exit statuses:
+  0  ended as it should: idle, drained, out of wall time, queue offline
+  1  an error of the pilot's own
+  2  wrong usage, or directories that cannot be used
+  3  refused by the server
+  4  the server cannot be reached
+  5  stopped by a second signal; running payloads were ended
+
+signals:
+  the first SIGTERM or SIGINT lets running jobs finish and takes no more;
+  the second one ends them
+"""
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BINARY_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+# Where batch systems tell a job its identifier.
+_BATCH_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    given = _parser().parse_args(arguments)
+    options = _options(given)
+    log = make_log(as_json=given.json_log, node=options.node)
+    connection = Connection(options.server)
+    pilot = Pilot(options, connection, log)
+    _heed_signals(pilot, log)
+    try:
+        status = pilot.run()
+    except (WorkDirBusyError, OSError) as error:
+        log.error("the pilot cannot work here: %s", error)  # noqa: TRY400 (the message says it all)
+        status = ExitStatus.USAGE
+    except Exception:
+        log.exception("the pilot met an error of its own")
+        status = ExitStatus.INTERNAL_ERROR
+    finally:
+        connection.close()
+    log.info("ends with status %d", status)
+    return int(status)
+
+
+def _heed_signals(pilot: Pilot, log: Log) -> None:
+    """Lets a thread of its own wait for signals: a handler could not take a lock in safety.
+
+    To be called before other threads start, which inherit that the signals do not reach them.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+    def wait() -> None:
+        first = signal.Signals(signal.sigwait(_SIGNALS))
+        pilot.drain(f"received {first.name}")
+        second = signal.Signals(signal.sigwait(_SIGNALS))
+        log.warning("received %s again, ending all jobs", second.name)
+        pilot.halt(f"received {second.name} twice")
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pandawn-pilot",
+        description="Takes jobs from a Pandawn server and runs them on this worker node.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        help="take and run jobs",
+        epilog=_STATUSES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_places(run)
+    _add_bounds(run)
+    _add_offer(run)
+    run.add_argument("--json-log", action="store_true", help="log lines as JSON objects")
+    return parser
+
+
+def _add_places(run: argparse.ArgumentParser) -> None:
+    run.add_argument("--server", required=True, metavar="HOST:PORT", help="the Pandawn server")
+    run.add_argument("--queue", required=True, help="queue to work for")
+    run.add_argument(
+        "--work-dir", required=True, type=Path, metavar="DIR", help="where jobs run; one a pilot"
+    )
+    cache = run.add_mutually_exclusive_group(required=True)
+    cache.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help="the node's cache of input files, shared by all its pilots",
+    )
+    cache.add_argument(
+        "--no-cache", action="store_true", help="transfer each input for its job only"
+    )
+    run.add_argument("--node", help="name of the worker node (default: the full host name)")
+    run.add_argument(
+        "--batch-id", help="identifier in the batch system (default: as the batch system says)"
+    )
+    run.add_argument(
+        "--keep-work-dir", action="store_true", help="keep the directories of ended jobs"
+    )
+
+
+def _add_bounds(run: argparse.ArgumentParser) -> None:
+    run.add_argument(
+        "--max-jobs", type=_count, default=1, metavar="N", help="jobs at a time (default: 1)"
+    )
+    run.add_argument(
+        "--idle-exit", type=_seconds, metavar="SECONDS", help="end after this time without a job"
+    )
+    run.add_argument(
+        "--wall-time", type=_seconds, metavar="SECONDS", help="time that the pilot has altogether"
+    )
+    run.add_argument(
+        "--connect-timeout",
+        type=_seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="at the start, how long to try to reach the server (default: 600)",
+    )
+    run.add_argument(
+        "--heartbeat",
+        type=_seconds,
+        metavar="SECONDS",
+        help="between heartbeats (default: as the server says)",
+    )
+    run.add_argument(
+        "--cache-size",
+        type=parse_size,
+        metavar="BYTES",
+        help="high water mark of the cache, with K M G T or Ki Mi Gi Ti (default: 80%% of its disk)",
+    )
+    run.add_argument(
+        "--cache-low-water",
+        type=_fraction,
+        default=DEFAULT_LOW_WATER,
+        metavar="FRACTION",
+        help=f"what a full cache is brought down to, of its size (default: {DEFAULT_LOW_WATER})",
+    )
+
+
+def _add_offer(run: argparse.ArgumentParser) -> None:
+    run.add_argument("--cores", type=_count, metavar="N", help="cores for each job")
+    run.add_argument("--memory", type=parse_size, metavar="BYTES", help="memory for each job")
+    run.add_argument(
+        "--disk", type=parse_size, metavar="BYTES", help="disk for each job (default: what is free)"
+    )
+
+
+def _options(given: argparse.Namespace) -> PilotOptions:
+    batch = next((os.environ[name] for name in _BATCH_VARIABLES if name in os.environ), "")
+    return PilotOptions(
+        server=given.server,
+        queue=given.queue,
+        node=(given.node or socket.getfqdn()).lower().rstrip("."),
+        work_dir=given.work_dir.absolute(),
+        cache_dir=given.cache_dir.absolute() if given.cache_dir else None,
+        cache_bytes=given.cache_size,
+        cache_low_water=given.cache_low_water,
+        max_jobs=given.max_jobs,
+        idle_exit=given.idle_exit,
+        wall_time=given.wall_time,
+        connect_timeout=given.connect_timeout,
+        heartbeat=given.heartbeat,
+        cores=given.cores,
+        memory_bytes=given.memory,
+        disk_bytes=given.disk,
+        batch_id=batch if given.batch_id is None else given.batch_id,
+        keep_work_dir=given.keep_work_dir,
+    )
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `12`, `12GB`, `1.5 GiB`. Raises argparse.ArgumentTypeError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", text, re.IGNORECASE)
+    if match is None or (match[3] and not match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write it like 500M or 20GiB")
+    unit = match[2].upper()
+    factor = _BINARY_UNITS[unit] if match[3] else _UNITS[unit]
+    return int(float(match[1]) * factor)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 100")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return value
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no fraction from 0 to 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

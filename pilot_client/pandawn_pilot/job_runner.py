@@ -1,0 +1,262 @@
+"""Does one job: stage-in, payload, stage-out, log. What comes of it is a report, or nothing for a lost lease."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from google.protobuf import json_format
+
+from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile, JobReport, StoredFile
+from pandawn.type.v1.type_pb2 import (
+    JOB_KIND_BUILD,
+    PHASE_PAYLOAD,
+    PHASE_STAGE_IN,
+    PHASE_STAGE_OUT,
+)
+from pandawn_pilot.archives import pack, unpack
+from pandawn_pilot.client import Connection
+from pandawn_pilot.durations import seconds
+from pandawn_pilot.errors import (
+    CANCELLED,
+    NO_LOCAL_SPACE,
+    NO_WORK_DIR,
+    OUTPUT_MISSING,
+    PAYLOAD_NOT_EXECUTABLE,
+    PAYLOAD_NOT_FOUND,
+    PILOT_ERROR,
+    PILOT_OUT_OF_TIME,
+    PILOT_STOPPED,
+    WALL_TIME_EXCEEDED,
+    Fault,
+    JobFailedError,
+)
+from pandawn_pilot.job_report import PhaseClock, make_report
+from pandawn_pilot.live_job import LiveJob
+from pandawn_pilot.log_tarball import pack_log
+from pandawn_pilot.logs import JobLog
+from pandawn_pilot.node_cache import NodeCache
+from pandawn_pilot.payload import PayloadLimits, Program, Use, run_payload
+from pandawn_pilot.payload_command import find_program, payload_environment, substitute_inputs
+from pandawn_pilot.sandbox import download_sandbox
+from pandawn_pilot.stage_in import StageIn, local_names
+from pandawn_pilot.stage_out import StageOut
+from pandawn_pilot.stop import StoppedError, StopReason
+from pandawn_pilot.work_dir import JobDir
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a job needs of its pilot. `deadline`, by time.monotonic(), is when payloads must end."""
+
+    connection: Connection
+    cache: NodeCache | None
+    renew_now: Callable[[], None]
+    deadline: float | None
+
+
+class JobRunner:
+    """Runs one attempt in its directory."""
+
+    def __init__(
+        self, job: LiveJob, directory: JobDir, surroundings: Surroundings, log: JobLog
+    ) -> None:
+        self._job = job
+        self._dir = directory
+        self._pilot = surroundings
+        self._log = log
+        self._clock = PhaseClock(job)
+        self._stage_in = StageIn(surroundings.cache, job.stop, log)
+        self._exit_code: int | None = None
+        self._payload_started = False
+
+    def run(self) -> JobReport | None:
+        """Does the job; None when it was not started or must not be reported, because its lease is over.
+
+        Such a job, unless its lease is over, should be given back.
+        """
+        outputs: list[StoredFile] = []
+        failure: JobFailedError | None = None
+        log: StoredFile | None = None
+        try:
+            outputs = self._work()
+        except StoppedError as stopped:
+            if stopped.reason is StopReason.STALE:
+                return None
+            if stopped.reason is StopReason.SHUTDOWN and not self._payload_started:
+                return None
+            cancelled = stopped.reason is StopReason.CANCELLED
+            failure = JobFailedError(CANCELLED if cancelled else PILOT_STOPPED, str(stopped))
+        except JobFailedError as failed:
+            failure = failed
+        except OSError as error:
+            failure = JobFailedError(
+                NO_LOCAL_SPACE if error.errno in _FULL else PILOT_ERROR, str(error)
+            )
+        except Exception as error:  # noqa: BLE001 (a worker loop)
+            # An error of the pilot's own may not take the job's outcome with it.
+            self._log.exception("the pilot met an error of its own")
+            failure = JobFailedError(PILOT_ERROR, f"{type(error).__name__}: {error}")
+        if failure is not None:
+            self._log.error("failed: %s", failure)
+        try:
+            log = self._store_log()
+        except StoppedError as stopped:
+            if stopped.reason is StopReason.STALE:
+                return None
+        return make_report(
+            self._job,
+            failure=failure,
+            exit_code=self._exit_code,
+            outputs=outputs,
+            log=log,
+            sums=self._stage_in.sums,
+            times=self._clock.times(),
+        )
+
+    def _work(self) -> list[StoredFile]:
+        spec = self._job.spec
+        with self._clock.phase(PHASE_STAGE_IN):
+            self._log.info("stage-in begins: %d files", len(spec.inputs))
+            self._stage_in.check_limits(spec.inputs, spec.limits, self._dir.work)
+            names = self._bring_files()
+        with self._clock.phase(PHASE_PAYLOAD):
+            self._job.stop.check()
+            if spec.command:
+                self._run_payload(names)
+        with self._clock.phase(PHASE_STAGE_OUT):
+            self._job.stop.check()
+            self._log.info("stage-out begins: %d files", len(spec.outputs))
+            return self._store_outputs()
+
+    def _bring_files(self) -> list[str]:
+        spec, work, stop = self._job.spec, self._dir.work, self._job.stop
+        max_bytes = spec.limits.max_work_dir_bytes
+        own = [item for item in spec.inputs if not item.library]
+        if spec.sandbox_id:
+            archive = self._dir.root / "sandbox.tar.gz"
+            download_sandbox(self._pilot.connection, spec.sandbox_id, archive, stop, self._log)
+            unpack(archive, work, max_bytes=max_bytes, stop=stop)
+            archive.unlink()
+        for library in (item for item in spec.inputs if item.library):
+            self._unpack_library(library, max_bytes)
+        names = local_names(own)
+        for item, name in zip(own, names, strict=True):
+            self._stage_in.bring(item, work / name)
+        return names
+
+    def _unpack_library(self, library: InputFile, max_bytes: int) -> None:
+        archive = self._dir.root / "library.tar.gz"
+        self._stage_in.bring(library, archive)
+        unpack(archive, self._dir.work, max_bytes=max_bytes, stop=self._job.stop)
+        archive.unlink()
+
+    def _run_payload(self, names: list[str]) -> None:
+        spec = self._job.spec
+        about = {
+            "PANDAWN_JOB_ID": str(spec.job_id),
+            "PANDAWN_TASK_ID": str(spec.task_id),
+            "PANDAWN_ATTEMPT": str(self._job.lease.attempt),
+            "PANDAWN_JOB_INDEX": str(spec.index),
+            "PANDAWN_INPUTS": ",".join(names),
+        }
+        environment = payload_environment(os.environ, spec.environment, about, self._dir.work)
+        arguments = substitute_inputs(spec.command, names)
+        try:
+            arguments[0] = find_program(arguments[0], environment.get("PATH", ""), self._dir.work)
+        except JobFailedError as failure:
+            self._exit_code = _shell_code(failure.fault)
+            raise
+        program = Program(
+            arguments, environment, self._dir.work, self._dir.stdout, self._dir.stderr
+        )
+        self._payload_started = True
+        self._log.info("payload begins: %s", " ".join(arguments))
+        end = run_payload(program, self._limits(), self._note_use, self._job.stop)
+        self._exit_code = end.exit_code
+        self._note_use(end.use)
+        self._log.info(
+            "payload ended with status %d, %.1f s of processor time, %d bytes of memory",
+            end.exit_code,
+            end.use.cpu_seconds,
+            end.use.max_rss_bytes,
+        )
+        # Whoever wanted the end is the cause, whatever the payload made of it.
+        self._job.stop.check()
+        if end.failure is not None:
+            raise end.failure
+
+    def _limits(self) -> PayloadLimits:
+        limits = self._job.spec.limits
+        wall, fault = seconds(limits.max_wall_time) or None, WALL_TIME_EXCEEDED
+        if self._pilot.deadline is not None:
+            left = max(0.0, self._pilot.deadline - time.monotonic())
+            if wall is None or left < wall:
+                wall, fault = left, PILOT_OUT_OF_TIME
+        return PayloadLimits(wall, fault, limits.max_work_dir_bytes, limits.memory_bytes)
+
+    def _store_outputs(self) -> list[StoredFile]:
+        spec = self._job.spec
+        if spec.kind == JOB_KIND_BUILD:
+            return [self._store_library()]
+        stage_out = self._stage_out(for_log=False)
+        return [stage_out.store(self._dir.work / item.name, item) for item in spec.outputs]
+
+    def _store_library(self) -> StoredFile:
+        outputs = self._job.spec.outputs
+        if len(outputs) != 1:
+            raise JobFailedError(
+                OUTPUT_MISSING, f"a build job has one output, its library, not {len(outputs)}"
+            )
+        library = self._dir.root / "packed.tar.gz"
+        pack(self._dir.work, library, self._job.stop)
+        stored = self._stage_out(for_log=False).store(library, outputs[0])
+        library.unlink()
+        return stored
+
+    def _store_log(self) -> StoredFile | None:
+        """Stores the log tarball if that can be done; a job does not fail for want of it."""
+        if not self._job.spec.log.url:
+            return None
+        with self._clock.phase(PHASE_STAGE_OUT):
+            archive = self._dir.root / "log.tar.gz"
+            try:
+                self._job.abandon.check()
+                pack_log(self._dir, archive)
+                return self._stage_out(for_log=True).store(archive, self._job.spec.log)
+            except (JobFailedError, OSError) as failure:
+                self._log.warning("the log was not stored: %s", failure)
+                return None
+
+    def _stage_out(self, *, for_log: bool) -> StageOut:
+        return StageOut(
+            self._job.spec.job_id,
+            self._job.lease.attempt,
+            lambda: self._job.confirm(self._pilot.renew_now),
+            # The log of a cancelled job is worth having.
+            self._job.abandon if for_log else self._job.stop,
+            self._log,
+        )
+
+    def _note_use(self, use: Use) -> None:
+        self._job.use = use
+
+
+def prepare(job: LiveJob, directory: JobDir) -> None:
+    """Makes the job's directory and writes down what is to do. Raises JobFailedError."""
+    try:
+        directory.create()
+        # Without the lease's token, which is a secret of the pilot: the payload can read the file.
+        text = json_format.MessageToJson(job.spec, preserving_proto_field_name=True)
+        directory.spec.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise JobFailedError(NO_WORK_DIR, f"cannot make {directory.root}: {error}") from error
+
+
+def _shell_code(fault: Fault) -> int | None:
+    return {PAYLOAD_NOT_FOUND: 127, PAYLOAD_NOT_EXECUTABLE: 126}.get(fault)

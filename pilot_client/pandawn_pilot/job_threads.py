@@ -1,0 +1,110 @@
+"""The pilot's jobs, each in a thread of its own from its lease to the end of its report."""
+
+from __future__ import annotations
+
+import threading
+
+from pandawn.dispatcher.v1.dispatcher_pb2 import JobReport
+from pandawn_pilot.client import CallError
+from pandawn_pilot.errors import JobFailedError
+from pandawn_pilot.job_report import make_report
+from pandawn_pilot.job_runner import JobRunner, Surroundings, prepare
+from pandawn_pilot.live_job import JobTable, LiveJob
+from pandawn_pilot.logs import JobLog, Log
+from pandawn_pilot.options import PilotOptions
+from pandawn_pilot.reporting import Reporting
+from pandawn_pilot.session import Session
+from pandawn_pilot.stage_in import StageInSums
+from pandawn_pilot.stop import StoppedError, StopReason
+from pandawn_pilot.work_dir import JobDir, WorkDir
+
+
+class JobThreads:
+    """Starts jobs, and ends them on demand. `table` has those that were not reported yet."""
+
+    def __init__(
+        self,
+        work_dir: WorkDir,
+        session: Session,
+        reporting: Reporting,
+        options: PilotOptions,
+        log: Log,
+    ) -> None:
+        self.table = JobTable()
+        self._work_dir = work_dir
+        self._session = session
+        self._reporting = reporting
+        self._options = options
+        self._log = log
+        self._halted = threading.Event()
+
+    def start(self, job: LiveJob, surroundings: Surroundings) -> None:
+        """Begins to work on a job."""
+        self.table.add(job)
+        if self._halted.is_set():
+            job.end(StopReason.SHUTDOWN)
+        name = f"job-{job.spec.job_id}"
+        # A daemon: should the main thread die of an error, jobs may not keep the process alive.
+        threading.Thread(
+            target=self._work_on, args=(job, surroundings), name=name, daemon=True
+        ).start()
+
+    def halt(self) -> None:
+        """Ends all jobs, also those that are started later."""
+        self._halted.set()
+        for job in self.table.all():
+            job.end(StopReason.SHUTDOWN)
+
+    def wait(self) -> None:
+        """Waits until all jobs have ended."""
+        while not self.table.wait_below(1, 60.0):
+            pass
+
+    def _work_on(self, job: LiveJob, surroundings: Surroundings) -> None:
+        directory = self._work_dir.job(*job.key)
+        try:
+            try:
+                prepare(job, directory)
+            except JobFailedError as failure:
+                report = make_report(
+                    job,
+                    failure=failure,
+                    exit_code=None,
+                    outputs=(),
+                    log=None,
+                    sums=StageInSums(),
+                    times=(),
+                )
+                self._report(job, report, self._log)
+                return
+            self._run(job, directory, surroundings)
+        except Exception:  # noqa: BLE001 (a worker loop)
+            # Its lease will lapse, and the server gives it to another.
+            self._log.exception("job %d met an error of the pilot's own", job.spec.job_id)
+        finally:
+            if not self._options.keep_work_dir:
+                directory.remove()
+            self.table.remove(job)
+
+    def _run(self, job: LiveJob, directory: JobDir, surroundings: Surroundings) -> None:
+        job_id, attempt = job.key
+        log = JobLog(self._log, directory.log, job=str(job_id), attempt=str(attempt))
+        try:
+            log.info("begins: %s", job.lease.match.summary or "the server gives no reason")
+            report = JobRunner(job, directory, surroundings, log).run()
+            if report is not None:
+                self._report(job, report, log)
+            elif job.abandon.reason is StopReason.STALE:
+                log.warning("dropped: %s", StopReason.STALE.value)
+            else:
+                self._reporting.release(self._session.pilot_id, [job.reference()])
+        finally:
+            log.close()
+
+    def _report(self, job: LiveJob, report: JobReport, log: Log) -> None:
+        try:
+            self._reporting.report(self._session.pilot_id, report, stop=job.abandon, log=log)
+        except StoppedError as stopped:
+            log.warning("the report was not delivered: %s", stopped)
+        except CallError as failure:
+            log.warning("the report was not delivered: %s", failure)

@@ -1,0 +1,39 @@
+"""What a pilot is told at its start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class PilotOptions:
+    """All settings of a pilot; None means: no limit, or as the server says."""
+
+    server: str
+    queue: str
+    node: str
+    work_dir: Path
+    # None: without a cache, every input is transferred for its job alone.
+    cache_dir: Path | None
+    # High water mark of the cache; None: a share of its disk.
+    cache_bytes: int | None
+    # Low water mark as a fraction of the high one.
+    cache_low_water: float
+    # Jobs at a time.
+    max_jobs: int
+    # Seconds without a job after which the pilot ends.
+    idle_exit: float | None
+    # Seconds that the pilot has altogether.
+    wall_time: float | None
+    # Seconds that the server may be out of reach when the pilot starts.
+    connect_timeout: float
+    # Seconds between heartbeats.
+    heartbeat: float | None
+    # What the node offers to each job.
+    cores: int | None
+    memory_bytes: int | None
+    disk_bytes: int | None
+    # Identifier in the batch system, empty when there is none.
+    batch_id: str
+    keep_work_dir: bool

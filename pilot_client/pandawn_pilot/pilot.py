@@ -1,0 +1,246 @@
+"""The pilot: takes jobs as long as it may, works on several at a time, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from enum import IntEnum
+
+from pandawn.dispatcher.v1.dispatcher_pb2 import AcquireJobsResponse
+from pandawn.type.v1.type_pb2 import Requirements
+from pandawn_pilot.acquire import Acquired, Acquirer
+from pandawn_pilot.cache_room import default_limits
+from pandawn_pilot.catalog_client import CatalogClient, state_message
+from pandawn_pilot.catalog_loop import CatalogLoop
+from pandawn_pilot.catalog_reporter import CatalogReporter
+from pandawn_pilot.client import CallError, Connection
+from pandawn_pilot.disk_use import free_bytes
+from pandawn_pilot.durations import duration, seconds
+from pandawn_pilot.heartbeat import Heartbeat
+from pandawn_pilot.job_runner import Surroundings
+from pandawn_pilot.job_threads import JobThreads
+from pandawn_pilot.live_job import LiveJob
+from pandawn_pilot.logs import Log
+from pandawn_pilot.node_cache import NodeCache
+from pandawn_pilot.options import PilotOptions
+from pandawn_pilot.reporting import Reporting
+from pandawn_pilot.session import Session
+from pandawn_pilot.stop import Stop, StoppedError, StopReason
+from pandawn_pilot.work_dir import WorkDir
+
+# How long the server may keep a request for jobs waiting.
+ACQUIRE_WAIT_SECONDS = 20.0
+# A match should see what the cache holds, but it is not worth waiting long for.
+FLUSH_SECONDS = 2.0
+# Of the pilot's time, what is kept for stage-out and report, and what a job must have at least.
+ENDING_SECONDS = 60.0
+ENDING_SHARE = 0.1
+
+
+class ExitStatus(IntEnum):
+    """How a pilot process ends."""
+
+    DONE = 0
+    INTERNAL_ERROR = 1
+    USAGE = 2
+    REFUSED = 3
+    UNREACHABLE = 4
+    STOPPED = 5
+
+
+class Pilot:
+    """One life of a pilot. `drain` and `halt` may be called from other threads."""
+
+    def __init__(self, options: PilotOptions, connection: Connection, log: Log) -> None:
+        self._options = options
+        self._connection = connection
+        self._log = log
+        self._drain = Stop()
+        self._why = ""
+        self._status = ExitStatus.DONE
+        self._work_dir = WorkDir(options.work_dir)
+        self._session = Session(connection, options, self._work_dir, log)
+        self._reporting = Reporting(connection, self._work_dir.reports, log)
+        self._jobs = JobThreads(self._work_dir, self._session, self._reporting, options, log)
+        self._acquirer = Acquirer(connection, self._session, log)
+        self._cache: NodeCache | None = None
+        self._catalog: CatalogLoop | None = None
+        self._idle_since = time.monotonic()
+        self._idle_reason = ""
+        # By time.monotonic(): when the payloads must end, so that their outputs can be stored in
+        # time.
+        self._deadline: float | None = None
+        self._ending = 0.0
+        if options.wall_time is not None:
+            self._ending = min(ENDING_SECONDS, options.wall_time * ENDING_SHARE)
+            self._deadline = time.monotonic() + options.wall_time - self._ending
+
+    def drain(self, why: str) -> None:
+        """Takes no more jobs; ends when those at hand are done."""
+        if self._drain.reason is None:
+            self._why = why
+            self._log.info("takes no more jobs: %s", why)
+        self._drain.request(StopReason.SHUTDOWN)
+
+    def halt(self, why: str) -> None:
+        """Ends the jobs at hand, too, and then the pilot."""
+        self.drain(why)
+        self._status = ExitStatus.STOPPED
+        self._jobs.halt()
+
+    def run(self) -> ExitStatus:
+        """Lives. Raises WorkDirBusyError and OSError when the directories cannot be used."""
+        with self._work_dir.occupied(), ExitStack() as stack:
+            try:
+                self._settle_earlier_life()
+                self._session.register(self._drain)
+            except StoppedError:
+                return self._status
+            except CallError as failure:
+                self._end_by(failure)
+                return self._status
+            stack.callback(self._take_leave)
+            self._open_cache()
+            if self._catalog is not None:
+                self._catalog.start()
+                stack.callback(self._catalog.stop)
+            heartbeat = Heartbeat(
+                self._connection,
+                self._session,
+                self._jobs.table,
+                self._catalog,
+                self.drain,
+                self._log,
+            )
+            heartbeat.start()
+            stack.callback(heartbeat.stop)
+            surroundings = Surroundings(
+                self._connection, self._cache, heartbeat.beat_now, self._deadline
+            )
+            self._take_jobs(surroundings)
+            self._jobs.wait()
+            if self._catalog is not None:
+                self._catalog.flush(FLUSH_SECONDS)
+        return self._status
+
+    def _settle_earlier_life(self) -> None:
+        """Ends what a pilot that died in this directory has left: its reports first, then its leases."""
+        self._reporting.deliver_old(self._drain, self._options.connect_timeout)
+        former = self._work_dir.former_pilot()
+        if former:
+            self._session.take_leave_of(former, "the pilot died")
+        if not self._options.keep_work_dir:
+            self._work_dir.clear_jobs()
+
+    def _open_cache(self) -> None:
+        directory = self._options.cache_dir
+        if directory is None:
+            return
+        directory.mkdir(parents=True, exist_ok=True)
+        limits = default_limits(directory, self._options.cache_bytes, self._options.cache_low_water)
+        self._cache = NodeCache(directory, limits, self._log)
+        self._cache.heal()
+        client = CatalogClient(
+            self._connection.catalog, self._session.queue.site, self._options.node
+        )
+        reporter = CatalogReporter(self._cache.journal, client, self._log)
+        self._catalog = CatalogLoop(reporter, self._log)
+
+    def _take_jobs(self, surroundings: Surroundings) -> None:
+        """Asks for jobs and starts them, until told to drain."""
+        while self._drain.reason is None:
+            if len(self._jobs.table):
+                self._idle_since = time.monotonic()
+            if self._is_time_to_end():
+                return
+            if not self._jobs.table.wait_below(self._options.max_jobs, 1.0):
+                continue
+            if self._catalog is not None:
+                self._catalog.flush(FLUSH_SECONDS)
+            try:
+                acquired = self._ask()
+            except CallError as failure:
+                self._end_by(failure)
+                return
+            except StoppedError:
+                return
+            self._take(acquired, surroundings)
+
+    def _is_time_to_end(self) -> bool:
+        if self._deadline is not None and time.monotonic() > self._deadline - self._ending:
+            self.drain("out of wall time")
+        elif self._idle_left() == 0:
+            self.drain("idle")
+        return self._drain.reason is not None
+
+    def _idle_left(self) -> float | None:
+        """Seconds that the pilot may still wait for a job; None when as long as it likes."""
+        if self._options.idle_exit is None or len(self._jobs.table):
+            return None
+        return max(0.0, self._options.idle_exit - (time.monotonic() - self._idle_since))
+
+    def _ask(self) -> Acquired:
+        idle_left = self._idle_left()
+        waits = [ACQUIRE_WAIT_SECONDS]
+        if idle_left is not None:
+            waits.append(idle_left)
+        if self._deadline is not None:
+            waits.append(max(0.0, self._deadline - time.monotonic()))
+        return self._acquirer.acquire(
+            self._options.max_jobs - len(self._jobs.table),
+            min(waits),
+            self._offer(),
+            state_message(self._catalog.state()) if self._catalog is not None else None,
+            self._drain,
+            idle_left,
+        )
+
+    def _offer(self) -> Requirements:
+        options = self._options
+        disk = free_bytes(options.work_dir) if options.disk_bytes is None else options.disk_bytes
+        offer = Requirements(
+            memory_bytes=options.memory_bytes, cores=options.cores, disk_bytes=disk
+        )
+        if self._deadline is not None:
+            offer.wall_time.CopyFrom(duration(max(0.0, self._deadline - time.monotonic())))
+        return offer
+
+    def _take(self, acquired: Acquired, surroundings: Surroundings) -> None:
+        response = acquired.response
+        if response.inventory_requested and self._catalog is not None:
+            self._catalog.ask_inventory()
+        if response.drain:
+            self.drain("the queue goes offline")
+        given = [LiveJob(lease, acquired.asked) for lease in response.leases]
+        if self._drain.reason is not None:
+            self._reporting.release(self._session.pilot_id, [job.reference() for job in given])
+            return
+        for job in given:
+            self._jobs.start(job, surroundings)
+        if not given:
+            self._rest(response)
+
+    def _rest(self, response: AcquireJobsResponse) -> None:
+        if response.idle_reason != self._idle_reason:
+            self._idle_reason = response.idle_reason
+            self._log.info("no job: %s", response.idle_reason or "the server gives no reason")
+        idle_left = self._idle_left()
+        pause = seconds(response.retry_after)
+        self._drain.wait(pause if idle_left is None else min(pause, idle_left))
+
+    def _end_by(self, failure: CallError) -> None:
+        """Ends the pilot because of what the server said, or because it said nothing."""
+        if failure.reason == "QUEUE_OFFLINE":
+            self.drain(failure.message)
+            return
+        self._status = ExitStatus.UNREACHABLE if failure.transient else ExitStatus.REFUSED
+        what = "cannot be reached" if failure.transient else "refuses the pilot"
+        self._log.error("server %s %s: %s", self._connection.server, what, failure)
+        self.drain(f"the server {what}")
+
+    def _take_leave(self) -> None:
+        if self._reporting.has_undelivered():
+            # A goodbye would end the leases that the reports need.
+            self._log.warning("leaves without a goodbye: reports wait for the pilot's next life")
+            return
+        self._session.take_leave(self._why)

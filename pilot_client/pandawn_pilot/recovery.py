@@ -1,0 +1,50 @@
+"""Reports on their way: kept on disk until the server has taken them, so that they outlive their pilot."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from pandawn.dispatcher.v1.dispatcher_pb2 import JobReport
+from pandawn_pilot.durable import replace_text
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    """A report and the pilot that it was written by."""
+
+    path: Path
+    pilot_id: str
+    report: JobReport
+
+
+def store_report(directory: Path, pilot_id: str, report: JobReport) -> StoredReport:
+    """Writes a report down, to the disk."""
+    path = directory / f"{report.job_id}.{report.attempt}.json"
+    document = {
+        "version": FORMAT_VERSION,
+        "pilot_id": pilot_id,
+        "report": json_format.MessageToDict(report, preserving_proto_field_name=True),
+    }
+    replace_text(path, json.dumps(document, indent=1), sync=True)
+    return StoredReport(path, pilot_id, report)
+
+
+def stored_reports(directory: Path) -> list[StoredReport]:
+    """All reports that were not delivered; what cannot be read is left where it is."""
+    found: list[StoredReport] = []
+    for path in sorted(directory.glob("*.json")):
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            if document["version"] != FORMAT_VERSION:
+                continue
+            report = json_format.ParseDict(document["report"], JobReport())
+            found.append(StoredReport(path, str(document["pilot_id"]), report))
+        except (OSError, ValueError, KeyError, TypeError, json_format.ParseError):
+            continue
+    return found

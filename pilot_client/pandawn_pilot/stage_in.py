@@ -1,0 +1,157 @@
+"""Brings a job's input files into its work directory, by way of the node's cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile, Limits
+from pandawn_pilot.disk_use import free_bytes, same_disk
+from pandawn_pilot.errors import (
+    INPUT_MISSING,
+    INPUT_SIZE_MISMATCH,
+    INPUT_TOO_LARGE,
+    INPUT_UNREADABLE,
+    NO_LOCAL_SPACE,
+    NO_TRANSPORT,
+    STAGE_IN_FAILED,
+    JobFailedError,
+)
+from pandawn_pilot.inventory import CachedFile
+from pandawn_pilot.logs import Log
+from pandawn_pilot.node_cache import READ_ONLY, NodeCache, check_content
+from pandawn_pilot.stop import Stop
+from pandawn_pilot.transports import TransferError, TransferFault, transport_for
+
+# Tries at one file, for what may be a passing trouble of the storage.
+TRIES = 3
+PAUSE_SECONDS = 2.0
+
+_FAULTS = {
+    TransferFault.NO_TRANSPORT: NO_TRANSPORT,
+    TransferFault.MISSING: INPUT_MISSING,
+    TransferFault.FORBIDDEN: INPUT_UNREADABLE,
+    TransferFault.FULL: NO_LOCAL_SPACE,
+    TransferFault.OTHER: STAGE_IN_FAILED,
+}
+
+
+@dataclass(slots=True)
+class StageInSums:
+    """Bytes that were staged in, and those of them that came out of the cache."""
+
+    input_bytes: int = 0
+    bytes_from_cache: int = 0
+
+
+class StageIn:
+    """Stages in the files of one job."""
+
+    def __init__(self, cache: NodeCache | None, stop: Stop, log: Log) -> None:
+        self.sums = StageInSums()
+        self._cache = cache
+        self._stop = stop
+        self._log = log
+
+    def check_limits(self, inputs: Sequence[InputFile], limits: Limits, work_dir: Path) -> None:
+        """Raises JobFailedError if the files are too large together; no byte is copied before."""
+        total = sum(item.file.size_bytes for item in inputs)
+        for limit, what in (
+            (limits.max_input_bytes, "input files"),
+            (limits.max_work_dir_bytes, "work directory"),
+        ):
+            if 0 < limit < total:
+                raise JobFailedError(
+                    INPUT_TOO_LARGE,
+                    f"the {len(inputs)} input files have {total} bytes, the limit for the {what} is"
+                    f" {limit}; submit the task with fewer files per job",
+                )
+        self._check_disk(inputs, total, work_dir)
+
+    def bring(self, item: InputFile, destination: Path) -> None:
+        """Puts one file at `destination`, read-only. Raises JobFailedError and StoppedError."""
+        self._stop.check()
+        if destination.is_dir():
+            raise JobFailedError(
+                STAGE_IN_FAILED,
+                f"the user's code has a directory {destination.name!r}, which is an input file's name",
+            )
+        wanted = wanted_file(item)
+        try:
+            if self._cache is None:
+                self._fetch(item, destination)
+                check_content(destination, wanted, self._stop)
+                destination.chmod(READ_ONLY)
+                hit = False
+            else:
+                hit = self._cache.deliver(
+                    wanted, destination, lambda path: self._fetch(item, path), self._stop
+                )
+        except TransferError as error:
+            raise JobFailedError(_FAULTS[error.fault], str(error)) from error
+        self.sums.input_bytes += wanted.size_bytes
+        self.sums.bytes_from_cache += wanted.size_bytes if hit else 0
+        origin = "out of the cache" if hit else item.url
+        self._log.info("staged in %s, %d bytes, %s", wanted.lfn, wanted.size_bytes, origin)
+
+    def _fetch(self, item: InputFile, destination: Path) -> None:
+        """Transfers a file, several times if need be. Raises TransferError."""
+        transport = transport_for(item.url)
+        size = transport.size_of(item.url)
+        if size != item.file.size_bytes:
+            raise JobFailedError(
+                INPUT_SIZE_MISMATCH,
+                f"{item.url} has {size} bytes, the task says {item.file.size_bytes};"
+                " submit the task again with the file as it is now",
+            )
+        for left in reversed(range(TRIES)):
+            try:
+                transport.fetch(item.url, destination, self._stop)
+            except TransferError as error:
+                if error.fault is not TransferFault.OTHER or left == 0:
+                    raise
+                self._log.warning("trying again: %s", error)
+                self._stop.sleep(PAUSE_SECONDS)
+            else:
+                return
+
+    def _check_disk(self, inputs: Sequence[InputFile], total: int, work_dir: Path) -> None:
+        """Raises JobFailedError if the disk cannot take what has to come, even with an emptied cache."""
+        needed, available = total, free_bytes(work_dir)
+        if self._cache is not None and same_disk(self._cache.root, work_dir):
+            # What the cache holds is linked, and its other files can make room.
+            needed -= sum(
+                item.file.size_bytes for item in inputs if self._cache.holds(wanted_file(item))
+            )
+            if needed > available:
+                available += self._cache.room.evictable_bytes()
+        if needed > available:
+            raise JobFailedError(
+                NO_LOCAL_SPACE,
+                f"{needed} bytes of input have to come, the disk of {work_dir} has room for {available}",
+            )
+
+
+def wanted_file(item: InputFile) -> CachedFile:
+    """The file of an input as the cache knows files."""
+    file = item.file
+    return CachedFile(file.lfn, file.size_bytes, file.scope, file.guid, file.checksum)
+
+
+def local_names(inputs: Sequence[InputFile]) -> list[str]:
+    """Names of the input files in the work directory, in order: the last part of each LFN.
+
+    A name that an earlier file has is told apart by the file's number, as in `2_data.root`.
+    """
+    names: list[str] = []
+    taken: set[str] = set()
+    for number, item in enumerate(inputs, start=1):
+        name = PurePosixPath(item.file.lfn).name
+        if name in ("", "..") or name in taken:
+            name = f"{number}_{name.strip('.')}"
+        while name in taken:
+            name = f"{number}_{name}"
+        taken.add(name)
+        names.append(name)
+    return names

@@ -1,0 +1,117 @@
+"""The directory that a pilot works in: one directory a job, reports that are not delivered yet, who works here.
+
+lock             held as long as the pilot lives
+pilot.json       the pilot's identifier at the server, while it is registered
+jobs/<job>.<attempt>/
+    job.json     what to do
+    pilot.log    what the pilot did
+    payload.stdout, payload.stderr
+    work/        the payload's directory
+reports/         see recovery
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pandawn_pilot import locks
+from pandawn_pilot.durable import replace_text
+
+FORMAT_VERSION = 1
+
+
+class WorkDirBusyError(Exception):
+    """Another pilot works in the directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobDir:
+    """The directory of one attempt at one job."""
+
+    root: Path
+
+    @property
+    def work(self) -> Path:
+        """The payload's directory."""
+        return self.root / "work"
+
+    @property
+    def spec(self) -> Path:
+        """What to do, as JSON."""
+        return self.root / "job.json"
+
+    @property
+    def log(self) -> Path:
+        """What the pilot did."""
+        return self.root / "pilot.log"
+
+    @property
+    def stdout(self) -> Path:
+        """What the payload printed."""
+        return self.root / "payload.stdout"
+
+    @property
+    def stderr(self) -> Path:
+        """What the payload complained of."""
+        return self.root / "payload.stderr"
+
+    def create(self) -> None:
+        """Makes the directory, empty even if an earlier life of the pilot has left something in it."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        self.work.mkdir(parents=True)
+
+    def remove(self) -> None:
+        """Removes everything; what cannot be removed stays for the next start."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+class WorkDir:
+    """A pilot's directory. Only one pilot may be inside at a time."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.reports = root / "reports"
+        self._jobs = root / "jobs"
+        self._pilot = root / "pilot.json"
+
+    @contextmanager
+    def occupied(self) -> Iterator[None]:
+        """Makes the directory and holds its lock. Raises WorkDirBusyError and OSError."""
+        self._jobs.mkdir(parents=True, exist_ok=True)
+        self.reports.mkdir(exist_ok=True)
+        with locks.attempt(self.root / "lock") as held:
+            if not held:
+                raise WorkDirBusyError(
+                    f"another pilot works in {self.root}; give each pilot a --work-dir of its own"
+                )
+            yield
+
+    def job(self, job_id: int, attempt: int) -> JobDir:
+        """Place of one attempt at one job."""
+        return JobDir(self._jobs / f"{job_id}.{attempt}")
+
+    def clear_jobs(self) -> None:
+        """Removes what earlier lives of the pilot have left behind."""
+        for left in self._jobs.iterdir():
+            shutil.rmtree(left, ignore_errors=True)
+
+    def former_pilot(self) -> str:
+        """Identifier of a pilot that worked here and did not take leave; empty when there is none."""
+        try:
+            document = json.loads(self._pilot.read_text(encoding="utf-8"))
+            return str(document["pilot_id"]) if document["version"] == FORMAT_VERSION else ""
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return ""
+
+    def note_pilot(self, pilot_id: str) -> None:
+        """Notes who works here now."""
+        replace_text(self._pilot, json.dumps({"version": FORMAT_VERSION, "pilot_id": pilot_id}))
+
+    def forget_pilot(self) -> None:
+        """Notes that the pilot has taken leave."""
+        self._pilot.unlink(missing_ok=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import RowMapping, bindparam, insert, select, tuple_, update
+from sqlalchemy import RowMapping, bindparam, insert, select, update
 
 from pandawn_server.domain.attempts import Attempt, AttemptEnd, NewAttempt
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import ErrorComponent, JobState, Phase, ResourceUse
 from pandawn_server.domain.matching import Locality, Match, MatchRule
 from pandawn_server.domain.nodes import EndedAttempt
+from pandawn_server.storage.among import among
 from pandawn_server.storage.columns import error_columns, seconds, span, to_error
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import attempts
@@ -99,7 +100,8 @@ def get_attempts(
     """The attempts that exist among (job_id, attempt) pairs."""
     if not keys:
         return {}
-    query = select(attempts).where(tuple_(attempts.c.job_id, attempts.c.attempt).in_(sorted(keys)))
+    # All attempts of the jobs, of which there are few, by one parameter.
+    query = select(attempts).where(among(tx, attempts.c.job_id, {job_id for job_id, _ in keys}))
     return {
         (row["job_id"], row["attempt"]): _to_attempt(row) for row in tx.execute(query).mappings()
     }

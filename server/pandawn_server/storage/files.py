@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from sqlalchemy import insert, select
 
 from pandawn_server.domain.tasks import File, FileRole
+from pandawn_server.storage.among import among
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import job_files
-
-_CHUNK = 500
-"""Job identifiers a statement: below SQLite's limit of bound parameters on old versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +48,19 @@ def get_files(
 ) -> dict[int, list[JobFile]]:
     """Files of jobs in the order of their positions, by job; jobs without files have an empty list."""
     found: dict[int, list[JobFile]] = {job_id: [] for job_id in job_ids}
-    ordered = sorted(job_ids)
-    for start in range(0, len(ordered), _CHUNK):
-        query = (
-            select(job_files)
-            .where(
-                job_files.c.job_id.in_(ordered[start : start + _CHUNK]),
-                job_files.c.role.in_([role.value for role in roles]),
-            )
-            .order_by(job_files.c.job_id, job_files.c.role, job_files.c.position)
+    query = (
+        select(job_files)
+        .where(
+            among(tx, job_files.c.job_id, job_ids),
+            job_files.c.role.in_([role.value for role in roles]),
         )
-        for row in tx.execute(query).mappings():
-            file = File(
-                row["lfn"],
-                row["size_bytes"],
-                row["url"],
-                row["scope"],
-                row["guid"],
-                row["checksum"],
-            )
-            found[row["job_id"]].append(
-                JobFile(row["job_id"], FileRole(row["role"]), row["position"], file)
-            )
+        .order_by(job_files.c.job_id, job_files.c.role, job_files.c.position)
+    )
+    for row in tx.execute(query).mappings():
+        file = File(
+            row["lfn"], row["size_bytes"], row["url"], row["scope"], row["guid"], row["checksum"]
+        )
+        found[row["job_id"]].append(
+            JobFile(row["job_id"], FileRole(row["role"]), row["position"], file)
+        )
     return found

@@ -23,6 +23,7 @@ from pandawn_server.domain.jobs import (
 from pandawn_server.domain.matching import Candidate
 from pandawn_server.domain.pilots import PilotState
 from pandawn_server.domain.tasks import NewJob, TaskSpec
+from pandawn_server.storage.among import among
 from pandawn_server.storage.columns import (
     error_columns,
     requirement_columns,
@@ -111,7 +112,7 @@ def get_jobs(tx: Transaction, job_ids: Collection[int]) -> dict[int, Job]:
     """The jobs that exist among `job_ids`, by identifier."""
     if not job_ids:
         return {}
-    query = _select_jobs().where(jobs.c.job_id.in_(sorted(job_ids)))
+    query = _select_jobs().where(among(tx, jobs.c.job_id, job_ids))
     return {row["job_id"]: _to_job(row) for row in tx.execute(query).mappings()}
 
 
@@ -195,9 +196,17 @@ def claim(tx: Transaction, job_ids: Collection[int], now: datetime) -> dict[int,
     """
     if not job_ids:
         return {}
+    # Rows that another transaction is just claiming are passed over: waiting for them could only
+    # tell that they are gone, and two that wait for each other would be a deadlock.
+    free = (
+        select(jobs.c.job_id)
+        .where(among(tx, jobs.c.job_id, job_ids), jobs.c.state == JobState.ACTIVATED.value)
+        .order_by(jobs.c.job_id)
+        .with_for_update(skip_locked=True)
+    )
     statement = (
         update(jobs)
-        .where(jobs.c.job_id.in_(sorted(job_ids)), jobs.c.state == JobState.ACTIVATED.value)
+        .where(jobs.c.job_id.in_(free), jobs.c.state == JobState.ACTIVATED.value)
         .values(state=JobState.SENT.value, attempt=jobs.c.attempt + 1, state_time=now)
         .returning(jobs.c.job_id, jobs.c.attempt)
     )
@@ -308,7 +317,7 @@ def cancel_queued(tx: Transaction, job_ids: Collection[int], now: datetime) -> s
     allowed = [state.value for state in states_before(JobState.CANCELLED) - LEASED_STATES]
     statement = (
         update(jobs)
-        .where(jobs.c.job_id.in_(sorted(job_ids)), jobs.c.state.in_(allowed))
+        .where(among(tx, jobs.c.job_id, job_ids), jobs.c.state.in_(allowed))
         .values(state=JobState.CANCELLED.value, state_time=now)
         .returning(jobs.c.job_id)
     )
@@ -322,7 +331,7 @@ def request_cancel(tx: Transaction, job_ids: Collection[int]) -> set[int]:
     statement = (
         update(jobs)
         .where(
-            jobs.c.job_id.in_(sorted(job_ids)),
+            among(tx, jobs.c.job_id, job_ids),
             jobs.c.state.in_([state.value for state in LEASED_STATES]),
         )
         .values(cancel_requested=True)

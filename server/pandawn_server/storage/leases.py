@@ -16,6 +16,7 @@ from sqlalchemy import RowMapping, Select, bindparam, delete, func, insert, sele
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import JobState, Phase
 from pandawn_server.domain.leases import Lease
+from pandawn_server.storage.among import among
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import jobs, leases
 
@@ -85,7 +86,7 @@ def lock_leases(tx: Transaction, job_ids: Collection[int]) -> dict[int, Lease]:
         return {}
     query = (
         _select_leases()
-        .where(leases.c.job_id.in_(sorted(job_ids)))
+        .where(among(tx, leases.c.job_id, job_ids))
         .order_by(leases.c.job_id)
         .with_for_update(of=leases)
     )
@@ -96,7 +97,7 @@ def lock_pilot_leases(tx: Transaction, pilot_ids: Collection[str]) -> list[Lease
     """The live leases of pilots, locked until the end of the transaction."""
     query = (
         _select_leases()
-        .where(leases.c.pilot_id.in_(sorted(pilot_ids)))
+        .where(among(tx, leases.c.pilot_id, pilot_ids))
         .order_by(leases.c.job_id)
         .with_for_update(of=leases)
     )
@@ -120,7 +121,9 @@ def get_granted(
 ) -> dict[tuple[str, str], list[NewLease]]:
     """The live leases that requests, given as (pilot_id, request_id), got before."""
     request_ids = sorted({request_id for _, request_id in requests})
-    query = select(leases).where(leases.c.request_id.in_(request_ids)).order_by(leases.c.ordinal)
+    query = (
+        select(leases).where(among(tx, leases.c.request_id, request_ids)).order_by(leases.c.ordinal)
+    )
     granted: dict[tuple[str, str], list[NewLease]] = {}
     for row in tx.execute(query).mappings():
         key = (row["pilot_id"], row["request_id"])
@@ -162,7 +165,7 @@ def renew(tx: Transaction, renewals: Sequence[tuple[Lease, Phase]], now: datetim
 def delete_leases(tx: Transaction, job_ids: Collection[int]) -> None:
     """Ends leases that the caller has locked."""
     if job_ids:
-        tx.execute(delete(leases).where(leases.c.job_id.in_(sorted(job_ids))))
+        tx.execute(delete(leases).where(among(tx, leases.c.job_id, job_ids)))
 
 
 def prolong_all(tx: Transaction, now: datetime, by: timedelta) -> int:
@@ -176,7 +179,7 @@ def count_by_pilot(tx: Transaction, pilot_ids: Collection[str]) -> Mapping[str, 
     """Number of live leases of pilots; those without are left out."""
     query = (
         select(leases.c.pilot_id, func.count())
-        .where(leases.c.pilot_id.in_(sorted(pilot_ids)))
+        .where(among(tx, leases.c.pilot_id, pilot_ids))
         .group_by(leases.c.pilot_id)
     )
     return dict(tx.execute(query).tuples().all())

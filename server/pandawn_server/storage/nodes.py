@@ -6,11 +6,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import RowMapping, select, tuple_, update
+from sqlalchemy import RowMapping, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.storage.among import among
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import nodes
 
@@ -58,11 +59,10 @@ def get_nodes(tx: Transaction, keys: Collection[NodeKey]) -> dict[NodeKey, Node]
     """The nodes that exist among `keys`."""
     if not keys:
         return {}
-    query = select(nodes).where(
-        tuple_(nodes.c.site, nodes.c.node).in_([(key.site, key.node) for key in sorted(keys)])
-    )
+    # A node's name is nearly always its own; namesakes at other sites are sorted out here.
+    query = select(nodes).where(among(tx, nodes.c.node, {key.node for key in keys}))
     found = [_to_node(row) for row in tx.execute(query).mappings()]
-    return {node.key: node for node in found}
+    return {node.key: node for node in found if node.key in keys}
 
 
 def suspend(tx: Transaction, key: NodeKey, until: datetime, reason: str) -> None:

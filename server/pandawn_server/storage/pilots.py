@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import RowMapping, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import RowMapping, bindparam, func, insert, select, update
 
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import Requirements
 from pandawn_server.domain.pilots import Pilot, PilotFilter, PilotState
+from pandawn_server.storage.among import among
 from pandawn_server.storage.columns import requirement_columns, to_requirements
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import leases, pilots
@@ -63,7 +64,7 @@ def find_registration(tx: Transaction, request_id: str) -> Pilot | None:
 
 def get_pilots(tx: Transaction, pilot_ids: Collection[str]) -> dict[str, Pilot]:
     """The pilots that exist among `pilot_ids`, by identifier."""
-    rows = tx.execute(select(pilots).where(pilots.c.pilot_id.in_(sorted(pilot_ids)))).mappings()
+    rows = tx.execute(select(pilots).where(among(tx, pilots.c.pilot_id, pilot_ids))).mappings()
     return {row["pilot_id"]: _to_pilot(row) for row in rows}
 
 
@@ -71,7 +72,7 @@ def note_contact(tx: Transaction, pilot_ids: Collection[str], now: datetime) -> 
     """Notes that pilots were heard of."""
     if pilot_ids:
         tx.execute(
-            update(pilots).where(pilots.c.pilot_id.in_(sorted(pilot_ids))).values(contact_time=now)
+            update(pilots).where(among(tx, pilots.c.pilot_id, pilot_ids)).values(contact_time=now)
         )
 
 
@@ -98,7 +99,7 @@ def set_state(tx: Transaction, pilot_ids: Collection[str], state: PilotState, re
     if pilot_ids:
         tx.execute(
             update(pilots)
-            .where(pilots.c.pilot_id.in_(sorted(pilot_ids)))
+            .where(among(tx, pilots.c.pilot_id, pilot_ids))
             .values(state=state.value, end_reason=reason)
         )
 
@@ -164,7 +165,7 @@ def use_of_nodes(tx: Transaction, keys: Sequence[NodeKey]) -> dict[NodeKey, Node
     """How nodes are used; a node without live pilots is left out."""
     if not keys:
         return {}
-    on_nodes = tuple_(pilots.c.site, pilots.c.node).in_([(key.site, key.node) for key in keys])
+    on_nodes = among(tx, pilots.c.node, {key.node for key in keys})
     query = (
         select(
             pilots.c.site,
@@ -176,4 +177,5 @@ def use_of_nodes(tx: Transaction, keys: Sequence[NodeKey]) -> dict[NodeKey, Node
         .where(on_nodes, pilots.c.state == PilotState.LIVE.value)
         .group_by(pilots.c.site, pilots.c.node)
     )
-    return {NodeKey(site, node): NodeUse(p, j) for site, node, p, j in tx.execute(query)}
+    found = {NodeKey(site, node): NodeUse(p, j) for site, node, p, j in tx.execute(query)}
+    return {key: use for key, use in found.items() if key in keys}

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import RowMapping, insert, select, update
 
 from pandawn_server.domain.queues import Queue, QueueSettings, QueueStatus, effective_queue
+from pandawn_server.storage.among import among
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import queues
 
@@ -48,7 +49,7 @@ def _to_queue(row: RowMapping) -> Queue:
 
 def get_queues(tx: Transaction, names: Collection[str]) -> dict[str, Queue]:
     """The queues that exist among `names`, by name."""
-    rows = tx.execute(select(queues).where(queues.c.name.in_(sorted(names)))).mappings()
+    rows = tx.execute(select(queues).where(among(tx, queues.c.name, names))).mappings()
     return {row["name"]: _to_queue(row) for row in rows}
 
 

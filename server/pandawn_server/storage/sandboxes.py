@@ -7,13 +7,14 @@ from datetime import datetime
 
 from sqlalchemy import insert, select
 
+from pandawn_server.storage.among import among
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import sandbox_chunks, sandboxes
 
 
 def known_sandboxes(tx: Transaction, sandbox_ids: Collection[str]) -> set[str]:
     """Those of `sandbox_ids` that are stored."""
-    query = select(sandboxes.c.sandbox_id).where(sandboxes.c.sandbox_id.in_(sorted(sandbox_ids)))
+    query = select(sandboxes.c.sandbox_id).where(among(tx, sandboxes.c.sandbox_id, sandbox_ids))
     return set(tx.execute(query).scalars())
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import RowMapping, exists, func, insert, select, update
 
 from pandawn_server.domain.jobs import FINAL_STATES, JobState
 from pandawn_server.domain.tasks import File, Task, TaskProgress, TaskSpec
+from pandawn_server.storage.among import among
 from pandawn_server.storage.columns import requirement_columns, to_requirements
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import attempts, jobs, tasks
@@ -80,7 +81,7 @@ def get_tasks(tx: Transaction, task_ids: Collection[int]) -> dict[int, Task]:
     """The tasks that exist among `task_ids`, by identifier."""
     if not task_ids:
         return {}
-    rows = tx.execute(select(tasks).where(tasks.c.task_id.in_(sorted(task_ids)))).mappings()
+    rows = tx.execute(select(tasks).where(among(tx, tasks.c.task_id, task_ids))).mappings()
     return {row["task_id"]: _to_task(row) for row in rows}
 
 
@@ -118,7 +119,7 @@ def get_progress(tx: Transaction, task_ids: Sequence[int]) -> dict[int, TaskProg
     """How far tasks are, by identifier; jobs that a retry replaced are left out."""
     if not task_ids:
         return {}
-    current = jobs.c.task_id.in_(task_ids) & jobs.c.retry_job_id.is_(None)
+    current = among(tx, jobs.c.task_id, task_ids) & jobs.c.retry_job_id.is_(None)
     counts: dict[int, dict[JobState, int]] = {task_id: {} for task_id in task_ids}
     latest: dict[int, datetime] = {}
     for task_id, state, count, newest in tx.execute(
@@ -172,7 +173,7 @@ def close_ended(tx: Transaction, now: datetime, limit: int) -> list[Task]:
     ended = [_to_task(row) for row in tx.execute(query).mappings()]
     if ended:
         ids = [task.task_id for task in ended]
-        tx.execute(update(tasks).where(tasks.c.task_id.in_(ids)).values(close_time=now))
+        tx.execute(update(tasks).where(among(tx, tasks.c.task_id, ids)).values(close_time=now))
     return ended
 
 

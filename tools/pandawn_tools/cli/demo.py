@@ -1,0 +1,58 @@
+"""`pandawn demo`: the door to `pandawn_tools.demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pandawn_tools.cli.errors import ExitStatus
+
+
+def demo(
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", metavar="DIR", help="Where everything goes. Default: a fresh one."),
+    ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option("--database", metavar="URL", help="Default: an SQLite file in the directory."),
+    ] = None,
+    catalog: Annotated[
+        str, typer.Option("--catalog", metavar="URL", help="memory: or memcached://HOST:PORT,...")
+    ] = "memory:",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave server and pilots running at the end.")
+    ] = False,
+    chaos: Annotated[
+        str | None,
+        typer.Option(
+            "--chaos",
+            metavar="WHAT",
+            help="kill-server: kill the server with -9 in the middle, start it again, and check "
+            "that no job was lost or ran twice.",
+        ),
+    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output.")
+    ] = False,
+) -> None:
+    """Run an analysis of real physics files on a server and three nodes of your own.
+
+    Starts a server and three pilots on this machine, submits two tasks over the same files, and
+    shows what ran where, what came out of caches, and the Z peak. Nothing needs to be installed
+    beside this package.
+    """
+    from pandawn_tools.demo.run import Settings, run
+
+    finished = run(
+        Settings(
+            directory=directory,
+            database=database,
+            catalog=catalog,
+            keep=keep,
+            chaos=chaos,
+            json_output=json_output,
+        )
+    )
+    if not finished:
+        raise typer.Exit(ExitStatus.WORK_FAILED)

@@ -1,0 +1,82 @@
+"""`pandawn events`: what happened, and what happens."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from pandawn.monitor.v1 import monitor_pb2 as monitor
+from pandawn_tools.cli import options
+from pandawn_tools.cli.client import Client
+from pandawn_tools.cli.jsonout import message_json, print_json_line, print_messages
+from pandawn_tools.cli.render import clean, note, stdout_console
+from pandawn_tools.cli.units import format_time
+
+_DEFAULT_TAIL = 50
+_STYLES = {"FINISHED": "green", "FAILED": "bold red", "LOST": "bold red", "SUSPENDED": "bold red"}
+
+
+def events(
+    ctx: typer.Context,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Stay, and show events as they happen.")
+    ] = False,
+    task: options.TaskFilter = None,
+    job: Annotated[
+        int | None, typer.Option("--job", "-j", min=1, metavar="JOB", help="Only of this job.")
+    ] = None,
+    tail: Annotated[
+        int,
+        typer.Option(
+            "--tail", "-n", min=0, metavar="N", help="Begin with the last N; 0: with all."
+        ),
+    ] = _DEFAULT_TAIL,
+    json_output: options.JsonOption = False,
+    server: options.ServerOption = None,
+) -> None:
+    """Show what happened to jobs, pilots and nodes.
+
+    With --json it prints a list; with --json --follow one object a line.
+    """
+    request = monitor.StreamEventsRequest(
+        follow=follow, task_id=task or 0, job_id=job or 0, tail=tail
+    )
+    with options.connect(ctx, server, patient=follow) as client:
+        stream = _events(client, request)
+        if json_output and not follow:
+            print_messages(list(stream))
+            return
+        shown = 0
+        for event in stream:
+            shown += 1
+            if json_output:
+                print_json_line(message_json(event))
+            else:
+                stdout_console().print(_line(event), soft_wrap=True)
+        if not shown and not json_output:
+            note("There are no such events.")
+
+
+def _events(client: Client, request: monitor.StreamEventsRequest) -> Iterator[monitor.Event]:
+    """Yields events, over restarts of the server, without loss or repeat."""
+    for reply in client.stream(client.monitor.StreamEvents, lambda: request):
+        for event in reply.events:
+            yield event
+            request.after_event_id = event.event_id
+            request.tail = 0
+
+
+def _line(event: monitor.Event) -> Text:
+    text = Text()
+    text.append(f"{format_time(event.event_time)}  ", style="dim")
+    text.append(f"{event.kind:<16} ", style=_STYLES.get(event.kind.rpartition("_")[2], "cyan"))
+    about = []
+    if event.job_id:
+        about.append(f"job {event.job_id}" + (f" try {event.attempt}" if event.attempt else ""))
+    elif event.task_id:
+        about.append(f"task {event.task_id}")
+    if event.node:
+        about.append(event.node)
+    text.append(clean("  ".join([*about, event.text])))
+    return text

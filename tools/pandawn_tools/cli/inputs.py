@@ -1,0 +1,205 @@
+"""The user's input files: which they are, whether they can be read, what they are called.
+
+Everything that can be known to be wrong is found here, all of it at once, before anything is sent.
+"""
+
+import os
+import stat
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pandawn_tools.cli.errors import usage_error
+
+# Read at a time for a checksum.
+_CHUNK_BYTES = 1024 * 1024
+_STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A file as the user named it: the text, and where it stands (`list.dat:3`, `argument 2`)."""
+
+    text: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """An input file that is there: `checksum` is `adler32:<hex>` or empty."""
+
+    place: str
+    path: Path
+    lfn: str
+    size_bytes: int
+    checksum: str
+
+    @property
+    def url(self) -> str:
+        """Where pilots find it."""
+        return self.path.as_uri()
+
+
+class _ProblemError(Exception):
+    """Why one file cannot be used."""
+
+
+def read_list(path: str) -> list[Named]:
+    """Reads a list of files, one path or URL a line; `-` is standard input.
+
+    Blank lines and lines that begin with `#` are skipped.
+
+    Raises:
+        CliError: The list cannot be read, or names no file.
+    """
+    try:
+        raw = sys.stdin.buffer.read() if path == _STDIN else Path(path).read_bytes()
+    except OSError as error:
+        raise usage_error(
+            "FILE_MISSING" if isinstance(error, FileNotFoundError) else "FILE_UNREADABLE",
+            f"the list of input files {path} cannot be read",
+            details=[error.strerror or str(error)],
+        ) from error
+    shown = "stdin" if path == _STDIN else path
+    # Not splitlines(), to which more characters end a line than may stand in a name.
+    lines = enumerate(os.fsdecode(raw).split("\n"), start=1)
+    entries = [
+        Named(text, f"{shown}:{number}")
+        for number, line in lines
+        if (text := line.strip()) and not text.startswith("#")
+    ]
+    if not entries:
+        raise usage_error(
+            "EMPTY_FILE_LIST",
+            f"the list of input files {shown} names no file",
+            details=["all its lines are blank or comments" if raw else "it is empty"],
+            remedies=["write one path a line"],
+        )
+    return entries
+
+
+def name_arguments(arguments: Iterable[str]) -> list[Named]:
+    """Returns the files that were named on the command line."""
+    return [Named(text, f"argument {number}") for number, text in enumerate(arguments, start=1)]
+
+
+def inspect(names: Sequence[Named], *, lfn_depth: int, checksum: bool) -> list[InputFile]:
+    """Looks at each file and gives it its logical name: the last `lfn_depth` parts of its path.
+
+    Raises:
+        CliError: Some cannot be used (all are listed with their places), or two get one LFN.
+    """
+    files: list[InputFile] = []
+    problems: list[str] = []
+    missing = 0
+    for named in names:
+        try:
+            files.append(_inspect_one(named, lfn_depth, checksum=checksum))
+        except FileNotFoundError:
+            missing += 1
+            problems.append(f"{named.place}: {named.text}: there is no such file")
+        except OSError as error:
+            problems.append(f"{named.place}: {named.text}: {error.strerror or error}")
+        except _ProblemError as problem:
+            problems.append(f"{named.place}: {named.text}: {problem}")
+    if problems:
+        noun = "input file" if len(names) == 1 else "input files"
+        raise usage_error(
+            "FILE_MISSING" if missing == len(problems) else "FILE_UNREADABLE",
+            f"{len(problems)} of {len(names)} {noun} cannot be used; nothing was sent",
+            details=problems,
+            remedies=_hints(names, missing),
+        )
+    _check_distinct(files)
+    return files
+
+
+def _hints(names: Sequence[Named], missing: int) -> list[str]:
+    if missing and any(named.place.startswith("argument") for named in names):
+        return ["if that was meant as the command to run, put it after a --"]
+    if missing:
+        return [f"relative paths are looked up from {Path.cwd()}"]
+    return []
+
+
+def _inspect_one(named: Named, lfn_depth: int, *, checksum: bool) -> InputFile:
+    path = _local_path(named.text)
+    # Utf-8 is all that the contract can carry.
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise _ProblemError("the name is not UTF-8; rename the file") from error
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise _ProblemError("is a directory; name the files in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise _ProblemError("is no regular file")
+    if not os.access(path, os.R_OK):
+        raise _ProblemError("may not be read (permissions)")
+    return InputFile(
+        place=named.place,
+        path=path,
+        lfn="/".join(path.parts[1:][-lfn_depth:]),
+        size_bytes=status.st_size,
+        checksum=f"adler32:{adler32(path):08x}" if checksum else "",
+    )
+
+
+def _local_path(text: str) -> Path:
+    if any(ord(char) < 32 or ord(char) == 127 for char in text):
+        raise _ProblemError("the name holds control characters; rename the file")
+    if "://" not in text:
+        # Not resolved: a link in a shared file system often has the name that nodes know.
+        return Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100
+    url = urlsplit(text)
+    if url.scheme != "file":
+        raise _ProblemError(f"pilots cannot read {url.scheme}:// yet; give a path or a file:// URL")
+    if url.netloc not in {"", "localhost"} or url.query or url.fragment or not url.path:
+        raise _ProblemError("a file URL looks like file:///path/of/the/file")
+    return Path(unquote(url.path, errors="surrogateescape"))
+
+
+def adler32(path: Path) -> int:
+    """Returns the Adler-32 checksum of a file's content."""
+    value = 1
+    for chunk in _chunks(path):
+        value = zlib.adler32(chunk, value)
+    return value
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
+
+
+def _check_distinct(files: Sequence[InputFile]) -> None:
+    first: dict[str, InputFile] = {}
+    doubles: list[str] = []
+    same_path = True
+    for file in files:
+        other = first.setdefault(file.lfn, file)
+        if other is file:
+            continue
+        if other.path == file.path:
+            doubles.append(f"{file.place} and {other.place}: {file.path} is named twice")
+        else:
+            same_path = False
+            doubles.append(
+                f"{file.place} and {other.place}: {file.path} and {other.path} "
+                f"would both be called {file.lfn}"
+            )
+    if doubles:
+        raise usage_error(
+            "DUPLICATE_LFN",
+            f"{len(doubles)} input files have the logical name of another; nothing was sent",
+            details=doubles,
+            remedies=[
+                "leave the repeats out"
+                if same_path
+                else "keep more of the path in the name: --lfn-depth 2 takes the directory as well"
+            ],
+        )

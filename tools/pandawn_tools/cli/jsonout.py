@@ -1,0 +1,83 @@
+"""JSON for programs: the messages of the contract as they are, with their field names.
+
+Every field is there, unset ones as null. 64-bit sums are numbers; `fixed64` values (epochs,
+digests) are opaque and beyond what JSON readers keep exactly, so they are decimal strings.
+Enums are the names of the contract, times RFC 3339 in UTC, durations seconds like `"15s"`.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pandawn_tools.cli.render import end_on_broken_pipe
+
+Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+
+_OPAQUE_TYPES = frozenset({FieldDescriptor.TYPE_FIXED64, FieldDescriptor.TYPE_UINT64})
+
+
+def message_json(message: Message) -> dict[str, Json]:
+    """Returns the message as a JSON object with the field names of the contract."""
+    # The type stubs offer the C implementation beside the interface that both have.
+    fields = cast("Sequence[FieldDescriptor]", message.DESCRIPTOR.fields)
+    return {field.name: _field(message, field) for field in fields}
+
+
+def _field(message: Message, field: FieldDescriptor) -> Json:
+    if field.has_presence and not message.HasField(field.name):
+        return None
+    value = getattr(message, field.name)
+    if isinstance(value, Mapping):
+        return {str(key): _value(value[key], None) for key in sorted(value)}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_value(item, field) for item in value]
+    return _value(value, field)
+
+
+def _value(value: object, field: FieldDescriptor | None) -> Json:
+    if isinstance(value, Timestamp | Duration):
+        return value.ToJsonString()
+    if isinstance(value, Message):
+        return message_json(value)
+    if field is not None and field.enum_type is not None and isinstance(value, int):
+        known = field.enum_type.values_by_number.get(value)
+        # A value that a newer server knows and this program does not stays readable.
+        return known.name if known is not None else value
+    if field is not None and field.type in _OPAQUE_TYPES:
+        return str(value)
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"no JSON for a field of type {type(value).__name__}")
+
+
+def print_json(value: Json) -> None:
+    """Prints one JSON value to standard output, indented."""
+    _write(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_json_line(value: Json) -> None:
+    """Prints one JSON value as a line of its own, at once: for streams that do not end."""
+    _write(json.dumps(value, ensure_ascii=False))
+
+
+def print_messages(messages: Iterable[Message]) -> None:
+    """Prints messages as a JSON list."""
+    print_json([message_json(message) for message in messages])
+
+
+def _write(text: str) -> None:
+    try:
+        # A name in another encoding must not make a listing fail.
+        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        end_on_broken_pipe()
+    except UnicodeEncodeError:
+        sys.stdout.write(json.dumps(json.loads(text), ensure_ascii=True) + "\n")
+        sys.stdout.flush()

@@ -1,0 +1,110 @@
+"""Options that several commands share, and what their values mean."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Annotated, TypeVar
+
+import typer
+from google.protobuf.duration_pb2 import Duration
+
+from pandawn_tools.cli.client import LONG_PATIENCE_S, PATIENCE_S, Client
+from pandawn_tools.cli.errors import usage_error
+from pandawn_tools.cli.settings import find_address
+from pandawn_tools.cli.units import parse_duration, parse_size
+
+Value = TypeVar("Value")
+
+# Rows of a table unless more are asked for: about what one reads.
+DEFAULT_LIMIT = 100
+_MAX_INT64 = 2**63 - 1
+
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        "-s",
+        metavar="HOST:PORT",
+        help="Server to talk to. Else: $PANDAWN_SERVER, the configuration file, 127.0.0.1:25443.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON with the field names of the contract.")
+]
+LimitOption = Annotated[
+    int, typer.Option("--limit", "-n", min=1, metavar="N", help="Show at most N rows.")
+]
+AllOption = Annotated[bool, typer.Option("--all", help="Show all rows, however many.")]
+SiteOption = Annotated[
+    str | None,
+    typer.Option(
+        "--site",
+        metavar="SITE",
+        help="Site of the node. May be left out where only one has such a node.",
+        show_default=False,
+    ),
+]
+JobId = Annotated[int, typer.Argument(metavar="JOB", min=1, max=_MAX_INT64, help="Job number.")]
+TaskFilter = Annotated[
+    int | None,
+    typer.Option("--task", "-t", min=1, max=_MAX_INT64, metavar="TASK", help="Only of this task."),
+]
+UserFilter = Annotated[
+    str | None, typer.Option("--user", "-u", metavar="USER", help="Only of this user.")
+]
+QueueFilter = Annotated[
+    str | None, typer.Option("--queue", "-q", metavar="QUEUE", help="Only of this queue.")
+]
+NodeFilter = Annotated[
+    str | None, typer.Option("--node", metavar="NODE", help="Only on this node.")
+]
+
+
+def connect(ctx: typer.Context, server: str | None, *, patient: bool = False) -> Client:
+    """Opens the connection of a command: its own `--server` wins over the one before it.
+
+    A `patient` command waits long for a server that is away, as one that follows something should.
+    """
+    before = ctx.find_root().obj
+    chosen = server if server is not None else before
+    address = find_address(chosen if isinstance(chosen, str) else None)
+    return Client(address, patience_s=LONG_PATIENCE_S if patient else PATIENCE_S)
+
+
+def limit_or_none(limit: int, everything: bool) -> int | None:
+    """Returns how many rows to read; None for all."""
+    return None if everything else limit
+
+
+def size_option(option: str, text: str | None) -> int | None:
+    """Reads the value of an option that is a size in bytes.
+
+    Raises:
+        CliError: It is no size.
+    """
+    return _read(option, text, parse_size)
+
+
+def duration_option(option: str, text: str | None) -> timedelta | None:
+    """Reads the value of an option that is a span of time.
+
+    Raises:
+        CliError: It is none.
+    """
+    return _read(option, text, parse_duration)
+
+
+def to_duration(span: timedelta) -> Duration:
+    """Returns the span as the contract's duration."""
+    duration = Duration()
+    duration.FromTimedelta(span)
+    return duration
+
+
+def _read(option: str, text: str | None, parse: Callable[[str], Value]) -> Value | None:
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise usage_error("INVALID_OPTION", f"{option}: {error}") from error

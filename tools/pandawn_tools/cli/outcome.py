@@ -1,0 +1,58 @@
+"""What is said, and which exit status it gives, when a task that was waited for has ended."""
+
+import typer
+
+from pandawn.broker.v1 import task_pb2
+from pandawn_tools.cli import words
+from pandawn_tools.cli.client import Client
+from pandawn_tools.cli.errors import ExitStatus
+from pandawn_tools.cli.jsonout import message_json, print_json
+from pandawn_tools.cli.progress import describe_bytes, describe_counts, failed_jobs, wait_for_task
+from pandawn_tools.cli.render import note, print_lines
+
+# Failed jobs that are told of; the rest is in `pandawn jobs`.
+_MOST_FAILED = 10
+
+
+def finish(client: Client, task_id: int, *, json_output: bool) -> None:
+    """Waits for a task, says how it ended, and ends the program with 1 if it did not finish.
+
+    Raises:
+        typer.Exit: A job failed or was cancelled.
+        CliError: There is no such task, or the server is away for too long.
+    """
+    try:
+        task = wait_for_task(client, task_id)
+    except KeyboardInterrupt:
+        note(
+            f"\nTask {task_id} goes on. Follow it: pandawn wait {task_id}; "
+            f"end it: pandawn kill --task {task_id}"
+        )
+        raise
+    if json_output:
+        print_json(message_json(task))
+    else:
+        print_lines(_summary(task))
+    if task.state != task_pb2.TASK_STATE_FINISHED:
+        _tell_failures(client, task)
+        raise typer.Exit(ExitStatus.WORK_FAILED)
+
+
+def _summary(task: task_pb2.Task) -> list[str]:
+    lines = [
+        f"task {task.task_id} {words.task_state(task.state)}: {describe_counts(task)}",
+        describe_bytes(task),
+    ]
+    if task.output_url:
+        lines.append(f"outputs in {task.output_url}")
+    return lines
+
+
+def _tell_failures(client: Client, task: task_pb2.Task) -> None:
+    jobs = failed_jobs(client, task.task_id, _MOST_FAILED)
+    for job in jobs:
+        error = job.error
+        note(f"job {job.job_id} on {job.node or 'no node'}: {error.reason}: {error.text}")
+    if jobs:
+        note(f"More of one: pandawn job {jobs[0].job_id}; all: pandawn jobs --task {task.task_id}")
+    note(f"Try those again: pandawn retry --task {task.task_id}")

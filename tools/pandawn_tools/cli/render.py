@@ -1,0 +1,150 @@
+"""How things look on the terminal: consoles, tables, and text that is safe to print."""
+
+import os
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+# Output that is piped somewhere is not cut to a terminal that is not there.
+_PIPE_WIDTH = 4096
+# 128 + SIGPIPE, what a shell makes of a program that writes to a closed pipe.
+_BROKEN_PIPE_STATUS = 141
+
+STATE_STYLES = {
+    "finished": "green",
+    "failed": "bold red",
+    "cancelled": "magenta",
+    "running": "cyan",
+    "holding": "cyan",
+    "sent": "cyan",
+    "transferring": "cyan",
+    "activated": "yellow",
+    "waiting": "dim",
+    "live": "green",
+    "lost": "bold red",
+    "ended": "dim",
+    "online": "green",
+    "offline": "bold red",
+    "test": "yellow",
+    "brokeroff": "yellow",
+}
+
+
+class _PipeConsole(Console):
+    """A console that ends the program quietly when nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        end_on_broken_pipe()
+
+
+def end_on_broken_pipe() -> None:
+    """Ends the program the way a shell expects; the interpreter's last flush must not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(_BROKEN_PIPE_STATUS)
+
+
+def stdout_console() -> Console:
+    """Console of results. As wide as the terminal, or as `COLUMNS` says, or not limited at all."""
+    unlimited = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    width = _PIPE_WIDTH if unlimited else None
+    return _PipeConsole(width=width, highlight=False, soft_wrap=False)
+
+
+def stderr_console() -> Console:
+    """Console of everything that is not a result: errors, hints, progress."""
+    return Console(stderr=True, highlight=False)
+
+
+def clean(text: str) -> str:
+    """Returns the text with control characters made visible.
+
+    Names and error texts come from payloads and other users; an escape sequence in one of them
+    must not move the reader's cursor.
+    """
+    return "".join(_visible(char) for char in text)
+
+
+def _visible(char: str) -> str:
+    # Cc: control, Cf: format (among them those that reverse the writing direction), Cs: surrogate.
+    if unicodedata.category(char) in {"Cc", "Cf", "Cs"}:
+        return char.encode("unicode_escape").decode("ascii")
+    return char
+
+
+def state_text(state: str) -> Text:
+    """Returns the state in its colour; the word alone says it all where there is none."""
+    return Text(state, style=STATE_STYLES.get(state, ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table. One that may `fold` gives way when the terminal is narrow."""
+
+    title: str
+    justify: Literal["left", "right"] = "left"
+    fold: bool = False
+
+
+Cell = str | int | Text
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, empty: str) -> None:
+    """Prints a table to standard output; `empty` is said instead when it has no rows.
+
+    The word on emptiness goes to standard error, so that a pipe sees no row.
+    """
+    table = make_table(columns, rows)
+    if table.row_count == 0:
+        stderr_console().print(Text(empty))
+        return
+    stdout_console().print(table)
+
+
+def make_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> Table:
+    """Builds a table without lines, which is easy to read and to cut into fields."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(
+            column.title,
+            justify=column.justify,
+            no_wrap=not column.fold,
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    return table
+
+
+def _cell(value: Cell) -> RenderableType:
+    if isinstance(value, Text):
+        return value
+    return Text(clean(str(value)))
+
+
+def print_fields(fields: Iterable[tuple[str, Cell]]) -> None:
+    """Prints names and values below each other; empty values are left out."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for name, value in fields:
+        if str(value):
+            table.add_row(name, _cell(value))
+    stdout_console().print(table)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Prints plain lines of results."""
+    console = stdout_console()
+    for line in lines:
+        console.print(Text(clean(line)), soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Says something beside the result."""
+    stderr_console().print(Text(clean(text)), soft_wrap=True)

@@ -1,0 +1,101 @@
+"""`pandawn tasks` and `pandawn wait`."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from pandawn.broker.v1 import broker_pb2 as broker
+from pandawn.broker.v1 import task_pb2
+from pandawn.type.v1 import type_pb2 as types
+from pandawn_tools.cli import options, words
+from pandawn_tools.cli.client import Client
+from pandawn_tools.cli.jsonout import print_messages
+from pandawn_tools.cli.outcome import finish
+from pandawn_tools.cli.progress import count
+from pandawn_tools.cli.render import Cell, Column, note, print_table, state_text
+from pandawn_tools.cli.units import format_age, format_share, format_size
+
+_COLUMNS = (
+    Column("TASK", "right"),
+    Column("USER", fold=True),
+    Column("DATASET", fold=True),
+    Column("QUEUE", fold=True),
+    Column("STATE"),
+    Column("DONE", "right"),
+    Column("FAIL", "right"),
+    Column("INPUT", "right"),
+    Column("CACHED", "right"),
+    Column("AGE", "right"),
+)
+
+TaskIds = Annotated[
+    list[int] | None, typer.Argument(metavar="[TASK]...", min=1, help="Only these tasks.")
+]
+TaskId = Annotated[int, typer.Argument(metavar="TASK", min=1, help="Task number.")]
+
+
+def tasks(
+    ctx: typer.Context,
+    task_ids: TaskIds = None,
+    user: options.UserFilter = None,
+    limit: options.LimitOption = options.DEFAULT_LIMIT,
+    everything: options.AllOption = False,
+    json_output: options.JsonOption = False,
+    server: options.ServerOption = None,
+) -> None:
+    """List tasks, the newest first.
+
+    DONE counts finished jobs of all, CACHED is the share of INPUT that came out of node caches.
+    """
+    with options.connect(ctx, server) as client:
+        if task_ids:
+            rows = [_get(client, task_id) for task_id in task_ids]
+            more = False
+        else:
+            rows, more = client.pages(
+                lambda token, size: client.call(
+                    client.broker.ListTasks,
+                    broker.ListTasksRequest(page_token=token, page_size=size, user=user or ""),
+                ),
+                lambda page: page.tasks,
+                limit=options.limit_or_none(limit, everything),
+            )
+    if json_output:
+        print_messages(rows)
+    else:
+        now = datetime.now(UTC)
+        print_table(_COLUMNS, (_row(task, now) for task in rows), empty="There are no such tasks.")
+    if more:
+        note(f"The newest {len(rows)} are shown; --limit N or --all shows more.")
+
+
+def wait(
+    ctx: typer.Context,
+    task_id: TaskId,
+    json_output: options.JsonOption = False,
+    server: options.ServerOption = None,
+) -> None:
+    """Wait until a task has ended, and show its progress."""
+    with options.connect(ctx, server, patient=True) as client:
+        finish(client, task_id, json_output=json_output)
+
+
+def _get(client: Client, task_id: int) -> task_pb2.Task:
+    request = broker.GetTaskRequest(task_id=task_id)
+    return client.call(client.broker.GetTask, request).task
+
+
+def _row(task: task_pb2.Task, now: datetime) -> list[Cell]:
+    return [
+        task.task_id,
+        task.user,
+        task.dataset,
+        task.queue,
+        state_text(words.task_state(task.state)),
+        f"{count(task, types.JOB_STATE_FINISHED)}/{count(task)}",
+        count(task, types.JOB_STATE_FAILED),
+        format_size(task.input_bytes),
+        format_share(task.bytes_from_cache, task.input_bytes),
+        format_age(task.create_time, now),
+    ]

@@ -1,0 +1,217 @@
+"""Builds what is submitted from what the user said, and says server's complaints in those words."""
+
+import getpass
+import os
+import re
+import shlex
+import stat
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from pandawn.broker.v1 import task_pb2
+from pandawn.type.v1 import type_pb2 as types
+from pandawn_tools.cli.errors import CliError, usage_error
+from pandawn_tools.cli.inputs import InputFile
+from pandawn_tools.cli.options import to_duration
+
+# In a command, stands for the names of a job's input files.
+INPUT_MARK = "%IN"
+
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]+")
+_INPUT_FIELD = re.compile(r"(?:task\.)?inputs\[(?P<index>\d+)\](?:\.file)?\.?(?P<rest>.*)")
+# A script without a `#!` line runs with the interpreter that its name speaks of.
+_INTERPRETERS = {".py": "python3", ".sh": "sh", ".bash": "bash"}
+
+# What the fields of the contract are called on the command line.
+_OPTION_OF_FIELD = {
+    "user": "--user",
+    "dataset": "--dataset",
+    "queue": "--queue",
+    "site": "--site",
+    "inputs": "the input files",
+    "files_per_job": "--files-per-job",
+    "job_count": "--jobs",
+    "command": "the command",
+    "outputs": "--output",
+    "build_command": "--build-command",
+    "sandbox_id": "--sandbox",
+    "environment": "--env",
+    "priority": "--priority",
+    "max_attempts": "--max-attempts",
+    "requirements.memory_bytes": "--memory",
+    "requirements.cores": "--cores",
+    "requirements.disk_bytes": "--disk",
+    "requirements.wall_time": "--wall-time",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What each run job asks of its node; None asks for nothing."""
+
+    memory_bytes: int | None = None
+    cores: int | None = None
+    disk_bytes: int | None = None
+    wall_time: timedelta | None = None
+
+    def message(self) -> types.Requirements:
+        """Returns them as the contract's message."""
+        return types.Requirements(
+            memory_bytes=self.memory_bytes,
+            cores=self.cores,
+            disk_bytes=self.disk_bytes,
+            wall_time=None if self.wall_time is None else to_duration(self.wall_time),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A task as the user wants it, all but its sandbox."""
+
+    user: str
+    dataset: str
+    command: Sequence[str]
+    queue: str = ""
+    site: str = ""
+    inputs: Sequence[InputFile] = ()
+    files_per_job: int = 1
+    job_count: int = 0
+    outputs: Sequence[str] = ()
+    build: bool = False
+    build_command: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    resources: Resources = field(default_factory=Resources)
+    priority: int = 0
+    max_attempts: int = 0
+
+    def message(self, sandbox_id: str) -> task_pb2.TaskSpec:
+        """Returns it as the contract's message."""
+        return task_pb2.TaskSpec(
+            user=self.user,
+            dataset=self.dataset,
+            queue=self.queue,
+            site=self.site,
+            inputs=[
+                task_pb2.TaskInput(
+                    file=types.File(
+                        lfn=file.lfn, size_bytes=file.size_bytes, checksum=file.checksum
+                    ),
+                    url=file.url,
+                )
+                for file in self.inputs
+            ],
+            files_per_job=self.files_per_job,
+            job_count=self.job_count,
+            command=self.command,
+            outputs=self.outputs,
+            build=self.build,
+            build_command=self.build_command,
+            sandbox_id=sandbox_id,
+            environment=self.environment,
+            requirements=self.resources.message(),
+            priority=self.priority,
+            max_attempts=self.max_attempts,
+        )
+
+
+def login_name() -> str:
+    """Returns the name of whoever runs this, in the characters that a user name may have."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # no entry in the user database, as in some containers
+        name = f"uid{os.getuid()}"
+    return _NOT_IN_NAMES.sub("_", name)[:64]
+
+
+def fresh_dataset(command: Sequence[str]) -> str:
+    """Returns a name for a dataset that nobody used: the payload's name and the time."""
+    stem = next((Path(word).stem for word in reversed(command) if Path(word).suffix), "")
+    stem = _NOT_IN_NAMES.sub("_", stem or Path(command[0]).name).strip("._-") or "task"
+    return f"{stem[:100]}.{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def script_command(script: Path, arguments: Sequence[str], *, has_inputs: bool) -> list[str]:
+    """Returns the command that runs a script out of the sandbox.
+
+    Without arguments it gets the names of the input files.
+
+    Raises:
+        CliError: There is no such script, or nothing tells how to run it.
+    """
+    try:
+        with script.open("rb") as file:
+            has_interpreter = file.read(2) == b"#!"
+        executable = bool(script.stat().st_mode & stat.S_IXUSR)
+    except OSError as error:
+        raise usage_error(
+            "FILE_MISSING" if isinstance(error, FileNotFoundError) else "FILE_UNREADABLE",
+            f"the script {script} cannot be read; nothing was sent",
+            details=[error.strerror or str(error)],
+        ) from error
+    interpreter = _INTERPRETERS.get(script.suffix)
+    if has_interpreter and executable:
+        head = [f"./{script.name}"]
+    elif interpreter is not None:
+        head = [interpreter, script.name]
+    else:
+        raise usage_error(
+            "SCRIPT_NOT_EXECUTABLE",
+            f"nothing tells how to run {script}",
+            details=["it is not both executable and begun by a #! line, and not called .py or .sh"],
+            remedies=[f"give it a #! line and: chmod +x {shlex.quote(str(script))}"],
+        )
+    rest = list(arguments) or ([INPUT_MARK] if has_inputs else [])
+    return [*head, *rest]
+
+
+def check_command(command: Sequence[str]) -> None:
+    """Raises `CliError` for a command that no shell has split into words."""
+    if len(command) == 1 and any(char.isspace() for char in command[0]):
+        raise usage_error(
+            "INVALID_COMMAND",
+            f"the command is one word with blanks in it: {command[0]}",
+            details=["no shell on the node will split it"],
+            remedies=[
+                f"write it without quotes: -- {command[0]}",
+                f"or, for pipes and redirections: -- sh -c {shlex.quote(command[0])}",
+            ],
+        )
+
+
+def read_environment(pairs: Sequence[str]) -> dict[str, str]:
+    """Reads `NAME=VALUE` pairs; raises `CliError` for one that is none."""
+    environment: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise usage_error("INVALID_OPTION", f"--env {pair!r}: write it as NAME=VALUE")
+        environment[name] = value
+    return environment
+
+
+def in_users_words(error: CliError, inputs: Sequence[InputFile]) -> CliError:
+    """Returns the server's refusal with options and list lines in the place of fields."""
+    if not error.violations:
+        return error
+    said = [f"{_place(v.field, inputs)}: {v.description}" for v in error.violations]
+    kept = error.details[len(error.violations) :]
+    return CliError(
+        error.status,
+        error.reason,
+        error.message,
+        details=[*said, *kept],
+        remedies=error.remedies,
+        violations=error.violations,
+    )
+
+
+def _place(path: str, inputs: Sequence[InputFile]) -> str:
+    match = _INPUT_FIELD.fullmatch(path)
+    if match and int(match["index"]) < len(inputs):
+        file = inputs[int(match["index"])]
+        return " ".join(filter(None, [file.place, f"({file.path})", match["rest"]]))
+    bare = path.removeprefix("task.")
+    return _OPTION_OF_FIELD.get(re.sub(r"\[.*", "", bare), path)

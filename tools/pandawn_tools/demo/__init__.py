@@ -1,0 +1,1 @@
+"""`pandawn demo`: a server, three nodes, and a real analysis, on one machine."""

@@ -1,0 +1,245 @@
+"""The processes of a demo: a server and pilots, started, killed, started again, ended by pid."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pandawn_tools.cli.errors import CliError, ExitStatus
+
+# A laptop that does other work as well needs a few seconds; more than this is a failure.
+_START_TIMEOUT_S = 60.0
+# What a process that was asked to end gets before it is killed.
+_STOP_TIMEOUT_S = 15.0
+_POLL_S = 0.05
+_TAIL_LINES = 15
+
+_LISTENING = re.compile(r"^pandawn-server listening on ", re.MULTILINE)
+_LOOPBACK = "127.0.0.1"
+# Below those that the kernel gives to outgoing connections: such a port is still free when a
+# killed server is started again.
+_PORTS = range(20_000, 32_768)
+_PORT_TRIES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """What the server keeps its state in, as URLs."""
+
+    database: str
+    catalog: str
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the server brings the schema of its database up to date by itself."""
+        return self.database.startswith("sqlite:")
+
+
+@dataclass
+class Process:
+    """A child with its log. It has a session of its own: Ctrl-C at the terminal is not for it."""
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    child: subprocess.Popen[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, again if it has ended."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self.child = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=_environment(),
+                start_new_session=True,
+            )
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self.child.poll() is None
+
+    def ask_to_stop(self) -> None:
+        """Sends SIGTERM."""
+        if self.is_running:
+            self.child.send_signal(signal.SIGTERM)
+
+    def wait_or_kill(self, deadline: float) -> None:
+        """Waits until the monotonic time `deadline`, then kills it."""
+        try:
+            self.child.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """Sends SIGKILL and waits."""
+        self.child.kill()
+        self.child.wait()
+
+    def failure(self, what: str) -> CliError:
+        """Returns the error that tells what went wrong, with the end of the log."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        ended = self.child.poll()
+        status = "is still running" if ended is None else f"ended with status {ended}"
+        return CliError(
+            ExitStatus.WORK_FAILED,
+            "DEMO_FAILED",
+            f"{self.name} {what}; it {status}",
+            details=lines[-_TAIL_LINES:] or ["it said nothing"],
+            remedies=[f"its whole log: {self.log}"],
+        )
+
+
+class Cluster:
+    """A server and its pilots on this machine."""
+
+    def __init__(self, engines: Engines, logs: Path) -> None:
+        """Chooses a port and starts nothing yet."""
+        self._engines = engines
+        self._logs = logs
+        self._port = _free_port()
+        self.server: Process | None = None
+        self.pilots: list[Process] = []
+
+    @property
+    def address(self) -> str:
+        """Address of the server; it has the same after a restart, whoever restarts it."""
+        return f"{_LOOPBACK}:{self._port}"
+
+    @property
+    def server_pid(self) -> int:
+        """Process id of the server that was started last."""
+        if self.server is None:
+            raise RuntimeError("the server was not started")
+        return self.server.child.pid
+
+    @property
+    def running(self) -> list[Process]:
+        """All processes that run, pilots first."""
+        everyone = [*self.pilots, *([self.server] if self.server else [])]
+        return [process for process in everyone if process.is_running]
+
+    def migrate(self) -> None:
+        """Brings the schema of a database that is not embedded up to date.
+
+        Raises:
+            CliError: The command failed; with what it said.
+        """
+        if self._engines.is_embedded:
+            return
+        command = [_program("pandawn-server"), "migrate", "--database", self._engines.database]
+        process = Process("pandawn-server migrate", command, self._logs / "migrate.log")
+        try:
+            status = process.child.wait(_START_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise process.failure("did not end") from None
+        if status:
+            raise process.failure("could not prepare the database")
+
+    def start_server(self) -> None:
+        """Starts the server and waits until it listens.
+
+        Raises:
+            CliError: It did not begin to listen; with the end of its log.
+        """
+        log = self._logs / "server.log"
+        position = log.stat().st_size if log.exists() else 0
+        command = [_program("pandawn-server"), "serve", "--listen", self.address]
+        command += ["--database", self._engines.database, "--catalog", self._engines.catalog]
+        self.server = server = Process("the server", command, log)
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not _LISTENING.search(log.read_bytes()[position:].decode("utf-8", "replace")):
+            if not server.is_running or time.monotonic() > deadline:
+                error = server.failure("did not start")
+                server.kill()
+                raise error
+            time.sleep(_POLL_S)
+
+    def is_port_taken(self) -> bool:
+        """Whether somebody listens where the server should: our child, or one started by hand."""
+        try:
+            socket.create_connection((_LOOPBACK, self._port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def start_pilot(self, node: str, queue: str, disk: Path) -> None:
+        """Starts a pilot that plays the node `node` with its own local disk."""
+        command = [
+            *(_program("pandawn-pilot"), "run", "--server", self.address, "--queue", queue),
+            *("--node", node, "--cache-dir", str(disk / "cache"), "--work-dir", str(disk / "work")),
+        ]
+        disk.mkdir(parents=True, exist_ok=True)
+        log = self._logs / f"pilot-{node}.log"
+        self.pilots.append(Process(f"the pilot of {node}", command, log))
+
+    def stop(self) -> None:
+        """Ends all processes by their ids: the pilots first, so that they can say goodbye."""
+        for group in (self.pilots, [self.server] if self.server else []):
+            deadline = time.monotonic() + _STOP_TIMEOUT_S
+            for process in group:
+                process.ask_to_stop()
+            for process in group:
+                process.wait_or_kill(deadline)
+
+
+def _free_port() -> int:
+    for _ in range(_PORT_TRIES):
+        port = random.choice(_PORTS)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((_LOOPBACK, port))
+            except OSError:
+                continue
+            return port
+    raise CliError(
+        ExitStatus.WORK_FAILED,
+        "DEMO_FAILED",
+        f"no free port was found between {_PORTS.start} and {_PORTS.stop}",
+        remedies=["end some of the servers on this machine"],
+    )
+
+
+def _program(name: str) -> str:
+    """Returns the path of a command of this distribution: beside the interpreter, or in PATH."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise CliError(
+            ExitStatus.USAGE,
+            "DEMO_NOT_INSTALLED",
+            f"the command {name} is not installed",
+            remedies=["install it: pip install 'pandawn[demo]'"],
+        )
+    return found
+
+
+def _environment() -> dict[str, str]:
+    """Returns the environment of the children.
+
+    Without the user's own settings of Pandawn; with this interpreter as `python3`, as a node would
+    have it that is set up for the analysis; and loopback is not for a proxy.
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PANDAWN_")}
+    path = environment.get("PATH", os.defpath)
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), path])
+    environment["no_grpc_proxy"] = _LOOPBACK
+    # Several payloads share few cores here.
+    environment.setdefault("OMP_NUM_THREADS", "1")
+    return environment

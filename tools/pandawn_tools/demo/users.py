@@ -1,0 +1,96 @@
+"""What the two users of the demo want: two tasks over the same files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pandawn.broker.v1 import task_pb2
+from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn_tools.cli import inputs, sandbox, submit, taskspec
+from pandawn_tools.cli.client import Client
+from pandawn_tools.cli.options import to_duration
+from pandawn_tools.demo.place import Place, analysis_dir, input_paths
+
+OUTPUT = "zpeak.npz"
+FILES_PER_JOB = 1
+NODES = ("wn01", "wn02", "wn03")
+
+# Short, so that nobody who kills a process waits long for what happens then.
+_LEASE = timedelta(seconds=15)
+# Longer than any job here runs: a job then waits for the node that has its file.
+_LOCALITY_WAIT = timedelta(seconds=15)
+
+# Appends the names of a job's inputs to a file when its payload has ended well: a short line in
+# append mode is written whole or not at all, whoever else writes.
+_WITNESS = 'out=$1; shift; python3 "$@" && for name; do :; done && echo "$name" >> "$out"'
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What one user asks for."""
+
+    user: str
+    title: str
+    selection: Sequence[str]
+
+    def dataset(self, place: Place) -> str:
+        """Name of the output dataset: no two runs share one."""
+        return f"zpeak.{self.user}.{place.run_id}"
+
+
+ALICE = Analysis("alice", "all pairs of opposite charge", ())
+BOB = Analysis("bob", "pT > 25 GeV, |eta| < 2.1", ("--min-pt", "25", "--max-eta", "2.1"))
+ANALYSES = (ALICE, BOB)
+
+
+def queue_name(place: Place) -> str:
+    """Name of the queue, and of the site: each run has its own, whatever the database holds."""
+    return f"DEMO-{place.run_id}"
+
+
+def apply_queue(client: Client, place: Place) -> None:
+    """Makes the queue.
+
+    Raises:
+        CliError: The server refused or cannot be reached.
+    """
+    queue = queueconfig.Queue(
+        name=queue_name(place),
+        site=queue_name(place),
+        status=queueconfig.QUEUE_STATUS_ONLINE,
+        storage_root=place.storage.as_uri(),
+        lease_duration=to_duration(_LEASE),
+        locality_wait=to_duration(_LOCALITY_WAIT),
+    )
+    client.call(client.queues.ApplyQueue, queueconfig.ApplyQueueRequest(queue=queue))
+
+
+def submit_analysis(
+    client: Client, place: Place, analysis: Analysis, *, witness: bool
+) -> task_pb2.Task:
+    """Submits the task of a user: a build job, and run jobs over all files.
+
+    With `witness`, each payload that ran to its end leaves a line in `place.completions`.
+
+    Raises:
+        CliError: The server refused or cannot be reached.
+    """
+    names = [inputs.Named(str(path), path.name) for path in input_paths(place)]
+    run = ["zpeak.py", "--out", OUTPUT, *analysis.selection, taskspec.INPUT_MARK]
+    if witness:
+        path = f"{place.completions}.{analysis.user}"
+        command = ["sh", "-c", _WITNESS, "witness", path, *run]
+    else:
+        command = ["python3", *run]
+    plan = taskspec.Plan(
+        user=analysis.user,
+        dataset=analysis.dataset(place),
+        command=command,
+        queue=queue_name(place),
+        inputs=inputs.inspect(names, lfn_depth=1, checksum=True),
+        files_per_job=FILES_PER_JOB,
+        outputs=[OUTPUT],
+        build=True,
+        build_command=["python3", "-m", "compileall", "-q", "."],
+    )
+    return submit.send(client, plan, sandbox.pack(analysis_dir(), []))

@@ -25,6 +25,7 @@ from pandawn_server.telemetry.api import OFF, Attributes, Telemetry
 from pandawn_server.telemetry.names import QUEUE, WAITING_PILOTS
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.reap import Reaped, reap
+from pandawn_server.usecases.telling import log_events
 from pandawn_server.usecases.watch_queues import runnable_queues
 from pandawn_server.wire.batcher import Batchers
 from pandawn_server.wire.deps import Deps
@@ -98,6 +99,7 @@ def serve(settings: Settings) -> None:
         closing.callback(telemetry.close)
         database = open_checked_database(settings)
         closing.callback(database.dispose)
+        database.after_commit = log_events
         catalog = open_reachable_catalog(settings)
         closing.callback(catalog.close)
         if telemetry.enabled:

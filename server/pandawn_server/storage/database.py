@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from pandawn_server.domain.errors import PandawnError, PreconditionError, UnavailableError
+from pandawn_server.domain.events import Event
 
 Transaction = Connection
 """What use cases pass to the functions of this package."""
@@ -26,6 +27,9 @@ RETRY_AFTER = timedelta(seconds=1)
 
 CONFLICT_RETRY_AFTER = timedelta(milliseconds=50)
 """When to come back after a lost race with another transaction."""
+
+EVENTS = "pandawn_events"
+"""Where a transaction gathers the events that it writes, in its connection's `info`."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -38,6 +42,8 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        # Gets the events that a transaction wrote, once it is committed.
+        self.after_commit: Callable[[Sequence[Event]], None] = lambda _: None
         self.is_embedded = engine.dialect.name == "sqlite"
         # For messages: SQLAlchemy hides the password.
         self.shown_url = engine.url.render_as_string(hide_password=True)
@@ -80,8 +86,12 @@ class Database:
         with self._errors_for_callers(), self.engine.connect() as connection:
             if self.is_embedded:
                 connection.execution_options(pandawn_begin="BEGIN IMMEDIATE")
+            told: list[Event] = []
+            connection.info[EVENTS] = told
             with connection.begin():
                 yield connection
+        if told:
+            self.after_commit(told)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:

@@ -8,20 +8,22 @@ from datetime import datetime
 from sqlalchemy import delete, func, insert, select
 
 from pandawn_server.domain.events import Event, NumberedEvent
-from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.database import EVENTS, Transaction
 from pandawn_server.storage.schema import events
 
 _FIELDS = ("kind", "text", "task_id", "job_id", "attempt", "queue", "node", "pilot_id", "user")
 
 
 def insert_events(tx: Transaction, happened: Iterable[Event]) -> None:
-    """Stores events in the order given."""
+    """Stores events in the order given; they are logged when the transaction is committed."""
+    told = list(happened)
     rows = [
         {"event_time": event.time, **{name: getattr(event, name) for name in _FIELDS}}
-        for event in happened
+        for event in told
     ]
     if rows:
         tx.execute(insert(events), rows)
+        tx.info[EVENTS] += told
 
 
 def read_events(

@@ -97,7 +97,13 @@ class Batcher(Generic[Req, Res]):
         # batched together at no cost. Its context is empty, for it belongs to no call.
         drain = asyncio.get_running_loop().create_task(self._drain(), context=Context())
         self._drains.add(drain)
-        drain.add_done_callback(self._drains.discard)
+        drain.add_done_callback(self._drained)
+
+    def _drained(self, drain: asyncio.Task[None]) -> None:
+        self._drains.discard(drain)
+        # A caller who got its answer may have called again before we were told of the end.
+        if self._waiting:
+            self._wake()
 
     async def _drain(self) -> None:
         self._starting = False

@@ -66,6 +66,16 @@ async def test_a_lone_call_goes_at_once_and_alone(runner: Runner, use_case: UseC
     assert use_case.batches == [[4]]
 
 
+async def test_a_caller_may_call_again_as_soon_as_it_is_answered(
+    runner: Runner, use_case: UseCase
+) -> None:
+    use_case.let_go()
+    batcher = Batcher("double", use_case, runner)
+    async with asyncio.timeout(20):
+        # No turn of the loop between the answer and the next call: a long poll does just that.
+        assert [await batcher.submit(number) for number in (2, 4, 6)] == [4, 8, 12]
+
+
 async def test_calls_that_come_together_go_together(runner: Runner, use_case: UseCase) -> None:
     use_case.let_go()
     tasks = submitted(Batcher("double", use_case, runner), 2, 4, 6)

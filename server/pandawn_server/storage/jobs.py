@@ -210,7 +210,7 @@ def claim(tx: Transaction, job_ids: Collection[int], now: datetime) -> dict[int,
         .values(state=JobState.SENT.value, attempt=jobs.c.attempt + 1, state_time=now)
         .returning(jobs.c.job_id, jobs.c.attempt)
     )
-    return dict(tx.execute(statement).tuples().all())
+    return dict(tx.execute(statement).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,7 +373,6 @@ def queue_loads(tx: Transaction, names: Sequence[str]) -> dict[str, float]:
             .where(jobs.c.queue.in_(names), jobs.c.state.not_in([s.value for s in FINAL_STATES]))
             .group_by(jobs.c.queue)
         )
-        .tuples()
         .all()
     )
     live: dict[str, int] = dict(
@@ -382,7 +381,6 @@ def queue_loads(tx: Transaction, names: Sequence[str]) -> dict[str, float]:
             .where(pilots.c.queue.in_(names), pilots.c.state == PilotState.LIVE.value)
             .group_by(pilots.c.queue)
         )
-        .tuples()
         .all()
     )
     return {name: (waiting.get(name, 0) + 1) / (live.get(name, 0) or 0.5) for name in names}

@@ -182,4 +182,4 @@ def count_by_pilot(tx: Transaction, pilot_ids: Collection[str]) -> Mapping[str, 
         .where(among(tx, leases.c.pilot_id, pilot_ids))
         .group_by(leases.c.pilot_id)
     )
-    return dict(tx.execute(query).tuples().all())
+    return dict(tx.execute(query).all())

@@ -1,8 +1,12 @@
-"""Files of jobs: inputs from submission on, outputs and logs once they are stored."""
+"""Files of jobs: what each reads, in one row a job, and what was stored, one row a file.
+
+A task has many more inputs than jobs, and nobody asks for one of them alone: as rows of their own
+they would make submission and matching several times slower.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import insert, select
@@ -10,12 +14,53 @@ from sqlalchemy import insert, select
 from pandawn_server.domain.tasks import File, FileRole
 from pandawn_server.storage.among import among
 from pandawn_server.storage.database import Transaction
-from pandawn_server.storage.schema import job_files
+from pandawn_server.storage.schema import job_files, job_inputs
+
+PackedFile = list[str | int]
+"""LFN, size in bytes, URL, scope, GUID, checksum; empty ones at the end are left out."""
+
+
+def pack(file: File) -> PackedFile:
+    """A file as it stands in the row of its job."""
+    packed: PackedFile = [
+        file.lfn,
+        file.size_bytes,
+        file.url,
+        file.scope,
+        file.guid,
+        file.checksum,
+    ]
+    while packed[-1] == "":
+        packed.pop()
+    return packed
+
+
+def unpack(packed: Sequence[str | int]) -> File:
+    """The file of a row; raises `TypeError` for a row that this version cannot have written."""
+    return File(*packed)  # type: ignore[arg-type]
+
+
+def insert_inputs(tx: Transaction, inputs: Iterable[tuple[int, Sequence[File]]]) -> None:
+    """Stores what new jobs read, by job; jobs that read nothing get no row."""
+    rows = [{"job_id": job_id, "files": list(map(pack, read))} for job_id, read in inputs if read]
+    if rows:
+        tx.execute(insert(job_inputs), rows)
+
+
+def get_inputs(tx: Transaction, job_ids: Collection[int]) -> dict[int, list[File]]:
+    """What jobs read in the order of submission, by job; jobs that read nothing have an empty list."""
+    found: dict[int, list[File]] = {job_id: [] for job_id in job_ids}
+    query = select(job_inputs.c.job_id, job_inputs.c.files).where(
+        among(tx, job_inputs.c.job_id, job_ids)
+    )
+    for job_id, packed in tx.execute(query):
+        found[job_id] = list(map(unpack, packed))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
-class JobFile:
-    """A file of a job and its role."""
+class StoredFile:
+    """A file that an attempt stored."""
 
     job_id: int
     role: FileRole
@@ -23,44 +68,36 @@ class JobFile:
     file: File
 
 
-def insert_files(tx: Transaction, files: Iterable[JobFile]) -> None:
-    """Stores files."""
+def insert_stored(tx: Transaction, stored: Iterable[StoredFile]) -> None:
+    """Notes stored files."""
     rows = [
         {
-            "job_id": f.job_id,
-            "role": f.role.value,
-            "position": f.position,
-            "scope": f.file.scope,
-            "lfn": f.file.lfn,
-            "guid": f.file.guid,
-            "size_bytes": f.file.size_bytes,
-            "checksum": f.file.checksum,
-            "url": f.file.url,
+            "job_id": s.job_id,
+            "role": s.role.value,
+            "position": s.position,
+            "scope": s.file.scope,
+            "lfn": s.file.lfn,
+            "guid": s.file.guid,
+            "size_bytes": s.file.size_bytes,
+            "checksum": s.file.checksum,
+            "url": s.file.url,
         }
-        for f in files
+        for s in stored
     ]
     if rows:
         tx.execute(insert(job_files), rows)
 
 
-def get_files(
-    tx: Transaction, job_ids: Collection[int], roles: Collection[FileRole] = tuple(FileRole)
-) -> dict[int, list[JobFile]]:
-    """Files of jobs in the order of their positions, by job; jobs without files have an empty list."""
-    found: dict[int, list[JobFile]] = {job_id: [] for job_id in job_ids}
+def get_stored(tx: Transaction, job_id: int) -> Mapping[tuple[FileRole, str], File]:
+    """The outputs and logs of a job by role and LFN, in the order of their positions."""
     query = (
         select(job_files)
-        .where(
-            among(tx, job_files.c.job_id, job_ids),
-            job_files.c.role.in_([role.value for role in roles]),
-        )
-        .order_by(job_files.c.job_id, job_files.c.role, job_files.c.position)
+        .where(job_files.c.job_id == job_id)
+        .order_by(job_files.c.role, job_files.c.position)
     )
-    for row in tx.execute(query).mappings():
-        file = File(
+    return {
+        (FileRole(row["role"]), row["lfn"]): File(
             row["lfn"], row["size_bytes"], row["url"], row["scope"], row["guid"], row["checksum"]
         )
-        found[row["job_id"]].append(
-            JobFile(row["job_id"], FileRole(row["role"]), row["position"], file)
-        )
-    return found
+        for row in tx.execute(query).mappings()
+    }

@@ -372,15 +372,13 @@ def queue_loads(tx: Transaction, names: Sequence[str]) -> dict[str, float]:
             select(jobs.c.queue, func.count())
             .where(jobs.c.queue.in_(names), jobs.c.state.not_in([s.value for s in FINAL_STATES]))
             .group_by(jobs.c.queue)
-        )
-        .all()
+        ).all()
     )
     live: dict[str, int] = dict(
         tx.execute(
             select(pilots.c.queue, func.count())
             .where(pilots.c.queue.in_(names), pilots.c.state == PilotState.LIVE.value)
             .group_by(pilots.c.queue)
-        )
-        .all()
+        ).all()
     )
     return {name: (waiting.get(name, 0) + 1) / (live.get(name, 0) or 0.5) for name in names}

@@ -166,10 +166,18 @@ jobs = Table(
     Index(None, "queue", "job_id"),
 )
 
+job_inputs = Table(
+    "job_inputs",
+    metadata,
+    # Beside `jobs`, whose rows are written anew with each move: these never change.
+    Column("job_id", BigInteger, ForeignKey("jobs.job_id"), primary_key=True, autoincrement=False),
+    Column("files", JSON, nullable=False),
+)
+
 job_files = Table(
     "job_files",
     metadata,
-    # Inputs from submission on, outputs and logs when they are stored.
+    # Outputs and logs that were stored.
     Column("job_id", BigInteger, ForeignKey("jobs.job_id"), primary_key=True),
     Column("role", Text, primary_key=True),
     Column("position", Integer, primary_key=True),

@@ -66,7 +66,7 @@ def end_attempts(tx: Transaction, endings: Sequence[Ending], now: datetime) -> E
     attempts.end_attempts(tx, [_judged(e, states[e.end.job_id]) for e in endings], now)
     leases.delete_leases(tx, states.keys())
     jobs.move(tx, [_change(e.end, states[e.end.job_id]) for e in endings], now)
-    files.insert_files(tx, [f for e in endings for f in _stored_files(e)])
+    files.insert_stored(tx, [f for e in endings for f in _stored_files(e)])
     happened = [_event(e, ended_jobs[e.end.job_id], states[e.end.job_id], now) for e in endings]
     runnable = {ended_jobs[i].queue for i, state in states.items() if state is JobState.ACTIVATED}
     for ending in endings:
@@ -110,10 +110,10 @@ def _change(end: AttemptEnd, state: JobState) -> jobs.JobChange:
     )
 
 
-def _stored_files(ending: Ending) -> list[files.JobFile]:
+def _stored_files(ending: Ending) -> list[files.StoredFile]:
     # Each attempt leaves a log; outputs exist only once, at success.
     return [
-        files.JobFile(
+        files.StoredFile(
             ending.end.job_id, role, ending.end.attempt if role is FileRole.LOG else position, file
         )
         for position, (role, file) in enumerate(ending.stored)

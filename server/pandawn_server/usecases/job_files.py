@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from pandawn_server.domain.jobs import Job, JobKind
-from pandawn_server.domain.tasks import File, FileRole, Task
+from pandawn_server.domain.tasks import File, Task
 from pandawn_server.storage import files, tasks
 from pandawn_server.storage.database import Transaction
 
@@ -20,10 +20,8 @@ def input_files(
 ) -> dict[int, list[File]]:
     """The files that each job reads, the library last, by job."""
     job_of = {job.job_id: job for job in found}
-    own = files.get_files(tx, job_of, [FileRole.INPUT])
-    read: dict[int, list[File]] = {}
+    read = files.get_inputs(tx, job_of)
     for job_id, job in job_of.items():
-        read[job_id] = [f.file for f in own[job_id]]
         library = task_of[job.task_id].library
         if job.kind is JobKind.RUN and library is not None:
             read[job_id].append(library)

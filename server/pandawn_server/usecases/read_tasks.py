@@ -49,10 +49,7 @@ def get_job(context: Context, job_id: int) -> JobView:
             raise job_not_found(job_id)
         task = tasks.get_tasks(tx, [job.task_id])[job.task_id]
         read = input_files(tx, [job], {task.task_id: task})[job_id]
-        stored = {
-            (f.role, f.file.lfn): f.file
-            for f in files.get_files(tx, [job_id], [FileRole.OUTPUT, FileRole.LOG])[job_id]
-        }
+        stored = dict(files.get_stored(tx, job_id))
         # Planned outputs are shown before they exist, without size and checksum.
         for plan in planned_outputs(task, job.kind, job.index, job_id, max(job.attempt, 1)):
             stored.setdefault((plan.role, plan.lfn), File(plan.lfn, 0, plan.url))

@@ -8,7 +8,7 @@ from datetime import datetime
 from pandawn_server.domain.errors import PreconditionError
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.jobs import FINAL_STATES, Job, JobKind, JobState
-from pandawn_server.domain.tasks import FileRole, NewJob, Task
+from pandawn_server.domain.tasks import NewJob, Task
 from pandawn_server.storage import events, files, jobs, requests, tasks
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.requests import Answer
@@ -103,14 +103,14 @@ def _build_is_open(tx: Transaction, task: Task) -> bool:
 
 
 def _retry(tx: Transaction, task: Task, failed: Sequence[Job], now: datetime) -> list[int]:
-    own_inputs = files.get_files(tx, [job.job_id for job in failed], [FileRole.INPUT])
+    own_inputs = files.get_inputs(tx, [job.job_id for job in failed])
     waits = _lacks_library(task)
     new = [
         NewJob(
             index=job.index,
             kind=job.kind,
             state=JobState.WAITING if waits and job.kind is JobKind.RUN else JobState.ACTIVATED,
-            inputs=tuple(f.file for f in own_inputs[job.job_id]),
+            inputs=tuple(own_inputs[job.job_id]),
         )
         for job in failed
     ]
@@ -125,14 +125,7 @@ def _retry(tx: Transaction, task: Task, failed: Sequence[Job], now: datetime) ->
         [job.job_id for job in failed],
         library_bytes,
     )
-    files.insert_files(
-        tx,
-        (
-            files.JobFile(job_id, FileRole.INPUT, position, file)
-            for job_id, job in zip(job_ids, new, strict=True)
-            for position, file in enumerate(job.inputs)
-        ),
-    )
+    files.insert_inputs(tx, zip(job_ids, (job.inputs for job in new), strict=True))
     jobs.set_retries(tx, {job.job_id: job_id for job, job_id in zip(failed, job_ids, strict=True)})
     tasks.reopen(tx, task.task_id)
     text = f"{len(job_ids)} jobs of task {task.task_id} are retried as new jobs"

@@ -14,7 +14,6 @@ from pandawn_server.domain.errors import (
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.queues import Queue, QueueStatus
 from pandawn_server.domain.tasks import (
-    FileRole,
     Task,
     TaskProgress,
     TaskSpec,
@@ -80,14 +79,7 @@ def submit_task(context: Context, request_id: str, fingerprint: str, spec: TaskS
         output_url = output_directory(queue.storage_root, spec.user, spec.dataset, now)
         task_id = tasks.insert_task(tx, spec, queue.name, queue.site, output_url, now)
         job_ids = jobs.insert_jobs(tx, task_id, spec, queue.name, new_jobs, now)
-        files.insert_files(
-            tx,
-            (
-                files.JobFile(job_id, FileRole.INPUT, position, file)
-                for job_id, job in zip(job_ids, new_jobs, strict=True)
-                for position, file in enumerate(job.inputs)
-            ),
-        )
+        files.insert_inputs(tx, zip(job_ids, (job.inputs for job in new_jobs), strict=True))
         requests.insert_answer(tx, request_id, Answer(fingerprint, task_id, ()), now)
         text = (
             f"{spec.user} submitted {len(new_jobs)} jobs to {queue.name} for dataset {spec.dataset}"

@@ -286,6 +286,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", "role", "position", name=op.f("pk_job_files")),
     )
     op.create_table(
+        "job_inputs",
+        sa.Column("job_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("files", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.job_id"], name=op.f("fk_job_inputs_job_id_jobs")
+        ),
+        sa.PrimaryKeyConstraint("job_id", name=op.f("pk_job_inputs")),
+    )
+    op.create_table(
         "leases",
         sa.Column("job_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),

@@ -540,5 +540,6 @@ def test_a_delta_sent_to_two_servers_at_once_is_applied_once(catalogs: Catalogs)
     for sequence in range(2, 12):
         delta = adding(sequence, make_file(sequence))
         with ThreadPoolExecutor(2) as pool:
-            results = list(pool.map(lambda c: result(c, delta), [catalogs.one, catalogs.other]))
+            both = [catalogs.one, catalogs.other]
+            results = list(pool.map(result, both, [delta, delta]))
         assert sorted(r.value for r in results) == ["applied", "repeated"]

@@ -30,6 +30,10 @@ Log = FilteringBoundLogger
 """What `structlog.get_logger` returns once `configure_logs` has been called."""
 
 
+_CHATTY = ("alembic.runtime.plugins", "grpc")
+"""Loggers of libraries that say nothing of use below WARNING, many times a second or at each start."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     rpc: str
@@ -77,6 +81,8 @@ def configure_logs(level: LogLevel, form: LogFormat, stream: TextIO = sys.stderr
     root.handlers = [handler]
     # What libraries tell at INFO is of interest to those who debug.
     root.setLevel(number if number < logging.INFO else max(number, logging.WARNING))
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
 
 

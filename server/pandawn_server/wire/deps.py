@@ -28,7 +28,3 @@ class Deps:
     wakeups: Wakeups
     shutting_down: asyncio.Event
     telemetry: Telemetry
-
-    def loop_time(self) -> float:
-        """Seconds on a clock that only goes forward, for deadlines within this process."""
-        return asyncio.get_running_loop().time()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from pandawn.monitor.v1 import monitor_pb2, monitor_pb2_grpc
 from pandawn.type.v1 import type_pb2
+from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.events import NumberedEvent
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.pilots import Pilot, PilotFilter
@@ -152,7 +153,9 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
                 return
             newest = await run(monitor.last_event_id, settled)
             if await self._pause():
-                return
+                raise UnavailableError(
+                    "SHUTTING_DOWN", "the server is stopping; go on elsewhere after the last event"
+                )
             horizon = newest
 
     async def _pause(self) -> bool:

@@ -94,6 +94,14 @@ async def test_calls_gather_while_a_batch_runs(runner: Runner, use_case: UseCase
     assert use_case.batches == [[2], [4, 6, 8]]
 
 
+async def test_a_caller_that_asks_again_at_once_is_answered_again(
+    runner: Runner, use_case: UseCase
+) -> None:
+    use_case.let_go()
+    batcher = Batcher("double", use_case, runner)
+    assert [await batcher.submit(number) for number in (2, 4, 6)] == [4, 8, 12]
+
+
 async def test_a_batch_has_a_largest_size(runner: Runner, use_case: UseCase) -> None:
     use_case.let_go()
     batcher = Batcher("double", use_case, runner, max_batch=2)

@@ -12,12 +12,17 @@ from pandawn_server.domain.queues import QueueStatus
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """A condition that excludes nodes: what is asked and what there is, and what would help."""
+    """A condition that excludes nodes, by name: what is asked and what there is, and what would help."""
 
     predicate: str
-    excluded_nodes: int
+    excluded: frozenset[str]
     detail: str
     remedy: str
+
+    @property
+    def excluded_nodes(self) -> int:
+        """How many nodes it excludes."""
+        return len(self.excluded)
 
 
 def node_obstacles(
@@ -37,7 +42,7 @@ def node_obstacles(
         found.append(
             Obstacle(
                 "QUEUE_OFFLINE",
-                len(offers),
+                frozenset(offers),
                 "the queue is offline and gives out no jobs",
                 "the site administrator can set it online",
             )
@@ -46,7 +51,7 @@ def node_obstacles(
         found.append(
             Obstacle(
                 "NO_LIVE_PILOT",
-                0,
+                frozenset(),
                 "no pilot of the queue is in contact",
                 "start pilots at the site, or submit to another queue",
             )
@@ -57,7 +62,7 @@ def node_obstacles(
         found.append(
             Obstacle(
                 "NODE_SUSPENDED",
-                len(out),
+                frozenset(out),
                 f"{node}: {reason}",
                 "mend the node, or wait until it is tried again",
             )
@@ -68,16 +73,16 @@ def node_obstacles(
 def _unmet_requirements(
     job: Candidate, offers: Mapping[str, Sequence[Requirements]], rules: Rules
 ) -> list[Obstacle]:
-    excluded: dict[str, int] = {}
+    excluded: dict[str, set[str]] = {}
     nearest: dict[str, Failed] = {}
-    for of_node in offers.values():
+    for node, of_node in offers.items():
         failures = [{f.predicate: f for f in unmet(job, offer, rules)} for offer in of_node]
         for predicate in set.intersection(*(set(f) for f in failures)) if failures else set():
-            excluded[predicate] = excluded.get(predicate, 0) + 1
+            excluded.setdefault(predicate, set()).add(node)
             best = max((f[predicate] for f in failures), key=lambda f: f.offered)
             if predicate not in nearest or best.offered > nearest[predicate].offered:
                 nearest[predicate] = best
-    return [_requirement_obstacle(nearest[name], count) for name, count in sorted(excluded.items())]
+    return [_requirement_obstacle(nearest[name], excluded[name]) for name in sorted(excluded)]
 
 
 _UNITS = {
@@ -97,11 +102,11 @@ _REMEDIES = {
 }
 
 
-def _requirement_obstacle(nearest: Failed, count: int) -> Obstacle:
+def _requirement_obstacle(nearest: Failed, excluded: Collection[str]) -> Obstacle:
     unit = _UNITS[nearest.predicate]
     return Obstacle(
         nearest.predicate,
-        count,
+        frozenset(excluded),
         f"the job needs {nearest.asked:,} {unit}, the best of these nodes offers {nearest.offered:,}",
         _REMEDIES[nearest.predicate].format(offered=nearest.offered),
     )
@@ -125,10 +130,11 @@ def summarize(
         return _why_activated(obstacles, node_count, jobs_ahead, hold)
     given = sentence(match, node) if match is not None else "was never given to a pilot"
     if state is JobState.FAILED and job.error is not None:
-        times = f"after {job.failures} attempts" if job.failures > 1 else "at its first attempt"
+        why = f"{job.error.reason}: {job.error.text}"
         if match is None:
-            times = "without an attempt"
-        return f"failed {times}: {job.error.reason}: {job.error.text}; the last attempt was {given}"
+            return f"failed without an attempt: {why}"
+        times = "1 attempt" if job.failures == 1 else f"{job.failures} attempts"
+        return f"failed after {times}: {why}; the last attempt was {given}"
     if state is JobState.CANCELLED:
         return f"was cancelled; it {given}" if match is None else f"was cancelled; it was {given}"
     if state is JobState.FINISHED:
@@ -145,10 +151,10 @@ def summarize(
 def _why_activated(
     obstacles: Collection[Obstacle], node_count: int, jobs_ahead: int, hold: Hold | None
 ) -> str:
-    blocking = [o for o in obstacles if o.excluded_nodes >= node_count]
-    if blocking:
-        worst = blocking[0]
-        return f"no node can take it: {worst.detail}; {worst.remedy}"
+    # One that excludes every node is the answer; failing that, all of them together may be.
+    blocking = [o for o in obstacles if o.excluded_nodes >= node_count][:1] or obstacles
+    if blocking and len(frozenset[str]().union(*(o.excluded for o in blocking))) >= node_count:
+        return "no node can take it: " + "; ".join(f"{o.detail}; {o.remedy}" for o in blocking)
     parts = []
     if hold is not None:
         parts.append(

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from pandawn_server.domain.explain import Obstacle, node_obstacles, summarize
+from pandawn_server.domain.jobs import (
+    JobKind,
+    JobState,
+    Requirements,
+    lost_heartbeat,
+    upstream_failed,
+)
+from pandawn_server.domain.matching import Hold
+from pandawn_server.domain.queues import QueueStatus
+from tests.fixtures.factories import (
+    ANYTHING,
+    make_candidate,
+    make_job,
+    make_match,
+    make_rules,
+    payload_error,
+    seconds_after_noon,
+)
+
+GIB = 2**30
+HUNGRY = make_candidate(requirements=Requirements(memory_bytes=8 * GIB))
+
+
+def obstacles(
+    offers: dict[str, list[Requirements]],
+    status: QueueStatus = QueueStatus.ONLINE,
+    suspended: dict[str, str] | None = None,
+) -> list[Obstacle]:
+    return node_obstacles(HUNGRY, offers, make_rules(), status, suspended or {})
+
+
+def test_a_job_that_any_node_can_take_has_no_obstacles() -> None:
+    assert obstacles({"wn01": [ANYTHING]}) == []
+
+
+def test_no_pilot_is_an_obstacle_with_a_remedy() -> None:
+    (found,) = obstacles({})
+    assert found.predicate == "NO_LIVE_PILOT"
+    assert "start pilots" in found.remedy
+
+
+def test_an_offline_queue_excludes_every_node() -> None:
+    (found,) = obstacles({"wn01": [ANYTHING], "wn02": [ANYTHING]}, QueueStatus.OFFLINE)
+    assert (found.predicate, found.excluded_nodes) == ("QUEUE_OFFLINE", 2)
+
+
+def test_a_node_is_excluded_only_if_all_its_pilots_offer_too_little() -> None:
+    little, enough = Requirements(memory_bytes=GIB), Requirements(memory_bytes=9 * GIB)
+    assert obstacles({"wn01": [little, enough]}) == []
+    (found,) = obstacles({"wn01": [little, little], "wn02": [little], "wn03": [enough]})
+    assert (found.predicate, found.excluded_nodes) == ("MEMORY", 2)
+
+
+def test_the_remedy_is_the_nearest_change_that_would_help() -> None:
+    offers = {
+        "wn01": [Requirements(memory_bytes=GIB)],
+        "wn02": [Requirements(memory_bytes=6 * GIB)],
+    }
+    (found,) = obstacles(offers)
+    assert f"at most {6 * GIB:,} bytes" in found.remedy
+
+
+def test_a_suspended_node_is_named_with_its_reason() -> None:
+    (found,) = obstacles(
+        {"wn01": [ANYTHING], "wn02": [ANYTHING]}, suspended={"wn02": "five failures", "wn99": "old"}
+    )
+    assert (found.predicate, found.excluded_nodes) == ("NODE_SUSPENDED", 1)
+    assert found.detail == "wn02: five failures"
+
+
+def test_a_waiting_job_waits_for_its_build_job() -> None:
+    assert "build job" in summarize(make_job(state=JobState.WAITING))
+
+
+def test_a_job_that_nothing_hinders_is_next() -> None:
+    assert "is next" in summarize(make_job(), node_count=2)
+
+
+def test_a_runnable_job_tells_what_goes_before_it() -> None:
+    assert "12 jobs go before it" in summarize(make_job(), node_count=1, jobs_ahead=12)
+
+
+def test_a_held_job_tells_for_whom_and_until_when() -> None:
+    text = summarize(make_job(), node_count=2, hold=Hold("wn02", seconds_after_noon(30)))
+    assert "wn02" in text
+    assert "12:00:30" in text
+
+
+def test_an_obstacle_of_all_nodes_is_the_answer() -> None:
+    found = Obstacle("MEMORY", frozenset({"wn01", "wn02"}), "the job needs more", "ask for less")
+    assert (
+        summarize(make_job(), obstacles=[found], node_count=2)
+        == "no node can take it: the job needs more; ask for less"
+    )
+
+
+def test_an_obstacle_of_some_nodes_is_only_mentioned() -> None:
+    found = Obstacle("MEMORY", frozenset({"wn01"}), "the job needs more", "ask for less")
+    assert "only some of the 2 nodes" in summarize(make_job(), obstacles=[found], node_count=2)
+
+
+def test_obstacles_that_exclude_all_nodes_together_are_the_answer_too() -> None:
+    little = {"wn01": [Requirements(memory_bytes=GIB)], "wn02": [ANYTHING]}
+    found = obstacles(little, suspended={"wn02": "five failures"})
+    text = summarize(make_job(), obstacles=found, node_count=2)
+    assert text.startswith("no node can take it: ")
+    assert "five failures" in text
+    assert "memory" in text
+
+
+@pytest.mark.parametrize(("kind", "verb"), [(JobKind.BUILD, "builds"), (JobKind.RUN, "runs")])
+def test_a_job_with_a_pilot_tells_why_it_went_there(kind: JobKind, verb: str) -> None:
+    text = summarize(make_job(state=JobState.RUNNING, kind=kind), match=make_match(), node="wn01")
+    assert text.startswith(f"{verb} now; it was given to wn01 because")
+
+
+def test_a_job_that_was_asked_to_stop_says_so() -> None:
+    job = make_job(state=JobState.RUNNING, cancel_requested=True)
+    assert "asked to stop" in summarize(job, match=make_match(), node="wn01")
+
+
+def test_a_failed_job_tells_its_error_and_the_number_of_attempts() -> None:
+    job = make_job(state=JobState.FAILED, failures=3, error=payload_error(text="exit status 9"))
+    text = summarize(job, match=make_match(), node="wn01")
+    assert text.startswith("failed after 3 attempts: PAYLOAD_FAILED: exit status 9; ")
+    assert "given to wn01" in text
+
+
+def test_a_job_that_failed_with_its_build_job_had_no_attempt() -> None:
+    text = summarize(make_job(state=JobState.FAILED, error=upstream_failed(7)))
+    assert text.startswith("failed without an attempt: UPSTREAM_FAILED: the build job 7")
+    assert "was was" not in text
+    assert "last attempt" not in text
+
+
+def test_a_job_that_failed_once_after_others_gave_it_back_tells_no_wrong_number() -> None:
+    job = make_job(state=JobState.FAILED, attempt=4, failures=1, error=lost_heartbeat(None))
+    assert "first attempt" not in summarize(job, match=make_match(), node="wn01")
+
+
+def test_a_cancelled_job_tells_whether_a_pilot_ever_had_it() -> None:
+    job = make_job(state=JobState.CANCELLED)
+    assert summarize(job) == "was cancelled; it was never given to a pilot"
+    assert "given to wn01" in summarize(job, match=make_match(), node="wn01")
+
+
+def test_a_finished_job_tells_where_it_ran() -> None:
+    text = summarize(make_job(state=JobState.FINISHED), match=make_match(), node="wn01")
+    assert text.startswith("finished; it was given to wn01")
+
+
+def test_remaining_wall_time_is_told_in_seconds() -> None:
+    job = make_candidate(requirements=Requirements(wall_time=timedelta(hours=2)))
+    offers = {"wn01": [Requirements(wall_time=timedelta(hours=1))]}
+    (found,) = node_obstacles(job, offers, make_rules(), QueueStatus.ONLINE, {})
+    assert "needs 7,200 s, the best of these nodes offers 3,600" in found.detail

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+
+from pandawn_server.domain.jobs import (
+    FINAL_STATES,
+    LEASED_STATES,
+    QUEUED_STATES,
+    TRANSITIONS,
+    JobState,
+    Phase,
+    lost_heartbeat,
+    state_in_phase,
+    states_before,
+)
+from pandawn_server.domain.retries import PERMANENT_REASONS, state_after_failure
+from tests.fixtures.factories import node_error, payload_error
+
+
+def test_every_state_is_in_the_table_and_leads_only_to_states_of_the_table() -> None:
+    assert set(TRANSITIONS) == set(JobState)
+    assert {after for reached in TRANSITIONS.values() for after in reached} <= set(JobState)
+
+
+def test_the_final_states_are_finished_failed_and_cancelled() -> None:
+    assert {JobState.FINISHED, JobState.FAILED, JobState.CANCELLED} == FINAL_STATES
+
+
+def test_every_state_is_queued_leased_final_or_transferring_and_no_two_of_them() -> None:
+    groups = [*QUEUED_STATES, *LEASED_STATES, *FINAL_STATES, JobState.TRANSFERRING]
+    assert sorted(state.value for state in groups) == sorted(state.value for state in JobState)
+
+
+def test_a_final_state_can_be_reached_from_every_other() -> None:
+    def reachable(state: JobState) -> set[JobState]:
+        found = {state}
+        while new := {after for before in found for after in TRANSITIONS[before]} - found:
+            found |= new
+        return found
+
+    assert all(reachable(state) & FINAL_STATES for state in JobState)
+
+
+def test_a_job_that_has_not_ended_can_be_cancelled_from_every_state() -> None:
+    assert states_before(JobState.CANCELLED) == set(JobState) - FINAL_STATES
+
+
+def test_the_states_before_are_the_table_read_backwards() -> None:
+    for before, reached in TRANSITIONS.items():
+        for after in JobState:
+            assert (before in states_before(after)) == (after in reached)
+
+
+def test_only_a_job_with_a_pilot_can_become_runnable_again() -> None:
+    assert states_before(JobState.ACTIVATED) - QUEUED_STATES == LEASED_STATES
+
+
+@pytest.mark.parametrize("current", sorted(LEASED_STATES, key=lambda state: state.value))
+@pytest.mark.parametrize("phase", list(Phase))
+def test_a_phase_never_moves_a_job_back(current: JobState, phase: Phase) -> None:
+    after = state_in_phase(current, phase)
+    assert after is current or after in TRANSITIONS[current]
+
+
+def test_stage_out_is_holding() -> None:
+    assert state_in_phase(JobState.SENT, Phase.STAGE_OUT) is JobState.HOLDING
+    assert state_in_phase(JobState.HOLDING, Phase.PAYLOAD) is JobState.HOLDING
+    assert state_in_phase(JobState.SENT, Phase.STAGE_IN) is JobState.RUNNING
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_a_lapsed_lease_names_its_phase(phase: Phase) -> None:
+    error = lost_heartbeat(phase)
+    assert error.reason == f"LEASE_LAPSED_IN_{phase.name}"
+    assert error.code == 100
+
+
+def test_a_job_that_was_never_heard_of_has_a_reason_of_its_own() -> None:
+    error = lost_heartbeat(None)
+    assert (error.reason, error.code) == ("LEASE_LAPSED_BEFORE_START", 102)
+
+
+def test_a_failed_attempt_is_tried_again_until_the_last() -> None:
+    outcomes = [
+        state_after_failure(node_error(), failures, 3, cancel_requested=False)
+        for failures in (1, 2, 3)
+    ]
+    assert outcomes == [JobState.ACTIVATED, JobState.ACTIVATED, JobState.FAILED]
+
+
+@pytest.mark.parametrize("reason", sorted(PERMANENT_REASONS))
+def test_what_would_happen_again_is_not_tried_again(reason: str) -> None:
+    assert (
+        state_after_failure(payload_error(reason), 1, 3, cancel_requested=False) is JobState.FAILED
+    )
+
+
+def test_a_job_that_somebody_cancels_is_not_tried_again() -> None:
+    state = state_after_failure(node_error(), 1, 3, cancel_requested=True)
+    assert state is JobState.CANCELLED

@@ -4,5 +4,10 @@ pytest_plugins = [
     "tests.fixtures.memcached",
     "tests.fixtures.catalog",  # imports the one above, which must be registered by then
     "tests.fixtures.postgres",
+    "tests.fixtures.otlp",
     "tests.fixtures.server",
+    "tests.fixtures.pilots",
+    "tests.fixtures.tier3",  # imports the two above
+    "tests.fixtures.database",
+    "tests.fixtures.world",
 ]

@@ -55,7 +55,7 @@ def test_only_a_job_with_a_pilot_can_become_runnable_again() -> None:
     assert states_before(JobState.ACTIVATED) - QUEUED_STATES == LEASED_STATES
 
 
-@pytest.mark.parametrize("current", sorted(LEASED_STATES, key=lambda state: state.value))
+@pytest.mark.parametrize("current", [s for s in JobState if s in LEASED_STATES])
 @pytest.mark.parametrize("phase", list(Phase))
 def test_a_phase_never_moves_a_job_back(current: JobState, phase: Phase) -> None:
     after = state_in_phase(current, phase)

@@ -9,11 +9,11 @@ from pandawn.filecatalog.v1 import filecatalog_pb2 as filecatalog
 from pandawn.type.v1 import type_pb2 as types
 from pandawn_tools.cli import inputs, options
 from pandawn_tools.cli.client import Client
-from pandawn_tools.cli.errors import usage_error
+from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
 from pandawn_tools.cli.jsonout import message_json, print_json, print_messages
 from pandawn_tools.cli.nodes import list_nodes
 from pandawn_tools.cli.render import Column, note, print_lines, print_table
-from pandawn_tools.cli.units import format_size, parse_size
+from pandawn_tools.cli.units import format_count, format_size, parse_size
 
 app = typer.Typer(
     help="See and correct the catalog of what node caches hold.", no_args_is_help=True
@@ -62,12 +62,16 @@ def list_files(
             request = filecatalog.GetCacheRequest(site=where, node=node)
             cache = client.call(client.catalog.GetCache, request).cache
             print_table(
-                (Column("LFN", fold=True), Column("SCOPE", fold=True), Column("SIZE", "right")),
+                (
+                    Column("LFN", fold=True),
+                    Column("SCOPE", fold=True, optional=True),
+                    Column("SIZE", "right"),
+                ),
                 ([file.lfn, file.scope, format_size(file.size_bytes)] for file in rows),
                 empty="The catalog knows of no file in it.",
             )
             size = format_size(cache.total_bytes)
-            note(f"{node} at {where}: {cache.file_count} files, {size}")
+            note(f"{node} at {where}: {format_count(cache.file_count, 'file')}, {size}")
     if more:
         note(f"The first {len(rows)} are shown; --limit N or --all shows more.")
 
@@ -163,7 +167,9 @@ def add(
             request = filecatalog.AddFilesRequest(site=where, node=node, files=batch)
             client.call(client.catalog.AddFiles, request)
     size = format_size(sum(file.size_bytes for file in known))
-    print_lines([f"the catalog has {len(known)} files, {size}, for {node} at {where}"])
+    print_lines(
+        [f"{format_count(len(known), 'file')}, {size}, added to the catalog for {node} at {where}"]
+    )
 
 
 @app.command("delete")
@@ -183,7 +189,11 @@ def delete(
         for batch in _batches(_refs(lfns, scope, guid=guid), _FILES_A_CALL):
             request = filecatalog.DeleteFilesRequest(site=where, node=node, files=batch)
             deleted += client.call(client.catalog.DeleteFiles, request).deleted_count
-    print_lines([f"{deleted} of {len(lfns)} files deleted from the catalog of {node} at {where}"])
+    print_lines(
+        [
+            f"{deleted} of {format_count(len(lfns), 'file')} deleted from the catalog for {node} at {where}"
+        ]
+    )
     if deleted < len(lfns):
         note(f"The catalog did not have the others: pandawn cache list {node}")
 
@@ -204,7 +214,9 @@ def flush(
     if json_output:
         print_json(message_json(reply))
     else:
-        print_lines([f"{reply.forgotten_count} files of {node} at {where} forgotten"])
+        print_lines(
+            [f"{format_count(reply.forgotten_count, 'file')} of {node} at {where} forgotten"]
+        )
 
 
 def find_site(client: Client, node: str) -> str:
@@ -216,11 +228,18 @@ def find_site(client: Client, node: str) -> str:
     sites = sorted({n.site for n in list_nodes(client, "") if n.node == node.lower()})
     if len(sites) == 1:
         return sites[0]
+    if not sites:
+        raise CliError(
+            ExitStatus.REFUSED,
+            "NODE_NOT_FOUND",
+            f"no node {node} has ever been in contact",
+            remedies=["see which have: pandawn nodes", "or name its site with --site SITE"],
+        )
     raise usage_error(
         "SITE_UNCLEAR",
-        f"{len(sites)} sites have a node {node}" if sites else f"no node {node} is known",
+        f"{len(sites)} sites have a node {node}",
         details=sites,
-        remedies=["name the site with --site SITE", "see which nodes there are: pandawn nodes"],
+        remedies=["name the site with --site SITE"],
     )
 
 

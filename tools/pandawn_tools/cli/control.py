@@ -7,18 +7,28 @@ import typer
 from google.protobuf.message import Message
 
 from pandawn.broker.v1 import broker_pb2 as broker
+from pandawn.type.v1 import type_pb2 as types
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.client import Client, new_request_id
 from pandawn_tools.cli.errors import CliError, ExitStatus, report, usage_error
 from pandawn_tools.cli.jsonout import print_messages
 from pandawn_tools.cli.render import print_lines
+from pandawn_tools.cli.units import format_count
 
 JobIds = Annotated[
-    list[int] | None, typer.Argument(metavar="[JOB]...", min=1, help="Numbers of jobs.")
+    list[int] | None,
+    typer.Argument(metavar="[JOB]...", min=1, max=options.MAX_INT64, help="Numbers of jobs."),
 ]
 TaskOption = Annotated[
     list[int] | None,
-    typer.Option("--task", "-t", min=1, metavar="TASK", help="A whole task. May be repeated."),
+    typer.Option(
+        "--task",
+        "-t",
+        min=1,
+        max=options.MAX_INT64,
+        metavar="TASK",
+        help="A whole task. May be repeated.",
+    ),
 ]
 
 # One call: does it, and returns the reply and what to say about it.
@@ -95,12 +105,14 @@ def _perform(acts: Iterable[_Act], *, json_output: bool) -> None:
 def _cancel_task(client: Client, task_id: int) -> _Act:
     def act() -> tuple[Message, str]:
         reply = client.call(client.broker.CancelTask, broker.CancelTaskRequest(task_id=task_id))
-        said = f"task {task_id}: {reply.cancelled_count} jobs cancelled"
-        if reply.pending_count:
-            said += f", {reply.pending_count} running ones end at their pilots' next contact"
-        elif not reply.cancelled_count:
-            said = f"task {task_id} had ended already ({words.task_state(reply.task.state)})"
-        return reply, said
+        at_once, later = reply.cancelled_count, reply.pending_count
+        said = []
+        if at_once:
+            said.append(f"{format_count(at_once, 'job')} cancelled")
+        if later:
+            said.append(f"{format_count(later, 'job')} to be ended at the pilot's next contact")
+        ended = f"it had ended already ({words.task_state(reply.task.state)})"
+        return reply, f"task {task_id}: {', '.join(said) or ended}"
 
     return act
 
@@ -110,7 +122,10 @@ def _cancel_job(client: Client, job_id: int) -> _Act:
         reply = client.call(client.broker.CancelJob, broker.CancelJobRequest(job_id=job_id))
         if reply.job.cancel_requested:
             return reply, f"job {job_id} ends at its pilot's next contact"
-        return reply, f"job {job_id} is {words.job_state(reply.job.state)}"
+        if reply.job.state == types.JOB_STATE_CANCELLED:
+            return reply, f"job {job_id} is cancelled"
+        state = words.job_state(reply.job.state)
+        return reply, f"job {job_id}: it had ended already ({state})"
 
     return act
 
@@ -121,7 +136,10 @@ def _retry_task(client: Client, task_id: int) -> _Act:
     def act() -> tuple[Message, str]:
         reply = client.call(client.broker.RetryTask, request)
         numbers = ", ".join(str(number) for number in reply.job_ids)
-        return reply, f"task {task_id}: {len(reply.job_ids)} jobs submitted again: {numbers}"
+        return (
+            reply,
+            f"task {task_id}: {format_count(len(reply.job_ids), 'job')} submitted again: {numbers}",
+        )
 
     return act
 

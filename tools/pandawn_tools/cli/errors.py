@@ -1,6 +1,6 @@
 """What the command line says when something goes wrong, and the exit status that goes with it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -64,6 +64,25 @@ class CliError(Exception):
         self.details = tuple(details)
         self.remedies = tuple(remedies)
         self.violations = tuple(violations)
+
+
+def with_places(error: CliError, place: Callable[[str], str]) -> CliError:
+    """Returns the server's refusal with `place(field)` where it names a field of the request.
+
+    Whoever typed a command line knows options and lines of files, not fields.
+    """
+    if not error.violations:
+        return error
+    said = [f"{place(v.field)}: {v.description}" for v in error.violations]
+    return CliError(
+        error.status,
+        error.reason,
+        error.message,
+        # The violations stand first among the details.
+        details=[*said, *error.details[len(said) :]],
+        remedies=error.remedies,
+        violations=error.violations,
+    )
 
 
 def usage_error(

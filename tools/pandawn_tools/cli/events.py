@@ -24,12 +24,20 @@ def events(
     ] = False,
     task: options.TaskFilter = None,
     job: Annotated[
-        int | None, typer.Option("--job", "-j", min=1, metavar="JOB", help="Only of this job.")
+        int | None,
+        typer.Option(
+            "--job", "-j", min=1, max=options.MAX_INT64, metavar="JOB", help="Only of this job."
+        ),
     ] = None,
     tail: Annotated[
         int,
         typer.Option(
-            "--tail", "-n", min=0, metavar="N", help="Begin with the last N; 0: with all."
+            "--tail",
+            "-n",
+            min=0,
+            max=1_000_000,
+            metavar="N",
+            help="Begin with the last N; 0: with all.",
         ),
     ] = _DEFAULT_TAIL,
     json_output: options.JsonOption = False,

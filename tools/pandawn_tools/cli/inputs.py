@@ -62,6 +62,7 @@ def read_list(path: str) -> list[Named]:
             "FILE_MISSING" if isinstance(error, FileNotFoundError) else "FILE_UNREADABLE",
             f"the list of input files {path} cannot be read",
             details=[error.strerror or str(error)],
+            remedies=[f"relative paths are looked up from {Path.cwd()}"],
         ) from error
     shown = "stdin" if path == _STDIN else path
     # Not splitlines(), to which more characters end a line than may stand in a name.
@@ -185,11 +186,11 @@ def _check_distinct(files: Sequence[InputFile]) -> None:
         if other is file:
             continue
         if other.path == file.path:
-            doubles.append(f"{file.place} and {other.place}: {file.path} is named twice")
+            doubles.append(f"{other.place} and {file.place}: {file.path} is named twice")
         else:
             same_path = False
             doubles.append(
-                f"{file.place} and {other.place}: {file.path} and {other.path} "
+                f"{other.place} and {file.place}: {other.path} and {file.path} "
                 f"would both be called {file.lfn}"
             )
     if doubles:

@@ -14,12 +14,15 @@ from pandawn_tools.cli.jsonout import message_json, print_json
 from pandawn_tools.cli.render import (
     Cell,
     Column,
+    location,
     print_fields,
     print_lines,
+    print_prose,
     print_table,
     state_text,
 )
 from pandawn_tools.cli.units import (
+    format_count,
     format_duration,
     format_share,
     format_size,
@@ -45,19 +48,7 @@ def job(
     print_fields(_facts(found))
     if found.files:
         print_lines([""])
-        print_table(
-            (
-                Column("FILE"),
-                Column("LFN", fold=True),
-                Column("SIZE", "right"),
-                Column("URL", fold=True),
-            ),
-            (
-                [words.file_role(file.role), file.file.lfn, _size(file), file.url]
-                for file in found.files
-            ),
-            empty="",
-        )
+        print_lines(line for file in found.files for line in _file(file))
     for attempt in found.attempts:
         print_lines([""])
         print_fields(_attempt(attempt))
@@ -75,7 +66,7 @@ def why(
     if json_output:
         print_json(message_json(answer))
         return
-    print_lines([answer.summary])
+    print_prose(answer.summary)
     waits = answer.job.state == types.JOB_STATE_ACTIVATED
     print_fields(_waiting(answer) if waits else _match(answer.match))
     if answer.obstacles:
@@ -109,10 +100,20 @@ def why(
         )
 
 
+def _file(file: job_pb2.JobFile) -> Iterator[str]:
+    yield f"{words.file_role(file.role):<8} {file.file.lfn}  {_size(file)}"
+    # On a line of its own, to be copied whole.
+    yield f"         {location(file.url)}"
+
+
 def _size(file: job_pb2.JobFile) -> str:
     written = file.role in {job_pb2.FILE_ROLE_OUTPUT, job_pb2.FILE_ROLE_LOG}
     # Size and checksum of an output come together, when it is stored.
-    return "-" if written and not file.file.checksum else format_size(file.file.size_bytes)
+    return (
+        "not yet stored"
+        if written and not file.file.checksum
+        else format_size(file.file.size_bytes)
+    )
 
 
 def _facts(found: broker.GetJobResponse) -> Iterator[tuple[str, Cell]]:
@@ -194,16 +195,13 @@ def _waiting(answer: broker.ExplainJobResponse) -> Iterator[tuple[str, Cell]]:
 def _match(match: types.Match) -> Iterator[tuple[str, Cell]]:
     if not match.rule:
         return
-    unknown = match.locality == types.LOCALITY_UNKNOWN
-    share = format_share(match.local_bytes, match.input_bytes)
     yield "decided by", words.match_rule(match.rule)
-    yield (
-        "node held",
-        (
-            "unknown, the catalog did not answer"
-            if unknown
-            else f"{format_size(match.local_bytes)} of {format_size(match.input_bytes)} ({share})"
-        ),
-    )
-    yield "compared", f"{match.candidates} jobs, {match.held} of them held for other nodes"
+    if match.locality == types.LOCALITY_UNKNOWN:
+        yield "node held", "unknown, the catalog did not answer"
+    elif match.input_bytes:
+        share = format_share(match.local_bytes, match.input_bytes)
+        held = format_size(match.local_bytes)
+        yield "node held", f"{held} of {format_size(match.input_bytes)} ({share})"
+    yield "compared", format_count(match.candidates, "job")
+    yield "held for others", format_count(match.held, "job") if match.held else ""
     yield "was runnable for", format_duration(match.waited)

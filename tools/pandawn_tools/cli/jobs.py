@@ -23,7 +23,7 @@ _COLUMNS = (
     Column("INPUT", "right"),
     Column("CACHED", "right"),
     Column("AGE", "right"),
-    Column("WHAT", fold=True),
+    Column("WHAT", fold=True, optional=True),
 )
 
 StateFilter = Annotated[

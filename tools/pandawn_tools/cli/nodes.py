@@ -23,7 +23,7 @@ _NODE_COLUMNS = (
     Column("FILES", "right"),
     Column("CACHED", "right"),
     Column("CONTACT", "right"),
-    Column("NOTE", fold=True),
+    Column("NOTE", fold=True, optional=True),
 )
 _PILOT_COLUMNS = (
     Column("PILOT", fold=True),
@@ -33,8 +33,8 @@ _PILOT_COLUMNS = (
     Column("JOBS", "right"),
     Column("CONTACT", "right"),
     Column("AGE", "right"),
-    Column("BATCH", fold=True),
-    Column("NOTE", fold=True),
+    Column("BATCH", fold=True, optional=True),
+    Column("NOTE", fold=True, optional=True),
 )
 
 
@@ -56,7 +56,7 @@ def nodes(
     print_table(
         _NODE_COLUMNS,
         (_node_row(node, now) for node in rows),
-        empty="No node has been heard of; one is when a pilot runs on it: pandawn-pilot run",
+        empty="There are no such nodes; one becomes known when a pilot runs on it.",
     )
 
 

@@ -16,7 +16,8 @@ Value = TypeVar("Value")
 
 # Rows of a table unless more are asked for: about what one reads.
 DEFAULT_LIMIT = 100
-_MAX_INT64 = 2**63 - 1
+# Numbers of the contract.
+MAX_INT64 = 2**63 - 1
 
 ServerOption = Annotated[
     str | None,
@@ -44,10 +45,10 @@ SiteOption = Annotated[
         show_default=False,
     ),
 ]
-JobId = Annotated[int, typer.Argument(metavar="JOB", min=1, max=_MAX_INT64, help="Job number.")]
+JobId = Annotated[int, typer.Argument(metavar="JOB", min=1, max=MAX_INT64, help="Job number.")]
 TaskFilter = Annotated[
     int | None,
-    typer.Option("--task", "-t", min=1, max=_MAX_INT64, metavar="TASK", help="Only of this task."),
+    typer.Option("--task", "-t", min=1, max=MAX_INT64, metavar="TASK", help="Only of this task."),
 ]
 UserFilter = Annotated[
     str | None, typer.Option("--user", "-u", metavar="USER", help="Only of this user.")

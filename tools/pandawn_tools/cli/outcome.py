@@ -8,7 +8,7 @@ from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.errors import ExitStatus
 from pandawn_tools.cli.jsonout import message_json, print_json
 from pandawn_tools.cli.progress import describe_bytes, describe_counts, failed_jobs, wait_for_task
-from pandawn_tools.cli.render import note, print_lines
+from pandawn_tools.cli.render import location, note, print_lines
 
 # Failed jobs that are told of; the rest is in `pandawn jobs`.
 _MOST_FAILED = 10
@@ -39,12 +39,13 @@ def finish(client: Client, task_id: int, *, json_output: bool) -> None:
 
 
 def _summary(task: task_pb2.Task) -> list[str]:
-    lines = [
-        f"task {task.task_id} {words.task_state(task.state)}: {describe_counts(task)}",
-        describe_bytes(task),
-    ]
+    lines = [f"task {task.task_id} has {words.task_state(task.state)}: {describe_counts(task)}"]
+    if task.state == task_pb2.TASK_STATE_CANCELLED:
+        lines = [f"task {task.task_id} was cancelled: {describe_counts(task)}"]
+    if task.input_bytes:
+        lines.append(describe_bytes(task))
     if task.output_url:
-        lines.append(f"outputs in {task.output_url}")
+        lines.append(f"outputs in {location(task.output_url)}")
     return lines
 
 

@@ -21,7 +21,7 @@ from pandawn_tools.cli.units import format_share, format_size
 # Between two looks at the task. A short task is seen to end at once, a long one is not a burden.
 _FIRST_POLL_S = 0.3
 _LONGEST_POLL_S = 3.0
-_BAR_WIDTH = 30
+_BAR_WIDTH = 20
 
 
 def is_over(task: task_pb2.Task) -> bool:
@@ -43,7 +43,7 @@ def describe_counts(task: task_pb2.Task) -> str:
 def describe_bytes(task: task_pb2.Task) -> str:
     """Returns what was read and how much of it came out of caches, in a line."""
     if not task.input_bytes:
-        return "no input bytes"
+        return "nothing read"
     return (
         f"{format_size(task.input_bytes)} read, {format_size(task.bytes_from_cache)} "
         f"({format_share(task.bytes_from_cache, task.input_bytes)}) of it from node caches"
@@ -55,11 +55,13 @@ def bar(task: task_pb2.Task) -> Table:
     done = count(task, *words.FINAL_JOB_STATES)
     total = count(task)
     grid = Table.grid(padding=(0, 1))
+    for _ in range(4):
+        grid.add_column(no_wrap=True)
     grid.add_row(
         Text(f"task {task.task_id}", style="bold"),
         ProgressBar(total=max(total, 1), completed=done, width=_BAR_WIDTH),
         Text(f"{done}/{total}"),
-        Text.join(Text("  "), _count_texts(task)),
+        Text(", ").join(_count_texts(task)),
     )
     return grid
 

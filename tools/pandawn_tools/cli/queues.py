@@ -9,11 +9,12 @@ import typer
 
 from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
 from pandawn_tools.cli import options, words
-from pandawn_tools.cli.errors import usage_error
+from pandawn_tools.cli.errors import CliError, usage_error, with_places
 from pandawn_tools.cli.jsonout import message_json, print_json, print_messages
 from pandawn_tools.cli.render import (
     Cell,
     Column,
+    location,
     print_fields,
     print_lines,
     print_table,
@@ -26,7 +27,7 @@ app = typer.Typer(help="See and change queues.", no_args_is_help=True)
 _COLUMNS = (
     Column("QUEUE", fold=True),
     Column("SITE", fold=True),
-    Column("CLOUD", fold=True),
+    Column("CLOUD", fold=True, optional=True),
     Column("STATUS"),
     Column("MAX INPUT", "right"),
     Column("LEASE", "right"),
@@ -50,6 +51,9 @@ _PARAMETERS = {
     "locality-wait": "locality_wait",
     "priority-band": "priority_band",
 }
+
+# What the contract can carry; what makes sense, the server knows.
+_MAX_INT32 = 2**31 - 1
 
 Name = Annotated[str, typer.Argument(metavar="QUEUE", help="Name of the queue.")]
 
@@ -136,7 +140,7 @@ def apply(
         str | None, typer.Option(metavar="SIZE", help="Memory of a job slot; 0: no limit.")
     ] = None,
     cores: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Cores of a job slot.")
+        int | None, typer.Option(min=1, max=_MAX_INT32, metavar="N", help="Cores of a job slot.")
     ] = None,
     storage_root: Annotated[
         str | None,
@@ -151,7 +155,8 @@ def apply(
         typer.Option(metavar="TIME", help="Longest wait of a job for a node that has its files."),
     ] = None,
     priority_band: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Priorities that count as equal.")
+        int | None,
+        typer.Option(min=1, max=_MAX_INT32, metavar="N", help="Priorities that count as equal."),
     ] = None,
     reset: Annotated[
         list[str] | None,
@@ -194,12 +199,20 @@ def apply(
         was_set = [field.name for field, _ in queue.ListFields() if field.name != "name"]
         request.update_mask.paths.extend([*was_set, *_fields_to_reset(reset, was_set)])
     with options.connect(ctx, server) as client:
-        reply = client.call(client.queues.ApplyQueue, request)
+        try:
+            reply = client.call(client.queues.ApplyQueue, request)
+        except CliError as error:
+            raise with_places(error, _option_of) from error
     if json_output:
         print_json(message_json(reply))
         return
     print_lines([f"queue {name} {'created' if reply.created else 'is now'}:"])
     print_fields(_facts(reply.queue))
+
+
+def _option_of(field: str) -> str:
+    bare = field.removeprefix("queue.")
+    return next((f"--{name}" for name, known in _PARAMETERS.items() if known == bare), bare)
 
 
 def _fields_to_reset(names: list[str], was_set: list[str]) -> list[str]:
@@ -243,7 +256,7 @@ def _row(queue: queueconfig.Queue, now: datetime) -> list[Cell]:
         format_duration(queue.lease_duration),
         format_duration(queue.locality_wait),
         format_age(queue.update_time, now),
-        queue.storage_root,
+        location(queue.storage_root),
     ]
 
 

@@ -130,14 +130,15 @@ def to_cli_error(refusal: Refusal, call: str, address: Address) -> CliError:
     remedy = _REMEDIES.get(reason)
     # A list of violations says the same as the message, and better.
     message = refusal.message
-    if refusal.violations and reason == "INVALID_REQUEST":
+    if refusal.violations:
         message = "the server cannot accept the request as it is"
     return CliError(
         ExitStatus.UNREACHABLE if refusal.is_transient else ExitStatus.REFUSED,
         reason,
         message or f"the server refused {call}",
         details=details,
-        remedies=[remedy] if remedy else [],
+        # The server's own sentence may have said it.
+        remedies=[remedy] if remedy and "`pandawn " not in message else [],
         violations=refusal.violations,
     )
 

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import unquote, urlsplit
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -77,6 +78,14 @@ def _visible(char: str) -> str:
     return char
 
 
+def location(url: str) -> str:
+    """Returns the path that a `file:` URL names, for people to use; other URLs as they are."""
+    parts = urlsplit(url)
+    if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
+        return url
+    return unquote(parts.path)
+
+
 def state_text(state: str) -> Text:
     """Returns the state in its colour; the word alone says it all where there is none."""
     return Text(state, style=STATE_STYLES.get(state, ""))
@@ -84,11 +93,16 @@ def state_text(state: str) -> Text:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table. One that may `fold` gives way when the terminal is narrow."""
+    """A column of a table.
+
+    One that may `fold` gives way when the terminal is narrow; an `optional` one is left out where
+    all its cells are empty.
+    """
 
     title: str
     justify: Literal["left", "right"] = "left"
     fold: bool = False
+    optional: bool = False
 
 
 Cell = str | int | Text
@@ -99,26 +113,25 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, em
 
     The word on emptiness goes to standard error, so that a pipe sees no row.
     """
-    table = make_table(columns, rows)
-    if table.row_count == 0:
+    cells = [list(row) for row in rows]
+    if not cells:
         stderr_console().print(Text(empty))
         return
-    stdout_console().print(table)
-
-
-def make_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> Table:
-    """Builds a table without lines, which is easy to read and to cut into fields."""
+    # Without lines: easy to read, and to cut into fields.
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
+    shown = [
+        position
+        for position, column in enumerate(columns)
+        if not column.optional or any(str(row[position]) for row in cells)
+    ]
+    for position in shown:
+        column = columns[position]
         table.add_column(
-            column.title,
-            justify=column.justify,
-            no_wrap=not column.fold,
-            overflow="fold",
+            column.title, justify=column.justify, no_wrap=not column.fold, overflow="fold"
         )
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    return table
+    for row in cells:
+        table.add_row(*(_cell(row[position]) for position in shown))
+    stdout_console().print(table)
 
 
 def _cell(value: Cell) -> RenderableType:
@@ -138,8 +151,13 @@ def print_fields(fields: Iterable[tuple[str, Cell]]) -> None:
     stdout_console().print(table)
 
 
+def print_prose(text: str) -> None:
+    """Prints a sentence for people, wrapped between words."""
+    stdout_console().print(Text(clean(text)))
+
+
 def print_lines(lines: Iterable[str]) -> None:
-    """Prints plain lines of results."""
+    """Prints lines of results as they are: one too long for the terminal can still be copied."""
     console = stdout_console()
     for line in lines:
         console.print(Text(clean(line)), soft_wrap=True)

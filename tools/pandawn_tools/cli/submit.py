@@ -11,15 +11,17 @@ from pandawn.broker.v1 import broker_pb2 as broker
 from pandawn.broker.v1 import task_pb2
 from pandawn_tools.cli import inputs, options, sandbox, taskspec
 from pandawn_tools.cli.client import Client, check_size, new_request_id
-from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
+from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error, with_places
 from pandawn_tools.cli.jsonout import message_json, print_json
 from pandawn_tools.cli.outcome import finish
 from pandawn_tools.cli.progress import count
-from pandawn_tools.cli.render import note, print_lines
-from pandawn_tools.cli.units import format_size
+from pandawn_tools.cli.render import location, note, print_lines
+from pandawn_tools.cli.units import format_count, format_size
 
 _COMMAND_KEY = "pandawn_tools.cli.submit.command"
 _NO_SANDBOX = ""
+# What the contract can carry; what makes sense, the server knows.
+_MAX_INT32 = 2**31 - 1
 
 HELP = f"""Submit a task: the same command over many input files, a few files a job.
 
@@ -62,11 +64,20 @@ def submit(
         ),
     ] = None,
     files_per_job: Annotated[
-        int, typer.Option("--files-per-job", "-f", min=1, metavar="N", help="Input files a job.")
+        int,
+        typer.Option(
+            "--files-per-job", "-f", min=1, max=_MAX_INT32, metavar="N", help="Input files a job."
+        ),
     ] = 1,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", min=1, metavar="N", help="Number of jobs of a task without input."),
+        typer.Option(
+            "--jobs",
+            min=1,
+            max=_MAX_INT32,
+            metavar="N",
+            help="Number of jobs of a task without input.",
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
@@ -125,13 +136,21 @@ def submit(
         typer.Option("--user", "-u", metavar="USER", help="Who submits. Default: the login name."),
     ] = None,
     priority: Annotated[
-        int, typer.Option("--priority", metavar="N", help="Higher goes first, -10000 to 10000.")
+        int,
+        typer.Option(
+            "--priority",
+            min=-_MAX_INT32,
+            max=_MAX_INT32,
+            metavar="N",
+            help="Higher goes first, -10000 to 10000.",
+        ),
     ] = 0,
     memory: Annotated[
         str | None, typer.Option("--memory", metavar="SIZE", help="Memory a job needs: 2GiB.")
     ] = None,
     cores: Annotated[
-        int | None, typer.Option("--cores", min=1, metavar="N", help="Cores a job needs.")
+        int | None,
+        typer.Option("--cores", min=1, max=_MAX_INT32, metavar="N", help="Cores a job needs."),
     ] = None,
     disk: Annotated[
         str | None,
@@ -143,7 +162,13 @@ def submit(
     ] = None,
     max_attempts: Annotated[
         int,
-        typer.Option("--max-attempts", metavar="N", help="Tries at a job before it fails; 0: 3."),
+        typer.Option(
+            "--max-attempts",
+            min=0,
+            max=_MAX_INT32,
+            metavar="N",
+            help="Tries at a job before it fails; 0: 3.",
+        ),
     ] = 0,
     env: Annotated[
         list[str] | None,
@@ -214,7 +239,7 @@ def submit(
     with options.connect(ctx, server, patient=wait) as client:
         task = send(client, plan, archive)
         if not json_output:
-            _announce(task, plan)
+            _announce(task, plan, waits=wait)
         elif not wait:
             print_json(message_json(task))
         if wait:
@@ -267,23 +292,30 @@ def send(client: Client, plan: taskspec.Plan, archive: bytes) -> task_pb2.Task:
                 "It is not known whether the task was taken; pandawn tasks shows it once the "
                 "server is back."
             )
-        raise taskspec.in_users_words(error, plan.inputs) from error
+        raise with_places(error, lambda field: taskspec.place_of(field, plan.inputs)) from error
 
 
-def _announce(task: task_pb2.Task, plan: taskspec.Plan) -> None:
+def _announce(task: task_pb2.Task, plan: taskspec.Plan, *, waits: bool) -> None:
     builds = 1 if plan.build else 0
     runs = count(task) - builds
-    what = f"{runs} run job{'s' * (runs != 1)}"
+    what = format_count(runs, "run job")
     if builds:
         what = f"a build job and {what}"
     size = sum(file.size_bytes for file in plan.inputs)
-    over = f" over {len(plan.inputs)} files, {format_size(size)}" if plan.inputs else ""
+    over = (
+        f" over {format_count(len(plan.inputs), 'file')}, {format_size(size)}"
+        if plan.inputs
+        else ""
+    )
     print_lines(
         [
             f"task {task.task_id} of {task.user}: {what}{over}, on queue {task.queue}",
-            f"dataset {task.dataset}" + (f" at {task.output_url}" if task.output_url else ""),
+            f"dataset {task.dataset}"
+            + (f" at {location(task.output_url)}" if task.output_url else ""),
         ]
     )
+    if waits:
+        return
     note(
         f"Follow it: pandawn wait {task.task_id}; its jobs: pandawn jobs --task {task.task_id}; "
         f"end it: pandawn kill --task {task.task_id}"

@@ -23,16 +23,19 @@ _COLUMNS = (
     Column("QUEUE", fold=True),
     Column("STATE"),
     Column("DONE", "right"),
-    Column("FAIL", "right"),
+    Column("FAILED", "right", optional=True),
     Column("INPUT", "right"),
     Column("CACHED", "right"),
     Column("AGE", "right"),
 )
 
 TaskIds = Annotated[
-    list[int] | None, typer.Argument(metavar="[TASK]...", min=1, help="Only these tasks.")
+    list[int] | None,
+    typer.Argument(metavar="[TASK]...", min=1, max=options.MAX_INT64, help="Only these tasks."),
 ]
-TaskId = Annotated[int, typer.Argument(metavar="TASK", min=1, help="Task number.")]
+TaskId = Annotated[
+    int, typer.Argument(metavar="TASK", min=1, max=options.MAX_INT64, help="Task number.")
+]
 
 
 def tasks(
@@ -94,7 +97,7 @@ def _row(task: task_pb2.Task, now: datetime) -> list[Cell]:
         task.queue,
         state_text(words.task_state(task.state)),
         f"{count(task, types.JOB_STATE_FINISHED)}/{count(task)}",
-        count(task, types.JOB_STATE_FAILED),
+        count(task, types.JOB_STATE_FAILED) or "",
         format_size(task.input_bytes),
         format_share(task.bytes_from_cache, task.input_bytes),
         format_age(task.create_time, now),

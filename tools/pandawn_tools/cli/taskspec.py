@@ -3,6 +3,7 @@
 import getpass
 import os
 import re
+import secrets
 import shlex
 import stat
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from pandawn.broker.v1 import task_pb2
 from pandawn.type.v1 import type_pb2 as types
-from pandawn_tools.cli.errors import CliError, usage_error
+from pandawn_tools.cli.errors import usage_error
 from pandawn_tools.cli.inputs import InputFile
 from pandawn_tools.cli.options import to_duration
 
@@ -127,10 +128,10 @@ def login_name() -> str:
 
 
 def fresh_dataset(command: Sequence[str]) -> str:
-    """Returns a name for a dataset that nobody used: the payload's name and the time."""
+    """Returns a name for a dataset that nobody used: the payload's name, the time, and a draw."""
     stem = next((Path(word).stem for word in reversed(command) if Path(word).suffix), "")
     stem = _NOT_IN_NAMES.sub("_", stem or Path(command[0]).name).strip("._-") or "task"
-    return f"{stem[:100]}.{time.strftime('%Y%m%d-%H%M%S')}"
+    return f"{stem[:100]}.{time.strftime('%Y%m%d-%H%M%S')}.{secrets.token_hex(2)}"
 
 
 def script_command(script: Path, arguments: Sequence[str], *, has_inputs: bool) -> list[str]:
@@ -192,23 +193,8 @@ def read_environment(pairs: Sequence[str]) -> dict[str, str]:
     return environment
 
 
-def in_users_words(error: CliError, inputs: Sequence[InputFile]) -> CliError:
-    """Returns the server's refusal with options and list lines in the place of fields."""
-    if not error.violations:
-        return error
-    said = [f"{_place(v.field, inputs)}: {v.description}" for v in error.violations]
-    kept = error.details[len(error.violations) :]
-    return CliError(
-        error.status,
-        error.reason,
-        error.message,
-        details=[*said, *kept],
-        remedies=error.remedies,
-        violations=error.violations,
-    )
-
-
-def _place(path: str, inputs: Sequence[InputFile]) -> str:
+def place_of(path: str, inputs: Sequence[InputFile]) -> str:
+    """Returns the option, or the line of the file list, that a field of the request came from."""
     match = _INPUT_FIELD.fullmatch(path)
     if match and int(match["index"]) < len(inputs):
         file = inputs[int(match["index"])]

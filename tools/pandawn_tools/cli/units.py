@@ -123,6 +123,11 @@ def format_time(time: Timestamp) -> str:
     return time.ToDatetime(tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def format_count(number: int, noun: str) -> str:
+    """Writes a number of things: `1 job`, `2 jobs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def format_share(part: int, whole: int) -> str:
     """Writes a part of a whole in per cent; `-` where there is no whole."""
     return f"{100 * part / whole:.0f} %" if whole else "-"

@@ -50,9 +50,11 @@ class Board:
 
     def step(self, text: str) -> None:
         """Says a step of the story, which stays on the screen."""
-        line = Text(f"{self.seconds:5.1f} s  ", style="dim")
-        line.append(clean(text), style="default")
-        self._console.print(line, soft_wrap=True)
+        line = Table.grid(padding=(0, 2, 0, 0))
+        line.add_column(no_wrap=True, style="dim")
+        line.add_column(overflow="fold")
+        line.add_row(f"{self.seconds:5.1f} s", Text(clean(text)))
+        self._console.print(line)
 
     def show(self, standings: Sequence[Standing]) -> None:
         """Shows how the tasks stand."""
@@ -68,9 +70,9 @@ class Board:
 
 
 def _nodes(standings: Sequence[Standing]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for title in ("node", "now"):
-        table.add_column(title, no_wrap=True, min_width=24 if title == "now" else 0)
+        table.add_column(title, no_wrap=True, min_width=29 if title == "now" else 0)
     for title in ("jobs done", "bytes moved", "from its cache"):
         table.add_column(title, justify="right", no_wrap=True)
     jobs = [job for standing in standings for job in standing.jobs]
@@ -81,7 +83,7 @@ def _nodes(standings: Sequence[Standing]) -> Table:
         cached = sum(job.bytes_from_cache for job in done)
         table.add_row(
             Text(node, style="bold"),
-            _now([job for job in here if job.phase]),
+            _now([job for job in here if job.state not in words.FINAL_JOB_STATES]),
             str(len(done)),
             format_size(moved),
             format_size(cached),
@@ -94,7 +96,8 @@ def _now(jobs: Sequence[job_pb2.Job]) -> Text:
         return Text("-", style="dim")
     job = jobs[-1]
     kind = words.job_kind(job.kind)
-    return Text(f"{kind} job {job.job_id} of {job.user}: {words.phase(job.phase)}", style="cyan")
+    what = words.phase(job.phase) or words.job_state(job.state)
+    return Text(f"{kind} job {job.job_id} of {job.user}: {what}", style="cyan")
 
 
 def _ended(job: job_pb2.Job) -> str:

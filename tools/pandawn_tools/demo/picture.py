@@ -112,7 +112,7 @@ def _draw_peak(axes: Axes, merged: Sequence[Merged]) -> None:
         color=_BOB,
         markersize=3.2,
         elinewidth=0.9,
-        label=f"{BOB.user}: {BOB.title}",
+        label=f"{BOB.user}: {_in_maths(BOB.title)}",
     )
     axes.axvline(_Z_MASS_GEV, color=_MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     top = float(alice.max())
@@ -133,13 +133,19 @@ def _draw_peak(axes: Axes, merged: Sequence[Merged]) -> None:
     axes.text(
         0.012,
         0.72,
-        f"{first.files} outputs, {first.pairs:,} pairs;\n"
-        f"{len(first.masses):,} once the copies that differ\nin compression only are merged",
+        "CMS data of 2010 and simulated events:\n"
+        f"{first.pairs:,} pairs in {first.files} outputs; {len(first.masses):,} once\n"
+        "files that differ only in compression\nare merged",
         transform=axes.transAxes,
         color=_MUTED,
         fontsize=8.5,
         va="top",
     )
+
+
+def _in_maths(title: str) -> str:
+    """Sets the quantities of a selection as physicists write them."""
+    return title.replace("pT", r"$p_T$").replace("|eta|", r"$|\eta|$")
 
 
 def _draw_bytes(axes: Axes, tasks: Sequence[TaskResult]) -> None:
@@ -148,23 +154,28 @@ def _draw_bytes(axes: Axes, tasks: Sequence[TaskResult]) -> None:
     moved = [task.input_bytes - task.bytes_from_cache for task in tasks]
     unit = 1024.0**2
     widths = [value / unit for value in moved]
-    axes.barh(rows, widths, 0.5, color=_MOVED, label="moved to the node")
+    axes.barh(rows, widths, 0.42, color=_MOVED, label="moved to the node")
     axes.barh(
-        rows, [value / unit for value in cached], 0.5, widths, color=_CACHED, label="from its cache"
+        rows,
+        [value / unit for value in cached],
+        0.42,
+        widths,
+        color=_CACHED,
+        label="from its cache",
     )
     for row, task in zip(rows, tasks, strict=True):
         share = format_share(task.bytes_from_cache, task.input_bytes)
         axes.text(
             0,
-            row - 0.32,
+            row - 0.27,
             f"task {task.task_id}, {task.user}: {share} of {format_size(task.input_bytes)} from caches",
             va="bottom",
         )
-    axes.set(ylim=(len(tasks) - 0.25, -0.75), yticks=[])
+    axes.set(ylim=(len(tasks) - 0.3, -0.6), yticks=[])
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("input of all jobs, MiB")
     axes.set_title("Where the input came from", loc="left", weight="bold")
-    axes.legend(frameon=False, loc="lower left", ncols=2, borderaxespad=0.0)
+    axes.legend(frameon=False, loc="lower left", ncols=2, borderaxespad=0.2)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -28,11 +28,11 @@ def print_report(
     console.print(_what_ran_where(result.tasks, details))
     console.print()
     for task in result.tasks:
-        console.print(_sentence(task), soft_wrap=True)
+        console.print(_sentence(task))
     explained = _explain(client, details)
     if explained:
         console.print()
-        console.print(explained, soft_wrap=True)
+        console.print(explained)
     console.print()
     for task in result.tasks:
         console.print(_fact(f"outputs of {task.user}", task.output_dir), soft_wrap=True)
@@ -47,7 +47,7 @@ def print_kept(address: str, pids: Sequence[int]) -> None:
     lines = (
         ("still running", f"server at {address}, pilots on {', '.join(NODES)}"),
         ("look", f"export PANDAWN_SERVER={address}"),
-        ("", "pandawn tasks; pandawn jobs; pandawn nodes; pandawn events --follow"),
+        ("", "pandawn tasks; pandawn jobs; pandawn nodes; pandawn events"),
         ("end it", f"kill {' '.join(str(pid) for pid in pids)}"),
     )
     console.print()
@@ -66,13 +66,13 @@ def _what_ran_where(
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("input", overflow="fold")
     for task in tasks:
-        table.add_column(f"{task.user}: node", no_wrap=True)
+        table.add_column(task.user, no_wrap=True)
         table.add_column("moved", justify="right", no_wrap=True)
         table.add_column("cached", justify="right", no_wrap=True)
     rows: dict[str, list[Text]] = {}
     for task in tasks:
         for detail in details[task.user]:
-            name = detail.input_lfn or f"({detail.role})"
+            name = detail.input_lfn.removesuffix(".root") or f"({detail.role})"
             rows.setdefault(name, []).extend(_cells(detail))
     for name, cells in rows.items():
         table.add_row(Text(clean(name)), *cells)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote, urlsplit
 
 from pandawn.broker.v1 import broker_pb2 as broker
 from pandawn.broker.v1 import job_pb2, task_pb2
@@ -13,6 +12,7 @@ from pandawn_tools.cli import words
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.jsonout import Json
 from pandawn_tools.cli.progress import count
+from pandawn_tools.cli.render import location
 from pandawn_tools.demo.board import Standing
 
 
@@ -92,7 +92,7 @@ def task_result(standing: Standing) -> TaskResult:
 
 def output_dir(task: task_pb2.Task) -> Path:
     """Returns the directory of a task's outputs."""
-    return Path(unquote(urlsplit(task.output_url).path))
+    return Path(location(task.output_url))
 
 
 def job_details(client: Client, standing: Standing) -> list[JobDetail]:

@@ -18,7 +18,6 @@ from pandawn_tools.cli.jsonout import print_json
 from pandawn_tools.cli.progress import describe_bytes, describe_counts, is_over
 from pandawn_tools.cli.settings import Address
 from pandawn_tools.cli.units import format_size
-from pandawn_tools.cli.words import task_state
 from pandawn_tools.demo import chaos, report, users
 from pandawn_tools.demo import place as places
 from pandawn_tools.demo.board import Board, Standing
@@ -56,7 +55,8 @@ def run(settings: Settings) -> bool:
     place = places.prepare(settings.directory)
     files = places.input_paths(place)
     size = format_size(sum(path.stat().st_size for path in files))
-    board.step(f"everything is in {place.root}; storage holds {len(files)} ROOT files, {size}")
+    board.step(f"everything goes to {place.root}")
+    board.step(f"its storage holds {len(files)} ROOT files, {size}")
     engines = Engines(
         settings.database or f"sqlite:///{place.root / 'pandawn.db'}", settings.catalog
     )
@@ -96,7 +96,7 @@ def _play(settings: Settings, board: Board, place: places.Place, cluster: Cluste
         for analysis in users.ANALYSES:
             task = users.submit_analysis(client, place, analysis, witness=killer is not None)
             board.step(
-                f"{analysis.user} submits task {task.task_id}, {analysis.title}: "
+                f"{analysis.user} submits task {task.task_id} ({analysis.title}): "
                 f"a build job, then {len(places.FILE_NAMES)} run jobs"
             )
             watch = _Watch(client, supervisor.check, board, standings, killer)
@@ -146,10 +146,7 @@ def _look(client: Client, task_id: int) -> Standing:
 
 
 def _tell_end(board: Board, task: task_pb2.Task) -> None:
-    board.step(
-        f"task {task.task_id} {task_state(task.state)}: {describe_counts(task)}; "
-        f"{describe_bytes(task)}"
-    )
+    board.step(f"task {task.task_id} has ended ({describe_counts(task)}): {describe_bytes(task)}")
 
 
 def _conclude(

@@ -39,7 +39,7 @@ class Analysis:
 
 
 ALICE = Analysis("alice", "all pairs of opposite charge", ())
-BOB = Analysis("bob", "pT > 25 GeV, |eta| < 2.1", ("--min-pt", "25", "--max-eta", "2.1"))
+BOB = Analysis("bob", "both pT > 25 GeV, |eta| < 2.1", ("--min-pt", "25", "--max-eta", "2.1"))
 ANALYSES = (ALICE, BOB)
 
 

@@ -26,7 +26,7 @@ _LOCATIONS_A_CALL = 1_000
 Item = TypeVar("Item")
 
 Node = Annotated[str, typer.Argument(metavar="NODE", help="Full name of the node.")]
-Lfns = Annotated[list[str], typer.Argument(metavar="LFN...", help="Logical file names.")]
+Lfns = Annotated[list[str], typer.Argument(metavar="LFN", help="Logical file names.")]
 GuidOption = Annotated[bool, typer.Option("--guid", help="The names are GUIDs.")]
 ScopeOption = Annotated[
     str, typer.Option("--scope", metavar="SCOPE", help="Name space of the LFNs.")
@@ -131,7 +131,7 @@ def add(
     node: Node,
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE]...", help="Files as they lie here, for name and size."),
+        typer.Argument(metavar="FILE", help="Files as they lie here, for name and size."),
     ] = None,
     input_lists: Annotated[
         list[str] | None,

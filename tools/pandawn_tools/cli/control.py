@@ -17,15 +17,14 @@ from pandawn_tools.cli.units import format_count
 
 JobIds = Annotated[
     list[int] | None,
-    typer.Argument(metavar="[JOB]...", min=1, max=options.MAX_INT64, help="Numbers of jobs."),
+    typer.Argument(metavar="JOB", callback=options.positive_int64, help="Numbers of jobs."),
 ]
 TaskOption = Annotated[
     list[int] | None,
     typer.Option(
         "--task",
         "-t",
-        min=1,
-        max=options.MAX_INT64,
+        callback=options.positive_int64,
         metavar="TASK",
         help="A whole task. May be repeated.",
     ),

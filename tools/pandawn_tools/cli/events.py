@@ -26,7 +26,7 @@ def events(
     job: Annotated[
         int | None,
         typer.Option(
-            "--job", "-j", min=1, max=options.MAX_INT64, metavar="JOB", help="Only of this job."
+            "--job", "-j", callback=options.positive_int64, metavar="JOB", help="Only of this job."
         ),
     ] = None,
     tail: Annotated[
@@ -34,8 +34,7 @@ def events(
         typer.Option(
             "--tail",
             "-n",
-            min=0,
-            max=1_000_000,
+            callback=options.within(0, 1_000_000),
             metavar="N",
             help="Begin with the last N; 0: with all.",
         ),

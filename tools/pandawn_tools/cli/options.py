@@ -13,11 +13,33 @@ from pandawn_tools.cli.settings import find_address
 from pandawn_tools.cli.units import parse_duration, parse_size
 
 Value = TypeVar("Value")
+Numbers = TypeVar("Numbers", bound=int | list[int] | None)
 
 # Rows of a table unless more are asked for: about what one reads.
 DEFAULT_LIMIT = 100
-# Numbers of the contract.
+# What numbers of the contract can carry; what makes sense, the server knows.
+MAX_INT32 = 2**31 - 1
 MAX_INT64 = 2**63 - 1
+
+
+def within(least: int, most: int) -> Callable[[Numbers], Numbers]:
+    """Returns the check of an option that takes one number or several.
+
+    Typer's own `min` and `max` fill the help with numbers of ten digits.
+    """
+
+    def check(value: Numbers) -> Numbers:
+        for number in value if isinstance(value, list) else [value]:
+            if number is not None and not least <= number <= most:
+                raise typer.BadParameter(f"{number} is not in the range {least} to {most}")
+        return value
+
+    return check
+
+
+positive_int32 = within(1, MAX_INT32)
+positive_int64 = within(1, MAX_INT64)
+
 
 ServerOption = Annotated[
     str | None,
@@ -33,7 +55,10 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON with the field names of the contract.")
 ]
 LimitOption = Annotated[
-    int, typer.Option("--limit", "-n", min=1, metavar="N", help="Show at most N rows.")
+    int,
+    typer.Option(
+        "--limit", "-n", callback=positive_int32, metavar="N", help="Show at most N rows."
+    ),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Show all rows, however many.")]
 SiteOption = Annotated[
@@ -45,10 +70,12 @@ SiteOption = Annotated[
         show_default=False,
     ),
 ]
-JobId = Annotated[int, typer.Argument(metavar="JOB", min=1, max=MAX_INT64, help="Job number.")]
+JobId = Annotated[int, typer.Argument(metavar="JOB", callback=positive_int64, help="Job number.")]
 TaskFilter = Annotated[
     int | None,
-    typer.Option("--task", "-t", min=1, max=MAX_INT64, metavar="TASK", help="Only of this task."),
+    typer.Option(
+        "--task", "-t", callback=positive_int64, metavar="TASK", help="Only of this task."
+    ),
 ]
 UserFilter = Annotated[
     str | None, typer.Option("--user", "-u", metavar="USER", help="Only of this user.")

@@ -52,9 +52,6 @@ _PARAMETERS = {
     "priority-band": "priority_band",
 }
 
-# What the contract can carry; what makes sense, the server knows.
-_MAX_INT32 = 2**31 - 1
-
 Name = Annotated[str, typer.Argument(metavar="QUEUE", help="Name of the queue.")]
 
 
@@ -140,7 +137,8 @@ def apply(
         str | None, typer.Option(metavar="SIZE", help="Memory of a job slot; 0: no limit.")
     ] = None,
     cores: Annotated[
-        int | None, typer.Option(min=1, max=_MAX_INT32, metavar="N", help="Cores of a job slot.")
+        int | None,
+        typer.Option(callback=options.positive_int32, metavar="N", help="Cores of a job slot."),
     ] = None,
     storage_root: Annotated[
         str | None,
@@ -156,7 +154,9 @@ def apply(
     ] = None,
     priority_band: Annotated[
         int | None,
-        typer.Option(min=1, max=_MAX_INT32, metavar="N", help="Priorities that count as equal."),
+        typer.Option(
+            callback=options.positive_int32, metavar="N", help="Priorities that count as equal."
+        ),
     ] = None,
     reset: Annotated[
         list[str] | None,

@@ -20,9 +20,6 @@ from pandawn_tools.cli.units import format_count, format_size
 
 _COMMAND_KEY = "pandawn_tools.cli.submit.command"
 _NO_SANDBOX = ""
-# What the contract can carry; what makes sense, the server knows.
-_MAX_INT32 = 2**31 - 1
-
 HELP = f"""Submit a task: the same command over many input files, a few files a job.
 
 The command stands after a [bold]--[/bold]; {taskspec.INPUT_MARK} in it becomes the names of the \
@@ -52,7 +49,7 @@ def submit(
     ctx: typer.Context,
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE]...", help="Input files: paths or file:// URLs."),
+        typer.Argument(metavar="FILE", help="Input files: paths or file:// URLs."),
     ] = None,
     input_lists: Annotated[
         list[str] | None,
@@ -66,15 +63,18 @@ def submit(
     files_per_job: Annotated[
         int,
         typer.Option(
-            "--files-per-job", "-f", min=1, max=_MAX_INT32, metavar="N", help="Input files a job."
+            "--files-per-job",
+            "-f",
+            callback=options.positive_int32,
+            metavar="N",
+            help="Input files a job.",
         ),
     ] = 1,
     jobs: Annotated[
         int | None,
         typer.Option(
             "--jobs",
-            min=1,
-            max=_MAX_INT32,
+            callback=options.positive_int32,
             metavar="N",
             help="Number of jobs of a task without input.",
         ),
@@ -139,8 +139,7 @@ def submit(
         int,
         typer.Option(
             "--priority",
-            min=-_MAX_INT32,
-            max=_MAX_INT32,
+            callback=options.within(-options.MAX_INT32, options.MAX_INT32),
             metavar="N",
             help="Higher goes first, -10000 to 10000.",
         ),
@@ -150,7 +149,9 @@ def submit(
     ] = None,
     cores: Annotated[
         int | None,
-        typer.Option("--cores", min=1, max=_MAX_INT32, metavar="N", help="Cores a job needs."),
+        typer.Option(
+            "--cores", callback=options.positive_int32, metavar="N", help="Cores a job needs."
+        ),
     ] = None,
     disk: Annotated[
         str | None,
@@ -164,8 +165,7 @@ def submit(
         int,
         typer.Option(
             "--max-attempts",
-            min=0,
-            max=_MAX_INT32,
+            callback=options.within(0, options.MAX_INT32),
             metavar="N",
             help="Tries at a job before it fails; 0: 3.",
         ),
@@ -182,7 +182,7 @@ def submit(
         int,
         typer.Option(
             "--lfn-depth",
-            min=1,
+            callback=options.positive_int32,
             metavar="N",
             help="Parts of the path that make the logical name of an input; 1 is the file's name.",
         ),

@@ -31,10 +31,10 @@ _COLUMNS = (
 
 TaskIds = Annotated[
     list[int] | None,
-    typer.Argument(metavar="[TASK]...", min=1, max=options.MAX_INT64, help="Only these tasks."),
+    typer.Argument(metavar="TASK", callback=options.positive_int64, help="Only these tasks."),
 ]
 TaskId = Annotated[
-    int, typer.Argument(metavar="TASK", min=1, max=options.MAX_INT64, help="Task number.")
+    int, typer.Argument(metavar="TASK", callback=options.positive_int64, help="Task number.")
 ]
 
 

@@ -23,6 +23,7 @@ _MARGIN_SECONDS = 15.0
 _POLL_SECONDS = 0.1
 # For asking what became of a request that was left.
 _SALVAGE_SECONDS = 5.0
+_NOTHING = AcquireJobsResponse()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Acquirer:
         )
         backoff = Backoff()
         begin = time.monotonic()
+        asked: float | None = None
         failures = 0
         while drain.reason is None:
             asked = time.monotonic()
@@ -90,7 +92,8 @@ class Acquirer:
                     self._log.info("asking for jobs succeeded after %d failures", failures)
                 if response is not None:
                     return Acquired(asked, response)
-        return self._salvage(request)
+        # A request that was never sent left nothing behind.
+        return self._salvage(request) if asked is not None else Acquired(begin, _NOTHING)
 
     def _ask(
         self, request: AcquireJobsRequest, timeout: float, drain: Stop
@@ -119,4 +122,4 @@ class Acquirer:
             return Acquired(asked, call(method, request, _SALVAGE_SECONDS))
         except CallError:
             # Then the leases, if any, end with our goodbye, or by themselves.
-            return Acquired(time.monotonic(), AcquireJobsResponse())
+            return Acquired(time.monotonic(), _NOTHING)

@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     options = _options(given)
     log = make_log(as_json=given.json_log, node=options.node)
+    # Before gRPC starts threads: all of them inherit that the signals do not reach them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     connection = Connection(options.server)
     pilot = Pilot(options, connection, log)
     _heed_signals(pilot, log)
@@ -67,11 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _heed_signals(pilot: Pilot, log: Log) -> None:
-    """Lets a thread of its own wait for signals: a handler could not take a lock in safety.
-
-    To be called before other threads start, which inherit that the signals do not reach them.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    """Lets a thread of its own wait for signals: a handler could not take a lock in safety."""
 
     def wait() -> None:
         first = signal.Signals(signal.sigwait(_SIGNALS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import RowMapping, bindparam, insert, select, update
+from sqlalchemy import RowMapping, bindparam, select, update
 
 from pandawn_server.domain.attempts import Attempt, AttemptEnd, NewAttempt
 from pandawn_server.domain.inventory import NodeKey
@@ -13,6 +13,7 @@ from pandawn_server.domain.jobs import ErrorComponent, JobState, Phase, Resource
 from pandawn_server.domain.matching import Locality, Match, MatchRule
 from pandawn_server.domain.nodes import EndedAttempt
 from pandawn_server.storage.among import among
+from pandawn_server.storage.bulk import insert_rows
 from pandawn_server.storage.columns import error_columns, seconds, span, to_error
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import attempts
@@ -20,30 +21,48 @@ from pandawn_server.storage.schema import attempts
 
 def insert_attempts(tx: Transaction, new: Sequence[NewAttempt], now: datetime) -> None:
     """Stores attempts that begin now."""
-    if new:
-        tx.execute(
-            insert(attempts),
-            [
-                {
-                    "job_id": a.job_id,
-                    "attempt": a.attempt,
-                    "task_id": a.task_id,
-                    "pilot_id": a.pilot_id,
-                    "site": a.key.site,
-                    "node": a.key.node,
-                    "lease_token": a.lease_token,
-                    "start_time": now,
-                    "locality": a.match.locality.value,
-                    "rule": a.match.rule.value,
-                    "match_input_bytes": a.match.input_bytes,
-                    "match_local_bytes": a.match.local_bytes,
-                    "match_candidates": a.match.candidates,
-                    "match_held": a.match.held,
-                    "match_waited_s": a.match.waited.total_seconds(),
-                }
-                for a in new
-            ],
-        )
+    columns = (
+        "job_id",
+        "attempt",
+        "task_id",
+        "pilot_id",
+        "site",
+        "node",
+        "lease_token",
+        "start_time",
+        "locality",
+        "rule",
+        "match_input_bytes",
+        "match_local_bytes",
+        "match_candidates",
+        "match_held",
+        "match_waited_s",
+    )
+    insert_rows(
+        tx,
+        attempts,
+        columns,
+        (
+            (
+                a.job_id,
+                a.attempt,
+                a.task_id,
+                a.pilot_id,
+                a.key.site,
+                a.key.node,
+                a.lease_token,
+                now,
+                a.match.locality.value,
+                a.match.rule.value,
+                a.match.input_bytes,
+                a.match.local_bytes,
+                a.match.candidates,
+                a.match.held,
+                a.match.waited.total_seconds(),
+            )
+            for a in new
+        ),
+    )
 
 
 def end_attempts(tx: Transaction, ends: Sequence[AttemptEnd], now: datetime) -> None:

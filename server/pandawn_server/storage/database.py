@@ -206,7 +206,8 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
         # The driver's own transaction handling begins too late for reads and knows no IMMEDIATE.
         dbapi_connection.isolation_level = None
         for pragma in (
-            "busy_timeout = 10000",
+            # Longer than the largest submission takes.
+            "busy_timeout = 30000",
             "journal_mode = WAL",
             # Each commit reaches the disk: an acknowledged write survives a power cut.
             "synchronous = FULL",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, select
 
 from pandawn_server.domain.events import Event, NumberedEvent
+from pandawn_server.storage.bulk import insert_rows
 from pandawn_server.storage.database import EVENTS, Transaction
 from pandawn_server.storage.schema import events
 
@@ -17,13 +18,13 @@ _FIELDS = ("kind", "text", "task_id", "job_id", "attempt", "queue", "node", "pil
 def insert_events(tx: Transaction, happened: Iterable[Event]) -> None:
     """Stores events in the order given; they are logged when the transaction is committed."""
     told = list(happened)
-    rows = [
-        {"event_time": event.time, **{name: getattr(event, name) for name in _FIELDS}}
-        for event in told
-    ]
-    if rows:
-        tx.execute(insert(events), rows)
-        tx.info[EVENTS] += told
+    insert_rows(
+        tx,
+        events,
+        ("event_time", *_FIELDS),
+        ((event.time, *(getattr(event, name) for name in _FIELDS)) for event in told),
+    )
+    tx.info[EVENTS] += told
 
 
 def read_events(

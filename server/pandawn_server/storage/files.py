@@ -13,6 +13,7 @@ from sqlalchemy import insert, select
 
 from pandawn_server.domain.tasks import File, FileRole
 from pandawn_server.storage.among import among
+from pandawn_server.storage.bulk import insert_rows
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import job_files, job_inputs
 
@@ -42,9 +43,8 @@ def unpack(packed: Sequence[str | int]) -> File:
 
 def insert_inputs(tx: Transaction, inputs: Iterable[tuple[int, Sequence[File]]]) -> None:
     """Stores what new jobs read, by job; jobs that read nothing get no row."""
-    rows = [{"job_id": job_id, "files": list(map(pack, read))} for job_id, read in inputs if read]
-    if rows:
-        tx.execute(insert(job_inputs), rows)
+    rows = ((job_id, list(map(pack, read))) for job_id, read in inputs if read)
+    insert_rows(tx, job_inputs, ("job_id", "files"), rows)
 
 
 def get_inputs(tx: Transaction, job_ids: Collection[int]) -> dict[int, list[File]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, bindparam, func, insert, select, update
+from sqlalchemy import RowMapping, Select, bindparam, func, select, text, update
 
 from pandawn_server.domain.jobs import (
     FINAL_STATES,
@@ -24,6 +24,7 @@ from pandawn_server.domain.matching import Candidate
 from pandawn_server.domain.pilots import PilotState
 from pandawn_server.domain.tasks import NewJob, TaskSpec
 from pandawn_server.storage.among import among
+from pandawn_server.storage.bulk import insert_rows
 from pandawn_server.storage.columns import (
     error_columns,
     requirement_columns,
@@ -86,26 +87,46 @@ def insert_jobs(
 
     `parents` names what each replaces; `library_bytes` is the size of the task's library, if it is built.
     """
-    rows = [
-        {
-            "task_id": task_id,
-            "index": job.index,
-            "kind": job.kind.value,
-            "state": job.state.value,
-            "user": spec.user,
-            "queue": queue,
-            "priority": spec.priority,
-            "max_attempts": spec.max_attempts,
-            "input_bytes": job.input_bytes + (library_bytes if job.kind is JobKind.RUN else 0),
-            "parent_job_id": parents[position] if parents else None,
-            "create_time": now,
-            "state_time": now,
-            **requirement_columns(spec.requirements),
-        }
-        for position, job in enumerate(new_jobs)
-    ]
-    statement = insert(jobs).returning(jobs.c.job_id, sort_by_parameter_order=True)
-    return list(tx.execute(statement, rows).scalars())
+    job_ids = _reserve_ids(tx, len(new_jobs))
+    same_in_all = {
+        "task_id": task_id,
+        "user": spec.user,
+        "queue": queue,
+        "priority": spec.priority,
+        "max_attempts": spec.max_attempts,
+        "create_time": now,
+        "state_time": now,
+        **requirement_columns(spec.requirements),
+    }
+    insert_rows(
+        tx,
+        jobs,
+        ("job_id", "index", "kind", "state", "input_bytes", "parent_job_id", *same_in_all),
+        (
+            (
+                job_id,
+                job.index,
+                job.kind.value,
+                job.state.value,
+                job.input_bytes + (library_bytes if job.kind is JobKind.RUN else 0),
+                parents[position] if parents else None,
+                *same_in_all.values(),
+            )
+            for position, (job_id, job) in enumerate(zip(job_ids, new_jobs, strict=True))
+        ),
+    )
+    return job_ids
+
+
+def _reserve_ids(tx: Transaction, count: int) -> list[int]:
+    # Numbers drawn beforehand let one statement insert all rows, and their inputs after them.
+    if tx.dialect.name == "sqlite":
+        last = tx.execute(text("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'")).scalar() or 0
+        return list(range(last + 1, last + 1 + count))
+    drawn = (
+        "SELECT nextval(pg_get_serial_sequence('jobs', 'job_id')) FROM generate_series(1, :count)"
+    )
+    return sorted(tx.execute(text(drawn), {"count": count}).scalars())
 
 
 def get_jobs(tx: Transaction, job_ids: Collection[int]) -> dict[int, Job]:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import RowMapping, Select, bindparam, delete, func, select, update
 
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import JobState, Phase
 from pandawn_server.domain.leases import Lease
 from pandawn_server.storage.among import among
+from pandawn_server.storage.bulk import insert_rows
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import jobs, leases
 
@@ -38,25 +39,38 @@ class NewLease:
 
 def insert_leases(tx: Transaction, new: Sequence[NewLease]) -> None:
     """Stores leases of jobs that the caller has claimed."""
-    if new:
-        tx.execute(
-            insert(leases),
-            [
-                {
-                    "job_id": lease.job_id,
-                    "attempt": lease.attempt,
-                    "token": lease.token,
-                    "pilot_id": lease.pilot_id,
-                    "site": lease.key.site,
-                    "node": lease.key.node,
-                    "request_id": lease.request_id,
-                    "ordinal": lease.ordinal,
-                    "expire_time": lease.expire_time,
-                    "duration_s": lease.duration.total_seconds(),
-                }
-                for lease in new
-            ],
-        )
+    columns = (
+        "job_id",
+        "attempt",
+        "token",
+        "pilot_id",
+        "site",
+        "node",
+        "request_id",
+        "ordinal",
+        "expire_time",
+        "duration_s",
+    )
+    insert_rows(
+        tx,
+        leases,
+        columns,
+        (
+            (
+                lease.job_id,
+                lease.attempt,
+                lease.token,
+                lease.pilot_id,
+                lease.key.site,
+                lease.key.node,
+                lease.request_id,
+                lease.ordinal,
+                lease.expire_time,
+                lease.duration.total_seconds(),
+            )
+            for lease in new
+        ),
+    )
 
 
 def _select_leases() -> Select[Any]:

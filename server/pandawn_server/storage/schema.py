@@ -164,6 +164,8 @@ jobs = Table(
     ),
     Index(None, "user", "job_id"),
     Index(None, "queue", "job_id"),
+    # So that SQLite tells the last number given, and never gives one twice.
+    sqlite_autoincrement=True,
 )
 
 job_inputs = Table(

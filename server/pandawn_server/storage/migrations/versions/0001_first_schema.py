@@ -212,6 +212,7 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["task_id"], ["tasks.task_id"], name=op.f("fk_jobs_task_id_tasks")),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_jobs")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.create_index(

@@ -1,0 +1,62 @@
+"""Inserts many rows by one parameter: a JSON document that the database itself takes apart.
+
+With a parameter a value, most of the time of a large insert goes into handing parameters from layer
+to layer in Python; the document is encoded by one call.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+
+from sqlalchemy import JSON, Table, TextClause, text
+from sqlalchemy.dialects import postgresql
+
+from pandawn_server.storage.database import Transaction
+
+Value = str | int | float | bool | datetime | list[str | int] | list[list[str | int]] | None
+"""What a column takes; lists for JSON columns."""
+
+
+def insert_rows(
+    tx: Transaction, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Value]]
+) -> None:
+    """Inserts rows, each with a value for every one of `columns`, in their order."""
+    embedded = tx.dialect.name == "sqlite"
+    document = json.dumps(
+        list(rows), default=_sqlite_time if embedded else _time, check_circular=False
+    )
+    if document != "[]":
+        tx.execute(_statement(table, tuple(columns), embedded), {"rows": document})
+
+
+def _time(value: object) -> str:
+    assert isinstance(value, datetime), "JSON knows all other types"
+    return value.isoformat()
+
+
+def _sqlite_time(value: object) -> str:
+    assert isinstance(value, datetime), "JSON knows all other types"
+    # As `storage.types.UtcDateTime` stores it.
+    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+@cache
+def _statement(table: Table, columns: tuple[str, ...], embedded: bool) -> TextClause:
+    names = ", ".join(f'"{name}"' for name in columns)
+    if embedded:
+        values = ", ".join(f"json_extract(value, '$[{i}]')" for i in range(len(columns)))
+        return text(f"INSERT INTO {table.name} ({names}) SELECT {values} FROM json_each(:rows)")  # noqa: S608
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    values = ", ".join(
+        f"r -> {i}"
+        if isinstance(table.c[name].type, JSON)
+        else f"CAST(r ->> {i} AS {table.c[name].type.compile(dialect)})"
+        for i, name in enumerate(columns)
+    )
+    return text(
+        f"INSERT INTO {table.name} ({names}) SELECT {values} "  # noqa: S608 (names of our own schema)
+        "FROM json_array_elements(CAST(:rows AS json)) AS r"
+    )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
+
+import grpc.aio
 
 from pandawn.broker.v1.broker_pb2_grpc import add_BrokerServicer_to_server
 from pandawn.dispatcher.v1.dispatcher_pb2_grpc import add_DispatcherServicer_to_server
@@ -17,27 +21,21 @@ from pandawn_server.wire.monitor import MonitorServicer
 from pandawn_server.wire.queueconfig import QueueConfigServicer
 from pandawn_server.wire.server import Service
 
+_Servicer = Callable[[Deps], Any]
+_Add = Callable[[Any, grpc.aio.Server], None]
+
+_TABLE: Mapping[str, tuple[_Servicer, _Add]] = {
+    "pandawn.broker.v1.Broker": (BrokerServicer, add_BrokerServicer_to_server),
+    "pandawn.dispatcher.v1.Dispatcher": (DispatcherServicer, add_DispatcherServicer_to_server),
+    "pandawn.filecatalog.v1.FileCatalog": (FileCatalogServicer, add_FileCatalogServicer_to_server),
+    "pandawn.monitor.v1.Monitor": (MonitorServicer, add_MonitorServicer_to_server),
+    "pandawn.queueconfig.v1.QueueConfig": (QueueConfigServicer, add_QueueConfigServicer_to_server),
+}
+
+SERVICERS: Mapping[str, _Servicer] = {name: servicer for name, (servicer, _) in _TABLE.items()}
+"""The class of each service by the full name of the service."""
+
 
 def services(deps: Deps) -> list[Service]:
     """Makes the servicers."""
-    return [
-        Service(
-            "pandawn.dispatcher.v1.Dispatcher",
-            partial(add_DispatcherServicer_to_server, DispatcherServicer(deps)),
-        ),
-        Service(
-            "pandawn.broker.v1.Broker", partial(add_BrokerServicer_to_server, BrokerServicer(deps))
-        ),
-        Service(
-            "pandawn.filecatalog.v1.FileCatalog",
-            partial(add_FileCatalogServicer_to_server, FileCatalogServicer(deps)),
-        ),
-        Service(
-            "pandawn.queueconfig.v1.QueueConfig",
-            partial(add_QueueConfigServicer_to_server, QueueConfigServicer(deps)),
-        ),
-        Service(
-            "pandawn.monitor.v1.Monitor",
-            partial(add_MonitorServicer_to_server, MonitorServicer(deps)),
-        ),
-    ]
+    return [Service(name, partial(add, servicer(deps))) for name, (servicer, add) in _TABLE.items()]

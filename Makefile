@@ -52,8 +52,9 @@ fmt: $(VENV) ## Format the code and the contracts, and mend what ruff can mend
 	@$(BIN)/buf format --write
 
 .PHONY: stubs
-stubs: $(VENV) ## Generate the Python stubs in generated/ from proto/
+stubs: $(VENV) ## Generate the Python stubs in generated/ and docs/api.md from proto/
 	@$(BIN)/python tools/dev/generate_stubs.py
+	@$(BIN)/python tools/dev/generate_api_reference.py
 
 .PHONY: lock
 lock: ## Remake the lock files with the newest versions that pyproject.toml allows

@@ -38,6 +38,7 @@ CHECKS = (
     Check("buf-format", (f"{_BIN}/buf", "format", "--diff", "--exit-code")),
     Check("buf-breaking", (sys.executable, "tools/dev/check_breaking.py"), warns=True),
     Check("stubs", (sys.executable, "tools/dev/generate_stubs.py", "--check")),
+    Check("api-reference", (sys.executable, "tools/dev/generate_api_reference.py", "--check")),
     Check("file-lengths", (sys.executable, "tools/dev/check_file_lengths.py")),
 )
 

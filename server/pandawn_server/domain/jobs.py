@@ -8,15 +8,13 @@ from enum import Enum
 
 
 class JobState(Enum):
-    """Where a job stands; the names are PanDA's."""
+    """Where a job stands; the names are PanDA's, of which `defined`, `assigned` and `transferring` have no use yet."""
 
-    DEFINED = "defined"
     WAITING = "waiting"
     ACTIVATED = "activated"
     SENT = "sent"
     RUNNING = "running"
     HOLDING = "holding"
-    TRANSFERRING = "transferring"
     FINISHED = "finished"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -25,7 +23,6 @@ class JobState(Enum):
 _S = JobState
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    _S.DEFINED: frozenset({_S.WAITING, _S.ACTIVATED, _S.CANCELLED}),
     # A waiting job fails when the job it waits for does.
     _S.WAITING: frozenset({_S.ACTIVATED, _S.FAILED, _S.CANCELLED}),
     _S.ACTIVATED: frozenset({_S.SENT, _S.CANCELLED}),
@@ -35,8 +32,7 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
         {_S.RUNNING, _S.HOLDING, _S.ACTIVATED, _S.FINISHED, _S.FAILED, _S.CANCELLED}
     ),
     _S.RUNNING: frozenset({_S.HOLDING, _S.ACTIVATED, _S.FINISHED, _S.FAILED, _S.CANCELLED}),
-    _S.HOLDING: frozenset({_S.TRANSFERRING, _S.ACTIVATED, _S.FINISHED, _S.FAILED, _S.CANCELLED}),
-    _S.TRANSFERRING: frozenset({_S.FINISHED, _S.FAILED, _S.CANCELLED}),
+    _S.HOLDING: frozenset({_S.ACTIVATED, _S.FINISHED, _S.FAILED, _S.CANCELLED}),
     _S.FINISHED: frozenset(),
     _S.FAILED: frozenset(),
     _S.CANCELLED: frozenset(),
@@ -49,7 +45,7 @@ FINAL_STATES = frozenset(state for state, after in TRANSITIONS.items() if not af
 LEASED_STATES = frozenset({_S.SENT, _S.RUNNING, _S.HOLDING})
 """States in which exactly one live lease exists."""
 
-QUEUED_STATES = frozenset({_S.DEFINED, _S.WAITING, _S.ACTIVATED})
+QUEUED_STATES = frozenset({_S.WAITING, _S.ACTIVATED})
 """States in which no pilot has the job, so that it can be cancelled at once."""
 
 

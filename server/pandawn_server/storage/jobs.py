@@ -259,7 +259,9 @@ def move(tx: Transaction, changes: Sequence[JobChange], now: datetime) -> None:
             update(jobs)
             .where(
                 jobs.c.job_id == bindparam("b_job_id"),
-                jobs.c.state.in_([before.value for before in states_before(state)]),
+                # No IN: it would be written anew for each length, which a statement run for many
+                # rows cannot be.
+                or_(*(jobs.c.state == before.value for before in states_before(state))),
             )
             .values(
                 state=state.value,

@@ -26,8 +26,8 @@ def test_the_final_states_are_finished_failed_and_cancelled() -> None:
     assert {JobState.FINISHED, JobState.FAILED, JobState.CANCELLED} == FINAL_STATES
 
 
-def test_every_state_is_queued_leased_final_or_transferring_and_no_two_of_them() -> None:
-    groups = [*QUEUED_STATES, *LEASED_STATES, *FINAL_STATES, JobState.TRANSFERRING]
+def test_every_state_is_queued_leased_or_final_and_no_two_of_them() -> None:
+    groups = [*QUEUED_STATES, *LEASED_STATES, *FINAL_STATES]
     assert sorted(state.value for state in groups) == sorted(state.value for state in JobState)
 
 

@@ -5,7 +5,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TextIO
 from urllib.parse import unquote, urlsplit
 
 from rich.console import Console, RenderableType
@@ -24,7 +24,6 @@ STATE_STYLES = {
     "running": "cyan",
     "holding": "cyan",
     "sent": "cyan",
-    "transferring": "cyan",
     "activated": "yellow",
     "waiting": "dim",
     "live": "green",
@@ -52,14 +51,17 @@ def end_on_broken_pipe() -> None:
 
 def stdout_console() -> Console:
     """Console of results. As wide as the terminal, or as `COLUMNS` says, or not limited at all."""
-    unlimited = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    width = _PIPE_WIDTH if unlimited else None
-    return _PipeConsole(width=width, highlight=False, soft_wrap=False)
+    return _PipeConsole(width=_width(sys.stdout), highlight=False)
 
 
 def stderr_console() -> Console:
     """Console of everything that is not a result: errors, hints, progress."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, width=_width(sys.stderr), highlight=False)
+
+
+def _width(stream: TextIO) -> int | None:
+    """Returns how wide to write; None for as wide as rich finds the terminal or `COLUMNS`."""
+    return None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
 
 
 def clean(text: str) -> str:

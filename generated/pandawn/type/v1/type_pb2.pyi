@@ -28,8 +28,6 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     DESCRIPTOR: _descriptor.EnumDescriptor
     JOB_STATE_UNSPECIFIED: _JobState.ValueType  # 0
     """Not set."""
-    JOB_STATE_DEFINED: _JobState.ValueType  # 1
-    """Accepted, not yet judged. Seen only in events: submission decides at once."""
     JOB_STATE_WAITING: _JobState.ValueType  # 2
     """Waits for another job (the build job of its task)."""
     JOB_STATE_ACTIVATED: _JobState.ValueType  # 3
@@ -40,8 +38,6 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     """The pilot stages input in or runs the payload."""
     JOB_STATE_HOLDING: _JobState.ValueType  # 6
     """The payload has ended; outputs are on their way to storage."""
-    JOB_STATE_TRANSFERRING: _JobState.ValueType  # 7
-    """Outputs are stored at the site and travel to their destination."""
     JOB_STATE_FINISHED: _JobState.ValueType  # 8
     """Done, outputs stored."""
     JOB_STATE_FAILED: _JobState.ValueType  # 9
@@ -56,8 +52,6 @@ class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
 
 JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
 """Not set."""
-JOB_STATE_DEFINED: JobState.ValueType  # 1
-"""Accepted, not yet judged. Seen only in events: submission decides at once."""
 JOB_STATE_WAITING: JobState.ValueType  # 2
 """Waits for another job (the build job of its task)."""
 JOB_STATE_ACTIVATED: JobState.ValueType  # 3
@@ -68,8 +62,6 @@ JOB_STATE_RUNNING: JobState.ValueType  # 5
 """The pilot stages input in or runs the payload."""
 JOB_STATE_HOLDING: JobState.ValueType  # 6
 """The payload has ended; outputs are on their way to storage."""
-JOB_STATE_TRANSFERRING: JobState.ValueType  # 7
-"""Outputs are stored at the site and travel to their destination."""
 JOB_STATE_FINISHED: JobState.ValueType  # 8
 """Done, outputs stored."""
 JOB_STATE_FAILED: JobState.ValueType  # 9

@@ -206,8 +206,8 @@ def upgrade() -> None:
         sa.Column("create_time", UtcDateTime(), nullable=False),
         sa.Column("state_time", UtcDateTime(), nullable=False),
         sa.CheckConstraint(
-            "state IN ('defined', 'waiting', 'activated', 'sent', 'running', 'holding', "
-            "'transferring', 'finished', 'failed', 'cancelled')",
+            "state IN ('waiting', 'activated', 'sent', 'running', 'holding', "
+            "'finished', 'failed', 'cancelled')",
             name=op.f("ck_jobs_state"),
         ),
         sa.ForeignKeyConstraint(["task_id"], ["tasks.task_id"], name=op.f("fk_jobs_task_id_tasks")),

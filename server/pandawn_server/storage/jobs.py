@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, bindparam, func, select, text, update
+from sqlalchemy import RowMapping, Select, bindparam, func, or_, select, text, update
 
 from pandawn_server.domain.jobs import (
     FINAL_STATES,

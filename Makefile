@@ -37,6 +37,11 @@ test: $(VENV) ## Run all tests, with real PostgreSQL and memcached (pytest optio
 	@tools/dev/require_services.sh
 	@$(BIN)/pytest $(ARGS)
 
+.PHONY: bench
+bench: $(VENV) ## Measure a server on PostgreSQL and memcached (options in ARGS="...")
+	@tools/dev/require_services.sh
+	@$(BIN)/pandawn bench $(ARGS)
+
 .PHONY: services
 services: $(VENV) ## Start a throw-away PostgreSQL and memcached, print their addresses, stop them on Ctrl-C
 	@$(BIN)/python -m tools.dev.services $(ARGS)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,7 +30,7 @@ from pandawn_server.usecases.watch_queues import runnable_queues
 from pandawn_server.wire.batcher import Batchers
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.runner import Runner
-from pandawn_server.wire.server import EdgeServer, Listening
+from pandawn_server.wire.server import EdgeServer, Listening, Service
 from pandawn_server.wire.services import services
 from pandawn_server.wire.wakeups import Wakeups
 from pandawn_server.workers.loop import PeriodicWorker
@@ -89,8 +89,8 @@ def open_reachable_catalog(settings: Settings) -> Catalog:
     return catalog
 
 
-def serve(settings: Settings) -> None:
-    """Runs the server until SIGTERM or SIGINT.
+def serve(settings: Settings, more_services: Sequence[Service] = ()) -> None:
+    """Runs the server until SIGTERM or SIGINT; `more_services` stand beside its own (the benchmark has one).
 
     Raises what `open_checked_database` and `open_reachable_catalog` do, and `wire.server.StartError`.
     """
@@ -105,18 +105,23 @@ def serve(settings: Settings) -> None:
         if telemetry.enabled:
             catalog = _observed(settings, database, catalog, telemetry)
         with asyncio.Runner(loop_factory=_loop_factory()) as loop:
-            loop.run(_serve(settings, Backends(database, catalog), telemetry))
+            loop.run(_serve(settings, Backends(database, catalog), telemetry, more_services))
     _log.info("stopped")
 
 
-async def _serve(settings: Settings, backends: Backends, telemetry: Telemetry) -> None:
+async def _serve(
+    settings: Settings,
+    backends: Backends,
+    telemetry: Telemetry,
+    more_services: Sequence[Service],
+) -> None:
     deps = _deps(settings, backends, telemetry)
     listening = Listening(
         settings.listen,
         settings.reuse_port,
         timedelta(seconds=settings.max_connection_age_seconds),
     )
-    server = EdgeServer(services(deps), listening, telemetry, deps.shutting_down)
+    server = EdgeServer([*services(deps), *more_services], listening, telemetry, deps.shutting_down)
     workers: list[PeriodicWorker[Any]] = [_reaper(deps), _queue_watch(deps)]
     with _stop_signals() as stop:
         addresses = await server.start()

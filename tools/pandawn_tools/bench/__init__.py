@@ -1,0 +1,1 @@
+"""Measures the server: `pandawn bench` and `make bench`."""

@@ -1,0 +1,218 @@
+"""A lean HTTP/2 client connection for unary gRPC calls: many streams, little work for each.
+
+Made for load: requests are put together from ready-made frames, and of responses only frame heads,
+the gRPC status and, where asked for, the message are looked at. A general client takes several
+times the CPU of the server under test. RFC 9113 (frames, flow control) and RFC 7541 (headers).
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_FRAME = struct.Struct(">HBBBI")
+"""Length (16 high bits, 8 low bits), type, flags, stream."""
+
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
+_END_STREAM, _ACK, _END_HEADERS = 0x1, 0x1, 0x4
+
+_HEADER_TABLE_SIZE, _ENABLE_PUSH, _INITIAL_WINDOW_SIZE = 1, 2, 4
+_MAX_WINDOW = 2**31 - 1
+_DEFAULT_WINDOW = 65_535
+
+_FRAME_BYTES = 16_384
+"""Most payload of a frame that every peer takes."""
+
+_TOP_UP_BYTES = 2**30
+"""Bytes received after which the server's window for the connection is filled up again."""
+
+_RECEIVE_BYTES = 2**18
+
+_STATUS = b"grpc-status"
+
+
+class ProtocolError(Exception):
+    """The server did what a gRPC server does not do under load; the text says what."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """A finished call: gRPC status, when it began, bytes of its message, and that where bodies are kept."""
+
+    status: int
+    begin: float
+    size: int
+    body: bytes
+
+
+class Connection:
+    """One connection on which all calls have the same method. Not blocking; for one thread."""
+
+    def __init__(self, host: str, port: int, path: str, *, keep_bodies: bool = False) -> None:
+        """Connects, and sends what comes before the first request."""
+        self.socket = socket.create_connection((host, port), timeout=10)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self._keep_bodies = keep_bodies
+        self._first_headers, self._later_headers = _request_headers(f"{host}:{port}", path)
+        self._next_stream = 1
+        self._begun: dict[int, float] = {}
+        self._sizes: dict[int, int] = {}
+        self._bodies: dict[int, bytes] = {}
+        self._input = b""
+        self._received = 0
+        self._window = _DEFAULT_WINDOW
+        self._output = bytearray(_PREFACE)
+        # Without a table of its own the server writes the status in plain, which is found without
+        # decoding headers. It costs the server some ten bytes a call.
+        self._settings({_HEADER_TABLE_SIZE: 0, _ENABLE_PUSH: 0, _INITIAL_WINDOW_SIZE: _MAX_WINDOW})
+        self._grant(_MAX_WINDOW - _DEFAULT_WINDOW)
+        self.flush()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls without an answer."""
+        return len(self._begun)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether bytes wait until the socket takes them."""
+        return bool(self._output)
+
+    def close(self) -> None:
+        """Closes the connection; calls in flight are lost."""
+        self.socket.close()
+
+    def call(self, message: bytes, now: float) -> bool:
+        """Queues a call; `flush` sends it. Returns False if the server's window has no room now."""
+        size = len(message) + 5
+        if size > _DEFAULT_WINDOW:
+            raise ProtocolError(f"a message of {size} bytes exceeds the window of a stream")
+        if size > self._window:
+            return False
+        self._window -= size
+        stream = self._next_stream
+        self._next_stream = stream + 2
+        self._begun[stream] = now
+        headers = self._first_headers
+        self._first_headers = self._later_headers
+        self._output += _FRAME.pack(0, len(headers), _HEADERS, _END_HEADERS, stream)
+        self._output += headers
+        body = b"\0" + len(message).to_bytes(4, "big") + message
+        if size <= _FRAME_BYTES:
+            self._output += _FRAME.pack(size >> 8, size & 0xFF, _DATA, _END_STREAM, stream)
+            self._output += body
+            return True
+        for start in range(0, size, _FRAME_BYTES):
+            chunk = body[start : start + _FRAME_BYTES]
+            flags = _END_STREAM if start + _FRAME_BYTES >= size else 0
+            self._output += _FRAME.pack(len(chunk) >> 8, len(chunk) & 0xFF, _DATA, flags, stream)
+            self._output += chunk
+        return True
+
+    def flush(self) -> None:
+        """Sends as much as the socket takes."""
+        try:
+            sent = self.socket.send(self._output)
+        except BlockingIOError:
+            return
+        del self._output[:sent]
+
+    def receive(self, on_answer: Callable[[Answer], None]) -> None:
+        """Reads what has come, and hands over each answer that is complete."""
+        try:
+            chunk = self.socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        if not chunk:
+            raise ProtocolError("the server closed the connection")
+        data = self._input + chunk if self._input else chunk
+        position, end = 0, len(data)
+        unpack = _FRAME.unpack_from
+        while end - position >= 9:
+            high, low, kind, flags, stream = unpack(data, position)
+            begin = position + 9
+            after = begin + (high << 8 | low)
+            if after > end:
+                break
+            position = after
+            if kind == _DATA:
+                self._received += after - begin
+                self._sizes[stream] = self._sizes.get(stream, 0) + after - begin
+                if self._keep_bodies:
+                    self._bodies[stream] = self._bodies.get(stream, b"") + data[begin:after]
+            elif kind == _HEADERS:
+                if flags & _END_STREAM:
+                    on_answer(self._finished(stream, data[begin:after]))
+            else:
+                self._control(kind, flags, stream, data[begin:after], on_answer)
+        self._input = data[position:]
+        if self._received > _TOP_UP_BYTES:
+            self._grant(self._received)
+            self._received = 0
+
+    def _finished(self, stream: int, headers: bytes) -> Answer:
+        at = headers.find(_STATUS)
+        if at < 0:
+            raise ProtocolError(f"no {_STATUS.decode()} in the trailers {headers!r}")
+        at += len(_STATUS)
+        # Behind the name stand the length of the value and the value.
+        status = int(headers[at + 1 : at + 1 + headers[at]])
+        size = self._sizes.pop(stream, 5) - 5
+        body = self._bodies.pop(stream, b"")[5:]
+        return Answer(status, self._begun.pop(stream), size, body)
+
+    def _control(
+        self,
+        kind: int,
+        flags: int,
+        stream: int,
+        payload: bytes,
+        on_answer: Callable[[Answer], None],
+    ) -> None:
+        if kind == _SETTINGS and not flags & _ACK:
+            self._output += _FRAME.pack(0, 0, _SETTINGS, _ACK, 0)
+        elif kind == _PING and not flags & _ACK:
+            self._output += _FRAME.pack(0, len(payload), _PING, _ACK, 0) + payload
+        elif kind == _WINDOW_UPDATE and stream == 0:
+            self._window += int.from_bytes(payload, "big")
+        elif kind == _RST_STREAM and stream in self._begun:
+            on_answer(Answer(-1, self._begun.pop(stream), 0, b""))
+        elif kind == _GOAWAY:
+            raise ProtocolError(f"the server ends the connection: {payload[8:]!r}")
+
+    def _settings(self, values: dict[int, int]) -> None:
+        payload = b"".join(struct.pack(">HI", name, value) for name, value in values.items())
+        self._output += _FRAME.pack(0, len(payload), _SETTINGS, 0, 0) + payload
+
+    def _grant(self, size: int) -> None:
+        self._output += _FRAME.pack(0, 4, _WINDOW_UPDATE, 0, 0) + size.to_bytes(4, "big")
+
+
+def _request_headers(authority: str, path: str) -> tuple[bytes, bytes]:
+    """The headers of the first request of a connection, and of all later ones.
+
+    As a real client does it: what repeats goes into the server's table, and later requests say no
+    more than the places there.
+    """
+    # Index of the name in the static table (0: the name is spelled out), name, value.
+    fields = (
+        (4, b"", path.encode()),
+        (1, b"", authority.encode()),
+        (31, b"", b"application/grpc"),
+        (0, b"te", b"trailers"),
+        (58, b"", b"grpc-python/1.76.0 grpc-c/51.0.0 (linux; chttp2)"),
+        (0, b"grpc-timeout", b"60S"),
+    )
+    first = bytearray(b"\x83\x86")  # POST, http
+    for index, name, value in fields:
+        first.append(0x40 | index)
+        for text in (name, value) if name else (value,):
+            first.append(len(text))
+            first += text
+    # The dynamic table begins at 62 with what was added last.
+    later = b"\x83\x86" + bytes(0x80 | (61 + len(fields) - at) for at in range(len(fields)))
+    return bytes(first), later

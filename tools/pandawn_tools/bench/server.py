@@ -1,0 +1,83 @@
+"""`pandawn-server` as it is, with one more service: the handler that does nothing, which is the limit.
+
+Runs only inside a benchmark: `python -m pandawn_tools.bench.server serve ...`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import grpc
+import typer
+
+from pandawn.dispatcher.v1 import dispatcher_pb2
+from pandawn_server import cli
+from pandawn_server.config import Loaded
+from pandawn_server.flags import with_settings
+from pandawn_server.main import serve
+from pandawn_server.wire.handlers import ServicerContext
+from pandawn_server.wire.server import Service
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+LIMIT = "pandawn.bench.v1.Limit"
+"""Name of the service."""
+
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+class LimitServicer:
+    """Takes requests of AcquireJobs and answers all with one and the same response."""
+
+    def __init__(self) -> None:
+        self._response = dispatcher_pb2.AcquireJobsResponse()
+
+    async def Empty(  # noqa: N802 (gRPC's name)
+        self, request: dispatcher_pb2.AcquireJobsRequest, context: ServicerContext
+    ) -> dispatcher_pb2.AcquireJobsResponse:
+        """Answers."""
+        del request, context
+        return self._response
+
+    async def SetResponse(  # noqa: N802 (gRPC's name)
+        self, request: dispatcher_pb2.AcquireJobsResponse, context: ServicerContext
+    ) -> dispatcher_pb2.AcquireJobsResponse:
+        """Sets the response, to a real one."""
+        del context
+        self._response = request
+        return request
+
+
+def _add(server: grpc.aio.Server) -> None:
+    servicer = LimitServicer()
+    response = dispatcher_pb2.AcquireJobsResponse
+    methods = {
+        "Empty": grpc.unary_unary_rpc_method_handler(
+            servicer.Empty,
+            request_deserializer=dispatcher_pb2.AcquireJobsRequest.FromString,
+            response_serializer=response.SerializeToString,
+        ),
+        "SetResponse": grpc.unary_unary_rpc_method_handler(
+            servicer.SetResponse,
+            request_deserializer=response.FromString,
+            response_serializer=response.SerializeToString,
+        ),
+    }
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(LIMIT, methods)])
+
+
+@app.command("serve")
+@with_settings
+def _serve(loaded: Loaded) -> None:
+    """Serve until SIGTERM."""
+    serve(loaded.settings, [Service(LIMIT, _add)])
+
+
+app.command("migrate")(cli.migrate)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    app()

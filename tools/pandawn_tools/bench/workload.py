@@ -1,0 +1,154 @@
+"""The made-up world of the benchmark: datasets, tasks that walk them, and what nodes hold. Pure, and repeatable.
+
+Its shape follows what was published of ATLAS jobs at NDGF: 6.6 inputs a job, sizes log-normal with
+a mean of 338 MB, each file read by 3.9 jobs, the jobs of a task walk one dataset, new datasets are
+the ones in use and in the caches, and a small hot set is read by nearly all.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+SITE = "NDGF"
+SCOPE = "mc12_8TeV"
+
+JOBS_PER_TASK = 500
+FILES_PER_DATASET = 850
+MEAN_INPUTS = 6.6
+MEAN_BYTES = 338e6
+SIGMA = 0.8
+"""Spread of the logarithm of file sizes."""
+
+TASKS_PER_DATASET = 3.9 * FILES_PER_DATASET / (JOBS_PER_TASK * (MEAN_INPUTS - 1))
+"""So that each file of a dataset is read by 3.9 jobs; one input of a job is from the hot set."""
+
+HOT_FILES = 20
+MAX_JOB_BYTES = 14_336 * 1024**2
+"""The default limit of a queue: submission refuses larger jobs."""
+
+RUN_FILES = 7
+"""Consecutive files that a node holds: about what one job reads."""
+
+GROUP_RUNS = 14
+GROUPS_PER_NODE = 5
+GROUPS_PER_DATASET = 12
+HOT_PER_NODE = 10
+FILES_PER_NODE = GROUPS_PER_NODE * GROUP_RUNS * RUN_FILES + HOT_PER_NODE
+
+
+@dataclass(frozen=True, slots=True)
+class BenchFile:
+    """A file of the world."""
+
+    lfn: str
+    guid: str
+    size_bytes: int
+    checksum: str
+
+    @property
+    def url(self) -> str:
+        """Where it lies at its site."""
+        return (
+            f"file:///atlas/atlasdatadisk/rucio/{SCOPE}/{self.guid[:2]}/{self.guid[2:4]}/{self.lfn}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BenchJob:
+    """A job: its number in the world, that of its task, and what it reads."""
+
+    number: int
+    task: int
+    inputs: tuple[BenchFile, ...]
+
+    @property
+    def input_bytes(self) -> int:
+        """Sum of the input sizes."""
+        return sum(file.size_bytes for file in self.inputs)
+
+
+def node_name(number: int) -> str:
+    """Full host name of a node."""
+    return f"wn{number:05d}.grid.ndgf.org"
+
+
+def dataset_of(task: int) -> int:
+    """The dataset that a task walks."""
+    return int(task / TASKS_PER_DATASET)
+
+
+def priority_of(task: int) -> int:
+    """Priorities of tasks are spread over three bands of the default width."""
+    return random.Random(f"priority {task}").randrange(300)
+
+
+@lru_cache(maxsize=64)
+def dataset(number: int) -> tuple[BenchFile, ...]:
+    """The files of a dataset."""
+    return _files(f"NTUP_COMMON.{1_200_000 + number:08d}", f"dataset {number}", FILES_PER_DATASET)
+
+
+@lru_cache(maxsize=1)
+def hot_files() -> tuple[BenchFile, ...]:
+    """The hot set: conditions data."""
+    return _files("COND.00000001", "hot", HOT_FILES)
+
+
+def _files(stem: str, seed: str, count: int) -> tuple[BenchFile, ...]:
+    rng = random.Random(seed)
+    mu = math.log(MEAN_BYTES) - SIGMA**2 / 2
+    files = []
+    for number in range(1, count + 1):
+        raw = f"{rng.getrandbits(128):032X}"
+        guid = f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
+        files.append(
+            BenchFile(
+                lfn=f"{stem}._{number:06d}.pool.root.1",
+                guid=guid,
+                size_bytes=int(rng.lognormvariate(mu, SIGMA)),
+                checksum=f"adler32:{rng.getrandbits(32):08x}",
+            )
+        )
+    return tuple(files)
+
+
+def jobs_of(task: int) -> Iterator[BenchJob]:
+    """The jobs of a task, which walk its dataset; each reads one hot file besides."""
+    rng = random.Random(f"task {task}")
+    files = dataset(dataset_of(task))
+    hot = hot_files()
+    at = rng.randrange(len(files))
+    for index in range(JOBS_PER_TASK):
+        # Geometric: many jobs read a few files, some read many.
+        count = 1 + min(30, int(rng.expovariate(1 / (MEAN_INPUTS - 2 + 0.5))))
+        inputs = [rng.choice(hot)]
+        total = inputs[0].size_bytes
+        for _ in range(count):
+            file = files[at % len(files)]
+            total += file.size_bytes
+            if total > MAX_JOB_BYTES:
+                break
+            inputs.append(file)
+            at += 1
+        yield BenchJob(task * JOBS_PER_TASK + index, task, tuple(inputs))
+
+
+def group(dataset_number: int, variant: int) -> tuple[BenchFile, ...]:
+    """What the jobs that once ran on a node left there of a dataset: a few runs of consecutive files."""
+    rng = random.Random(f"group {dataset_number} {variant}")
+    files = dataset(dataset_number)
+    runs = rng.sample(range(len(files) // RUN_FILES), GROUP_RUNS)
+    return tuple(file for run in runs for file in files[run * RUN_FILES : (run + 1) * RUN_FILES])
+
+
+def groups_of(node: int, datasets: int) -> list[tuple[int, int]]:
+    """The (dataset, variant) of the groups that a node holds; low numbers, which are in use now, are held most."""
+    rng = random.Random(f"node {node}")
+    chosen: dict[int, int] = {}
+    while len(chosen) < min(GROUPS_PER_NODE, datasets):
+        chosen[int(datasets * rng.random() ** 3)] = rng.randrange(GROUPS_PER_DATASET)
+    return list(chosen.items())

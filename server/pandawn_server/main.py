@@ -41,8 +41,9 @@ WRITERS = 2
 QUEUE_WATCH_INTERVAL = timedelta(seconds=1)
 """Time between two looks for work that another server process made runnable, while pilots wait here."""
 
-LAST_WORK = timedelta(seconds=30)
-"""Time for work that is still in the database when all calls have ended; more means it hangs."""
+LAST_WORK_S = 2.0
+"""Least time for work that is still in the database when all calls have ended, where the grace is
+shorter; more means that it hangs."""
 
 _log: Log = structlog.get_logger(__name__)
 
@@ -144,13 +145,21 @@ async def _serve(
         deps.shutting_down.set()
         deps.wakeups.close()
         await server.stop(timedelta(seconds=settings.grace_seconds))
-        await deps.batchers.close()
-        for worker in workers:
-            await worker.stop()
-        if not await deps.runner.close(LAST_WORK / timedelta(seconds=1)):
+        last_work = asyncio.ensure_future(_finish(deps, workers))
+        await asyncio.wait([last_work], timeout=max(settings.grace_seconds, LAST_WORK_S))
+        if not last_work.done():
             # Python itself would wait for the threads for ever.
-            _log.error("work in the database hangs; ending without it", waited=str(LAST_WORK))
+            _log.error("work in the database hangs; ending without it")
             os._exit(1)
+        await last_work
+
+
+async def _finish(deps: Deps, workers: Sequence[PeriodicWorker[Any]]) -> None:
+    """Waits for work whose callers have gone, and lets none begin."""
+    await deps.batchers.close()
+    for worker in workers:
+        await worker.stop()
+    await deps.runner.close()
 
 
 def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:

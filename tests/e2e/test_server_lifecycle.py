@@ -1,5 +1,6 @@
 """The installed server begins, ends and begins again without losing anything."""
 
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -54,8 +55,11 @@ def test_each_service_is_healthy_as_soon_as_the_server_serves(server: PandawnSer
     assert {name: server.health(name) for name in SERVICES} == dict.fromkeys(SERVICES, "SERVING")
 
 
-def test_a_server_asked_to_end_ends_well(embedded_server: PandawnServer) -> None:
-    assert embedded_server.terminate() == 0
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_server_asked_to_end_ends_well(
+    embedded_server: PandawnServer, how: signal.Signals
+) -> None:
+    assert embedded_server.terminate(how) == 0
     assert embedded_server.health() == "UNREACHABLE"
     events = [event["event"] for event in embedded_server.log_events()]
     assert events[-1] == "stopped"

@@ -1,8 +1,10 @@
 """A database that goes away later is said to be away, and used again when it is back."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import psycopg
 import pytest
 
 from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
@@ -11,6 +13,27 @@ from tests.fixtures.rpc import reason_of, trailers_of
 from tests.fixtures.server import StartServer, run_server_command
 
 TIMEOUT_S = 30.0
+
+
+def test_a_database_that_hangs_does_not_keep_a_server_from_ending(
+    start_server: StartServer, migrated_postgres_url: str
+) -> None:
+    server = start_server(database=migrated_postgres_url, grace_seconds="0.5")
+    request = queueconfig_pb2.ApplyQueueRequest(queue=queueconfig_pb2.Queue(name="q"))
+    with (
+        psycopg.connect(migrated_postgres_url.replace("+psycopg", "")) as locker,
+        server.channel() as channel,
+        ThreadPoolExecutor() as pool,
+    ):
+        locker.execute("LOCK TABLE queues IN ACCESS EXCLUSIVE MODE")
+        stub = queueconfig_pb2_grpc.QueueConfigStub(channel)
+        hanging = pool.submit(stub.ApplyQueue, request, timeout=TIMEOUT_S)
+        # The lock is waited for, or the server would end in peace.
+        while locker.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone() is None:
+            time.sleep(0.01)
+        assert server.terminate() == 1
+        assert isinstance(hanging.exception(), grpc.RpcError)
+    assert any("hangs" in str(event["event"]) for event in server.log_events())
 
 
 def test_an_outage_of_the_database_is_told_and_survived(

@@ -59,7 +59,7 @@ async def test_events_of_a_call_name_it_also_from_a_thread(stream: io.StringIO) 
 
     runner = Runner(2)
     await asyncio.gather(*(call(number) for number in (1, 2)))
-    await runner.close(timeout_s=30)
+    await runner.close()
     seen = {(event["rpc"], event["peer"]) for event in lines(stream)}
     assert seen == {("/service/1", "ipv6:[::1]:1"), ("/service/2", "ipv6:[::1]:2")}
 

@@ -29,11 +29,6 @@ class Runner:
         call = partial(context.run, fn, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
-    async def close(self, timeout_s: float) -> bool:
-        """Waits for work in progress; returns False if some of it has not ended in time.
-
-        No work may be given to it afterwards.
-        """
-        closing = asyncio.to_thread(self._executor.shutdown)
-        done, _ = await asyncio.wait([asyncio.ensure_future(closing)], timeout=timeout_s)
-        return bool(done)
+    async def close(self) -> None:
+        """Waits for all work to end. None may be given to it any more."""
+        await asyncio.to_thread(self._executor.shutdown)

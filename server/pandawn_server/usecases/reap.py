@@ -18,6 +18,10 @@ from pandawn_server.usecases.ending import Ended, end_attempts, ending
 BATCH = 500
 """Rows a transaction: a site that comes back after a power cut must not stop everybody else."""
 
+CLAIM_INTERVALS = 1.5
+"""Length of a claim in intervals. More than one, with its jitter, so that a live reaper keeps the work;
+little enough for another to take over before the pause looks like an absence of all servers."""
+
 ANSWERS_KEPT = timedelta(days=7)
 """How long the answer to a submission is repeated to a client that asks again."""
 
@@ -40,7 +44,7 @@ def reap(context: Context, owner: str, interval: timedelta, events_kept: timedel
     """
     now = context.clock()
     with context.db.write() as tx:
-        granted, last_run = claims.claim(tx, "reaper", owner, now, interval * 3)
+        granted, last_run = claims.claim(tx, "reaper", owner, now, interval * CLAIM_INTERVALS)
         if not granted:
             return Reaped(was_granted=False)
         known = queues.all_queues(tx)

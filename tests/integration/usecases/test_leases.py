@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_a_renewed_lease_holds_for_its_length_from_now(world: World) -> None:
 
 @pytest.mark.parametrize("change", [{"attempt": 2}, {"token": "0" * 32}])
 def test_a_lease_is_renewed_and_reported_only_with_its_attempt_and_token(
-    world: World, grant: Grant, change: dict[str, object]
+    world: World, grant: Grant, change: dict[str, Any]
 ) -> None:
     forged = replace(grant, **change)
     pilot = world.pilot()

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from pandawn_server.domain.jobs import JobError, JobState, Phase
+from pandawn_server.domain.nodes import STREAK, SUSPENSION
+from pandawn_server.domain.pilots import PilotState
+from pandawn_server.storage import pilots, requests
+from pandawn_server.usecases import monitor
+from pandawn_server.usecases.reap import ANSWERS_KEPT
+from pandawn_server.usecases.retry import RETRIABLE
+from pandawn_server.workers.loop import JITTER
+from tests.fixtures.factories import node_error, payload_error
+from tests.fixtures.world import EVENTS_KEPT, LEASE, REAP_INTERVAL, World, reason, success
+
+PAST_LEASE = LEASE * 1.1
+LATE = 1 + JITTER
+"""The longest pause between two looks of one server, in intervals."""
+
+
+def error_of(world: World, job_id: int) -> JobError:
+    error = world.job(job_id).error
+    assert error is not None
+    return error
+
+
+@pytest.mark.parametrize(
+    ("phase", "expected"),
+    [
+        (None, "LEASE_LAPSED_BEFORE_START"),
+        (Phase.STAGE_IN, "LEASE_LAPSED_IN_STAGE_IN"),
+        (Phase.PAYLOAD, "LEASE_LAPSED_IN_PAYLOAD"),
+        (Phase.STAGE_OUT, "LEASE_LAPSED_IN_STAGE_OUT"),
+    ],
+)
+def test_a_lapsed_lease_frees_its_job_and_names_the_phase(
+    world: World, phase: Phase | None, expected: str
+) -> None:
+    world.submit_jobs(1)
+    pilot = world.pilot()
+    grant = world.take(pilot)
+    if phase is not None:
+        world.renew(pilot, grant, phase)
+    world.pass_time_with_server_up(PAST_LEASE)
+    job = world.job(grant.job.job_id)
+    assert (job.state, job.failures) == (JobState.ACTIVATED, 1)
+    assert error_of(world, job.job_id).reason == expected
+    assert world.take(world.pilot(2)).attempt == 2
+
+
+def test_many_leases_that_lapse_together_are_all_ended(world: World) -> None:
+    world.submit_jobs(7)
+    world.acquire(world.pilot(), 7)
+    world.pass_time_with_server_up(PAST_LEASE)
+    assert world.states() == [JobState.ACTIVATED] * 7
+
+
+def test_a_live_lease_is_left_alone(world: World) -> None:
+    world.submit_jobs(1)
+    world.take()
+    world.pass_time_with_server_up(LEASE * 0.9)
+    assert world.states() == [JobState.SENT]
+
+
+def test_a_job_whose_pilots_all_vanish_fails_after_max_attempts(world: World) -> None:
+    world.submit_jobs(1, max_attempts=2)
+    for _ in range(2):
+        world.take()
+        world.pass_time_with_server_up(PAST_LEASE)
+    (job,) = world.jobs()
+    assert (job.state, job.failures) == (JobState.FAILED, 2)
+    assert job.state in RETRIABLE
+
+
+def test_after_a_time_without_servers_pilots_get_one_more_lease_to_come_back(world: World) -> None:
+    world.submit_jobs(2)
+    pilot = world.pilot()
+    back, gone = world.acquire(pilot, 2)
+    world.advance(hours=5)
+    world.reap()
+    assert world.states() == [JobState.SENT] * 2
+    world.pass_time_with_server_up(LEASE * 0.9)
+    world.renew(pilot, back)
+    world.pass_time_with_server_up(LEASE * 0.2)
+    assert world.job(back.job.job_id).state is JobState.RUNNING
+    assert world.job(gone.job.job_id).state is JobState.ACTIVATED
+
+
+def test_one_reaper_works_at_a_time(world: World) -> None:
+    other = world.beside(world.db)
+    world.clock.advance(REAP_INTERVAL)
+    assert world.reap().was_granted
+    assert not other.reap("two").was_granted
+    world.clock.advance(REAP_INTERVAL * LATE)
+    assert world.reap().was_granted
+    assert not other.reap("two").was_granted
+
+
+def test_the_work_of_a_reaper_that_died_is_taken_over_and_leases_get_no_grace(
+    world: World,
+) -> None:
+    """The other servers were there all the time: pilots could renew, and those that did not are gone."""
+    world.submit_jobs(1)
+    world.take()
+    world.pass_time_with_server_up(LEASE * 0.95)
+    world.clock.advance(REAP_INTERVAL * 0.99)
+    granted = []
+    for _ in range(3):
+        granted.append(world.reap("other").was_granted)
+        world.clock.advance(REAP_INTERVAL * LATE)
+    assert True in granted
+    assert world.states() == [JobState.ACTIVATED]
+
+
+def test_a_silent_pilot_is_lost_and_one_in_contact_is_not(world: World) -> None:
+    silent, talking = world.pilot(1), world.pilot(2)
+    for _ in range(5):
+        world.pass_time_with_server_up(LEASE / 2)
+        world.heartbeat(talking)
+    with world.db.read() as tx:
+        known = pilots.get_pilots(tx, {silent.pilot_id, talking.pilot_id})
+    assert known[silent.pilot_id].state is PilotState.LOST
+    assert "not heard of" in known[silent.pilot_id].end_reason
+    assert known[talking.pilot_id].state is PilotState.LIVE
+    assert world.told().count("PILOT_LOST") == 1
+
+
+def test_a_task_is_closed_once_when_its_last_job_has_ended(world: World) -> None:
+    one, two = world.submit_jobs(2)
+    world.finish(world.take())
+    world.reap()
+    assert "TASK_FINISHED" not in world.told(task_id=one.task_id)
+    world.finish(world.take())
+    world.reap()
+    world.reap()
+    assert world.told(task_id=two.task_id).count("TASK_FINISHED") == 1
+
+
+def test_a_task_with_a_failed_job_is_told_as_failed_and_again_after_its_retry(
+    world: World,
+) -> None:
+    (job,) = world.submit_jobs(1, max_attempts=1)
+    world.fail(world.take())
+    world.reap()
+    world.retry_task(job.task_id)
+    world.reap()
+    world.finish(world.take())
+    world.reap()
+    told = world.told(task_id=job.task_id)
+    assert [kind for kind in told if kind.startswith("TASK_")] == [
+        "TASK_SUBMITTED",
+        "TASK_FAILED",
+        "TASK_RETRIED",
+        "TASK_FINISHED",
+    ]
+
+
+def test_old_events_and_answers_are_forgotten(world: World) -> None:
+    world.submit("r1")
+    world.advance(seconds=(EVENTS_KEPT + timedelta(hours=1)).total_seconds())
+    world.submit_jobs(1)
+    world.reap()
+    assert "QUEUE_APPLIED" not in world.told()
+    assert world.told().count("TASK_SUBMITTED") == 1
+    assert ANSWERS_KEPT < EVENTS_KEPT
+    with world.db.read() as tx:
+        assert requests.get_answer(tx, "r1") is None
+
+
+def fail_in_a_row(world: World, error: JobError, tasks: int = 1, node: int = 1) -> None:
+    for _ in range(tasks):
+        world.submit_jobs(STREAK, max_attempts=1)
+    pilot = world.pilot(node)
+    for _ in range(STREAK):
+        grants = world.acquire(pilot, tasks * 2)
+        if not grants:
+            break
+        world.report(*(success(g, error=error) for g in grants))
+
+
+def test_a_black_hole_gets_no_jobs_and_an_operator_can_read_why(world: World) -> None:
+    fail_in_a_row(world, node_error("STAGE_IN_FAILED"))
+    world.submit_jobs(1)
+    answer = world.ask(world.pilot(1))
+    assert answer.grants == ()
+    assert answer.retry_after == SUSPENSION
+    assert "STAGE_IN_FAILED" in answer.idle_reason
+    (view,) = monitor.list_nodes(world.context, None, 10, "")
+    assert view.is_suspended
+    assert "STAGE_IN_FAILED" in view.node.suspend_reason
+    assert "NODE_SUSPENDED" in world.told()
+    assert len(world.acquire(world.pilot(2))) == 1
+
+
+def test_a_suspended_node_is_tried_again_and_one_more_failure_suspends_it_again(
+    world: World,
+) -> None:
+    fail_in_a_row(world, node_error())
+    world.submit_jobs(2)
+    world.advance(seconds=SUSPENSION.total_seconds())
+    pilot = world.pilot(1)
+    world.fail(world.take(pilot))
+    assert world.acquire(pilot) == ()
+
+
+def test_a_success_makes_a_node_good_again(world: World) -> None:
+    fail_in_a_row(world, node_error())
+    world.submit_jobs(3)
+    world.advance(seconds=SUSPENSION.total_seconds())
+    pilot = world.pilot(1)
+    world.finish(world.take(pilot))
+    world.fail(world.take(pilot))
+    assert len(world.acquire(pilot)) == 1
+
+
+def test_one_broken_task_does_not_close_a_node(world: World) -> None:
+    fail_in_a_row(world, payload_error())
+    world.submit_jobs(1)
+    assert len(world.acquire(world.pilot(1))) == 1
+
+
+def test_payloads_of_several_tasks_that_fail_close_a_node(world: World) -> None:
+    fail_in_a_row(world, payload_error(), tasks=2)
+    world.submit_jobs(1)
+    assert world.acquire(world.pilot(1)) == ()
+
+
+def test_leases_that_lapse_on_a_dead_node_suspend_it(world: World) -> None:
+    world.submit_jobs(STREAK)
+    world.acquire(world.pilot(1), STREAK)
+    world.pass_time_with_server_up(PAST_LEASE)
+    assert world.acquire(world.pilot(1)) == ()
+    assert len(world.acquire(world.pilot(2))) == 1
+
+
+def test_a_stale_report_of_a_black_hole_changes_nothing(world: World) -> None:
+    world.submit_jobs(1)
+    grant = world.take()
+    world.pass_time_with_server_up(PAST_LEASE)
+    before = world.told()
+    assert reason(world.report(success(grant, error=node_error()))[0]) == "STALE_LEASE"
+    assert world.told() == before

@@ -24,6 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from pandawn_server.catalog.factory import parse_catalog_url
 from pandawn_server.logs import LogFormat, LogLevel
 
 ENV_PREFIX = "PANDAWN_"
@@ -36,7 +37,6 @@ STANDARD_OTLP_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 DEFAULT_LISTEN = "127.0.0.1:25443"
 
 _DATABASE_SCHEMES = ("sqlite:///", "postgresql+psycopg://")
-_MEMCACHED = re.compile(r"memcached://[^/,:\s]+(:\d+)?(,[^/,:\s]+(:\d+)?)*/?")
 _PASSWORD = re.compile(r"(?<=://)([^/@:]*):([^/]*)@")
 _QUERY_PASSWORD = re.compile(r"(?<=[?&])((?:ssl)?password)=[^&]*")
 
@@ -78,7 +78,8 @@ class Settings(BaseSettings):
         description="connections to the database, and threads that use them",
     )
     catalog: str = Field(
-        default="memory:", description="memory: or memcached://HOST:PORT,HOST:PORT..."
+        default="memory:",
+        description="memory: or memcached://HOST:PORT,HOST:PORT..., with options behind a ?",
     )
     listen: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(DEFAULT_LISTEN,),
@@ -154,8 +155,10 @@ class Settings(BaseSettings):
     @field_validator("catalog")
     @classmethod
     def _is_catalog(cls, value: str) -> str:
-        if value != "memory:" and not _MEMCACHED.fullmatch(value):
-            raise ValueError(f"{masked(value)!r} is not memory: or memcached://HOST:PORT,...")
+        try:
+            parse_catalog_url(value)
+        except ValueError as error:
+            raise ValueError(masked(str(error))) from error
         return value
 
     @field_validator("otlp_endpoint")

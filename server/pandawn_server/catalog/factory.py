@@ -92,7 +92,9 @@ def _server(text: str) -> tuple[str, int]:
     found = _SERVER.fullmatch(text)
     port = int(found["port"] or DEFAULT_PORT) if found else 0
     if found is None or not 0 < port < 65536:
-        raise ValueError(f"{text!r} is not HOST:PORT of a memcached server")
+        # Somebody may have put a password there, where it means nothing and is logged.
+        shown = text.rpartition("@")[2]
+        raise ValueError(f"{shown!r} is not HOST:PORT of a memcached server")
     return found["host"].strip("[]").lower(), port
 
 

@@ -65,6 +65,12 @@ def test_a_wrong_url_is_refused_with_what_is_wrong(url: str, complaint: str) -> 
         open_catalog(url)
 
 
+def test_a_password_in_a_url_is_not_shown() -> None:
+    with pytest.raises(ValueError, match="is not HOST:PORT") as refused:
+        parse_catalog_url("memcached://user:secret@cache:11211")
+    assert "secret" not in str(refused.value)
+
+
 def test_a_catalog_whose_servers_are_away_opens_and_says_which() -> None:
     # Port 1 on loopback: nobody listens there.
     catalog = open_catalog("memcached://127.0.0.1:1")

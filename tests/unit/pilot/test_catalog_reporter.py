@@ -1,0 +1,234 @@
+"""Telling the catalog what a cache holds: in order, in batches, and right in the end whatever is lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from pandawn_pilot import journal as journal_module
+from pandawn_pilot import locks
+from pandawn_pilot.catalog_reporter import CatalogReporter
+from pandawn_pilot.client import CallError
+from pandawn_pilot.journal import Journal
+from tests.unit.pilot.factories import make_file, make_test_log
+from tests.unit.pilot.fake_catalog import FakeCatalog
+
+
+def make_reporter(
+    directory: Path, catalog: FakeCatalog | None = None
+) -> tuple[Journal, FakeCatalog, CatalogReporter]:
+    journal, catalog = Journal(directory), catalog or FakeCatalog()
+    return journal, catalog, CatalogReporter(journal, catalog, make_test_log())
+
+
+def held(journal: Journal) -> set[tuple[str, int]]:
+    return {(file.lfn, file.size_bytes) for file in journal.snapshot().files}
+
+
+def known(catalog: FakeCatalog) -> set[tuple[str, int]]:
+    return {(file.lfn, file.size_bytes) for file in catalog.files.values()}
+
+
+def test_a_new_epoch_begins_with_an_inventory(tmp_path: Path) -> None:
+    journal, catalog, reporter = make_reporter(tmp_path)
+    journal.record(added=[make_file("a")])
+    assert reporter.state().sequence == 0
+    assert reporter.report()
+    assert catalog.calls == ["inventory"]
+    assert known(catalog) == held(journal)
+    assert not reporter.pending()
+
+
+def test_neighbouring_changes_of_a_kind_travel_together(tmp_path: Path) -> None:
+    journal, catalog, reporter = make_reporter(tmp_path)
+    reporter.report()
+    journal.record(added=[make_file("a"), make_file("b")])
+    journal.record(added=[make_file("c")])
+    journal.record(deleted=[("", "a"), ("", "b")])
+    journal.record(added=[make_file("d")])
+    reporter.report()
+    assert catalog.calls == ["inventory", "add", "delete", "add"]
+    assert known(catalog) == held(journal)
+
+
+def test_the_state_told_is_what_the_catalog_has_acknowledged(tmp_path: Path) -> None:
+    journal, catalog, reporter = make_reporter(tmp_path)
+    reporter.report()
+    before = reporter.state()
+    journal.record(added=[make_file("a")])
+    assert reporter.state() == before
+    reporter.report()
+    assert reporter.state() == catalog.cache_state()
+    assert reporter.state().sequence == before.sequence + 1
+
+
+def test_a_lost_reply_is_found_out_by_the_repeat(tmp_path: Path) -> None:
+    journal, catalog, reporter = make_reporter(tmp_path)
+    reporter.report()
+    journal.record(added=[make_file("a")])
+    catalog.faults = ["reply lost"]
+    with pytest.raises(CallError):
+        reporter.report()
+    reporter.report()
+    assert catalog.calls == ["inventory", "add", "add", "state"]
+    assert known(catalog) == held(journal)
+    assert reporter.state() == catalog.cache_state()
+
+
+def test_a_repeat_that_meant_fewer_files_is_not_believed(tmp_path: Path) -> None:
+    journal, catalog, reporter = make_reporter(tmp_path)
+    reporter.report()
+    journal.record(added=[make_file("a")])
+    catalog.faults = ["reply lost"]
+    with pytest.raises(CallError):
+        reporter.report()
+    journal.record(added=[make_file("b")])
+    reporter.report()
+    assert known(catalog) == held(journal) == {("a", 10), ("b", 10)}
+
+
+def test_a_catalog_that_lost_everything_gets_the_inventory(tmp_path: Path) -> None:
+    journal, catalog, reporter = make_reporter(tmp_path)
+    journal.record(added=[make_file("a")])
+    reporter.report()
+    catalog.forget()
+    reporter.ask_inventory()
+    reporter.report()
+    assert known(catalog) == held(journal)
+    catalog.forget()
+    journal.record(added=[make_file("b")])
+    reporter.report()
+    assert known(catalog) == held(journal)
+
+
+def test_a_request_that_was_met_meanwhile_sends_no_second_inventory(tmp_path: Path) -> None:
+    _journal, catalog, reporter = make_reporter(tmp_path)
+    reporter.report()
+    reporter.ask_inventory()
+    reporter.report()
+    assert catalog.calls == ["inventory", "state"]
+
+
+def test_while_another_process_reports_nothing_is_sent(tmp_path: Path) -> None:
+    _journal, catalog, reporter = make_reporter(tmp_path)
+    reporter.report()
+    (lock,) = tmp_path.glob("reported-*.lock")
+    reporter.ask_inventory()
+    with locks.exclusive(lock):
+        assert reporter.report() is False
+    assert catalog.calls == ["inventory"]
+
+
+def test_a_cache_that_works_for_two_sites_is_reported_to_each(tmp_path: Path) -> None:
+    journal, one, first = make_reporter(tmp_path)
+    other = FakeCatalog()
+    other.site = "T"
+    second = CatalogReporter(journal, other, make_test_log())
+    for name in ("a", "b"):
+        journal.record(added=[make_file(name)])
+        first.report()
+        second.report()
+    assert known(one) == known(other) == held(journal)
+    assert one.calls == other.calls == ["inventory", "add"]
+
+
+def test_changes_that_were_forgotten_are_replaced_by_an_inventory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "FORGET_AFTER_CHANGES", 3)
+    journal, catalog, reporter = make_reporter(tmp_path)
+    reporter.report()
+    for number in range(6):
+        journal.record(added=[make_file(f"f{number}")])
+    reporter.report()
+    assert catalog.calls.count("inventory") == 2
+    assert known(catalog) == held(journal)
+
+
+REPORT = """
+import sys
+from pathlib import Path
+from tests.unit.pilot.test_catalog_reporter import make_reporter
+from tests.unit.pilot.factories import make_file
+journal, catalog, reporter = make_reporter(Path(sys.argv[1]))
+journal.record(added=[make_file("a")])
+reporter.report()
+print(catalog.calls, reporter.state().sequence)
+"""
+
+
+def test_the_count_of_deltas_survives_the_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", REPORT, str(tmp_path)]
+    cwd = Path(__file__).parents[3]
+    run = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True)
+    assert run.stdout == "['inventory'] 0\n"
+    journal, _catalog, reporter = make_reporter(tmp_path)
+    assert held(journal) == {("a", 10)}
+    assert not reporter.pending()
+
+
+class LossyCatalog(RuleBasedStateMachine):
+    """A cache, its reporters on several pilots, and a catalog that loses calls, replies and itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._directory = tempfile.TemporaryDirectory()
+        self.root = Path(self._directory.name)
+        self.journal, self.catalog, self.reporter = make_reporter(self.root)
+
+    def teardown(self) -> None:
+        self._directory.cleanup()
+
+    @rule(name=st.sampled_from("abcd"), size=st.integers(0, 2))
+    def add(self, name: str, size: int) -> None:
+        self.journal.record(added=[make_file(name, size)])
+
+    @rule(names=st.lists(st.sampled_from("abcd"), max_size=3))
+    def delete(self, names: list[str]) -> None:
+        self.journal.record(deleted=[("", name) for name in names])
+
+    @rule(faults=st.lists(st.sampled_from(["none", "call lost", "reply lost"]), max_size=4))
+    def report(self, faults: list[str]) -> None:
+        self.catalog.faults = faults
+        try:
+            self.reporter.report()
+        except CallError:
+            return
+        assert known(self.catalog) == held(self.journal)
+
+    @rule()
+    def another_pilot_takes_over(self) -> None:
+        self.journal, self.catalog, self.reporter = make_reporter(self.root, self.catalog)
+
+    @rule()
+    def catalog_forgets(self) -> None:
+        self.catalog.forget()
+        self.notice()
+
+    @rule()
+    def cache_is_wiped(self) -> None:
+        self.journal.begin_epoch()
+
+    @rule()
+    def notice(self) -> None:
+        """As the server does when a pilot asks for jobs or renews its leases."""
+        told, believed = self.reporter.state(), self.catalog.known
+        if believed is None or (told.epoch, told.sequence, told.digest) != (
+            believed.epoch,
+            believed.sequence,
+            believed.digest,
+        ):
+            self.reporter.ask_inventory()
+
+
+def test_whatever_is_lost_a_report_that_succeeds_leaves_the_catalog_right() -> None:
+    run_state_machine_as_test(
+        LossyCatalog, settings=settings(max_examples=40, stateful_step_count=25, deadline=None)
+    )

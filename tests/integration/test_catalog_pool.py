@@ -129,6 +129,26 @@ def test_what_was_kept_elsewhere_does_not_come_back_at_the_next_loss(pool: Pool)
     assert not is_known(pool.catalog, pool.moved)
 
 
+def test_nor_what_was_kept_on_a_server_that_was_lost_in_between(pool: Pool) -> None:
+    first = pool.servers[0]
+    first.freeze()
+    pool.catalog.replace(inventory(1, FILES, key=pool.moved), NOW)
+    [second] = [server for server in pool.servers[1:] if pool.lives_on(pool.moved, server)]
+    second.freeze()
+    pool.known()
+    first.thaw()
+    pool.clock.advance(REST)
+    pool.catalog.replace(inventory(2, FILES[:1], key=pool.moved), NOW)
+    assert pool.lives_on(pool.moved, first)
+    second.thaw()
+    pool.clock.advance(REST)
+    pool.known()
+    assert held(pool.catalog, FILES[:2], key=pool.moved) == [1000, None]
+    first.kill()
+
+    assert not is_known(pool.catalog, pool.moved)
+
+
 def test_a_node_is_where_the_last_living_server_is(pool: Pool) -> None:
     for server in pool.servers[:2]:
         server.kill()

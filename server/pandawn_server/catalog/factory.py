@@ -41,8 +41,8 @@ class CatalogOptions:
     silence_hours: float = 24
     max_files: float = 8_000_000
     memory_mib: float = 512
-    connect_timeout_ms: float = 300
-    timeout_ms: float = 500
+    connect_timeout_ms: float = 500
+    timeout_ms: float = 1000
 
 
 @dataclass(frozen=True, slots=True)

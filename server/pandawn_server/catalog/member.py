@@ -27,12 +27,11 @@ _log = logging.getLogger(__name__)
 _FIRST_REST_S = 2.0
 """How long a lost server is left alone; doubled each time that it still does not answer."""
 
-_LONGEST_REST_S = 30.0
+_LONGEST_REST_S = 10.0
 
 _MAX_STRAYED = 200_000
 """Routes remembered for one lost server. The state of each cache is compared at every contact
 anyway: what is forgotten here is only found later."""
-
 
 _KEYS_AT_ONCE = 500
 
@@ -52,11 +51,12 @@ class NoRoomError(Exception):
 class Timeouts:
     """How long to wait for a server of the pool."""
 
-    connect: timedelta = timedelta(milliseconds=300)
+    connect: timedelta = timedelta(milliseconds=500)
     """For a connection: a server on the same network accepts in less than one."""
 
-    answer: timedelta = timedelta(milliseconds=500)
-    """For each piece of an answer; memcached itself takes far less than one millisecond."""
+    answer: timedelta = timedelta(seconds=1)
+    """For each piece of an answer. Memcached takes far less than a millisecond, but on a machine
+    that is busy with other work it may have to wait for its turn."""
 
 
 class Connection(Client):  # type: ignore[misc]  # pymemcache has no types
@@ -227,6 +227,8 @@ def _text(error: Exception) -> str:
         return "timed out"
     if isinstance(error, MemcacheUnexpectedCloseError):
         return "it closed the connection"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     cause = error.args[0] if error.args else ""
     text = cause.decode(errors="replace") if isinstance(cause, bytes) else str(error)
     return text or type(error).__name__

@@ -155,13 +155,21 @@ class MemcachedStore:
             retry_after=max(timedelta(seconds=rest_left), _MIN_RETRY_AFTER),
         )
 
-    def _look_after(self, member: Member) -> None:
+    def _look_after(self, lost: Member) -> None:
         def forget_elsewhere(routes: Collection[str]) -> None:
-            for other in self._members:
-                if other is not member and not other.is_lost:
-                    _try_delete(other, routes)
+            # Only on those that stand in for it; one before it on the ring is right, if it lives.
+            behind: dict[Member, list[str]] = {}
+            for route in routes:
+                walk = [self._members[index] for index in self._ring.walk(route)]
+                for other in walk[walk.index(lost) + 1 :]:
+                    behind.setdefault(other, []).append(route)
+            for other, its_routes in behind.items():
+                if not _try_delete(other, its_routes):
+                    # It is lost itself: what it has of them will be outdated when it is back.
+                    for route in its_routes:
+                        other.stray(route)
 
-        member.look_after(forget_elsewhere)
+        lost.look_after(forget_elsewhere)
 
     def _on_members(
         self, routes: Iterable[str], run: Callable[[Member, list[str], Connection], None]
@@ -178,6 +186,13 @@ class MemcachedStore:
                     member.call(partial(run, member, its_routes))
                 except LostError:
                     left += its_routes
+                except NoRoomError as error:
+                    raise UnavailableError(
+                        "CATALOG_UNAVAILABLE",
+                        f"memcached {member.name} cannot answer: {error}",
+                        metadata={"servers": member.name},
+                        retry_after=_MIN_RETRY_AFTER,
+                    ) from error
 
     def _expire(self) -> int:
         if self._silence_s <= _RELATIVE_EXPIRY_S:
@@ -216,6 +231,11 @@ def _stored(member: Member, write: Callable[[Connection], bool]) -> Stored:
         return Stored.NO_ROOM
 
 
-def _try_delete(member: Member, keys: Collection[str]) -> None:
-    with suppress(LostError, NoRoomError):
+def _try_delete(member: Member, keys: Collection[str]) -> bool:
+    if member.is_lost:
+        return False
+    try:
         member.call(partial(delete_keys, keys=keys))
+    except (LostError, NoRoomError):
+        return False
+    return True

@@ -60,7 +60,7 @@ class Writer:
         """
         written: Written[T] = Written({}, {})
         left = set(changes)
-        unreadable: dict[NodeKey, bytes] = {}
+        unreadable: dict[NodeKey, bytes | None] = {}
         slots: dict[str, Slot] = {}
         for attempt in range(_ATTEMPTS):
             if attempt:
@@ -71,11 +71,13 @@ class Writer:
             views = self._snapshots.resolve(raws)
             for key in list(left):
                 slot, view = slots[route(key)], views.get(key)
-                if view is None and slot.raw is not None and unreadable.get(key) != slot.raw:
-                    # Perhaps another writer has just packed it: only if it stays so, it is lost.
-                    unreadable[key] = slot.raw
-                    continue
-                draft = self._draft(key, view, with_entries=key in by_guid)
+                draft = self._draft(key, slot, view, with_entries=key in by_guid)
+                if draft is None:
+                    if unreadable.get(key) != slot.raw:
+                        # Perhaps another writer has just packed it: look again.
+                        unreadable[key] = slot.raw
+                        continue
+                    draft = Draft(None)
                 result = changes[key](draft)
                 stored = self._put(key, slot, view, draft, now) if draft.dirty else Stored.DONE
                 if stored is Stored.CONFLICT:
@@ -92,17 +94,18 @@ class Writer:
             written.failed[key] = _error(key, slots[route(key)].token.server, cause)
         return written
 
-    def _draft(self, key: NodeKey, view: View | None, *, with_entries: bool) -> Draft:
+    def _draft(
+        self, key: NodeKey, slot: Slot, view: View | None, *, with_entries: bool
+    ) -> Draft | None:
+        """The draft to begin with; None if there is a head, but not all that it names."""
         if view is None:
-            return Draft(None)
+            return Draft(None) if slot.raw is None else None
         crowded = is_crowded(view.head)
         if not with_entries and not crowded:
             return Draft(view)
+        # The view may have been made while parts were there that are gone by now.
         entries = self._snapshots.expand(key, view.raw)
-        # The view was made while the parts were still there.
-        if entries is None:
-            return Draft(None)
-        return Draft(view, entries, pack=crowded)
+        return None if entries is None else Draft(view, entries, pack=crowded)
 
     def _put(
         self, key: NodeKey, slot: Slot, view: View | None, draft: Draft, now: datetime

@@ -12,7 +12,7 @@ from pandawn_server.domain.jobs import Requirements
 from pandawn_server.domain.matching import Candidate, Match, Rules, choose
 from pandawn_server.domain.pilots import Pilot, PilotState
 from pandawn_server.domain.queues import Queue, QueueStatus
-from pandawn_server.storage import jobs, leases, nodes, pilots, queues
+from pandawn_server.storage import job_moves, jobs, leases, nodes, pilots, queues
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.leases import NewLease
 from pandawn_server.storage.nodes import Node
@@ -152,7 +152,7 @@ def _match_and_claim(
     missing = {call.key: call.max_jobs for call in calls}
     for _ in range(CLAIM_ROUNDS):
         chosen = _choose(context, tx, [c for c in calls if missing[c.key]], missing, scene)
-        won = jobs.claim(tx, {match.job_id for _, match in chosen}, scene.now)
+        won = job_moves.claim(tx, {match.job_id for _, match in chosen}, scene.now)
         for call, match in chosen:
             if match.job_id in won:
                 pilot = scene.pilot_of[call.pilot_id]

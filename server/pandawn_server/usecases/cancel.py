@@ -9,7 +9,7 @@ from datetime import datetime
 from pandawn_server.domain.errors import NotFoundError
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.jobs import FINAL_STATES, Job, JobKind, JobState
-from pandawn_server.storage import events, jobs, tasks
+from pandawn_server.storage import events, job_moves, jobs, tasks
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.ending import settle_dependants
@@ -68,9 +68,9 @@ def cancel_job(context: Context, job_id: int) -> Job:
 
 def _cancel(tx: Transaction, wanted: Sequence[Job], now: datetime) -> tuple[int, int]:
     ids = [job.job_id for job in wanted if not job.cancel_requested]
-    ended = jobs.cancel_queued(tx, ids, now)
+    ended = job_moves.cancel_queued(tx, ids, now)
     # What was taken by a pilot between the two statements is caught by the second.
-    asked = jobs.request_cancel(tx, set(ids) - ended)
+    asked = job_moves.request_cancel(tx, set(ids) - ended)
     told = []
     for job in wanted:
         if job.job_id in ended:

@@ -24,7 +24,7 @@ from pandawn_server.domain.leases import Lease
 from pandawn_server.domain.nodes import STREAK, SUSPENSION, black_hole_reason
 from pandawn_server.domain.retries import state_after_failure
 from pandawn_server.domain.tasks import File, FileRole
-from pandawn_server.storage import attempts, events, files, jobs, leases, nodes, tasks
+from pandawn_server.storage import attempts, events, files, job_moves, jobs, leases, nodes, tasks
 from pandawn_server.storage.database import Transaction
 
 _RECENT_ATTEMPTS = STREAK * 4
@@ -65,7 +65,7 @@ def end_attempts(tx: Transaction, endings: Sequence[Ending], now: datetime) -> E
     states = {e.end.job_id: _next_state(ended_jobs[e.end.job_id], e.end) for e in endings}
     attempts.end_attempts(tx, [_judged(e, states[e.end.job_id]) for e in endings], now)
     leases.delete_leases(tx, states.keys())
-    jobs.move(tx, [_change(e.end, states[e.end.job_id]) for e in endings], now)
+    job_moves.move(tx, [_change(e.end, states[e.end.job_id]) for e in endings], now)
     files.insert_stored(tx, [f for e in endings for f in _stored_files(e)])
     happened = [_event(e, ended_jobs[e.end.job_id], states[e.end.job_id], now) for e in endings]
     runnable = {ended_jobs[i].queue for i, state in states.items() if state is JobState.ACTIVATED}
@@ -98,10 +98,10 @@ def _judged(ending: Ending, state: JobState) -> AttemptEnd:
     return replace(ending.end, outcome=outcome, reported_state=state if ending.reported else None)
 
 
-def _change(end: AttemptEnd, state: JobState) -> jobs.JobChange:
+def _change(end: AttemptEnd, state: JobState) -> job_moves.JobChange:
     # A job that runs again keeps the error of its last attempt on show until it has another end.
     error = None if state in {JobState.FINISHED, JobState.CANCELLED} else end.error
-    return jobs.JobChange(
+    return job_moves.JobChange(
         job_id=end.job_id,
         state=state,
         failed=end.outcome is JobState.FAILED,
@@ -131,14 +131,14 @@ def settle_dependants(
     """Lets the jobs that wait for a build job go, or ends them with it; returns what to tell."""
     if state is JobState.FINISHED and library is not None:
         tasks.set_library(tx, build.task_id, library)
-        count = jobs.activate_waiting(tx, build.task_id, library.size_bytes, now)
+        count = job_moves.activate_waiting(tx, build.task_id, library.size_bytes, now)
         kind, text = "TASK_BUILT", f"the library is built; {count} jobs became runnable"
     else:
         error: JobError | None = None
         after = JobState.CANCELLED
         if state is JobState.FAILED:
             error, after = upstream_failed(build.job_id), JobState.FAILED
-        count = len(jobs.end_waiting(tx, build.task_id, after, error, now))
+        count = len(job_moves.end_waiting(tx, build.task_id, after, error, now))
         kind, text = (
             "TASK_BUILD_ENDED",
             f"the build job is {state.value}; {count} jobs ended with it",

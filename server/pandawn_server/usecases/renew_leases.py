@@ -12,7 +12,7 @@ from pandawn_server.domain.jobs import JobState, Phase, state_in_phase
 from pandawn_server.domain.leases import Lease, is_current
 from pandawn_server.domain.pilots import Pilot, PilotState
 from pandawn_server.domain.queues import QueueStatus
-from pandawn_server.storage import jobs, leases, nodes, pilots, queues
+from pandawn_server.storage import job_moves, leases, nodes, pilots, queues
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.register_pilot import pilot_not_found
@@ -78,7 +78,7 @@ def renew_leases(
             for heartbeat in heartbeats
         ]
         leases.renew(tx, list(renewals.values()), now)
-        jobs.advance(tx, _moves(renewals), now)
+        job_moves.advance(tx, _moves(renewals), now)
         note_contacts(tx, live.values(), now)
         offline = {
             name

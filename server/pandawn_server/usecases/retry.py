@@ -9,7 +9,7 @@ from pandawn_server.domain.errors import PreconditionError
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.jobs import FINAL_STATES, Job, JobKind, JobState
 from pandawn_server.domain.tasks import NewJob, Task
-from pandawn_server.storage import events, files, jobs, requests, tasks
+from pandawn_server.storage import events, files, job_moves, jobs, requests, tasks
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.requests import Answer
 from pandawn_server.usecases.cancel import job_not_found, task_not_found
@@ -126,7 +126,9 @@ def _retry(tx: Transaction, task: Task, failed: Sequence[Job], now: datetime) ->
         library_bytes,
     )
     files.insert_inputs(tx, zip(job_ids, (job.inputs for job in new), strict=True))
-    jobs.set_retries(tx, {job.job_id: job_id for job, job_id in zip(failed, job_ids, strict=True)})
+    job_moves.set_retries(
+        tx, {job.job_id: job_id for job, job_id in zip(failed, job_ids, strict=True)}
+    )
     tasks.reopen(tx, task.task_id)
     text = f"{len(job_ids)} jobs of task {task.task_id} are retried as new jobs"
     events.insert_events(

@@ -19,6 +19,7 @@ from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pandawn.monitor.v1 import monitor_pb2, monitor_pb2_grpc
 from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
 from pandawn_server.wire.server import MAX_MESSAGE_BYTES
+from tests.fixtures.processes import StartError
 from tests.fixtures.rpc import reason_of
 from tests.fixtures.server import PandawnServer, StartServer
 
@@ -193,6 +194,6 @@ def test_a_message_above_the_limit_is_refused_with_the_limit(
 
 def test_two_servers_do_not_share_a_port_by_accident(start_server: StartServer) -> None:
     first = start_server()
-    with pytest.raises(Exception, match=f"cannot listen on {first.address}"):
+    with pytest.raises(StartError, match=f"cannot listen on {first.address}"):
         start_server(listen=first.address)
     assert first.health() == "SERVING"

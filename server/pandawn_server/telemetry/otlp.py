@@ -6,6 +6,7 @@ standard OTEL_* environment of the SDK applies (headers, certificates, sampler, 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
@@ -67,7 +68,7 @@ class OtlpTelemetry(Telemetry):
         """`endpoint` is `http://HOST:PORT`, or `https://` for TLS."""
         resource = Resource.create(
             {
-                "service.name": "pandawn-server",
+                "service.name": os.environ.get("OTEL_SERVICE_NAME", "pandawn-server"),
                 "service.version": version("pandawn"),
                 "service.instance.id": str(uuid4()),
             }

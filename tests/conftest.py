@@ -6,6 +6,7 @@ pytest_plugins = [
     "tests.fixtures.postgres",
     "tests.fixtures.otlp",
     "tests.fixtures.server",
+    "tests.fixtures.fake_broker",
     "tests.fixtures.pilots",
     "tests.fixtures.tier3",  # imports the two above
     "tests.fixtures.database",

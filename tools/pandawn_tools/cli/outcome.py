@@ -3,11 +3,18 @@
 import typer
 
 from pandawn.broker.v1 import task_pb2
+from pandawn.type.v1 import type_pb2 as types
 from pandawn_tools.cli import words
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.errors import ExitStatus
 from pandawn_tools.cli.jsonout import message_json, print_json
-from pandawn_tools.cli.progress import describe_bytes, describe_counts, failed_jobs, wait_for_task
+from pandawn_tools.cli.progress import (
+    count,
+    describe_bytes,
+    describe_counts,
+    failed_jobs,
+    wait_for_task,
+)
 from pandawn_tools.cli.render import location, note, print_lines
 
 # Failed jobs that are told of; the rest is in `pandawn jobs`.
@@ -50,7 +57,8 @@ def _summary(task: task_pb2.Task) -> list[str]:
 
 
 def _tell_failures(client: Client, task: task_pb2.Task) -> None:
-    jobs = failed_jobs(client, task.task_id, _MOST_FAILED)
+    has_failed = count(task, types.JOB_STATE_FAILED) > 0
+    jobs = failed_jobs(client, task.task_id, _MOST_FAILED) if has_failed else []
     for job in jobs:
         error = job.error
         note(f"job {job.job_id} on {job.node or 'no node'}: {error.reason}: {error.text}")

@@ -1,6 +1,5 @@
 """`pandawn submit`: checks what the user gave, uploads the code, submits the task, may wait."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -205,7 +204,7 @@ def submit(
         taskspec.check_command(words)
         command = words
     extras = [*(extra or ()), *([script] if script is not None else [])]
-    build_words = shlex.split(build_command) if build_command else []
+    build_words = taskspec.split_command("--build-command", build_command or "")
     has_build = build or bool(build_words)
     if has_build and sandbox_dir is None and not extras:
         raise usage_error(

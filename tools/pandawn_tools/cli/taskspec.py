@@ -182,6 +182,14 @@ def check_command(command: Sequence[str]) -> None:
         )
 
 
+def split_command(option: str, text: str) -> list[str]:
+    """Splits a command in quotes as a shell would; raises `CliError` for quotes that do not close."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise usage_error("INVALID_OPTION", f"{option} {text}: {error}") from error
+
+
 def read_environment(pairs: Sequence[str]) -> dict[str, str]:
     """Reads `NAME=VALUE` pairs; raises `CliError` for one that is none."""
     environment: dict[str, str] = {}

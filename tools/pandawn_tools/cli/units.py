@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-_LETTERS = tuple(enumerate("KMGTP", start=1))
+_LETTERS = tuple(enumerate("KMGTPE", start=1))
 _BINARY: dict[str, int] = {"": 1, "B": 1} | {
     unit: 1024**power for power, letter in _LETTERS for unit in (letter, f"{letter}IB")
 }
@@ -72,12 +72,12 @@ def parse_duration(text: str) -> timedelta:
 def format_size(size_bytes: int) -> str:
     """Writes a size with three digits: `212 KiB`, `1.4 GiB`."""
     value = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if abs(value) < 1000:
             digits = 0 if unit == "B" or abs(value) >= 100 else 1
             return f"{value:.{digits}f} {unit}"
         value /= 1024
-    return f"{value:.1f} PiB"
+    return f"{value:.1f} EiB"
 
 
 def format_limit(size_bytes: int) -> str:

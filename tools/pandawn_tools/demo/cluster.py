@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from pandawn_tools.cli.errors import CliError, ExitStatus
 
 # A laptop that does other work as well needs a few seconds; more than this is a failure.
 _START_TIMEOUT_S = 60.0
-# What a process that was asked to end gets before it is killed.
-_STOP_TIMEOUT_S = 15.0
+# What a process that was asked to end gets before it is asked again, and then before it is killed.
+_QUIET_STOP_S = 3.0
+_STOP_TIMEOUT_S = 12.0
 _POLL_S = 0.05
 _TAIL_LINES = 15
 
@@ -78,15 +80,13 @@ class Process:
         if self.is_running:
             self.child.send_signal(signal.SIGTERM)
 
-    def wait_or_kill(self, deadline: float) -> None:
-        """Waits until the monotonic time `deadline`, then kills it."""
-        try:
+    def wait(self, deadline: float) -> None:
+        """Waits until it has ended, or until the monotonic time `deadline`."""
+        with suppress(subprocess.TimeoutExpired):
             self.child.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self.kill()
 
     def kill(self) -> None:
-        """Sends SIGKILL and waits."""
+        """Sends SIGKILL, if it has not ended, and waits."""
         self.child.kill()
         self.child.wait()
 
@@ -191,11 +191,15 @@ class Cluster:
     def stop(self) -> None:
         """Ends all processes by their ids: the pilots first, so that they can say goodbye."""
         for group in (self.pilots, [self.server] if self.server else []):
-            deadline = time.monotonic() + _STOP_TIMEOUT_S
+            # To a pilot the first signal says: no more jobs; the second: end those that run.
+            for patience_s in (_QUIET_STOP_S, _STOP_TIMEOUT_S):
+                deadline = time.monotonic() + patience_s
+                for process in group:
+                    process.ask_to_stop()
+                for process in group:
+                    process.wait(deadline)
             for process in group:
-                process.ask_to_stop()
-            for process in group:
-                process.wait_or_kill(deadline)
+                process.kill()
 
 
 def _free_port() -> int:

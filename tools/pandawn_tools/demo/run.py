@@ -27,7 +27,7 @@ from pandawn_tools.demo.supervisor import Supervisor
 
 _POLL_S = 0.4
 # The tasks take half a minute; a demo that takes longer than this hangs.
-_TASK_TIMEOUT_S = 600.0
+_TASK_TIMEOUT_S = 300.0
 _TERMINATED = 128 + signal.SIGTERM
 
 

@@ -1,0 +1,133 @@
+import io
+import os
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+from pandawn_tools.cli.errors import CliError, ExitStatus
+from pandawn_tools.cli.inputs import InputFile, Named, inspect, name_arguments, read_list
+
+
+def make_files(root: Path, *names: str) -> list[Path]:
+    paths = [root / name for name in names]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.name)
+    return paths
+
+
+def look(*texts: str | Path, lfn_depth: int = 1, checksum: bool = False) -> list[InputFile]:
+    names = name_arguments(str(text) for text in texts)
+    return inspect(names, lfn_depth=lfn_depth, checksum=checksum)
+
+
+def test_a_list_skips_comments_and_blank_lines_and_keeps_line_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "list.dat"
+    path.write_text("# files\n\n  a.root  \r\nb c.root\n")
+    assert read_list(str(path)) == [
+        Named("a.root", f"{path}:3"),
+        Named("b c.root", f"{path}:4"),
+    ]
+
+
+def test_a_list_may_come_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a.root\n")))
+    assert read_list("-") == [Named("a.root", "stdin:1")]
+
+
+@pytest.mark.parametrize("content", ["", "# nothing\n \n"])
+def test_a_list_that_names_no_file_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "list.dat"
+    path.write_text(content)
+    with pytest.raises(CliError, match=r"list\.dat names no file") as caught:
+        read_list(str(path))
+    assert caught.value.reason == "EMPTY_FILE_LIST"
+    assert caught.value.status is ExitStatus.USAGE
+
+
+def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CliError, match=r"nolist") as caught:
+        read_list(str(tmp_path / "nolist"))
+    assert caught.value.reason == "FILE_MISSING"
+
+
+def test_name_size_url_and_checksum_are_those_of_the_file(tmp_path: Path) -> None:
+    (path,) = make_files(tmp_path, "a b#1.root")
+    (file,) = look(path, checksum=True)
+    assert file.lfn == "a b#1.root"
+    assert file.size_bytes == len(path.name)
+    assert file.url == f"file://{tmp_path}/a%20b%231.root"
+    assert file.checksum == f"adler32:{zlib.adler32(path.name.encode()):08x}"
+
+
+def test_a_file_url_names_the_same_file_as_its_path(tmp_path: Path) -> None:
+    (path,) = make_files(tmp_path, "a b#1.root")
+    assert look(path.as_uri())[0].path == look(path)[0].path
+
+
+def test_a_relative_path_becomes_absolute_and_keeps_its_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_files(tmp_path, "real/a.root")
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path)
+    assert look("link/../link/a.root")[0].path == tmp_path / "link" / "a.root"
+
+
+def test_all_unusable_files_are_listed_with_their_places(tmp_path: Path) -> None:
+    make_files(tmp_path, "good.root", "dir/x")
+    os.mkfifo(tmp_path / "fifo")
+    texts = ["good.root", "missing.root", "dir", "fifo"]
+    with pytest.raises(CliError, match=r"^5 of 6 input files cannot be used") as caught:
+        look(*(tmp_path / text for text in texts), "root://far/away", "bad\x07name")
+    details = "\n".join(caught.value.details)
+    for number, word in enumerate(
+        ["no such file", "directory", "regular", "root://", "control"], 2
+    ):
+        line = next(one for one in caught.value.details if one.startswith(f"argument {number}:"))
+        assert word in line, details
+    assert caught.value.reason == "FILE_UNREADABLE"
+
+
+def test_a_command_in_the_place_of_files_is_told_where_it_belongs() -> None:
+    with pytest.raises(CliError) as caught:
+        look("python3", "ana.py")
+    assert caught.value.reason == "FILE_MISSING"
+    assert any("--" in remedy for remedy in caught.value.remedies)
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/\xff.root"
+    with open(path, "wb"):  # noqa: PTH123  # pathlib would refuse the name as well
+        pass
+    with pytest.raises(CliError) as caught:
+        look(os.fsdecode(path))
+    assert "UTF-8" in caught.value.details[0]
+
+
+def test_two_files_of_one_name_are_both_named_with_what_to_do(tmp_path: Path) -> None:
+    first, second = make_files(tmp_path, "a/f.root", "b/f.root")
+    with pytest.raises(CliError) as caught:
+        look(first, second)
+    assert caught.value.reason == "DUPLICATE_LFN"
+    (detail,) = caught.value.details
+    assert detail.startswith("argument 1 and argument 2:")
+    assert str(first) in detail
+    assert str(second) in detail
+    assert any("--lfn-depth 2" in remedy for remedy in caught.value.remedies)
+
+
+def test_more_of_the_path_tells_files_of_one_name_apart(tmp_path: Path) -> None:
+    files = look(*make_files(tmp_path, "a/f.root", "b/f.root"), lfn_depth=2)
+    assert [file.lfn for file in files] == ["a/f.root", "b/f.root"]
+
+
+def test_a_file_named_twice_is_a_duplicate_that_no_longer_name_mends(tmp_path: Path) -> None:
+    (path,) = make_files(tmp_path, "f.root")
+    with pytest.raises(CliError) as caught:
+        look(path, path)
+    assert caught.value.reason == "DUPLICATE_LFN"
+    assert "named twice" in caught.value.details[0]
+    assert not any("--lfn-depth" in remedy for remedy in caught.value.remedies)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pandawn_server.domain.inventory import NodeKey
-from pandawn_server.domain.jobs import JobState, Phase
+from pandawn_server.domain.jobs import JobKind, JobState, Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class Lease:
     duration: timedelta
     phase: Phase | None
     job_state: JobState
+    job_kind: JobKind
+    task_id: int
     cancel_requested: bool
 
 

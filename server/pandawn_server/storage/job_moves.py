@@ -97,13 +97,18 @@ def move(tx: Transaction, changes: Sequence[JobChange], now: datetime) -> None:
 
 def advance(tx: Transaction, states: Mapping[int, JobState], now: datetime) -> None:
     """Moves leased jobs on to RUNNING or HOLDING as their pilots reported; later states stay."""
+    if not states:
+        return
+    # An update locks rows as it finds them, which is no order.
+    ordered = select(jobs.c.job_id).where(among(tx, jobs.c.job_id, states)).order_by(jobs.c.job_id)
+    tx.execute(ordered.with_for_update(key_share=True))
     for state in (JobState.RUNNING, JobState.HOLDING):
         job_ids = sorted(job_id for job_id, wanted in states.items() if wanted is state)
         if job_ids:
             allowed = [before.value for before in states_before(state) & LEASED_STATES]
             tx.execute(
                 update(jobs)
-                .where(jobs.c.job_id.in_(job_ids), jobs.c.state.in_(allowed))
+                .where(among(tx, jobs.c.job_id, job_ids), jobs.c.state.in_(allowed))
                 .values(state=state.value, state_time=now)
             )
 

@@ -132,6 +132,20 @@ def get_jobs(tx: Transaction, job_ids: Collection[int]) -> dict[int, Job]:
     return {row["job_id"]: _to_job(row) for row in tx.execute(query).mappings()}
 
 
+def lock_jobs(tx: Transaction, job_ids: Collection[int]) -> dict[int, Job]:
+    """As `get_jobs`, locked until the end of the transaction."""
+    if not job_ids:
+        return {}
+    query = (
+        _select_jobs()
+        .where(among(tx, jobs.c.job_id, job_ids))
+        .order_by(jobs.c.job_id)
+        # Rows that refer to a job may still be inserted: no key changes.
+        .with_for_update(of=jobs, key_share=True)
+    )
+    return {row["job_id"]: _to_job(row) for row in tx.execute(query).mappings()}
+
+
 def list_jobs(tx: Transaction, after: int, limit: int, wanted: JobFilter) -> list[Job]:
     """Up to `limit` jobs with identifiers above `after`, in order."""
     query = _select_jobs().where(jobs.c.job_id > after).order_by(jobs.c.job_id).limit(limit)
@@ -158,9 +172,19 @@ def list_task_jobs(tx: Transaction, task_id: int, states: Collection[JobState]) 
             jobs.c.retry_job_id.is_(None),
         )
         .order_by(jobs.c.job_id)
-        .with_for_update(of=jobs)
+        .with_for_update(of=jobs, key_share=True)
     )
     return [_to_job(row) for row in tx.execute(query).mappings()]
+
+
+def has_open_build(tx: Transaction, task_id: int) -> bool:
+    """Whether a build job of a task has not ended."""
+    query = select(jobs.c.job_id).where(
+        jobs.c.task_id == task_id,
+        jobs.c.kind == JobKind.BUILD.value,
+        jobs.c.state.in_([state.value for state in JobState if state not in FINAL_STATES]),
+    )
+    return tx.execute(query.limit(1)).first() is not None
 
 
 def candidates(tx: Transaction, queue: str, limit: int) -> list[Candidate]:

@@ -1,7 +1,7 @@
 """Live leases: one row each, gone when the attempt ends.
 
-Whoever changes a leased job locks its lease first, in the order of job identifiers, so that
-transactions never wait for each other in a circle.
+Whoever changes a leased job locks its lease first. Everywhere the order is leases, then tasks, then
+jobs, each by their identifiers, so that transactions never wait for each other in a circle.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import RowMapping, Select, bindparam, delete, func, select, update
 
 from pandawn_server.domain.inventory import NodeKey
-from pandawn_server.domain.jobs import JobState, Phase
+from pandawn_server.domain.jobs import JobKind, JobState, Phase
 from pandawn_server.domain.leases import Lease
 from pandawn_server.storage.among import among
 from pandawn_server.storage.bulk import insert_rows
@@ -74,7 +74,7 @@ def insert_leases(tx: Transaction, new: Sequence[NewLease]) -> None:
 
 
 def _select_leases() -> Select[Any]:
-    return select(leases, jobs.c.state, jobs.c.cancel_requested).join(
+    return select(leases, jobs.c.state, jobs.c.kind, jobs.c.task_id, jobs.c.cancel_requested).join(
         jobs, jobs.c.job_id == leases.c.job_id
     )
 
@@ -90,6 +90,8 @@ def _to_lease(row: RowMapping) -> Lease:
         duration=timedelta(seconds=row["duration_s"]),
         phase=None if row["phase"] is None else Phase(row["phase"]),
         job_state=JobState(row["state"]),
+        job_kind=JobKind(row["kind"]),
+        task_id=row["task_id"],
         cancel_requested=row["cancel_requested"],
     )
 

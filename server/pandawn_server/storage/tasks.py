@@ -85,6 +85,23 @@ def get_tasks(tx: Transaction, task_ids: Collection[int]) -> dict[int, Task]:
     return {row["task_id"]: _to_task(row) for row in rows}
 
 
+def lock_tasks(tx: Transaction, task_ids: Collection[int]) -> dict[int, Task]:
+    """As `get_tasks`, locked until the end of the transaction.
+
+    Held by whoever ends a build job, and by whoever adds jobs that may wait for it or ends those
+    that do: otherwise one would not see the other's, and a job would wait for ever.
+    """
+    if not task_ids:
+        return {}
+    query = (
+        select(tasks)
+        .where(among(tx, tasks.c.task_id, task_ids))
+        .order_by(tasks.c.task_id)
+        .with_for_update(key_share=True)
+    )
+    return {row["task_id"]: _to_task(row) for row in tx.execute(query).mappings()}
+
+
 def find_dataset(tx: Transaction, user: str, dataset: str) -> int | None:
     """The task of a user that writes a dataset."""
     query = select(tasks.c.task_id).where(tasks.c.user == user, tasks.c.dataset == dataset)

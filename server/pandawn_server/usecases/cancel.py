@@ -49,7 +49,7 @@ def cancel_task(context: Context, task_id: int) -> CancelledTask:
     """Cancels all jobs of a task that have not ended. Raises `NotFoundError` (TASK_NOT_FOUND)."""
     now = context.clock()
     with context.db.write() as tx:
-        if not tasks.get_tasks(tx, [task_id]):
+        if not tasks.lock_tasks(tx, [task_id]):
             raise task_not_found(task_id)
         cancelled, pending = _cancel(tx, jobs.list_task_jobs(tx, task_id, _OPEN_STATES), now)
         return CancelledTask(view_of(tx, task_id), cancelled, pending)
@@ -62,7 +62,10 @@ def cancel_job(context: Context, job_id: int) -> Job:
         job = jobs.get_jobs(tx, [job_id]).get(job_id)
         if job is None:
             raise job_not_found(job_id)
-        _cancel(tx, [job], now)
+        if job.kind is JobKind.BUILD:
+            tasks.lock_tasks(tx, [job.task_id])
+        # Locked: a job that is given back between the two statements would escape both.
+        _cancel(tx, list(jobs.lock_jobs(tx, [job_id]).values()), now)
         return jobs.get_jobs(tx, [job_id])[job_id]
 
 

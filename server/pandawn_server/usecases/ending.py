@@ -61,7 +61,9 @@ def end_attempts(tx: Transaction, endings: Sequence[Ending], now: datetime) -> E
     """Ends attempts whose leases the caller has locked, and does all that follows from it."""
     if not endings:
         return Ended({}, frozenset())
-    ended_jobs = jobs.get_jobs(tx, [e.end.job_id for e in endings])
+    tasks.lock_tasks(tx, {e.lease.task_id for e in endings if e.lease.job_kind is JobKind.BUILD})
+    # Locked: a cancellation that came between the look and the move would be lost.
+    ended_jobs = jobs.lock_jobs(tx, [e.end.job_id for e in endings])
     states = {e.end.job_id: _next_state(ended_jobs[e.end.job_id], e.end) for e in endings}
     attempts.end_attempts(tx, [_judged(e, states[e.end.job_id]) for e in endings], now)
     leases.delete_leases(tx, states.keys())

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pandawn_server.domain.errors import PreconditionError
 from pandawn_server.domain.events import Event
-from pandawn_server.domain.jobs import FINAL_STATES, Job, JobKind, JobState
+from pandawn_server.domain.jobs import Job, JobKind, JobState
 from pandawn_server.domain.tasks import NewJob, Task
 from pandawn_server.storage import events, files, job_moves, jobs, requests, tasks
 from pandawn_server.storage.database import Transaction
@@ -30,13 +30,13 @@ def retry_task(context: Context, request_id: str, task_id: int) -> tuple[TaskVie
     now = context.clock()
     fingerprint = f"retry task {task_id}"
     with context.db.write() as tx:
+        task = tasks.lock_tasks(tx, [task_id]).get(task_id)
+        if task is None:
+            raise task_not_found(task_id)
         answer = requests.get_answer(tx, request_id)
         if answer is not None:
             require_same(answer, fingerprint, request_id)
             return view_of(tx, answer.task_id), answer.job_ids
-        task = tasks.get_tasks(tx, [task_id]).get(task_id)
-        if task is None:
-            raise task_not_found(task_id)
         failed = jobs.list_task_jobs(tx, task_id, RETRIABLE)
         if not failed:
             raise PreconditionError(
@@ -59,28 +59,32 @@ def retry_job(context: Context, request_id: str, job_id: int) -> Job:
     now = context.clock()
     fingerprint = f"retry job {job_id}"
     with context.db.write() as tx:
+        job = jobs.get_jobs(tx, [job_id]).get(job_id)
+        if job is None:
+            raise job_not_found(job_id)
+        task = tasks.lock_tasks(tx, [job.task_id])[job.task_id]
         answer = requests.get_answer(tx, request_id)
         if answer is not None:
             require_same(answer, fingerprint, request_id)
             return jobs.get_jobs(tx, answer.job_ids)[answer.job_ids[0]]
-        job = jobs.get_jobs(tx, [job_id]).get(job_id)
-        if job is None:
-            raise job_not_found(job_id)
-        # Locks the job against another retry at the same time.
-        failed = [j for j in jobs.list_task_jobs(tx, job.task_id, RETRIABLE) if j.job_id == job_id]
-        if not failed:
+        # Once more, now that nobody else retries it.
+        job = jobs.get_jobs(tx, [job_id])[job_id]
+        if job.state not in RETRIABLE or job.retry_job_id is not None:
             raise PreconditionError(
                 "NOTHING_TO_RETRY", _why_not(job), metadata={"job_id": str(job_id)}
             )
-        task = tasks.get_tasks(tx, [job.task_id])[job.task_id]
-        if job.kind is JobKind.RUN and _lacks_library(task) and not _build_is_open(tx, task):
+        if (
+            job.kind is JobKind.RUN
+            and _lacks_library(task)
+            and not jobs.has_open_build(tx, task.task_id)
+        ):
             raise PreconditionError(
                 "UPSTREAM_FAILED",
                 f"job {job_id} needs the library of its task, and the build job failed; "
                 f"`pandawn retry --task {task.task_id}` retries both",
                 metadata={"job_id": str(job_id), "task_id": str(task.task_id)},
             )
-        job_ids = _retry(tx, task, failed, now)
+        job_ids = _retry(tx, task, [job], now)
         requests.insert_answer(
             tx, request_id, Answer(fingerprint, task.task_id, tuple(job_ids)), now
         )
@@ -95,11 +99,6 @@ def _why_not(job: Job) -> str:
 
 def _lacks_library(task: Task) -> bool:
     return task.spec.build and task.library is None
-
-
-def _build_is_open(tx: Transaction, task: Task) -> bool:
-    open_jobs = jobs.list_task_jobs(tx, task.task_id, frozenset(JobState) - FINAL_STATES)
-    return any(job.kind is JobKind.BUILD for job in open_jobs)
 
 
 def _retry(tx: Transaction, task: Task, failed: Sequence[Job], now: datetime) -> list[int]:

@@ -9,7 +9,7 @@ from pandawn_server.domain.inventory import (
     DeltaResult,
     delta_result,
 )
-from pandawn_server.domain.jobs import JobState
+from pandawn_server.domain.jobs import JobKind, JobState
 from pandawn_server.domain.leases import Lease, is_current, server_was_away
 from pandawn_server.domain.queues import (
     MIB,
@@ -32,6 +32,8 @@ LEASE = Lease(
     duration=timedelta(minutes=10),
     phase=None,
     job_state=JobState.SENT,
+    job_kind=JobKind.RUN,
+    task_id=1,
     cancel_requested=False,
 )
 EVERY = timedelta(seconds=5)

@@ -1,0 +1,286 @@
+"""Small parts of the pilot: reasons, back-off, stops, leases, stored reports, log lines, options."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import logging
+import threading
+import time
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import pytest
+
+from pandawn.dispatcher.v1 import dispatcher_pb2 as dispatcher
+from pandawn.type.v1 import type_pb2
+from pandawn_pilot import errors
+from pandawn_pilot.backoff import Backoff, persist
+from pandawn_pilot.cli import main, parse_size
+from pandawn_pilot.client import MAX_MESSAGE_BYTES, CallError, Connection, call
+from pandawn_pilot.durations import duration
+from pandawn_pilot.errors import Fault, JobFailedError
+from pandawn_pilot.job_report import error_message
+from pandawn_pilot.live_job import LiveJob
+from pandawn_pilot.logs import JobLog, make_log
+from pandawn_pilot.recovery import store_report, stored_reports
+from pandawn_pilot.reporting import failed_instead
+from pandawn_pilot.stop import Stop, StoppedError, StopReason
+from tests.unit.pilot.factories import make_test_log
+
+
+def all_faults() -> list[Fault]:
+    return [value for value in vars(errors).values() if isinstance(value, Fault)]
+
+
+def test_each_reason_has_its_own_name_and_a_number() -> None:
+    faults = all_faults()
+    assert len({fault.reason for fault in faults}) == len(faults) > 20
+    for fault in faults:
+        assert getattr(errors, fault.reason) is fault
+        assert 1008 <= fault.code <= 1400
+
+
+def test_the_text_of_an_error_fits_the_contract() -> None:
+    message = error_message(JobFailedError(errors.PAYLOAD_FAILED, "é\n\x00" * 2000))
+    assert len(message.text.encode()) <= 2000
+    assert message.text.isprintable()
+    assert message.component == type_pb2.ERROR_COMPONENT_PAYLOAD
+
+
+def unavailable(retry_after: float | None = None) -> CallError:
+    return CallError(grpc.StatusCode.UNAVAILABLE, "X", "x", transient=True, retry_after=retry_after)
+
+
+def test_pauses_grow_to_a_cap_and_never_undercut_the_servers_wish() -> None:
+    bounds = []
+    for _ in range(50):
+        backoff = Backoff(cap_seconds=3.0)
+        bounds.append([backoff.next_pause(unavailable()) for _ in range(10)])
+    largest = [max(column) for column in zip(*bounds, strict=True)]
+    assert largest[0] <= 0.2
+    assert largest[2] <= 0.8
+    assert 1.0 < largest[-1] <= 3.0
+    assert Backoff().next_pause(unavailable(5.0)) >= 5.0
+
+
+def test_what_fails_for_a_time_is_repeated_and_what_fails_for_good_is_not() -> None:
+    tries: list[int] = []
+
+    def succeed_at_third() -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            raise unavailable()
+        return "done"
+
+    assert persist(succeed_at_third, "it", make_test_log(), stop=Stop()) == "done"
+
+    def refuse() -> str:
+        tries.append(1)
+        raise CallError(grpc.StatusCode.NOT_FOUND, "GONE", "gone", transient=False)
+
+    tries.clear()
+    with pytest.raises(CallError):
+        persist(refuse, "it", make_test_log(), stop=Stop())
+    assert len(tries) == 1
+
+
+def test_repeating_ends_when_told_to() -> None:
+    stop = Stop()
+    threading.Timer(0.1, stop.request, [StopReason.SHUTDOWN]).start()
+
+    def fail() -> None:
+        raise unavailable()
+
+    with pytest.raises(StoppedError):
+        persist(fail, "it", make_test_log(), stop=stop)
+
+
+def test_a_lease_that_is_over_beats_every_other_reason_to_stop() -> None:
+    stop = Stop()
+    seen = []
+    for reason in (StopReason.CANCELLED, StopReason.SHUTDOWN, StopReason.STALE):
+        stop.request(reason)
+        seen.append(stop.reason)
+    assert seen == [StopReason.CANCELLED, StopReason.CANCELLED, StopReason.STALE]
+
+
+def make_live_job(lease_seconds: float) -> LiveJob:
+    lease = dispatcher.Lease(
+        job=dispatcher.JobSpec(job_id=17), attempt=2, lease_duration=duration(lease_seconds)
+    )
+    return LiveJob(lease, time.monotonic())
+
+
+def test_a_fresh_lease_needs_no_confirmation() -> None:
+    make_live_job(60).confirm(lambda: pytest.fail("asked for a renewal"))
+
+
+def test_a_lease_that_may_have_lapsed_is_confirmed_first() -> None:
+    job = make_live_job(1)
+    job.confirm(lambda: job.renewed(time.monotonic(), 60))
+
+
+def test_a_lease_that_turns_out_to_be_over_is_not_confirmed() -> None:
+    job = make_live_job(1)
+    with pytest.raises(StoppedError):
+        job.confirm(lambda: job.end(StopReason.STALE))
+
+
+def test_a_cancelled_job_may_still_store_its_log() -> None:
+    job = make_live_job(60)
+    job.end(StopReason.CANCELLED)
+    assert job.stop.reason is StopReason.CANCELLED
+    job.confirm(lambda: None)
+
+
+def make_report() -> dispatcher.JobReport:
+    return dispatcher.JobReport(
+        job_id=17,
+        attempt=2,
+        lease_token="t",
+        outcome=dispatcher.OUTCOME_FINISHED,
+        exit_code=0,
+        outputs=[dispatcher.StoredFile(url="file:///x")],
+        input_bytes=2**40,
+    )
+
+
+def test_a_report_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    store_report(tmp_path, "pilot-1", make_report())
+    (stored,) = stored_reports(tmp_path)
+    assert (stored.pilot_id, stored.report) == ("pilot-1", make_report())
+    assert stored.report.HasField("exit_code")
+
+
+@pytest.mark.parametrize("damage", ["", "{}", '{"version": 2}', "[1]"])
+def test_a_report_that_cannot_be_read_stands_in_nobodys_way(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "1.1.json").write_text(damage)
+    store_report(tmp_path, "pilot-1", make_report())
+    assert len(stored_reports(tmp_path)) == 1
+    assert (tmp_path / "1.1.json").exists()
+
+
+def test_a_finished_job_that_the_server_refuses_becomes_a_failed_one() -> None:
+    failed = failed_instead(make_report(), "ds.out is missing")
+    assert failed.outcome == dispatcher.OUTCOME_FAILED
+    assert failed.error.reason == "STAGE_OUT_FAILED"
+    assert not failed.outputs
+    assert failed.lease_token == "t"
+
+
+def answer_as_overloaded(
+    request: dispatcher.RegisterPilotRequest, context: grpc.ServicerContext
+) -> dispatcher.RegisterPilotResponse:
+    """Answers as the server does when it is overloaded, and as gRPC itself does."""
+    if request.queue == "plain":
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much")
+    context.set_trailing_metadata(
+        (("pandawn-reason", "OVERLOADED"), ("pandawn-retry-after-ms", "1500"))
+    )
+    context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "come back later")
+    raise AssertionError("abort raises")
+
+
+def test_reason_and_time_are_read_from_plain_trailers() -> None:
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    handler = grpc.unary_unary_rpc_method_handler(
+        answer_as_overloaded,
+        dispatcher.RegisterPilotRequest.FromString,
+        dispatcher.RegisterPilotResponse.SerializeToString,
+    )
+    service = "pandawn.dispatcher.v1.Dispatcher"
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(service, {"RegisterPilot": handler})]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    connection = Connection(f"127.0.0.1:{port}")
+    try:
+        with pytest.raises(CallError) as told:
+            call(connection.dispatcher.RegisterPilot, dispatcher.RegisterPilotRequest())
+        assert (told.value.reason, told.value.retry_after) == ("OVERLOADED", 1.5)
+        assert told.value.transient
+        plain = dispatcher.RegisterPilotRequest(queue="plain")
+        with pytest.raises(CallError) as untold:
+            call(connection.dispatcher.RegisterPilot, plain)
+        assert (untold.value.reason, untold.value.transient) == ("RESOURCE_EXHAUSTED", False)
+    finally:
+        connection.close()
+        server.stop(None).wait()
+
+
+def test_a_request_above_the_message_limit_is_refused_before_it_is_sent() -> None:
+    connection = Connection("127.0.0.1:1")
+    request = dispatcher.RegisterPilotRequest(host="x" * (MAX_MESSAGE_BYTES + 1))
+    with pytest.raises(CallError) as failure:
+        call(connection.dispatcher.RegisterPilot, request)
+    connection.close()
+    assert failure.value.reason == "MESSAGE_TOO_LARGE"
+    assert not failure.value.transient
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_log_line_is_one_line_and_says_what_it_is_about(tmp_path: Path, *, as_json: bool) -> None:
+    stream = io.StringIO()
+    log = make_log(as_json=as_json, node="wn01", stream=stream, level=logging.INFO)
+    log.set(pilot="p1")
+    job_log = JobLog(log, tmp_path / "pilot.log", job="17", attempt="2")
+    job_log.info("two\nlines of %s", "text")
+    job_log.close()
+    log.info("plain")
+    first, second = stream.getvalue().splitlines()
+    if as_json:
+        document = json.loads(first)
+        assert document["event"] == "two\nlines of text"
+        assert (document["job"], document["pilot"], document["node"]) == ("17", "p1", "wn01")
+        assert "job" not in json.loads(second)
+    else:
+        assert first.endswith(" INFO two\\nlines of text node=wn01 pilot=p1 job=17 attempt=2")
+        assert second.endswith(" INFO plain node=wn01 pilot=p1")
+    assert (tmp_path / "pilot.log").read_text().endswith(" INFO two\\nlines of text\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("12", 12), ("5k", 5000), ("1.5 GiB", 3 * 2**29), ("20GB", 20 * 10**9), ("2Ti", 2**41)],
+)
+def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "G", "-1", "5i", "1e9", "5X", "five"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["run"],
+        ["run", "--server", "s", "--queue", "q", "--work-dir", "w"],
+        ["run", "--server=s", "--queue=q", "--work-dir=w", "--no-cache", "--cache-dir=c"],
+        ["run", "--server=s", "--queue=q", "--work-dir=w", "--no-cache", "--max-jobs=0"],
+        ["run", "--server=s", "--queue=q", "--work-dir=w", "--no-cache", "--idle-exit=soon"],
+        ["run", "--server=s", "--queue=q", "--work-dir=w", "--no-cache", "--cache-low-water=2"],
+    ],
+    ids=["nothing", "bare", "no cache said", "two caches", "no jobs", "no time", "no share"],
+)
+def test_wrong_usage_ends_with_status_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: pandawn-pilot" in capsys.readouterr().err
+
+
+def test_help_tells_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--help"])
+    assert ended.value.code == 0
+    assert "the server cannot be reached" in capsys.readouterr().out

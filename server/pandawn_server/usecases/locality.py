@@ -41,11 +41,12 @@ def shares_for(
         held = held_bytes(context, tx, job_ids, sorted({*asking, *others}))
     except UnavailableError:
         return dict.fromkeys(asking, NOTHING_KNOWN)
+    leaders = _leaders(held)
     return {
         key: Shares(
             known=True,
             here=held.get(key, {}),
-            best_elsewhere=_best_elsewhere(held, key),
+            best_elsewhere=_best_elsewhere(leaders, key),
         )
         for key in asking
     }
@@ -62,33 +63,53 @@ def held_bytes(
         return {}
     job_of = jobs.get_jobs(tx, job_ids)
     files_of = input_files(tx, job_of.values(), tasks_of(tx, job_of.values()))
-    refs = list({file_ref(file) for read in files_of.values() for file in read})
+    refs, reads = _numbered(files_of)
     answers = context.catalog.holdings([(key, refs) for key in keys])
     held: dict[NodeKey, dict[int, int]] = {}
     for key, answer in zip(keys, answers, strict=True):
         if answer is None:
             continue
         # A size that differs from the task's is another file of that name: it does not help.
-        here = {
-            (ref, size_bytes)
-            for ref, size_bytes in zip(refs, answer, strict=True)
-            if size_bytes is not None
-        }
         held[key] = {
             job_id: local
-            for job_id, read in files_of.items()
-            if (local := sum(f.size_bytes for f in read if (file_ref(f), f.size_bytes) in here))
+            for job_id, read in reads
+            if (local := sum(size for number, size in read if answer[number] == size))
         }
     return held
 
 
-def _best_elsewhere(held: Mapping[NodeKey, Mapping[int, int]], asking: NodeKey) -> dict[int, Share]:
-    best: dict[int, Share] = {}
+def _numbered(
+    files_of: Mapping[int, Sequence[File]],
+) -> tuple[list[FileRef], list[tuple[int, list[tuple[int, int]]]]]:
+    """The distinct files, and for each job the numbers and sizes of its own among them.
+
+    Made once for all nodes: with many nodes in a batch, to name files anew for each was most of
+    the time of a match.
+    """
+    numbers: dict[FileRef, int] = {}
+    reads = [
+        (job_id, [(numbers.setdefault(file_ref(f), len(numbers)), f.size_bytes) for f in read])
+        for job_id, read in files_of.items()
+    ]
+    return list(numbers), reads
+
+
+def _leaders(held: Mapping[NodeKey, Mapping[int, int]]) -> dict[int, list[Share]]:
+    """For each job the two nodes that hold most of it, the first first: one of them is elsewhere."""
+    leaders: dict[int, list[Share]] = {}
     for key, by_job in held.items():
-        if key == asking:
-            continue
         for job_id, local in by_job.items():
-            known = best.get(job_id)
-            if known is None or local > known.local_bytes:
-                best[job_id] = Share(key.node, local)
-    return best
+            best = leaders.setdefault(job_id, [])
+            if len(best) < 2 or local > best[-1].local_bytes:
+                best.append(Share(key.node, local))
+                best.sort(key=lambda share: (-share.local_bytes, share.node))
+                del best[2:]
+    return leaders
+
+
+def _best_elsewhere(leaders: Mapping[int, Sequence[Share]], asking: NodeKey) -> dict[int, Share]:
+    return {
+        job_id: share
+        for job_id, best in leaders.items()
+        if (share := next((s for s in best if s.node != asking.node), None)) is not None
+    }

@@ -13,6 +13,10 @@ from pandawn_server.domain.errors import Violation
 MIB = 1024**2
 GIB = 1024**3
 
+LONGEST_HEARTBEAT = timedelta(seconds=10)
+"""Somebody who cancels a job wants to see it end in seconds. The price: a thousand pilots make a hundred
+calls a second, which the server takes in few transactions."""
+
 
 class QueueStatus(Enum):
     """Whether a queue takes work."""
@@ -67,8 +71,11 @@ class Queue:
 
     @property
     def heartbeat_interval(self) -> timedelta:
-        """Time between heartbeats: a third of a lease, so that two may be lost before it lapses."""
-        return self.lease_duration / 3
+        """Time between heartbeats: a third of a lease, so that two may be lost before it lapses.
+
+        Never longer than `LONGEST_HEARTBEAT`, for a cancel reaches a job with the next one.
+        """
+        return min(self.lease_duration / 3, LONGEST_HEARTBEAT)
 
 
 _T = TypeVar("_T")

@@ -12,6 +12,7 @@ from pandawn_server.domain.inventory import (
 from pandawn_server.domain.jobs import JobKind, JobState
 from pandawn_server.domain.leases import Lease, is_current, server_was_away
 from pandawn_server.domain.queues import (
+    LONGEST_HEARTBEAT,
     MIB,
     SETTING_NAMES,
     QueueSettings,
@@ -66,7 +67,12 @@ def test_unset_parameters_take_the_defaults_of_the_slides() -> None:
     assert queue.status is QueueStatus.ONLINE
     assert queue.max_input_bytes == 14336 * MIB
     assert queue.locality_wait == timedelta(0)
-    assert queue.heartbeat_interval * 3 == queue.lease_duration
+
+
+def test_a_lease_outlives_two_lost_heartbeats_and_a_cancel_is_heard_in_seconds() -> None:
+    short = make_queue(lease_duration=timedelta(seconds=6))
+    assert short.heartbeat_interval == timedelta(seconds=2)
+    assert make_queue(lease_duration=timedelta(days=1)).heartbeat_interval == LONGEST_HEARTBEAT
 
 
 def test_zero_is_a_value_and_not_unset() -> None:

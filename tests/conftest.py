@@ -4,6 +4,7 @@ pytest_plugins = [
     "tests.fixtures.memcached",
     "tests.fixtures.catalog",  # imports the one above, which must be registered by then
     "tests.fixtures.postgres",
+    "tests.fixtures.properties",
     "tests.fixtures.otlp",
     "tests.fixtures.server",
     "tests.fixtures.fake_broker",

@@ -322,9 +322,7 @@ def test_a_catalog_in_this_process_does_as_the_model() -> None:
         def open_store(self) -> Store:
             return self.shared
 
-    run_state_machine_as_test(
-        Machine, settings=settings(max_examples=30, stateful_step_count=40, deadline=None)
-    )
+    run_state_machine_as_test(Machine, settings=settings(max_examples=30, stateful_step_count=40))
 
 
 def test_a_catalog_in_memcached_does_as_the_model(memcached: MemcachedServer) -> None:
@@ -342,7 +340,6 @@ def test_a_catalog_in_memcached_does_as_the_model(memcached: MemcachedServer) ->
         settings=settings(
             max_examples=12,
             stateful_step_count=30,
-            deadline=None,
             phases=[Phase.explicit, Phase.reuse, Phase.generate],
         ),
     )

@@ -26,6 +26,7 @@ class CatalogLoop:
         self._log = log
         self._kicked = threading.Event()
         self._ended = threading.Event()
+        self._failing = False
         self._idle = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="catalog", daemon=True)
 
@@ -53,7 +54,8 @@ class CatalogLoop:
         deadline = time.monotonic() + seconds
         while self._reporter.pending():
             left = deadline - time.monotonic()
-            if left <= 0:
+            # While the catalog does not answer, nobody waits for it.
+            if left <= 0 or self._failing:
                 return False
             with self._idle:
                 self._kicked.set()
@@ -62,7 +64,6 @@ class CatalogLoop:
 
     def _run(self) -> None:
         backoff = Backoff()
-        failing = False
         while not self._ended.is_set():
             pause = LOOK_SECONDS
             try:
@@ -70,19 +71,19 @@ class CatalogLoop:
                     pause = _TURN_SECONDS
             except CallError as failure:
                 pause = backoff.next_pause(failure)
-                if not failing:
+                if not self._failing:
                     self._log.warning("the catalog could not be told, trying again: %s", failure)
-                failing = True
+                self._failing = True
             except Exception:  # noqa: BLE001 (a worker loop)
                 # The catalog is a hint: trouble with it may cost speed, never the pilot.
                 self._log.exception("telling the catalog met an error of the pilot's own")
             else:
-                if failing:
+                if self._failing:
                     self._log.info("the catalog is told again")
-                failing, backoff = False, Backoff()
+                self._failing, backoff = False, Backoff()
             with self._idle:
                 self._idle.notify_all()
-            if failing:
+            if self._failing:
                 # A kick does not help a server that does not answer.
                 self._ended.wait(pause)
             else:

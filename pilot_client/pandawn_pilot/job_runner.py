@@ -165,7 +165,9 @@ class JobRunner:
             "PANDAWN_JOB_INDEX": str(spec.index),
             "PANDAWN_INPUTS": ",".join(names),
         }
-        environment = payload_environment(os.environ, spec.environment, about, self._dir.work)
+        environment = payload_environment(
+            os.environ, spec.environment, about, self._dir.work, self._dir.tmp
+        )
         arguments = substitute_inputs(spec.command, names)
         try:
             arguments[0] = find_program(arguments[0], environment.get("PATH", ""), self._dir.work)
@@ -173,7 +175,12 @@ class JobRunner:
             self._exit_code = _shell_code(failure.fault)
             raise
         program = Program(
-            arguments, environment, self._dir.work, self._dir.stdout, self._dir.stderr
+            arguments,
+            environment,
+            self._dir.work,
+            self._dir.stdout,
+            self._dir.stderr,
+            measured=self._dir.root,
         )
         self._payload_started = True
         self._log.info("payload begins: %s", " ".join(arguments))

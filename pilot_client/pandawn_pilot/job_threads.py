@@ -39,8 +39,9 @@ class JobThreads:
         self._halted = threading.Event()
 
     def start(self, job: LiveJob, surroundings: Surroundings) -> None:
-        """Begins to work on a job."""
-        self.table.add(job)
+        """Begins to work on a job, unless that was begun before: the server may repeat an answer."""
+        if not self.table.add(job):
+            return
         if self._halted.is_set():
             job.end(StopReason.SHUTDOWN)
         name = f"job-{job.spec.job_id}"

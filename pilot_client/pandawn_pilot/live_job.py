@@ -87,10 +87,10 @@ class JobTable:
         self._changed = threading.Condition()
         self._jobs: dict[tuple[int, int], LiveJob] = {}
 
-    def add(self, job: LiveJob) -> None:
-        """Takes a job in."""
+    def add(self, job: LiveJob) -> bool:
+        """Takes a job in; False when it is there already."""
         with self._changed:
-            self._jobs[job.key] = job
+            return self._jobs.setdefault(job.key, job) is job
 
     def remove(self, job: LiveJob) -> None:
         """Lets a job go, and wakes who waits for that."""

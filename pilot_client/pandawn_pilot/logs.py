@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -46,14 +47,16 @@ class JobLog(Log):
         super().log(level, msg, *args, **kwargs)
         if not self._stream.closed:
             text = str(msg) % args if args else str(msg)
-            self._stream.write(
-                f"{_utc(time.time())} {logging.getLevelName(level)} {_one_line(text)}\n"
-            )
-            self._stream.flush()
+            line = f"{_utc(time.time())} {logging.getLevelName(level)} {_one_line(text)}\n"
+            # A payload that filled the disk may not take the job's report with it.
+            with contextlib.suppress(OSError):
+                self._stream.write(line)
+                self._stream.flush()
 
     def close(self) -> None:
         """Closes the job's file; later lines go to the pilot's log only."""
-        self._stream.close()
+        with contextlib.suppress(OSError):
+            self._stream.close()
 
 
 class LineFormatter(logging.Formatter):

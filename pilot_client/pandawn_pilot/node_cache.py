@@ -134,7 +134,11 @@ class NodeCache:
             raise
         meta = entry.read_meta()
         assert meta is not None, "an entry that was just made, under its lock"
-        self.journal.record(added=[meta.file()])
+        try:
+            self.journal.record(added=[meta.file()])
+        except OSError as error:
+            # The file is there all the same. Whoever uses or heals the cache next will note it.
+            self._log.warning("%s is not noted in the journal: %s", wanted.lfn, error)
 
     def _clear_incoming(self) -> None:
         for left in self.room.incoming.iterdir():

@@ -73,18 +73,17 @@ class PayloadEnd:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run, where, and the files that take what it prints."""
+    """What to run, where, and the files that take what it prints.
+
+    What counts for the size of the work directory is all below `measured`.
+    """
 
     arguments: list[str]
     environment: dict[str, str]
     work_dir: Path
     stdout: Path
     stderr: Path
-
-    def size_bytes(self) -> int:
-        """Size of the work directory with what the payload has printed."""
-        printed = sum(path.stat().st_size for path in (self.stdout, self.stderr) if path.exists())
-        return directory_bytes(self.work_dir) + printed
+    measured: Path
 
 
 def run_payload(
@@ -198,7 +197,7 @@ class _Run:
         """Measures, and notes the first limit that was passed."""
         limits = self._limits
         tree = tree_use(wrapper.pid)
-        self._note(tree.cpu_seconds, tree.rss_bytes, self._program.size_bytes())
+        self._note(tree.cpu_seconds, tree.rss_bytes, directory_bytes(self._program.measured))
         if self._failure is not None:
             return
         if limits.wall_seconds is not None and elapsed > limits.wall_seconds:
@@ -218,7 +217,11 @@ class _Run:
 
     def _ended(self, answer: dict[str, float]) -> PayloadEnd:
         status = int(answer["ended"])
-        self._note(answer["cpu_seconds"], int(answer["max_rss_bytes"]), self._program.size_bytes())
+        self._note(
+            answer["cpu_seconds"],
+            int(answer["max_rss_bytes"]),
+            directory_bytes(self._program.measured),
+        )
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         code = 128 + number if number else os.WEXITSTATUS(status)
         limit = self._limits.work_dir_bytes

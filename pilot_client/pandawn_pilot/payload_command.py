@@ -62,6 +62,7 @@ def payload_environment(
     of_job: Mapping[str, str],
     about_job: Mapping[str, str],
     work_dir: Path,
+    tmp_dir: Path,
 ) -> dict[str, str]:
     """The environment of a payload: the pilot's without secrets, the user's, the job's."""
     environment = {
@@ -69,7 +70,7 @@ def payload_environment(
         for name, value in inherited.items()
         if name not in _HIDDEN_NAMES and not name.startswith(_HIDDEN_PREFIXES)
     }
-    environment.update({"HOME": str(work_dir), "TMPDIR": str(work_dir), "PWD": str(work_dir)})
+    environment.update({"HOME": str(work_dir), "TMPDIR": str(tmp_dir), "PWD": str(work_dir)})
     environment.update(of_job)
     environment.update(about_job)
     return environment

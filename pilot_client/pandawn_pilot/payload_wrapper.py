@@ -2,10 +2,10 @@
 
 Started by file name with `python -I -S`, so it must import the standard library only. It
 
-- starts the payload in a session of its own, with its limits, standard streams and a clean
-environment, - adopts whatever the payload leaves behind (PR_SET_CHILD_SUBREAPER), so that nothing
-escapes it, - kills all of that when the payload ends, when the pilot says so, and when the pilot
-dies, - counts the processor time of all of it.
+- starts the payload in a session of its own, with its limits, streams and environment,
+- adopts whatever the payload leaves behind (PR_SET_CHILD_SUBREAPER): nothing escapes it,
+- kills all of that when the payload ends, when the pilot says so, and when the pilot dies,
+- counts the processor time of all of it.
 
 The pilot talks to its standard input, first a line of JSON (see `Order`), then single bytes: `T`
 sends SIGTERM to all processes of the payload, `K` kills them. The end of the input means that the
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -166,6 +167,9 @@ def _start(order: Order) -> int:
             _become(order, parent)
         except OSError as error:
             os.write(error_writer, str(error.errno).encode())
+        except ValueError:
+            # An argument or a variable with a zero byte, which no program can be given.
+            os.write(error_writer, str(errno.EINVAL).encode())
         finally:
             os._exit(127)
     os.close(error_writer)

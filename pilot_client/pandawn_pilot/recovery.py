@@ -16,11 +16,16 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class StoredReport:
-    """A report and the pilot that it was written by."""
+    """A report, the pilot that wrote it, and where it lies; `path` is None for one that does not."""
 
-    path: Path
+    path: Path | None
     pilot_id: str
     report: JobReport
+
+    def forget(self) -> None:
+        """Removes it from the disk: the server has answered."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
 
 
 def store_report(directory: Path, pilot_id: str, report: JobReport) -> StoredReport:

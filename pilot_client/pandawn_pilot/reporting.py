@@ -48,7 +48,12 @@ class Reporting:
         Raises StoppedError when `stop` is set, and CallError after `give_up_after` seconds: then
         the report stays on disk for the pilot's next life.
         """
-        stored = store_report(self._directory, pilot_id, report)
+        try:
+            stored = store_report(self._directory, pilot_id, report)
+        except OSError as error:
+            # A full disk, say. The report can still be sent, if this life lasts long enough.
+            log.warning("the report cannot be kept on disk: %s", error)
+            stored = StoredReport(None, pilot_id, report)
         self._deliver(stored, stop, log, give_up_after)
 
     def deliver_old(self, stop: Stop, give_up_after: float) -> None:
@@ -83,7 +88,7 @@ class Reporting:
             if failure.transient:
                 raise
             log.error("the server refuses the report: %s", failure)  # noqa: TRY400 (no bug)
-            stored.path.unlink(missing_ok=True)
+            stored.forget()
             return
         if result.status.code == 0:
             log.info("reported, the job is now %s", JobState.Name(result.state))
@@ -92,12 +97,12 @@ class Reporting:
         elif report.outcome == OUTCOME_FINISHED:
             log.error("the server takes the job for failed: %s", result.status.message)
             failed = failed_instead(report, result.status.message)
-            stored.path.unlink(missing_ok=True)
+            stored.forget()
             self.report(stored.pilot_id, failed, stop=stop, log=log, give_up_after=give_up_after)
             return
         else:
             log.error("the server refuses the report: %s", result.status.message)
-        stored.path.unlink(missing_ok=True)
+        stored.forget()
 
     def _send(
         self, pilot_id: str, report: JobReport, stop: Stop, log: Log, give_up_after: float | None

@@ -1,4 +1,4 @@
-"""The directory that a pilot works in: one directory a job, reports that are not delivered yet, who works here.
+"""The directory that a pilot works in.
 
 lock             held as long as the pilot lives
 pilot.json       the pilot's identifier at the server, while it is registered
@@ -7,12 +7,15 @@ jobs/<job>.<attempt>/
     pilot.log    what the pilot did
     payload.stdout, payload.stderr
     work/        the payload's directory
+    tmp/         its TMPDIR
 reports/         see recovery
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +44,11 @@ class JobDir:
         return self.root / "work"
 
     @property
+    def tmp(self) -> Path:
+        """Where the payload puts what nobody needs later; not part of a library that it builds."""
+        return self.root / "tmp"
+
+    @property
     def spec(self) -> Path:
         """What to do, as JSON."""
         return self.root / "job.json"
@@ -62,12 +70,13 @@ class JobDir:
 
     def create(self) -> None:
         """Makes the directory, empty even if an earlier life of the pilot has left something in it."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        remove_tree(self.root)
         self.work.mkdir(parents=True)
+        self.tmp.mkdir()
 
     def remove(self) -> None:
         """Removes everything; what cannot be removed stays for the next start."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        remove_tree(self.root)
 
 
 class WorkDir:
@@ -98,7 +107,7 @@ class WorkDir:
     def clear_jobs(self) -> None:
         """Removes what earlier lives of the pilot have left behind."""
         for left in self._jobs.iterdir():
-            shutil.rmtree(left, ignore_errors=True)
+            remove_tree(left)
 
     def former_pilot(self) -> str:
         """Identifier of a pilot that worked here and did not take leave; empty when there is none."""
@@ -115,3 +124,14 @@ class WorkDir:
     def forget_pilot(self) -> None:
         """Notes that the pilot has taken leave."""
         self._pilot.unlink(missing_ok=True)
+
+
+def remove_tree(root: Path) -> None:
+    """Removes a directory with all below it, also where a payload has taken our rights away."""
+    for parent, directories, _ in os.walk(root):
+        for name in directories:
+            path = Path(parent, name)
+            if not path.is_symlink():
+                with contextlib.suppress(OSError):
+                    path.chmod(0o700)
+    shutil.rmtree(root, ignore_errors=True)

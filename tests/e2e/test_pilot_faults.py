@@ -209,6 +209,17 @@ def test_inputs_that_fit_nowhere_fail_with_the_reason_before_a_byte_is_copied(
     assert "staged in" not in pilot.log
 
 
+def test_a_payload_that_fills_the_disk_fails_and_the_pilot_goes_on(
+    tier3: Tier3, start_pilot: StartPilot, small_disk: Path
+) -> None:
+    task = tier3.submit("cat /dev/zero > big", max_attempts=1)
+    start_pilot(tier3, place=PilotPlace(small_disk / "p"))
+    (job,) = tier3.wait_for_end(task)
+    assert job.error.reason == "PAYLOAD_FAILED"
+    assert "No space left on device" in job.error.text
+    tier3.finish(tier3.submit("true"))
+
+
 def ended(pilot: PilotProcess) -> tuple[int, str]:
     return pilot.wait(), pilot.log
 

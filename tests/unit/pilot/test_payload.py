@@ -46,6 +46,7 @@ def make_program(tmp_path: Path, *arguments: str) -> Program:
         work_dir=work_dir,
         stdout=tmp_path / "payload.stdout",
         stderr=tmp_path / "payload.stderr",
+        measured=tmp_path,
     )
 
 
@@ -128,6 +129,13 @@ def test_what_cannot_be_executed_ends_as_in_a_shell(
     (tmp_path / "work/script").chmod(mode)
     end = run_payload(program, make_limits(), lambda _use: None, Stop())
     assert (end.exit_code, reason_of(end)) == (code, reason)
+
+
+def test_an_environment_that_no_program_can_have_is_an_error_not_a_riddle(tmp_path: Path) -> None:
+    program = make_program(tmp_path, "/bin/true")
+    program.environment["BAD"] = "zero\0byte"
+    end = run_payload(program, make_limits(), lambda _use: None, Stop())
+    assert (end.exit_code, reason_of(end)) == (126, "PAYLOAD_NOT_EXECUTABLE")
 
 
 def test_a_payload_that_hangs_is_killed_when_its_time_is_up_with_all_its_children(

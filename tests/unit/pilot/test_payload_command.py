@@ -75,12 +75,16 @@ def test_the_environment_has_the_jobs_values_and_none_of_the_pilots_secrets(
         "LANG": "C",
     }
     environment = payload_environment(
-        inherited, {"LANG": "de", "PANDAWN_JOB_ID": "0"}, {"PANDAWN_JOB_ID": "17"}, tmp_path
+        inherited,
+        {"LANG": "de", "PANDAWN_JOB_ID": "0"},
+        {"PANDAWN_JOB_ID": "17"},
+        tmp_path,
+        tmp_path / "t",
     )
     assert environment == {
         "PATH": "/bin",
         "HOME": str(tmp_path),
-        "TMPDIR": str(tmp_path),
+        "TMPDIR": str(tmp_path / "t"),
         "PWD": str(tmp_path),
         "LANG": "de",
         "PANDAWN_JOB_ID": "17",

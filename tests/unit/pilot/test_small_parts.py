@@ -26,8 +26,9 @@ from pandawn_pilot.job_report import error_message
 from pandawn_pilot.live_job import LiveJob
 from pandawn_pilot.logs import JobLog, make_log
 from pandawn_pilot.recovery import store_report, stored_reports
-from pandawn_pilot.reporting import failed_instead
+from pandawn_pilot.reporting import Reporting, failed_instead
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
+from pandawn_pilot.work_dir import JobDir
 from tests.unit.pilot.factories import make_test_log
 
 
@@ -153,6 +154,33 @@ def test_a_report_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     (stored,) = stored_reports(tmp_path)
     assert (stored.pilot_id, stored.report) == ("pilot-1", make_report())
     assert stored.report.HasField("exit_code")
+
+
+def test_a_report_is_sent_although_the_disk_cannot_keep_it(tmp_path: Path) -> None:
+    nowhere = tmp_path / "missing" / "reports"
+    connection = Connection("127.0.0.1:1")
+    stop = Stop()
+    stop.request(StopReason.SHUTDOWN)
+    # It is tried, or it would not be stopped.
+    with pytest.raises(StoppedError):
+        Reporting(connection, nowhere, make_test_log()).report(
+            "pilot-1", make_report(), stop=stop, log=make_test_log()
+        )
+    connection.close()
+
+
+def test_what_a_payload_has_locked_is_removed(tmp_path: Path) -> None:
+    directory = JobDir(tmp_path / "job")
+    directory.create()
+    locked = directory.work / "a" / "b"
+    locked.mkdir(parents=True)
+    (locked / "file").write_text("")
+    locked.chmod(0)
+    locked.parent.chmod(0)
+    (directory.work / "link").symlink_to(tmp_path)
+    directory.remove()
+    assert not directory.root.exists()
+    assert tmp_path.exists()
 
 
 @pytest.mark.parametrize("damage", ["", "{}", '{"version": 2}', "[1]"])

@@ -4,7 +4,7 @@ All numbers are little-endian. A *record* says that a file is held with a size, 
 records are replayed in order, so the last one about a file counts, and replaying some twice
 changes nothing.
 
-    value   := magic 2 bytes, version u8, flags u8, CRC-32 of the rest u32, rest
+    value   := magic 2 bytes, version u8, flags u8, CRC-32 of all else u32, rest
     head    := value "PH": fixed fields (`_HEAD`), site, node, ids of the parts u64 each, records
                (the newest, too few for a part of their own)
     part    := value "PP", flags 1 if packed by zlib: id u64, plain size u32, records
@@ -183,7 +183,7 @@ def encode_part(part_id: int, records: bytes) -> bytes:
         if len(packed) < len(records):
             body, flags = packed, 1
     rest = _PART.pack(part_id, len(records)) + body
-    return _START.pack(b"PP", VERSION, flags) + _CHECKSUM.pack(zlib.crc32(rest)) + rest
+    return _close(_START.pack(b"PP", VERSION, flags), rest)
 
 
 def decode_part(part_id: int, data: bytes) -> Records:
@@ -236,12 +236,14 @@ def encode_head(head: Head) -> bytes:
             head.tail,
         )
     )
-    return _START.pack(b"PH", VERSION, 0) + _CHECKSUM.pack(zlib.crc32(rest)) + rest
+    return _close(_START.pack(b"PH", VERSION, 0), rest)
 
 
 def decode_head(key: NodeKey, data: bytes) -> Head:
     """Decodes the head of that node; the value must name it in full."""
-    _, rest = _open(b"PH", data)
+    flags, rest = _open(b"PH", data)
+    if flags:
+        raise CodecError("a head with flags")
     try:
         (
             lineage,
@@ -282,15 +284,21 @@ def decode_head(key: NodeKey, data: bytes) -> Head:
     )
 
 
+def _close(start: bytes, rest: bytes) -> bytes:
+    """Puts the checksum of both between the start of a value and the rest."""
+    return start + _CHECKSUM.pack(zlib.crc32(rest, zlib.crc32(start))) + rest
+
+
 def _open(magic: bytes, data: bytes) -> tuple[int, bytes]:
-    """Checks what all values begin with; returns the flags and what the checksum covers."""
-    start = _START.size + _CHECKSUM.size
-    if len(data) < start:
+    """Checks what all values begin with; returns the flags and the rest."""
+    rest_from = _START.size + _CHECKSUM.size
+    if len(data) < rest_from:
         raise CodecError(f"a value of {len(data)} bytes")
     found, version, flags = _START.unpack_from(data)
     if found != magic or version != VERSION:
         raise CodecError(f"a value of another kind or version: {found!r} {version}")
-    rest = data[start:]
-    if _CHECKSUM.unpack_from(data, _START.size) != (zlib.crc32(rest),):
+    start, rest = data[: _START.size], data[rest_from:]
+    checksum = zlib.crc32(rest, zlib.crc32(start))
+    if _CHECKSUM.unpack_from(data, _START.size) != (checksum,):
         raise CodecError("a value does not match its checksum")
     return flags, rest

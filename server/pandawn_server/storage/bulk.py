@@ -15,6 +15,7 @@ from sqlalchemy import JSON, Table, TextClause, text
 from sqlalchemy.dialects import postgresql
 
 from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.types import with_zone
 
 Value = str | int | float | bool | datetime | list[str | int] | list[list[str | int]] | None
 """What a column takes; lists for JSON columns."""
@@ -34,13 +35,13 @@ def insert_rows(
 
 def _time(value: object) -> str:
     assert isinstance(value, datetime), "JSON knows all other types"
-    return value.isoformat()
+    return with_zone(value).isoformat()
 
 
 def _sqlite_time(value: object) -> str:
     assert isinstance(value, datetime), "JSON knows all other types"
     # As `storage.types.UtcDateTime` stores it.
-    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return with_zone(value).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 @cache

@@ -13,7 +13,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from pandawn_server.domain.errors import PandawnError, PreconditionError, UnavailableError
@@ -144,14 +144,6 @@ class Database:
             yield
         except PandawnError:
             raise
-        except IntegrityError as error:
-            # Every unique key that a race can hit guards a repeated request: the repeat of the
-            # loser finds what the winner wrote.
-            raise UnavailableError(
-                "DATABASE_CONFLICT",
-                "another transaction wrote the same thing first; repeat the call",
-                retry_after=CONFLICT_RETRY_AFTER,
-            ) from error
         except PoolTimeoutError as error:
             raise UnavailableError(
                 "DATABASE_BUSY",
@@ -159,6 +151,12 @@ class Database:
                 retry_after=RETRY_AFTER,
             ) from error
         except DBAPIError as error:
+            if _is_lost_race(error):
+                raise UnavailableError(
+                    "DATABASE_CONFLICT",
+                    "another transaction wrote the same thing first; repeat the call",
+                    retry_after=CONFLICT_RETRY_AFTER,
+                ) from error
             if not _is_outage(error):
                 raise
             raise UnavailableError(
@@ -166,6 +164,19 @@ class Database:
                 f"the database {self.shown_url} does not answer: {str(error.orig).strip()}",
                 retry_after=RETRY_AFTER,
             ) from error
+
+
+def _is_lost_race(error: DBAPIError) -> bool:
+    """Whether another transaction was faster, so that the same one may succeed when it is repeated."""
+    if isinstance(error.orig, sqlite3.IntegrityError):
+        return error.orig.sqlite_errorcode in {
+            sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+            sqlite3.SQLITE_CONSTRAINT_UNIQUE,
+        }
+    # 23505: a unique key is taken. Every one that a race can hit guards a repeated request: the
+    # repeat of the loser finds what the winner wrote. 40: deadlock, serialization.
+    state = str(getattr(error.orig, "sqlstate", None))
+    return state == "23505" or state.startswith("40")
 
 
 def _is_outage(error: DBAPIError) -> bool:
@@ -183,12 +194,12 @@ def _is_outage(error: DBAPIError) -> bool:
             sqlite3.SQLITE_READONLY,
         }
     state = getattr(error.orig, "sqlstate", None)
-    # None: no connection was made. 08: connection; 40: deadlock, serialization; 53: out of
-    # resources; 57: the administrator stops it.
+    # None: no connection was made. 08: connection; 53: out of resources; 57: the
+    # administrator stops it.
     name = type(error.orig).__name__
     if state is None:
         return name in {"OperationalError", "ConnectionTimeout", "InterfaceError"}
-    return str(state)[:2] in {"08", "40", "53", "57"}
+    return str(state)[:2] in {"08", "53", "57"}
 
 
 def _open_sqlite(url: str, pool_size: int) -> Engine:
@@ -198,11 +209,17 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
             "BAD_DATABASE_URL",
             "an SQLite database in memory cannot be shared by threads; use sqlite:///PATH",
         )
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PreconditionError(
+            "BAD_DATABASE_URL", f"the directory of {path} cannot be made: {error}; choose another"
+        ) from None
     engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=30)
 
     @event.listens_for(engine, "connect")
     def _configure(dbapi_connection: sqlite3.Connection, _record: object) -> None:
+        _refuse_foreign(dbapi_connection, path)
         # The driver's own transaction handling begins too late for reads and knows no IMMEDIATE.
         dbapi_connection.isolation_level = None
         for pragma in (
@@ -212,7 +229,6 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
             # Each commit reaches the disk: an acknowledged write survives a power cut.
             "synchronous = FULL",
             "foreign_keys = ON",
-            f"application_id = {_SQLITE_APPLICATION_ID}",
         ):
             dbapi_connection.execute(f"PRAGMA {pragma}")
 
@@ -223,3 +239,26 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
         connection.exec_driver_sql(connection.get_execution_options().get("pandawn_begin", "BEGIN"))
 
     return engine
+
+
+def _refuse_foreign(connection: sqlite3.Connection, path: str) -> None:
+    """Marks an empty file as ours, and raises `PreconditionError` for one that is another program's.
+
+    A mistyped path must not fill somebody's mail or bookmarks with our tables.
+    """
+    try:
+        # In this order: another process may be filling the same new file, which it marks before.
+        has_tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,)
+        (mark,) = connection.execute("PRAGMA application_id").fetchone()
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+            raise
+        has_tables, mark = True, 0
+    if mark == _SQLITE_APPLICATION_ID:
+        return
+    if mark or has_tables:
+        connection.close()
+        raise PreconditionError(
+            "BAD_DATABASE_URL", f"{path} belongs to another program; choose another file"
+        )
+    connection.execute(f"PRAGMA application_id = {_SQLITE_APPLICATION_ID}")

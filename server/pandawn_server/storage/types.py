@@ -12,6 +12,13 @@ BigId = BigInteger().with_variant(Integer, "sqlite")
 """A 64-bit key. SQLite gives numbers of its own only to a column declared INTEGER."""
 
 
+def with_zone(time: datetime) -> datetime:
+    """The same time; raises `ValueError` for one without zone: it would be read as another elsewhere."""
+    if time.tzinfo is None:
+        raise ValueError(f"time without zone: {time!r}")
+    return time
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """A time with zone UTC, both ways. SQLite has no zones: there it is stored without."""
 
@@ -23,12 +30,10 @@ class UtcDateTime(TypeDecorator[datetime]):
         return dialect.type_descriptor(DateTime(timezone=dialect.name != "sqlite"))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuses a time without zone: it would be read as another one elsewhere."""
+        """Refuses a time without zone."""
         if value is None:
             return None
-        if value.tzinfo is None:
-            raise ValueError(f"time without zone: {value!r}")
-        value = value.astimezone(UTC)
+        value = with_zone(value).astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002

@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.fixtures.otlp",
     "tests.fixtures.server",
     "tests.fixtures.fake_broker",
+    "tests.fixtures.command",
     "tests.fixtures.pilots",
     "tests.fixtures.tier3",  # imports the two above
     "tests.fixtures.database",

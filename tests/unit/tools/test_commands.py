@@ -11,9 +11,9 @@ from pandawn.broker.v1 import task_pb2
 from pandawn.monitor.v1 import monitor_pb2
 from pandawn.type.v1 import type_pb2 as types
 from pandawn_tools.cli import progress, tasks
+from tests.fixtures.command import RunCli
 from tests.fixtures.fake_broker import Failure, FakeBroker
 from tests.fixtures.ports import LOOPBACK, free_port
-from tests.unit.tools.conftest import RunCli
 
 pytestmark = pytest.mark.usefixtures("hurried")
 
@@ -50,11 +50,8 @@ def test_help_names_every_command_and_every_exit_status(run_cli: RunCli) -> None
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_that_fits_80_columns(
-    run_cli: RunCli, command: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    said = run_cli(command, "--help")
+def test_every_command_has_help_that_fits_80_columns(run_cli: RunCli, command: str) -> None:
+    said = run_cli(command, "--help", COLUMNS="80")
     assert said.status == 0
     assert max(map(len, said.out.splitlines())) <= 80
 
@@ -116,14 +113,13 @@ def test_a_refusal_ends_with_3(run_cli: RunCli, fake_broker: FakeBroker) -> None
 
 
 def test_the_server_may_stand_before_the_command_and_after_it(
-    run_cli: RunCli, fake_broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+    run_cli: RunCli, fake_broker: FakeBroker
 ) -> None:
     fake_broker.task_states.append(FINISHED)
     nobody = f"{LOOPBACK}:{free_port()}"
     assert run_cli("--server", fake_broker.address, "tasks", "7").status == 0
     assert run_cli("--server", nobody, "tasks", "7", "--server", fake_broker.address).status == 0
-    monkeypatch.setenv("PANDAWN_SERVER", fake_broker.address)
-    assert run_cli("tasks", "7").status == 0
+    assert run_cli("tasks", "7", PANDAWN_SERVER=fake_broker.address).status == 0
 
 
 def test_what_follows_the_dashes_is_the_command_and_not_a_file(

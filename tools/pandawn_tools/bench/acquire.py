@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from statistics import median
 
 from pandawn_tools.bench.depth import DepthKeeper
-from pandawn_tools.bench.fill import Pool
 from pandawn_tools.bench.load import Shape
 from pandawn_tools.bench.measure import Processes, Slice, measure
 from pandawn_tools.bench.messages import ACQUIRE, EMPTY, acquire_requests
 from pandawn_tools.bench.processes import BenchError
-from pandawn_tools.bench.site import DATABASE, Site
+from pandawn_tools.bench.rows import Pool
+from pandawn_tools.bench.site import Say, Site
 
 MIN_LEASE_BYTES = 300
-"""A shorter answer holds no lease."""
+"""A shorter answer of AcquireJobs holds no lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,57 +28,83 @@ class Round:
     @property
     def ratio(self) -> float:
         """How much of the limit AcquireJobs reached."""
-        return self.acquire.rps / self.empty.rps
+        return self.acquire.load.rps / self.empty.load.rps
 
 
-def measure_acquire(
-    site: Site, shape: Shape, rounds: int, say: Callable[[str], None]
-) -> dict[Pool, list[Round]]:
-    """Measures all depths in each round, so that what else the machine does hits them alike.
+@dataclass(slots=True)
+class AcquireBench:
+    """Measures AcquireJobs at the depths of a site, slice by slice, and checks the sums at the end."""
 
-    Raises `BenchError` if a call got no job, or if leases and answers do not match.
-    """
-    processes = Processes(
-        site.server.process.pid, site.postgres.process.pid, site.memcached.process.pid
+    site: Site
+    shape: Shape
+    processes: Processes
+    rounds: dict[Pool, list[Round]] = field(default_factory=dict)
+    _requests: dict[Pool, Iterator[bytes]] = field(default_factory=dict)
+    _keepers: dict[Pool, DepthKeeper] = field(default_factory=dict)
+    _answered: int = 0
+    _leased_before: int = 0
+
+    def __post_init__(self) -> None:
+        """Prepares the requests."""
+        for pool in self.site.world.waiting:
+            self.rounds[pool] = []
+            self._requests[pool] = acquire_requests(pool, self.site.nodes)
+            self._keepers[pool] = DepthKeeper(self.site.database, pool)
+        self._leased_before = len(self.site.database.leased())
+
+    def run_round(self, pool: Pool) -> Round:
+        """Measures the limit and AcquireJobs at one depth. Raises `BenchError`."""
+        done = Round(self.run_empty(pool, self.shape), self.run_acquire(pool, self.shape))
+        self.rounds[pool].append(done)
+        return done
+
+    def run_empty(self, pool: Pool, shape: Shape) -> Slice:
+        """One slice of the limit, with the same requests."""
+        return measure(self.site.target(EMPTY), shape, self._requests[pool], self.processes)
+
+    def run_acquire(self, pool: Pool, shape: Shape) -> Slice:
+        """One slice of AcquireJobs."""
+        keeper = self._keepers[pool]
+        with keeper.keeping():
+            found = measure(
+                self.site.target(ACQUIRE),
+                shape,
+                self._requests[pool],
+                self.processes,
+                on_ok=keeper.took_one,
+                min_bytes=MIN_LEASE_BYTES,
+            )
+        self._answered += found.load.total_ok
+        return found
+
+    def check(self) -> None:
+        """Raises `BenchError` if the database has not exactly one lease for each answer with a job."""
+        leased = len(self.site.database.leased()) - self._leased_before
+        if leased != self._answered:
+            raise BenchError(f"{self._answered} jobs were given, but {leased} were leased")
+
+
+def told(pool: Pool, done: Round) -> str:
+    """A round in one line."""
+    empty, acquire = done.empty, done.acquire
+    share = acquire.load.idle / (acquire.load.idle + acquire.load.ok)
+    return (
+        f"{pool.depth:>9,} waiting: empty {empty.load.rps:5.0f}/s, acquire {acquire.load.rps:5.0f}/s, "
+        f"ratio {done.ratio:.2f}, p50 {acquire.load.quantile_ms(0.5):.1f} ms, "
+        f"p99 {acquire.load.quantile_ms(0.99):.1f} ms, no job {share:.1%}; "
+        f"CPU us a call: empty {empty.cpu_us.server:.0f}, acquire {acquire.cpu_us.server:.0f}, "
+        f"PostgreSQL {acquire.cpu_us.postgres:.0f}, memcached {acquire.cpu_us.memcached:.0f}, "
+        f"generator {acquire.cpu_us.generator:.0f}"
     )
-    found: dict[Pool, list[Round]] = {pool: [] for pool in site.pools}
-    requests = {pool: acquire_requests(pool, site.nodes) for pool in site.pools}
-    with site.postgres.connect(DATABASE) as link:
-        keepers = {pool: DepthKeeper(link, pool) for pool in site.pools}
-        before = _leases(site)
-        answered = 0
-        for number in range(rounds):
-            for pool in site.pools:
-                empty = measure(site.target(EMPTY), shape, requests[pool], processes)
-                keeper = keepers[pool]
-                with keeper.keeping():
-                    acquire = measure(
-                        site.target(ACQUIRE),
-                        shape,
-                        requests[pool],
-                        processes,
-                        on_ok=keeper.took_one,
-                        min_bytes=MIN_LEASE_BYTES,
-                    )
-                answered += acquire.load.total_ok
-                if keeper.exhausted:
-                    raise BenchError(f"queue {pool.queue} has no jobs in reserve left")
-                found[pool].append(Round(empty, acquire))
-                say(
-                    f"round {number + 1}, {pool.depth:>9,} waiting: empty {empty.rps:6.0f}/s, "
-                    f"acquire {acquire.rps:6.0f}/s, ratio {acquire.rps / empty.rps:.2f}, "
-                    f"without job {acquire.load.idle}, p50 {acquire.p50_ms:.1f} ms, p99 {acquire.p99_ms:.1f} ms; CPU us a call: "
-                    f"empty {empty.server_cpu_us:.0f}, acquire {acquire.server_cpu_us:.0f}, "
-                    f"postgres {acquire.postgres_cpu_us:.0f}, memcached {acquire.memcached_cpu_us:.0f}, "
-                    f"generator {acquire.generator_cpu_us:.0f}"
-                )
-        leased = _leases(site) - before
-    if leased != answered:
-        raise BenchError(f"{answered} calls were answered, but {leased} jobs were leased")
-    return found
 
 
-def _leases(site: Site) -> int:
-    with site.postgres.connect(DATABASE) as connection:
-        row = connection.execute("SELECT count(*) FROM leases").fetchone()
-    return int(row[0]) if row else 0
+def say_rounds(bench: AcquireBench, rounds: int, say: Say) -> None:
+    """Measures all depths in each round, so that what else the machine does hits them alike."""
+    for number in range(rounds):
+        for pool in bench.rounds:
+            say(f"round {number + 1} of {rounds}, {told(pool, bench.run_round(pool))}")
+
+
+def empty_rps(rounds: Mapping[Pool, list[Round]]) -> float:
+    """The limit: the median over all slices."""
+    return median(done.empty.load.rps for some in rounds.values() for done in some)

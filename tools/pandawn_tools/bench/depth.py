@@ -5,30 +5,28 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from itertools import islice
 
-import psycopg
-
-from pandawn_tools.bench.fill import Pool
-
-_PERIOD_S = 0.02
+from pandawn_tools.bench.databases import BenchDatabase
+from pandawn_tools.bench.processes import BenchError
+from pandawn_tools.bench.rows import Pool
 
 
 class DepthKeeper:
     """Makes one job of the reserve runnable for each that was taken, as if it were just submitted.
 
-    It does so by SQL in a thread of its own, fifty times a second: one UPDATE for some tens of jobs, which
-    takes the database about as much as their submission would have, and the server nothing.
+    It does so by SQL in a thread of its own, many times a second: one UPDATE for some tens of jobs,
+    which costs the database less than their submission would, and the server under test nothing.
     """
 
-    def __init__(self, connection: psycopg.Connection, pool: Pool) -> None:
-        """`connection` is used by the thread alone from now on."""
-        self._connection = connection
-        self._reserve = iter(pool.reserve_ids())
+    def __init__(self, database: BenchDatabase, pool: Pool) -> None:
+        self._database = database
+        self._pool = pool
+        self._reserve = iter(pool.reserve_ids)
         self._taken = 0
         self._released = 0
-        self.exhausted = False
         self._stop = threading.Event()
+        self._problem: Exception | None = None
 
     def took_one(self) -> None:
         """Tells that a pilot got a job."""
@@ -36,7 +34,10 @@ class DepthKeeper:
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Keeps the depth inside the block, and makes it whole at its end."""
+        """Keeps the depth inside the block, and makes it whole at its end.
+
+        Raises `BenchError` if the reserve did not last.
+        """
         self._stop.clear()
         thread = threading.Thread(target=self._keep, name="depth")
         thread.start()
@@ -45,19 +46,25 @@ class DepthKeeper:
         finally:
             self._stop.set()
             thread.join()
-            self._release()
+        if self._problem is not None:
+            raise self._problem
+        self._release()
 
     def _keep(self) -> None:
-        while not self._stop.wait(_PERIOD_S):
-            self._release()
+        try:
+            while not self._stop.wait(self._database.release_period_s):
+                self._release()
+        except Exception as error:  # noqa: BLE001 (raised again by `keeping`)
+            self._problem = error
 
     def _release(self) -> None:
         wanted = self._taken - self._released
-        ids = [job_id for job_id, _ in zip(self._reserve, range(wanted), strict=False)]
-        self.exhausted = self.exhausted or len(ids) < wanted
-        self._released += len(ids)
-        if ids:
-            self._connection.execute(
-                "UPDATE jobs SET state = 'activated', state_time = %s WHERE job_id = ANY(%s)",
-                (datetime.now(UTC), ids),
+        ids = list(islice(self._reserve, wanted))
+        if len(ids) < wanted:
+            raise BenchError(
+                f"the {self._pool.reserve:,} jobs in reserve of {self._pool.queue} did not last; "
+                "shorter or fewer slices, or more --reserve"
             )
+        self._released += wanted
+        if ids:
+            self._database.release(ids)

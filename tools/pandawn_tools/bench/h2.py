@@ -1,8 +1,8 @@
 """A lean HTTP/2 client connection for unary gRPC calls: many streams, little work for each.
 
 Made for load: requests are put together from ready-made frames, and of responses only frame heads,
-the gRPC status and, where asked for, the message are looked at. A general client takes several
-times the CPU of the server under test. RFC 9113 (frames, flow control) and RFC 7541 (headers).
+the gRPC status and, where asked for, the messages are looked at. A general client would take several
+times the CPU of the server under test. RFC 9113 (frames, flow control), RFC 7541 (headers).
 """
 
 from __future__ import annotations
@@ -26,12 +26,19 @@ _DEFAULT_WINDOW = 65_535
 _FRAME_BYTES = 16_384
 """Most payload of a frame that every peer takes."""
 
+_PREFIX_BYTES = 5
+"""Before each gRPC message: whether it is compressed, and its length."""
+
 _TOP_UP_BYTES = 2**30
 """Bytes received after which the server's window for the connection is filled up again."""
 
 _RECEIVE_BYTES = 2**18
+_CONNECT_TIMEOUT_S = 10.0
 
 _STATUS = b"grpc-status"
+
+RESET = -1
+"""Status of a call whose stream the server reset."""
 
 
 class ProtocolError(Exception):
@@ -53,11 +60,11 @@ class Connection:
 
     def __init__(self, host: str, port: int, path: str, *, keep_bodies: bool = False) -> None:
         """Connects, and sends what comes before the first request."""
-        self.socket = socket.create_connection((host, port), timeout=10)
+        self.socket = socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setblocking(False)
+        self.socket.setblocking(False)  # noqa: FBT003 (positional only)
         self._keep_bodies = keep_bodies
-        self._first_headers, self._later_headers = _request_headers(f"{host}:{port}", path)
+        self._headers, self._later_headers = _request_headers(f"{host}:{port}", path)
         self._next_stream = 1
         self._begun: dict[int, float] = {}
         self._sizes: dict[int, int] = {}
@@ -66,8 +73,8 @@ class Connection:
         self._received = 0
         self._window = _DEFAULT_WINDOW
         self._output = bytearray(_PREFACE)
-        # Without a table of its own the server writes the status in plain, which is found without
-        # decoding headers. It costs the server some ten bytes a call.
+        # Without a table of its own the server writes the status in plain, where it is found
+        # without decoding headers. It costs the server some ten bytes a call.
         self._settings({_HEADER_TABLE_SIZE: 0, _ENABLE_PUSH: 0, _INITIAL_WINDOW_SIZE: _MAX_WINDOW})
         self._grant(_MAX_WINDOW - _DEFAULT_WINDOW)
         self.flush()
@@ -88,7 +95,7 @@ class Connection:
 
     def call(self, message: bytes, now: float) -> bool:
         """Queues a call; `flush` sends it. Returns False if the server's window has no room now."""
-        size = len(message) + 5
+        size = len(message) + _PREFIX_BYTES
         if size > _DEFAULT_WINDOW:
             raise ProtocolError(f"a message of {size} bytes exceeds the window of a stream")
         if size > self._window:
@@ -97,20 +104,16 @@ class Connection:
         stream = self._next_stream
         self._next_stream = stream + 2
         self._begun[stream] = now
-        headers = self._first_headers
-        self._first_headers = self._later_headers
-        self._output += _FRAME.pack(0, len(headers), _HEADERS, _END_HEADERS, stream)
-        self._output += headers
+        self._write(_HEADERS, _END_HEADERS, stream, self._headers)
+        self._headers = self._later_headers
         body = b"\0" + len(message).to_bytes(4, "big") + message
         if size <= _FRAME_BYTES:
-            self._output += _FRAME.pack(size >> 8, size & 0xFF, _DATA, _END_STREAM, stream)
-            self._output += body
+            self._write(_DATA, _END_STREAM, stream, body)
             return True
         for start in range(0, size, _FRAME_BYTES):
             chunk = body[start : start + _FRAME_BYTES]
-            flags = _END_STREAM if start + _FRAME_BYTES >= size else 0
-            self._output += _FRAME.pack(len(chunk) >> 8, len(chunk) & 0xFF, _DATA, flags, stream)
-            self._output += chunk
+            is_last = start + _FRAME_BYTES >= size
+            self._write(_DATA, _END_STREAM if is_last else 0, stream, chunk)
         return True
 
     def flush(self) -> None:
@@ -131,17 +134,16 @@ class Connection:
             raise ProtocolError("the server closed the connection")
         data = self._input + chunk if self._input else chunk
         position, end = 0, len(data)
-        unpack = _FRAME.unpack_from
-        while end - position >= 9:
+        unpack, sizes = _FRAME.unpack_from, self._sizes
+        while end - position >= _FRAME.size:
             high, low, kind, flags, stream = unpack(data, position)
-            begin = position + 9
+            begin = position + _FRAME.size
             after = begin + (high << 8 | low)
             if after > end:
                 break
             position = after
             if kind == _DATA:
-                self._received += after - begin
-                self._sizes[stream] = self._sizes.get(stream, 0) + after - begin
+                sizes[stream] = sizes.get(stream, 0) + after - begin
                 if self._keep_bodies:
                     self._bodies[stream] = self._bodies.get(stream, b"") + data[begin:after]
             elif kind == _HEADERS:
@@ -161,9 +163,10 @@ class Connection:
         at += len(_STATUS)
         # Behind the name stand the length of the value and the value.
         status = int(headers[at + 1 : at + 1 + headers[at]])
-        size = self._sizes.pop(stream, 5) - 5
-        body = self._bodies.pop(stream, b"")[5:]
-        return Answer(status, self._begun.pop(stream), size, body)
+        size = self._sizes.pop(stream, 0)
+        self._received += size
+        body = self._bodies.pop(stream, b"")[_PREFIX_BYTES:]
+        return Answer(status, self._begun.pop(stream), max(0, size - _PREFIX_BYTES), body)
 
     def _control(
         self,
@@ -174,26 +177,31 @@ class Connection:
         on_answer: Callable[[Answer], None],
     ) -> None:
         if kind == _SETTINGS and not flags & _ACK:
-            self._output += _FRAME.pack(0, 0, _SETTINGS, _ACK, 0)
+            self._write(_SETTINGS, _ACK, 0, b"")
         elif kind == _PING and not flags & _ACK:
-            self._output += _FRAME.pack(0, len(payload), _PING, _ACK, 0) + payload
+            self._write(_PING, _ACK, 0, payload)
         elif kind == _WINDOW_UPDATE and stream == 0:
             self._window += int.from_bytes(payload, "big")
         elif kind == _RST_STREAM and stream in self._begun:
-            on_answer(Answer(-1, self._begun.pop(stream), 0, b""))
+            on_answer(Answer(RESET, self._begun.pop(stream), 0, b""))
         elif kind == _GOAWAY:
             raise ProtocolError(f"the server ends the connection: {payload[8:]!r}")
 
     def _settings(self, values: dict[int, int]) -> None:
         payload = b"".join(struct.pack(">HI", name, value) for name, value in values.items())
-        self._output += _FRAME.pack(0, len(payload), _SETTINGS, 0, 0) + payload
+        self._write(_SETTINGS, 0, 0, payload)
 
     def _grant(self, size: int) -> None:
-        self._output += _FRAME.pack(0, 4, _WINDOW_UPDATE, 0, 0) + size.to_bytes(4, "big")
+        self._write(_WINDOW_UPDATE, 0, 0, size.to_bytes(4, "big"))
+
+    def _write(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        size = len(payload)
+        self._output += _FRAME.pack(size >> 8, size & 0xFF, kind, flags, stream)
+        self._output += payload
 
 
 def _request_headers(authority: str, path: str) -> tuple[bytes, bytes]:
-    """The headers of the first request of a connection, and of all later ones.
+    """The headers of the first request of a connection, and those of all later ones.
 
     As a real client does it: what repeats goes into the server's table, and later requests say no
     more than the places there.

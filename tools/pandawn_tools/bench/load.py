@@ -6,14 +6,22 @@ import gc
 import select
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pandawn_tools.bench.h2 import Answer, Connection, ProtocolError
 
 _POLL_S = 0.02
-_DRAIN_S = 30.0
-"""Time for the answers to calls that are in flight when a slice ends."""
+_TURNS = 4
+"""Answers for each call in flight before a window closes: a server that answers large batches one
+after the other would be measured by where the window's edges happen to lie."""
+
+_MAX_STRETCH = 10
+"""A window lasts so many times its length at most to get there."""
+
+_STALL_S = 60.0
+"""Time without any answer after which the server is taken to hang."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +34,35 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How the load looks: connections, calls in flight on each, and for how long."""
+    """How the load looks: connections, calls in flight on each, and for how long.
+
+    `measure_s` is stretched where a server is so slow that too little would be seen.
+    """
 
     connections: int
     streams: int
     warm_s: float
     measure_s: float
 
+    @property
+    def in_flight(self) -> int:
+        """Calls in flight."""
+        return self.connections * self.streams
+
 
 @dataclass(slots=True)
 class Load:
     """What came of it.
 
-    `ok`, `seconds` and `latencies_s` are those of the measured window; `total_ok` counts the warm-up and the
-    calls in flight at the end as well. `idle` and `total_idle` are answers so short that nothing was
-    given; they are not good ones. `statuses` are gRPC status codes of all calls.
+    `ok`, `idle`, `seconds` and `latencies_s` are those of the measured window, the totals those of
+    all calls. Idle answers are so short that they give nothing; they are not counted as good ones.
+    `statuses` are gRPC status codes of all calls, `bodies` the good answers if they are kept.
     """
 
     seconds: float = 0.0
     ok: int = 0
-    total_ok: int = 0
     idle: int = 0
+    total_ok: int = 0
     total_idle: int = 0
     latencies_s: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
@@ -55,12 +71,25 @@ class Load:
     @property
     def rps(self) -> float:
         """Good answers a second."""
-        return self.ok / self.seconds
+        return self.ok / self.seconds if self.seconds else 0.0
 
     def quantile_ms(self, share: float) -> float:
-        """Latency that this share of the calls did not exceed, in milliseconds."""
+        """Latency that this share of the good answers did not exceed, in milliseconds."""
         ordered = sorted(self.latencies_s)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1e3 if ordered else 0.0
+
+
+class Watcher(Protocol):
+    """Is told what happens during a load, in the thread that makes it."""
+
+    def window_opens(self) -> None:
+        """The warm-up is over."""
+
+    def window_closes(self) -> None:
+        """No more calls are made; those in flight are still to be answered."""
+
+    def good_answer(self) -> None:
+        """A good answer came, inside the window or not."""
 
 
 class Generator:
@@ -71,26 +100,24 @@ class Generator:
         target: Target,
         shape: Shape,
         messages: Iterator[bytes],
+        watcher: Watcher,
         *,
         min_bytes: int = 0,
         keep_bodies: bool = False,
-        on_window: Callable[[bool], None] = lambda _: None,
-        on_ok: Callable[[], None] = lambda: None,
     ) -> None:
         """Sends `messages` until the time is over or there are no more.
 
-        An answer of less than `min_bytes` counts as idle. `on_window` is told when the measured window opens (True) and closes; `on_ok` of each good answer.
+        An answer of less than `min_bytes` counts as idle.
         """
         self._shape = shape
         self._messages = messages
-        self._dry = False
-        self._on_window = on_window
-        self._on_ok = on_ok
+        self._watcher = watcher
         self._min_bytes = min_bytes
         self._keep_bodies = keep_bodies
         self._load = Load()
         self._now = 0.0
-        self._open = False
+        self._is_open = False
+        self._is_dry = False
         # A message that a server had no room for goes with the next call.
         self._held: bytes | None = None
         self._connections = [
@@ -103,7 +130,10 @@ class Generator:
         ]
 
     def run(self) -> Load:
-        """Runs warm-up and measurement, waits for the last answers, and closes the connections."""
+        """Runs warm-up and measurement, waits for the last answers, and closes the connections.
+
+        Raises `ProtocolError`.
+        """
         gc.collect()
         gc.disable()
         try:
@@ -120,49 +150,52 @@ class Generator:
         for fd in by_fd:
             poller.register(fd, select.EPOLLIN)
         writing: set[int] = set()
-        clock = time.perf_counter
-        begin = self._now = clock()
+        begin = last_answer = opened = self._now = time.perf_counter()
         window_at = begin + self._shape.warm_s
-        end = window_at + self._shape.measure_s
         for connection in self._connections:
             self._refill(connection)
             connection.flush()
-        issuing = True
-        opened_at = 0.0
-        last_answer = begin
-        while issuing or any(c.in_flight for c in self._connections):
+        is_issuing = True
+        while is_issuing or any(c.in_flight for c in self._connections):
             events = poller.poll(_POLL_S)
-            now = self._now = clock()
+            now = self._now = time.perf_counter()
             if events:
                 last_answer = now
-            elif now - last_answer > _DRAIN_S:
-                raise ProtocolError(f"no answer for {_DRAIN_S:.0f} s")
-            if not self._open and issuing and now >= window_at:
-                self._open, opened_at = True, now
-                self._on_window(True)
-            if issuing and (now >= end or self._dry):
-                issuing = False
-                if self._open:
-                    self._load.seconds = now - opened_at
-                    self._on_window(False)
-                self._open = False
+            elif now - last_answer > _STALL_S:
+                raise ProtocolError(f"no answer for {_STALL_S:.0f} s")
+            if not self._is_open and is_issuing and now >= window_at:
+                self._is_open, opened = True, now
+                self._watcher.window_opens()
+            if is_issuing and (self._is_dry or self._is_over(now - window_at)):
+                is_issuing = False
+                if self._is_open:
+                    self._load.seconds = now - opened
+                    self._watcher.window_closes()
+                self._is_open = False
             for fd, _ in events:
                 connection = by_fd[fd]
                 connection.receive(self._on_answer)
-                if issuing:
+                if is_issuing:
                     self._refill(connection)
                 if connection.has_output:
                     connection.flush()
                 if connection.has_output != (fd in writing):
                     writing ^= {fd}
-                    poller.modify(fd, select.EPOLLIN | (select.EPOLLOUT if fd in writing else 0))
+                    wanted = select.EPOLLOUT if fd in writing else 0
+                    poller.modify(fd, select.EPOLLIN | wanted)
+
+    def _is_over(self, window_s: float) -> bool:
+        """Whether the window has been open for long enough."""
+        length = self._shape.measure_s
+        enough = self._load.ok + self._load.idle >= _TURNS * self._shape.in_flight
+        return window_s >= length * (1 if enough else _MAX_STRETCH)
 
     def _refill(self, connection: Connection) -> None:
         for _ in range(self._shape.streams - connection.in_flight):
             message = self._held or next(self._messages, None)
             self._held = None
             if message is None:
-                self._dry = True
+                self._is_dry = True
                 break
             if not connection.call(message, self._now):
                 self._held = message
@@ -175,12 +208,12 @@ class Generator:
             return
         if answer.size < self._min_bytes:
             load.total_idle += 1
-            load.idle += self._open
+            load.idle += self._is_open
             return
         load.total_ok += 1
-        self._on_ok()
+        self._watcher.good_answer()
         if self._keep_bodies:
             load.bodies.append(answer.body)
-        if self._open:
+        if self._is_open:
             load.ok += 1
             load.latencies_s.append(self._now - answer.begin)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from pandawn_tools.bench.h2 import ProtocolError
 from pandawn_tools.bench.load import Generator, Load, Shape, Target
 from pandawn_tools.bench.processes import BenchError, cpu_seconds, rss_mb, tree_cpu_seconds
 
@@ -20,37 +21,69 @@ class Processes:
 
 
 @dataclass(frozen=True, slots=True)
+class CpuUse:
+    """CPU time in microseconds for each good answer, by process."""
+
+    server: float
+    postgres: float
+    memcached: float
+    generator: float
+
+
+@dataclass(frozen=True, slots=True)
 class Slice:
-    """What one slice showed. CPU is in microseconds for each good answer."""
+    """What one slice showed."""
 
     load: Load
-    rps: float
-    p50_ms: float
-    p99_ms: float
-    server_cpu_us: float
-    postgres_cpu_us: float
-    memcached_cpu_us: float
-    generator_cpu_us: float
+    cpu_us: CpuUse
     rss_mb: float
+
+
+class _IdleWatcher:
+    """Watches nothing."""
+
+    def window_opens(self) -> None:
+        """See `Watcher`."""
+
+    def window_closes(self) -> None:
+        """See `Watcher`."""
+
+    def good_answer(self) -> None:
+        """See `Watcher`."""
+
+
+IDLE_WATCHER = _IdleWatcher()
+"""For loads that nobody measures."""
 
 
 class _Meter:
     """CPU time used inside the measured window, by process."""
 
-    def __init__(self, processes: Processes) -> None:
-        self._readers: tuple[Callable[[], float], ...] = (
-            lambda: cpu_seconds(processes.server),
-            lambda: tree_cpu_seconds(processes.postgres) if processes.postgres else 0.0,
-            lambda: cpu_seconds(processes.memcached) if processes.memcached else 0.0,
-            lambda: cpu_seconds(os.getpid()),
-        )
-        self.used = [0.0] * len(self._readers)
+    def __init__(self, processes: Processes, on_ok: Callable[[], None]) -> None:
+        self.good_answer = on_ok
+        self._processes = processes
+        self.used = [0.0] * 4
 
-    def turn(self, opened: bool) -> None:
-        """Starts or ends the window."""
-        sign = -1 if opened else 1
-        for position, read in enumerate(self._readers):
-            self.used[position] += sign * read()
+    def window_opens(self) -> None:
+        """Starts all clocks."""
+        self.used = self._read()
+
+    def window_closes(self) -> None:
+        """Stops them."""
+        self.used = [now - before for now, before in zip(self._read(), self.used, strict=True)]
+
+    def _read(self) -> list[float]:
+        found = self._processes
+        return [
+            cpu_seconds(found.server),
+            tree_cpu_seconds(found.postgres) if found.postgres else 0.0,
+            cpu_seconds(found.memcached) if found.memcached else 0.0,
+            cpu_seconds(os.getpid()),
+        ]
+
+
+def _nothing() -> None:
+    pass
 
 
 def measure(
@@ -59,35 +92,25 @@ def measure(
     messages: Iterator[bytes],
     processes: Processes,
     *,
-    on_ok: Callable[[], None] = lambda: None,
+    on_ok: Callable[[], None] = _nothing,
     min_bytes: int = 0,
     keep_bodies: bool = False,
 ) -> Slice:
-    """Runs a slice. Raises `BenchError` if a call was refused or none answered."""
-    meter = _Meter(processes)
-    load = Generator(
-        target,
-        shape,
-        messages,
-        min_bytes=min_bytes,
-        keep_bodies=keep_bodies,
-        on_window=meter.turn,
-        on_ok=on_ok,
-    ).run()
-    refused = {status: n for status, n in load.statuses.items() if status}
+    """Runs a slice. Raises `BenchError` if a call was refused or none had a good answer."""
+    meter = _Meter(processes, on_ok)
+    try:
+        load = Generator(
+            target, shape, messages, meter, min_bytes=min_bytes, keep_bodies=keep_bodies
+        ).run()
+    except ProtocolError as error:
+        raise BenchError(f"{target.path}: {error}") from error
+    refused = {status: times for status, times in load.statuses.items() if status}
     if refused or not load.ok:
         raise BenchError(
             f"{target.path}: {load.ok} good answers, and by gRPC status {refused or 'no other'}"
         )
-    server, postgres, memcached, generator = (1e6 * used / load.ok for used in meter.used)
     return Slice(
         load,
-        load.rps,
-        load.quantile_ms(0.5),
-        load.quantile_ms(0.99),
-        server,
-        postgres,
-        memcached,
-        generator,
+        CpuUse(*(1e6 * used / load.ok for used in meter.used)),
         rss_mb(processes.server),
     )

@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from itertools import count, cycle
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count, cycle, groupby
+from operator import itemgetter
 
 from google.protobuf.duration_pb2 import Duration
 
 from pandawn.dispatcher.v1 import dispatcher_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
 from pandawn.type.v1 import type_pb2
-from pandawn_tools.bench.fill import Node, Pool, pilot_id
+from pandawn_tools.bench.inventories import Node
 from pandawn_tools.bench.processes import BenchError
+from pandawn_tools.bench.rows import (
+    LEASES_PER_PILOT,
+    OUTPUTS,
+    Pool,
+    dataset_name,
+    job_id,
+    lease_token,
+    output_url,
+    pilot_id,
+)
+from pandawn_tools.bench.workload import (
+    JOBS_PER_TASK,
+    SCOPE,
+    SITE,
+    BenchFile,
+    BenchJob,
+    dataset,
+    group,
+    groups_of,
+)
 
 ACQUIRE = "/pandawn.dispatcher.v1.Dispatcher/AcquireJobs"
 RENEW = "/pandawn.dispatcher.v1.Dispatcher/RenewLeases"
@@ -23,23 +44,27 @@ LOCATE_FILES = "/pandawn.filecatalog.v1.FileCatalog/LocateFiles"
 EMPTY = "/pandawn.bench.v1.Limit/Empty"
 SET_RESPONSE = "/pandawn.bench.v1.Limit/SetResponse"
 
-_REQUEST_ID = "request-id-to-be-put-in-its-place"[:32]
+FILES_PER_CALL = 50
+"""Files in a call of `AddFiles` or `CheckFiles`: a few jobs' worth."""
+
+_NEW_DATASETS = 1_000_000
+"""Number of the first dataset of files that no cache holds yet."""
+
+_REQUEST_ID = "the place of the request's number"[:32]
 
 _request_numbers = count(1)
-"""Never the same twice in a process, so that no request is taken for a repeated one."""
-
+# Request identifiers never repeat: a repeated one would be answered with the lease it got before.
 _run = f"{random.SystemRandom().getrandbits(64):016x}".encode()
 
 
-def acquire_requests(pool: Pool, nodes: Sequence[Node], max_jobs: int = 1) -> Iterator[bytes]:
-    """Makes the requests of one pilot after the other, in a random order of the nodes."""
+def acquire_requests(pool: Pool, nodes: Sequence[Node]) -> Iterator[bytes]:
+    """Requests of one pilot after the other, in a random order of the nodes, without end."""
     shuffled = random.Random(pool.queue).sample(nodes, len(nodes))
-    pieces = [_around_request_id(_acquire(pool, node, max_jobs)) for node in shuffled]
-    for head, tail in cycle(pieces):
+    for head, tail in cycle([_around_request_id(_acquire(pool, node)) for node in shuffled]):
         yield b"%b%b%016x%b" % (head, _run, next(_request_numbers), tail)
 
 
-def _acquire(pool: Pool, node: Node, max_jobs: int) -> bytes:
+def _acquire(pool: Pool, node: Node) -> bytes:
     offer = type_pb2.Requirements(
         memory_bytes=16_000_000_000,
         cores=8,
@@ -49,7 +74,7 @@ def _acquire(pool: Pool, node: Node, max_jobs: int) -> bytes:
     return dispatcher_pb2.AcquireJobsRequest(
         pilot_id=pilot_id(pool, node.number),
         request_id=_REQUEST_ID,
-        max_jobs=max_jobs,
+        max_jobs=1,
         offer=offer,
         cache=_cache(node),
     ).SerializeToString()
@@ -58,7 +83,7 @@ def _acquire(pool: Pool, node: Node, max_jobs: int) -> bytes:
 def _around_request_id(message: bytes) -> tuple[bytes, bytes]:
     head, found, tail = message.partition(_REQUEST_ID.encode())
     if not found:
-        raise BenchError("the request has no place for its id")
+        raise BenchError("the request has no place for its number")
     return head, tail
 
 
@@ -69,9 +94,125 @@ def _cache(node: Node) -> filecatalog_pb2.CacheState:
     )
 
 
-def contact_requests(pool: Pool, nodes: Sequence[Node]) -> Iterator[bytes]:
+def contacts(pool: Pool, nodes: Sequence[Node]) -> Iterator[bytes]:
     """One heartbeat of each pilot, without jobs."""
     for node in nodes:
         yield dispatcher_pb2.RenewLeasesRequest(
             pilot_id=pilot_id(pool, node.number), cache=_cache(node)
         ).SerializeToString()
+
+
+def renewals(pool: Pool, nodes: Sequence[Node]) -> Iterator[bytes]:
+    """Heartbeats of the pilots that have leased jobs, each with all of its leases, without end."""
+    messages = [
+        dispatcher_pb2.RenewLeasesRequest(
+            pilot_id=pilot_id(pool, number),
+            renewals=[_renewal(job) for _, job in held],
+            cache=_cache(nodes[number]),
+        ).SerializeToString()
+        for number, held in groupby(pool.leased_jobs(), key=itemgetter(0))
+    ]
+    return cycle(messages)
+
+
+def _renewal(job: BenchJob) -> dispatcher_pb2.LeaseRenewal:
+    return dispatcher_pb2.LeaseRenewal(
+        job_id=job_id(job),
+        attempt=1,
+        lease_token=lease_token(job),
+        phase=type_pb2.PHASE_PAYLOAD,
+        use=_use(),
+    )
+
+
+def _use() -> type_pb2.ResourceUse:
+    return type_pb2.ResourceUse(
+        cpu_seconds=2400.5, max_rss_bytes=1_900_000_000, work_dir_bytes=3_000_000_000
+    )
+
+
+def reports(pool: Pool) -> Iterator[bytes]:
+    """One report of each leased job: finished, with its outputs."""
+    # The leases of a pilot are not reported one after the other: a pilot waits for each answer.
+    jobs = sorted(pool.leased_jobs(), key=lambda held: held[1].number % LEASES_PER_PILOT)
+    for number, job in jobs:
+        yield dispatcher_pb2.ReportJobsRequest(
+            pilot_id=pilot_id(pool, number), reports=[_report(job)]
+        ).SerializeToString()
+
+
+def _report(job: BenchJob) -> dispatcher_pb2.JobReport:
+    index = job.number % JOBS_PER_TASK + 1
+    name = dataset_name(job.task)
+    return dispatcher_pb2.JobReport(
+        job_id=job_id(job),
+        attempt=1,
+        lease_token=lease_token(job),
+        outcome=dispatcher_pb2.OUTCOME_FINISHED,
+        exit_code=0,
+        outputs=[_stored(job, f"{name}._{index:06d}.{output}") for output in OUTPUTS],
+        log=_stored(job, f"{name}.job{job_id(job)}.1.log.tar.gz"),
+        use=_use(),
+        input_bytes=job.input_bytes,
+        bytes_from_cache=job.input_bytes // 2,
+        phase_times=[
+            dispatcher_pb2.PhaseTime(phase=phase, duration=Duration(seconds=seconds))
+            for phase, seconds in (
+                (type_pb2.PHASE_STAGE_IN, 60),
+                (type_pb2.PHASE_PAYLOAD, 2400),
+                (type_pb2.PHASE_STAGE_OUT, 20),
+            )
+        ],
+    )
+
+
+def _stored(job: BenchJob, lfn: str) -> dispatcher_pb2.StoredFile:
+    return dispatcher_pb2.StoredFile(
+        file=type_pb2.File(lfn=lfn, size_bytes=20_000_000, checksum="adler32:12345678"),
+        url=f"{output_url(job.task)}/{lfn}",
+    )
+
+
+def additions(nodes: Sequence[Node]) -> Iterator[bytes]:
+    """Deltas of one node after the other: files that a job has just brought there, without end."""
+    for round_number in count():
+        added = list(_new_files(round_number))
+        for node in nodes:
+            yield filecatalog_pb2.AddFilesRequest(
+                site=SITE,
+                node=node.name,
+                epoch=node.state.epoch,
+                sequence=node.state.sequence + 1 + round_number,
+                files=added[node.number % len(added)],
+            ).SerializeToString()
+
+
+def _new_files(round_number: int) -> Iterator[list[type_pb2.File]]:
+    files = dataset(_NEW_DATASETS + round_number)
+    for start in range(0, len(files) - FILES_PER_CALL, FILES_PER_CALL):
+        yield [_file(file) for file in files[start : start + FILES_PER_CALL]]
+
+
+def _file(file: BenchFile) -> type_pb2.File:
+    return type_pb2.File(
+        lfn=file.lfn,
+        scope=SCOPE,
+        guid=file.guid,
+        size_bytes=file.size_bytes,
+        checksum=file.checksum,
+    )
+
+
+def checks(nodes: Sequence[Node], datasets: int) -> Iterator[bytes]:
+    """Questions to one node after the other for files of which it holds a half, without end."""
+    missing = dataset(_NEW_DATASETS - 1)[: FILES_PER_CALL // 2]
+    for node in cycle(nodes):
+        place = groups_of(node.number, datasets)[0]
+        asked = [*group(*place)[: FILES_PER_CALL - len(missing)], *missing]
+        yield filecatalog_pb2.CheckFilesRequest(
+            site=SITE, node=node.name, files=_refs(asked)
+        ).SerializeToString()
+
+
+def _refs(files: Iterable[BenchFile]) -> list[type_pb2.FileRef]:
+    return [type_pb2.FileRef(lfn=file.lfn, scope=SCOPE) for file in files]

@@ -1,40 +1,145 @@
-"""Runs the benchmark from its beginning to its figures."""
+"""Runs a benchmark from its beginning to its figures."""
 
 from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from pandawn_tools.bench.acquire import measure_acquire
-from pandawn_tools.bench.fill import Pool
+from pandawn_tools.bench.acquire import AcquireBench, empty_rps, say_rounds
+from pandawn_tools.bench.h2load import h2load_rps
 from pandawn_tools.bench.load import Shape
-from pandawn_tools.bench.site import running_site
+from pandawn_tools.bench.machine import this_machine
+from pandawn_tools.bench.measure import Processes
+from pandawn_tools.bench.messages import EMPTY, acquire_requests
+from pandawn_tools.bench.pair import check_pair
+from pandawn_tools.bench.peers import Peers, measure_peers
+from pandawn_tools.bench.profile import profile_acquire
+from pandawn_tools.bench.rates import measure_rates
+from pandawn_tools.bench.result import Result, acquire_figures
+from pandawn_tools.bench.rows import LEASES_PER_PILOT, LOCALITY_WAIT_S, Pool
+from pandawn_tools.bench.services import POSTGRES_SETTINGS
+from pandawn_tools.bench.site import Engine, Site, World, running_site
+from pandawn_tools.bench.workload import FILES_PER_NODE, JOBS_PER_TASK
+from pandawn_tools.cli.jsonout import Json
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    depths: tuple[int, ...] = (1000,)
-    nodes: int = 10_000
-    rounds: int = 3
-    seconds: float = 2.0
-    connections: int = 16
-    streams: int = 8
-    reserve: int = 20_000
+    """What to measure: a slice of each kind in each round at each depth, `seconds` long.
+
+    `reserve` are jobs beyond the depth that become runnable as others are taken. `is_full` adds
+    what takes longer: the check of the generator, two servers on one database, all of the peers' jobs.
+    """
+
+    engine: Engine
+    depths: tuple[int, ...]
+    nodes: int
+    rounds: int
+    seconds: float
+    warm_s: float
+    connections: int
+    streams: int
+    reserve: int
+    leased: int
+    peer_jobs: int
+    is_full: bool
+    only_acquire: bool = False
+    profile: Path | None = None
 
 
-def run(options: Options) -> None:
-    began = time.monotonic()
+@dataclass(slots=True)
+class _Narrator:
+    """Tells what goes on, on standard error, with the seconds since the beginning."""
 
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - began:6.1f} s  {text}", file=sys.stderr, flush=True)
+    begin: float
 
-    pools = []
-    first = 0
+    def say(self, text: str) -> None:
+        """Tells one thing."""
+        print(f"{time.monotonic() - self.begin:7.1f} s  {text}", file=sys.stderr, flush=True)
+
+
+def run(options: Options) -> Result | None:
+    """Runs it all and cleans up; None with `only_acquire`. Raises `BenchError`."""
+    say = _Narrator(time.monotonic()).say
+    machine = this_machine()
+    say(f"{machine.cores} cores of {machine.cpu}, load average {machine.load_average}")
+    world = _world(options)
+    shape = Shape(options.connections, options.streams, options.warm_s, options.seconds)
+    with running_site(options.engine, world, say) as site:
+        processes = Processes(
+            site.server.process.pid,
+            site.postgres.process.pid if site.postgres else 0,
+            site.memcached.process.pid,
+        )
+        say(f"the server has process id {processes.server}")
+        acquire = AcquireBench(site, shape, processes)
+        say_rounds(acquire, options.rounds, say)
+        if options.profile is not None:
+            profile_acquire(acquire, world.waiting[0], shape, options.profile)
+        acquire.check()
+        if options.only_acquire:
+            return None
+        engine = _engine(options, site)
+        if options.is_full:
+            engine |= _full(options, site, shape)
+        rates = measure_rates(site, shape, processes, say)
+        peers = Peers(None, None)
+        if site.postgres is not None:
+            say("the peers")
+            peers = measure_peers(site.postgres, options.peer_jobs)
+        return Result(
+            machine,
+            engine,
+            empty_rps(acquire.rounds),
+            {pool.depth: acquire_figures(done) for pool, done in acquire.rounds.items()},
+            rates,
+            peers,
+        )
+
+
+def _world(options: Options) -> World:
+    waiting: list[Pool] = []
+    first_task = 0
     for depth in options.depths:
-        pools.append(Pool(f"DEPTH_{depth}", depth, options.reserve, first))
-        first = pools[-1].tasks.stop
-    shape = Shape(options.connections, options.streams, 0.5, options.seconds)
-    with running_site(pools, options.nodes, say) as site:
-        say(f"server pid {site.server.process.pid}, log in {site.directory}")
-        measure_acquire(site, shape, options.rounds, say)
+        # Tasks are whole: the reserve takes up the rest.
+        reserve = options.reserve + -(depth + options.reserve) % JOBS_PER_TASK
+        waiting.append(Pool(f"DEPTH_{depth}", first_task, depth, reserve))
+        first_task = waiting[-1].tasks.stop
+    leased = options.leased + -options.leased % JOBS_PER_TASK
+    return World(waiting, Pool("LEASED", first_task, leased=leased), options.nodes)
+
+
+def _engine(options: Options, site: Site) -> dict[str, Json]:
+    settings: dict[str, Json] = {}
+    if options.engine == "postgres":
+        settings = {name: value for name, value in POSTGRES_SETTINGS.items() if name in _TOLD}
+    return {
+        "name": site.database.name,
+        "version": site.database.version(),
+        "settings": settings,
+        "catalog": "memcached",
+        "nodes": options.nodes,
+        "files_per_node": FILES_PER_NODE,
+        "locality_wait_s": LOCALITY_WAIT_S,
+        "leases_per_renewal": LEASES_PER_PILOT,
+        "connections": options.connections,
+        "calls_in_flight": options.connections * options.streams,
+        "rounds": options.rounds,
+        "seconds_per_slice": options.seconds,
+    }
+
+
+_TOLD = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers")
+
+
+def _full(options: Options, site: Site, shape: Shape) -> dict[str, Json]:
+    pool = site.world.waiting[-1]
+    message = next(acquire_requests(pool, site.nodes))
+    found: dict[str, Json] = {
+        "h2load_empty_rps": h2load_rps(site.target(EMPTY), shape, message, site.directory)
+    }
+    if options.engine == "postgres":
+        found["two_servers"] = asdict(check_pair(site, pool, shape))
+    return found

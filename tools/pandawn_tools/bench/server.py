@@ -16,7 +16,7 @@ from pandawn_server import cli
 from pandawn_server.config import Loaded
 from pandawn_server.flags import with_settings
 from pandawn_server.main import serve
-from pandawn_server.wire.handlers import ServicerContext
+from pandawn_server.wire.handlers import Handler, ServicerContext
 from pandawn_server.wire.server import Service
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class LimitServicer:
 def _add(server: grpc.aio.Server) -> None:
     servicer = LimitServicer()
     response = dispatcher_pb2.AcquireJobsResponse
-    methods = {
+    methods: dict[str, Handler] = {
         "Empty": grpc.unary_unary_rpc_method_handler(
             servicer.Empty,
             request_deserializer=dispatcher_pb2.AcquireJobsRequest.FromString,

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
 from pandawn_tools.bench.processes import (
     LOOPBACK,
@@ -67,31 +68,17 @@ class Postgres:
         """The same for clients that take libpq's URLs."""
         return self.url(name).replace("+psycopg", "")
 
-    def connect(self, name: str) -> psycopg.Connection:
-        """A connection that commits each statement."""
-        return psycopg.connect(self.dsn(name), autocommit=True)
-
     def create(self, name: str) -> None:
         """Makes an empty database."""
-        with self.connect("postgres") as connection:
-            connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(_identifier(name)))
-
-    def version(self) -> str:
-        """What it says that it is."""
-        with self.connect("postgres") as connection:
-            row = connection.execute("SHOW server_version").fetchone()
-        return str(row[0]) if row else ""
+        with psycopg.connect(self.dsn("postgres"), autocommit=True) as link:
+            link.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
     def _answers(self) -> bool:
         try:
-            self.connect("postgres").close()
+            psycopg.connect(self.dsn("postgres")).close()
         except psycopg.OperationalError:
             return False
         return True
-
-
-def _identifier(name: str) -> psycopg.sql.Identifier:
-    return psycopg.sql.Identifier(name)
 
 
 def _postgres_programs() -> Path:

@@ -4,44 +4,73 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import grpc
 
 from pandawn.dispatcher.v1 import dispatcher_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
 from pandawn.type.v1 import type_pb2
-from pandawn_tools.bench import workload
-from pandawn_tools.bench.fill import Node, Pool, fill_catalog, fill_database
+from pandawn_tools.bench.databases import BenchDatabase, PostgresDatabase, SqliteDatabase
+from pandawn_tools.bench.inventories import Node, fill_catalog
 from pandawn_tools.bench.load import Generator, Shape, Target
+from pandawn_tools.bench.measure import IDLE_WATCHER
 from pandawn_tools.bench.messages import (
     ACQUIRE,
     LOCATE_FILES,
     RENEW,
     SET_RESPONSE,
     acquire_requests,
-    contact_requests,
+    contacts,
 )
 from pandawn_tools.bench.processes import LOOPBACK, BenchError
+from pandawn_tools.bench.rows import Pool, dataset_count, tables
 from pandawn_tools.bench.services import Memcached, PandawnServer, Postgres, migrate
+from pandawn_tools.bench.workload import FILES_PER_NODE, SCOPE, SITE, hot_files
 
-DATABASE = "bench"
+Engine = Literal["postgres", "sqlite"]
+Say = Callable[[str], None]
+
 _CALL_TIMEOUT_S = 300.0
+_WARM_UP = Shape(connections=4, streams=64, warm_s=0.0, measure_s=_CALL_TIMEOUT_S)
+_SAMPLES = 9
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a site is filled with: pools of waiting jobs by depth, one of leased jobs, and nodes."""
+
+    waiting: Sequence[Pool]
+    leased: Pool
+    nodes: int
+
+    @property
+    def pools(self) -> list[Pool]:
+        """All pools."""
+        return [*self.waiting, self.leased]
+
+    @property
+    def datasets(self) -> int:
+        """Number of datasets."""
+        return dataset_count(self.pools)
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """All that a measurement needs. `response` is a real answer of AcquireJobs, which the limit handler gives too."""
+    """All that a measurement needs. `postgres` is None with the embedded database."""
 
     directory: Path
-    postgres: Postgres
+    postgres: Postgres | None
     memcached: Memcached
+    database: BenchDatabase
     server: PandawnServer
-    pools: Sequence[Pool]
+    world: World
     nodes: Sequence[Node]
-    response: dispatcher_pb2.AcquireJobsResponse
 
     def target(self, path: str) -> Target:
         """A method of the server."""
@@ -49,84 +78,82 @@ class Site:
 
 
 @contextmanager
-def running_site(pools: Sequence[Pool], nodes: int, say: Callable[[str], None]) -> Iterator[Site]:
-    """Starts and fills everything, and ends and removes it afterwards. Raises `BenchError`."""
+def running_site(engine: Engine, world: World, say: Say) -> Iterator[Site]:
+    """Starts and fills everything; ends and removes it afterwards. Raises `BenchError`."""
     with ExitStack() as closing:
-        directory = Path(
-            closing.enter_context(tempfile.TemporaryDirectory(prefix="pandawn-bench-"))
-        )
+        temporary = tempfile.TemporaryDirectory(prefix="pandawn-bench-")
+        directory = Path(closing.enter_context(temporary))
         # PostgreSQL runs as another user.
         directory.chmod(0o755)
-        say("starting PostgreSQL and memcached")
-        (directory / "postgres").mkdir()
-        postgres = Postgres(directory / "postgres")
-        closing.callback(postgres.process.stop)
+        say("starting what the server needs")
         memcached = Memcached(directory)
         closing.callback(memcached.process.stop)
-        postgres.create(DATABASE)
-        migrate(directory, postgres.url(DATABASE))
-        say(f"filling the catalog with {nodes:,} nodes of {workload.FILES_PER_NODE} files")
-        datasets = 1 + max(workload.dataset_of(pool.tasks[-1]) for pool in pools)
-        known = fill_catalog(memcached.port, nodes, datasets)
-        jobs = sum(pool.depth + pool.reserve for pool in pools)
-        say(f"filling the database with {jobs:,} jobs")
-        with postgres.connect(DATABASE) as connection:
-            fill_database(connection, pools, nodes)
+        postgres = None
+        database: BenchDatabase
+        if engine == "postgres":
+            (directory / "postgres").mkdir()
+            postgres = Postgres(directory / "postgres")
+            closing.callback(postgres.process.stop)
+            postgres.create("bench")
+            database = PostgresDatabase(postgres, "bench")
+        else:
+            database = SqliteDatabase(directory / "bench.db")
+        closing.callback(database.close)
+        migrate(directory, database.url)
+        nodes = _fill(database, memcached, world, say)
         say("starting the server")
-        server = PandawnServer(directory, postgres.url(DATABASE), memcached.url)
+        server = PandawnServer(directory, database.url, memcached.url)
         closing.callback(server.process.stop)
         say("warming it up: each node makes contact")
-        _warm_up(server, pools, known)
-        yield Site(
-            directory, postgres, memcached, server, pools, known, _sample(server, pools[0], known)
-        )
+        _warm_up(server, world, nodes)
+        _set_response(server, world.waiting[0], nodes)
+        yield Site(directory, postgres, memcached, database, server, world, nodes)
 
 
-def _warm_up(server: PandawnServer, pools: Sequence[Pool], nodes: Sequence[Node]) -> None:
-    """Lets the server hear of each node once and read what each holds, as it has after an hour's work."""
+def _fill(database: BenchDatabase, memcached: Memcached, world: World, say: Say) -> list[Node]:
+    jobs = sum(pool.depth + pool.reserve + pool.leased for pool in world.pools)
+    say(f"filling in {jobs:,} jobs, and {world.nodes:,} nodes of {FILES_PER_NODE} files")
+    # In two processes, for both are busy with Python.
+    with ProcessPoolExecutor(1) as executor:
+        filling = executor.submit(fill_catalog, memcached.port, world.nodes, world.datasets)
+        database.fill(tables(world.pools, world.nodes, datetime.now(UTC)))
+        return filling.result()
+
+
+def _warm_up(server: PandawnServer, world: World, nodes: Sequence[Node]) -> None:
+    """Lets the server read what each node holds, and hear of each, as it has after an hour's work."""
     with grpc.insecure_channel(server.address) as channel:
         locate = channel.unary_unary(
             LOCATE_FILES,
             request_serializer=filecatalog_pb2.LocateFilesRequest.SerializeToString,
             response_deserializer=filecatalog_pb2.LocateFilesResponse.FromString,
         )
-        file = workload.hot_files()[0]
-        request = filecatalog_pb2.LocateFilesRequest(
-            site=workload.SITE, files=[type_pb2.FileRef(lfn=file.lfn, scope=workload.SCOPE)]
-        )
+        asked = type_pb2.FileRef(lfn=hot_files()[0].lfn, scope=SCOPE)
+        request = filecatalog_pb2.LocateFilesRequest(site=SITE, files=[asked])
         found = locate(request, timeout=_CALL_TIMEOUT_S).locations[0].nodes
-        if len(found) != len(nodes):
-            raise BenchError(f"the catalog knows {len(found)} of {len(nodes)} nodes")
-    for pool in pools:
-        source = contact_requests(pool, nodes)
-        target = Target([(LOOPBACK, server.port)], RENEW)
-        load = Generator(target, Shape(4, 64, 0.0, _CALL_TIMEOUT_S), source).run()
-        if load.total_ok != len(nodes):
-            raise BenchError(f"heartbeats were refused: {dict(load.statuses)}")
+    if len(found) != len(nodes):
+        raise BenchError(f"the catalog knows {len(found)} of {len(nodes)} nodes")
+    target = Target([(LOOPBACK, server.port)], RENEW)
+    load = Generator(target, _WARM_UP, contacts(world.waiting[0], nodes), IDLE_WATCHER).run()
+    if load.total_ok != len(nodes):
+        raise BenchError(f"heartbeats were refused, by gRPC status: {dict(load.statuses)}")
 
 
-def _sample(
-    server: PandawnServer, pool: Pool, nodes: Sequence[Node]
-) -> dispatcher_pb2.AcquireJobsResponse:
-    """A typical response of AcquireJobs, which the limit handler is told to give from now on."""
-    source = acquire_requests(pool, nodes)
+def _set_response(server: PandawnServer, pool: Pool, nodes: Sequence[Node]) -> None:
+    """Gives the limit handler a real response of AcquireJobs, one of median size, to answer with."""
+    requests = acquire_requests(pool, nodes)
     with grpc.insecure_channel(server.address) as channel:
         acquire = channel.unary_unary(
             ACQUIRE,
             request_serializer=bytes,
             response_deserializer=dispatcher_pb2.AcquireJobsResponse.FromString,
         )
-        found = sorted(
-            (acquire(next(source), timeout=_CALL_TIMEOUT_S) for _ in range(9)),
-            key=lambda response: response.ByteSize(),
-        )
-        typical = found[len(found) // 2]
-        if not typical.leases or not found[0].leases:
-            raise BenchError(f"the server gave no job: {found[0]}")
-        set_response = channel.unary_unary(
+        found = [acquire(next(requests), timeout=_CALL_TIMEOUT_S) for _ in range(_SAMPLES)]
+        if not all(response.leases for response in found):
+            raise BenchError(f"the server gave a pilot no job: {found}")
+        typical = sorted(found, key=lambda response: response.ByteSize())[_SAMPLES // 2]
+        channel.unary_unary(
             SET_RESPONSE,
             request_serializer=dispatcher_pb2.AcquireJobsResponse.SerializeToString,
             response_deserializer=dispatcher_pb2.AcquireJobsResponse.FromString,
-        )
-        set_response(typical, timeout=_CALL_TIMEOUT_S)
-    return typical
+        )(typical, timeout=_CALL_TIMEOUT_S)

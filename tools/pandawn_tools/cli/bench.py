@@ -1,32 +1,115 @@
 """`pandawn bench`: the door to `pandawn_tools.bench`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pandawn_tools.cli.errors import CliError, ExitStatus
+from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
+from pandawn_tools.cli.jsonout import print_json
+from pandawn_tools.cli.render import stdout_console
+
+_QUICK_DEPTHS = "1000,100000"
+_FULL_DEPTHS = "1000,100000,1000000"
 
 
 def bench(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave the million out; a minute on an idle machine.")
+    ] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output.")
+    ] = False,
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="ENGINE", help="postgres or sqlite")
+    ] = "postgres",
     depths: Annotated[
-        str, typer.Option("--depths", metavar="N,N...", help="Jobs waiting.")
-    ] = "1000",
-    nodes: Annotated[int, typer.Option("--nodes", help="Nodes with 500 files each.")] = 10_000,
-    rounds: Annotated[int, typer.Option("--rounds", help="Slices of each kind.")] = 3,
-    seconds: Annotated[float, typer.Option("--seconds", help="Length of a slice.")] = 2.0,
+        str | None,
+        typer.Option(
+            "--depths",
+            metavar="N,N...",
+            help=f"Jobs waiting in the queue. Default: {_FULL_DEPTHS}; quick: {_QUICK_DEPTHS}.",
+        ),
+    ] = None,
+    nodes: Annotated[
+        int, typer.Option("--nodes", help="Nodes, each with 500 files.", min=100)
+    ] = 10_000,
+    rounds: Annotated[
+        int | None,
+        typer.Option("--rounds", help="Slices of each kind. Default: 5; quick: 3.", min=1),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option("--seconds", help="Length of a slice. Default: 4; quick: 1.", min=0.2),
+    ] = None,
+    connections: Annotated[int, typer.Option("--connections", min=1)] = 16,
+    streams: Annotated[
+        int, typer.Option("--streams", help="Calls in flight on each connection.", min=1)
+    ] = 8,
+    reserve: Annotated[
+        int | None,
+        typer.Option("--reserve", help="Jobs that follow those that are taken, for each depth."),
+    ] = None,
+    only_acquire: Annotated[
+        bool, typer.Option("--only-acquire", help="Measure AcquireJobs and nothing else.")
+    ] = False,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            "--profile",
+            metavar="FILE",
+            help="Show where the CPU time of AcquireJobs goes, and write the stacks to FILE.",
+        ),
+    ] = None,
 ) -> None:
-    """Measure a server of your own on PostgreSQL and memcached, against a handler that does nothing."""
+    """Measure a server on PostgreSQL and memcached of its own, against a handler that does nothing.
+
+    Starts throw-away servers, fills them with jobs and with what 10,000 nodes hold, and measures
+    the real server. Progress goes to standard error. Needs Debian's postgresql and memcached.
+    """
     from pandawn_tools.bench.processes import BenchError
+    from pandawn_tools.bench.result import to_json, to_tables
     from pandawn_tools.bench.run import Options, run
 
+    if engine not in ("postgres", "sqlite"):
+        raise usage_error("BAD_ENGINE", f"{engine!r} is not postgres or sqlite")
+    rounds = rounds or (3 if quick else 5)
+    seconds = seconds or (1.0 if quick else 4.0)
+    options = Options(
+        engine="postgres" if engine == "postgres" else "sqlite",
+        depths=_depths(depths or (_QUICK_DEPTHS if quick else _FULL_DEPTHS)),
+        nodes=nodes,
+        rounds=rounds,
+        seconds=seconds,
+        warm_s=0.3 if quick else 0.5,
+        connections=connections,
+        streams=streams,
+        # Enough for twice the rate that one process has ever reached.
+        reserve=reserve or int(3000 * (rounds + 1) * (seconds + 1)),
+        leased=10_000 if quick else 40_000,
+        peer_jobs=5_000 if quick else 30_000,
+        is_full=not quick,
+        only_acquire=only_acquire,
+        profile=profile,
+    )
     try:
-        run(
-            Options(
-                depths=tuple(map(int, depths.split(","))),
-                nodes=nodes,
-                rounds=rounds,
-                seconds=seconds,
-            )
-        )
+        result = run(options)
     except BenchError as error:
         raise CliError(ExitStatus.WORK_FAILED, "BENCH_FAILED", str(error)) from error
+    if result is None:
+        return
+    if json_output:
+        print_json(to_json(result))
+        return
+    for table in to_tables(result):
+        stdout_console().print(table)
+
+
+def _depths(text: str) -> tuple[int, ...]:
+    try:
+        depths = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        depths = ()
+    if not depths or min(depths) < 1:
+        raise usage_error("BAD_DEPTHS", f"{text!r} is not a list of numbers above 0: 1000,100000")
+    return depths

@@ -34,7 +34,6 @@ records = st.lists(
 heads = st.builds(
     Head,
     key=st.builds(NodeKey, names, names),
-    lineage=unsigned,
     state=st.builds(CacheState, unsigned, st.integers(0, 2**63 - 1), unsigned),
     update_time=st.datetimes(timezones=st.just(UTC)),
     file_count=unsigned,

@@ -46,9 +46,9 @@ _MICROSECOND = timedelta(microseconds=1)
 _START = struct.Struct("<2sBB")
 _CHECKSUM = struct.Struct("<I")
 _PART = struct.Struct("<QI")
-# Lineage, epoch, sequence, digest, update time in microseconds, file count, total bytes (low and
-# high), records in parts, parts appended since packing, number of parts, bytes of site and node.
-_HEAD = struct.Struct("<QQqQqQQQQHHHH")
+# Epoch, sequence, digest, update time in microseconds, file count, total bytes (low and high),
+# records in parts, parts appended since packing, number of parts, bytes of site and node.
+_HEAD = struct.Struct("<QqQqQQQQHHHH")
 _COUNT = struct.Struct("<I")
 
 
@@ -84,13 +84,11 @@ class Records:
 class Head:
     """The value from which all that is kept of a node is found.
 
-    `lineage` is drawn anew whenever the parts are not those of before with some appended.
     `parts` are the ids of the parts in order of replay, with `part_records` records in all, of
     which `appended` were written since all was last packed; `tail` are the newest records, encoded.
     """
 
     key: NodeKey
-    lineage: int
     state: CacheState
     update_time: datetime
     file_count: int
@@ -215,7 +213,6 @@ def encode_head(head: Head) -> bytes:
     rest = b"".join(
         (
             _HEAD.pack(
-                head.lineage,
                 head.state.epoch,
                 head.state.sequence,
                 head.state.digest,
@@ -246,7 +243,6 @@ def decode_head(key: NodeKey, data: bytes) -> Head:
         raise CodecError("a head with flags")
     try:
         (
-            lineage,
             epoch,
             sequence,
             digest,
@@ -272,7 +268,6 @@ def decode_head(key: NodeKey, data: bytes) -> Head:
         raise CodecError(f"the head of {found}, not of {key}")
     return Head(
         key=key,
-        lineage=lineage,
         state=CacheState(epoch, sequence, digest),
         update_time=update_time,
         file_count=file_count,

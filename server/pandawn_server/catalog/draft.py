@@ -22,7 +22,7 @@ from pandawn_server.domain.inventory import (
 
 
 def random_id() -> int:
-    """A number of 64 random bits, not zero: an epoch, a lineage, or the id of a part."""
+    """A number of 64 random bits, not zero: an epoch, or the id of a part."""
     return 1 + randbelow(2**64 - 1)
 
 

@@ -63,9 +63,9 @@ def pack(key: NodeKey, draft: Draft, before: Head | None, now: datetime) -> Pack
     new = list(draft.changes.values())
     kept: tuple[int, ...] = ()
     outdated: tuple[int, ...] = before.parts if before else ()
-    lineage, part_records, appended = random_id(), 0, 0
+    part_records, appended = 0, 0
     if before is not None and not draft.cleared:
-        kept, outdated, lineage = before.parts, (), before.lineage
+        kept, outdated = before.parts, ()
         part_records, appended = before.part_records, before.appended
         new = [*_rows(before.tail), *new]
     else:
@@ -82,7 +82,6 @@ def pack(key: NodeKey, draft: Draft, before: Head | None, now: datetime) -> Pack
             appended += len(parts)
     head = Head(
         key=key,
-        lineage=lineage,
         state=draft.state,
         update_time=now,
         file_count=draft.file_count,

@@ -156,8 +156,12 @@ class Snapshots:
 
 
 def _base(known: View | None, head: Head) -> View | None:
-    """What to start from: the view at hand if the new head continues it, else nothing."""
-    if known is None or known.head.lineage != head.lineage:
+    """What to start from: the view at hand if the new head may continue it, else nothing.
+
+    If it does not, as after a flush, files are left over that the head does not count: see
+    `View.is_sound`.
+    """
+    if known is None:
         return None
     held = known.head.parts
     return known if head.parts[: len(held)] == held else None

@@ -49,8 +49,8 @@ class View:
     def is_sound(self) -> bool:
         """Whether the files add up to what the head says.
 
-        They would not, had two servers gone on from one state apart from each other, as they may
-        while a memcached is out of reach for one of them.
+        They do not when the view was carried on from one that the head does not continue: after a
+        flush, or when two servers went on apart while a memcached was out of reach for one.
         """
         sums = (self.head.file_count, self.head.total_bytes)
         return (len(self.keys), self.total_bytes) == sums

@@ -2,7 +2,8 @@ import pytest
 from rich.text import Text
 
 from pandawn_tools.cli.errors import CliError, ExitStatus, report
-from pandawn_tools.cli.render import Column, clean, location, print_fields, print_table
+from pandawn_tools.cli.render import clean, location
+from pandawn_tools.cli.tables import Column, print_fields, print_table
 
 COLUMNS = (Column("ID", "right"), Column("NAME", fold=True), Column("NOTE", optional=True))
 

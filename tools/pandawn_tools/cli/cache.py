@@ -12,7 +12,8 @@ from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
 from pandawn_tools.cli.jsonout import message_json, print_json, print_messages
 from pandawn_tools.cli.nodes import list_nodes
-from pandawn_tools.cli.render import Column, note, print_lines, print_table
+from pandawn_tools.cli.render import note, print_lines
+from pandawn_tools.cli.tables import Column, print_table
 from pandawn_tools.cli.units import format_count, format_size, parse_size
 
 app = typer.Typer(

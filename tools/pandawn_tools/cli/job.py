@@ -11,16 +11,8 @@ from pandawn.type.v1 import type_pb2 as types
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.jobs import remark
 from pandawn_tools.cli.jsonout import message_json, print_json
-from pandawn_tools.cli.render import (
-    Cell,
-    Column,
-    location,
-    print_fields,
-    print_lines,
-    print_prose,
-    print_table,
-    state_text,
-)
+from pandawn_tools.cli.render import location, print_lines, print_prose, state_text
+from pandawn_tools.cli.tables import Cell, Column, print_fields, print_table
 from pandawn_tools.cli.units import (
     format_count,
     format_duration,

@@ -10,7 +10,8 @@ from pandawn.broker.v1 import job_pb2
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.jsonout import print_messages
-from pandawn_tools.cli.render import Cell, Column, note, print_table, state_text
+from pandawn_tools.cli.render import note, state_text
+from pandawn_tools.cli.tables import Cell, Column, print_table
 from pandawn_tools.cli.units import format_age, format_share, format_size
 
 _COLUMNS = (

@@ -12,7 +12,8 @@ from pandawn.type.v1 import type_pb2 as types
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.jsonout import print_messages
-from pandawn_tools.cli.render import Cell, Column, clean, note, print_table, state_text
+from pandawn_tools.cli.render import clean, note, state_text
+from pandawn_tools.cli.tables import Cell, Column, print_table
 from pandawn_tools.cli.units import format_age, format_size, format_time
 
 _NODE_COLUMNS = (

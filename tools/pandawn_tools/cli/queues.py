@@ -11,15 +11,8 @@ from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.errors import CliError, usage_error, with_places
 from pandawn_tools.cli.jsonout import message_json, print_json, print_messages
-from pandawn_tools.cli.render import (
-    Cell,
-    Column,
-    location,
-    print_fields,
-    print_lines,
-    print_table,
-    state_text,
-)
+from pandawn_tools.cli.render import location, print_lines, state_text
+from pandawn_tools.cli.tables import Cell, Column, print_fields, print_table
 from pandawn_tools.cli.units import format_age, format_duration, format_limit, format_time
 
 app = typer.Typer(help="See and change queues.", no_args_is_help=True)

@@ -1,15 +1,13 @@
-"""How things look on the terminal: consoles, tables, and text that is safe to print."""
+"""How things look on the terminal: consoles, colours, and text that is safe to print."""
 
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal, TextIO
+from collections.abc import Iterable
+from typing import TextIO
 from urllib.parse import unquote, urlsplit
 
-from rich.console import Console, RenderableType
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
 # Output that is piped somewhere is not cut to a terminal that is not there.
@@ -91,66 +89,6 @@ def location(url: str) -> str:
 def state_text(state: str) -> Text:
     """Returns the state in its colour; the word alone says it all where there is none."""
     return Text(state, style=STATE_STYLES.get(state, ""))
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table.
-
-    One that may `fold` gives way when the terminal is narrow; an `optional` one is left out where
-    all its cells are empty.
-    """
-
-    title: str
-    justify: Literal["left", "right"] = "left"
-    fold: bool = False
-    optional: bool = False
-
-
-Cell = str | int | Text
-
-
-def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, empty: str) -> None:
-    """Prints a table to standard output; `empty` is said instead when it has no rows.
-
-    The word on emptiness goes to standard error, so that a pipe sees no row.
-    """
-    cells = [list(row) for row in rows]
-    if not cells:
-        stderr_console().print(Text(empty))
-        return
-    # Without lines: easy to read, and to cut into fields.
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    shown = [
-        position
-        for position, column in enumerate(columns)
-        if not column.optional or any(str(row[position]) for row in cells)
-    ]
-    for position in shown:
-        column = columns[position]
-        table.add_column(
-            column.title, justify=column.justify, no_wrap=not column.fold, overflow="fold"
-        )
-    for row in cells:
-        table.add_row(*(_cell(row[position]) for position in shown))
-    stdout_console().print(table)
-
-
-def _cell(value: Cell) -> RenderableType:
-    if isinstance(value, Text):
-        return value
-    return Text(clean(str(value)))
-
-
-def print_fields(fields: Iterable[tuple[str, Cell]]) -> None:
-    """Prints names and values below each other; empty values are left out."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
-    for name, value in fields:
-        if str(value):
-            table.add_row(name, _cell(value))
-    stdout_console().print(table)
 
 
 def print_prose(text: str) -> None:

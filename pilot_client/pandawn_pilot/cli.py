@@ -34,14 +34,14 @@ exit statuses:
   5  stopped by a second signal; running payloads were ended
 
 signals:
-  the first SIGTERM or SIGINT lets running jobs finish and takes no more;
+  the first SIGTERM, SIGINT or SIGHUP lets running jobs finish and takes no more;
   the second one ends them
 """
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # Where batch systems tell a job its identifier.
 _BATCH_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

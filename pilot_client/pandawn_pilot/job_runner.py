@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from google.protobuf import json_format
 
@@ -45,7 +46,7 @@ from pandawn_pilot.sandbox import download_sandbox
 from pandawn_pilot.stage_in import StageIn, local_names
 from pandawn_pilot.stage_out import StageOut
 from pandawn_pilot.stop import StoppedError, StopReason
-from pandawn_pilot.work_dir import JobDir
+from pandawn_pilot.work_dir import JobDir, remove_tree
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -234,11 +235,21 @@ class JobRunner:
             archive = self._dir.root / "log.tar.gz"
             try:
                 self._job.abandon.check()
-                pack_log(self._dir, archive)
+                self._pack_log(archive)
                 return self._stage_out(for_log=True).store(archive, self._job.spec.log)
             except (JobFailedError, OSError) as failure:
                 self._log.warning("the log was not stored: %s", failure)
                 return None
+
+    def _pack_log(self, archive: Path) -> None:
+        try:
+            pack_log(self._dir, archive)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            # Outputs, if any, are stored by now: what fills the disk is of no more use.
+            remove_tree(self._dir.work)
+            pack_log(self._dir, archive)
 
     def _stage_out(self, *, for_log: bool) -> StageOut:
         return StageOut(

@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pandawn_pilot import payload_wrapper
-from pandawn_pilot.disk_use import directory_bytes
+from pandawn_pilot.disk_use import directory_bytes, free_bytes
 from pandawn_pilot.errors import (
     MEMORY_EXCEEDED,
+    NO_LOCAL_SPACE,
     PAYLOAD_FAILED,
     PAYLOAD_KILLED,
     PAYLOAD_NOT_EXECUTABLE,
@@ -39,6 +40,8 @@ LOOK_SHARE = 0.05
 GRACE_SECONDS = 10.0
 # From SIGKILL to giving up on a process that waits for a dead disk.
 PATIENCE_SECONDS = 30.0
+# With less than this free, a disk is full.
+FULL_DISK_BYTES = 1024 * 1024
 _POLL_SECONDS = 0.2
 _STDERR_TAIL_BYTES = 1000
 
@@ -241,6 +244,13 @@ class _Run:
         return PayloadEnd(code, self._failure, self._use)
 
     def _payload_failure(self, number: int, code: int) -> JobFailedError:
+        free = free_bytes(self._program.measured)
+        if free < FULL_DISK_BYTES:
+            # Neither the payload's status nor its last words tell it: those found no room.
+            return JobFailedError(
+                NO_LOCAL_SPACE,
+                f"the payload ended with status {code} on a full disk ({free} bytes are free)",
+            )
         last_words = _last_line(self._program.stderr)
         said = f"; the last line of its stderr: {last_words}" if last_words else ""
         if number:

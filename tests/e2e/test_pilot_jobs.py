@@ -50,6 +50,23 @@ def test_run_jobs_use_the_library_of_their_build_job_and_store_their_outputs(
         assert tier3.storage in path_of(output.url).parents
 
 
+def test_without_a_build_job_each_job_unpacks_the_users_code_itself(
+    tier3: Tier3, start_pilot: StartPilot
+) -> None:
+    task = tier3.submit(
+        "",
+        tier3.make_inputs(2, size=300),
+        command=["./count.sh", "%IN"],
+        outputs=["bytes.txt"],
+        sandbox_id=tier3.upload({"count.sh": COUNT_BYTES}),
+    )
+    start_pilot(tier3, no_cache=True)
+    for job in tier3.finish(task):
+        (output,) = tier3.stored(job.job_id, FILE_ROLE_OUTPUT)
+        assert output.read_text().strip() == "300"
+        assert job.bytes_from_cache == 0
+
+
 def test_the_log_tarball_tells_what_payload_and_pilot_said(
     tier3: Tier3, start_pilot: StartPilot
 ) -> None:

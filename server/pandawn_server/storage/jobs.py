@@ -233,10 +233,12 @@ def runnable_queues(tx: Transaction, names: Collection[str]) -> set[str]:
     """Those queues that have a runnable job."""
     found = set()
     for name in sorted(names):
-        # One probe of the partial index each; DISTINCT would walk all runnable jobs.
+        # One probe of the partial index each; DISTINCT would walk all runnable jobs. Asked for any
+        # job instead of the first, PostgreSQL reads the table and hopes to come by one.
         query = (
             select(jobs.c.job_id)
             .where(jobs.c.queue == name, jobs.c.state == JobState.ACTIVATED.value)
+            .order_by(jobs.c.priority.desc(), jobs.c.job_id)
             .limit(1)
         )
         if tx.execute(query).first() is not None:

@@ -60,7 +60,10 @@ def get_nodes(tx: Transaction, keys: Collection[NodeKey]) -> dict[NodeKey, Node]
     if not keys:
         return {}
     # A node's name is nearly always its own; namesakes at other sites are sorted out here.
-    query = select(nodes).where(among(tx, nodes.c.node, {key.node for key in keys}))
+    query = select(nodes).where(
+        among(tx, nodes.c.site, {key.site for key in keys}),
+        among(tx, nodes.c.node, {key.node for key in keys}),
+    )
     found = [_to_node(row) for row in tx.execute(query).mappings()]
     return {node.key: node for node in found if node.key in keys}
 

@@ -165,7 +165,9 @@ def use_of_nodes(tx: Transaction, keys: Sequence[NodeKey]) -> dict[NodeKey, Node
     """How nodes are used; a node without live pilots is left out."""
     if not keys:
         return {}
-    on_nodes = among(tx, pilots.c.node, {key.node for key in keys})
+    on_nodes = among(tx, pilots.c.site, {key.site for key in keys}) & among(
+        tx, pilots.c.node, {key.node for key in keys}
+    )
     query = (
         select(
             pilots.c.site,

@@ -162,6 +162,8 @@ jobs = Table(
         postgresql_where=text(f"state NOT IN ({_final})"),
         sqlite_where=text(f"state NOT IN ({_final})"),
     ),
+    # Pages of jobs by each of the usual filters.
+    Index(None, "task_id", "job_id"),
     Index(None, "user", "job_id"),
     Index(None, "queue", "job_id"),
     # So that SQLite tells the last number given, and never gives one twice.
@@ -229,7 +231,7 @@ attempts = Table(
     Column("match_held", Integer, nullable=False),
     Column("match_waited_s", Float, nullable=False),
     # Last attempts on a node, for black holes and for the list of its jobs.
-    Index("ix_attempts_node", "site", "node", "end_time"),
+    Index("ix_attempts_node", "node", "site", "end_time"),
 )
 
 leases = Table(

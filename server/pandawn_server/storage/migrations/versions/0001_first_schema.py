@@ -231,6 +231,9 @@ def upgrade() -> None:
         )
         batch_op.create_index(batch_op.f("ix_jobs_queue_job_id"), ["queue", "job_id"], unique=False)
         batch_op.create_index("ix_jobs_task", ["task_id", "state"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_jobs_task_id_job_id"), ["task_id", "job_id"], unique=False
+        )
         batch_op.create_index(batch_op.f("ix_jobs_user_job_id"), ["user", "job_id"], unique=False)
 
     op.create_table(
@@ -270,7 +273,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", "attempt", name=op.f("pk_attempts")),
     )
     with op.batch_alter_table("attempts", schema=None) as batch_op:
-        batch_op.create_index("ix_attempts_node", ["site", "node", "end_time"], unique=False)
+        batch_op.create_index("ix_attempts_node", ["node", "site", "end_time"], unique=False)
 
     op.create_table(
         "job_files",

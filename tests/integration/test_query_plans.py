@@ -1,0 +1,213 @@
+"""The cost of a statement follows what it is about, and not how much else the tables hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from pandawn_server.domain.jobs import JobFilter, JobState
+from pandawn_server.storage import (
+    attempts,
+    counts,
+    events,
+    files,
+    job_moves,
+    jobs,
+    leases,
+    nodes,
+    pilots,
+    tasks,
+)
+from pandawn_server.storage.database import Database, Transaction
+from tests.fixtures.clock import NOON
+from tests.fixtures.database import TEMPLATE, migrate, open_fast
+from tests.fixtures.factories import node_key
+from tests.fixtures.plans import plans_of
+from tests.fixtures.postgres import PostgresServer
+
+JOBS = 20_000
+TASK_JOBS = 100
+NODES = 5_000
+FILL = (
+    """
+    INSERT INTO queues (name, etag, update_time, site)
+    SELECT 'Q' || q, '', now(), 'TIER3' FROM generate_series(0, 9) q
+    """,
+    """
+    INSERT INTO tasks ("user", dataset, queue, site, priority, max_attempts, files_per_job, build,
+        sandbox_id, command, build_command, outputs, environment, output_url, create_time, close_time)
+    SELECT 'user' || t % 50, 'd' || t, 'Q' || t % 10, 'TIER3', 0, 3, 1, false,
+        '', '[]', '[]', '[]', '{}', '', now(), CASE WHEN t % 4 = 0 THEN NULL ELSE now() END
+    FROM generate_series(1, :jobs / :task_jobs) t
+    """,
+    # Of each ten: three runnable, four with a pilot, one each waiting, finished and failed. All
+    # runnable ones are in Q1, as when one user submits a lot.
+    """
+    INSERT INTO jobs (task_id, index, kind, state, "user", queue, priority, max_attempts, input_bytes,
+        attempt, create_time, state_time)
+    SELECT 1 + (j - 1) / :task_jobs, j, 'run',
+        (ARRAY['activated', 'activated', 'activated', 'running', 'running', 'running', 'running',
+               'waiting', 'finished', 'failed'])[1 + j % 10],
+        'user' || (j / :task_jobs) % 50, CASE WHEN j % 10 < 3 THEN 'Q1' ELSE 'Q' || j % 7 END, j % 7, 3, 1000,
+        CASE WHEN j % 10 IN (0, 1, 2, 7) THEN 0 ELSE 1 END, now(), now()
+    FROM generate_series(1, :jobs) j
+    """,
+    # A long task near its end.
+    """
+    INSERT INTO jobs (task_id, index, kind, state, "user", queue, priority, max_attempts, input_bytes,
+        create_time, state_time)
+    SELECT 4, j, 'run', 'finished', 'anna', 'Q9', 0, 3, 0, now(), now() FROM generate_series(1, 5000) j
+    """,
+    """
+    INSERT INTO attempts (job_id, attempt, task_id, pilot_id, site, node, lease_token, start_time,
+        end_time, outcome, locality, rule, match_input_bytes, match_local_bytes, match_candidates,
+        match_held, match_waited_s)
+    SELECT job_id, 1, task_id, 'p' || job_id % :nodes, 'TIER3', 'wn' || job_id % :nodes, 't' || job_id,
+        now(), CASE WHEN state = 'running' THEN NULL ELSE now() - job_id * interval '1 s' END,
+        CASE WHEN state = 'running' THEN NULL ELSE state END,
+        'known', 'age', 0, 0, 1, 0, 0
+    FROM jobs WHERE attempt = 1
+    """,
+    """
+    INSERT INTO leases (job_id, attempt, token, pilot_id, site, node, request_id, ordinal, expire_time,
+        duration_s)
+    SELECT job_id, 1, 't' || job_id, 'p' || job_id, 'TIER3', 'wn' || job_id % :nodes, 'r' || job_id, 0,
+        CAST('2026-03-08 12:00Z' AS timestamptz) + job_id * interval '1 s', 600
+    FROM jobs WHERE state = 'running'
+    """,
+    """
+    INSERT INTO job_inputs (job_id, files) SELECT job_id, '[["lfn", 1000, "url"]]' FROM jobs
+    """,
+    """
+    INSERT INTO nodes (site, node, contact_time) SELECT 'TIER3', 'wn' || n, now()
+    FROM generate_series(1, :nodes) n
+    """,
+    """
+    INSERT INTO pilots (pilot_id, request_id, queue, site, node, host, pilot_version, batch_id, transports,
+        state, register_time, contact_time)
+    SELECT 'p' || p, 'r' || p, 'Q' || p % 10, 'TIER3', 'wn' || p, '', '', '', '[]',
+        CASE WHEN p % 2 = 0 THEN 'live' ELSE 'ended' END,
+        now() - p * interval '1 s', CAST('2026-03-08 12:00Z' AS timestamptz) - p * interval '1 s'
+    FROM generate_series(1, :nodes) p
+    """,
+    """
+    INSERT INTO events (event_time, kind, task_id, job_id, attempt, queue, node, pilot_id, "user", text)
+    SELECT now() - (100000 - e) * interval '1 s', 'K', 1 + e % 200, e % 20000, 1, '', '', '', '', 'text'
+    FROM generate_series(1, :jobs * 2) e
+    """,
+    "ANALYZE",
+)
+
+
+@pytest.fixture(scope="module")
+def full_database(postgres_server: PostgresServer) -> Iterator[Database]:
+    postgres_server.prepare_template(TEMPLATE, migrate)
+    url = postgres_server.create_database(TEMPLATE)
+    database = open_fast(url)
+    numbers = {"jobs": JOBS, "task_jobs": TASK_JOBS, "nodes": NODES}
+    with database.write() as tx:
+        for statement in FILL:
+            names = {name: n for name, n in numbers.items() if f":{name}" in statement}
+            tx.execute(text(statement), names)
+    yield database
+    database.dispose()
+    postgres_server.drop_database(url)
+
+
+SMALL_TABLES = {"queues", "tasks"}
+"""Tables that hold too little here for an index to be of use."""
+
+SOME = range(100, 120)
+# Before all but a few have been heard of.
+LONG_AGO = NOON - timedelta(seconds=NODES - 50)
+KEYS = [node_key(1)._replace(node=f"wn{n}") for n in SOME]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call, and the pages that it may touch: those of what it is about, and of the way to it."""
+
+    call: Callable[[Transaction], object]
+    pages: int
+    indexes: frozenset[str] = frozenset()
+
+
+CASES = {
+    "candidates of a match": Case(
+        lambda tx: jobs.candidates(tx, "Q1", 200), 450, frozenset({"ix_jobs_activated"})
+    ),
+    "is there work, where there is none": Case(
+        lambda tx: jobs.runnable_queues(tx, ["Q2", "Q9"]), 10, frozenset({"ix_jobs_activated"})
+    ),
+    "is there work": Case(
+        lambda tx: jobs.runnable_queues(tx, ["Q1"]), 10, frozenset({"ix_jobs_activated"})
+    ),
+    "some jobs": Case(lambda tx: jobs.get_jobs(tx, SOME), 300),
+    "inputs of some jobs": Case(lambda tx: files.get_inputs(tx, SOME), 100),
+    "claim": Case(lambda tx: job_moves.claim(tx, SOME, NOON), 500),
+    "granted before": Case(
+        lambda tx: leases.get_granted(tx, {(f"p{n}", f"r{n}") for n in SOME}), 100
+    ),
+    "leases of jobs": Case(lambda tx: leases.lock_leases(tx, SOME), 200),
+    "leases of a pilot": Case(lambda tx: leases.lock_pilot_leases(tx, ["p103"]), 20),
+    "lapsed leases": Case(
+        lambda tx: leases.lock_lapsed(tx, NOON, 500), 20, frozenset({"ix_leases_expire_time"})
+    ),
+    "leases by pilot": Case(lambda tx: leases.count_by_pilot(tx, ["p103", "p113"]), 20),
+    "some pilots": Case(lambda tx: pilots.get_pilots(tx, [f"p{n}" for n in SOME]), 100),
+    "live pilots of a queue": Case(
+        lambda tx: pilots.live_pilots(tx, "Q2", 20), 60, frozenset({"ix_pilots_state"})
+    ),
+    "silent pilots of a queue": Case(lambda tx: pilots.silent_pilots(tx, "Q2", LONG_AGO, 5), 60),
+    "a registration": Case(lambda tx: pilots.find_registration(tx, "r77"), 10),
+    "some nodes": Case(lambda tx: nodes.get_nodes(tx, KEYS), 100),
+    "use of some nodes": Case(lambda tx: pilots.use_of_nodes(tx, KEYS), 200),
+    "a page of nodes": Case(lambda tx: nodes.list_nodes(tx, KEYS[0], 20, ""), 30),
+    "contact of some nodes": Case(lambda tx: nodes.note_contact(tx, KEYS, NOON), 300),
+    "attempts at some jobs": Case(
+        lambda tx: attempts.get_attempts(tx, {(n, 1) for n in SOME}), 100
+    ),
+    "last attempts of a node": Case(
+        lambda tx: attempts.last_ended(tx, KEYS[3], 20), 60, frozenset({"ix_attempts_node"})
+    ),
+    "progress of a task": Case(
+        lambda tx: tasks.get_progress(tx, [7]), 600, frozenset({"ix_jobs_task"})
+    ),
+    "jobs of a task": Case(lambda tx: jobs.list_jobs(tx, 0, 20, JobFilter(task_id=190)), 300),
+    "jobs of a node": Case(lambda tx: jobs.list_jobs(tx, 0, 20, JobFilter(node="wn4007")), 100),
+    "jobs of a queue": Case(lambda tx: jobs.list_jobs(tx, 0, 20, JobFilter(queue="Q5")), 300),
+    "a page of jobs": Case(lambda tx: jobs.list_jobs(tx, 500, 20, JobFilter()), 200),
+    "a page of a user's jobs": Case(
+        lambda tx: jobs.list_jobs(tx, 0, 20, JobFilter(user="user49")), 300
+    ),
+    "jobs of a task in a state": Case(
+        lambda tx: jobs.list_task_jobs(tx, 7, [JobState.FAILED]), 100
+    ),
+    "a build that is open": Case(lambda tx: jobs.has_open_build(tx, 7), 100),
+    "waiting jobs of a task": Case(lambda tx: job_moves.activate_waiting(tx, 7, 1, NOON), 300),
+    "tasks that have ended": Case(lambda tx: tasks.close_ended(tx, NOON, 500), 400),
+    "the dataset of a user": Case(lambda tx: tasks.find_dataset(tx, "user7", "d7"), 10),
+    "load of queues": Case(
+        lambda tx: jobs.queue_loads(tx, ["Q5", "Q6"]), 500, frozenset({"ix_jobs_open"})
+    ),
+    "counts of a queue": Case(lambda tx: counts.count_jobs(tx, "Q5", ""), 400),
+    "new events": Case(lambda tx: events.read_events(tx, 39_900, 100), 20),
+    "events of a task": Case(lambda tx: events.read_events(tx, 0, 50, task_id=7), 100),
+    "last events": Case(lambda tx: events.event_before_last(tx, 50), 20),
+    "old events": Case(lambda tx: events.delete_events(tx, NOON.replace(year=2000)), 10),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_statement_touches_only_what_it_is_about(full_database: Database, name: str) -> None:
+    case = CASES[name]
+    plans = plans_of(full_database, case.call)
+    assert plans
+    for plan in plans:
+        assert plan.pages <= case.pages, plan
+        assert not plan.walked - SMALL_TABLES, plan
+    assert case.indexes <= {index for plan in plans for index in plan.indexes}

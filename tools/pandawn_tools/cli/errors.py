@@ -25,10 +25,12 @@ class ExitStatus(IntEnum):
     BROKEN_PIPE = 141
 
 
-EXIT_STATUS_HELP = """Exit status: 0 done; 1 the work failed (a job or task that was waited for); \
-2 wrong usage or unusable input, nothing was sent; 3 the server refused; \
-4 the server cannot be reached or cannot serve now; 70 a bug in pandawn; \
-130 interrupted; 141 nobody reads the output."""
+EXIT_STATUS_HELP = (
+    "Exit status: 0 done; 1 the work failed (a task that was waited for, or the demo); "
+    "2 wrong usage or unusable input, nothing was sent; 3 the server refused; "
+    "4 the server cannot be reached, or cannot serve now; 70 a bug in pandawn; "
+    "130 interrupted; 141 nobody reads the output."
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ def print_report(
     console = stdout_console()
     console.print()
     console.print(_what_ran_where(result.tasks, details))
+    console.print(Text("Each run job also reads the library that the build job has made.", "dim"))
     console.print()
     for task in result.tasks:
         console.print(_sentence(task))

@@ -166,7 +166,8 @@ class Generator:
             if not self._is_open and is_issuing and now >= window_at:
                 self._is_open, opened = True, now
                 self._watcher.window_opens()
-            if is_issuing and (self._is_dry or self._is_over(now - window_at)):
+            is_over = self._is_open and self._is_over(now - opened)
+            if is_issuing and (self._is_dry or is_over):
                 is_issuing = False
                 if self._is_open:
                     self._load.seconds = now - opened

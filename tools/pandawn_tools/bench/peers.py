@@ -1,7 +1,7 @@
 """Job queues for Python on the same PostgreSQL, taking jobs that do nothing, for orientation.
 
 Each runs as one process, as its documentation says that it is fast, on a database of its own:
-`python -m pandawn_tools.bench.peers NAME DSN JOBS` prints the jobs a second that it took and ended.
+`python -m pandawn_tools.bench.peers NAME DSN JOBS SECONDS` prints the jobs a second that it took.
 What they do is less: no choice by locality, no leases over a network, no explanation.
 """
 
@@ -13,12 +13,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pandawn_tools.bench.processes import BenchError
 from pandawn_tools.bench.services import Postgres
 
 _TIMEOUT_S = 120.0
+"""Time for a peer to make its tables, fill its queue, and work on it."""
+
 _BATCH = 100
 """Jobs that pgqueuer takes at a time; its guide says more than 10 where jobs are short."""
 
@@ -37,21 +40,26 @@ class Peers:
     procrastinate: float | None
 
 
-def measure_peers(server: Postgres, jobs: int) -> Peers:
-    """Lets each peer empty a queue of `jobs`. Raises `BenchError` if one fails."""
+def measure_peers(server: Postgres, jobs: int, seconds: float) -> Peers:
+    """Lets each peer empty a queue of `jobs` for so long at most. Raises `BenchError` if one fails."""
     return Peers(
-        _run(server, "pgqueuer", ("pgqueuer", "asyncpg"), jobs),
-        _run(server, "procrastinate", ("procrastinate",), jobs),
+        _run(server, "pgqueuer", ("pgqueuer", "asyncpg"), jobs, seconds),
+        _run(server, "procrastinate", ("procrastinate",), jobs, seconds),
     )
 
 
-def _run(server: Postgres, name: str, packages: tuple[str, ...], jobs: int) -> float | None:
+def _run(
+    server: Postgres, name: str, packages: tuple[str, ...], jobs: int, seconds: float
+) -> float | None:
     if not all(importlib.util.find_spec(package) for package in packages):
         return None
     server.create(name)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", __spec__.name, name, server.dsn(name), str(jobs)],
+            [
+                *(sys.executable, "-m", __spec__.name),
+                *(name, server.dsn(name), str(jobs), str(seconds)),
+            ],
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,
@@ -64,7 +72,7 @@ def _run(server: Postgres, name: str, packages: tuple[str, ...], jobs: int) -> f
     return float(done.stdout.split()[-1])
 
 
-async def _pgqueuer(dsn: str, jobs: int) -> float:
+async def _pgqueuer(dsn: str, jobs: int, seconds: float) -> float:
     import asyncpg
     from pgqueuer import AsyncpgDriver, PgQueuer, Queries
     from pgqueuer.models import Job
@@ -77,59 +85,85 @@ async def _pgqueuer(dsn: str, jobs: int) -> float:
     await queries.install()
     await queries.optimize_autovacuum()
     await queries.enqueue(["noop"] * jobs, [b"x" * 100] * jobs, [0] * jobs)
-    taken = 0
-
-    async def consume() -> None:
-        manager = PgQueuer(await driver())
+    count = _Count()
+    managers = [PgQueuer(await driver()) for _ in range(_WORKERS)]
+    for manager in managers:
 
         @manager.entrypoint("noop")
         async def noop(job: Job) -> None:
-            nonlocal taken
             del job
-            taken += 1
+            count.one_more()
 
-        await manager.run(batch_size=_BATCH, mode=QueueExecutionMode.drain)
+    def stop() -> None:
+        for manager in managers:
+            manager.shutdown.set()
 
-    begin = time.perf_counter()
-    await asyncio.gather(*(consume() for _ in range(_WORKERS)))
-    return taken / (time.perf_counter() - begin)
+    asyncio.get_running_loop().call_later(seconds, stop)
+    await asyncio.gather(
+        *(m.run(batch_size=_BATCH, mode=QueueExecutionMode.drain) for m in managers)
+    )
+    return count.rate
 
 
-async def _procrastinate(dsn: str, jobs: int) -> float:
+async def _procrastinate(dsn: str, jobs: int, seconds: float) -> float:
     import procrastinate
     import procrastinate.types
 
     app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=dsn, max_size=8))
-    taken = 0
+    count = _Count()
 
     @app.task(name="noop")
     async def noop(text: str) -> None:
-        nonlocal taken
         del text
-        taken += 1
+        count.one_more()
 
     async with app.open_async():
         await app.schema_manager.apply_schema_async()
         arguments: procrastinate.types.JSONDict = {"text": "x" * 100}
         await noop.batch_defer_async(*[arguments] * jobs)
-        begin = time.perf_counter()
-        await app.run_worker_async(
-            wait=False, concurrency=_CONCURRENCY, listen_notify=False, install_signal_handlers=False
+        working = app.run_worker_async(
+            wait=False,
+            concurrency=_CONCURRENCY,
+            listen_notify=False,
+            install_signal_handlers=False,
+            shutdown_graceful_timeout=1.0,
         )
-        return taken / (time.perf_counter() - begin)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(working, seconds)
+        return count.rate
 
 
-_PEERS: Mapping[str, Callable[[str, int], Awaitable[float]]] = {
+@dataclass(slots=True)
+class _Count:
+    """Jobs taken, and when the first and the last were."""
+
+    taken: int = 0
+    first: float = 0.0
+    last: float = 0.0
+
+    def one_more(self) -> None:
+        """Counts a job."""
+        self.last = time.perf_counter()
+        self.first = self.first or self.last
+        self.taken += 1
+
+    @property
+    def rate(self) -> float:
+        """Jobs a second between the first and the last."""
+        return (self.taken - 1) / (self.last - self.first) if self.taken > 1 else 0.0
+
+
+_PEERS: Mapping[str, Callable[[str, int, float], Awaitable[float]]] = {
     "pgqueuer": _pgqueuer,
     "procrastinate": _procrastinate,
 }
 
 
-def main(name: str, dsn: str, jobs: int) -> None:
+def main(name: str, dsn: str, jobs: int, seconds: float) -> None:
     """Runs one peer in this process."""
 
     async def run() -> float:
-        return await _PEERS[name](dsn, jobs)
+        return await _PEERS[name](dsn, jobs, seconds)
 
     try:
         import uvloop
@@ -140,4 +174,4 @@ def main(name: str, dsn: str, jobs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))

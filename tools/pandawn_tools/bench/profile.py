@@ -23,7 +23,11 @@ PROFILE_S = 20.0
 _RATE_HZ = 200
 _MOST_LINES = 60
 _LINE_NUMBER = re.compile(r":\d+\)$")
-_THREAD = re.compile(r"^thread \((\d+)\): ?(.*)$")
+_FRAMEWORK = re.compile(
+    r"\((threading\.py|concurrent/futures/thread\.py|<frozen runpy>|asyncio/runners\.py|typer/|"
+    r"pandawn_server/flags\.py|pandawn_tools/bench/server\.py)|^thread \("
+)
+"""Frames below which everything happens: they say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,8 @@ def _cpu_by_thread(pid: int) -> dict[str, float]:
         name = (task / "comm").read_text().strip()
         if int(task.name) == pid:
             name = "event loop"
+        elif name.startswith("python"):
+            name = "use cases and other threads of Python"
         # Nanoseconds on the CPU, nanoseconds waiting for it, slices.
         on_cpu = int((task / "schedstat").read_text().split()[0]) / 1e9
         used[name] = used.get(name, 0.0) + on_cpu
@@ -109,7 +115,8 @@ def report(stacks: Iterable[Stack], cpu_us: float) -> list[str]:
         own[stack.frames[-1]] += stack.samples
         # A function that calls itself is counted once.
         for frame in set(stack.frames):
-            whole[frame] += stack.samples
+            if not _FRAMEWORK.search(frame):
+                whole[frame] += stack.samples
     if not total:
         return ["no samples"]
     lines = []

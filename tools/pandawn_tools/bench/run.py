@@ -30,7 +30,7 @@ class Options:
     """What to measure: a slice of each kind in each round at each depth, `seconds` long.
 
     `reserve` are jobs beyond the depth that become runnable as others are taken. `is_full` adds
-    what takes longer: the check of the generator, two servers on one database, all of the peers' jobs.
+    what takes longer: the check of the generator, two servers on one database.
     """
 
     engine: Engine
@@ -44,6 +44,7 @@ class Options:
     reserve: int
     leased: int
     peer_jobs: int
+    peer_seconds: float
     is_full: bool
     only_acquire: bool = False
     profile: Path | None = None
@@ -88,7 +89,7 @@ def run(options: Options) -> Result | None:
         peers = Peers(None, None)
         if site.postgres is not None:
             say("the peers")
-            peers = measure_peers(site.postgres, options.peer_jobs)
+            peers = measure_peers(site.postgres, options.peer_jobs, options.peer_seconds)
         return Result(
             machine,
             engine,

@@ -1,6 +1,6 @@
 """`pandawn-server` as it is, with one more service: the handler that does nothing, which is the limit.
 
-Runs only inside a benchmark: `python -m pandawn_tools.bench.server serve ...`.
+Runs only inside a benchmark: `python -m pandawn_tools.bench.server`, with the flags of `serve`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import grpc
 import typer
 
 from pandawn.dispatcher.v1 import dispatcher_pb2
-from pandawn_server import cli
 from pandawn_server.config import Loaded
 from pandawn_server.flags import with_settings
 from pandawn_server.main import serve
@@ -68,14 +67,11 @@ def _add(server: grpc.aio.Server) -> None:
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(LIMIT, methods)])
 
 
-@app.command("serve")
+@app.command()
 @with_settings
 def _serve(loaded: Loaded) -> None:
     """Serve until SIGTERM."""
     serve(loaded.settings, [Service(LIMIT, _add)])
-
-
-app.command("migrate")(cli.migrate)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,8 @@ def _initdb(programs: Path, directory: Path, data: Path, password: str) -> None:
             "--auth=scram-sha-256",
             "--encoding=UTF8",
             "--locale=C.UTF-8",
+            # Of the empty cluster only: the server itself syncs what it writes.
+            "--no-sync",
         ],
         cwd="/",
         user=user,
@@ -153,7 +155,7 @@ class PandawnServer:
         self.process = ServerProcess(
             [
                 *(sys.executable, "-m", "pandawn_tools.bench.server"),
-                *("serve", f"--data-dir={directory}", f"--listen={self.address}"),
+                *(f"--data-dir={directory}", f"--listen={self.address}"),
                 *(f"--database={database}", f"--catalog={catalog}"),
                 *("--log-level=warning", "--log-format=json", "--max-connection-age-seconds=86400"),
             ],
@@ -165,18 +167,3 @@ class PandawnServer:
     def address(self) -> str:
         """HOST:PORT."""
         return f"{LOOPBACK}:{self.port}"
-
-
-def migrate(directory: Path, database: str) -> None:
-    """Brings a database to the schema of the server. Raises `BenchError`."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pandawn_tools.bench.server"),
-            *("migrate", f"--data-dir={directory}", f"--database={database}"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise BenchError(f"pandawn-server migrate failed:\n{done.stdout}{done.stderr}")

@@ -16,6 +16,7 @@ import grpc
 from pandawn.dispatcher.v1 import dispatcher_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
 from pandawn.type.v1 import type_pb2
+from pandawn_server.storage.database import Database
 from pandawn_tools.bench.databases import BenchDatabase, PostgresDatabase, SqliteDatabase
 from pandawn_tools.bench.inventories import Node, fill_catalog
 from pandawn_tools.bench.load import Generator, Shape, Target
@@ -30,7 +31,7 @@ from pandawn_tools.bench.messages import (
 )
 from pandawn_tools.bench.processes import LOOPBACK, BenchError
 from pandawn_tools.bench.rows import Pool, dataset_count, tables
-from pandawn_tools.bench.services import Memcached, PandawnServer, Postgres, migrate
+from pandawn_tools.bench.services import Memcached, PandawnServer, Postgres
 from pandawn_tools.bench.workload import FILES_PER_NODE, SCOPE, SITE, hot_files
 
 Engine = Literal["postgres", "sqlite"]
@@ -99,7 +100,7 @@ def running_site(engine: Engine, world: World, say: Say) -> Iterator[Site]:
         else:
             database = SqliteDatabase(directory / "bench.db")
         closing.callback(database.close)
-        migrate(directory, database.url)
+        _migrate(database.url)
         nodes = _fill(database, memcached, world, say)
         say("starting the server")
         server = PandawnServer(directory, database.url, memcached.url)
@@ -108,6 +109,12 @@ def running_site(engine: Engine, world: World, say: Say) -> Iterator[Site]:
         _warm_up(server, world, nodes)
         _set_response(server, world.waiting[0], nodes)
         yield Site(directory, postgres, memcached, database, server, world, nodes)
+
+
+def _migrate(url: str) -> None:
+    database = Database.open(url, pool_size=1)
+    database.migrate()
+    database.dispose()
 
 
 def _fill(database: BenchDatabase, memcached: Memcached, world: World, say: Say) -> list[Node]:
@@ -151,6 +158,8 @@ def _set_response(server: PandawnServer, pool: Pool, nodes: Sequence[Node]) -> N
         found = [acquire(next(requests), timeout=_CALL_TIMEOUT_S) for _ in range(_SAMPLES)]
         if not all(response.leases for response in found):
             raise BenchError(f"the server gave a pilot no job: {found}")
+        if any(response.inventory_requested for response in found):
+            raise BenchError("the catalog is not filled with what the caches hold")
         typical = sorted(found, key=lambda response: response.ByteSize())[_SAMPLES // 2]
         channel.unary_unary(
             SET_RESPONSE,

@@ -75,19 +75,21 @@ def bench(
         raise usage_error("BAD_ENGINE", f"{engine!r} is not postgres or sqlite")
     rounds = rounds or (3 if quick else 5)
     seconds = seconds or (1.0 if quick else 4.0)
+    warm_s = 0.3 if quick else 0.5
     options = Options(
         engine="postgres" if engine == "postgres" else "sqlite",
         depths=_depths(depths or (_QUICK_DEPTHS if quick else _FULL_DEPTHS)),
         nodes=nodes,
         rounds=rounds,
         seconds=seconds,
-        warm_s=0.3 if quick else 0.5,
+        warm_s=warm_s,
         connections=connections,
         streams=streams,
-        # Enough for twice the rate that one process has ever reached.
-        reserve=reserve or int(3000 * (rounds + 1) * (seconds + 1)),
+        # Enough for 4,000 calls a second: more than one process answers when it does nothing.
+        reserve=reserve or int(4000 * rounds * (seconds + warm_s)),
         leased=10_000 if quick else 40_000,
-        peer_jobs=5_000 if quick else 30_000,
+        peer_jobs=5_000 if quick else 50_000,
+        peer_seconds=2.0 if quick else 10.0,
         is_full=not quick,
         only_acquire=only_acquire,
         profile=profile,

@@ -153,6 +153,22 @@ def test_a_server_that_knows_no_such_call_is_named_as_such(fake_broker: FakeBrok
     assert any("older" in detail for detail in caught.value.details)
 
 
+def test_a_proxy_on_the_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://{LOOPBACK}:{free_port()}")
+    with make_client("pandawn.invalid:1") as client, pytest.raises(CliError) as caught:
+        submit(client)
+    assert caught.value.status is ExitStatus.UNREACHABLE
+    assert "no_proxy=pandawn.invalid" in caught.value.remedies[-1]
+
+
+def test_loopback_is_reached_in_spite_of_a_proxy(
+    fake_broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://{LOOPBACK}:{free_port()}")
+    with make_client(fake_broker.address) as client:
+        assert submit(client).task_id == 1
+
+
 def test_an_interrupted_upload_begins_anew(fake_broker: FakeBroker) -> None:
     fake_broker.failures.append(AWAY)
     chunks = [broker_pb2.UploadSandboxRequest(chunk=c) for c in (b"ab", b"c")]

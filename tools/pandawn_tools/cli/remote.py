@@ -1,5 +1,6 @@
 """Errors of the server, put into words: from gRPC statuses to `CliError`."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,11 @@ _RETRY_KEY = "pandawn-retry-after-ms"
 
 # The part of gRPC's connection errors that names the cause; before it stand addresses again.
 _LAST_ERROR = re.compile(r"last error: (?:\w+: )?(?P<cause>.+)")
+
+# What gRPC says of a web server, or of a proxy on the way.
+_NOT_GRPC = "http2 header with status"
+# Variables by which gRPC goes through a proxy, in its order.
+_PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 # What a user can do about a refusal, by its reason. The server's own sentence comes first.
 _REMEDIES = {
@@ -119,7 +125,9 @@ def _unpack_details(
 
 def to_cli_error(refusal: Refusal, call: str, address: Address) -> CliError:
     """Puts a failed call into words: `call` names it, such as `SubmitTask`."""
-    if refusal.code in _OUT_OF_REACH and not refusal.is_from_server:
+    if not refusal.is_from_server and (
+        refusal.code in _OUT_OF_REACH or _NOT_GRPC in refusal.message
+    ):
         return _out_of_reach(refusal, address)
     reason = refusal.reason or refusal.code.name
     details = [f"{v.field}: {v.description}" for v in refusal.violations]
@@ -147,14 +155,19 @@ def _out_of_reach(refusal: Refusal, address: Address) -> CliError:
     match = _LAST_ERROR.search(refusal.message)
     cause = match["cause"] if match else refusal.message
     late = refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    proxy = next((name for name in _PROXY_VARIABLES if os.environ.get(name)), None)
+    remedies = [
+        "check that the server runs there (pandawn-server serve)",
+        "or name another with --server HOST:PORT",
+    ]
+    if proxy is not None and not address.is_loopback:
+        host = address.target.rpartition(":")[0]
+        remedies.append(f"or go around the proxy that {proxy} names: export no_proxy={host}")
     return CliError(
         ExitStatus.UNREACHABLE,
         "DEADLINE_EXCEEDED" if late else "SERVER_UNREACHABLE",
         f"the server at {address.target} "
         + ("did not answer in time" if late else "cannot be reached"),
         details=[cause, f"the address comes from {address.source}"],
-        remedies=[
-            "check that the server runs there (pandawn-server serve)",
-            "or name another with --server HOST:PORT",
-        ],
+        remedies=remedies,
     )

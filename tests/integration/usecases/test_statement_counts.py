@@ -78,6 +78,8 @@ def releasing(world: World, number: int) -> Callable[[], object]:
 
 
 def reaping(world: World, number: int) -> Callable[[], object]:
+    # The pilots of an earlier batch are lost before, and not now.
+    world.pass_time_with_server_up(LEASE * 3)
     world.acquire(world.pilot(number), min(number, STREAK - 1))
     world.pass_time_with_server_up(LEASE * 0.99)
     world.clock.advance(LEASE * 0.02)

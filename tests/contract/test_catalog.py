@@ -316,6 +316,16 @@ def test_a_lag_is_granted_some_time_and_then_healed(catalog: Catalog, told: int)
     assert catalog.touch([(NODE, told_state)], NOW + GRACE) == [False]
 
 
+def test_a_lag_that_was_made_up_for_is_forgotten(catalog: Catalog) -> None:
+    catalog.replace(inventory(2, make_files(1)), NOW)
+    late, current = state(1, []), state(2, make_files(1))
+
+    # A heartbeat that was long on its way, and a day later another one.
+    assert catalog.touch([(NODE, late)], NOW) == [False]
+    assert catalog.touch([(NODE, current)], NOW) == [False]
+    assert catalog.touch([(NODE, late)], NOW + timedelta(days=1)) == [False]
+
+
 def test_a_lag_begins_anew_with_each_delta_that_arrives(catalog: Catalog) -> None:
     catalog.apply([adding(1, make_file(1))], NOW)
     far_ahead = state(9, make_files(1, 2, 3))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from pandawn_server.catalog.memory import MemoryStore
 from pandawn_server.catalog.store import Slot, Stored, Token, route_of
 from pandawn_server.domain.errors import UnavailableError
-from pandawn_server.domain.inventory import CachedFile, DeltaResult, NodeKey
+from pandawn_server.domain.inventory import CachedFile, DeltaResult, FileRef, NodeKey
 from tests.fixtures.catalog import (
     EPOCH,
     NODE,
@@ -19,6 +19,7 @@ from tests.fixtures.catalog import (
     ManualClock,
     adding,
     catalog_on,
+    deleting,
     held,
     inventory,
     is_known,
@@ -43,6 +44,7 @@ class WatchedStore(MemoryStore):
         self.part_reads: list[int] = []
         self.writes = 0
         self.prolonged = 0
+        self.before_part_read: Callable[[], object] | None = None
         self.has_room = True
         self.others_are_faster = 0
 
@@ -51,6 +53,9 @@ class WatchedStore(MemoryStore):
         return super().read_heads(routes)
 
     def read_parts(self, wanted: Mapping[str, Collection[str]]) -> dict[str, bytes]:
+        meanwhile, self.before_part_read = self.before_part_read, None
+        if meanwhile:
+            meanwhile()
         found = {}
         for keys in wanted.values():
             found.update(MemoryStore.read_heads(self, keys))
@@ -145,6 +150,32 @@ def test_a_node_with_a_lost_part_is_unknown_until_its_inventory_comes() -> None:
     for catalog in (first, second):
         assert held(catalog, MANY) == [file.size_bytes for file in MANY]
         assert catalog.touch([(NODE, state(1, MANY))], NOW) == [False]
+
+
+def test_a_node_packed_by_another_server_meanwhile_is_not_taken_for_lost() -> None:
+    """Its parts vanish between the reading of its head and theirs, and new ones are there."""
+    store = WatchedStore()
+    first = catalog_on(store)
+    first.replace(inventory(1, MANY), NOW)
+
+    def pack() -> None:
+        first.replace(inventory(1, MANY), NOW)
+
+    store.before_part_read = pack
+    assert held(catalog_on(store), MANY[:1]) == [1000]
+    store.before_part_read = pack
+    assert catalog_on(store).list_files(NODE, None, 1) == list(MANY[:1])
+    store.before_part_read = pack
+    assert (
+        catalog_on(store).apply([adding(2, make_file(999))], NOW)[0].result is DeltaResult.APPLIED
+    )
+    writer = catalog_on(store)
+    held(writer, MANY[:1])
+    store.before_part_read = pack
+    # By GUID all entries are needed, which are not at hand as the view is.
+    gone = deleting(0, FileRef(guid=MANY[3].guid), epoch=0)
+    assert writer.apply([gone], NOW)[0].deleted_count == 1
+    assert held(first, [MANY[3], make_file(999)]) == [None, None]
 
 
 def test_a_direct_change_of_a_node_with_a_lost_part_starts_it_anew() -> None:

@@ -268,6 +268,26 @@ def test_a_server_that_somebody_else_started_is_left_alone(
     assert cluster.starts == 1
 
 
+@pytest.mark.usefixtures("_no_grace")
+def test_losing_the_race_for_the_port_to_somebody_else_is_no_failure(
+    cluster: SleepyCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[bool] = []
+
+    def lose() -> None:
+        lost.append(True)
+        raise CliError(ExitStatus.WORK_FAILED, "DEMO_FAILED", "the port is taken")
+
+    monkeypatch.setattr(cluster, "is_port_taken", lambda: bool(lost))
+    monkeypatch.setattr(cluster, "start_server", lose)
+    said: list[str] = []
+    with supervisor.Supervisor(cluster, said.append) as watcher:
+        os.kill(cluster.server_pid, signal.SIGKILL)
+        wait_until(lambda: any("left alone" in text for text in said))
+        watcher.check()
+    assert lost == [True]
+
+
 def test_stopping_ends_every_process_even_one_that_will_not(tmp_path: Path) -> None:
     made = SleepyCluster(tmp_path)
     made.start_server()

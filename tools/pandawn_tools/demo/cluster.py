@@ -22,7 +22,7 @@ _START_TIMEOUT_S = 60.0
 _QUIET_STOP_S = 3.0
 _STOP_TIMEOUT_S = 12.0
 _POLL_S = 0.05
-_TAIL_LINES = 15
+_TAIL_LINES = 10
 
 _LISTENING = re.compile(r"^pandawn-server listening on ", re.MULTILINE)
 _LOOPBACK = "127.0.0.1"
@@ -161,6 +161,8 @@ class Cluster:
         position = log.stat().st_size if log.exists() else 0
         command = [_program("pandawn-server"), "serve", "--listen", self.address]
         command += ["--database", self._engines.database, "--catalog", self._engines.catalog]
+        # The log is for people here.
+        command += ["--log-format", "console"]
         self.server = server = Process("the server", command, log)
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not _LISTENING.search(log.read_bytes()[position:].decode("utf-8", "replace")):

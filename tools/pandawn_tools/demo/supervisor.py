@@ -31,6 +31,7 @@ class Supervisor:
         self._stop = threading.Event()
         self._restarts: Counter[str] = Counter()
         self._server_died: float | None = None
+        self._is_foreign = False
         self._failure: CliError | None = None
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
@@ -69,10 +70,22 @@ class Supervisor:
         if self._server_died is None:
             self._server_died = now
             self._say(f"the server (pid {server.child.pid}) is dead")
-        if self._cluster.is_port_taken() or now - self._server_died < _GRACE_S:
+        if self._cluster.is_port_taken():
+            if not self._is_foreign:
+                self._is_foreign = True
+                self._say("somebody has started a server at its address; it is left alone")
             return
+        if now - self._server_died < _GRACE_S:
+            return
+        self._is_foreign = False
         self._count(server)
-        self._cluster.start_server()
+        try:
+            self._cluster.start_server()
+        except CliError:
+            # Whoever starts it by hand may have been faster to the port, and slower to listen.
+            if not self._cluster.is_port_taken():
+                raise
+            return
         self._server_died = None
         self._say(f"the server runs again (pid {self._cluster.server_pid})")
 

@@ -19,7 +19,7 @@ def filled() -> list[Table]:
 
 
 def test_jobs_read_as_many_and_as_large_files_as_was_published() -> None:
-    jobs = [job for task in range(20) for job in workload.jobs_of(task)]
+    jobs = [job for task in range(20) for job in workload.jobs_of(task, task)]
 
     assert mean(len(job.inputs) for job in jobs) == pytest.approx(workload.MEAN_INPUTS, rel=0.05)
     sizes = [file.size_bytes for job in jobs for file in job.inputs]
@@ -27,13 +27,13 @@ def test_jobs_read_as_many_and_as_large_files_as_was_published() -> None:
 
 
 def test_no_job_reads_more_than_a_queue_takes_or_a_file_twice() -> None:
-    for job in workload.jobs_of(7):
+    for job in workload.jobs_of(7, 2):
         assert job.input_bytes <= workload.MAX_JOB_BYTES
         assert len(set(job.inputs)) == len(job.inputs) >= 1
 
 
 def test_the_world_is_the_same_each_time() -> None:
-    assert list(workload.jobs_of(3)) == list(workload.jobs_of(3))
+    assert workload.jobs_of.__wrapped__(3, 1) == workload.jobs_of.__wrapped__(3, 1)
     assert workload.groups_of(5, 40) == workload.groups_of(5, 40)
 
 
@@ -46,10 +46,12 @@ def test_a_node_holds_distinct_files_of_datasets_in_use() -> None:
         assert all(0 <= dataset < 30 for dataset, _ in places)
 
 
-def test_new_datasets_are_held_more_than_old_ones() -> None:
-    chosen = [dataset for node in range(500) for dataset, _ in workload.groups_of(node, 100)]
+def test_datasets_that_are_read_now_are_held_most_and_old_ones_not_at_all() -> None:
+    chosen = [dataset for node in range(500) for dataset, _ in workload.groups_of(node, 5000)]
 
-    assert sum(dataset < 50 for dataset in chosen) > sum(dataset >= 50 for dataset in chosen)
+    half = workload.CACHED_DATASETS // 2
+    assert sum(dataset < half for dataset in chosen) > sum(dataset >= half for dataset in chosen)
+    assert max(chosen) < workload.CACHED_DATASETS
 
 
 def test_rows_fit_the_schema_of_the_server() -> None:
@@ -94,4 +96,4 @@ def test_jobs_that_do_not_make_whole_tasks_are_refused() -> None:
 
 
 def test_datasets_are_counted_over_all_pools() -> None:
-    assert dataset_count(POOLS) == 1 + workload.dataset_of(2)
+    assert dataset_count(POOLS) == 1 + workload.dataset_of(1)

@@ -11,6 +11,7 @@ from pandawn_tools.bench.workload import (
     JOBS_PER_TASK,
     SCOPE,
     SITE,
+    TASKS_AT_ONCE,
     BenchFile,
     BenchJob,
     dataset_of,
@@ -65,6 +66,10 @@ class Pool:
         first = self.first_task * JOBS_PER_TASK + 1 + self.depth
         return range(first, first + self.reserve)
 
+    def jobs(self, task: int) -> tuple[BenchJob, ...]:
+        """The jobs of one of its tasks. Each queue begins to read at the first dataset."""
+        return jobs_of(task, dataset_of(task - self.first_task))
+
     def state_of(self, job: BenchJob) -> str:
         """State of one of its jobs."""
         position = job.number - self.first_task * JOBS_PER_TASK
@@ -76,7 +81,7 @@ class Pool:
         """The leased jobs, each with the number of the node whose pilot has it."""
         first = self.first_task * JOBS_PER_TASK + self.depth + self.reserve
         for task in self.tasks:
-            for job in jobs_of(task):
+            for job in self.jobs(task):
                 if job.number >= first:
                     yield (job.number - first) // LEASES_PER_PILOT, job
 
@@ -117,7 +122,7 @@ def output_url(task: int) -> str:
 
 def dataset_count(pools: Sequence[Pool]) -> int:
     """Number of datasets that the tasks of all pools walk."""
-    return 1 + max(dataset_of(pool.tasks[-1]) for pool in pools)
+    return 1 + max(dataset_of(len(pool.tasks) - 1) for pool in pools)
 
 
 def _user(task: int) -> str:
@@ -140,8 +145,11 @@ def tables(pools: Sequence[Pool], nodes: int, now: datetime) -> Iterator[Table]:
         yield _queue(pool, contact)
         yield Table("pilots", _PILOT, _pilots(pool, nodes, contact))
         yield Table("tasks", _TASK, _tasks(pool, contact))
-        yield Table("jobs", _JOB, _jobs(pool, now))
-        yield Table("job_files", _FILE, _files(pool))
+        # Jobs and their files in turn, so that they are made up once.
+        for first in range(pool.tasks.start, pool.tasks.stop, TASKS_AT_ONCE):
+            tasks = range(first, min(first + TASKS_AT_ONCE, pool.tasks.stop))
+            yield Table("jobs", _JOB, _jobs(pool, tasks, now))
+            yield Table("job_files", _FILE, _files(pool, tasks))
         if pool.leased:
             yield Table("attempts", _ATTEMPT, _attempts(pool, contact))
             expire = _time(now + timedelta(seconds=LEASE_S))
@@ -187,13 +195,13 @@ _JOB = (
 )
 
 
-def _jobs(pool: Pool, now: datetime) -> Iterator[Row]:
-    for task in pool.tasks:
+def _jobs(pool: Pool, tasks: range, now: datetime) -> Iterator[Row]:
+    for task in tasks:
         # Submitted at some time of the last day.
         submitted = _time(now - timedelta(minutes=(task * 7919) % 1440))
         tail = (f"{_MEMORY_BYTES}", "1", submitted, submitted)
         owner = (_user(task), pool.queue, f"{priority_of(task)}")
-        for index, job in enumerate(jobs_of(task), start=1):
+        for index, job in enumerate(pool.jobs(task), start=1):
             state = pool.state_of(job)
             yield (
                 *(f"{job_id(job)}", f"{task + 1}", f"{index}", "run", state),
@@ -209,9 +217,9 @@ _FILE = (
 )
 
 
-def _files(pool: Pool) -> Iterator[Row]:
-    for task in pool.tasks:
-        for job in jobs_of(task):
+def _files(pool: Pool, tasks: range) -> Iterator[Row]:
+    for task in tasks:
+        for job in pool.jobs(task):
             number = f"{job_id(job)}"
             for position, file in enumerate(job.inputs):
                 yield (number, "input", _DIGITS[position], *_file(file))

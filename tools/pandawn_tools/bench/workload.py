@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -35,7 +34,13 @@ RUN_FILES = 7
 
 GROUP_RUNS = 14
 GROUPS_PER_NODE = 5
-GROUPS_PER_DATASET = 12
+GROUPS_PER_DATASET = 8
+CACHED_DATASETS = 300
+"""Datasets of which any node holds a part."""
+
+TASKS_AT_ONCE = 32
+"""Tasks whose jobs are kept at hand."""
+
 HOT_PER_NODE = 10
 FILES_PER_NODE = GROUPS_PER_NODE * GROUP_RUNS * RUN_FILES + HOT_PER_NODE
 
@@ -76,9 +81,9 @@ def node_name(number: int) -> str:
     return f"wn{number:05d}.grid.ndgf.org"
 
 
-def dataset_of(task: int) -> int:
-    """The dataset that a task walks."""
-    return int(task / TASKS_PER_DATASET)
+def dataset_of(position: int) -> int:
+    """The dataset that the task at a position of its queue walks."""
+    return int(position / TASKS_PER_DATASET)
 
 
 def priority_of(task: int) -> int:
@@ -86,7 +91,7 @@ def priority_of(task: int) -> int:
     return random.Random(f"priority {task}").randrange(300)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def dataset(number: int) -> tuple[BenchFile, ...]:
     """The files of a dataset."""
     return _files(f"NTUP_COMMON.{1_200_000 + number:08d}", f"dataset {number}", FILES_PER_DATASET)
@@ -116,16 +121,18 @@ def _files(stem: str, seed: str, count: int) -> tuple[BenchFile, ...]:
     return tuple(files)
 
 
-def jobs_of(task: int) -> Iterator[BenchJob]:
-    """The jobs of a task, which walk its dataset; each reads one hot file besides."""
+@lru_cache(maxsize=2 * TASKS_AT_ONCE)
+def jobs_of(task: int, dataset_number: int) -> tuple[BenchJob, ...]:
+    """The jobs of a task, which walk a dataset; each reads one hot file besides."""
     rng = random.Random(f"task {task}")
-    files = dataset(dataset_of(task))
+    files = dataset(dataset_number)
     hot = hot_files()
     at = rng.randrange(len(files))
+    jobs = []
     for index in range(JOBS_PER_TASK):
-        # Geometric: many jobs read a few files, some read many.
+        # Geometric, at least one: many jobs read a few files, some read many.
         count = 1 + min(30, int(rng.expovariate(1 / (MEAN_INPUTS - 2 + 0.5))))
-        inputs = [rng.choice(hot)]
+        inputs = [hot[int(rng.random() * len(hot))]]
         total = inputs[0].size_bytes
         for _ in range(count):
             file = files[at % len(files)]
@@ -134,7 +141,8 @@ def jobs_of(task: int) -> Iterator[BenchJob]:
                 break
             inputs.append(file)
             at += 1
-        yield BenchJob(task * JOBS_PER_TASK + index, task, tuple(inputs))
+        jobs.append(BenchJob(task * JOBS_PER_TASK + index, task, tuple(inputs)))
+    return tuple(jobs)
 
 
 def group(dataset_number: int, variant: int) -> tuple[BenchFile, ...]:
@@ -146,9 +154,13 @@ def group(dataset_number: int, variant: int) -> tuple[BenchFile, ...]:
 
 
 def groups_of(node: int, datasets: int) -> list[tuple[int, int]]:
-    """The (dataset, variant) of the groups that a node holds; low numbers, which are in use now, are held most."""
+    """The (dataset, variant) of the groups that a node holds, out of the first `datasets`.
+
+    Low numbers, which the jobs at the head of the queues read, are held most, high ones by nobody.
+    """
     rng = random.Random(f"node {node}")
+    cached = min(datasets, CACHED_DATASETS)
     chosen: dict[int, int] = {}
-    while len(chosen) < min(GROUPS_PER_NODE, datasets):
-        chosen[int(datasets * rng.random() ** 3)] = rng.randrange(GROUPS_PER_DATASET)
+    while len(chosen) < min(GROUPS_PER_NODE, cached):
+        chosen[int(cached * rng.random() ** 2)] = rng.randrange(GROUPS_PER_DATASET)
     return list(chosen.items())

@@ -187,10 +187,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs to list; an empty field is any."""
+    """Which jobs to list, and in what order; an empty field is any."""
 
     task_id: int = 0
     states: tuple[JobState, ...] = ()
     user: str = ""
     queue: str = ""
     node: str = ""
+    newest_first: bool = False

@@ -147,8 +147,17 @@ def lock_jobs(tx: Transaction, job_ids: Collection[int]) -> dict[int, Job]:
 
 
 def list_jobs(tx: Transaction, after: int, limit: int, wanted: JobFilter) -> list[Job]:
-    """Up to `limit` jobs with identifiers above `after`, in order."""
-    query = _select_jobs().where(jobs.c.job_id > after).order_by(jobs.c.job_id).limit(limit)
+    """Up to `limit` jobs that come after `after` in the order of their identifiers.
+
+    With `newest_first` the order is the other way round; then an `after` of 0 is none.
+    """
+    query = _select_jobs().limit(limit)
+    if wanted.newest_first:
+        query = query.order_by(jobs.c.job_id.desc())
+        if after:
+            query = query.where(jobs.c.job_id < after)
+    else:
+        query = query.order_by(jobs.c.job_id).where(jobs.c.job_id > after)
     if wanted.task_id:
         query = query.where(jobs.c.task_id == wanted.task_id)
     if wanted.states:

@@ -68,6 +68,6 @@ def get_job(context: Context, job_id: int) -> JobView:
 
 
 def list_jobs(context: Context, after: int, limit: int, wanted: JobFilter) -> list[Job]:
-    """Up to `limit` jobs with identifiers above `after`, in order."""
+    """Up to `limit` jobs that come after `after` in the order that `wanted` names; 0 is none."""
     with context.db.read() as tx:
         return jobs.list_jobs(tx, after, limit, wanted)

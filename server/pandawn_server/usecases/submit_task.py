@@ -26,7 +26,7 @@ from pandawn_server.storage import events, files, jobs, queues, requests, sandbo
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.requests import Answer
 from pandawn_server.usecases.context import Context
-from pandawn_server.usecases.register_pilot import queue_not_found, queue_offline
+from pandawn_server.usecases.register_pilot import queue_not_found
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,12 @@ def _choose_queue(tx: Transaction, spec: TaskSpec) -> Queue:
                 f"queue {queue.name!r} belongs to site {queue.site!r}, not to {spec.site!r}; name one of them",
             )
         if queue.status is QueueStatus.OFFLINE:
-            raise queue_offline(queue.name)
+            raise PreconditionError(
+                "QUEUE_OFFLINE",
+                f"queue {queue.name!r} is offline and takes no tasks; name another queue, or none "
+                "to have one chosen",
+                metadata={"queue": queue.name},
+            )
         return queue
     known = queues.all_queues(tx)
     return _best_queue(tx, spec, known)

@@ -144,13 +144,15 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             user=request.user,
             queue=request.queue,
             node=node,
+            newest_first=request.newest_first,
         )
-        filters: list[int | str] = [
+        filters: list[int | str | bool] = [
             request.task_id,
             *map(int, states),
             request.user,
             request.queue,
             node,
+            request.newest_first,
         ]
         key = decode_page_token(request.page_token, "ListJobs", filters, (int,))
         jobs = await self._deps.runner.run(

@@ -50,7 +50,7 @@ def jobs(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """List jobs by their numbers.
+    """List jobs: those of one task by their numbers, else the newest first.
 
     TRY is the attempt, CACHED the share of INPUT that came out of the node's cache, AGE the time
     in the state, WHAT the phase of a running job or the error of a failed one.
@@ -58,7 +58,12 @@ def jobs(
     states = [words.read_job_state(word) for word in state or ()]
     with options.connect(ctx, server) as client:
         template = broker.ListJobsRequest(
-            task_id=task or 0, states=states, user=user or "", queue=queue or "", node=node or ""
+            task_id=task or 0,
+            states=states,
+            user=user or "",
+            queue=queue or "",
+            node=node or "",
+            newest_first=task is None,
         )
         rows, more = list_jobs(client, template, options.limit_or_none(limit, everything))
     if json_output:

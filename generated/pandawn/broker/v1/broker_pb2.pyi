@@ -303,6 +303,7 @@ class ListJobsRequest(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
+    NEWEST_FIRST_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most jobs a page, 1 to 1,000; 0: 100."""
     page_token: _builtins.str
@@ -315,6 +316,8 @@ class ListJobsRequest(_message.Message):
     """Only jobs of this queue; empty: all."""
     node: _builtins.str
     """Only jobs whose current or last attempt is on this node; empty: all."""
+    newest_first: _builtins.bool
+    """Largest identifiers first."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_type_pb2.JobState.ValueType]:
         """Only jobs in one of these states; empty: all."""
@@ -329,10 +332,11 @@ class ListJobsRequest(_message.Message):
         user: _builtins.str = ...,
         queue: _builtins.str = ...,
         node: _builtins.str = ...,
+        newest_first: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "states", b"states", "task_id", b"task_id", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["newest_first", b"newest_first", "node", b"node", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "states", b"states", "task_id", b"task_id", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -350,7 +354,7 @@ class ListJobsResponse(_message.Message):
     """Token of the next page; empty when this was the last."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]:
-        """Jobs by identifier."""
+        """Jobs by identifier, or with `newest_first` against it."""
 
     def __init__(
         self,

@@ -30,6 +30,11 @@ class Round:
         """How much of the limit AcquireJobs reached."""
         return self.acquire.load.rps / self.empty.load.rps
 
+    @property
+    def cpu_ratio(self) -> float:
+        """The same by the server's CPU time for a call, which other work on the machine disturbs less."""
+        return self.empty.cpu_us.server / self.acquire.cpu_us.server
+
 
 @dataclass(slots=True)
 class AcquireBench:
@@ -90,7 +95,7 @@ def told(pool: Pool, done: Round) -> str:
     share = acquire.load.idle / (acquire.load.idle + acquire.load.ok)
     return (
         f"{pool.depth:>9,} waiting: empty {empty.load.rps:5.0f}/s, acquire {acquire.load.rps:5.0f}/s, "
-        f"ratio {done.ratio:.2f}, p50 {acquire.load.quantile_ms(0.5):.1f} ms, "
+        f"ratio {done.ratio:.2f} (of CPU {done.cpu_ratio:.2f}), p50 {acquire.load.quantile_ms(0.5):.1f} ms, "
         f"p99 {acquire.load.quantile_ms(0.99):.1f} ms, no job {share:.1%}; "
         f"CPU us a call: empty {empty.cpu_us.server:.0f}, acquire {acquire.cpu_us.server:.0f}, "
         f"PostgreSQL {acquire.cpu_us.postgres:.0f}, memcached {acquire.cpu_us.memcached:.0f}, "

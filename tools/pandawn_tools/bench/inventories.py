@@ -43,6 +43,7 @@ class Node:
 @dataclass(frozen=True, slots=True)
 class _Group:
     part_id: int
+    records: bytes
     value: bytes
     digest: int
     files: int
@@ -65,8 +66,8 @@ def fill_catalog(port: int, nodes: int, datasets: int) -> list[Node]:
             ]
             slots = store.open_heads([route_of(key) for key in keys])
             for number, key in enumerate(keys, start):
-                held = [_hot(), *(_group(*place) for place in groups_of(number, datasets))]
-                head = _head(key, held, now)
+                held = [_group(*place) for place in groups_of(number, datasets)]
+                head = _head(key, held, _hot(), now)
                 route = route_of(key)
                 token = slots[route].token
                 parts = {part_key(route, one.part_id): one.value for one in held}
@@ -96,32 +97,36 @@ def _encoded(files: Sequence[BenchFile]) -> _Group:
     # A part is packed once and stored for all nodes that hold these files: keys of parts begin with
     # the node, so ids need not differ between nodes.
     part_id = random_id()
-    records = [Record(SCOPE, file.lfn, file.guid, file.size_bytes) for file in files]
+    records = encode_records(
+        [Record(SCOPE, file.lfn, file.guid, file.size_bytes) for file in files]
+    )
     digest = 0
     for file in files:
         digest ^= file_digest(SCOPE, file.lfn, file.size_bytes)
     return _Group(
         part_id,
-        encode_part(part_id, encode_records(records)),
+        records,
+        encode_part(part_id, records),
         digest,
         len(files),
         sum(file.size_bytes for file in files),
     )
 
 
-def _head(key: NodeKey, held: Sequence[_Group], now: datetime) -> Head:
-    digest = 0
+def _head(key: NodeKey, held: Sequence[_Group], newest: _Group, now: datetime) -> Head:
+    """The head of a node; what it got last is in the head itself and not yet in a part."""
+    digest = newest.digest
     for one in held:
         digest ^= one.digest
     files = sum(one.files for one in held)
     return Head(
         key=key,
-        state=CacheState(1 + secrets.randbelow(2**63), len(held), digest),
+        state=CacheState(1 + secrets.randbelow(2**63), len(held) + 1, digest),
         update_time=now,
-        file_count=files,
-        total_bytes=sum(one.total_bytes for one in held),
+        file_count=files + newest.files,
+        total_bytes=sum(one.total_bytes for one in held) + newest.total_bytes,
         part_records=files,
         appended=len(held),
         parts=tuple(one.part_id for one in held),
-        tail=encode_records(()),
+        tail=newest.records,
     )

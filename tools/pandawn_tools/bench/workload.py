@@ -32,8 +32,8 @@ MAX_JOB_BYTES = 14_336 * 1024**2
 RUN_FILES = 7
 """Consecutive files that a node holds: about what one job reads."""
 
-GROUP_RUNS = 14
-GROUPS_PER_NODE = 5
+GROUP_RUNS = 35
+GROUPS_PER_NODE = 2
 GROUPS_PER_DATASET = 8
 CACHED_DATASETS = 300
 """Datasets of which any node holds a part."""
@@ -162,5 +162,5 @@ def groups_of(node: int, datasets: int) -> list[tuple[int, int]]:
     cached = min(datasets, CACHED_DATASETS)
     chosen: dict[int, int] = {}
     while len(chosen) < min(GROUPS_PER_NODE, cached):
-        chosen[int(cached * rng.random() ** 2)] = rng.randrange(GROUPS_PER_DATASET)
+        chosen[int(cached * rng.random() ** 3)] = rng.randrange(GROUPS_PER_DATASET)
     return list(chosen.items())

@@ -168,6 +168,26 @@ def test_deltas_of_one_call_are_applied_in_order_and_answered_in_order(catalog: 
     assert held(catalog, make_files(1, 9), key=neighbour) == [None, None]
 
 
+def test_a_guid_that_a_file_no_longer_has_does_not_delete_it(catalog: Catalog) -> None:
+    def named(guid: str) -> CachedFile:
+        return CachedFile("data", 5, guid=guid)
+
+    catalog.apply([adding(1, named("first"))], NOW)
+    # All in one call, so that none of it is written before the other.
+    outcomes = catalog.apply(
+        [
+            adding(2, named("second")),
+            deleting(3, FileRef(guid="first")),
+            adding(4, named("third")),
+            deleting(5, FileRef(guid="second")),
+        ],
+        NOW,
+    )
+    assert [outcome.deleted_count for outcome in outcomes] == [0, 0, 0, 0]
+    assert catalog.list_files(NODE, None, 10) == [named("third")]
+    assert outcome(catalog, deleting(6, FileRef(guid="third"))).deleted_count == 1
+
+
 def test_an_empty_call_does_nothing(catalog: Catalog) -> None:
     assert catalog.apply([], NOW) == []
     assert catalog.touch([], NOW) == []

@@ -10,7 +10,7 @@ import pytest
 from pandawn_server.catalog.memory import MemoryStore
 from pandawn_server.catalog.store import Slot, Stored, Token, route_of
 from pandawn_server.domain.errors import UnavailableError
-from pandawn_server.domain.inventory import CachedFile, DeltaResult, FileRef, NodeKey
+from pandawn_server.domain.inventory import CachedFile, Delta, DeltaResult, FileRef, NodeKey
 from tests.fixtures.catalog import (
     EPOCH,
     NODE,
@@ -122,6 +122,24 @@ def test_a_small_change_reads_and_writes_little() -> None:
     assert held(catalog, make_files(1, 1000)) == [1001, 2000]
     assert store.writes == 1
     assert sum(store.part_reads) == 0
+
+
+def test_a_cache_that_changes_all_the_time_does_not_pile_up_values() -> None:
+    store = WatchedStore()
+    catalog = catalog_on(store)
+    # With such names each delta makes a part.
+    files = [CachedFile(f"{'x' * 900}{number}", 1, guid=f"g{number}") for number in range(8)]
+    most = 0
+    for sequence in range(1, 400):
+        come, go = files[sequence % 8], files[(sequence + 3) % 8]
+        delta = Delta(NODE, EPOCH, sequence, added=(come,), deleted=(ref(go),))
+        assert catalog.apply([delta], NOW)[0].result is DeltaResult.APPLIED
+        most = max(most, len(store.part_keys()))
+    assert 20 < most < 80
+    listed = catalog_on(store).list_files(NODE, None, 10)
+    assert listed is not None
+    assert catalog.touch([(NODE, state(399, listed))], NOW) == [False]
+    assert {file.guid for file in listed} == {f"g{n % 8}" for n in range(395, 400)}
 
 
 def test_parts_that_no_head_names_any_more_are_dropped() -> None:

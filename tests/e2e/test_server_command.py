@@ -11,7 +11,7 @@ from tests.fixtures.ports import free_port
 from tests.fixtures.processes import StartError
 from tests.fixtures.server import PROGRAM, StartServer, run_server_command
 
-FAILED, USAGE, REFUSED, UNREACHABLE = 1, 2, 3, 4
+USAGE, REFUSED, UNREACHABLE = 2, 3, 4
 
 
 def test_settings_are_shown_with_where_they_come_from(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_migrating_twice_is_harmless(tmp_path: Path) -> None:
 def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = run_server_command("serve", f"--data-dir={tmp_path}/file/x", "--listen=127.0.0.1:0")
-    assert done.returncode == FAILED
+    assert done.returncode == REFUSED
     assert f"{tmp_path}/file" in done.stderr
     assert "Traceback" not in done.stderr
 

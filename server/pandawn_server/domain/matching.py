@@ -148,7 +148,8 @@ def hold(
     Affinity is a bounded delay: the bound counts from when the job became runnable, so asking
     again does not prolong it.
     """
-    if best is None or best.local_bytes <= here_bytes:
+    # Without the first: a job that another server's clock made runnable a second from now is held.
+    if not rules.locality_wait or best is None or best.local_bytes <= here_bytes:
         return None
     until = job.since + rules.locality_wait
     return Hold(best.node, until) if now < until else None

@@ -176,7 +176,7 @@ def _choose(
         candidates: list[Candidate] = jobs.candidates(tx, name, CANDIDATES)
         mine = [call for call in calls if scene.pilot_of[call.pilot_id].queue == name]
         keys = {scene.pilot_of[call.pilot_id].key for call in mine}
-        shares = shares_for(context, tx, queue, keys, candidates) if candidates else {}
+        shares = shares_for(context, tx, queue, keys, candidates, scene.now) if candidates else {}
         rules = Rules(queue.priority_band, queue.locality_wait, queue.max_input_bytes)
         for call in mine:
             if not candidates:

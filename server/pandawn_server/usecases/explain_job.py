@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.explain import Obstacle, node_obstacles, summarize
 from pandawn_server.domain.jobs import Job, JobState, Requirements
 from pandawn_server.domain.matching import Candidate, Hold, Match, Rules, Share, hold
 from pandawn_server.domain.pilots import Pilot
-from pandawn_server.storage import attempts, jobs, nodes, pilots, queues
+from pandawn_server.storage import attempts, jobs, pilots, queues
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.cancel import job_not_found
 from pandawn_server.usecases.context import Context
-from pandawn_server.usecases.locality import OTHER_NODES, held_bytes
+from pandawn_server.usecases.locality import OTHER_NODES, held_bytes, suspended_nodes
 
 SHARES_SHOWN = 10
 """Nodes shown with what they hold of the job."""
@@ -59,11 +58,15 @@ def explain_job(context: Context, job_id: int) -> Explanation:
         )
         rules = Rules(queue.priority_band, queue.locality_wait, queue.max_input_bytes)
         offers = _offers(live)
-        obstacles = node_obstacles(
-            candidate, offers, rules, queue.status, _suspended(tx, live, now)
-        )
+        out = {
+            key.node: reason
+            for key, reason in suspended_nodes(tx, {p.key for p in live}, now).items()
+        }
+        obstacles = node_obstacles(candidate, offers, rules, queue.status, out)
         shares = _shares(context, tx, job, live)
-        kept = hold(candidate, 0, shares[0] if shares else None, rules, now)
+        # The node that holds most: the share of a node that gets no jobs is of no use.
+        best = next((share for share in shares if share.node not in out), None)
+        kept = hold(candidate, 0, best, rules, now)
         ahead = jobs.count_ahead(tx, job)
         return Explanation(
             job,
@@ -85,11 +88,6 @@ def _offers(live: Sequence[Pilot]) -> dict[str, list[Requirements]]:
     for pilot in live:
         offers.setdefault(pilot.key.node, []).append(pilot.offer)
     return offers
-
-
-def _suspended(tx: Transaction, live: Sequence[Pilot], now: datetime) -> dict[str, str]:
-    found = nodes.get_nodes(tx, {pilot.key for pilot in live})
-    return {key.node: node.suspend_reason for key, node in found.items() if node.is_suspended(now)}
 
 
 def _shares(context: Context, tx: Transaction, job: Job, live: Sequence[Pilot]) -> list[Share]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 
 from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.inventory import FileRef, NodeKey
 from pandawn_server.domain.matching import NOTHING_KNOWN, Candidate, Share, Shares
 from pandawn_server.domain.queues import Queue
 from pandawn_server.domain.tasks import File
-from pandawn_server.storage import jobs, pilots
+from pandawn_server.storage import jobs, nodes, pilots
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.job_files import input_files, tasks_of
@@ -29,14 +30,18 @@ def shares_for(
     queue: Queue,
     asking: Collection[NodeKey],
     candidates: Sequence[Candidate],
+    now: datetime,
 ) -> dict[NodeKey, Shares]:
     """For each node that asks, what it and the other live nodes hold of the candidates' inputs.
 
-    Nodes with a live pilot on the queue count as live. When the catalog does not answer, nothing
-    is known of any node, and the explanations say so.
+    Nodes with a live pilot on the queue count as live, but for those that get no jobs. When the
+    catalog does not answer, nothing is known of any node, and the explanations say so.
     """
     job_ids = [job.job_id for job in candidates if job.input_bytes]
     others = {pilot.key for pilot in pilots.live_pilots(tx, queue.name, OTHER_NODES)}
+    if queue.locality_wait:
+        # Only who waits for others needs to know which of them would never come.
+        others -= suspended_nodes(tx, others, now).keys()
     try:
         held = held_bytes(context, tx, job_ids, sorted({*asking, *others}))
     except UnavailableError:
@@ -50,6 +55,14 @@ def shares_for(
         )
         for key in asking
     }
+
+
+def suspended_nodes(
+    tx: Transaction, keys: Collection[NodeKey], now: datetime
+) -> dict[NodeKey, str]:
+    """Those nodes that get no jobs now, with the reasons."""
+    found = nodes.get_nodes(tx, keys)
+    return {key: node.suspend_reason for key, node in found.items() if node.is_suspended(now)}
 
 
 def held_bytes(

@@ -18,7 +18,9 @@ from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import job_files, job_inputs
 
 PackedFile = list[str | int]
-"""LFN, size in bytes, URL, scope, GUID, checksum; empty ones at the end are left out."""
+"""LFN, size in bytes, URL, scope, GUID, checksum; empty ones of the last three are left out at the end."""
+
+_NEVER_LEFT_OUT = 3
 
 
 def pack(file: File) -> PackedFile:
@@ -31,7 +33,7 @@ def pack(file: File) -> PackedFile:
         file.guid,
         file.checksum,
     ]
-    while packed[-1] == "":
+    while packed[-1] == "" and len(packed) > _NEVER_LEFT_OUT:
         packed.pop()
     return packed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -30,7 +31,7 @@ class Options:
     """What to measure: a slice of each kind in each round at each depth, `seconds` long.
 
     `reserve` are jobs beyond the depth that become runnable as others are taken. `is_full` adds
-    what takes longer: the check of the generator, two servers on one database.
+    the check of the generator, the time of a call under light load, two servers on one database.
     """
 
     engine: Engine
@@ -63,6 +64,8 @@ class _Narrator:
 
 def run(options: Options) -> Result | None:
     """Runs it all and cleans up; None with `only_acquire`. Raises `BenchError`."""
+    # Whoever ends us, servers and their data are to go: SIGTERM is to be what Ctrl-C is.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     say = _Narrator(time.monotonic()).say
     machine = this_machine()
     say(f"{machine.cores} cores of {machine.cpu}, load average {machine.load_average}")
@@ -79,11 +82,13 @@ def run(options: Options) -> Result | None:
         say_rounds(acquire, options.rounds, say)
         if options.profile is not None:
             profile_acquire(acquire, world.waiting[0], shape, options.profile)
+        full = _light(acquire, shape) if options.is_full else {}
         acquire.check()
         if options.only_acquire:
             return None
-        engine = _engine(options, site)
+        engine = _engine(options, site) | full
         if options.is_full:
+            say("h2load, and two servers on one database")
             engine |= _full(options, site, shape)
         rates = measure_rates(site, shape, processes, say)
         peers = Peers(None, None)
@@ -133,6 +138,23 @@ def _engine(options: Options, site: Site) -> dict[str, Json]:
 
 
 _TOLD = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers")
+
+
+def _light(bench: AcquireBench, shape: Shape) -> dict[str, Json]:
+    """The time of a call where few are in flight; with many it is their number over the rate."""
+    light = Shape(_LIGHT, 1, shape.warm_s, shape.measure_s)
+    load = bench.run_acquire(bench.site.world.waiting[-1], light).load
+    return {
+        "light_load": {
+            "calls_in_flight": _LIGHT,
+            "rps": round(load.rps, 1),
+            "p50_ms": round(load.quantile_ms(0.5), 2),
+            "p99_ms": round(load.quantile_ms(0.99), 2),
+        }
+    }
+
+
+_LIGHT = 4
 
 
 def _full(options: Options, site: Site, shape: Shape) -> dict[str, Json]:

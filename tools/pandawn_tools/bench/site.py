@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -120,8 +121,8 @@ def _migrate(url: str) -> None:
 def _fill(database: BenchDatabase, memcached: Memcached, world: World, say: Say) -> list[Node]:
     jobs = sum(pool.depth + pool.reserve + pool.leased for pool in world.pools)
     say(f"filling in {jobs:,} jobs, and {world.nodes:,} nodes of {FILES_PER_NODE} files")
-    # In two processes, for both are busy with Python.
-    with ProcessPoolExecutor(1) as executor:
+    # In two processes, for both are busy with Python; spawned, for gRPC's threads do not fork.
+    with ProcessPoolExecutor(1, get_context("spawn")) as executor:
         filling = executor.submit(fill_catalog, memcached.port, world.nodes, world.datasets)
         database.fill(tables(world.pools, world.nodes, datetime.now(UTC)))
         return filling.result()

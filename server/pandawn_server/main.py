@@ -35,9 +35,6 @@ from pandawn_server.wire.services import services
 from pandawn_server.wire.wakeups import Wakeups
 from pandawn_server.workers.loop import PeriodicWorker
 
-WRITERS = 2
-"""Batches of one kind that PostgreSQL gets at a time; SQLite has one writer."""
-
 QUEUE_WATCH_INTERVAL = timedelta(seconds=1)
 """Time between two looks for work that another server process made runnable, while pilots wait here."""
 
@@ -181,7 +178,9 @@ def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
         runner=runner,
         batchers=Batchers(
             runner,
-            concurrency=1 if backends.database.is_embedded else WRITERS,
+            # One batch of a kind at a time, on PostgreSQL too: a second beside it would choose from
+            # the same candidates, lose them to the first, and double the work of the process.
+            concurrency=1,
             telemetry=telemetry,
         ),
         wakeups=wakeups,

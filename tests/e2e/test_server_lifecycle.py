@@ -155,7 +155,9 @@ def test_what_was_acknowledged_before_a_stop_is_there_after_it(server: PandawnSe
         assert server.terminate() == 0
         for worker in workers:
             worker.result()
-    assert refused <= {grpc.StatusCode.UNAVAILABLE}
+    # CANCELLED comes from gRPC itself, for a call that it had read and not handed over when it
+    # stopped (grpc/grpc#41785); the clients repeat both.
+    assert refused <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
     server.start()
     with server.channel() as channel:
         again = {request_id: register(channel, request_id) for request_id in acknowledged}

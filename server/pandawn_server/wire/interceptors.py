@@ -64,7 +64,10 @@ _log: Log = structlog.get_logger(__name__)
 
 
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the handlers of all services. `shutting_down` ends streams of gRPC's own services."""
+    """Wraps the handlers of all services.
+
+    `shutting_down` ends streams of gRPC's own services, and refuses calls that come after it.
+    """
 
     def __init__(self, telemetry: Telemetry, shutting_down: asyncio.Event) -> None:
         self._telemetry = telemetry
@@ -100,6 +103,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     def _guarded(self, method: str, behavior: Behavior) -> Behavior:
         async def call(request: object, context: ServicerContext) -> object:
             enter_call(method, context.peer())
+            if self._shutting_down.is_set():
+                await self._refuse(context, _stopping())
             if isinstance(request, Malformed):
                 await self._refuse(context, request.error())
             try:
@@ -150,7 +155,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                 if not work.done():
                     await asyncio.wait({work}, timeout=LINGER / timedelta(seconds=1))
                 if not work.done():
-                    raise UnavailableError("SHUTTING_DOWN", "the server is stopping")
+                    raise _stopping()
                 return await work
             finally:
                 stop.cancel()
@@ -174,6 +179,10 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         self._telemetry.count(INCIDENTS)
         _log.error("unforeseen error", incident=incident, exc_info=error)
         await _abort(context, incident_refusal(incident))
+
+
+def _stopping() -> UnavailableError:
+    return UnavailableError("SHUTTING_DOWN", "the server is stopping")
 
 
 def _code_of(context: ServicerContext) -> grpc.StatusCode:

@@ -33,6 +33,10 @@ CONNECTION_AGE_GRACE = timedelta(minutes=5)
 """Time that calls on a connection which has reached its age have to end: more than a long poll."""
 
 
+REFUSE_FIRST = timedelta(milliseconds=100)
+"""Time in which a stopping server still reads new calls, to refuse them with a reason."""
+
+
 class StartError(Exception):
     """The server cannot listen; the text says where and why."""
 
@@ -97,6 +101,9 @@ class EdgeServer:
 
     async def stop(self, grace: timedelta) -> None:
         """Takes no more calls and waits for those in flight; after `grace` they are cancelled."""
+        # gRPC answers calls that it has read and not yet handed over with CANCELLED, as if the
+        # caller had wished it (grpc/grpc#41785). For a moment the interceptor refuses them instead.
+        await asyncio.sleep(REFUSE_FIRST / timedelta(seconds=1))
         await self._server.stop(grace / timedelta(seconds=1))
 
     def _bind(self, address: str) -> str:

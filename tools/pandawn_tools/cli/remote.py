@@ -54,7 +54,14 @@ _ANNOTATIONS = {
     "it is older than this program, or no Pandawn server",
     grpc.StatusCode.DEADLINE_EXCEEDED: "it took the call and did not answer in time",
 }
-_OUT_OF_REACH = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+# CANCELLED is what a server that stops may answer: nobody here cancels calls that are waited for.
+_OUT_OF_REACH = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,7 @@ class Refusal:
     @property
     def is_transient(self) -> bool:
         """Whether the same call may succeed a little later."""
-        return self.code is grpc.StatusCode.UNAVAILABLE or (
+        return self.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED} or (
             self.code is grpc.StatusCode.RESOURCE_EXHAUSTED and self.retry_after is not None
         )
 

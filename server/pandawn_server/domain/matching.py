@@ -1,6 +1,7 @@
 """Which queued job goes to the node that asks: eligibility, priority, bytes, hold, age, and the explanation.
 
-Pure functions over plain values, used unchanged by the dispatcher and by `pandawn why`.
+Pure functions over plain values, used unchanged by the dispatcher, by `pandawn why`, and by the
+simulator. `docs/brokerage.md` explains the rules with an example.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from typing import NamedTuple
 
 from pandawn_server.domain.jobs import Requirements
 
@@ -31,6 +33,9 @@ class MatchRule(Enum):
     PRIORITY = "priority"
     LOCAL_BYTES = "local_bytes"
     AGE = "age"
+    HELD = "held"
+    SPREAD = "spread"
+    NEIGHBOUR = "neighbour"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,25 +92,70 @@ class Failed:
     offered: int
 
 
+UNLIMITED = 2**63
+"""What an offer has of something that it does not name; more than any job can ask."""
+
+
+class Needs(NamedTuple):
+    """What a job asks of a node, or a node offers, in numbers that compare; sizes in bytes."""
+
+    memory_bytes: int
+    cores: int
+    disk_bytes: int
+    wall_s: int
+
+
+def needs_of(requirements: Requirements, input_bytes: int) -> Needs:
+    """What a job asks; 0 where it asks for nothing."""
+    wall_time = requirements.wall_time
+    return Needs(
+        requirements.memory_bytes or 0,
+        requirements.cores or 0,
+        # Inputs are copied or linked into the work directory: they need room there as well.
+        max(requirements.disk_bytes or 0, input_bytes),
+        0 if wall_time is None else int(wall_time.total_seconds()),
+    )
+
+
+def offered(offer: Requirements) -> Needs:
+    """What a node offers; `UNLIMITED` where it names nothing: that is not compared."""
+    wall_time = offer.wall_time
+    return Needs(
+        UNLIMITED if offer.memory_bytes is None else offer.memory_bytes,
+        UNLIMITED if offer.cores is None else offer.cores,
+        UNLIMITED if offer.disk_bytes is None else offer.disk_bytes,
+        UNLIMITED if wall_time is None else int(wall_time.total_seconds()),
+    )
+
+
+def fits(needs: Needs, offer: Needs) -> bool:
+    """Whether a node offers all that a job asks."""
+    return (
+        needs.memory_bytes <= offer.memory_bytes
+        and needs.cores <= offer.cores
+        and needs.disk_bytes <= offer.disk_bytes
+        and needs.wall_s <= offer.wall_s
+    )
+
+
+def too_large(input_bytes: int, rules: Rules) -> bool:
+    """Whether the inputs of a job exceed the limit of its queue, 0 being none."""
+    return 0 < rules.max_input_bytes < input_bytes
+
+
+_PREDICATES = ("MEMORY", "CORES", "DISK", "WALL_TIME")
+
+
 def unmet(job: Candidate, offer: Requirements, rules: Rules) -> list[Failed]:
     """Each predicate that keeps a job from a node. What the offer leaves out is not compared."""
-    need = job.requirements
-    found = []
-
-    def compare(predicate: str, asked: int | None, offered: int | None) -> None:
-        if asked is not None and offered is not None and asked > offered:
-            found.append(Failed(predicate, asked, offered))
-
-    compare("MEMORY", need.memory_bytes, offer.memory_bytes)
-    compare("CORES", need.cores, offer.cores)
-    # Inputs are copied or linked into the work directory: they need room there as well.
-    compare("DISK", max(need.disk_bytes or 0, job.input_bytes), offer.disk_bytes)
-    if need.wall_time is not None and offer.wall_time is not None:
-        compare(
-            "WALL_TIME", int(need.wall_time.total_seconds()), int(offer.wall_time.total_seconds())
-        )
-    if rules.max_input_bytes:
-        compare("QUEUE_INPUT_LIMIT", job.input_bytes, rules.max_input_bytes)
+    asked = needs_of(job.requirements, job.input_bytes)
+    found = [
+        Failed(predicate, need, there)
+        for predicate, need, there in zip(_PREDICATES, asked, offered(offer), strict=True)
+        if need > there
+    ]
+    if too_large(job.input_bytes, rules):
+        found.append(Failed("QUEUE_INPUT_LIMIT", job.input_bytes, rules.max_input_bytes))
     return found
 
 
@@ -158,6 +208,35 @@ def hold(
 def band(priority: int, width: int) -> int:
     """The priority band of a job: locality decides inside a band, never across."""
     return priority // width
+
+
+OVERTAKEN_S = 600.0
+"""For how many seconds after its turn by age a job may at least be overtaken by jobs that fit a node
+better: 10 min, in which a node of 8 slots with jobs of 40 min asks twice."""
+
+PATIENT_AFTER_S = 1800.0
+"""From how long a wait on, in seconds, a queue counts as backlogged: 30 min."""
+
+BACKLOG_STRETCH = 2.0
+"""By how much of its wait beyond `PATIENT_AFTER_S` a job of a backlogged queue may be overtaken."""
+
+WAIT_PER_MOVE = 20.0
+"""For how many seconds a job may be held to spare one second of moving its files: the wait costs one user a
+little, the move loads the storage and the network of all."""
+
+
+def overtaken_s(waited_s: float, locality_wait_s: float) -> float:
+    """For how many seconds others may go before a job whose turn by age came after `waited_s`.
+
+    In a short queue that is the queue's `locality_wait`, ten minutes at least. Where everybody waits
+    for hours it is in proportion: the order by files saves most there, and costs least.
+    """
+    return max(locality_wait_s, OVERTAKEN_S, BACKLOG_STRETCH * (waited_s - PATIENT_AFTER_S))
+
+
+def held_s(spared_bytes: int, locality_wait_s: float) -> float:
+    """For how many seconds a job is kept from a free slot to spare the move of so many bytes."""
+    return min(locality_wait_s, WAIT_PER_MOVE * spared_bytes / MOVE_BYTES_PER_S)
 
 
 def choose(
@@ -269,6 +348,9 @@ def sentence(match: Match, node: str) -> str:
         MatchRule.PRIORITY: "it had the highest priority",
         MatchRule.LOCAL_BYTES: "it left the fewest bytes to move",
         MatchRule.AGE: "it had waited longest among equals",
+        MatchRule.HELD: "it was kept for this node, which holds most of it",
+        MatchRule.SPREAD: "the nodes that hold its files have no slot for it in time",
+        MatchRule.NEIGHBOUR: "it reads on where another job of its task began here",
     }[match.rule]
     if match.locality is Locality.UNKNOWN:
         where = "the file catalog did not answer, so what the node held is not known"

@@ -190,6 +190,12 @@ class _MatchRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MatchRule.V
     """Fewest bytes left to move to the node."""
     MATCH_RULE_AGE: _MatchRule.ValueType  # 4
     """Longest waiting among equals."""
+    MATCH_RULE_HELD: _MatchRule.ValueType  # 5
+    """It was kept for this node, which holds most of it."""
+    MATCH_RULE_SPREAD: _MatchRule.ValueType  # 6
+    """The nodes that hold its files have no slot for it in time: one more node gets them."""
+    MATCH_RULE_NEIGHBOUR: _MatchRule.ValueType  # 7
+    """It reads on where another job of its task began on this node."""
 
 class MatchRule(_MatchRule, metaclass=_MatchRuleEnumTypeWrapper):
     """The rule that made a job win its match."""
@@ -204,6 +210,12 @@ MATCH_RULE_LOCAL_BYTES: MatchRule.ValueType  # 3
 """Fewest bytes left to move to the node."""
 MATCH_RULE_AGE: MatchRule.ValueType  # 4
 """Longest waiting among equals."""
+MATCH_RULE_HELD: MatchRule.ValueType  # 5
+"""It was kept for this node, which holds most of it."""
+MATCH_RULE_SPREAD: MatchRule.ValueType  # 6
+"""The nodes that hold its files have no slot for it in time: one more node gets them."""
+MATCH_RULE_NEIGHBOUR: MatchRule.ValueType  # 7
+"""It reads on where another job of its task began on this node."""
 Global___MatchRule: _TypeAlias = MatchRule  # noqa: Y015
 
 @_typing.final

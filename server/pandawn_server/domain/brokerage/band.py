@@ -1,0 +1,360 @@
+"""The waiting jobs of one priority band: by the node that holds their files, and by age."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from heapq import heappop, heappush, heapreplace, nsmallest
+from typing import Final, NamedTuple
+
+from pandawn_server.domain.brokerage.entries import Block, Entry, NeedsClass
+from pandawn_server.domain.brokerage.holdings import Holdings, Node
+from pandawn_server.domain.brokerage.lane import Lane
+from pandawn_server.domain.matching import (
+    MatchRule,
+    Needs,
+    Rules,
+    fits,
+    held_s,
+    overtaken_s,
+)
+
+WORTH: Final = 0.1
+"""Part of its bytes that a node must hold to draw a job; what all nodes hold would draw it everywhere."""
+
+NOMINEES: Final = 8
+"""Nodes, the best, in whose lists a job is entered; the others find it by age, or when they look
+through their files. Bounds the memory of a job that a hundred nodes hold."""
+
+QUEUE_ENTRIES: Final = 1024
+"""Jobs entered in the list of a node, the worse half of which is dropped beyond that."""
+
+_LOOKS: Final = 16
+"""How many jobs at the head of a node's list are looked at for one that still fits best here."""
+
+_COMING_SHIFT: Final = 4
+"""Bytes on their way count as a sixteenth still to move: nearly there."""
+
+HOLD_ODDS: Final = 3.0
+"""A job is held for a node that takes its next free job, in the mean, within this many times what is left of
+the hold: at 3 one in four such holds ends in time by luck alone, and a failed one costs only time."""
+
+AskedLane = tuple[Lane, Needs | None]
+"""A lane with jobs that may fit an offer; with the offer, if each job has to be asked."""
+
+
+class _NodeQueue:
+    """Jobs that a node holds most of.
+
+    `due` are those whose turn by age has come, by the bytes that would be moved elsewhere;
+    `fresh` the others, by the bytes left to move here. `block` is what the node has begun.
+    """
+
+    __slots__ = ("block", "due", "fresh")
+
+    def __init__(self) -> None:
+        self.due: list[tuple[int, int, Entry]] = []
+        self.fresh: list[tuple[int, int, Entry]] = []
+        self.block: Block | None = None
+
+
+class Pick(NamedTuple):
+    """A job for a node and why. Picks compare: the smaller goes first among nodes that ask at once."""
+
+    tier: int
+    cost: int
+    ordinal: int
+    entry: Entry
+    rule: MatchRule
+
+
+class Band:
+    """Waiting jobs of like priority."""
+
+    def __init__(self, holdings: Holdings, rules: Rules) -> None:
+        self.count = 0
+        self._holdings = holdings
+        self._wait_s = rules.locality_wait.total_seconds()
+        self._lanes: dict[NeedsClass, Lane] = {}
+        self._queues: dict[int, _NodeQueue] = {}
+        # Every job that was added and whose turn by age has not come, given or not.
+        self._arrivals: deque[Entry] = deque()
+        self._now = 0.0
+
+    @property
+    def held_count(self) -> int:
+        """Number of jobs held for nodes."""
+        return sum(lane.held_count for lane in self._lanes.values())
+
+    def admitting(self, offer: Needs) -> list[AskedLane]:
+        """The lanes with jobs that may fit an offer."""
+        found: list[AskedLane] = []
+        for lane in self._lanes.values():
+            admits = lane.admits(offer)
+            if admits is not False:
+                found.append((lane, None if admits else offer))
+        return found
+
+    def add(self, entry: Entry, ordinal: int, now: float) -> list[Node]:
+        """Takes in a job; returns nodes in whose lists it was entered."""
+        self._now = now
+        entry.ordinal = ordinal
+        self._arrivals.append(entry)
+        return self._file(entry)
+
+    def put_back(self, entry: Entry, now: float) -> list[Node]:
+        """Takes in again a job that was given by mistake; it goes to whoever asks first."""
+        self._now = now
+        entry.alive, entry.turn, entry.deadline = True, True, now
+        best = self._file(entry)
+        self._lanes[entry.kin].due.appendleft(entry)
+        return best
+
+    def _file(self, entry: Entry) -> list[Node]:
+        lane = self._lanes.get(entry.kin)
+        if lane is None:
+            lane = self._lanes[entry.kin] = Lane(entry.kin, self._found)
+        lane.count += 1
+        self.count += 1
+        shares = self._holdings.shares(entry.files, entry.sizes)
+        most = max(shares.values(), default=0)
+        if most and most >= WORTH * entry.total:
+            return self._enter(entry, shares, most)
+        lane.add_nowhere(entry)
+        return []
+
+    def take(self, entry: Entry, *, given: bool) -> None:
+        """Takes out a job that was given, or else removed."""
+        entry.alive = False
+        entry.removed = not given
+        entry.block = None
+        lane = self._lanes[entry.kin]
+        lane.unpromise(entry)
+        lane.count -= 1
+        self.count -= 1
+        if not lane.count:
+            del self._lanes[entry.kin]
+
+    def turn(self, now: float) -> None:
+        """Notes that one more job was given: by age alone, whose turn was it?"""
+        self._now = now
+        arrivals = self._arrivals
+        while arrivals:
+            entry = arrivals.popleft()
+            if entry.removed:
+                continue
+            if entry.alive:
+                self._turned(entry, now)
+            return
+
+    def _turned(self, entry: Entry, now: float) -> None:
+        entry.turn = True
+        entry.deadline = now + overtaken_s(now - entry.since, self._wait_s)
+        self._lanes[entry.kin].due.append(entry)
+        block = entry.block
+        if block is None:
+            shares = self._holdings.shares(entry.files, entry.sizes)
+            most = max(shares.values(), default=0)
+            if most and most >= WORTH * entry.total:
+                for node in self._best(shares, most):
+                    self._push(node, entry, most, 0)
+        elif block.owner is not None:
+            self._push(block.owner, entry, 0, 0)
+
+    # By the node that holds the files.
+
+    def nominate(self, node: Node, entry: Entry) -> None:
+        """Enters a job in the list of a node that got some of its files, if that makes enough of them."""
+        files, coming = node.files, node.coming
+        local = on_way = 0
+        for file, size in zip(entry.files, entry.sizes, strict=True):
+            if file in files:
+                local += size
+            elif file in coming:
+                local += size
+                on_way += size
+        if local and local >= WORTH * entry.total:
+            self._push(node, entry, local, on_way)
+
+    def _push(self, node: Node, entry: Entry, local: int, on_way: int) -> None:
+        queue = self._queues.get(node.number)
+        if queue is None:
+            queue = self._queues[node.number] = _NodeQueue()
+        if entry.turn:
+            heap = queue.due
+            item = (-local, entry.ordinal, entry)
+        else:
+            heap = queue.fresh
+            item = (entry.total - local + (on_way >> _COMING_SHIFT), entry.ordinal, entry)
+        heappush(heap, item)
+        if len(heap) > QUEUE_ENTRIES:
+            heap[:] = nsmallest(QUEUE_ENTRIES // 2, (kept for kept in heap if kept[2].alive))
+
+    def _best(self, shares: dict[int, int], most: int) -> list[Node]:
+        nodes = self._holdings.by_number
+        best = [nodes[number] for number, held in shares.items() if held == most]
+        if len(best) > NOMINEES:
+            best.sort(key=lambda node: (-node.idle, node.promised))
+            del best[NOMINEES:]
+        return best
+
+    def _found(self, entry: Entry) -> bool:
+        """Whether the files of a job are somewhere by now; if so, enters it there."""
+        shares = self._holdings.shares(entry.files, entry.sizes)
+        most = max(shares.values(), default=0)
+        if most and most >= WORTH * entry.total:
+            self._enter(entry, shares, most)
+            return True
+        return False
+
+    def _enter(self, entry: Entry, shares: dict[int, int], most: int) -> list[Node]:
+        best = self._best(shares, most)
+        for node in best:
+            self._push(node, entry, most, 0)
+        lane = self._lanes[entry.kin]
+        until = entry.since + held_s(most, self._wait_s)
+        left = until - self._now
+        if left > 0:
+            node = min(best, key=lambda node: node.expected_wait_s(self._now))
+            if node.idle or node.expected_wait_s(self._now) <= HOLD_ODDS * left:
+                entry.promised_to, entry.held_until = node, until
+                node.promised += 1
+                lane.hold(entry)
+                return best
+        lane.release(entry)
+        return best
+
+    def best_here(self, node: Node, offer: Needs) -> Pick | None:
+        """The job that the node holds most of, among all nodes, and that leaves least to do.
+
+        First of those whose turn by age has come, the one that would cost most elsewhere; else the one with the
+        fewest bytes left to move. The lists are as old as their entries: each is looked at again.
+        """
+        queue = self._queues.get(node.number)
+        if queue is None:
+            return None
+        return self._first(node, queue.due, 0, offer) or self._first(node, queue.fresh, 1, offer)
+
+    def _first(
+        self,
+        node: Node,
+        heap: list[tuple[int, int, Entry]],
+        tier: int,
+        offer: Needs,
+    ) -> Pick | None:
+        aside: list[tuple[int, int, Entry]] = []
+        found: Pick | None = None
+        looks = 0
+        while heap and looks < _LOOKS:
+            cost, ordinal, entry = heap[0]
+            if not entry.alive:
+                heappop(heap)
+                continue
+            if tier and entry.turn:
+                heappop(heap)
+                self.nominate(node, entry)
+                continue
+            looks += 1
+            shares = self._holdings.shares(entry.files, entry.sizes)
+            here = shares.get(node.number, 0)
+            most = max(shares.values(), default=0)
+            block = entry.block
+            begun = block is not None and block.owner is node
+            if (here < most or here < WORTH * entry.total) and not begun:
+                heappop(heap)
+                continue
+            if not fits(entry.needs, offer):
+                aside.append(heappop(heap))
+                continue
+            now_cost = -here if tier == 0 else entry.total - here
+            if tier and node.coming:
+                now_cost += self._on_way(node, entry) >> _COMING_SHIFT
+            if now_cost > cost:
+                heapreplace(heap, (now_cost, ordinal, entry))
+                continue
+            if entry.promised_to is node:
+                rule = MatchRule.HELD
+            else:
+                rule = MatchRule.LOCAL_BYTES if here else MatchRule.NEIGHBOUR
+            found = Pick(tier, now_cost, ordinal, entry, rule)
+            break
+        for item in aside:
+            heappush(heap, item)
+        return found
+
+    @staticmethod
+    def _on_way(node: Node, entry: Entry) -> int:
+        coming = node.coming
+        return sum(
+            size for file, size in zip(entry.files, entry.sizes, strict=True) if file in coming
+        )
+
+    # By age.
+
+    def overdue(self, lanes: Iterable[AskedLane], now: float) -> Pick | None:
+        """The job that was overtaken for too long: it goes to whoever asks."""
+        found: Entry | None = None
+        for lane, offer in lanes:
+            entry = lane.overdue(offer, now)
+            if entry is not None and (found is None or entry.ordinal < found.ordinal):
+                found = entry
+        return None if found is None else Pick(-1, 0, found.ordinal, found, MatchRule.AGE)
+
+    def by_age(self, node: Node, lanes: Iterable[AskedLane], now: float) -> Pick | None:
+        """A job for a node that holds most of none: the oldest whose files are nowhere.
+
+        Where there is none, the oldest whose files are elsewhere and that is not held.
+        """
+        self._now = now
+        queue = self._queues.get(node.number)
+        if queue is not None and queue.block is not None:
+            begun = self._rest_of(queue.block, lanes)
+            if begun is not None:
+                return Pick(2, 0, begun.ordinal, begun, MatchRule.NEIGHBOUR)
+            queue.block = None
+        found: Entry | None = None
+        for lane, offer in lanes:
+            entry = lane.oldest_nowhere(offer)
+            if entry is not None and (found is None or entry.ordinal < found.ordinal):
+                found = entry
+        if found is not None:
+            return Pick(2, 0, found.ordinal, found, MatchRule.AGE)
+        for lane, offer in lanes:
+            lane.lapse(now)
+            entry = lane.oldest_free(offer)
+            if entry is not None and (found is None or entry.ordinal < found.ordinal):
+                found = entry
+        return None if found is None else Pick(2, 0, found.ordinal, found, MatchRule.SPREAD)
+
+    @staticmethod
+    def _rest_of(block: Block, lanes: Iterable[AskedLane]) -> Entry | None:
+        for lane, offer in lanes:
+            if lane.kin == block.kin:
+                return lane.first_of(block, offer)
+        return None
+
+    def begin(self, node: Node, entry: Entry) -> None:
+        """Notes that a node takes a job of a block: the rest of it is left to that node for a while."""
+        block = entry.block
+        if block is not None and block.owner is None and len(block.entries) > block.head + 1:
+            block.owner = node
+            queue = self._queues.get(node.number)
+            if queue is None:
+                queue = self._queues[node.number] = _NodeQueue()
+            queue.block = block
+
+    def ahead_of(self, entry: Entry) -> int:
+        """How many jobs would go before this one by age alone; the more, the rougher."""
+        if entry.turn:
+            return 0
+        first = next((job for job in self._arrivals if not job.removed), entry)
+        return min(max(entry.ordinal - first.ordinal, 0), self.count - 1)
+
+    def lapse(self, now: float) -> list[Entry]:
+        """The jobs that were held long enough."""
+        return [entry for lane in self._lanes.values() for entry in lane.lapse(now)]
+
+    def next_lapse(self) -> float | None:
+        """When the next job is no longer held, None if none is."""
+        heads = [lane.held[0][0] for lane in self._lanes.values() if lane.held]
+        return min(heads, default=None)

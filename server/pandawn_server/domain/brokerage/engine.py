@@ -1,0 +1,239 @@
+"""The door to the brokerage of one queue: jobs, inventories and requests go in, assignments come out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from heapq import nlargest
+from typing import Final
+
+from pandawn_server.domain.brokerage.entries import Entry
+from pandawn_server.domain.brokerage.idle import Asking
+from pandawn_server.domain.brokerage.round import Round
+from pandawn_server.domain.brokerage.state import NOMINATED, State
+from pandawn_server.domain.brokerage.values import (
+    Assignment,
+    Limits,
+    Request,
+    Standing,
+    WaitingJob,
+)
+from pandawn_server.domain.inventory import CacheState, Delta, DeltaResult, NodeKey, delta_result
+from pandawn_server.domain.matching import Rules, needs_of
+
+SHARES_TOLD: Final = 10
+"""Nodes named in a `Standing`."""
+
+
+class Brokerage:
+    """Matches the waiting jobs of a queue with nodes that ask. Not thread-safe; never reads a clock.
+
+    A hint throughout: whoever claims a job in the database decides. Lost claims are told with
+    `lost`, failed ones with `give_back`; silence means that all were won.
+    """
+
+    def __init__(self, rules: Rules, limits: Limits | None = None) -> None:
+        self._state = State(rules)
+        self._limits = limits or Limits()
+
+    def __len__(self) -> int:
+        return len(self._state.jobs) + len(self._state.too_large)
+
+    @property
+    def room(self) -> int:
+        """How many more jobs `add` takes."""
+        return max(0, self._limits.jobs - len(self))
+
+    # Jobs.
+
+    def add(self, jobs: Iterable[WaitingJob], now: datetime) -> list[int]:
+        """Takes in runnable jobs, oldest first; known ones are passed over.
+
+        Returns the jobs for which there is no room: offer them again when there is.
+        """
+        state, at = self._state, now.timestamp()
+        refused = []
+        room = self.room
+        for job in jobs:
+            if job.job_id in state.jobs or job.job_id in state.too_large:
+                continue
+            if room <= 0:
+                refused.append(job.job_id)
+                continue
+            room -= 1
+            state.enter(self._entry(job), at)
+        return refused
+
+    def _entry(self, job: WaitingJob) -> Entry:
+        inputs = job.inputs
+        total = sum(size for _, size in inputs)
+        if len(inputs) > self._limits.files_per_job:
+            inputs = nlargest(self._limits.files_per_job, inputs, key=lambda file: file[1])
+        return Entry(
+            job.job_id,
+            job.priority,
+            job.since.timestamp(),
+            tuple([file for file, _ in inputs]),
+            tuple([size for _, size in inputs]),
+            total,
+            needs_of(job.requirements, total),
+            job.task_id,
+        )
+
+    def remove(self, job_ids: Iterable[int]) -> None:
+        """Forgets jobs that no longer wait: cancelled, or given by another process."""
+        for job_id in job_ids:
+            entry = self._state.jobs.get(job_id)
+            if entry is not None:
+                self._state.take(entry, given=False)
+            else:
+                self._state.too_large.pop(job_id, None)
+
+    def lost(self, job_ids: Iterable[int]) -> None:
+        """Takes back assignments whose jobs somebody else had claimed, or that no longer waited."""
+        for job_id in job_ids:
+            self._state.revoke(job_id)
+
+    def give_back(self, job_ids: Iterable[int], now: datetime) -> list[int]:
+        """Takes back assignments that came to nothing while their jobs still wait.
+
+        They go to whoever asks next. Returns those that are no longer known: `add` them.
+        """
+        unknown = []
+        for job_id in job_ids:
+            entry = self._state.revoke(job_id)
+            if entry is None:
+                unknown.append(job_id)
+            elif job_id not in self._state.jobs:
+                self._state.enter_again(entry, now.timestamp())
+        return unknown
+
+    def set_rules(self, rules: Rules, now: datetime) -> None:
+        """Changes the rules for all that waits; ages stay, promises are made anew."""
+        state = self._state
+        if rules == state.rules:
+            return
+        entries = [*state.jobs.values(), *state.too_large.values()]
+        for entry in list(state.jobs.values()):
+            state.take(entry, given=False)
+        state.too_large.clear()
+        state.rules = rules
+        for entry in sorted(entries, key=lambda entry: entry.since):
+            entry.alive, entry.removed, entry.turn = True, False, False
+            state.enter(entry, now.timestamp())
+
+    # Nodes.
+
+    def set_live(self, node: NodeKey, *, live: bool) -> None:
+        """Says whether a node has pilots of the queue that may get jobs; what others hold draws none.
+
+        A request makes its node live.
+        """
+        holdings = self._state.holdings
+        holdings.set_live(holdings.node(node), live=live)
+
+    def forget(self, node: NodeKey) -> None:
+        """Forgets what a node holds: its cache is silent, or the catalog lost it."""
+        known = self._state.holdings.find(node)
+        if known is not None:
+            self._state.holdings.replace(known, ())
+            known.known = False
+
+    def inventory(self, node: NodeKey, epoch: int, sequence: int, files: Collection[int]) -> None:
+        """Puts a full inventory, taken after change `sequence`, in the place of what is believed."""
+        state = self._state
+        known = state.holdings.node(node)
+        if len(files) > self._limits.files_per_node:
+            files = list(files)[: self._limits.files_per_node]
+        came = state.holdings.replace(known, files)
+        known.known, known.epoch, known.sequence = True, epoch, sequence
+        state.nominate(known, came, NOMINATED)
+
+    def change(
+        self,
+        node: NodeKey,
+        epoch: int,
+        sequence: int,
+        added: Collection[int] = (),
+        deleted: Collection[int] = (),
+    ) -> DeltaResult:
+        """Applies a change of a cache, as the catalog does (`inventory.delta_result`).
+
+        With `epoch` 0 it is a direct one, and always applied. A gap is answered with
+        INVENTORY_REQUESTED: call `inventory`.
+        """
+        holdings = self._state.holdings
+        known = holdings.node(node)
+        if epoch:
+            state = CacheState(known.epoch, known.sequence, 0) if known.known else None
+            result = delta_result(state, Delta(node, epoch, sequence))
+            if result is not DeltaResult.APPLIED:
+                return result
+            if known.known and known.epoch != epoch:
+                holdings.replace(known, ())
+            known.epoch, known.sequence = epoch, sequence
+        known.known = True
+        holdings.drop(known, deleted)
+        room = self._limits.files_per_node - len(known.files)
+        came = holdings.add(known, added if len(added) <= room else list(added)[: max(room, 0)])
+        if came:
+            self._state.nominate(known, came, NOMINATED)
+        return DeltaResult.APPLIED
+
+    # Requests.
+
+    def ask(self, requests: Iterable[Request]) -> None:
+        """Takes in requests; `match` answers them, now or later, or `withdraw` takes them back."""
+        holdings = self._state.holdings
+        for request in requests:
+            node = holdings.node(request.node)
+            if not node.live:
+                holdings.set_live(node, live=True)
+            self._state.asked.append(Asking(request, node))
+
+    def withdraw(self, request_ids: Collection[str]) -> None:
+        """Takes back requests that wait."""
+        for request_id in request_ids:
+            self._state.idle.withdraw(request_id)
+        if self._state.asked:
+            self._state.asked = [
+                asking
+                for asking in self._state.asked
+                if asking.request.request_id not in request_ids
+            ]
+
+    def match(self, now: datetime) -> list[Assignment]:
+        """Matches what has changed: new requests with all jobs, new jobs with all requests that wait.
+
+        A request that gets a job is answered, with fewer than its count perhaps; the others wait.
+        """
+        return Round(self._state, now).run()
+
+    def next_lapse(self) -> datetime | None:
+        """When `match` is to be called at the latest, for a job will no longer be held; None if nobody waits."""
+        state = self._state
+        if not state.idle:
+            return None
+        times = [at for mine in state.bands.values() if (at := mine.next_lapse()) is not None]
+        return datetime.fromtimestamp(min(times), UTC) if times else None
+
+    # Explanation.
+
+    def standing(self, job_id: int, now: datetime) -> Standing | None:
+        """Where a waiting job stands; None for one that does not wait here."""
+        state = self._state
+        entry = state.jobs.get(job_id) or state.too_large.get(job_id)
+        if entry is None:
+            return None
+        shares = state.holdings.shares(entry.files, entry.sizes)
+        most = nlargest(SHARES_TOLD, shares.items(), key=lambda share: share[1])
+        waits = entry.alive and job_id in state.jobs
+        promised = entry.promised_to if waits and entry.held_until > now.timestamp() else None
+        return Standing(
+            ahead=state.band_of(entry).ahead_of(entry) if waits else 0,
+            held_for=promised.key if promised else None,
+            held_until=datetime.fromtimestamp(entry.held_until, UTC) if promised else None,
+            overdue_at=datetime.fromtimestamp(entry.deadline, UTC) if entry.turn else None,
+            shares=[(state.holdings.by_number[number].key, held) for number, held in most],
+            too_large=not waits,
+        )

@@ -1,0 +1,125 @@
+"""Requests that wait for work: the one whose node has most slots free comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from pandawn_server.domain.brokerage.entries import NeedsClass
+from pandawn_server.domain.brokerage.holdings import Node
+from pandawn_server.domain.brokerage.values import Request
+from pandawn_server.domain.matching import Needs, fits, offered
+
+_LOOKS = 4
+"""How many nodes of a kind are asked, from the idlest on, before the next kind is."""
+
+
+class Asking:
+    """A request, with what is left of its count and what its offer comes to."""
+
+    __slots__ = ("kind", "left", "node", "offer", "request")
+
+    def __init__(self, request: Request, node: Node) -> None:
+        self.request = request
+        self.node = node
+        self.left = request.count
+        self.offer = offered(request.offer)
+        self.kind = NeedsClass.of(self.offer)
+
+
+class _Kind:
+    """The waiting requests with offers of like size, by node, and the nodes by their number of slots."""
+
+    __slots__ = ("_by_count", "most", "of_node")
+
+    def __init__(self) -> None:
+        self.of_node: dict[Node, dict[str, Asking]] = {}
+        self._by_count: dict[int, dict[Node, None]] = {}
+        self.most = 0
+
+    def count(self, node: Node) -> int:
+        return sum(asking.left for asking in self.of_node.get(node, {}).values())
+
+    def move(self, node: Node, old: int, new: int) -> None:
+        if old:
+            bucket = self._by_count[old]
+            del bucket[node]
+            if not bucket:
+                del self._by_count[old]
+        if new:
+            self._by_count.setdefault(new, {})[node] = None
+        self.most = max(self._by_count, default=0) if old == self.most else max(self.most, new)
+
+    def idlest(self) -> Iterator[Node]:
+        for count in sorted(self._by_count, reverse=True):
+            yield from self._by_count[count]
+
+
+class IdlePool:
+    """Requests that found nothing so far."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[NeedsClass, _Kind] = {}
+        self._by_id: dict[str, Asking] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._by_id
+
+    def add(self, asking: Asking) -> None:
+        """Lets a request wait; one of the same identifier is replaced."""
+        self.withdraw(asking.request.request_id)
+        kind = self._kinds.setdefault(asking.kind, _Kind())
+        node = asking.node
+        old = kind.count(node)
+        kind.of_node.setdefault(node, {})[asking.request.request_id] = asking
+        kind.move(node, old, old + asking.left)
+        node.idle += asking.left
+        self._by_id[asking.request.request_id] = asking
+
+    def withdraw(self, request_id: str) -> None:
+        """Takes back a request, if it waits."""
+        asking = self._by_id.pop(request_id, None)
+        if asking is None:
+            return
+        kind, node = self._kinds[asking.kind], asking.node
+        old = kind.count(node)
+        mine = kind.of_node[node]
+        del mine[request_id]
+        if not mine:
+            del kind.of_node[node]
+        kind.move(node, old, old - asking.left)
+        node.idle -= asking.left
+        if not kind.of_node:
+            del self._kinds[asking.kind]
+
+    def of_node(self, node: Node) -> Asking | None:
+        """A waiting request of the node, if there is one."""
+        for kind in self._kinds.values():
+            for asking in kind.of_node.get(node, {}).values():
+                return asking
+        return None
+
+    def fitting(self, needs: Needs, node: Node) -> Asking | None:
+        """A waiting request of the node that offers all that is needed."""
+        for kind in self._kinds.values():
+            for asking in kind.of_node.get(node, {}).values():
+                if fits(needs, asking.offer):
+                    return asking
+        return None
+
+    def idlest(self, needs: Needs) -> Asking | None:
+        """The request that offers all that is needed, of the node with most slots free."""
+        best: Asking | None = None
+        for kind in self._kinds.values():
+            if best is not None and kind.most <= best.node.idle:
+                continue
+            for node in islice(kind.idlest(), _LOOKS):
+                found = next((a for a in kind.of_node[node].values() if fits(needs, a.offer)), None)
+                if found is not None:
+                    if best is None or node.idle > best.node.idle:
+                        best = found
+                    break
+        return best

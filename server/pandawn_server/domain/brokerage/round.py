@@ -1,0 +1,211 @@
+"""One round of matching: new requests with all jobs, and new jobs with all requests that wait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from heapq import heapify, heappop, heapreplace
+from typing import Final
+
+from pandawn_server.domain.brokerage.band import AskedLane, Band, Pick
+from pandawn_server.domain.brokerage.entries import Entry
+from pandawn_server.domain.brokerage.idle import Asking
+from pandawn_server.domain.brokerage.state import NOMINATED, State
+from pandawn_server.domain.brokerage.values import Assignment
+from pandawn_server.domain.matching import Locality, Match, MatchRule
+
+PACK: Final = 2
+"""Neighbouring jobs that an idle node is given of a block while other nodes are idle too: so that jobs with
+other cuts through the same files find most of them in one place."""
+
+LOOK_AGAIN_S: Final = 60.0
+"""A node without a job in its list looks through all its files for one at most once in so many seconds."""
+
+_Seat = tuple[int, int, int, int, Pick]
+"""A pick with the number of the request it is for, which orders picks that are equal otherwise."""
+
+
+class Round:
+    """Works through one round; to be used once."""
+
+    def __init__(self, state: State, now: datetime) -> None:
+        self._state = state
+        self._now = now
+        self._at = now.timestamp()
+        self._assignments: list[Assignment] = []
+        # Waiting requests that got a job; with some of their count left they may get more in this round.
+        self._served: list[Asking] = []
+
+    def run(self) -> list[Assignment]:
+        """Matches, and returns what was matched."""
+        state = self._state
+        state.holdings.expire(self._at)
+        asked, state.asked = state.asked, []
+        if state.idle:
+            for number in state.order:
+                state.fresh += state.bands[number].lapse(self._at)
+        for number in list(state.order):
+            mine = state.bands.get(number)
+            if mine is not None:
+                self._serve(mine, [a for a in asked if a.left])
+        if state.idle:
+            self._place_fresh()
+        for asking in self._served:
+            state.idle.withdraw(asking.request.request_id)
+        state.fresh.clear()
+        state.dirty.clear()
+        for asking in asked:
+            if asking.left == asking.request.count:
+                state.idle.add(asking)
+        return self._assignments
+
+    def _serve(self, mine: Band, asked: Sequence[Asking]) -> None:
+        """Jobs of one band to those who ask: first what nodes hold, over all of them, then the rest by age."""
+        state = self._state
+        waiting = [
+            a for node in state.dirty if node.idle and (a := state.idle.of_node(node)) is not None
+        ]
+        if len(asked) + len(waiting) > 1:
+            self._serve_local(mine, [*asked, *waiting])
+        elif waiting:
+            self._serve_local(mine, waiting)
+        for asking in asked:
+            while asking.left and mine.count:
+                lanes = mine.admitting(asking.offer)
+                pick = self._held_here(mine, asking, lanes) or mine.by_age(
+                    asking.node, lanes, self._at
+                )
+                if pick is None:
+                    break
+                self._give(mine, asking, lanes, pick, begins=True)
+
+    def _held_here(self, mine: Band, asking: Asking, lanes: Sequence[AskedLane]) -> Pick | None:
+        if not lanes:
+            return None
+        pick = mine.overdue(lanes, self._at) or mine.best_here(asking.node, asking.offer)
+        if pick is None and self._look_again(asking):
+            pick = mine.best_here(asking.node, asking.offer)
+        return pick
+
+    def _look_again(self, asking: Asking) -> bool:
+        node = asking.node
+        if not node.files or self._at - node.looked < LOOK_AGAIN_S:
+            return False
+        node.looked = self._at
+        state = self._state
+        files = state.wanted.among(node.files)
+        state.nominate(node, files, NOMINATED)
+        return bool(files)
+
+    def _serve_local(self, mine: Band, asked: list[Asking]) -> None:
+        """One assignment for all: the smallest pick of any request goes first."""
+        seats: list[_Seat] = []
+        for number, asking in enumerate(asked):
+            pick = self._held_here(mine, asking, mine.admitting(asking.offer))
+            if pick is not None:
+                seats.append((pick.tier, pick.cost, pick.ordinal, number, pick))
+        heapify(seats)
+        while seats and mine.count:
+            number, pick = seats[0][3:]
+            asking = asked[number]
+            lanes = mine.admitting(asking.offer)
+            if pick.entry.alive and asking.left:
+                self._give(mine, asking, lanes, pick)
+                if not asking.left and asking.node.idle:
+                    following = self._state.idle.of_node(asking.node)
+                    if following is not None:
+                        asked[number] = asking = following
+                lanes = mine.admitting(asking.offer)
+            again = self._held_here(mine, asking, lanes) if asking.left else None
+            if again is None:
+                heappop(seats)
+            else:
+                heapreplace(seats, (again.tier, again.cost, again.ordinal, number, again))
+
+    def _place_fresh(self) -> None:
+        """New jobs, and those no longer held, to the idlest nodes."""
+        state = self._state
+        for entry in sorted(state.fresh, key=lambda entry: (-entry.priority, entry.ordinal)):
+            if not state.idle:
+                return
+            if entry.alive and entry.promised_to is None:
+                self._place(entry)
+
+    def _place(self, entry: Entry) -> None:
+        state = self._state
+        asking: Asking | None = None
+        rule = MatchRule.AGE
+        block = entry.block
+        shares = state.holdings.shares(entry.files, entry.sizes)
+        if shares:
+            rule = MatchRule.SPREAD
+            nodes = state.holdings.by_number
+            idle = [number for number in shares if nodes[number].idle]
+            if idle:
+                most = max(idle, key=lambda number: (shares[number], nodes[number].idle))
+                asking = state.idle.fitting(entry.needs, nodes[most])
+                if asking is not None:
+                    rule = MatchRule.LOCAL_BYTES
+        elif block is not None and block.last_node is not None and block.packed < PACK:
+            asking = state.idle.fitting(entry.needs, block.last_node)
+            if asking is not None:
+                rule = MatchRule.NEIGHBOUR
+        if asking is None:
+            asking = state.idle.idlest(entry.needs)
+            if asking is None:
+                return
+        if block is not None:
+            block.packed = block.packed + 1 if block.last_node is asking.node else 1
+            block.last_node = asking.node
+        mine = state.band_of(entry)
+        pick = Pick(2, 0, entry.ordinal, entry, rule)
+        self._give(mine, asking, mine.admitting(asking.offer), pick)
+
+    def _give(
+        self,
+        mine: Band,
+        asking: Asking,
+        lanes: Sequence[AskedLane],
+        pick: Pick,
+        *,
+        begins: bool = False,
+    ) -> None:
+        state = self._state
+        node, entry = asking.node, pick.entry
+        candidates = sum(lane.count for lane, _ in lanes)
+        held = sum(lane.held_count for lane, _ in lanes)
+        if entry.promised_to is not None:
+            held -= 1
+        rule = pick.rule
+        if candidates == 1:
+            rule = MatchRule.ONLY_CANDIDATE if len(state.jobs) == 1 else MatchRule.PRIORITY
+        if begins:
+            mine.begin(node, entry)
+        files = node.files
+        local = sum(
+            size for file, size in zip(entry.files, entry.sizes, strict=True) if file in files
+        )
+        waits = asking.request.request_id in state.idle
+        if waits:
+            state.idle.withdraw(asking.request.request_id)
+            self._served.append(asking)
+        asking.left -= 1
+        state.give(entry, node, self._at)
+        if waits and asking.left:
+            state.idle.add(asking)
+        self._assignments.append(
+            Assignment(
+                asking.request.request_id,
+                node.key,
+                Match(
+                    job_id=entry.job_id,
+                    locality=Locality.KNOWN if node.known else Locality.UNKNOWN,
+                    rule=rule,
+                    input_bytes=entry.total,
+                    local_bytes=local,
+                    candidates=candidates,
+                    held=held,
+                    waited=timedelta(seconds=max(0.0, self._at - entry.since)),
+                ),
+            )
+        )

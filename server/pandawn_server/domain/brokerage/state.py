@@ -1,0 +1,118 @@
+"""What the brokerage of a queue knows: waiting jobs by band and by file, nodes, and requests that wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from pandawn_server.domain.brokerage.band import Band
+from pandawn_server.domain.brokerage.entries import Entry
+from pandawn_server.domain.brokerage.holdings import Holdings, Node
+from pandawn_server.domain.brokerage.idle import Asking, IdlePool
+from pandawn_server.domain.brokerage.wanted import Wanted
+from pandawn_server.domain.matching import Rules, band, too_large
+
+NOMINATED: Final = 32
+"""Waiting jobs that are looked at when a node gets new files: bounds the work of a match. Others
+that want the files are found when the node has none of these left."""
+
+TENTATIVE: Final = 10_000
+"""Assignments that can still be given back; older ones were claimed long ago."""
+
+
+class State:
+    """The shared state, and the steps that keep its parts in agreement."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.holdings = Holdings()
+        self.wanted = Wanted()
+        self.jobs: dict[int, Entry] = {}
+        self.too_large: dict[int, Entry] = {}
+        self.bands: dict[int, Band] = {}
+        # Numbers of the bands, highest first.
+        self.order: list[int] = []
+        self.asked: list[Asking] = []
+        self.idle = IdlePool()
+        # What waiting requests have not seen: jobs that came, and nodes that got files or jobs in their lists.
+        self.fresh: list[Entry] = []
+        self.dirty: dict[Node, None] = {}
+        self._ordinal = 0
+        self._tentative: dict[int, tuple[Entry, Node, list[int]]] = {}
+
+    def band_of(self, entry: Entry) -> Band:
+        """The band that the job stands in."""
+        return self.bands[band(entry.priority, self.rules.priority_band)]
+
+    def enter(self, entry: Entry, at: float) -> None:
+        """Takes in a job at the end of its band, unless it is too large for the queue."""
+        if too_large(entry.total, self.rules):
+            self.too_large[entry.job_id] = entry
+            return
+        self._ordinal += 1
+        self._tell(entry, self._band_for(entry).add(entry, self._ordinal, at))
+
+    def enter_again(self, entry: Entry, at: float) -> None:
+        """Takes in a job that was given by mistake."""
+        self._tell(entry, self._band_for(entry).put_back(entry, at))
+
+    def _band_for(self, entry: Entry) -> Band:
+        self.jobs[entry.job_id] = entry
+        self.wanted.add(entry)
+        number = band(entry.priority, self.rules.priority_band)
+        found = self.bands.get(number)
+        if found is None:
+            found = self.bands[number] = Band(self.holdings, self.rules)
+            self.order = sorted(self.bands, reverse=True)
+        return found
+
+    def _tell(self, entry: Entry, best: Iterable[Node]) -> None:
+        if self.idle:
+            self.fresh.append(entry)
+            for node in best:
+                if node.idle:
+                    self.dirty[node] = None
+
+    def take(self, entry: Entry, *, given: bool) -> None:
+        """Takes out a job that was given, or else removed."""
+        del self.jobs[entry.job_id]
+        number = band(entry.priority, self.rules.priority_band)
+        mine = self.bands[number]
+        mine.take(entry, given=given)
+        self.wanted.remove(entry)
+        if not mine.count:
+            del self.bands[number]
+            self.order.remove(number)
+
+    def give(self, entry: Entry, node: Node, at: float) -> None:
+        """Gives a job to a node: its files are on their way there from now on."""
+        mine = self.band_of(entry)
+        self.take(entry, given=True)
+        mine.turn(at)
+        node.note_grant(at)
+        came = self.holdings.expect(node, entry.files, at)
+        if came:
+            self.nominate(node, came, NOMINATED)
+        tentative = self._tentative
+        tentative[entry.job_id] = (entry, node, came)
+        if len(tentative) > TENTATIVE:
+            del tentative[next(iter(tentative))]
+
+    def revoke(self, job_id: int) -> Entry | None:
+        """Takes back that a job was given; None if that is not known any more."""
+        known = self._tentative.pop(job_id, None)
+        if known is None:
+            return None
+        entry, node, files = known
+        self.holdings.unexpect(node, files)
+        return entry
+
+    def nominate(self, node: Node, files: Iterable[int], limit: int) -> None:
+        """Enters up to about `limit` jobs that want files which a node got in its lists."""
+        if not node.live:
+            return
+        width = self.rules.priority_band
+        for entry in self.wanted.some(files, limit):
+            self.bands[band(entry.priority, width)].nominate(node, entry)
+            if node.idle:
+                self.dirty[node] = None

@@ -15,6 +15,8 @@ from datetime import datetime
 from itertools import repeat
 from typing import TypeVar
 
+from pandawn_server.catalog.codec import Head
+from pandawn_server.catalog.contents import Contents, Version
 from pandawn_server.catalog.draft import Draft
 from pandawn_server.catalog.lag import LagWatch
 from pandawn_server.catalog.lifetimes import Lifetimes
@@ -80,15 +82,7 @@ class PackedCatalog:
     def touch(self, states: Sequence[tuple[NodeKey, CacheState]], now: datetime) -> list[bool]:
         """See `Catalog.touch`."""
         heads = self._snapshots.heads(key for key, _ in states)
-        needed = []
-        for key, told in states:
-            head = heads.get(key)
-            known = head.state if head else None
-            needs = self._lag.needs_inventory(key, known, told, now)
-            if head is not None and not needs:
-                needs = not self._lifetimes.heard_of(key, head)
-            needed.append(needs)
-        return needed
+        return [self._needs_inventory(key, heads.get(key), told, now) for key, told in states]
 
     def holdings(
         self, queries: Sequence[tuple[NodeKey, Sequence[FileRef]]]
@@ -115,6 +109,22 @@ class PackedCatalog:
                 answers.append([entries.size(ref) for ref in refs] if entries else None)
         return answers
 
+    def contents(self, known: Sequence[tuple[NodeKey, Version | None]]) -> list[Contents | None]:
+        """See `Catalog.contents`."""
+        found = self._snapshots.contents(dict(known))
+        return [found.get(key) for key, _ in known]
+
+    def meet(
+        self, callers: Sequence[tuple[NodeKey, Version | None, CacheState]], now: datetime
+    ) -> list[tuple[Contents | None, bool]]:
+        """See `Catalog.meet`."""
+        found = self._snapshots.contents({key: version for key, version, _ in callers})
+        heads = self._snapshots.decoded({key: has.version.head for key, has in found.items()})
+        return [
+            (found.get(key), self._needs_inventory(key, heads.get(key), told, now))
+            for key, _, told in callers
+        ]
+
     def summaries(self, keys: Sequence[NodeKey]) -> list[CacheSummary | None]:
         """See `Catalog.summaries`."""
         heads = self._snapshots.heads(keys)
@@ -134,6 +144,14 @@ class PackedCatalog:
     def close(self) -> None:
         """See `Catalog.close`."""
         self._store.close()
+
+    def _needs_inventory(
+        self, key: NodeKey, head: Head | None, told: CacheState, now: datetime
+    ) -> bool:
+        known = head.state if head else None
+        if self._lag.needs_inventory(key, known, told, now):
+            return True
+        return head is not None and not self._lifetimes.heard_of(key, head)
 
     def _write_one(self, key: NodeKey, change: Callable[[Draft], T], now: datetime) -> T:
         written = self._writer.write({key: change}, now)

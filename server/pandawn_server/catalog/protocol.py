@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from pandawn_server.catalog.contents import Contents, Version
 from pandawn_server.domain.inventory import (
     CachedFile,
     CacheState,
@@ -74,6 +75,21 @@ class Catalog(Protocol):
         None in place of the list for an unknown node. Cheapest with files by LFN, and when
         queries share one list object.
         """
+        ...
+
+    def contents(self, known: Sequence[tuple[NodeKey, Version | None]]) -> list[Contents | None]:
+        """For each node what it holds, unless that is what it held at the version given with it.
+
+        None for an unknown node. One multi-get of heads for all; only nodes whose version is
+        not the one given cost more. Any change of a node's files or of its cache's standing makes
+        another version. A node named twice comes with the same version each time.
+        """
+        ...
+
+    def meet(
+        self, callers: Sequence[tuple[NodeKey, Version | None, CacheState]], now: datetime
+    ) -> list[tuple[Contents | None, bool]]:
+        """`contents` and `touch` of the same nodes for one reading of their heads."""
         ...
 
     def summaries(self, keys: Sequence[NodeKey]) -> list[CacheSummary | None]:

@@ -13,6 +13,7 @@ from pandawn_server.catalog.codec import (
     decode_part,
     decode_records,
 )
+from pandawn_server.catalog.contents import Contents, HeldFiles, Version
 from pandawn_server.catalog.recent import Recent
 from pandawn_server.catalog.store import Store, part_key, route_of
 from pandawn_server.catalog.views import Entries, View, follow
@@ -51,20 +52,44 @@ class Snapshots:
 
     def heads(self, keys: Iterable[NodeKey]) -> dict[NodeKey, Head]:
         """The heads of nodes; those known to have lost parts are left out."""
+        return self.decoded(self._read(keys))
+
+    def decoded(self, raws: Mapping[NodeKey, bytes]) -> dict[NodeKey, Head]:
+        """As `heads`, of values just read."""
         found = {}
-        for key, raw in self._read(keys).items():
+        for key, raw in raws.items():
             head = self._head(key, raw)
             if head is not None and self._broken.get(key) != raw:
                 found[key] = head
         return found
 
+    def contents(self, known: Mapping[NodeKey, Version | None]) -> dict[NodeKey, Contents]:
+        """What nodes hold; without files where the version is the one that is known."""
+        found: dict[NodeKey, Contents] = {}
+        changed: dict[NodeKey, bytes] = {}
+        for key, raw in self._read(known).items():
+            version = known[key]
+            if version is not None and version.head == raw:
+                found[key] = Contents(version, version.epoch, version.sequence, None)
+            else:
+                changed[key] = raw
+        if changed:
+            for key, view in self._views_of(changed).items():
+                epoch, sequence = view.head.state.epoch, view.head.state.sequence
+                version = Version(view.raw, epoch, sequence)
+                files = HeldFiles(view.keys, view.sizes)
+                found[key] = Contents(version, epoch, sequence, files)
+        return found
+
     def views(self, keys: Iterable[NodeKey]) -> dict[NodeKey, View]:
         """The views of nodes."""
-        missing = set(keys)
+        return self._views_of(self._read(keys))
+
+    def _views_of(self, read: Mapping[NodeKey, bytes]) -> dict[NodeKey, View]:
+        """The views that follow from heads just read, or from newer ones where those are outdated."""
         views: dict[NodeKey, View] = {}
         raws: dict[NodeKey, bytes] = {}
         for _ in range(_ATTEMPTS):
-            read = self._read(missing)
             # Still the same head as when its parts were missing: they are lost, not packed.
             again = {key: raw for key, raw in read.items() if raws.get(key) != raw}
             fresh = self.resolve(again)
@@ -73,6 +98,7 @@ class Snapshots:
             if not missing:
                 break
             raws = again
+            read = self._read(missing)
         return views
 
     def entries(self, key: NodeKey) -> Entries | None:

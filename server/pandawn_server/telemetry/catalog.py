@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from pandawn_server.catalog.contents import Contents, Version
 from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.domain.inventory import (
     CachedFile,
@@ -64,6 +65,18 @@ class ObservedCatalog:
         """See `Catalog`."""
         with self._observe("holdings", len(queries)):
             return self._catalog.holdings(queries)
+
+    def contents(self, known: Sequence[tuple[NodeKey, Version | None]]) -> list[Contents | None]:
+        """See `Catalog`."""
+        with self._observe("contents", len(known)):
+            return self._catalog.contents(known)
+
+    def meet(
+        self, callers: Sequence[tuple[NodeKey, Version | None, CacheState]], now: datetime
+    ) -> list[tuple[Contents | None, bool]]:
+        """See `Catalog`."""
+        with self._observe("meet", len(callers)):
+            return self._catalog.meet(callers, now)
 
     def summaries(self, keys: Sequence[NodeKey]) -> list[CacheSummary | None]:
         """See `Catalog`."""

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import secrets
-import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from enum import IntEnum
+from collections.abc import Iterator, Sequence
 from typing import Self, TypeVar
 
 import grpc
@@ -29,59 +26,47 @@ from pandawn.type.v1.type_pb2 import File, FileRef
 from pandawn_pilot.backoff import Backoff
 from pandawn_pilot.catalog_client import MAX_FILES_PER_MESSAGE
 from pandawn_pilot.client import CALL_TIMEOUT_SECONDS, CallError, Connection, call
+from pandawn_pilot.hook_command import (
+    STATUSES,
+    ExitStatus,
+    Run,
+    UsageError,
+    add_command,
+    node_of,
+    server_of,
+    utf8,
+)
 
 _PROGRAM = "pandawn-pcache-hook"
 
 _STANDARD_INPUT = 0
 
-# A cache does not wait long for those who keep books about it.
-_DEFAULT_PATIENCE_SECONDS = 30.0
-
-_EPILOG = """\
+_EPILOG = (
+    """\
 LIST is a file with one JSON object a line, or - for the standard input:
   {"lfn": "data.1.root", "size_bytes": 1048576, "scope": "user.anna", "guid": "..."}
 add needs "lfn" and "size_bytes"; delete needs "lfn" (and "scope"), or "guid".
 
-exit statuses:
-  0  done
-  2  wrong usage
-  3  refused by the server
-  4  the server, or the catalog behind it, could not be reached in time
 """
+    + STATUSES
+)
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
 EntryT = TypeVar("EntryT", File, FileRef)
 
 
-class ExitStatus(IntEnum):
-    """What the command ends with."""
-
-    DONE = 0
-    USAGE = 2
-    REFUSED = 3
-    UNREACHABLE = 4
-
-
-class UsageError(Exception):
-    """What was asked for makes no sense; `reason` is UPPER_SNAKE."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     given = _parser().parse_args(arguments)
     try:
-        run: Callable[[argparse.Namespace], str] = given.run
+        run: Run = given.run
         sys.stdout.write(run(given) + "\n")
     except UsageError as error:
         return _complain(ExitStatus.USAGE, error.reason, str(error))
     except CallError as error:
         if error.transient:
-            text = f"{error.message} (server {_server(given)}, tried for {given.timeout:g} s)"
+            text = f"{error.message} (server {server_of(given)}, tried for {given.timeout:g} s)"
             return _complain(ExitStatus.UNREACHABLE, error.reason, text)
         return _complain(ExitStatus.REFUSED, error.reason, error.message)
     return ExitStatus.DONE
@@ -102,7 +87,7 @@ def _add(given: argparse.Namespace) -> str:
         if len(files) != 1:
             raise UsageError("INVALID_OPTION", f"--guid names one file, and {len(files)} are given")
         files[0].guid = given.guid
-    node = _node(given)
+    node = node_of(given)
     with _Hook(given) as hook:
         for batch in _batches(files):
             request = wire.AddFilesRequest(site=given.site, node=node, files=batch)
@@ -117,7 +102,7 @@ def _delete(given: argparse.Namespace) -> str:
     else:
         refs = [FileRef(lfn=name, scope=given.scope) for name in given.names]
     refs += [_listed_ref(entry, given.scope) for entry in _entries(given.list)]
-    node = _node(given)
+    node = node_of(given)
     deleted = 0
     with _Hook(given) as hook:
         for batch in _batches(refs):
@@ -128,7 +113,7 @@ def _delete(given: argparse.Namespace) -> str:
 
 
 def _flush(given: argparse.Namespace) -> str:
-    node = _node(given)
+    node = node_of(given)
     # Drawn here, so that a retry of a call whose reply got lost is known for one.
     epoch = 1 + secrets.randbelow(2**64 - 1)
     request = wire.FlushCacheRequest(site=given.site, node=node, epoch=epoch)
@@ -141,12 +126,7 @@ class _Hook:
     """A connection to the server, over which each call is tried again for a bounded time."""
 
     def __init__(self, given: argparse.Namespace) -> None:
-        server = _server(given)
-        if not server:
-            raise UsageError(
-                "NO_SERVER", "name the server with --server HOST:PORT, or in PANDAWN_SERVER"
-            )
-        self._connection = Connection(server)
+        self._connection = Connection(server_of(given))
         self.catalog = self._connection.catalog
         self._deadline = time.monotonic() + given.timeout
 
@@ -176,14 +156,6 @@ class _Hook:
 
 
 # Reading what was given.
-
-
-def _server(given: argparse.Namespace) -> str:
-    return str(given.server or os.environ.get("PANDAWN_SERVER", ""))
-
-
-def _node(given: argparse.Namespace) -> str:
-    return str(given.node or socket.getfqdn()).lower().rstrip(".")
 
 
 def _file_argument(text: str, scope: str) -> File:
@@ -274,75 +246,33 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add = _command(
-        commands, "add", _add, "the cache holds files now: whole, with their sizes checked"
+    add = add_command(
+        commands,
+        "add",
+        _add,
+        "the cache holds files now: whole, with their sizes checked",
+        _EPILOG,
     )
     add.add_argument(
-        "files", nargs="*", type=_utf8, metavar="LFN=SIZE", help="a file and its size in bytes"
+        "files", nargs="*", type=utf8, metavar="LFN=SIZE", help="a file and its size in bytes"
     )
-    add.add_argument(
-        "--guid", type=_utf8, default="", help="GUID of the file, if there is one only"
-    )
+    add.add_argument("--guid", type=utf8, default="", help="GUID of the file, if there is one only")
     _add_list(add)
-    delete = _command(commands, "delete", _delete, "the cache holds files no longer")
+    delete = add_command(commands, "delete", _delete, "the cache holds files no longer", _EPILOG)
     delete.add_argument(
-        "names", nargs="*", type=_utf8, metavar="NAME", help="LFNs, or GUIDs with --guid"
+        "names", nargs="*", type=utf8, metavar="NAME", help="LFNs, or GUIDs with --guid"
     )
     delete.add_argument("--guid", action="store_true", help="the names are GUIDs")
     _add_list(delete)
-    _command(commands, "flush", _flush, "the cache was emptied")
-    return parser
-
-
-def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    run: Callable[[argparse.Namespace], str],
-    what: str,
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name, help=what, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.set_defaults(run=run)
-    parser.add_argument(
-        "--server", metavar="HOST:PORT", help="the Pandawn server (default: PANDAWN_SERVER)"
-    )
-    parser.add_argument("--site", required=True, type=_utf8, help="site of the node")
-    parser.add_argument("--node", type=_utf8, help="name of the node (default: the full host name)")
-    parser.add_argument(
-        "--timeout",
-        type=_seconds,
-        default=_DEFAULT_PATIENCE_SECONDS,
-        metavar="SECONDS",
-        help=f"how long to try (default: {_DEFAULT_PATIENCE_SECONDS:g})",
-    )
+    add_command(commands, "flush", _flush, "the cache was emptied", _EPILOG)
     return parser
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", dest="list", metavar="LIST", help="more files; see below")
     parser.add_argument(
-        "--scope", type=_utf8, default="", help="name space of the LFNs for which none is given"
+        "--scope", type=utf8, default="", help="name space of the LFNs for which none is given"
     )
-
-
-def _utf8(text: str) -> str:
-    """An argument as text: bytes that are not UTF-8 have no place in a name."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise argparse.ArgumentTypeError(f"{text!a} is not UTF-8") from error
-    return text
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return value
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pandawn_tools.cli import (
     nodes,
     options,
     queues,
+    simulate,
     submit,
     tasks,
 )
@@ -82,6 +83,7 @@ app.add_typer(queues.app, name="queues", rich_help_panel=_OPERATE)
 app.add_typer(cache.app, name="cache", rich_help_panel=_OPERATE)
 app.command(rich_help_panel=_OPERATE)(demo.demo)
 app.command(rich_help_panel=_OPERATE)(bench.bench)
+app.command(rich_help_panel=_OPERATE)(simulate.simulate)
 
 
 def main() -> None:

@@ -1,0 +1,362 @@
+"""`pandawn simulate`: the door to `pandawn_tools.simulate`."""
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
+from pandawn_tools.cli.jsonout import print_json
+from pandawn_tools.cli.render import note, print_prose, stdout_console
+from pandawn_tools.cli.units import parse_duration
+
+if TYPE_CHECKING:
+    from pandawn_tools.simulate.run import Comparison
+
+_WORKLOAD = "Workload"
+_MODEL = "Shape of the model"
+_CLUSTER = "Cluster"
+_FAULTS = "Faults"
+
+_A_POSITIVE_HOUR = 0.001
+
+
+def simulate(
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace",
+            metavar="FILE",
+            rich_help_panel=_WORKLOAD,
+            help="Jobs that were recorded, one JSON object a line: t, job, task, priority, "
+            "runtime_s, inputs.",
+        ),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            rich_help_panel=_WORKLOAD,
+            help="ndgf: the published shape of ATLAS work; scattered: jobs with nothing in common.",
+        ),
+    ] = "ndgf",
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, rich_help_panel=_WORKLOAD, help="Jobs of the model.")
+    ] = 83_000,
+    hours: Annotated[
+        float | None,
+        typer.Option(
+            "--hours",
+            min=_A_POSITIVE_HOUR,
+            rich_help_panel=_WORKLOAD,
+            help="Time in which the jobs arrive. Default: 24, or that of the trace.",
+        ),
+    ] = None,
+    load: Annotated[
+        float | None,
+        typer.Option(
+            "--load",
+            min=0.001,
+            rich_help_panel=_WORKLOAD,
+            help="Instead of --hours: slots asked for while jobs arrive, by slots there are.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, rich_help_panel=_WORKLOAD, help="Of all chance.")
+    ] = 1,
+    inputs: Annotated[
+        float, typer.Option("--inputs", min=0.0, rich_help_panel=_MODEL, help="Files a job reads.")
+    ] = 6.6,
+    mean_mb: Annotated[
+        float,
+        typer.Option("--mean-mb", min=0.001, rich_help_panel=_MODEL, help="Size of an input."),
+    ] = 338.0,
+    size_sigma: Annotated[
+        float,
+        typer.Option("--size-sigma", min=0.0, rich_help_panel=_MODEL, help="Spread of sizes."),
+    ] = 1.0,
+    reads: Annotated[
+        float,
+        typer.Option("--reads", min=1.0, rich_help_panel=_MODEL, help="How often a file is read."),
+    ] = 3.9,
+    dataset_files: Annotated[
+        float,
+        typer.Option(
+            "--dataset-files", min=1.0, rich_help_panel=_MODEL, help="Files of a dataset."
+        ),
+    ] = 100.0,
+    dataset_sigma: Annotated[
+        float,
+        typer.Option("--dataset-sigma", min=0.0, rich_help_panel=_MODEL, help="Their spread."),
+    ] = 0.8,
+    cut_sigma: Annotated[
+        float,
+        typer.Option(
+            "--cut-sigma", min=0.0, rich_help_panel=_MODEL, help="Spread of files a job over tasks."
+        ),
+    ] = 0.5,
+    own_cut: Annotated[
+        float,
+        typer.Option(
+            "--own-cut",
+            min=0.0,
+            max=1.0,
+            rich_help_panel=_MODEL,
+            help="Part of tasks with other files a job than the dataset's first reader.",
+        ),
+    ] = 0.5,
+    reuse_depth: Annotated[
+        float,
+        typer.Option(
+            "--reuse-depth",
+            min=0.1,
+            rich_help_panel=_MODEL,
+            help="How many datasets back one is read again, in the mean.",
+        ),
+    ] = 60.0,
+    reuse_any: Annotated[
+        float,
+        typer.Option(
+            "--reuse-any",
+            min=0.0,
+            max=1.0,
+            rich_help_panel=_MODEL,
+            help="Part of tasks that read any dataset again, however old.",
+        ),
+    ] = 0.2,
+    hot_files: Annotated[
+        int, typer.Option("--hot-files", min=0, rich_help_panel=_MODEL, help="Files all read.")
+    ] = 20,
+    hot_share: Annotated[
+        float,
+        typer.Option(
+            "--hot-share",
+            min=0.0,
+            max=1.0,
+            rich_help_panel=_MODEL,
+            help="Part of jobs that read one of them.",
+        ),
+    ] = 0.9,
+    hot_mb: Annotated[
+        float, typer.Option("--hot-mb", min=0.001, rich_help_panel=_MODEL, help="Their size.")
+    ] = 12.0,
+    runtime: Annotated[
+        str,
+        typer.Option("--runtime", metavar="TIME", rich_help_panel=_MODEL, help="Mean run time."),
+    ] = "2400s",
+    runtime_sigma: Annotated[
+        float,
+        typer.Option("--runtime-sigma", min=0.0, rich_help_panel=_MODEL, help="Its spread."),
+    ] = 0.8,
+    nodes: Annotated[int, typer.Option("--nodes", min=1, rich_help_panel=_CLUSTER)] = 100,
+    slots: Annotated[
+        int,
+        typer.Option("--slots", min=1, rich_help_panel=_CLUSTER, help="Jobs at once on a node."),
+    ] = 8,
+    cache_gb: Annotated[
+        float, typer.Option("--cache-gb", min=0.0, rich_help_panel=_CLUSTER, help="Of each node.")
+    ] = 160.0,
+    bandwidth_mb_s: Annotated[
+        float,
+        typer.Option(
+            "--bandwidth-mb-s", min=0.001, rich_help_panel=_CLUSTER, help="Of a node's one link."
+        ),
+    ] = 60.0,
+    locality_wait: Annotated[
+        str,
+        typer.Option(
+            "--locality-wait",
+            metavar="TIME",
+            rich_help_panel=_CLUSTER,
+            help="How long a job is held for a better node at most.",
+        ),
+    ] = "10min",
+    priority_band: Annotated[
+        int,
+        typer.Option(
+            "--priority-band", min=1, rich_help_panel=_CLUSTER, help="Priorities that count as one."
+        ),
+    ] = 100,
+    node_mtbf: Annotated[
+        str | None,
+        typer.Option(
+            "--node-mtbf",
+            metavar="TIME",
+            rich_help_panel=_FAULTS,
+            help="Mean time between failures of a node; its jobs and cache are lost.",
+        ),
+    ] = None,
+    node_repair: Annotated[
+        str,
+        typer.Option(
+            "--node-repair",
+            metavar="TIME",
+            rich_help_panel=_FAULTS,
+            help="Until a node that failed is back.",
+        ),
+    ] = "1h",
+    stale: Annotated[
+        str,
+        typer.Option(
+            "--stale",
+            metavar="TIME",
+            rich_help_panel=_FAULTS,
+            help="How late the catalog hears of a change.",
+        ),
+    ] = "0",
+    lost: Annotated[
+        float,
+        typer.Option(
+            "--lost",
+            min=0.0,
+            max=1.0,
+            rich_help_panel=_FAULTS,
+            help="Part of the changes that it never hears of.",
+        ),
+    ] = 0.0,
+    memcached_down: Annotated[
+        str,
+        typer.Option(
+            "--memcached-down",
+            metavar="FROM-UNTIL,...",
+            rich_help_panel=_FAULTS,
+            help="When the catalog answers nothing, like 2h-3h,10h-11h; it comes back empty.",
+        ),
+    ] = "",
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--policy",
+            metavar="NAME,...",
+            help="fifo, panda2010, bytes-10, bytes-100, pandawn. Default: all.",
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw it: a .png, .svg or .pdf.")
+    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output.")
+    ] = False,
+) -> None:
+    """Find out what a way of matching jobs with nodes gains, on a cluster under a virtual clock.
+
+    Runs one workload under several policies; `pandawn` is the server's own brokerage, unchanged.
+    Times are written like 90s, 10min or 2h; a bare number is seconds. Nothing is started, and no
+    server is asked. docs/simulation.md says what is modelled.
+    """
+    from pandawn_tools.simulate.cluster import Cluster
+    from pandawn_tools.simulate.models import MODELS, Model
+    from pandawn_tools.simulate.reports import Faults
+    from pandawn_tools.simulate.result import describe, to_json, to_table
+    from pandawn_tools.simulate.run import POLICIES, Setting, compare
+    from pandawn_tools.simulate.trace import TraceError, read_trace
+    from pandawn_tools.simulate.workload import hours_for, stretched
+
+    if load is not None and hours is not None:
+        raise usage_error("BAD_LOAD", "--load and --hours say the same thing; give one of them")
+    chosen = tuple(name for names in policy or POLICIES for name in names.split(","))
+    for name in chosen:
+        if name not in POLICIES:
+            raise usage_error("BAD_POLICY", f"{name!r} is not one of {', '.join(POLICIES)}")
+    _check_plot(plot)
+    parameters = Model(
+        jobs=jobs,
+        inputs=inputs,
+        mean_mb=mean_mb,
+        size_sigma=size_sigma,
+        reads=reads,
+        dataset_files=dataset_files,
+        dataset_sigma=dataset_sigma,
+        cut_sigma=cut_sigma,
+        own_cut=own_cut,
+        reuse_depth=reuse_depth,
+        reuse_any=reuse_any,
+        hot_files=hot_files,
+        hot_share=hot_share,
+        hot_mb=hot_mb,
+        runtime_s=_seconds("--runtime", runtime),
+        runtime_sigma=runtime_sigma,
+    )
+    if model not in MODELS:
+        raise usage_error("BAD_MODEL", f"{model!r} is not one of {', '.join(MODELS)}")
+    try:
+        workload = read_trace(trace) if trace else MODELS[model](parameters, seed)
+    except TraceError as error:
+        raise usage_error("BAD_TRACE", str(error)) from error
+    if load is not None:
+        hours = hours_for(workload, load, nodes * slots)
+    if hours is not None:
+        workload = stretched(workload, hours)
+    setting = Setting(
+        cluster=Cluster(
+            nodes=nodes,
+            slots=slots,
+            cache_bytes=int(cache_gb * 1e9),
+            bytes_per_s=bandwidth_mb_s * 1e6,
+            mtbf_s=_seconds("--node-mtbf", node_mtbf or "0"),
+            repair_s=_seconds("--node-repair", node_repair),
+        ),
+        locality_wait_s=_seconds("--locality-wait", locality_wait),
+        priority_band=priority_band,
+        faults=Faults(_seconds("--stale", stale), lost, _intervals(memcached_down)),
+        seed=seed,
+    )
+    comparison = compare(workload, setting, chosen, note)
+    if plot is not None:
+        _draw(comparison, plot)
+    if json_output:
+        print_json(to_json(comparison))
+        return
+    print_prose(describe(comparison))
+    stdout_console().print(to_table(comparison))
+
+
+def _seconds(option: str, text: str) -> float:
+    """A span of time; a bare number is seconds, as in the output."""
+    try:
+        return parse_duration(
+            f"{text}s" if text.replace(".", "", 1).isdecimal() else text
+        ).total_seconds()
+    except ValueError as error:
+        raise usage_error("BAD_TIME", f"{option}: {error}") from error
+
+
+def _intervals(text: str) -> tuple[tuple[float, float], ...]:
+    found = []
+    for part in filter(None, text.split(",")):
+        begin, dash, end = part.partition("-")
+        interval = (_seconds("--memcached-down", begin), _seconds("--memcached-down", end or "0"))
+        if not dash or interval[0] >= interval[1]:
+            raise usage_error("BAD_TIME", f"--memcached-down: {part!r} is not like 2h-3h")
+        found.append(interval)
+    return tuple(found)
+
+
+def _check_plot(path: Path | None) -> None:
+    """Before minutes of work: whether the picture can be drawn at all."""
+    if path is None:
+        return
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise usage_error("BAD_PLOT", f"--plot: {str(path)!r} does not end in .png, .svg or .pdf")
+    if not path.absolute().parent.is_dir():
+        raise usage_error("BAD_PLOT", f"--plot: there is no directory {str(path.parent)!r}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise CliError(
+            ExitStatus.USAGE,
+            "NO_MATPLOTLIB",
+            "--plot needs matplotlib, which is not installed",
+            remedies=["pip install 'pandawn[demo]', or leave out --plot"],
+        )
+
+
+def _draw(comparison: "Comparison", path: Path) -> None:
+    from pandawn_tools.simulate.plot import draw
+
+    try:
+        draw(comparison, path)
+    except OSError as error:
+        raise usage_error(
+            "BAD_PLOT", f"--plot: {path} cannot be written: {error.strerror}"
+        ) from error

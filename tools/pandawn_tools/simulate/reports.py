@@ -1,0 +1,219 @@
+"""What the server hears of the caches: late, in part, or not at all; and how it finds out.
+
+The rules are the catalog's own: sequenced deltas (`inventory.delta_result`), digests compared at
+each contact (`catalog.lag`), a full inventory on request. Here are only the ways in which they are put to the test.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from heapq import heappop, heappush
+from typing import Final, NamedTuple
+
+from pandawn_server.catalog.lag import LagWatch
+from pandawn_server.domain.brokerage.engine import Brokerage
+from pandawn_server.domain.inventory import (
+    CacheState,
+    Delta,
+    DeltaResult,
+    NodeKey,
+    delta_result,
+)
+from pandawn_tools.simulate.cluster import Node
+
+CONTACT_S: Final = 60.0
+"""How soon after a change a node's digest is compared. Pilots renew leases every 10 s: this is on the safe side."""
+
+_DIGEST_BITS: Final = (1 << 64) - 1
+_SALT: Final = 0x5BD1E995
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What is wrong with the catalog: reports come `stale_s` late, a share of `lost` deltas never does.
+
+    In each interval of `down`, from and until, in seconds, it answers nothing; and it comes back empty.
+    """
+
+    stale_s: float = 0.0
+    lost: float = 0.0
+    down: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(slots=True)
+class _Cache:
+    """A cache as it knows itself. `contact_planned`: its digest will be compared soon."""
+
+    node: Node
+    key: NodeKey
+    epoch: int = 1
+    sequence: int = 0
+    digest: int = 0
+    contact_planned: bool = False
+    inventory_sent: bool = False
+
+    @property
+    def state(self) -> CacheState:
+        return CacheState(self.epoch, self.sequence, self.digest)
+
+
+class _Delta(NamedTuple):
+    key: NodeKey
+    epoch: int
+    sequence: int
+    added: Sequence[int]
+    deleted: Sequence[int]
+
+
+class _Inventory(NamedTuple):
+    key: NodeKey
+    state: CacheState
+    files: Sequence[int]
+
+
+class _Contact(NamedTuple):
+    key: NodeKey
+
+
+class _Loss(NamedTuple):
+    """The store goes down, and forgets."""
+
+
+_Message = _Delta | _Inventory | _Contact | _Loss
+
+
+class Reports:
+    """Feeds a brokerage with what the catalog comes to know. Times are seconds of the simulation."""
+
+    def __init__(
+        self,
+        broker: Brokerage,
+        nodes: Sequence[tuple[Node, NodeKey]],
+        faults: Faults,
+        seed: int,
+        at_time: Callable[[float], datetime],
+    ) -> None:
+        self._broker = broker
+        self._faults = faults
+        self._draw = random.Random(seed)
+        self._at_time = at_time
+        self._caches = {key: _Cache(node, key) for node, key in nodes}
+        self._known: dict[NodeKey, CacheState] = {}
+        self._lags = LagWatch()
+        self._messages: list[tuple[float, int, _Message]] = []
+        self._sent = 0
+        for begin, _ in faults.down:
+            self._send(begin, _Loss())
+
+    def changed(
+        self, key: NodeKey, added: Sequence[int], deleted: Sequence[int], now: float
+    ) -> None:
+        """A cache took files in and dropped some: it reports that, and is asked for its digest soon."""
+        cache = self._caches[key]
+        cache.sequence += 1
+        cache.digest ^= _digest(added) ^ _digest(deleted)
+        delta = _Delta(key, cache.epoch, cache.sequence, added, deleted)
+        if self._draw.random() >= self._faults.lost:
+            if self._faults.stale_s:
+                self._send(now + self._faults.stale_s, delta)
+            else:
+                self._take_delta(delta, now)
+        self._plan_contact(cache, now)
+
+    def wiped(self, key: NodeKey, now: float) -> None:
+        """A cache begins a new life, empty."""
+        cache = self._caches[key]
+        cache.epoch += 1
+        cache.sequence = cache.digest = 0
+        cache.inventory_sent = False
+        self._plan_contact(cache, now, wait_s=0.0)
+        self.advance(now)
+
+    def advance(self, now: float) -> None:
+        """Lets everything happen that is due."""
+        while self._messages and self._messages[0][0] <= now:
+            message = heappop(self._messages)[2]
+            match message:
+                case _Delta():
+                    self._take_delta(message, now)
+                case _Inventory():
+                    self._take_inventory(message, now)
+                case _Contact():
+                    self._compare(self._caches[message.key], now)
+                case _Loss():
+                    self._known.clear()
+                    for key in self._caches:
+                        self._broker.forget(key)
+
+    def next_due(self) -> float | None:
+        """When `advance` has something to do."""
+        return self._messages[0][0] if self._messages else None
+
+    def _send(self, at: float, message: _Message) -> None:
+        self._sent += 1
+        heappush(self._messages, (at, self._sent, message))
+
+    def _plan_contact(self, cache: _Cache, now: float, wait_s: float = CONTACT_S) -> None:
+        if not cache.contact_planned:
+            cache.contact_planned = True
+            self._send(now + wait_s, _Contact(cache.key))
+
+    def _is_down(self, now: float) -> bool:
+        return any(begin <= now < end for begin, end in self._faults.down)
+
+    def _take_delta(self, delta: _Delta, now: float) -> None:
+        if self._is_down(now):
+            return
+        known = self._known.get(delta.key)
+        result = delta_result(known, Delta(delta.key, delta.epoch, delta.sequence))
+        if result is DeltaResult.INVENTORY_REQUESTED:
+            self._ask_inventory(self._caches[delta.key], now)
+        if result is not DeltaResult.APPLIED:
+            return
+        digest = known.digest if known is not None and known.epoch == delta.epoch else 0
+        digest ^= _digest(delta.added) ^ _digest(delta.deleted)
+        self._known[delta.key] = CacheState(delta.epoch, delta.sequence, digest)
+        self._broker.change(delta.key, delta.epoch, delta.sequence, delta.added, delta.deleted)
+
+    def _compare(self, cache: _Cache, now: float) -> None:
+        cache.contact_planned = False
+        # A node that is down is heard of again when it is back.
+        if not cache.node.up:
+            return
+        known = self._known.get(cache.key)
+        if not self._is_down(now) and self._lags.needs_inventory(
+            cache.key, known, cache.state, self._at_time(now)
+        ):
+            self._ask_inventory(cache, now)
+            known = self._known.get(cache.key)
+        if known != cache.state:
+            self._plan_contact(cache, now)
+
+    def _ask_inventory(self, cache: _Cache, now: float) -> None:
+        if cache.inventory_sent:
+            return
+        inventory = _Inventory(cache.key, cache.state, tuple(cache.node.cache))
+        if self._faults.stale_s:
+            cache.inventory_sent = True
+            self._send(now + self._faults.stale_s, inventory)
+        else:
+            self._take_inventory(inventory, now)
+
+    def _take_inventory(self, inventory: _Inventory, now: float) -> None:
+        key, state, files = inventory
+        self._caches[key].inventory_sent = False
+        if self._is_down(now):
+            return
+        self._known[key] = state
+        self._broker.inventory(key, state.epoch, state.sequence, files)
+
+
+def _digest(files: Sequence[int]) -> int:
+    digest = 0
+    for file in files:
+        # Any mix of all bits does: the catalog's own needs names, which models have none of.
+        digest ^= hash((file, _SALT))
+    return digest & _DIGEST_BITS

@@ -1,0 +1,100 @@
+"""Reads a workload that was recorded: JSON lines, one for each job."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pandawn_tools.simulate.workload import SimJob
+
+_FORM = (
+    '{"t": 0, "job": "1", "task": "1", "priority": 0, "runtime_s": 60, "inputs": [["lfn", 1000]]}'
+)
+
+
+class TraceError(Exception):
+    """A trace that cannot be used; the text names the file, the line and what is wrong."""
+
+
+def read_trace(path: Path) -> list[SimJob]:
+    """Reads a trace; its jobs in the order of time. Raises `TraceError`."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return parse_trace(lines, str(path))
+    except OSError as error:
+        raise TraceError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise TraceError(f"{path} is not UTF-8 text: {error}") from error
+
+
+def parse_trace(lines: Iterable[str], name: str) -> list[SimJob]:
+    """Reads the lines of a trace called `name`; empty ones are passed over. Raises `TraceError`."""
+    jobs: list[SimJob] = []
+    tasks: dict[str, int] = {}
+    # A file has one size: the first that is told.
+    files: dict[str, tuple[int, int]] = {}
+    names: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            jobs.append(_job(_record(line, names), tasks, files))
+        except KeyError as error:
+            raise TraceError(
+                f"{name}:{number}: {error} is missing; a line is like {_FORM}"
+            ) from error
+        except (ValueError, TypeError) as error:
+            raise TraceError(f"{name}:{number}: {error}; a line is like {_FORM}") from error
+    if not jobs:
+        raise TraceError(f"{name} has no jobs; a line is like {_FORM}")
+    first = min(job.at for job in jobs)
+    return sorted(
+        (SimJob(j.at - first, j.task, j.priority, j.runtime_s, j.inputs) for j in jobs),
+        key=lambda job: job.at,
+    )
+
+
+def _record(line: str, names: set[str]) -> Mapping[str, object]:
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise TypeError("it is no object")
+    name = str(record["job"])
+    if name in names:
+        raise ValueError(f"job {name!r} was there before")
+    names.add(name)
+    return record
+
+
+def _job(
+    record: Mapping[str, object], tasks: dict[str, int], files: dict[str, tuple[int, int]]
+) -> SimJob:
+    priority = record.get("priority", 0)
+    if not isinstance(priority, int):
+        raise TypeError("priority is no whole number")
+    inputs = record["inputs"]
+    if not isinstance(inputs, list):
+        raise TypeError("inputs is no list")
+    # One read of each file: a pilot stages a file once, however often it is named.
+    read: dict[int, int] = {}
+    for pair in inputs:
+        if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)):
+            raise TypeError('an input is no pair ["lfn", bytes]')
+        number, size = files.setdefault(pair[0], (len(files), int(_number(pair[1], "a size"))))
+        read[number] = size
+    return SimJob(
+        at=_number(record["t"], "t", may_be_negative=True),
+        task=tasks.setdefault(str(record["task"]), len(tasks) + 1),
+        priority=priority,
+        runtime_s=_number(record["runtime_s"], "runtime_s"),
+        inputs=tuple(read.items()),
+    )
+
+
+def _number(value: object, what: str, *, may_be_negative: bool = False) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"{what} is no number")
+    if value < 0 and not may_be_negative:
+        raise ValueError(f"{what} is below 0")
+    return value

@@ -8,8 +8,10 @@ from heapq import heappop, heappush, heapreplace, nsmallest
 from typing import Final, NamedTuple
 
 from pandawn_server.domain.brokerage.entries import Block, Entry, NeedsClass
-from pandawn_server.domain.brokerage.holdings import Holdings, Node
+from pandawn_server.domain.brokerage.holdings import Holdings
 from pandawn_server.domain.brokerage.lane import Lane
+from pandawn_server.domain.brokerage.node_queue import NodeQueue
+from pandawn_server.domain.brokerage.nodes import Node
 from pandawn_server.domain.matching import (
     MatchRule,
     Needs,
@@ -39,23 +41,14 @@ HOLD_ODDS: Final = 3.0
 """A job is held for a node that takes its next free job, in the mean, within this many times what is left of
 the hold: at 3 one in four such holds ends in time by luck alone, and a failed one costs only time."""
 
+OFFERS: Final = 256
+"""Offers for which the lanes with jobs that may fit are remembered: nodes of a kind offer the same."""
+
+SWEEP: Final = 1024
+"""When so many jobs more than still wait have been taken out, what lists keep of them is given up."""
+
 AskedLane = tuple[Lane, Needs | None]
 """A lane with jobs that may fit an offer; with the offer, if each job has to be asked."""
-
-
-class _NodeQueue:
-    """Jobs that a node holds most of.
-
-    `due` are those whose turn by age has come, by the bytes that would be moved elsewhere;
-    `fresh` the others, by the bytes left to move here. `block` is what the node has begun.
-    """
-
-    __slots__ = ("block", "due", "fresh")
-
-    def __init__(self) -> None:
-        self.due: list[tuple[int, int, Entry]] = []
-        self.fresh: list[tuple[int, int, Entry]] = []
-        self.block: Block | None = None
 
 
 class Pick(NamedTuple):
@@ -76,10 +69,13 @@ class Band:
         self._holdings = holdings
         self._wait_s = rules.locality_wait.total_seconds()
         self._lanes: dict[NeedsClass, Lane] = {}
-        self._queues: dict[int, _NodeQueue] = {}
+        # By offer, until a lane comes, goes or changes its bounds.
+        self._admitting: dict[Needs, list[AskedLane]] = {}
+        self._queues: dict[int, NodeQueue] = {}
         # Every job that was added and whose turn by age has not come, given or not.
         self._arrivals: deque[Entry] = deque()
         self._now = 0.0
+        self._taken = 0
 
     @property
     def held_count(self) -> int:
@@ -88,11 +84,17 @@ class Band:
 
     def admitting(self, offer: Needs) -> list[AskedLane]:
         """The lanes with jobs that may fit an offer."""
+        known = self._admitting.get(offer)
+        if known is not None:
+            return known
         found: list[AskedLane] = []
         for lane in self._lanes.values():
             admits = lane.admits(offer)
             if admits is not False:
                 found.append((lane, None if admits else offer))
+        if len(self._admitting) >= OFFERS:
+            self._admitting.clear()
+        self._admitting[offer] = found
         return found
 
     def add(self, entry: Entry, ordinal: int, now: float) -> list[Node]:
@@ -102,21 +104,24 @@ class Band:
         self._arrivals.append(entry)
         return self._file(entry)
 
-    def put_back(self, entry: Entry, now: float) -> list[Node]:
-        """Takes in again a job that was given by mistake; it goes to whoever asks first."""
+    def put_back(self, entry: Entry, ordinal: int, now: float) -> list[Node]:
+        """Takes in a job that was given by mistake before; it goes to whoever asks first."""
         self._now = now
-        entry.alive, entry.turn, entry.deadline = True, True, now
+        entry.ordinal, entry.turn, entry.deadline = ordinal, True, now
         best = self._file(entry)
-        self._lanes[entry.kin].due.appendleft(entry)
+        self._lanes[entry.kin].turned(entry)
         return best
 
     def _file(self, entry: Entry) -> list[Node]:
         lane = self._lanes.get(entry.kin)
         if lane is None:
-            lane = self._lanes[entry.kin] = Lane(entry.kin, self._found)
+            lane = self._lanes[entry.kin] = Lane(entry.kin, entry.needs, self._found)
+            self._admitting.clear()
+        elif lane.widen(entry.needs):
+            self._admitting.clear()
         lane.count += 1
         self.count += 1
-        shares = self._holdings.shares(entry.files, entry.sizes)
+        shares = self._holdings.shares(entry.files)
         most = max(shares.values(), default=0)
         if most and most >= WORTH * entry.total:
             return self._enter(entry, shares, most)
@@ -134,6 +139,20 @@ class Band:
         self.count -= 1
         if not lane.count:
             del self._lanes[entry.kin]
+            self._admitting.clear()
+        self._taken += 1
+        if self._taken > self.count + SWEEP:
+            self._taken = 0
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Gives up what is kept of jobs that no longer wait: the work of it is as much as theirs was."""
+        self._arrivals = deque([entry for entry in self._arrivals if not entry.removed])
+        for lane in self._lanes.values():
+            lane.sweep()
+        for number, queue in list(self._queues.items()):
+            if not queue.sweep():
+                del self._queues[number]
 
     def turn(self, now: float) -> None:
         """Notes that one more job was given: by age alone, whose turn was it?"""
@@ -150,10 +169,10 @@ class Band:
     def _turned(self, entry: Entry, now: float) -> None:
         entry.turn = True
         entry.deadline = now + overtaken_s(now - entry.since, self._wait_s)
-        self._lanes[entry.kin].due.append(entry)
+        self._lanes[entry.kin].turned(entry)
         block = entry.block
         if block is None:
-            shares = self._holdings.shares(entry.files, entry.sizes)
+            shares = self._holdings.shares(entry.files)
             most = max(shares.values(), default=0)
             if most and most >= WORTH * entry.total:
                 for node in self._best(shares, most):
@@ -167,19 +186,19 @@ class Band:
         """Enters a job in the list of a node that got some of its files, if that makes enough of them."""
         files, coming = node.files, node.coming
         local = on_way = 0
-        for file, size in zip(entry.files, entry.sizes, strict=True):
-            if file in files:
-                local += size
-            elif file in coming:
-                local += size
-                on_way += size
+        for file in entry.files:
+            if file.number in files:
+                local += file.size
+            elif file.number in coming:
+                local += file.size
+                on_way += file.size
         if local and local >= WORTH * entry.total:
             self._push(node, entry, local, on_way)
 
     def _push(self, node: Node, entry: Entry, local: int, on_way: int) -> None:
         queue = self._queues.get(node.number)
         if queue is None:
-            queue = self._queues[node.number] = _NodeQueue()
+            queue = self._queues[node.number] = NodeQueue()
         if entry.turn:
             heap = queue.due
             item = (-local, entry.ordinal, entry)
@@ -200,7 +219,7 @@ class Band:
 
     def _found(self, entry: Entry) -> bool:
         """Whether the files of a job are somewhere by now; if so, enters it there."""
-        shares = self._holdings.shares(entry.files, entry.sizes)
+        shares = self._holdings.shares(entry.files)
         most = max(shares.values(), default=0)
         if most and most >= WORTH * entry.total:
             self._enter(entry, shares, most)
@@ -255,7 +274,7 @@ class Band:
                 self.nominate(node, entry)
                 continue
             looks += 1
-            shares = self._holdings.shares(entry.files, entry.sizes)
+            shares = self._holdings.shares(entry.files)
             here = shares.get(node.number, 0)
             most = max(shares.values(), default=0)
             block = entry.block
@@ -285,9 +304,7 @@ class Band:
     @staticmethod
     def _on_way(node: Node, entry: Entry) -> int:
         coming = node.coming
-        return sum(
-            size for file, size in zip(entry.files, entry.sizes, strict=True) if file in coming
-        )
+        return sum([file.size for file in entry.files if file.number in coming])
 
     # By age.
 
@@ -333,6 +350,15 @@ class Band:
                 return lane.first_of(block, offer)
         return None
 
+    def first_held(self, offer: Needs) -> Pick | None:
+        """A job that is held, for an offer that would get one of a lower band otherwise."""
+        found: Entry | None = None
+        for lane, asked in self.admitting(offer):
+            entry = lane.first_held(asked) if lane.held_count else None
+            if entry is not None and (found is None or entry.held_until < found.held_until):
+                found = entry
+        return None if found is None else Pick(2, 0, found.ordinal, found, MatchRule.PRIORITY)
+
     def begin(self, node: Node, entry: Entry) -> None:
         """Notes that a node takes a job of a block: the rest of it is left to that node for a while."""
         block = entry.block
@@ -340,7 +366,7 @@ class Band:
             block.owner = node
             queue = self._queues.get(node.number)
             if queue is None:
-                queue = self._queues[node.number] = _NodeQueue()
+                queue = self._queues[node.number] = NodeQueue()
             queue.block = block
 
     def ahead_of(self, entry: Entry) -> int:

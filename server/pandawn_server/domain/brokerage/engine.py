@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from heapq import nlargest
+from itertools import islice
 from typing import Final
 
 from pandawn_server.domain.brokerage.entries import Entry
@@ -19,7 +21,21 @@ from pandawn_server.domain.brokerage.values import (
     WaitingJob,
 )
 from pandawn_server.domain.inventory import CacheState, Delta, DeltaResult, NodeKey, delta_result
-from pandawn_server.domain.matching import Rules, needs_of
+from pandawn_server.domain.jobs import Requirements
+from pandawn_server.domain.matching import Needs, Rules, needs_of
+
+# Jobs of a task are alike: one object for what they have in common, for a million jobs may wait.
+
+
+@lru_cache(4096)
+def _asked(requirements: Requirements) -> Needs:
+    return needs_of(requirements, 0)
+
+
+@lru_cache(4096)
+def _same(number: int) -> int:
+    return number
+
 
 SHARES_TOLD: Final = 10
 """Nodes named in a `Standing`."""
@@ -38,6 +54,13 @@ class Brokerage:
 
     def __len__(self) -> int:
         return len(self._state.jobs) + len(self._state.too_large)
+
+    def __contains__(self, job_id: int) -> bool:
+        return job_id in self._state.jobs or job_id in self._state.too_large
+
+    def oldest(self, limit: int) -> list[int]:
+        """Up to `limit` waiting jobs, about in the order in which they came."""
+        return list(islice(self._state.jobs, limit))
 
     @property
     def room(self) -> int:
@@ -65,19 +88,19 @@ class Brokerage:
         return refused
 
     def _entry(self, job: WaitingJob) -> Entry:
-        inputs = job.inputs
-        total = sum(size for _, size in inputs)
+        inputs = dict(job.inputs)
+        total = sum(inputs.values())
         if len(inputs) > self._limits.files_per_job:
-            inputs = nlargest(self._limits.files_per_job, inputs, key=lambda file: file[1])
+            largest = nlargest(self._limits.files_per_job, inputs.items(), key=lambda file: file[1])
+            inputs = dict(largest)
         return Entry(
             job.job_id,
-            job.priority,
+            _same(job.priority),
             job.since.timestamp(),
-            tuple([file for file, _ in inputs]),
-            tuple([size for _, size in inputs]),
+            self._state.wanted.files(inputs),
             total,
-            needs_of(job.requirements, total),
-            job.task_id,
+            _asked(job.requirements),
+            _same(job.task_id),
         )
 
     def remove(self, job_ids: Iterable[int]) -> None:
@@ -119,8 +142,8 @@ class Brokerage:
         state.too_large.clear()
         state.rules = rules
         for entry in sorted(entries, key=lambda entry: entry.since):
-            entry.alive, entry.removed, entry.turn = True, False, False
-            state.enter(entry, now.timestamp())
+            files = state.wanted.files({file.number: file.size for file in entry.files})
+            state.enter(entry.again(files), now.timestamp())
 
     # Nodes.
 
@@ -225,7 +248,7 @@ class Brokerage:
         entry = state.jobs.get(job_id) or state.too_large.get(job_id)
         if entry is None:
             return None
-        shares = state.holdings.shares(entry.files, entry.sizes)
+        shares = state.holdings.shares(entry.files)
         most = nlargest(SHARES_TOLD, shares.items(), key=lambda share: share[1])
         waits = entry.alive and job_id in state.jobs
         promised = entry.promised_to if waits and entry.held_until > now.timestamp() else None

@@ -1,10 +1,11 @@
-"""A waiting job as the brokerage keeps it, and the block of neighbours that it stands in."""
+"""A waiting job as the brokerage keeps it, the files it reads, and the block of neighbours that it stands in."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
-from pandawn_server.domain.brokerage.holdings import Node
+from pandawn_server.domain.brokerage.nodes import Node
 from pandawn_server.domain.matching import Needs
 
 BLOCK_JOBS = 8
@@ -22,33 +23,51 @@ class NeedsClass(NamedTuple):
     @classmethod
     def of(cls, needs: Needs) -> NeedsClass:
         """The class that needs belong to."""
-        return cls(*(need.bit_length() for need in needs))
+        return _class_of(*map(int.bit_length, needs))
+
+
+@lru_cache(65_536)
+def _class_of(memory: int, cores: int, disk: int, wall: int) -> NeedsClass:
+    # One object for all jobs of a class: with a million of them it counts.
+    return NeedsClass(memory, cores, disk, wall)
+
+
+class File:
+    """A file that waiting jobs (`jobs`, oldest first) read; `gone` of those no longer wait."""
+
+    __slots__ = ("gone", "jobs", "number", "size")
+
+    def __init__(self, number: int, size: int) -> None:
+        self.number = number
+        self.size = size
+        self.jobs: list[Entry] = []
+        self.gone = 0
 
 
 class Entry:
-    """A waiting job.
+    """A waiting job, once: whoever takes it in again makes another, for lists keep dead ones for a while.
 
-    `ordinal` is its place by age in its band, `kin` the class of its needs. `alive` ends when the
-    job is given or removed. `turn` is whether it would have been given by now if age alone
-    counted, `deadline` until when others may go before it then. `promised_to` is the node it is held for, until
-    `held_until`.
+    `total` is the size of all inputs, `files` those that count. `asked` are the needs that its
+    owner named, the same object in all jobs with the same, and `kin` the class of its needs.
+    `ordinal` is its place by age in its band. `alive` ends when the job is given or removed. `turn` is whether it
+    would have been given by now if age alone counted, `deadline` until when others may go before it then.
+    `promised_to` is the node it is held for, until `held_until`.
     """
 
     __slots__ = (
         "alive",
+        "asked",
         "block",
         "deadline",
         "files",
         "held_until",
         "job_id",
         "kin",
-        "needs",
         "ordinal",
         "priority",
         "promised_to",
         "removed",
         "since",
-        "sizes",
         "task_id",
         "total",
         "turn",
@@ -59,21 +78,19 @@ class Entry:
         job_id: int,
         priority: int,
         since: float,
-        files: tuple[int, ...],
-        sizes: tuple[int, ...],
+        files: tuple[File, ...],
         total: int,
-        needs: Needs,
+        asked: Needs,
         task_id: int,
     ) -> None:
         self.job_id = job_id
         self.priority = priority
         self.since = since
         self.files = files
-        self.sizes = sizes
         self.total = total
-        self.needs = needs
-        self.kin = NeedsClass.of(needs)
+        self.asked = asked
         self.task_id = task_id
+        self.kin = NeedsClass.of(self.needs)
         self.ordinal = 0
         self.alive = True
         self.removed = False
@@ -81,6 +98,26 @@ class Entry:
         self.deadline = self.held_until = 0.0
         self.promised_to: Node | None = None
         self.block: Block | None = None
+
+    @property
+    def needs(self) -> Needs:
+        """What the job needs of a node: inputs are copied or linked into the work directory too."""
+        asked, total = self.asked, self.total
+        if total <= asked.disk_bytes:
+            return asked
+        return Needs(asked.memory_bytes, asked.cores, total, asked.wall_s)
+
+    def again(self, files: tuple[File, ...]) -> Entry:
+        """The same job, to be taken in once more; `files` are its files as they are kept now."""
+        return Entry(
+            self.job_id,
+            self.priority,
+            self.since,
+            files,
+            self.total,
+            self.asked,
+            self.task_id,
+        )
 
 
 class Block:

@@ -6,6 +6,8 @@ import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 
+from pandawn_server.domain.brokerage.entries import File
+from pandawn_server.domain.brokerage.nodes import Node
 from pandawn_server.domain.inventory import NodeKey
 
 MANY_HOLDERS = 64
@@ -17,73 +19,6 @@ COMING_S = 1200.0
 the 14 GiB of the largest usual job take at 60 MB/s on a link shared by three. Then the catalog knows them, or
 the transfer failed."""
 
-RATE_MEMORY_S = 3600.0
-"""Time constant, in seconds, of the mean rate at which a node takes jobs."""
-
-_SMALL = 12
-"""Up to so many holders are kept in a tuple of numbers: a quarter of the memory of a set."""
-
-
-class Node:
-    """A node: what its cache holds and what is on its way there, both by file number.
-
-    `known` is False until an inventory or its first change was seen. `promised` counts the jobs
-    that are kept for it, `idle` its jobs' worth of waiting requests.
-    """
-
-    __slots__ = (
-        "coming",
-        "epoch",
-        "files",
-        "first_grant",
-        "idle",
-        "key",
-        "known",
-        "last_grant",
-        "live",
-        "looked",
-        "number",
-        "promised",
-        "rate",
-        "sequence",
-    )
-
-    def __init__(self, key: NodeKey, number: int) -> None:
-        self.key = key
-        self.number = number
-        self.files: set[int] = set()
-        self.coming: dict[int, float] = {}
-        self.known = False
-        self.live = False
-        self.epoch = 0
-        self.sequence = 0
-        self.promised = 0
-        self.idle = 0
-        self.rate = 0.0
-        self.first_grant = self.last_grant = self.looked = 0.0
-
-    def note_grant(self, now: float) -> None:
-        """Counts a job given at `now` into the rate."""
-        if not self.rate:
-            self.first_grant = now
-        else:
-            self.rate *= math.exp((self.last_grant - now) / RATE_MEMORY_S)
-        self.rate += 1 / RATE_MEMORY_S
-        self.last_grant = now
-
-    def expected_wait_s(self, now: float) -> float:
-        """Seconds until it takes one more job than those promised to it; 0 when that is unknown.
-
-        A node takes jobs, in the mean, as fast as its slots become free.
-        """
-        seen = now - self.first_grant
-        if not self.rate or seen <= 0:
-            return 0.0 if not self.promised else math.inf
-        # A young mean lacks what came before it was begun.
-        rate = self.rate * math.exp((self.last_grant - now) / RATE_MEMORY_S)
-        rate /= 1 - math.exp(-seen / RATE_MEMORY_S)
-        return (self.promised + 1) / rate if rate > 0 else math.inf
-
 
 class Holdings:
     """All nodes of a queue, and for each file the live nodes that hold it or soon will."""
@@ -91,8 +26,8 @@ class Holdings:
     def __init__(self) -> None:
         self._nodes: dict[NodeKey, Node] = {}
         self.by_number: list[Node] = []
-        # Tuples of plain numbers: the garbage collector stops looking at them.
-        self._where: dict[int, tuple[int, ...] | set[int]] = {}
+        # Plain numbers and tuples of them are the smallest, and the garbage collector stops looking at them.
+        self._where: dict[int, int | tuple[int, ...] | set[int]] = {}
         self._arrivals: deque[tuple[float, Node, tuple[int, ...]]] = deque()
 
     def __iter__(self) -> Iterator[Node]:
@@ -128,17 +63,11 @@ class Holdings:
     def replace(self, node: Node, files: Collection[int]) -> list[int]:
         """Puts an inventory in the place of what was believed; returns what is new."""
         new = set(files)
-        gone = node.files - new
-        came = [file for file in new if file not in node.files and file not in node.coming]
         # Files that were on their way and are not there may still come.
-        self.drop(node, gone)
-        # A set made at its size takes half the room of one that grew.
-        node.files = set(new)
-        for file in new:
-            node.coming.pop(file, None)
-        if node.live:
-            for file in came:
-                self._enter(file, node.number)
+        self.drop(node, node.files - new)
+        new -= node.files
+        came = self.add(node, new)
+        node.pack()
         return came
 
     def add(self, node: Node, files: Iterable[int]) -> list[int]:
@@ -190,38 +119,48 @@ class Holdings:
             self.unexpect(node, [f for f in files if node.coming.get(f, math.inf) <= now])
 
     def _enter(self, file: int, number: int) -> None:
-        holders = self._where.get(file)
+        where = self._where
+        holders = where.get(file)
         if holders is None:
-            self._where[file] = (number,)
+            where[file] = number
+        elif isinstance(holders, int):
+            where[file] = (holders, number)
         elif isinstance(holders, set):
             holders.add(number)
-        elif number not in holders:
-            grown = (*holders, number)
-            self._where[file] = grown if len(grown) <= _SMALL else set(grown)
+        elif len(holders) < MANY_HOLDERS:
+            where[file] = (*holders, number)
+        else:
+            where[file] = {*holders, number}
 
     def _leave(self, file: int, number: int) -> None:
-        holders = self._where.get(file)
-        if holders is None:
-            return
-        if isinstance(holders, set):
+        where = self._where
+        holders = where[file]
+        if isinstance(holders, int):
+            del where[file]
+        elif isinstance(holders, set):
             holders.discard(number)
-            if len(holders) <= _SMALL // 2:
-                self._where[file] = tuple(holders)
-        elif holders == (number,):
-            del self._where[file]
+            if len(holders) <= MANY_HOLDERS // 2:
+                where[file] = tuple(holders)
+        elif len(holders) == 2:
+            where[file] = holders[holders[0] == number]
         else:
-            self._where[file] = tuple(holder for holder in holders if holder != number)
+            where[file] = tuple([holder for holder in holders if holder != number])
 
-    def shares(self, files: Iterable[int], sizes: Iterable[int]) -> dict[int, int]:
+    def shares(self, files: Iterable[File]) -> dict[int, int]:
         """Bytes of the files by number of the live node that holds them or soon will.
 
         Files on more than `MANY_HOLDERS` nodes are left out.
         """
         found: dict[int, int] = {}
         where = self._where
-        for file, size in zip(files, sizes, strict=True):
-            holders = where.get(file)
-            if holders is not None and len(holders) <= MANY_HOLDERS:
+        for file in files:
+            holders = where.get(file.number)
+            if holders is None:
+                continue
+            size = file.size
+            if isinstance(holders, int):
+                found[holders] = found.get(holders, 0) + size
+            elif len(holders) <= MANY_HOLDERS:
                 for number in holders:
                     found[number] = found.get(number, 0) + size
         return found

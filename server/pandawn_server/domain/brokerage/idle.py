@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from pandawn_server.domain.brokerage.entries import NeedsClass
-from pandawn_server.domain.brokerage.holdings import Node
+from pandawn_server.domain.brokerage.nodes import Node
 from pandawn_server.domain.brokerage.values import Request
 from pandawn_server.domain.matching import Needs, fits, offered
 

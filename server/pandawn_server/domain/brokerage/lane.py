@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from heapq import heappop, heappush
+from collections.abc import Callable, Iterator
+from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Final
 
+from pandawn_server.domain.brokerage.by_age import ByAge, least
 from pandawn_server.domain.brokerage.entries import Block, Entry, NeedsClass
 from pandawn_server.domain.matching import Needs, fits
 
-LOOKS: Final = 8
-"""How many jobs are looked at, beside those passed over for good, for one that fits an offer which
-not all jobs of the lane fit: bounds the work of a match."""
+_LOOKS: Final = 64
+"""Held jobs that are looked at for one that fits an offer which not all jobs of the lane fit."""
 
 
 class Lane:
@@ -21,13 +21,18 @@ class Lane:
 
     A job stands in a block while its files are nowhere, then in `held` or `free`: kept for a node
     that holds its files, or for anybody. When its turn by age has come it stands in `due` too.
+
+    An offer that all jobs fit, which is the usual one, is given as None. For others there are
+    indexes of the jobs that are not held and of those whose turn has come, made when they are first needed.
     """
 
     __slots__ = (
-        "_floor",
+        "_due_by_age",
         "_found",
+        "_least",
+        "_most",
         "_open",
-        "_top",
+        "_unheld",
         "blocks",
         "count",
         "due",
@@ -38,27 +43,62 @@ class Lane:
         "owned",
     )
 
-    def __init__(self, kin: NeedsClass, found: Callable[[Entry], bool]) -> None:
+    def __init__(self, kin: NeedsClass, needs: Needs, found: Callable[[Entry], bool]) -> None:
         """`found` looks again for the files of a job, and files it as held or free if there are any."""
         self.kin = kin
         self._found = found
         # What each of its jobs needs at least, and what none exceeds.
-        self._floor = Needs(*((1 << bits) >> 1 for bits in kin))
-        self._top = Needs(*((1 << bits) - 1 for bits in kin))
+        self._least = self._most = needs
         self._open: dict[int, Block] = {}
         self.blocks: deque[Block] = deque()
         self.owned: deque[Block] = deque()
         self.held: list[tuple[float, int, Entry]] = []
         self.free: list[tuple[int, Entry]] = []
-        self.due: deque[Entry] = deque()
+        self.due: list[tuple[float, int, Entry]] = []
+        self._unheld: ByAge | None = None
+        self._due_by_age: ByAge | None = None
         self.count = 0
         self.held_count = 0
 
+    def widen(self, needs: Needs) -> bool:
+        """Makes room for a job with such needs; returns whether that took any."""
+        if fits(needs, self._most) and fits(self._least, needs):
+            return False
+        self._least = least(self._least, needs)
+        self._most = Needs(*map(max, self._most, needs))
+        return True
+
     def admits(self, offer: Needs) -> bool | None:
         """Whether all its jobs fit the offer (True), none does (False), or each is to be asked (None)."""
-        if fits(self._top, offer):
+        if fits(self._most, offer):
             return True
-        return None if fits(self._floor, offer) else False
+        return None if fits(self._least, offer) else False
+
+    # Whose turn by age has come.
+
+    def turned(self, entry: Entry) -> None:
+        """Takes in a job whose turn by age has come; its `deadline` is set."""
+        heappush(self.due, (entry.deadline, entry.ordinal, entry))
+        if self._due_by_age is not None:
+            self._due_by_age.append(entry)
+
+    def overdue(self, offer: Needs | None, now: float) -> Entry | None:
+        """The job that was overtaken for too long, and fits."""
+        due = self.due
+        while due and not due[0][2].alive:
+            heappop(due)
+        if not due or due[0][0] > now:
+            return None
+        first = due[0][2]
+        if offer is None or fits(first.needs, offer):
+            return first
+        if self._due_by_age is None:
+            self._due_by_age = ByAge(item[2] for item in sorted(due))
+        # Deadlines come about in the order of turns.
+        entry = self._due_by_age.first(offer, _any)
+        return entry if entry is not None and entry.deadline <= now else None
+
+    # Files nowhere.
 
     def add_nowhere(self, entry: Entry) -> None:
         """Takes in a job whose files are nowhere."""
@@ -74,73 +114,75 @@ class Lane:
         entry.block = block
         if near and block.full:
             del self._open[near]
-
-    def overdue(self, offer: Needs | None, now: float) -> Entry | None:
-        """The job that was overtaken for too long and fits; `offer` is None when all do."""
-        due = self.due
-        while due and not due[0].alive:
-            due.popleft()
-        for entry in islice(due, 1 if offer is None else LOOKS):
-            if (
-                entry.deadline <= now
-                and entry.alive
-                and (offer is None or fits(entry.needs, offer))
-            ):
-                return entry
-        return None
+        if self._unheld is not None:
+            self._unheld.append(entry)
 
     def first_of(self, block: Block, offer: Needs | None) -> Entry | None:
         """The oldest job of a block whose files are nowhere still and that fits the offer."""
         entries = block.entries
         while block.head < len(entries):
             entry = entries[block.head]
-            if entry.block is block:
-                if not self._found(entry):
-                    break
-                entry.block = None
+            if self._is_nowhere(entry, block):
+                if offer is None or fits(entry.needs, offer):
+                    return entry
+                break
             block.head += 1
-        else:
-            return None
-        if offer is None:
-            return entries[block.head]
-        for entry in entries[block.head :]:
-            if entry.block is block and fits(entry.needs, offer):
+        for entry in islice(entries, block.head + 1, None):
+            if (
+                entry.block is block
+                and offer is not None
+                and fits(entry.needs, offer)
+                and self._is_nowhere(entry, block)
+            ):
                 return entry
         return None
 
+    def _is_nowhere(self, entry: Entry, block: Block) -> bool:
+        if entry.block is not block:
+            return False
+        if self._found(entry):
+            entry.block = None
+            return False
+        return True
+
     def oldest_nowhere(self, offer: Needs | None) -> Entry | None:
         """The oldest job whose files are nowhere; jobs of blocks that no node has begun go first."""
-        blocks = self.blocks
-        looks = 0
-        while blocks and looks < LOOKS:
+        entry = self._first_in(self.blocks, offer)
+        if entry is None and offer is not None and self.blocks:
+            entry = self._index().first(offer, self._is_unowned)
+        entry = entry or self._first_in(self.owned, offer)
+        if entry is None and offer is not None and self.owned:
+            entry = self._index().first(offer, self._is_in_block)
+        return entry
+
+    def _first_in(self, blocks: deque[Block], offer: Needs | None) -> Entry | None:
+        while blocks:
             block = blocks[0]
-            if block.owner is not None:
+            if block.owner is not None and blocks is self.blocks:
                 self.owned.append(blocks.popleft())
                 continue
             entry = self.first_of(block, offer)
-            if entry is not None:
-                blocks.rotate(looks)
-                return entry
-            if block.head < len(block.entries):
-                looks += 1
-                blocks.rotate(-1)
-            else:
-                self._close(block)
-                blocks.popleft()
-        blocks.rotate(looks)
-        while self.owned:
-            block = self.owned[0]
-            entry = self.first_of(block, offer)
             if entry is not None or block.head < len(block.entries):
+                # With jobs, none of which fits perhaps.
                 return entry
             self._close(block)
-            self.owned.popleft()
+            blocks.popleft()
         return None
+
+    def _is_unowned(self, entry: Entry) -> bool:
+        block = entry.block
+        return block is not None and block.owner is None and self._is_nowhere(entry, block)
+
+    def _is_in_block(self, entry: Entry) -> bool:
+        block = entry.block
+        return block is not None and self._is_nowhere(entry, block)
 
     def _close(self, block: Block) -> None:
         near = block.entries[0].task_id
         if self._open.get(near) is block:
             del self._open[near]
+
+    # Files elsewhere.
 
     def hold(self, entry: Entry) -> None:
         """Keeps a job for the node that it is promised to."""
@@ -150,6 +192,8 @@ class Lane:
     def release(self, entry: Entry) -> None:
         """Lets anybody have the job."""
         heappush(self.free, (entry.ordinal, entry))
+        if self._unheld is not None:
+            self._unheld.append(entry)
 
     def unpromise(self, entry: Entry) -> None:
         """Ends the promise of a job, if there is one."""
@@ -162,9 +206,9 @@ class Lane:
     def lapse(self, now: float) -> list[Entry]:
         """Frees the jobs that were held long enough; returns them."""
         lapsed = []
-        while self.held and (self.held[0][0] <= now or not self.held[0][2].alive):
+        while self.held and (self.held[0][0] <= now or not _is_held(self.held[0][2])):
             entry = heappop(self.held)[2]
-            if entry.alive and entry.promised_to is not None:
+            if _is_held(entry):
                 self.unpromise(entry)
                 self.release(entry)
                 lapsed.append(entry)
@@ -173,17 +217,70 @@ class Lane:
     def oldest_free(self, offer: Needs | None) -> Entry | None:
         """The oldest job whose files are elsewhere and that is not held."""
         free = self.free
-        aside: list[tuple[int, Entry]] = []
-        found = None
-        while free and len(aside) < LOOKS:
-            entry = free[0][1]
-            if not entry.alive:
-                heappop(free)
-            elif offer is None or fits(entry.needs, offer):
-                found = entry
-                break
-            else:
-                aside.append(heappop(free))
-        for item in aside:
-            heappush(free, item)
-        return found
+        while free and not free[0][1].alive:
+            heappop(free)
+        if not free or offer is None or fits(free[0][1].needs, offer):
+            return free[0][1] if free else None
+        return self._index().first(offer, _is_free)
+
+    def first_held(self, offer: Needs | None) -> Entry | None:
+        """The job that is held no longer than any other, about."""
+        held = self.held
+        while held and not _is_held(held[0][2]):
+            heappop(held)
+        if offer is None:
+            return held[0][2] if held else None
+        for _, _, entry in islice(held, _LOOKS):
+            if _is_held(entry) and fits(entry.needs, offer):
+                return entry
+        return None
+
+    # Upkeep.
+
+    def _index(self) -> ByAge:
+        if self._unheld is None:
+            unheld = [
+                *self._in_blocks(),
+                *(entry for _, entry in self.free if entry.alive),
+            ]
+            self._unheld = ByAge(sorted(unheld, key=_ordinal))
+        return self._unheld
+
+    def _in_blocks(self) -> Iterator[Entry]:
+        for blocks in (self.owned, self.blocks):
+            for block in blocks:
+                yield from (entry for entry in block.entries if entry.block is block)
+
+    def sweep(self) -> None:
+        """Gives up what is kept of jobs that no longer wait."""
+        self.held = [item for item in self.held if _is_held(item[2])]
+        self.free = [item for item in self.free if item[1].alive]
+        self.due = [item for item in self.due if item[2].alive]
+        heapify(self.held)
+        heapify(self.free)
+        heapify(self.due)
+        for blocks in (self.owned, self.blocks):
+            for block in [*blocks]:
+                blocks.popleft()
+                block.entries = [entry for entry in block.entries if entry.block is block]
+                block.head = 0
+                if block.entries:
+                    blocks.append(block)
+        self._open = {near: block for near, block in self._open.items() if block.entries}
+        self._unheld = self._due_by_age = None
+
+
+def _is_held(entry: Entry) -> bool:
+    return entry.alive and entry.promised_to is not None
+
+
+def _is_free(entry: Entry) -> bool:
+    return entry.block is None and entry.promised_to is None
+
+
+def _ordinal(entry: Entry) -> int:
+    return entry.ordinal
+
+
+def _any(entry: Entry) -> bool:
+    return entry.alive

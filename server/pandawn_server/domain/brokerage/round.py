@@ -136,7 +136,7 @@ class Round:
         asking: Asking | None = None
         rule = MatchRule.AGE
         block = entry.block
-        shares = state.holdings.shares(entry.files, entry.sizes)
+        shares = state.holdings.shares(entry.files)
         if shares:
             rule = MatchRule.SPREAD
             nodes = state.holdings.by_number
@@ -182,9 +182,7 @@ class Round:
         if begins:
             mine.begin(node, entry)
         files = node.files
-        local = sum(
-            size for file, size in zip(entry.files, entry.sizes, strict=True) if file in files
-        )
+        local = sum([file.size for file in entry.files if file.number in files])
         waits = asking.request.request_id in state.idle
         if waits:
             state.idle.withdraw(asking.request.request_id)

@@ -7,8 +7,9 @@ from typing import Final
 
 from pandawn_server.domain.brokerage.band import Band
 from pandawn_server.domain.brokerage.entries import Entry
-from pandawn_server.domain.brokerage.holdings import Holdings, Node
+from pandawn_server.domain.brokerage.holdings import Holdings
 from pandawn_server.domain.brokerage.idle import Asking, IdlePool
+from pandawn_server.domain.brokerage.nodes import Node
 from pandawn_server.domain.brokerage.wanted import Wanted
 from pandawn_server.domain.matching import Rules, band, too_large
 
@@ -37,7 +38,7 @@ class State:
         # What waiting requests have not seen: jobs that came, and nodes that got files or jobs in their lists.
         self.fresh: list[Entry] = []
         self.dirty: dict[Node, None] = {}
-        self._ordinal = 0
+        self._ordinal = self._first_ordinal = 0
         self._tentative: dict[int, tuple[Entry, Node, list[int]]] = {}
 
     def band_of(self, entry: Entry) -> Band:
@@ -52,9 +53,14 @@ class State:
         self._ordinal += 1
         self._tell(entry, self._band_for(entry).add(entry, self._ordinal, at))
 
-    def enter_again(self, entry: Entry, at: float) -> None:
-        """Takes in a job that was given by mistake."""
-        self._tell(entry, self._band_for(entry).put_back(entry, at))
+    def enter_again(self, given: Entry, at: float) -> None:
+        """Takes in a job that was given by mistake, before all others."""
+        entry = given.again(self.wanted.files({file.number: file.size for file in given.files}))
+        if too_large(entry.total, self.rules):
+            self.too_large[entry.job_id] = entry
+            return
+        self._first_ordinal -= 1
+        self._tell(entry, self._band_for(entry).put_back(entry, self._first_ordinal, at))
 
     def _band_for(self, entry: Entry) -> Band:
         self.jobs[entry.job_id] = entry
@@ -90,7 +96,7 @@ class State:
         self.take(entry, given=True)
         mine.turn(at)
         node.note_grant(at)
-        came = self.holdings.expect(node, entry.files, at)
+        came = self.holdings.expect(node, [file.number for file in entry.files], at)
         if came:
             self.nominate(node, came, NOMINATED)
         tentative = self._tentative

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Final
 
-from pandawn_server.domain.brokerage.entries import Entry
+from pandawn_server.domain.brokerage.entries import Entry, File
 
 _SHORT: Final = 16
 """Lists up to so long are kept exact; longer ones are cleaned when half of them is gone."""
@@ -17,65 +17,55 @@ _LOOKS: Final = 64
 
 
 class Wanted:
-    """Waiting jobs by the number of each file they read, oldest first."""
+    """The files that waiting jobs read, by number."""
 
     def __init__(self) -> None:
-        self._jobs: dict[int, list[Entry]] = {}
-        # How many of a long list no longer wait.
-        self._gone: dict[int, int] = {}
+        self._files: dict[int, File] = {}
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._files)
+
+    def files(self, inputs: Mapping[int, int]) -> tuple[File, ...]:
+        """Files by number and size, for a job that is about to be added: the same object for the same file."""
+        known = self._files
+        return tuple([known.get(number) or File(number, size) for number, size in inputs.items()])
 
     def add(self, entry: Entry) -> None:
         """Takes in a job."""
-        jobs = self._jobs
         for file in entry.files:
-            wanting = jobs.get(file)
-            if wanting is None:
-                jobs[file] = [entry]
-            else:
-                wanting.append(entry)
+            if not file.jobs:
+                self._files[file.number] = file
+            file.jobs.append(entry)
 
     def remove(self, entry: Entry) -> None:
         """Takes out a job that no longer waits."""
-        jobs = self._jobs
         for file in entry.files:
-            wanting = jobs.get(file)
-            if wanting is None:
-                continue
-            if len(wanting) <= _SHORT:
-                if entry in wanting:
-                    wanting.remove(entry)
-                    if not wanting:
-                        del jobs[file]
-                        self._gone.pop(file, None)
-                continue
-            gone = self._gone.get(file, 0) + 1
-            if 2 * gone > len(wanting):
-                wanting[:] = [job for job in wanting if job.alive]
-                gone = 0
-                if not wanting:
-                    del jobs[file]
-            if gone:
-                self._gone[file] = gone
+            jobs = file.jobs
+            if len(jobs) <= _SHORT:
+                jobs.remove(entry)
             else:
-                self._gone.pop(file, None)
+                file.gone += 1
+                if 2 * file.gone > len(jobs):
+                    jobs[:] = [job for job in jobs if job.alive]
+                    file.gone = 0
+            if not jobs:
+                del self._files[file.number]
 
     def some(self, files: Iterable[int], limit: int) -> set[Entry]:
         """Up to about `limit` waiting jobs that want any of the files."""
         found: set[Entry] = set()
-        for file in files:
-            wanting = self._jobs.get(file)
-            if wanting is not None:
-                if len(wanting) <= _SHORT:
-                    found.update(wanting)
+        for number in files:
+            file = self._files.get(number)
+            if file is not None:
+                jobs = file.jobs
+                if len(jobs) <= _SHORT:
+                    found.update(jobs)
                 else:
-                    found.update(islice((job for job in wanting[:_LOOKS] if job.alive), _SHORT))
+                    found.update(islice((job for job in jobs[:_LOOKS] if job.alive), _SHORT))
                 if len(found) >= limit:
                     break
         return found
 
     def among(self, files: AbstractSet[int]) -> AbstractSet[int]:
         """Those of the files that any job wants."""
-        return self._jobs.keys() & files
+        return self._files.keys() & files

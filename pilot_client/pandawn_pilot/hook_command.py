@@ -17,10 +17,11 @@ exit statuses:
   2  wrong usage
   3  refused by the server
   4  the server, or the catalog behind it, could not be reached in time
+  5  the cache itself could not be looked at
 """
 
-# Does what a sub-command is for, and returns what there is to say about it. Raises UsageError and
-# CallError.
+# Does what a sub-command is for, and returns what there is to say about it. Raises UsageError,
+# CacheError and CallError.
 Run = Callable[[argparse.Namespace], str]
 Commands = argparse._SubParsersAction  # noqa: SLF001 (argparse has no public name for it)
 
@@ -32,10 +33,19 @@ class ExitStatus(IntEnum):
     USAGE = 2
     REFUSED = 3
     UNREACHABLE = 4
+    NO_CACHE = 5
 
 
 class UsageError(Exception):
     """What was asked for makes no sense; `reason` is UPPER_SNAKE."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class CacheError(Exception):
+    """What a cache holds could not be found out; `reason` is UPPER_SNAKE."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

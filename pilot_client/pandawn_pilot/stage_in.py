@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile, Limits
 from pandawn_pilot.disk_use import free_bytes, same_disk
 from pandawn_pilot.errors import (
+    INPUT_CHECKSUM_MISMATCH,
     INPUT_MISSING,
     INPUT_SIZE_MISMATCH,
     INPUT_TOO_LARGE,
@@ -22,7 +23,7 @@ from pandawn_pilot.inventory import CachedFile
 from pandawn_pilot.logs import Log
 from pandawn_pilot.node_cache import READ_ONLY, NodeCache, check_content
 from pandawn_pilot.stop import Stop
-from pandawn_pilot.transports import TransferError, TransferFault, transport_for
+from pandawn_pilot.transports import PASSING, TransferError, TransferFault, transport_for
 
 # Tries at one file, for what may be a passing trouble of the storage.
 TRIES = 3
@@ -33,6 +34,7 @@ _FAULTS = {
     TransferFault.MISSING: INPUT_MISSING,
     TransferFault.FORBIDDEN: INPUT_UNREADABLE,
     TransferFault.FULL: NO_LOCAL_SPACE,
+    TransferFault.CORRUPT: INPUT_CHECKSUM_MISMATCH,
     TransferFault.OTHER: STAGE_IN_FAILED,
 }
 
@@ -98,23 +100,24 @@ class StageIn:
     def _fetch(self, item: InputFile, destination: Path) -> None:
         """Transfers a file, several times if need be. Raises TransferError."""
         transport = transport_for(item.url)
-        size = transport.size_of(item.url)
-        if size != item.file.size_bytes:
-            raise JobFailedError(
-                INPUT_SIZE_MISMATCH,
-                f"{item.url} has {size} bytes, the task says {item.file.size_bytes};"
-                " submit the task again with the file as it is now",
-            )
         for left in reversed(range(TRIES)):
             try:
-                transport.fetch(item.url, destination, self._stop)
+                # Asked first: of a file that is not the task's, no byte is to be moved.
+                size = transport.size_of(item.url)
+                if size == item.file.size_bytes:
+                    transport.fetch(item.url, destination, self._stop, item.file.checksum)
+                    return
             except TransferError as error:
-                if error.fault is not TransferFault.OTHER or left == 0:
+                if error.fault not in PASSING or left == 0:
                     raise
                 self._log.warning("trying again: %s", error)
                 self._stop.sleep(PAUSE_SECONDS)
             else:
-                return
+                raise JobFailedError(
+                    INPUT_SIZE_MISMATCH,
+                    f"{item.url} has {size} bytes, the task says {item.file.size_bytes};"
+                    " submit the task again with the file as it is now",
+                )
 
     def _check_disk(self, inputs: Sequence[InputFile], total: int, work_dir: Path) -> None:
         """Raises JobFailedError if the disk cannot take what has to come, even with an emptied cache."""

@@ -17,7 +17,7 @@ from pandawn_pilot.errors import (
 )
 from pandawn_pilot.logs import Log
 from pandawn_pilot.stop import Stop
-from pandawn_pilot.transports import TransferError, TransferFault, transport_for
+from pandawn_pilot.transports import PASSING, TransferError, TransferFault, transport_for
 
 # Tries at one file, for what may be a passing trouble of the storage.
 TRIES = 3
@@ -28,6 +28,7 @@ _FAULTS = {
     TransferFault.MISSING: STAGE_OUT_FAILED,
     TransferFault.FORBIDDEN: STAGE_OUT_FAILED,
     TransferFault.FULL: STORAGE_FULL,
+    TransferFault.CORRUPT: STAGE_OUT_FAILED,
     TransferFault.OTHER: STAGE_OUT_FAILED,
 }
 
@@ -67,7 +68,7 @@ class StageOut:
                 )
                 break
             except TransferError as error:
-                if error.fault is not TransferFault.OTHER or left == 0:
+                if error.fault not in PASSING or left == 0:
                     raise JobFailedError(_FAULTS[error.fault], str(error)) from error
                 self._log.warning("trying again: %s", error)
                 self._stop.sleep(PAUSE_SECONDS)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from pandawn_pilot.transports.base import TransferError, TransferFault, Transport
+from pandawn_pilot.transports.base import PASSING, TransferError, TransferFault, Transport
 from pandawn_pilot.transports.file import FileTransport
+from pandawn_pilot.transports.root import RootTransport
 
-TRANSPORTS: Mapping[str, Transport] = {"file": FileTransport()}
+TRANSPORTS: Mapping[str, Transport] = {"file": FileTransport(), "root": RootTransport()}
 
 
 def transport_for(url: str) -> Transport:
@@ -27,4 +28,4 @@ def transport_for(url: str) -> Transport:
     return transport
 
 
-__all__ = ["TRANSPORTS", "TransferError", "TransferFault", "Transport", "transport_for"]
+__all__ = ["PASSING", "TRANSPORTS", "TransferError", "TransferFault", "Transport", "transport_for"]

@@ -11,14 +11,20 @@ from pandawn_pilot.stop import Stop
 
 
 class TransferFault(Enum):
-    """Why a transfer failed; only OTHER is worth another try at once."""
+    """Why a transfer failed."""
 
     NO_TRANSPORT = auto()
     MISSING = auto()
     FORBIDDEN = auto()
     # The disk at the receiving end is full.
     FULL = auto()
+    # What arrived is not what the storage says it holds.
+    CORRUPT = auto()
     OTHER = auto()
+
+
+PASSING = frozenset({TransferFault.OTHER, TransferFault.CORRUPT})
+"""Faults after which another try may succeed."""
 
 
 class TransferError(Exception):
@@ -36,10 +42,12 @@ class Transport(Protocol):
         """Size in bytes of the file at `url`. Raises TransferError."""
         ...
 
-    def fetch(self, url: str, destination: Path, stop: Stop) -> None:
+    def fetch(self, url: str, destination: Path, stop: Stop, checksum: str = "") -> None:
         """Makes the local file `destination` a copy of `url`; the file may exist with any content.
 
-        Raises TransferError; the destination may then hold anything.
+        `checksum` is what the caller is going to check the copy against. Without one a transport
+        compares with the storage's own checksum where that costs no transfer. Raises TransferError;
+        the destination may then hold anything.
         """
         ...
 

@@ -32,8 +32,9 @@ class FileTransport:
             raise TransferError(TransferFault.FORBIDDEN, f"{path} is not a regular file")
         return status.st_size
 
-    def fetch(self, url: str, destination: Path, stop: Stop) -> None:
+    def fetch(self, url: str, destination: Path, stop: Stop, checksum: str = "") -> None:
         """See Transport."""
+        del checksum
         path = path_of(url)
         try:
             copy_contents(path, destination, stop)

@@ -139,8 +139,8 @@ class Flaky:
         del url
         return 7
 
-    def fetch(self, url: str, destination: Path, stop: Stop) -> None:
-        del url, stop
+    def fetch(self, url: str, destination: Path, stop: Stop, checksum: str = "") -> None:
+        del url, stop, checksum
         self.calls += 1
         if self.calls <= self.failures:
             raise TransferError(TransferFault.OTHER, "input/output error")

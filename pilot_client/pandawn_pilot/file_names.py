@@ -1,0 +1,71 @@
+"""What a file is called in the catalog, told from where it lies in somebody else's cache."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import md5
+
+MAX_NAME_BYTES = 255
+
+# The server refuses a report as a whole for one name that breaks these rules of the contract.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# The first parts of scopes that Rucio makes a directory of their own.
+_SPLIT_SCOPES = ("user", "group")
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How a path becomes a name: its last `lfn_depth` parts, or scope and name where Rucio laid it out.
+
+    With a depth of 0 the whole path is the name. The default is the last part, as `pandawn submit`
+    names input files.
+    """
+
+    lfn_depth: int = 1
+    rucio: bool = False
+
+
+def name_of(path: str, naming: Naming) -> tuple[str, str]:
+    """Scope, which may be empty, and LFN of the file at a relative path."""
+    parts = path.split("/")
+    if naming.rucio:
+        # The hash is the proof that this is no other directory that happens to look alike.
+        for scope in _scopes_in(parts):
+            if f"/{path}".endswith(f"/{rucio_path(scope, parts[-1])}"):
+                return scope, parts[-1]
+    return "", "/".join(parts[-naming.lfn_depth :] if naming.lfn_depth else parts)
+
+
+def rucio_path(scope: str, name: str) -> str:
+    """Where Rucio's deterministic layout puts a file, relative to its top."""
+    first, dot, rest = scope.partition(".")
+    directory = f"{first}/{rest}" if dot and first in _SPLIT_SCOPES else scope
+    text = f"{scope}:{name}".encode(errors="surrogateescape")
+    digest = md5(text, usedforsecurity=False).hexdigest()
+    return f"{directory}/{digest[:2]}/{digest[2:4]}/{name}"
+
+
+def is_good_name(scope: str, lfn: str) -> bool:
+    """Whether the catalog takes a file of that name."""
+    try:
+        sizes = [len(lfn.encode()), len(scope.encode())]
+    except UnicodeEncodeError:
+        return False
+    return (
+        max(sizes) <= MAX_NAME_BYTES
+        and not any(part in ("", ".", "..") for part in lfn.split("/"))
+        and not _CONTROL.search(lfn)
+        and not _CONTROL.search(scope)
+    )
+
+
+def _scopes_in(parts: Sequence[str]) -> list[str]:
+    """What could be the scope in a path of scope, two parts of a hash, and name."""
+    if len(parts) < 4:
+        return []
+    scopes = [parts[-4]]
+    if len(parts) > 4 and parts[-5] in _SPLIT_SCOPES:
+        scopes.append(f"{parts[-5]}.{parts[-4]}")
+    return scopes

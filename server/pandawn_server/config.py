@@ -103,6 +103,12 @@ class Settings(BaseSettings):
     event_retention_days: float = Field(
         default=30.0, gt=0, description="age at which events are deleted"
     )
+    pin_silence_days: float = Field(
+        default=30.0,
+        gt=0,
+        le=36500,
+        description="age of a node's last contact at which its pinned files are no longer believed",
+    )
     log_level: LogLevel = Field(default="info", description="least severe events to log")
     log_format: LogFormat = Field(
         default="auto", description="json, console, or auto: console on a terminal"

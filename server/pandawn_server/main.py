@@ -16,6 +16,8 @@ from typing import Any
 import structlog
 
 from pandawn_server.catalog.factory import open_catalog
+from pandawn_server.catalog.pinned import PinnedCatalog
+from pandawn_server.catalog.pins import PinBook
 from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.config import Settings, masked
 from pandawn_server.domain.errors import PandawnError, UnavailableError
@@ -24,6 +26,7 @@ from pandawn_server.storage.database import Database
 from pandawn_server.telemetry.api import OFF, Attributes, Telemetry
 from pandawn_server.telemetry.names import QUEUE, WAITING_PILOTS
 from pandawn_server.usecases.context import Context
+from pandawn_server.usecases.pins import refresh_pins
 from pandawn_server.usecases.reap import Reaped, reap
 from pandawn_server.usecases.telling import log_events
 from pandawn_server.usecases.watch_queues import runnable_queues
@@ -37,6 +40,9 @@ from pandawn_server.workers.loop import PeriodicWorker
 
 QUEUE_WATCH_INTERVAL = timedelta(seconds=1)
 """Time between two looks for work that another server process made runnable, while pilots wait here."""
+
+PIN_REFRESH_INTERVAL = timedelta(seconds=5)
+"""Time until a server process knows what was pinned through another one; it is one small query."""
 
 LAST_WORK_S = 2.0
 """Least time for work that is still in the database when all calls have ended, where the grace is
@@ -120,7 +126,7 @@ async def _serve(
         timedelta(seconds=settings.max_connection_age_seconds),
     )
     server = EdgeServer([*services(deps), *more_services], listening, telemetry, deps.shutting_down)
-    workers: list[PeriodicWorker[Any]] = [_reaper(deps), _queue_watch(deps)]
+    workers: list[PeriodicWorker[Any]] = [_reaper(deps), _queue_watch(deps), _pin_refresh(deps)]
     with _stop_signals() as stop:
         addresses = await server.start()
         for worker in workers:
@@ -161,6 +167,7 @@ async def _finish(deps: Deps, workers: Sequence[PeriodicWorker[Any]]) -> None:
 
 def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
     runner = Runner(settings.database_pool_size)
+    pins = PinBook(timedelta(days=settings.pin_silence_days))
     wakeups = Wakeups()
 
     def waiting() -> Iterable[tuple[float, Attributes]]:
@@ -170,9 +177,10 @@ def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
     return Deps(
         context=Context(
             db=backends.database,
-            catalog=backends.catalog,
+            catalog=PinnedCatalog(backends.catalog, pins),
             clock=lambda: datetime.now(UTC),
             rng=random.SystemRandom(),
+            pins=pins,
         ),
         settings=settings,
         runner=runner,
@@ -223,6 +231,16 @@ def _queue_watch(deps: Deps) -> PeriodicWorker[set[str]]:
         lambda: runnable_queues(deps.context, deps.wakeups.waiting_queues()),
         deps.runner,
         after=notify,
+        telemetry=deps.telemetry,
+    )
+
+
+def _pin_refresh(deps: Deps) -> PeriodicWorker[int]:
+    return PeriodicWorker(
+        "pin-refresh",
+        PIN_REFRESH_INTERVAL,
+        partial(refresh_pins, deps.context),
+        deps.runner,
         telemetry=deps.telemetry,
     )
 

@@ -103,7 +103,7 @@ class PackedCatalog:
             if view is None:
                 answers.append(None)
             elif wanted is not None:
-                answers.append(wanted.sizes_in(view))
+                answers.append(wanted.sizes_in(view.held))
             else:
                 entries = self._snapshots.entries(key)
                 answers.append([entries.size(ref) for ref in refs] if entries else None)

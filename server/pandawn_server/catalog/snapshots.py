@@ -13,7 +13,7 @@ from pandawn_server.catalog.codec import (
     decode_part,
     decode_records,
 )
-from pandawn_server.catalog.contents import Contents, HeldFiles, Version
+from pandawn_server.catalog.contents import Contents, Version
 from pandawn_server.catalog.recent import Recent
 from pandawn_server.catalog.store import Store, part_key, route_of
 from pandawn_server.catalog.views import Entries, View, follow
@@ -77,8 +77,7 @@ class Snapshots:
             for key, view in self._views_of(changed).items():
                 epoch, sequence = view.head.state.epoch, view.head.state.sequence
                 version = Version(view.raw, epoch, sequence)
-                files = HeldFiles(view.keys, view.sizes)
-                found[key] = Contents(version, epoch, sequence, files)
+                found[key] = Contents(version, epoch, sequence, view.held)
         return found
 
     def views(self, keys: Iterable[NodeKey]) -> dict[NodeKey, View]:
@@ -139,7 +138,7 @@ class Snapshots:
                     view = None
                 if view is not None and view.is_sound():
                     views[key] = view
-                    self._views.put(key, view, len(view.keys) + _VIEW_COST)
+                    self._views.put(key, view, len(view.held) + _VIEW_COST)
                 elif base is not None:
                     from_nothing.append((key, head, None))
                 else:

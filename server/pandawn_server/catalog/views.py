@@ -1,8 +1,4 @@
-"""What this process keeps of a node to answer questions: a compact view, or all entries.
-
-A view holds 16 bytes a file, so that the 5 million files of 10,000 nodes fit into 80 MB, where
-dictionaries of entries would take 2 GB.
-"""
+"""What this process keeps of a node to answer questions: a compact view, or all entries."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pandawn_server.catalog.codec import GONE, Head, Records
+from pandawn_server.catalog.contents import HeldFiles, file_key, held_files
 from pandawn_server.domain.inventory import CachedFile, FileRef
 
 _INSERT_ONE_BY_ONE = 64
@@ -21,30 +18,18 @@ _SCAN_FACTOR = 8
 """A look-up by bisection costs about as much as passing over 8 keys in a row (measured)."""
 
 
-def file_key(scope: str, lfn: str) -> int:
-    """A signed 64-bit number for a file, good in this process only.
-
-    Python's own keyed hash: nobody outside can make two names collide on purpose, and by accident
-    it takes billions of files in one cache. The price of a collision is one wrong hint.
-    """
-    return hash((scope, lfn))
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """The files of one node as sorted keys with their sizes, and the head that they follow from."""
+    """The files of one node, and the head that they follow from."""
 
     raw: bytes
     head: Head
-    keys: array[int]
-    sizes: array[int]
+    held: HeldFiles
     total_bytes: int
 
     def size(self, scope: str, lfn: str) -> int | None:
         """Size in bytes of a file, None if it is not held."""
-        key = file_key(scope, lfn)
-        at = bisect_left(self.keys, key)
-        return self.sizes[at] if at < len(self.keys) and self.keys[at] == key else None
+        return self.held.size(file_key(scope, lfn))
 
     def is_sound(self) -> bool:
         """Whether the files add up to what the head says.
@@ -53,13 +38,13 @@ class View:
         flush, or when two servers went on apart while a memcached was out of reach for one.
         """
         sums = (self.head.file_count, self.head.total_bytes)
-        return (len(self.keys), self.total_bytes) == sums
+        return (len(self.held), self.total_bytes) == sums
 
 
 def follow(base: View | None, raw: bytes, head: Head, news: Iterable[Records]) -> View:
     """The view after some records more than `base` has, which stays as it is; None: from nothing."""
-    keys = base.keys[:] if base else array("q")
-    sizes = base.sizes[:] if base else array("q")
+    keys = base.held.file_keys[:] if base else array("q")
+    sizes = base.held.sizes[:] if base else array("q")
     total_bytes = base.total_bytes if base else 0
     for records in news:
         names = zip(records.scopes, records.lfns, strict=True)
@@ -69,7 +54,7 @@ def follow(base: View | None, raw: bytes, head: Head, news: Iterable[Records]) -
         else:
             keys, sizes = _merged(keys, sizes, changes)
             total_bytes = sum(sizes)
-    return View(raw, head, keys, sizes, total_bytes)
+    return View(raw, head, HeldFiles(keys, sizes), total_bytes)
 
 
 def _insert(keys: array[int], sizes: array[int], changes: Mapping[int, int]) -> int:
@@ -96,12 +81,12 @@ def _merged(
 ) -> tuple[array[int], array[int]]:
     merged = dict(zip(keys, sizes, strict=True))
     merged.update(changes)
-    pairs = sorted((key, size) for key, size in merged.items() if size != GONE)
-    return array("q", [key for key, _ in pairs]), array("q", [size for _, size in pairs])
+    held = held_files((key, size) for key, size in merged.items() if size != GONE)
+    return held.file_keys, held.sizes
 
 
 class Wanted:
-    """A list of files by LFN, prepared to be looked up in one view or in many."""
+    """A list of files by LFN, prepared to be looked up on one node or on many."""
 
     def __init__(self, refs: Sequence[FileRef], *, in_many: bool) -> None:
         self._keys = [hash((scope, lfn)) for lfn, scope, _ in refs]
@@ -110,9 +95,9 @@ class Wanted:
             for place, key in enumerate(self._keys):
                 self._places.setdefault(key, []).append(place)
 
-    def sizes_in(self, view: View) -> list[int | None]:
+    def sizes_in(self, held: HeldFiles) -> list[int | None]:
         """The size of each file in the order of the list, None for one that is not held."""
-        keys, sizes, places = view.keys, view.sizes, self._places
+        keys, sizes, places = held.file_keys, held.sizes, self._places
         found: list[int | None] = [None] * len(self._keys)
         if len(keys) < _SCAN_FACTOR * len(places):
             for at, key in enumerate(keys):

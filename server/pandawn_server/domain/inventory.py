@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from hashlib import blake2b
@@ -49,13 +49,38 @@ class CacheState:
 
 @dataclass(frozen=True, slots=True)
 class CacheSummary:
-    """A cache as the catalog knows it; `update_time` is the time of the last report."""
+    """A cache as the catalog knows it; `update_time` is the time of the last report.
+
+    Files pinned on its node are counted beside those that it reports. With epoch 0 nothing is
+    known of it but pins.
+    """
 
     key: NodeKey
     state: CacheState
     file_count: int
     total_bytes: int
     update_time: datetime
+    pinned_count: int = 0
+    pinned_bytes: int = 0
+
+    def with_pins(self, count: int, size_bytes: int) -> CacheSummary:
+        """The same with pinned files."""
+        return replace(self, pinned_count=count, pinned_bytes=size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class NodePins:
+    """What is pinned on a node; `contact_time` is when the node or its pins were last heard of.
+
+    `version` is another after each change.
+    """
+
+    key: NodeKey
+    version: int
+    file_count: int
+    total_bytes: int
+    update_time: datetime
+    contact_time: datetime
 
 
 @dataclass(frozen=True, slots=True)

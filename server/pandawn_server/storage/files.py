@@ -15,7 +15,7 @@ from pandawn_server.domain.tasks import File, FileRole
 from pandawn_server.storage.among import among
 from pandawn_server.storage.bulk import insert_rows
 from pandawn_server.storage.database import Transaction
-from pandawn_server.storage.schema import job_files, job_inputs
+from pandawn_server.storage.schema import job_files, job_inputs, jobs
 
 PackedFile = list[str | int]
 """LFN, size in bytes, URL, scope, GUID, checksum; empty ones of the last three are left out at the end."""
@@ -58,6 +58,17 @@ def get_inputs(tx: Transaction, job_ids: Collection[int]) -> dict[int, list[File
     for job_id, packed in tx.execute(query):
         found[job_id] = list(map(unpack, packed))
     return found
+
+
+def task_inputs(tx: Transaction, task_id: int) -> list[File]:
+    """What the jobs of a task read, job by job; files that several read come several times."""
+    query = (
+        select(job_inputs.c.files)
+        .join_from(jobs, job_inputs, jobs.c.job_id == job_inputs.c.job_id)
+        .where(jobs.c.task_id == task_id)
+        .order_by(jobs.c.job_id)
+    )
+    return [unpack(file) for packed in tx.execute(query).scalars() for file in packed]
 
 
 @dataclass(frozen=True, slots=True)

@@ -290,6 +290,20 @@ nodes = Table(
     Column("suspend_reason", Text, nullable=False, server_default=""),
 )
 
+pins = Table(
+    "pins",
+    metadata,
+    Column("site", Text, primary_key=True),
+    Column("node", Text, primary_key=True),
+    # Random, another after each change: whoever has the files of a version need not read them again.
+    Column("version", BigInteger, nullable=False),
+    Column("file_count", BigInteger, nullable=False),
+    Column("total_bytes", BigInteger, nullable=False),
+    # In the format of the catalog's parts. Nobody asks the database about one file.
+    Column("files", LargeBinary, nullable=False),
+    Column("update_time", UtcDateTime, nullable=False),
+)
+
 events = Table(
     "events",
     metadata,

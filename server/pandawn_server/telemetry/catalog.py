@@ -21,7 +21,8 @@ from pandawn_server.domain.inventory import (
 from pandawn_server.telemetry.api import Observation, Telemetry
 from pandawn_server.telemetry.names import (
     CATALOG,
-    CATALOG_DRIFT,
+    CATALOG_DRIFT_BYTES,
+    CATALOG_DRIFT_FILES,
     CATALOG_ITEMS,
     CATALOG_OPERATION,
     DB_SYSTEM,
@@ -46,7 +47,8 @@ class ObservedCatalog:
         """See `Catalog`."""
         with self._observe("replace", len(inventory.files)):
             drift = self._catalog.replace(inventory, now)
-        self._telemetry.record(CATALOG_DRIFT, drift.files)
+        self._telemetry.record(CATALOG_DRIFT_FILES, drift.files)
+        self._telemetry.record(CATALOG_DRIFT_BYTES, drift.size_bytes)
         return drift
 
     def flush(self, key: NodeKey, epoch: int, now: datetime) -> int | None:

@@ -115,8 +115,13 @@ WORKER_RUN = Operation(
 INCIDENTS = Counter("pandawn.incidents", "Errors that nobody foresaw", "{incident}")
 REFUSALS = Counter("pandawn.refusals", "Calls refused, by reason", "{call}")
 BATCH_SIZES = Distribution("pandawn.batch.size", "Calls that shared one batch", "{call}")
-CATALOG_DRIFT = Distribution(
-    "pandawn.catalog.drift", "Files that a full inventory found wrong in the catalog", "{file}"
+CATALOG_DRIFT_FILES = Distribution(
+    "pandawn.catalog_drift_files",
+    "Files that a full inventory found wrong in the catalog",
+    "{file}",
+)
+CATALOG_DRIFT_BYTES = Distribution(
+    "pandawn.catalog_drift_bytes", "Sum of the sizes of those files", "By"
 )
 POOL_CONNECTIONS = Gauge("db.client.connection.count", "Connections of the pool", "{connection}")
 WAITING_PILOTS = Gauge("pandawn.pilots.waiting", "Calls in a long poll for jobs", "{call}")

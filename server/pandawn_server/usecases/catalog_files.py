@@ -17,6 +17,8 @@ from pandawn_server.domain.inventory import (
 )
 from pandawn_server.storage import nodes
 from pandawn_server.usecases.context import Context
+from pandawn_server.usecases.coverage import site_not_found
+from pandawn_server.usecases.pins import pinned_files
 
 
 def node_not_found(key: NodeKey) -> NotFoundError:
@@ -57,7 +59,12 @@ def _unknown_targets(context: Context, deltas: Sequence[Delta]) -> set[NodeKey]:
     if not keys:
         return set()
     summaries = context.catalog.summaries(keys)
-    return {key for key, summary in zip(keys, summaries, strict=True) if summary is None}
+    return {key for key, summary in zip(keys, summaries, strict=True) if not _has_cache(summary)}
+
+
+def _has_cache(summary: CacheSummary | None) -> bool:
+    """Whether more is known of a node than what is pinned there."""
+    return summary is not None and summary.state.epoch != 0
 
 
 def _note_nodes(context: Context, keys: set[NodeKey]) -> None:
@@ -78,7 +85,7 @@ def flush_cache(context: Context, key: NodeKey, epoch: int) -> tuple[int, int]:
     Raises `NotFoundError` (NODE_NOT_FOUND) when no epoch is given and the cache is not known.
     """
     fresh = epoch or context.rng.getrandbits(63) + 1
-    if not epoch and context.catalog.summaries([key])[0] is None:
+    if not epoch and not _has_cache(context.catalog.summaries([key])[0]):
         raise node_not_found(key)
     forgotten = context.catalog.flush(key, fresh, context.clock())
     _note_nodes(context, {key})
@@ -111,11 +118,7 @@ def locate_files(context: Context, site: str, refs: Sequence[FileRef]) -> list[d
     with context.db.read() as tx:
         keys = nodes.site_nodes(tx, site)
     if not keys:
-        raise NotFoundError(
-            "SITE_NOT_FOUND",
-            f"no node of a site {site!r} has ever reported; `pandawn nodes` lists those that have",
-            metadata={"site": site},
-        )
+        raise site_not_found(site)
     found: list[dict[str, int]] = [{} for _ in refs]
     for key, answer in zip(keys, context.catalog.holdings([(k, refs) for k in keys]), strict=True):
         for position, size_bytes in enumerate(answer or ()):
@@ -125,13 +128,25 @@ def locate_files(context: Context, site: str, refs: Sequence[FileRef]) -> list[d
 
 
 def list_files(
-    context: Context, key: NodeKey, after: tuple[str, str] | None, limit: int
-) -> list[CachedFile]:
-    """Up to `limit` files of a cache after (scope, LFN). Raises `NotFoundError` (NODE_NOT_FOUND)."""
-    found = context.catalog.list_files(key, after, limit)
-    if found is None:
+    context: Context,
+    key: NodeKey,
+    after: tuple[str, str] | None,
+    limit: int,
+    *,
+    pinned_only: bool = False,
+) -> list[tuple[CachedFile, bool]]:
+    """Up to `limit` files of a node after (scope, LFN), each with whether it is pinned.
+
+    Raises `NotFoundError` (NODE_NOT_FOUND) when neither a cache nor a pin of it is known.
+    """
+    cached = None if pinned_only else context.catalog.list_files(key, after, limit)
+    pinned = {(file.scope, file.lfn): file for file in pinned_files(context, key)}
+    if cached is None and not pinned:
         raise node_not_found(key)
-    return found
+    found = {name: file for name, file in pinned.items() if after is None or name > after}
+    # The size that a cache confirmed counts.
+    found.update(((file.scope, file.lfn), file) for file in cached or ())
+    return [(found[name], name in pinned) for name in sorted(found)[:limit]]
 
 
 def get_cache(context: Context, key: NodeKey) -> CacheSummary:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from pandawn_server.catalog.pins import PinBook
 from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.storage.database import Database
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Handed to each use case. `clock` returns the time in UTC; `rng` draws identifiers and tokens."""
+    """Handed to each use case. `clock` returns the time in UTC; `rng` draws identifiers and tokens.
+
+    `pins` is the book whose pins the catalog answers with (`catalog.pinned.PinnedCatalog`).
+    """
 
     db: Database
     catalog: Catalog
     clock: Callable[[], datetime]
     rng: random.Random
+    pins: PinBook = field(default_factory=PinBook)
 
     def new_id(self) -> str:
         """A new identifier or token: 128 random bits in hex."""

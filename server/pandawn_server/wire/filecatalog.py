@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
-from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc
+from pandawn.filecatalog.v1 import coverage_pb2, filecatalog_pb2, filecatalog_pb2_grpc, pins_pb2
 from pandawn.type.v1 import type_pb2
 from pandawn_server.domain.errors import ExhaustedError
 from pandawn_server.domain.inventory import (
     CachedFile,
-    CacheSummary,
     Delta,
     DeltaOutcome,
     FileRef,
     Inventory,
     NodeKey,
 )
-from pandawn_server.usecases import catalog_files
+from pandawn_server.usecases import catalog_files, coverage, pins
 from pandawn_server.wire.batcher import Batcher
-from pandawn_server.wire.convert.common import (
-    from_cached_file,
-    from_ref,
-    to_cached_file,
-    to_timestamp,
-)
+from pandawn_server.wire.convert.catalog import to_cache, to_coverage, to_pins
+from pandawn_server.wire.convert.common import from_cached_file, from_ref, to_cached_file
 from pandawn_server.wire.convert.enums import DELTA_RESULT
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.handlers import ServicerContext
 from pandawn_server.wire.page_token import decode_page_token, encode_page_token
-from pandawn_server.wire.validation import Checker
+from pandawn_server.wire.validation import DEFAULT_PAGE_SIZE, Checker
 
 MAX_FILES = 10_000
 """Files of one message."""
 
 MAX_LOCATE = 1000
 """Files of one `LocateFiles`: each is looked for on all nodes of the site."""
+
+MAX_COVERED = 100_000
+"""Files of one `GetCoverage`: the inputs of the largest task."""
 
 MAX_INVENTORY_FILES = 1_000_000
 """Files of one inventory, which is held in memory as it arrives."""
@@ -58,15 +57,11 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> filecatalog_pb2.AddFilesResponse:
         """Adds files to a cache."""
         del context
-        check = Checker()
+        check = Checker(request)
         key = _delta_key(check, request)
-        check.count("files", request.files, 1, MAX_FILES)
-        for position, file in enumerate(request.files):
-            check.file(("files", position), file)
+        files = _files(check, request.files, MAX_FILES)
         check.done()
-        delta = Delta(
-            key, request.epoch, request.sequence, added=tuple(map(from_cached_file, request.files))
-        )
+        delta = Delta(key, request.epoch, request.sequence, added=tuple(files))
         outcome: DeltaOutcome = await self._write.submit(delta)
         return filecatalog_pb2.AddFilesResponse(result=DELTA_RESULT.to_wire(outcome.result))
 
@@ -75,7 +70,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> filecatalog_pb2.DeleteFilesResponse:
         """Deletes files from a cache."""
         del context
-        check = Checker()
+        check = Checker(request)
         key = _delta_key(check, request)
         refs = _refs(check, request.files, MAX_FILES)
         check.done()
@@ -90,7 +85,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> filecatalog_pb2.FlushCacheResponse:
         """Empties a cache."""
         del context
-        check = Checker()
+        check = Checker(request)
         key = _key(check, request.site, request.node)
         check.done()
         forgotten, epoch = await self._deps.runner.run(
@@ -108,7 +103,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         header: filecatalog_pb2.InventoryHeader | None = None
         files: list[CachedFile] = []
         async for request in request_iterator:
-            check = Checker()
+            check = Checker(request)
             if request.HasField("header"):
                 check.require(header is None, "header", "must be in the first message only")
                 header = request.header
@@ -136,15 +131,95 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             catalog_files.replace_inventory, self._deps.context, inventory
         )
         return filecatalog_pb2.ReportInventoryResponse(
-            file_count=len(files), drift_count=drift.files
+            file_count=len(files), drift_count=drift.files, drift_bytes=drift.size_bytes
         )
+
+    async def PinFiles(  # noqa: N802 (gRPC's name)
+        self, request: pins_pb2.PinFilesRequest, context: ServicerContext
+    ) -> pins_pb2.PinFilesResponse:
+        """Pins files on a node."""
+        del context
+        check = Checker(request)
+        key = _key(check, request.site, request.node)
+        files = _files(check, request.files, MAX_FILES)
+        check.done()
+        pinned = await self._deps.runner.run(pins.pin_files, self._deps.context, key, files)
+        return pins_pb2.PinFilesResponse(
+            new_count=pinned.changed,
+            pinned_count=pinned.file_count,
+            pinned_bytes=pinned.total_bytes,
+        )
+
+    async def UnpinFiles(  # noqa: N802 (gRPC's name)
+        self, request: pins_pb2.UnpinFilesRequest, context: ServicerContext
+    ) -> pins_pb2.UnpinFilesResponse:
+        """Takes away pins."""
+        del context
+        check = Checker(request)
+        key = _key(check, request.site, request.node)
+        refs: list[FileRef] | None = None
+        if request.all:
+            check.require(not request.files, "files", "must be empty with all")
+        else:
+            refs = _refs(check, request.files, MAX_FILES)
+        check.done()
+        left = await self._deps.runner.run(pins.unpin_files, self._deps.context, key, refs)
+        return pins_pb2.UnpinFilesResponse(removed_count=left.changed, pinned_count=left.file_count)
+
+    async def ListPins(  # noqa: N802 (gRPC's name)
+        self, request: pins_pb2.ListPinsRequest, context: ServicerContext
+    ) -> pins_pb2.ListPinsResponse:
+        """Lists nodes with pinned files."""
+        del context
+        check = Checker(request)
+        check.site("site", request.site, required=False)
+        size = check.page_size(request.page_size)
+        check.done()
+        filters = (request.site,)
+        after = decode_page_token(request.page_token, "ListPins", filters, (str, str))
+        found = await self._deps.runner.run(
+            pins.list_pins,
+            self._deps.context,
+            NodeKey(str(after[0]), str(after[1])) if after else None,
+            size + 1,
+            request.site,
+        )
+        token = ""
+        if len(found) > size:
+            token = encode_page_token("ListPins", filters, found[size - 1][0].key)
+        return pins_pb2.ListPinsResponse(
+            pins=[to_pins(one, believed=believed) for one, believed in found[:size]],
+            next_page_token=token,
+        )
+
+    async def GetCoverage(  # noqa: N802 (gRPC's name)
+        self, request: coverage_pb2.GetCoverageRequest, context: ServicerContext
+    ) -> coverage_pb2.GetCoverageResponse:
+        """Says how much of some files the nodes of a site hold."""
+        del context
+        check = Checker(request)
+        check.site("site", request.site, required=not request.task_id)
+        check.range("max_nodes", request.max_nodes, 0, MAX_FILES)
+        files: list[CachedFile] = []
+        if request.task_id:
+            check.number("task_id", request.task_id)
+            check.require(not request.files, "files", "must be empty with a task_id")
+        else:
+            files = _files(check, request.files, MAX_COVERED)
+        check.done()
+        run, here = self._deps.runner.run, self._deps.context
+        if request.task_id:
+            found = await run(coverage.cover_task, here, request.site, request.task_id)
+        else:
+            found = await run(coverage.cover_files, here, request.site, files)
+        return to_coverage(found, request.max_nodes or DEFAULT_PAGE_SIZE)
 
     async def CheckFiles(  # noqa: N802 (gRPC's name)
         self, request: filecatalog_pb2.CheckFilesRequest, context: ServicerContext
     ) -> filecatalog_pb2.CheckFilesResponse:
         """Says which files a cache holds."""
         del context
-        check = Checker()
+        check = Checker(request)
         key = _key(check, request.site, request.node)
         refs = _refs(check, request.files, MAX_FILES)
         check.done()
@@ -161,7 +236,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> filecatalog_pb2.LocateFilesResponse:
         """Says which nodes hold files."""
         del context
-        check = Checker()
+        check = Checker(request)
         check.site("site", request.site)
         refs = _refs(check, request.files, MAX_LOCATE)
         check.done()
@@ -182,15 +257,15 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> filecatalog_pb2.ListNodeFilesResponse:
         """Lists the files of a cache."""
         del context
-        check = Checker()
+        check = Checker(request)
         key = _key(check, request.site, request.node)
         check.range("page_size", request.page_size, 0, MAX_FILES)
         check.done()
         size = request.page_size or 1000
-        filters = (key.site, key.node)
+        filters = (key.site, key.node, request.pinned_only)
         after = decode_page_token(request.page_token, "ListNodeFiles", filters, (str, str))
         files = await self._deps.runner.run(
-            catalog_files.list_files,
+            partial(catalog_files.list_files, pinned_only=request.pinned_only),
             self._deps.context,
             key,
             (str(after[0]), str(after[1])) if after else None,
@@ -199,9 +274,12 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         page = files[:size]
         token = ""
         if len(files) > size:
-            token = encode_page_token("ListNodeFiles", filters, (page[-1].scope, page[-1].lfn))
+            last, _ = page[-1]
+            token = encode_page_token("ListNodeFiles", filters, (last.scope, last.lfn))
         return filecatalog_pb2.ListNodeFilesResponse(
-            files=map(to_cached_file, page), next_page_token=token
+            files=[to_cached_file(file) for file, _ in page],
+            next_page_token=token,
+            pinned_positions=[at for at, (_, is_pinned) in enumerate(page) if is_pinned],
         )
 
     async def GetCache(  # noqa: N802 (gRPC's name)
@@ -209,27 +287,11 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> filecatalog_pb2.GetCacheResponse:
         """Says where a cache stands."""
         del context
-        check = Checker()
+        check = Checker(request)
         key = _key(check, request.site, request.node)
         check.done()
         summary = await self._deps.runner.run(catalog_files.get_cache, self._deps.context, key)
         return filecatalog_pb2.GetCacheResponse(cache=to_cache(summary))
-
-
-def to_cache(summary: CacheSummary) -> filecatalog_pb2.Cache:
-    """A cache as the catalog knows it."""
-    return filecatalog_pb2.Cache(
-        site=summary.key.site,
-        node=summary.key.node,
-        state=filecatalog_pb2.CacheState(
-            epoch=summary.state.epoch,
-            sequence=summary.state.sequence,
-            digest=summary.state.digest,
-        ),
-        file_count=summary.file_count,
-        total_bytes=summary.total_bytes,
-        update_time=to_timestamp(summary.update_time),
-    )
 
 
 def _key(check: Checker, site: str, node: str) -> NodeKey:
@@ -246,6 +308,13 @@ def _delta_key(
     else:
         check.require(not request.sequence, "sequence", "must be 0 without an epoch")
     return _key(check, request.site, request.node)
+
+
+def _files(check: Checker, files: Sequence[type_pb2.File], most: int) -> list[CachedFile]:
+    check.count("files", files, 1, most)
+    for position, file in enumerate(files):
+        check.file(("files", position), file)
+    return list(map(from_cached_file, files))
 
 
 def _refs(check: Checker, files: Sequence[type_pb2.FileRef], most: int) -> list[FileRef]:

@@ -14,10 +14,10 @@ from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.pilots import Pilot, PilotFilter
 from pandawn_server.usecases import monitor
 from pandawn_server.usecases.monitor import NodeView
+from pandawn_server.wire.convert.catalog import to_cache
 from pandawn_server.wire.convert.common import to_timestamp
 from pandawn_server.wire.convert.enums import JOB_STATE, PILOT_STATE
 from pandawn_server.wire.deps import Deps
-from pandawn_server.wire.filecatalog import to_cache
 from pandawn_server.wire.handlers import ServicerContext
 from pandawn_server.wire.page_token import decode_page_token, encode_page_token
 from pandawn_server.wire.validation import Checker

@@ -20,11 +20,13 @@ from collections.abc import Sized
 from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pandawn.type.v1 import type_pb2
 from pandawn_server.domain.errors import InvalidRequestError, Violation
 from pandawn_server.wire import rules
+from pandawn_server.wire.unknown_fields import unknown_fields
 
 FieldPath = str | tuple[str | int, ...]
 """`"task.user"`, or `("task.inputs", 17, "file.lfn")` for `task.inputs[17].file.lfn`."""
@@ -53,8 +55,11 @@ _NANOSECONDS_A_MICROSECOND = 1000
 class Checker:
     """Violations of one request, in the order in which its fields were shown."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: Message | None = None) -> None:
+        """Begins with the fields of `request` that this server does not know."""
         self._violations: list[Violation] = []
+        for place in unknown_fields(request) if request is not None else ():
+            self.add(place, "is unknown to this server, which is older, or speaks another contract")
 
     @property
     def ok(self) -> bool:

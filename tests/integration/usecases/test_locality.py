@@ -229,7 +229,7 @@ def test_a_cache_is_listed_located_checked_and_flushed(world: World) -> None:
     world.keep(node_key(1), *make_inputs(3, GB))
     world.keep(node_key(2), make_input(2, GB))
     context = world.context
-    assert [f.lfn for f in list_files(context, node_key(1), None, 2)] == [
+    assert [f.lfn for f, _ in list_files(context, node_key(1), None, 2)] == [
         "data.000001.root",
         "data.000002.root",
     ]

@@ -11,6 +11,14 @@ a cache is the XOR over its files of the first 8 bytes, big-endian, of
 BLAKE2b-8 over: byte length of scope (4 bytes, big-endian), scope in UTF-8,
 byte length of LFN, LFN, size (8 bytes, big-endian). It tells whether the
 catalog and the cache agree without sending either.
+
+A *pin* says that a node has a file although its cache does not report it:
+data placed beside the cache by an operator or by another system. Pins are
+kept in the database. Inventories, flushes and lost memcached servers do not
+touch them; only `UnpinFiles` takes them away.
+
+A request with a field that this server does not know is refused
+(INVALID_REQUEST): what it asks for would silently not happen.
 """
 
 from collections import abc as _abc
@@ -101,17 +109,23 @@ class Cache(_message.Message):
     FILE_COUNT_FIELD_NUMBER: _builtins.int
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    PINNED_COUNT_FIELD_NUMBER: _builtins.int
+    PINNED_BYTES_FIELD_NUMBER: _builtins.int
     site: _builtins.str
     """Site of the node."""
     node: _builtins.str
     """Full host name of the node, lower case."""
     file_count: _builtins.int
-    """Files held."""
+    """Files held by the cache."""
     total_bytes: _builtins.int
+    """Sum of their sizes in bytes."""
+    pinned_count: _builtins.int
+    """Files pinned on the node, whether or not its cache holds them too."""
+    pinned_bytes: _builtins.int
     """Sum of their sizes in bytes."""
     @_builtins.property
     def state(self) -> Global___CacheState:
-        """Epoch, sequence and digest."""
+        """Epoch, sequence and digest of the cache; not set when nothing is known of it, and files are pinned."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
@@ -126,10 +140,12 @@ class Cache(_message.Message):
         file_count: _builtins.int = ...,
         total_bytes: _builtins.int = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        pinned_count: _builtins.int = ...,
+        pinned_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_count", b"file_count", "node", b"node", "site", b"site", "state", b"state", "total_bytes", b"total_bytes", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_count", b"file_count", "node", b"node", "pinned_bytes", b"pinned_bytes", "pinned_count", b"pinned_count", "site", b"site", "state", b"state", "total_bytes", b"total_bytes", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -391,19 +407,23 @@ class ReportInventoryResponse(_message.Message):
 
     FILE_COUNT_FIELD_NUMBER: _builtins.int
     DRIFT_COUNT_FIELD_NUMBER: _builtins.int
+    DRIFT_BYTES_FIELD_NUMBER: _builtins.int
     file_count: _builtins.int
     """Files in the inventory."""
     drift_count: _builtins.int
     """Files that the catalog wrongly had or wrongly lacked before: its drift."""
+    drift_bytes: _builtins.int
+    """Sum of the sizes of those files in bytes."""
     def __init__(
         self,
         *,
         file_count: _builtins.int = ...,
         drift_count: _builtins.int = ...,
+        drift_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drift_count", b"drift_count", "file_count", b"file_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drift_bytes", b"drift_bytes", "drift_count", b"drift_count", "file_count", b"file_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -579,7 +599,7 @@ Global___FileLocation: _TypeAlias = FileLocation  # noqa: Y015
 
 @_typing.final
 class ListNodeFilesRequest(_message.Message):
-    """Asks for the files of a cache."""
+    """Asks for the files of a node."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -587,6 +607,7 @@ class ListNodeFilesRequest(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PINNED_ONLY_FIELD_NUMBER: _builtins.int
     site: _builtins.str
     """Site of the node."""
     node: _builtins.str
@@ -595,6 +616,8 @@ class ListNodeFilesRequest(_message.Message):
     """Most files a page, 1 to 10,000; 0: 1,000."""
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first page."""
+    pinned_only: _builtins.bool
+    """Whether to list pinned files only."""
     def __init__(
         self,
         *,
@@ -602,10 +625,11 @@ class ListNodeFilesRequest(_message.Message):
         node: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        pinned_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "page_size", b"page_size", "page_token", b"page_token", "site", b"site"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "page_size", b"page_size", "page_token", b"page_token", "pinned_only", b"pinned_only", "site", b"site"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -619,21 +643,27 @@ class ListNodeFilesResponse(_message.Message):
 
     FILES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PINNED_POSITIONS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty when this was the last."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_type_pb2.File]:
         """Files by (scope, LFN)."""
 
+    @_builtins.property
+    def pinned_positions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Positions in `files` of those that are pinned, ascending from 0."""
+
     def __init__(
         self,
         *,
         files: _abc.Iterable[_type_pb2.File] | None = ...,
         next_page_token: _builtins.str = ...,
+        pinned_positions: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "next_page_token", b"next_page_token", "pinned_positions", b"pinned_positions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,7 +3,9 @@
 import grpc
 import warnings
 
+from pandawn.filecatalog.v1 import coverage_pb2 as pandawn_dot_filecatalog_dot_v1_dot_coverage__pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2 as pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2
+from pandawn.filecatalog.v1 import pins_pb2 as pandawn_dot_filecatalog_dot_v1_dot_pins__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -55,6 +57,21 @@ class FileCatalogStub(object):
                 request_serializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.ReportInventoryRequest.SerializeToString,
                 response_deserializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.ReportInventoryResponse.FromString,
                 _registered_method=True)
+        self.PinFiles = channel.unary_unary(
+                '/pandawn.filecatalog.v1.FileCatalog/PinFiles',
+                request_serializer=pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.PinFilesRequest.SerializeToString,
+                response_deserializer=pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.PinFilesResponse.FromString,
+                _registered_method=True)
+        self.UnpinFiles = channel.unary_unary(
+                '/pandawn.filecatalog.v1.FileCatalog/UnpinFiles',
+                request_serializer=pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.UnpinFilesRequest.SerializeToString,
+                response_deserializer=pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.UnpinFilesResponse.FromString,
+                _registered_method=True)
+        self.ListPins = channel.unary_unary(
+                '/pandawn.filecatalog.v1.FileCatalog/ListPins',
+                request_serializer=pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.ListPinsRequest.SerializeToString,
+                response_deserializer=pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.ListPinsResponse.FromString,
+                _registered_method=True)
         self.CheckFiles = channel.unary_unary(
                 '/pandawn.filecatalog.v1.FileCatalog/CheckFiles',
                 request_serializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.CheckFilesRequest.SerializeToString,
@@ -64,6 +81,11 @@ class FileCatalogStub(object):
                 '/pandawn.filecatalog.v1.FileCatalog/LocateFiles',
                 request_serializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.LocateFilesRequest.SerializeToString,
                 response_deserializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.LocateFilesResponse.FromString,
+                _registered_method=True)
+        self.GetCoverage = channel.unary_unary(
+                '/pandawn.filecatalog.v1.FileCatalog/GetCoverage',
+                request_serializer=pandawn_dot_filecatalog_dot_v1_dot_coverage__pb2.GetCoverageRequest.SerializeToString,
+                response_deserializer=pandawn_dot_filecatalog_dot_v1_dot_coverage__pb2.GetCoverageResponse.FromString,
                 _registered_method=True)
         self.ListNodeFiles = channel.unary_unary(
                 '/pandawn.filecatalog.v1.FileCatalog/ListNodeFiles',
@@ -136,8 +158,42 @@ class FileCatalogServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PinFiles(self, request, context):
+        """Pins files on a node, which need not have been heard of. A file that is
+        pinned already gets the size and GUID given here.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
+        * `RESOURCE_EXHAUSTED` (TOO_MANY_PINS): the node would have more than 100,000 pinned files; nothing was pinned.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpinFiles(self, request, context):
+        """Takes away pins: of some files of a node, or all of the node.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, both, or malformed names.
+        * `NOT_FOUND` (NODE_NOT_FOUND): no file is pinned on such a node.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPins(self, request, context):
+        """Lists the nodes with pinned files in order of (site, node), a page at a
+        time; `ListNodeFiles` lists the files.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed site or token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckFiles(self, request, context):
-        """Says for each file whether a cache holds it.
+        """Says for each file whether a node holds it, in its cache or pinned.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty list or malformed names.
@@ -160,8 +216,21 @@ class FileCatalogServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCoverage(self, request, context):
+        """Says how much of a set of files the nodes of a site hold: of a task's inputs, or of a list.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): neither task nor files, both, or malformed names.
+        * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
+        * `NOT_FOUND` (SITE_NOT_FOUND): no node of such a site has ever reported.
+        * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListNodeFiles(self, request, context):
-        """Lists the files of one cache in order of (scope, LFN), a page at a time.
+        """Lists the files of one node, cached or pinned, in order of (scope, LFN), a page at a time.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed names or token.
@@ -207,6 +276,21 @@ def add_FileCatalogServicer_to_server(servicer, server):
                     request_deserializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.ReportInventoryRequest.FromString,
                     response_serializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.ReportInventoryResponse.SerializeToString,
             ),
+            'PinFiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinFiles,
+                    request_deserializer=pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.PinFilesRequest.FromString,
+                    response_serializer=pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.PinFilesResponse.SerializeToString,
+            ),
+            'UnpinFiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpinFiles,
+                    request_deserializer=pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.UnpinFilesRequest.FromString,
+                    response_serializer=pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.UnpinFilesResponse.SerializeToString,
+            ),
+            'ListPins': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPins,
+                    request_deserializer=pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.ListPinsRequest.FromString,
+                    response_serializer=pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.ListPinsResponse.SerializeToString,
+            ),
             'CheckFiles': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckFiles,
                     request_deserializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.CheckFilesRequest.FromString,
@@ -216,6 +300,11 @@ def add_FileCatalogServicer_to_server(servicer, server):
                     servicer.LocateFiles,
                     request_deserializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.LocateFilesRequest.FromString,
                     response_serializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.LocateFilesResponse.SerializeToString,
+            ),
+            'GetCoverage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCoverage,
+                    request_deserializer=pandawn_dot_filecatalog_dot_v1_dot_coverage__pb2.GetCoverageRequest.FromString,
+                    response_serializer=pandawn_dot_filecatalog_dot_v1_dot_coverage__pb2.GetCoverageResponse.SerializeToString,
             ),
             'ListNodeFiles': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNodeFiles,
@@ -348,6 +437,87 @@ class FileCatalog(object):
             _registered_method=True)
 
     @staticmethod
+    def PinFiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.filecatalog.v1.FileCatalog/PinFiles',
+            pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.PinFilesRequest.SerializeToString,
+            pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.PinFilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpinFiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.filecatalog.v1.FileCatalog/UnpinFiles',
+            pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.UnpinFilesRequest.SerializeToString,
+            pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.UnpinFilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPins(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.filecatalog.v1.FileCatalog/ListPins',
+            pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.ListPinsRequest.SerializeToString,
+            pandawn_dot_filecatalog_dot_v1_dot_pins__pb2.ListPinsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CheckFiles(request,
             target,
             options=(),
@@ -391,6 +561,33 @@ class FileCatalog(object):
             '/pandawn.filecatalog.v1.FileCatalog/LocateFiles',
             pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.LocateFilesRequest.SerializeToString,
             pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.LocateFilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCoverage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.filecatalog.v1.FileCatalog/GetCoverage',
+            pandawn_dot_filecatalog_dot_v1_dot_coverage__pb2.GetCoverageRequest.SerializeToString,
+            pandawn_dot_filecatalog_dot_v1_dot_coverage__pb2.GetCoverageResponse.FromString,
             options,
             channel_credentials,
             insecure,

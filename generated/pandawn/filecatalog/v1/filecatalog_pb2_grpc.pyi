@@ -11,11 +11,21 @@ a cache is the XOR over its files of the first 8 bytes, big-endian, of
 BLAKE2b-8 over: byte length of scope (4 bytes, big-endian), scope in UTF-8,
 byte length of LFN, LFN, size (8 bytes, big-endian). It tells whether the
 catalog and the cache agree without sending either.
+
+A *pin* says that a node has a file although its cache does not report it:
+data placed beside the cache by an operator or by another system. Pins are
+kept in the database. Inventories, flushes and lost memcached servers do not
+touch them; only `UnpinFiles` takes them away.
+
+A request with a field that this server does not know is refused
+(INVALID_REQUEST): what it asks for would silently not happen.
 """
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from pandawn.filecatalog.v1 import coverage_pb2 as _coverage_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2 as _filecatalog_pb2
+from pandawn.filecatalog.v1 import pins_pb2 as _pins_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -82,8 +92,30 @@ class FileCatalogStub:
     * `RESOURCE_EXHAUSTED` (INVENTORY_TOO_LARGE): more than 1,000,000 files.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
+    PinFiles: _grpc.UnaryUnaryMultiCallable[_pins_pb2.PinFilesRequest, _pins_pb2.PinFilesResponse]
+    """Pins files on a node, which need not have been heard of. A file that is
+    pinned already gets the size and GUID given here.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
+    * `RESOURCE_EXHAUSTED` (TOO_MANY_PINS): the node would have more than 100,000 pinned files; nothing was pinned.
+    """
+    UnpinFiles: _grpc.UnaryUnaryMultiCallable[_pins_pb2.UnpinFilesRequest, _pins_pb2.UnpinFilesResponse]
+    """Takes away pins: of some files of a node, or all of the node.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, both, or malformed names.
+    * `NOT_FOUND` (NODE_NOT_FOUND): no file is pinned on such a node.
+    """
+    ListPins: _grpc.UnaryUnaryMultiCallable[_pins_pb2.ListPinsRequest, _pins_pb2.ListPinsResponse]
+    """Lists the nodes with pinned files in order of (site, node), a page at a
+    time; `ListNodeFiles` lists the files.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed site or token.
+    """
     CheckFiles: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.CheckFilesRequest, _filecatalog_pb2.CheckFilesResponse]
-    """Says for each file whether a cache holds it.
+    """Says for each file whether a node holds it, in its cache or pinned.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty list or malformed names.
@@ -98,8 +130,17 @@ class FileCatalogStub:
     * `NOT_FOUND` (SITE_NOT_FOUND): no node of such a site has ever reported.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
+    GetCoverage: _grpc.UnaryUnaryMultiCallable[_coverage_pb2.GetCoverageRequest, _coverage_pb2.GetCoverageResponse]
+    """Says how much of a set of files the nodes of a site hold: of a task's inputs, or of a list.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): neither task nor files, both, or malformed names.
+    * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
+    * `NOT_FOUND` (SITE_NOT_FOUND): no node of such a site has ever reported.
+    * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
+    """
     ListNodeFiles: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.ListNodeFilesRequest, _filecatalog_pb2.ListNodeFilesResponse]
-    """Lists the files of one cache in order of (scope, LFN), a page at a time.
+    """Lists the files of one node, cached or pinned, in order of (scope, LFN), a page at a time.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed names or token.
@@ -159,8 +200,30 @@ class FileCatalogAsyncStub(FileCatalogStub):
     * `RESOURCE_EXHAUSTED` (INVENTORY_TOO_LARGE): more than 1,000,000 files.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
+    PinFiles: _aio.UnaryUnaryMultiCallable[_pins_pb2.PinFilesRequest, _pins_pb2.PinFilesResponse]  # type: ignore[assignment]
+    """Pins files on a node, which need not have been heard of. A file that is
+    pinned already gets the size and GUID given here.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
+    * `RESOURCE_EXHAUSTED` (TOO_MANY_PINS): the node would have more than 100,000 pinned files; nothing was pinned.
+    """
+    UnpinFiles: _aio.UnaryUnaryMultiCallable[_pins_pb2.UnpinFilesRequest, _pins_pb2.UnpinFilesResponse]  # type: ignore[assignment]
+    """Takes away pins: of some files of a node, or all of the node.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, both, or malformed names.
+    * `NOT_FOUND` (NODE_NOT_FOUND): no file is pinned on such a node.
+    """
+    ListPins: _aio.UnaryUnaryMultiCallable[_pins_pb2.ListPinsRequest, _pins_pb2.ListPinsResponse]  # type: ignore[assignment]
+    """Lists the nodes with pinned files in order of (site, node), a page at a
+    time; `ListNodeFiles` lists the files.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed site or token.
+    """
     CheckFiles: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.CheckFilesRequest, _filecatalog_pb2.CheckFilesResponse]  # type: ignore[assignment]
-    """Says for each file whether a cache holds it.
+    """Says for each file whether a node holds it, in its cache or pinned.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty list or malformed names.
@@ -175,8 +238,17 @@ class FileCatalogAsyncStub(FileCatalogStub):
     * `NOT_FOUND` (SITE_NOT_FOUND): no node of such a site has ever reported.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
+    GetCoverage: _aio.UnaryUnaryMultiCallable[_coverage_pb2.GetCoverageRequest, _coverage_pb2.GetCoverageResponse]  # type: ignore[assignment]
+    """Says how much of a set of files the nodes of a site hold: of a task's inputs, or of a list.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): neither task nor files, both, or malformed names.
+    * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
+    * `NOT_FOUND` (SITE_NOT_FOUND): no node of such a site has ever reported.
+    * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
+    """
     ListNodeFiles: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.ListNodeFilesRequest, _filecatalog_pb2.ListNodeFilesResponse]  # type: ignore[assignment]
-    """Lists the files of one cache in order of (scope, LFN), a page at a time.
+    """Lists the files of one node, cached or pinned, in order of (scope, LFN), a page at a time.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed names or token.
@@ -259,12 +331,52 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def PinFiles(
+        self,
+        request: _pins_pb2.PinFilesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pins_pb2.PinFilesResponse, _abc.Awaitable[_pins_pb2.PinFilesResponse]]:
+        """Pins files on a node, which need not have been heard of. A file that is
+        pinned already gets the size and GUID given here.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
+        * `RESOURCE_EXHAUSTED` (TOO_MANY_PINS): the node would have more than 100,000 pinned files; nothing was pinned.
+        """
+
+    @_abc_1.abstractmethod
+    def UnpinFiles(
+        self,
+        request: _pins_pb2.UnpinFilesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pins_pb2.UnpinFilesResponse, _abc.Awaitable[_pins_pb2.UnpinFilesResponse]]:
+        """Takes away pins: of some files of a node, or all of the node.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, both, or malformed names.
+        * `NOT_FOUND` (NODE_NOT_FOUND): no file is pinned on such a node.
+        """
+
+    @_abc_1.abstractmethod
+    def ListPins(
+        self,
+        request: _pins_pb2.ListPinsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pins_pb2.ListPinsResponse, _abc.Awaitable[_pins_pb2.ListPinsResponse]]:
+        """Lists the nodes with pinned files in order of (site, node), a page at a
+        time; `ListNodeFiles` lists the files.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed site or token.
+        """
+
+    @_abc_1.abstractmethod
     def CheckFiles(
         self,
         request: _filecatalog_pb2.CheckFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_filecatalog_pb2.CheckFilesResponse, _abc.Awaitable[_filecatalog_pb2.CheckFilesResponse]]:
-        """Says for each file whether a cache holds it.
+        """Says for each file whether a node holds it, in its cache or pinned.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty list or malformed names.
@@ -287,12 +399,27 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def GetCoverage(
+        self,
+        request: _coverage_pb2.GetCoverageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coverage_pb2.GetCoverageResponse, _abc.Awaitable[_coverage_pb2.GetCoverageResponse]]:
+        """Says how much of a set of files the nodes of a site hold: of a task's inputs, or of a list.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): neither task nor files, both, or malformed names.
+        * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
+        * `NOT_FOUND` (SITE_NOT_FOUND): no node of such a site has ever reported.
+        * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
+        """
+
+    @_abc_1.abstractmethod
     def ListNodeFiles(
         self,
         request: _filecatalog_pb2.ListNodeFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_filecatalog_pb2.ListNodeFilesResponse, _abc.Awaitable[_filecatalog_pb2.ListNodeFilesResponse]]:
-        """Lists the files of one cache in order of (scope, LFN), a page at a time.
+        """Lists the files of one node, cached or pinned, in order of (scope, LFN), a page at a time.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed names or token.

@@ -25,6 +25,10 @@ _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}")
 _GUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 _REQUEST_ID = re.compile(r"[!-~]{1,64}")
 _CHECKSUM = re.compile(r"adler32:[0-9a-f]{8}|md5:[0-9a-f]{32}")
+_ROOT_URL = re.compile(
+    r"root://(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?"
+    r"/(?P<path>/+[^/].*)"
+)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHOWN_CHARACTERS = 60
 
@@ -117,7 +121,7 @@ def request_id_problem(value: str) -> str | None:
 
 
 def url_problem(value: str) -> str | None:
-    """Places of files: `file://` and an absolute path, the only transport there is yet."""
+    """Places of files: those that a transport of the pilot can name, `file:` and `root:`."""
     if not value:
         return "must be set"
     size = len(value.encode())
@@ -125,9 +129,31 @@ def url_problem(value: str) -> str | None:
         return f"has {size} bytes; {MAX_URL_BYTES} are allowed"
     if _CONTROL.search(value):
         return f"{shown(value)} must not contain control characters"
+    if value.startswith("root://"):
+        return _root_url_problem(value)
     if not value.startswith("file:///"):
-        return f"{shown(value)} must be file:// and an absolute path, as in file:///data/a.root"
-    path = value.removeprefix("file://")
+        return (
+            f"{shown(value)} must be file:// and an absolute path, as in file:///data/a.root, "
+            "or root:// with a host and a path, as in root://host:1094//data/a.root"
+        )
+    return _climbing_problem(value, value.removeprefix("file://"))
+
+
+def _root_url_problem(value: str) -> str | None:
+    # The second pair of slashes makes the path absolute. No user and no options behind a question
+    # mark: what is stored and shown should not carry identities and tokens.
+    match = _ROOT_URL.fullmatch(value)
+    if match is None or not 0 < int(match["port"] or 1094) < 2**16:
+        return (
+            f"{shown(value)} must be root://, a host with or without a port, and // before the path, "
+            "as in root://host:1094//data/a.root"
+        )
+    if "?" in match["path"]:
+        return f"{shown(value)} must not have a question mark: XRootD takes options behind it"
+    return _climbing_problem(value, match["path"])
+
+
+def _climbing_problem(value: str, path: str) -> str | None:
     # Whether or not a transport decodes %2e, it shall not climb.
     if any(".." in spelling.split("/") for spelling in (path, unquote(path))):
         return f"{shown(value)} must not have '..' path parts"

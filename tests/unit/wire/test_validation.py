@@ -111,8 +111,19 @@ def test_other_checksums_are_refused(checksum: str) -> None:
     assert problems(lambda check: check.checksum("checksum", checksum))
 
 
-@pytest.mark.parametrize("url", ["file:///a", "file:///data/x y.root", "file:///a/..b"])
-def test_a_url_is_file_with_an_absolute_path(url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///a",
+        "file:///data/x y.root",
+        "file:///a/..b",
+        "root://node//a",
+        "root://node.example.org:1094//data/x y%20ż.root",
+        "root://[2001:db8::1]:1094//a",
+        "root://node:65535///a",
+    ],
+)
+def test_a_url_is_file_or_root_with_an_absolute_path(url: str) -> None:
     assert not problems(lambda check: check.url("url", url))
 
 
@@ -128,6 +139,21 @@ def test_a_url_is_file_with_an_absolute_path(url: str) -> None:
         "file:///a/%2e%2E/b",
         "file:///a\nb",
         "file:///" + "x" * 4096,
+        "root:///a",
+        "root://node",
+        "root://node/a",
+        "root://node//",
+        "root://node:0//a",
+        "root://node:65536//a",
+        "root://node:1094x//a",
+        "root://me@node//a",
+        "root://node//a?authz=secret",
+        "root://node//a/../b",
+        "root://node//a/%2e%2E/b",
+        "root://node//a\nb",
+        "roots://node//a",
+        "xroot://node//a",
+        "root://node//" + "x" * 4096,
     ],
 )
 def test_other_urls_are_refused(url: str) -> None:

@@ -62,7 +62,7 @@ class TaskInput(_message.Message):
     FILE_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
     url: _builtins.str
-    """Where it is: `file:///...`."""
+    """Where it is: `file:///path` or `root://host:port//path`."""
     @_builtins.property
     def file(self) -> _type_pb2.File:
         """Names and size; the size is required."""

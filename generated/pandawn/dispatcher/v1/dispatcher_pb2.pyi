@@ -446,7 +446,7 @@ class InputFile(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     LIBRARY_FIELD_NUMBER: _builtins.int
     url: _builtins.str
-    """Where it is: `file:///...`."""
+    """Where it is: `file:///path` or `root://host:port//path`."""
     library: _builtins.bool
     """Whether it is the task's library, which is unpacked into the work directory."""
     @_builtins.property
@@ -482,7 +482,7 @@ class OutputFile(_message.Message):
     lfn: _builtins.str
     """Logical file name that it gets."""
     url: _builtins.str
-    """Where it goes: `file:///...`."""
+    """Where it goes: `file:///path` or `root://host:port//path`."""
     def __init__(
         self,
         *,

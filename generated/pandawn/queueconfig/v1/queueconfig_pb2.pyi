@@ -96,7 +96,8 @@ class Queue(_message.Message):
     """Cores of one job slot. Default: 1."""
     storage_root: _builtins.str
     """URL below which outputs are stored as `<year>/<user>/<dataset>/<file>`;
-    `file:///...` for a shared file system. Default: empty: the queue takes no outputs.
+    `file:///path` for a shared file system, `root://host:port//path` for XRootD.
+    Default: empty: the queue takes no outputs.
     """
     priority_band: _builtins.int
     """Width of a priority band: locality decides inside a band, never across. 1 to 10,000. Default: 100."""

@@ -4,7 +4,7 @@ For caches that are not the pilot's own, pcache above all, and for whoever place
 by other means. Changes made this way carry no sequence number and are always applied.
 
 Exit statuses: 0 done; 2 wrong usage; 3 refused by the server; 4 the server, or the catalog behind
-it, could not be reached in time.
+it, could not be reached in time; 5 the cache itself could not be looked at.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pandawn_pilot.catalog_client import MAX_FILES_PER_MESSAGE
 from pandawn_pilot.client import CALL_TIMEOUT_SECONDS, CallError, Connection, call
 from pandawn_pilot.hook_command import (
     STATUSES,
+    CacheError,
     ExitStatus,
     Run,
     UsageError,
@@ -36,6 +37,7 @@ from pandawn_pilot.hook_command import (
     server_of,
     utf8,
 )
+from pandawn_pilot.xrootd.hook import add_xrootd
 
 _PROGRAM = "pandawn-pcache-hook"
 
@@ -64,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(run(given) + "\n")
     except UsageError as error:
         return _complain(ExitStatus.USAGE, error.reason, str(error))
+    except CacheError as error:
+        return _complain(ExitStatus.NO_CACHE, error.reason, str(error))
     except CallError as error:
         if error.transient:
             text = f"{error.message} (server {server_of(given)}, tried for {given.timeout:g} s)"
@@ -265,6 +269,7 @@ def _parser() -> argparse.ArgumentParser:
     delete.add_argument("--guid", action="store_true", help="the names are GUIDs")
     _add_list(delete)
     add_command(commands, "flush", _flush, "the cache was emptied", _EPILOG)
+    add_xrootd(commands, STATUSES)
     return parser
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the programs are there which the tests start for themselves: PostgreSQL, memcached and XRootD.
-# Nothing is started here and no port is taken. As root on Debian what is missing is installed; otherwise this says what to do.
+# Nothing is started here and no port is taken. As root on Debian what is missing is installed; otherwise this says
+# what to do.
 set -euo pipefail
 
 missing=()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from heapq import heappop, heappush, heapreplace, nsmallest
-from typing import Final, NamedTuple
+from typing import Final
 
-from pandawn_server.domain.brokerage.entries import Block, Entry, NeedsClass
+from pandawn_server.domain.brokerage.entries import Block, Entry, NeedsClass, Pick
 from pandawn_server.domain.brokerage.holdings import Holdings
 from pandawn_server.domain.brokerage.lane import Lane
 from pandawn_server.domain.brokerage.node_queue import NodeQueue
@@ -49,16 +50,6 @@ SWEEP: Final = 1024
 
 AskedLane = tuple[Lane, Needs | None]
 """A lane with jobs that may fit an offer; with the offer, if each job has to be asked."""
-
-
-class Pick(NamedTuple):
-    """A job for a node and why. Picks compare: the smaller goes first among nodes that ask at once."""
-
-    tier: int
-    cost: int
-    ordinal: int
-    entry: Entry
-    rule: MatchRule
 
 
 class Band:
@@ -233,12 +224,16 @@ class Band:
         lane = self._lanes[entry.kin]
         until = entry.since + held_s(most, self._wait_s)
         left = until - self._now
-        if left > 0:
-            node = min(best, key=lambda node: node.expected_wait_s(self._now))
-            if node.idle or node.expected_wait_s(self._now) <= HOLD_ODDS * left:
-                entry.promised_to, entry.held_until = node, until
-                node.promised += 1
-                lane.hold(entry)
+        is_overdue = entry.turn and entry.deadline <= self._now
+        if left > 0 and not is_overdue:
+            waits = [
+                (node.expected_wait_s(self._now), number)
+                for number, node in enumerate(best)
+                if node.may_run(entry.needs)
+            ]
+            wait, number = min(waits, default=(math.inf, 0))
+            if waits and (best[number].idle or wait <= HOLD_ODDS * left):
+                lane.hold(entry, best[number], until)
                 return best
         lane.release(entry)
         return best
@@ -379,6 +374,18 @@ class Band:
     def lapse(self, now: float) -> list[Entry]:
         """The jobs that were held long enough."""
         return [entry for lane in self._lanes.values() for entry in lane.lapse(now)]
+
+    def free_promised(self, node: Node) -> list[Entry]:
+        """Frees the jobs in a node's list that are held for it; returns them."""
+        queue = self._queues.get(node.number)
+        if queue is None:
+            return []
+        freed = []
+        for _, _, entry in [*queue.due, *queue.fresh]:
+            if entry.alive and entry.promised_to is node:
+                self._lanes[entry.kin].free_held(entry)
+                freed.append(entry)
+        return freed
 
     def next_lapse(self) -> float | None:
         """When the next job is no longer held, None if none is."""

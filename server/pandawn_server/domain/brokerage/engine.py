@@ -153,7 +153,10 @@ class Brokerage:
         A request makes its node live.
         """
         holdings = self._state.holdings
-        holdings.set_live(holdings.node(node), live=live)
+        known = holdings.node(node)
+        holdings.set_live(known, live=live)
+        if not live:
+            self._state.free_promised(known)
 
     def forget(self, node: NodeKey) -> None:
         """Forgets what a node holds: its cache is silent, or the catalog lost it."""
@@ -161,6 +164,7 @@ class Brokerage:
         if known is not None:
             self._state.holdings.replace(known, ())
             known.known = False
+            self._state.free_promised(known)
 
     def inventory(self, node: NodeKey, epoch: int, sequence: int, files: Collection[int]) -> None:
         """Puts a full inventory, taken after change `sequence`, in the place of what is believed."""
@@ -212,7 +216,11 @@ class Brokerage:
             node = holdings.node(request.node)
             if not node.live:
                 holdings.set_live(node, live=True)
-            self._state.asked.append(Asking(request, node))
+            # A request that is made again takes the place of the first.
+            self._state.idle.withdraw(request.request_id)
+            asking = Asking(request, node)
+            node.note_offer(asking.offer)
+            self._state.asked.append(asking)
 
     def withdraw(self, request_ids: Collection[str]) -> None:
         """Takes back requests that wait."""

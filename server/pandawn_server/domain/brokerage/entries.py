@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from pandawn_server.domain.brokerage.nodes import Node
-from pandawn_server.domain.matching import Needs
+from pandawn_server.domain.matching import MatchRule, Needs
 
 BLOCK_JOBS = 8
 """Jobs of one task that are kept together while they wait: as many as a usual node has slots."""
@@ -142,3 +142,13 @@ class Block:
     def full(self) -> bool:
         """Whether no more jobs belong here."""
         return len(self.entries) >= BLOCK_JOBS
+
+
+class Pick(NamedTuple):
+    """A job for a node and why. Picks compare: the smaller goes first among nodes that ask at once."""
+
+    tier: int
+    cost: int
+    ordinal: int
+    entry: Entry
+    rule: MatchRule

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from operator import gt
 
 from pandawn_server.domain.brokerage.entries import NeedsClass
 from pandawn_server.domain.brokerage.nodes import Node
 from pandawn_server.domain.brokerage.values import Request
 from pandawn_server.domain.matching import Needs, fits, offered
 
-_LOOKS = 4
-"""How many nodes of a kind are asked, from the idlest on, before the next kind is."""
+_REMEMBERED = 64
+"""Needs that are remembered to be met by no request that waits."""
 
 
 class Asking:
@@ -61,6 +61,8 @@ class IdlePool:
     def __init__(self) -> None:
         self._kinds: dict[NeedsClass, _Kind] = {}
         self._by_id: dict[str, Asking] = {}
+        # What none of them offers, until another request comes: jobs with like needs come together.
+        self._unmet: list[Needs] = []
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -78,6 +80,7 @@ class IdlePool:
         kind.move(node, old, old + asking.left)
         node.idle += asking.left
         self._by_id[asking.request.request_id] = asking
+        self._unmet.clear()
 
     def withdraw(self, request_id: str) -> None:
         """Takes back a request, if it waits."""
@@ -95,12 +98,13 @@ class IdlePool:
         if not kind.of_node:
             del self._kinds[asking.kind]
 
-    def of_node(self, node: Node) -> Asking | None:
-        """A waiting request of the node, if there is one."""
-        for kind in self._kinds.values():
-            for asking in kind.of_node.get(node, {}).values():
-                return asking
-        return None
+    def of_node(self, node: Node) -> list[Asking]:
+        """The waiting requests of the node."""
+        return [
+            asking
+            for kind in self._kinds.values()
+            for asking in kind.of_node.get(node, {}).values()
+        ]
 
     def fitting(self, needs: Needs, node: Node) -> Asking | None:
         """A waiting request of the node that offers all that is needed."""
@@ -112,14 +116,20 @@ class IdlePool:
 
     def idlest(self, needs: Needs) -> Asking | None:
         """The request that offers all that is needed, of the node with most slots free."""
+        if any(fits(unmet, needs) for unmet in self._unmet):
+            return None
         best: Asking | None = None
-        for kind in self._kinds.values():
+        for offers, kind in self._kinds.items():
+            if any(map(gt, NeedsClass.of(needs), offers)):
+                continue
             if best is not None and kind.most <= best.node.idle:
                 continue
-            for node in islice(kind.idlest(), _LOOKS):
+            for node in kind.idlest():
                 found = next((a for a in kind.of_node[node].values() if fits(needs, a.offer)), None)
                 if found is not None:
                     if best is None or node.idle > best.node.idle:
                         best = found
                     break
+        if best is None and len(self._unmet) < _REMEMBERED:
+            self._unmet.append(needs)
         return best

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import islice
@@ -10,6 +10,7 @@ from typing import Final
 
 from pandawn_server.domain.brokerage.by_age import ByAge, least
 from pandawn_server.domain.brokerage.entries import Block, Entry, NeedsClass
+from pandawn_server.domain.brokerage.nodes import Node
 from pandawn_server.domain.matching import Needs, fits
 
 _LOOKS: Final = 64
@@ -41,6 +42,7 @@ class Lane:
         "held_count",
         "kin",
         "owned",
+        "promised",
     )
 
     def __init__(self, kin: NeedsClass, needs: Needs, found: Callable[[Entry], bool]) -> None:
@@ -59,6 +61,8 @@ class Lane:
         self._due_by_age: ByAge | None = None
         self.count = 0
         self.held_count = 0
+        # How many of those held are for which node.
+        self.promised: Counter[Node] = Counter()
 
     def widen(self, needs: Needs) -> bool:
         """Makes room for a job with such needs; returns whether that took any."""
@@ -184,8 +188,11 @@ class Lane:
 
     # Files elsewhere.
 
-    def hold(self, entry: Entry) -> None:
-        """Keeps a job for the node that it is promised to."""
+    def hold(self, entry: Entry, node: Node, until: float) -> None:
+        """Keeps a job for a node."""
+        entry.promised_to, entry.held_until = node, until
+        node.promised += 1
+        self.promised[node] += 1
         self.held_count += 1
         heappush(self.held, (entry.held_until, entry.ordinal, entry))
 
@@ -200,6 +207,9 @@ class Lane:
         node = entry.promised_to
         if node is not None:
             node.promised -= 1
+            self.promised[node] -= 1
+            if not self.promised[node]:
+                del self.promised[node]
             self.held_count -= 1
             entry.promised_to = None
 
@@ -209,10 +219,14 @@ class Lane:
         while self.held and (self.held[0][0] <= now or not _is_held(self.held[0][2])):
             entry = heappop(self.held)[2]
             if _is_held(entry):
-                self.unpromise(entry)
-                self.release(entry)
+                self.free_held(entry)
                 lapsed.append(entry)
         return lapsed
+
+    def free_held(self, entry: Entry) -> None:
+        """Lets anybody have a job that was held."""
+        self.unpromise(entry)
+        self.release(entry)
 
     def oldest_free(self, offer: Needs | None) -> Entry | None:
         """The oldest job whose files are elsewhere and that is not held."""

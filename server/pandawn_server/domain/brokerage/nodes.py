@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.matching import Needs, fits
 
 RATE_MEMORY_S = 3600.0
 """Time constant, in seconds, of the mean rate at which a node takes jobs."""
@@ -13,8 +14,9 @@ RATE_MEMORY_S = 3600.0
 class Node:
     """A node: what its cache holds and what is on its way there, both by file number.
 
-    `known` is False until an inventory or its first change was seen. `promised` counts the jobs
-    that are kept for it, `idle` its jobs' worth of waiting requests.
+    `known` is False until an inventory or its first change was seen. `offer` is the most that its
+    requests have offered, None before the first. `promised` counts the jobs that are kept for it,
+    `idle` its jobs' worth of waiting requests.
     """
 
     __slots__ = (
@@ -29,6 +31,7 @@ class Node:
         "live",
         "looked",
         "number",
+        "offer",
         "promised",
         "rate",
         "sequence",
@@ -43,10 +46,22 @@ class Node:
         self.live = False
         self.epoch = 0
         self.sequence = 0
+        self.offer: Needs | None = None
         self.promised = 0
         self.idle = 0
         self.rate = 0.0
         self.first_grant = self.last_grant = self.looked = 0.0
+
+    def note_offer(self, offer: Needs) -> None:
+        """Takes note of what a request offers; the next pilot may offer as much."""
+        if self.offer is None:
+            self.offer = offer
+        elif not fits(offer, self.offer):
+            self.offer = Needs(*map(max, self.offer, offer))
+
+    def may_run(self, needs: Needs) -> bool:
+        """Whether a job is not too large for the node, as far as is known."""
+        return self.offer is None or fits(needs, self.offer)
 
     def pack(self) -> None:
         """Takes the least memory: a set that was made at its size takes half or less of one that grew."""

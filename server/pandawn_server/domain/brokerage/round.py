@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from heapq import heapify, heappop, heapreplace
 from typing import Final
 
-from pandawn_server.domain.brokerage.band import AskedLane, Band, Pick
-from pandawn_server.domain.brokerage.entries import Entry
+from pandawn_server.domain.brokerage.band import AskedLane, Band
+from pandawn_server.domain.brokerage.entries import Entry, Pick
 from pandawn_server.domain.brokerage.idle import Asking
 from pandawn_server.domain.brokerage.state import NOMINATED, State
 from pandawn_server.domain.brokerage.values import Assignment
-from pandawn_server.domain.matching import Locality, Match, MatchRule
+from pandawn_server.domain.matching import Locality, Match, MatchRule, Needs
 
 PACK: Final = 2
 """Neighbouring jobs that an idle node is given of a block while other nodes are idle too: so that jobs with
@@ -62,9 +62,7 @@ class Round:
     def _serve(self, mine: Band, asked: Sequence[Asking]) -> None:
         """Jobs of one band to those who ask: first what nodes hold, over all of them, then the rest by age."""
         state = self._state
-        waiting = [
-            a for node in state.dirty if node.idle and (a := state.idle.of_node(node)) is not None
-        ]
+        waiting = [a for node in state.dirty if node.idle for a in state.idle.of_node(node)]
         if len(asked) + len(waiting) > 1:
             self._serve_local(mine, [*asked, *waiting])
         elif waiting:
@@ -111,10 +109,6 @@ class Round:
             lanes = mine.admitting(asking.offer)
             if pick.entry.alive and asking.left:
                 self._give(mine, asking, lanes, pick)
-                if not asking.left and asking.node.idle:
-                    following = self._state.idle.of_node(asking.node)
-                    if following is not None:
-                        asked[number] = asking = following
                 lanes = mine.admitting(asking.offer)
             again = self._held_here(mine, asking, lanes) if asking.left else None
             if again is None:
@@ -126,12 +120,12 @@ class Round:
         """New jobs, and those no longer held, to the idlest nodes."""
         state = self._state
         for entry in sorted(state.fresh, key=lambda entry: (-entry.priority, entry.ordinal)):
-            if not state.idle:
-                return
-            if entry.alive and entry.promised_to is None:
-                self._place(entry)
+            # Jobs of a higher band may take its place.
+            while state.idle and entry.alive and entry.promised_to is None:
+                if not self._place(entry):
+                    break
 
-    def _place(self, entry: Entry) -> None:
+    def _place(self, entry: Entry) -> bool:
         state = self._state
         asking: Asking | None = None
         rule = MatchRule.AGE
@@ -153,13 +147,28 @@ class Round:
         if asking is None:
             asking = state.idle.idlest(entry.needs)
             if asking is None:
-                return
+                return False
         if block is not None:
             block.packed = block.packed + 1 if block.last_node is asking.node else 1
             block.last_node = asking.node
         mine = state.band_of(entry)
         pick = Pick(2, 0, entry.ordinal, entry, rule)
         self._give(mine, asking, mine.admitting(asking.offer), pick)
+        return True
+
+    def _held_higher(self, mine: Band, offer: Needs) -> tuple[Band, Pick] | None:
+        """A job of a higher band that is held: who would get one of this band gets that.
+
+        Affinity keeps a job from others of its band, but does not put a lower band before it.
+        """
+        for number in self._state.order:
+            higher = self._state.bands[number]
+            if higher is mine:
+                return None
+            pick = higher.first_held(offer)
+            if pick is not None:
+                return higher, pick
+        return None
 
     def _give(
         self,
@@ -171,14 +180,18 @@ class Round:
         begins: bool = False,
     ) -> None:
         state = self._state
+        before = self._held_higher(mine, asking.offer)
+        if before is not None:
+            mine, pick = before
+            lanes = mine.admitting(asking.offer)
         node, entry = asking.node, pick.entry
-        candidates = sum(lane.count for lane, _ in lanes)
-        held = sum(lane.held_count for lane, _ in lanes)
-        if entry.promised_to is not None:
+        candidates = sum([lane.count for lane, _ in lanes])
+        held = sum([lane.held_count - lane.promised[node] for lane, _ in lanes])
+        if entry.promised_to is not None and entry.promised_to is not node:
             held -= 1
         rule = pick.rule
         if candidates == 1:
-            rule = MatchRule.ONLY_CANDIDATE if len(state.jobs) == 1 else MatchRule.PRIORITY
+            rule = self._alone(mine, asking.offer)
         if begins:
             mine.begin(node, entry)
         files = node.files
@@ -207,3 +220,13 @@ class Round:
                 ),
             )
         )
+
+    def _alone(self, mine: Band, offer: Needs) -> MatchRule:
+        """Why a job is given that is the only one of its band that may fit."""
+        for number in reversed(self._state.order):
+            lower = self._state.bands[number]
+            if lower is mine:
+                break
+            if lower.admitting(offer):
+                return MatchRule.PRIORITY
+        return MatchRule.ONLY_CANDIDATE

@@ -113,6 +113,14 @@ class State:
         self.holdings.unexpect(node, files)
         return entry
 
+    def free_promised(self, node: Node) -> None:
+        """Lets others have the jobs that are held for a node, for it will not take them."""
+        if node.promised:
+            for mine in self.bands.values():
+                freed = mine.free_promised(node)
+                if self.idle:
+                    self.fresh += freed
+
     def nominate(self, node: Node, files: Iterable[int], limit: int) -> None:
         """Enters up to about `limit` jobs that want files which a node got in its lists."""
         if not node.live:

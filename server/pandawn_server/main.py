@@ -29,17 +29,17 @@ from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.pins import refresh_pins
 from pandawn_server.usecases.reap import Reaped, reap
 from pandawn_server.usecases.telling import log_events
-from pandawn_server.usecases.watch_queues import runnable_queues
+from pandawn_server.usecases.watch_queues import look_ahead
 from pandawn_server.wire.batcher import Batchers
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.runner import Runner
 from pandawn_server.wire.server import EdgeServer, Listening, Service
 from pandawn_server.wire.services import services
-from pandawn_server.wire.wakeups import Wakeups
+from pandawn_server.wire.waiting import WaitingCalls
 from pandawn_server.workers.loop import PeriodicWorker
 
 QUEUE_WATCH_INTERVAL = timedelta(seconds=1)
-"""Time between two looks for work that another server process made runnable, while pilots wait here."""
+"""Time between two looks for work that another server process made runnable."""
 
 PIN_REFRESH_INTERVAL = timedelta(seconds=5)
 """Time until a server process knows what was pinned through another one; it is one small query."""
@@ -146,7 +146,7 @@ async def _serve(
         # wait are sent away, then the others are answered, then what they wrote is on disk.
         await server.announce_stop()
         deps.shutting_down.set()
-        deps.wakeups.close()
+        deps.waiting.close()
         await server.stop(timedelta(seconds=settings.grace_seconds))
         last_work = asyncio.ensure_future(_finish(deps, workers))
         await asyncio.wait([last_work], timeout=max(settings.grace_seconds, LAST_WORK_S))
@@ -168,30 +168,31 @@ async def _finish(deps: Deps, workers: Sequence[PeriodicWorker[Any]]) -> None:
 def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
     runner = Runner(settings.database_pool_size)
     pins = PinBook(timedelta(days=settings.pin_silence_days))
-    wakeups = Wakeups()
+    context = Context(
+        db=backends.database,
+        catalog=PinnedCatalog(backends.catalog, pins),
+        clock=lambda: datetime.now(UTC),
+        rng=random.SystemRandom(),
+        pins=pins,
+    )
+    batchers = Batchers(
+        runner,
+        # One batch of a kind at a time, on PostgreSQL too: a second would wait for the first.
+        concurrency=1,
+        telemetry=telemetry,
+    )
 
     def waiting() -> Iterable[tuple[float, Attributes]]:
-        return [(count, {QUEUE: queue}) for queue, count in wakeups.waiting_queues().items()]
+        counts = context.brokers.waiting_counts()
+        return [(count, {QUEUE: queue}) for queue, count in counts.items()]
 
     telemetry.watch(WAITING_PILOTS, waiting)
     return Deps(
-        context=Context(
-            db=backends.database,
-            catalog=PinnedCatalog(backends.catalog, pins),
-            clock=lambda: datetime.now(UTC),
-            rng=random.SystemRandom(),
-            pins=pins,
-        ),
+        context=context,
         settings=settings,
         runner=runner,
-        batchers=Batchers(
-            runner,
-            # One batch of a kind at a time, on PostgreSQL too: a second beside it would choose from
-            # the same candidates, lose them to the first, and double the work of the process.
-            concurrency=1,
-            telemetry=telemetry,
-        ),
-        wakeups=wakeups,
+        batchers=batchers,
+        waiting=WaitingCalls(context, runner, batchers),
         shutting_down=asyncio.Event(),
         telemetry=telemetry,
     )
@@ -202,7 +203,7 @@ def _reaper(deps: Deps) -> PeriodicWorker[Reaped]:
 
     def after(reaped: Reaped) -> None:
         for queue in reaped.ended.runnable_queues:
-            deps.wakeups.notify(queue)
+            deps.waiting.notify(queue)
 
     return PeriodicWorker(
         "reaper",
@@ -220,17 +221,13 @@ def _reaper(deps: Deps) -> PeriodicWorker[Reaped]:
     )
 
 
-def _queue_watch(deps: Deps) -> PeriodicWorker[set[str]]:
-    def notify(queues: set[str]) -> None:
-        for queue in queues:
-            deps.wakeups.notify(queue)
-
+def _queue_watch(deps: Deps) -> PeriodicWorker[None]:
     return PeriodicWorker(
         "queue-watch",
         QUEUE_WATCH_INTERVAL,
-        lambda: runnable_queues(deps.context, deps.wakeups.waiting_queues()),
+        partial(look_ahead, deps.context),
         deps.runner,
-        after=notify,
+        after=lambda _: deps.waiting.notify_all(),
         telemetry=deps.telemetry,
     )
 

@@ -131,6 +131,17 @@ def live_pilots(tx: Transaction, queue: str, limit: int) -> list[Pilot]:
     return [_to_pilot(row) for row in tx.execute(query).mappings()]
 
 
+def live_nodes(tx: Transaction, queue: str, limit: int) -> list[NodeKey]:
+    """Up to `limit` nodes with live pilots of a queue."""
+    query = (
+        select(pilots.c.site, pilots.c.node)
+        .where(pilots.c.state == PilotState.LIVE.value, pilots.c.queue == queue)
+        .distinct()
+        .limit(limit)
+    )
+    return [NodeKey(*row) for row in tx.execute(query)]
+
+
 def list_pilots(
     tx: Transaction, before: tuple[datetime, str] | None, limit: int, wanted: PilotFilter
 ) -> list[Pilot]:

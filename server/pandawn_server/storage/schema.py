@@ -142,11 +142,20 @@ jobs = Table(
     Column("create_time", UtcDateTime, nullable=False),
     Column("state_time", UtcDateTime, nullable=False),
     CheckConstraint(f"state IN ({_states})", name="state"),
-    # Candidates of a match: the best jobs of a queue, however many there are.
+    # Runnable jobs of a queue by priority and age, page by page.
     Index(
         "ix_jobs_activated",
         "queue",
         text("priority DESC"),
+        "job_id",
+        postgresql_where=text("state = 'activated'"),
+        sqlite_where=text("state = 'activated'"),
+    ),
+    # What became runnable last: the brokerage in memory takes in no more than that.
+    Index(
+        "ix_jobs_arrivals",
+        "queue",
+        "state_time",
         "job_id",
         postgresql_where=text("state = 'activated'"),
         sqlite_where=text("state = 'activated'"),
@@ -288,6 +297,12 @@ nodes = Table(
     Column("contact_time", UtcDateTime, nullable=False),
     Column("suspended_until", UtcDateTime),
     Column("suspend_reason", Text, nullable=False, server_default=""),
+    Index(
+        "ix_nodes_suspended",
+        "suspended_until",
+        postgresql_where=text("suspended_until IS NOT NULL"),
+        sqlite_where=text("suspended_until IS NOT NULL"),
+    ),
 )
 
 pins = Table(

@@ -1,52 +1,33 @@
-"""Pilots ask for work: candidates are matched to their nodes, claimed, and leased in one transaction."""
+"""Pilots ask for work: jobs are matched to all who ask or wait, claimed and leased in one transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from pandawn_server.domain.errors import PandawnError
 from pandawn_server.domain.inventory import CacheState, NodeKey
 from pandawn_server.domain.jobs import Requirements
-from pandawn_server.domain.matching import Candidate, Match, Rules, choose
-from pandawn_server.domain.pilots import Pilot, PilotState
+from pandawn_server.domain.matching import Match, sentence
+from pandawn_server.domain.pilots import Pilot
 from pandawn_server.domain.queues import Queue, QueueStatus
-from pandawn_server.storage import job_moves, jobs, leases, nodes, pilots, queues
+from pandawn_server.storage import nodes, pilots, queues
 from pandawn_server.storage.database import Transaction
-from pandawn_server.storage.leases import NewLease
+from pandawn_server.storage.handout import Offer, hand_out
 from pandawn_server.storage.nodes import Node
+from pandawn_server.usecases.brokers import AcquireCall, Broker, Caller, CallKey, request_name
 from pandawn_server.usecases.context import Context
-from pandawn_server.usecases.leasing import Claimed, Grant, grants_of, lease_jobs
-from pandawn_server.usecases.locality import shares_for
+from pandawn_server.usecases.feeding import feed_jobs, feed_nodes, prune
+from pandawn_server.usecases.leasing import Grant, new_grants, repeated_grants
 from pandawn_server.usecases.register_pilot import pilot_not_found, queue_offline
-from pandawn_server.usecases.renew_leases import inventories_wanted, note_contacts
+from pandawn_server.usecases.renew_leases import note_contacts
 
-CANDIDATES = 200
-"""Runnable jobs compared for a node, best by priority and age: twenty times what PanDA looked at in
-2010, and still one page of one index."""
-
-CLAIM_ROUNDS = 3
-"""How often candidates are read again when other processes claimed the chosen ones first."""
+CLAIM_ROUNDS = 4
+"""How often jobs are matched anew when other processes had claimed the chosen ones."""
 
 IDLE_RETRY = timedelta(seconds=2)
 """When a pilot that got nothing should ask again; it waits in the server meanwhile, if it can."""
-
-
-@dataclass(frozen=True, slots=True)
-class AcquireCall:
-    """One call of a pilot; `cache` is None when it has none."""
-
-    pilot_id: str
-    request_id: str
-    max_jobs: int
-    offer: Requirements
-    cache: CacheState | None
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Names the call; a repeated one has the same."""
-        return self.pilot_id, self.request_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,67 +41,115 @@ class AcquireAnswer:
     idle_reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Scene:
-    """Who asks, as read at the beginning of the transaction."""
+    """One round of handing out: who asks, as read at the beginning, and what they got."""
 
     now: datetime
-    pilot_of: Mapping[str, Pilot]
-    queue_of: Mapping[str, Queue]
-    node_of: Mapping[NodeKey, Node]
+    pilot_of: dict[str, Pilot]
+    queue_of: dict[str, Queue]
+    suspended: dict[NodeKey, Node]
+    grants: dict[CallKey, list[Grant]] = field(default_factory=dict)
+    inventories_wanted: set[NodeKey] = field(default_factory=set)
+    # Jobs that the brokerage assigned, and to whom: to be taken back if the transaction fails.
+    open: list[tuple[Broker, int, Caller]] = field(default_factory=list)
 
     def queue(self, pilot: Pilot) -> Queue:
         return self.queue_of[pilot.queue]
 
-    def suspended(self, pilot: Pilot) -> Node | None:
-        node = self.node_of.get(pilot.key)
-        return node if node is not None and node.is_suspended(self.now) else None
-
     def gets_jobs(self, pilot: Pilot) -> bool:
-        return self.queue(pilot).status is not QueueStatus.OFFLINE and self.suspended(pilot) is None
+        return (
+            self.queue(pilot).status is not QueueStatus.OFFLINE and pilot.key not in self.suspended
+        )
+
+
+Delivery = tuple[CallKey, AcquireAnswer]
+"""The answer to a call that waited."""
+
+Deliver = Callable[[Sequence[Delivery]], None]
+"""Takes the answers to calls that waited; called before anybody else can learn that they wait no longer."""
 
 
 def acquire_jobs(
-    context: Context, calls: Sequence[AcquireCall]
+    context: Context, calls: Sequence[AcquireCall], deliver: Deliver
 ) -> list[AcquireAnswer | PandawnError]:
     """Leases jobs to many pilots in one transaction; one answer a call, in order.
 
     A repeated request gets the leases it got before. An answer may be `NotFoundError`
-    (PILOT_NOT_FOUND) or `PreconditionError` (QUEUE_OFFLINE).
+    (PILOT_NOT_FOUND) or `PreconditionError` (QUEUE_OFFLINE). A call that says that it waits, and got nothing,
+    is answered through `deliver` later, by whatever call of this or of `serve_waiting` has a job for it.
     """
-    with context.db.write() as tx:
-        scene = _look_around(tx, calls, context.clock())
-        leased = leases.get_granted(tx, {call.key for call in calls})
-        served = _calls_to_serve(calls, scene, leased)
-        claimed = _match_and_claim(context, tx, served, scene)
-        leased |= lease_jobs(context, tx, claimed, scene.queue_of, scene.now)
-        grants = grants_of(tx, leased, scene.pilot_of, scene.queue_of)
-    wanted = inventories_wanted(
-        context,
-        [
-            (scene.pilot_of[call.pilot_id].key, call.cache)
-            for call in calls
-            if call.cache is not None and call.pilot_id in scene.pilot_of
-        ],
-    )
-    return [_answer(call, scene, leased, grants, wanted) for call in calls]
+    scene = _hand_out(context, calls, (), deliver)
+    return [_answer(call, scene) for call in calls]
 
 
-def _look_around(tx: Transaction, calls: Sequence[AcquireCall], now: datetime) -> _Scene:
-    known = pilots.get_pilots(tx, {call.pilot_id for call in calls})
-    live = {i: pilot for i, pilot in known.items() if pilot.state is PilotState.LIVE}
-    scene = _Scene(
-        now,
-        live,
-        queues.get_queues(tx, {pilot.queue for pilot in live.values()}),
-        nodes.get_nodes(tx, {pilot.key for pilot in live.values()}),
-    )
-    note_contacts(tx, live.values(), now)
-    pilots.note_offers(
-        tx,
-        {c.pilot_id: c.offer for c in calls if c.pilot_id in live and _is_news(c, live, now)},
-    )
+def serve_waiting(context: Context, queue_names: Iterable[str], deliver: Deliver) -> None:
+    """Gives jobs that became runnable, or are no longer held, to calls that wait."""
+    _hand_out(context, (), queue_names, deliver)
+
+
+def _hand_out(
+    context: Context,
+    calls: Sequence[AcquireCall],
+    queue_names: Iterable[str],
+    deliver: Deliver,
+) -> _Scene:
+    brokers, now = context.brokers, context.clock()
+    scene = _Scene(now, {}, {}, {})
+    with brokers.lock:
+        try:
+            with context.db.write() as tx:
+                _look_around(context, tx, scene, calls, queue_names)
+                served = _calls_to_serve(context, tx, calls, scene)
+                for name in sorted(scene.queue_of):
+                    mine = [c for c in served if scene.pilot_of[c.pilot_id].queue == name]
+                    _serve_queue(context, tx, scene, scene.queue_of[name], mine)
+        except BaseException:
+            _take_back(context, calls, scene)
+            raise
+        asked_now = {call.key for call in calls}
+        deliveries = [
+            (key, _answered(scene.pilot_of[key[0]], tuple(grants), scene))
+            for key, grants in scene.grants.items()
+            if key not in asked_now
+        ]
+        if deliveries:
+            deliver(deliveries)
     return scene
+
+
+def _take_back(context: Context, calls: Sequence[AcquireCall], scene: _Scene) -> None:
+    """After a rollback the jobs still wait, and so do those who waited for them before."""
+    asked_now = {request_name(call.key) for call in calls}
+    for broker, job_id, caller in scene.open:
+        broker.brokerage.give_back([job_id], scene.now)
+        if caller.name not in asked_now:
+            broker.ask([caller])
+    for call in calls:
+        context.brokers.withdraw(call)
+
+
+def _look_around(
+    context: Context,
+    tx: Transaction,
+    scene: _Scene,
+    calls: Sequence[AcquireCall],
+    queue_names: Iterable[str],
+) -> None:
+    now = scene.now
+    known = context.known.live_pilots(tx, {call.pilot_id for call in calls}, now)
+    scene.pilot_of.update(known)
+    scene.queue_of.update(
+        queues.get_queues(tx, {pilot.queue for pilot in known.values()} | set(queue_names))
+    )
+    scene.suspended.update(nodes.suspended_nodes(tx, now))
+    asking = [known[call.pilot_id] for call in calls if call.pilot_id in known]
+    due = [pilot for pilot in asking if pilot.contact_is_due(now)]
+    note_contacts(tx, due, now)
+    news = {c.pilot_id: c.offer for c in calls if c.pilot_id in known and _is_news(c, known, now)}
+    pilots.note_offers(tx, news)
+    context.known.note_contacts(due, now)
+    context.known.note_offers(news)
 
 
 def _is_news(call: AcquireCall, live: Mapping[str, Pilot], now: datetime) -> bool:
@@ -132,90 +161,137 @@ def _is_news(call: AcquireCall, live: Mapping[str, Pilot], now: datetime) -> boo
 
 
 def _calls_to_serve(
-    calls: Sequence[AcquireCall],
-    scene: _Scene,
-    leased: Mapping[tuple[str, str], Sequence[NewLease]],
+    context: Context, tx: Transaction, calls: Sequence[AcquireCall], scene: _Scene
 ) -> list[AcquireCall]:
-    served: dict[tuple[str, str], AcquireCall] = {}
+    if not calls:
+        return []
+    scene.grants.update(
+        repeated_grants(
+            tx,
+            context.known,
+            {call.key for call in calls if call.pilot_id in scene.pilot_of},
+            scene.queue_of,
+            {pilot_id: pilot.queue for pilot_id, pilot in scene.pilot_of.items()},
+        )
+    )
+    served: dict[CallKey, AcquireCall] = {}
     for call in calls:
         pilot = scene.pilot_of.get(call.pilot_id)
         # A call and its repeat may stand in one batch: the first is served, both get its leases.
-        if pilot is not None and call.key not in leased and scene.gets_jobs(pilot):
+        if pilot is not None and call.key not in scene.grants and scene.gets_jobs(pilot):
             served.setdefault(call.key, call)
     return list(served.values())
 
 
-def _match_and_claim(
-    context: Context, tx: Transaction, calls: Sequence[AcquireCall], scene: _Scene
-) -> list[Claimed]:
-    claimed: list[Claimed] = []
-    missing = {call.key: call.max_jobs for call in calls}
-    for _ in range(CLAIM_ROUNDS):
-        chosen = _choose(context, tx, [c for c in calls if missing[c.key]], missing, scene)
-        won = job_moves.claim(tx, {match.job_id for _, match in chosen}, scene.now)
-        for call, match in chosen:
-            if match.job_id in won:
-                pilot = scene.pilot_of[call.pilot_id]
-                claimed.append(Claimed(pilot, call.request_id, match, won[match.job_id]))
-                missing[call.key] -= 1
-        if len(won) == len(chosen):
-            break
-    return claimed
-
-
-def _choose(
+def _serve_queue(
     context: Context,
     tx: Transaction,
+    scene: _Scene,
+    queue: Queue,
     calls: Sequence[AcquireCall],
-    missing: Mapping[tuple[str, str], int],
-    scene: _Scene,
-) -> list[tuple[AcquireCall, Match]]:
-    chosen: list[tuple[AcquireCall, Match]] = []
-    for name in sorted({scene.pilot_of[call.pilot_id].queue for call in calls}):
-        queue = scene.queue_of[name]
-        candidates: list[Candidate] = jobs.candidates(tx, name, CANDIDATES)
-        mine = [call for call in calls if scene.pilot_of[call.pilot_id].queue == name]
-        keys = {scene.pilot_of[call.pilot_id].key for call in mine}
-        shares = shares_for(context, tx, queue, keys, candidates, scene.now) if candidates else {}
-        rules = Rules(queue.priority_band, queue.locality_wait, queue.max_input_bytes)
-        for call in mine:
-            if not candidates:
-                break
-            key = scene.pilot_of[call.pilot_id].key
-            matches = choose(
-                candidates, call.offer, shares[key], rules, scene.now, missing[call.key]
-            )
-            chosen += [(call, match) for match in matches]
-            taken = {match.job_id for match in matches}
-            candidates = [job for job in candidates if job.job_id not in taken]
-    return chosen
+) -> None:
+    now = scene.now
+    broker = context.brokers.of(queue, now)
+    asking: dict[NodeKey, CacheState | None] = {}
+    for call in calls:
+        key = scene.pilot_of[call.pilot_id].key
+        asking[key] = call.cache or asking.get(key)
+    scene.inventories_wanted |= feed_nodes(context, tx, queue, broker, asking, now)
+    if queue.status is QueueStatus.OFFLINE:
+        return
+    broker.dismiss(scene.suspended)
+    callers = [Caller(call, scene.pilot_of[call.pilot_id].key) for call in calls]
+    feed_jobs(tx, queue.name, broker, now)
+    broker.ask(callers)
+    _match_and_claim(context, tx, scene, queue, broker)
+    for caller in callers:
+        if not caller.call.waits:
+            broker.withdraw(caller.name)
 
 
-def _answer(
-    call: AcquireCall,
-    scene: _Scene,
-    leased: Mapping[tuple[str, str], Sequence[NewLease]],
-    grants: Mapping[int, Grant],
-    wanted: set[NodeKey],
-) -> AcquireAnswer | PandawnError:
+def _match_and_claim(
+    context: Context, tx: Transaction, scene: _Scene, queue: Queue, broker: Broker
+) -> None:
+    for _ in range(CLAIM_ROUNDS):
+        matched = _matched(context, tx, scene, broker)
+        if not matched:
+            return
+        offers = [_offer(context, scene, queue, caller, match) for caller, match in matched]
+        handed = hand_out(tx, offers, scene.now)
+        given = [(o, job) for o in offers if (job := handed.get(o.match.job_id)) is not None]
+        for key, grant in new_grants(tx, context.known, given, scene.queue_of):
+            scene.grants.setdefault(key, []).append(grant)
+            broker.waiting.pop(request_name(key), None)
+        if len(given) == len(offers):
+            return
+        # Another process gives out jobs of this queue too, or somebody cancelled some.
+        broker.brokerage.lost({offer.match.job_id for offer in offers} - handed.keys())
+        prune(tx, broker)
+        broker.ask({c.name: c for c, _ in matched if c.name in broker.waiting}.values())
+
+
+def _matched(
+    context: Context, tx: Transaction, scene: _Scene, broker: Broker
+) -> list[tuple[Caller, Match]]:
+    assignments = broker.brokerage.match(scene.now)
+    if not assignments:
+        return []
+    callers = [broker.waiting[a.request_id] for a in assignments]
+    scene.open += [
+        (broker, a.match.job_id, caller) for a, caller in zip(assignments, callers, strict=True)
+    ]
+    # Among those that waited one may have ended meanwhile.
+    others = {caller.call.pilot_id for caller in callers} - scene.pilot_of.keys()
+    scene.pilot_of.update(context.known.live_pilots(tx, others, scene.now))
+    found = []
+    for assignment, caller in zip(assignments, callers, strict=True):
+        if caller.call.pilot_id in scene.pilot_of:
+            found.append((caller, assignment.match))
+        else:
+            broker.withdraw(caller.name)
+            broker.brokerage.give_back([assignment.match.job_id], scene.now)
+    return found
+
+
+def _offer(context: Context, scene: _Scene, queue: Queue, caller: Caller, match: Match) -> Offer:
+    call, key = caller
+    return Offer(
+        match=match,
+        token=context.new_id(),
+        pilot_id=call.pilot_id,
+        key=key,
+        request_id=call.request_id,
+        granted=len(scene.grants.get(call.key, ())),
+        expire_time=scene.now + queue.lease_duration,
+        duration=queue.lease_duration,
+        queue=queue.name,
+        text=sentence(match, key.node),
+    )
+
+
+def _answer(call: AcquireCall, scene: _Scene) -> AcquireAnswer | PandawnError:
     pilot = scene.pilot_of.get(call.pilot_id)
     if pilot is None:
         return pilot_not_found(call.pilot_id)
-    mine = leased.get(call.key, ())
+    mine = tuple(scene.grants.get(call.key, ()))
     if not mine and scene.queue(pilot).status is QueueStatus.OFFLINE:
         return queue_offline(pilot.queue)
+    return _answered(pilot, mine, scene)
+
+
+def _answered(pilot: Pilot, grants: tuple[Grant, ...], scene: _Scene) -> AcquireAnswer:
     retry_after, reason = IDLE_RETRY, ""
-    node = scene.suspended(pilot)
-    if not mine and node is not None and node.suspended_until is not None:
+    node = scene.suspended.get(pilot.key)
+    if not grants and node is not None and node.suspended_until is not None:
         retry_after = node.suspended_until - scene.now
         until = f"{node.suspended_until:%H:%M:%S} UTC"
         reason = f"the node gets no jobs until {until}: {node.suspend_reason}"
-    elif not mine:
+    elif not grants:
         reason = f"queue {pilot.queue} has no job for this node now"
     return AcquireAnswer(
         queue=pilot.queue,
-        grants=tuple(grants[lease.job_id] for lease in mine),
-        inventory_requested=pilot.key in wanted,
+        grants=grants,
+        inventory_requested=pilot.key in scene.inventories_wanted,
         retry_after=retry_after,
         idle_reason=reason,
     )

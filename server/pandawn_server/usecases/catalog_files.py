@@ -50,7 +50,9 @@ def write_deltas(context: Context, deltas: Sequence[Delta]) -> list[DeltaOutcome
             outcomes.append(node_not_found(delta.key))
         else:
             outcomes.append(next(applied))
-    _note_nodes(context, {delta.key for delta in deltas if delta.key not in unknown or delta.added})
+    written = {delta.key for delta in deltas if delta.key not in unknown or delta.added}
+    context.brokers.nodes_changed(written)
+    _note_nodes(context, written)
     return outcomes
 
 
@@ -88,6 +90,7 @@ def flush_cache(context: Context, key: NodeKey, epoch: int) -> tuple[int, int]:
     if not epoch and not _has_cache(context.catalog.summaries([key])[0]):
         raise node_not_found(key)
     forgotten = context.catalog.flush(key, fresh, context.clock())
+    context.brokers.nodes_changed([key])
     _note_nodes(context, {key})
     return forgotten or 0, fresh
 
@@ -95,6 +98,7 @@ def flush_cache(context: Context, key: NodeKey, epoch: int) -> tuple[int, int]:
 def replace_inventory(context: Context, inventory: Inventory) -> Drift:
     """Puts a full inventory in place; returns how wrong the catalog was."""
     drift = context.catalog.replace(inventory, context.clock())
+    context.brokers.nodes_changed([inventory.key])
     _note_nodes(context, {inventory.key})
     return drift
 

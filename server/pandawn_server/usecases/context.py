@@ -10,12 +10,15 @@ from datetime import datetime
 from pandawn_server.catalog.pins import PinBook
 from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.storage.database import Database
+from pandawn_server.usecases.brokers import Brokers
+from pandawn_server.usecases.known import Known
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """Handed to each use case. `clock` returns the time in UTC; `rng` draws identifiers and tokens.
 
+    `brokers` and `known` are what this process remembers; the truth is in the database.
     `pins` is the book whose pins the catalog answers with (`catalog.pinned.PinnedCatalog`).
     """
 
@@ -23,6 +26,8 @@ class Context:
     catalog: Catalog
     clock: Callable[[], datetime]
     rng: random.Random
+    brokers: Brokers = field(default_factory=Brokers)
+    known: Known = field(default_factory=Known)
     pins: PinBook = field(default_factory=PinBook)
 
     def new_id(self) -> str:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from pandawn_server.domain.errors import UnavailableError
+from pandawn_server.domain.brokerage.values import Standing
 from pandawn_server.domain.explain import Obstacle, node_obstacles, summarize
 from pandawn_server.domain.jobs import Job, JobState, Requirements
-from pandawn_server.domain.matching import Candidate, Hold, Match, Rules, Share, hold
+from pandawn_server.domain.matching import Candidate, Hold, Match, Rules, Share
 from pandawn_server.domain.pilots import Pilot
-from pandawn_server.storage import attempts, jobs, pilots, queues
+from pandawn_server.domain.queues import Queue
+from pandawn_server.storage import attempts, jobs, nodes, pilots, queues
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.cancel import job_not_found
 from pandawn_server.usecases.context import Context
-from pandawn_server.usecases.locality import OTHER_NODES, held_bytes, suspended_nodes
-
-SHARES_SHOWN = 10
-"""Nodes shown with what they hold of the job."""
+from pandawn_server.usecases.feeding import MAX_LIVE_NODES, feed_nodes, take_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Explanation:
 def explain_job(context: Context, job_id: int) -> Explanation:
     """Explains where a job stands. Raises `NotFoundError` (JOB_NOT_FOUND)."""
     now = context.clock()
-    with context.db.read() as tx:
+    with context.brokers.lock, context.db.read() as tx:
         job = jobs.get_jobs(tx, [job_id]).get(job_id)
         if job is None:
             raise job_not_found(job_id)
@@ -52,21 +51,23 @@ def explain_job(context: Context, job_id: int) -> Explanation:
                 match_node=last.node if last else "",
             )
         queue = queues.get_queues(tx, [job.queue])[job.queue]
-        live = pilots.live_pilots(tx, queue.name, OTHER_NODES)
+        live = pilots.live_pilots(tx, queue.name, MAX_LIVE_NODES)
         candidate = Candidate(
             job.job_id, job.priority, job.input_bytes, job.state_time, job.requirements
         )
         rules = Rules(queue.priority_band, queue.locality_wait, queue.max_input_bytes)
         offers = _offers(live)
+        suspended = nodes.suspended_nodes(tx, now)
         out = {
-            key.node: reason
-            for key, reason in suspended_nodes(tx, {p.key for p in live}, now).items()
+            pilot.key.node: suspended[pilot.key].suspend_reason
+            for pilot in live
+            if pilot.key in suspended
         }
         obstacles = node_obstacles(candidate, offers, rules, queue.status, out)
-        shares = _shares(context, tx, job, live)
-        # The node that holds most: the share of a node that gets no jobs is of no use.
-        best = next((share for share in shares if share.node not in out), None)
-        kept = hold(candidate, 0, best, rules, now)
+        standing = _standing(context, tx, queue, job_id, now)
+        kept = None
+        if standing is not None and standing.held_for and standing.held_until:
+            kept = Hold(standing.held_for.node, standing.held_until)
         ahead = jobs.count_ahead(tx, job)
         return Explanation(
             job,
@@ -79,7 +80,7 @@ def explain_job(context: Context, job_id: int) -> Explanation:
             hold=kept,
             match=last.match if last else None,
             match_node=last.node if last else "",
-            shares=shares[:SHARES_SHOWN],
+            shares=[Share(key.node, held) for key, held in standing.shares] if standing else (),
         )
 
 
@@ -90,13 +91,11 @@ def _offers(live: Sequence[Pilot]) -> dict[str, list[Requirements]]:
     return offers
 
 
-def _shares(context: Context, tx: Transaction, job: Job, live: Sequence[Pilot]) -> list[Share]:
-    try:
-        held = held_bytes(context, tx, [job.job_id], sorted({pilot.key for pilot in live}))
-    except UnavailableError:
-        # Not knowing is not an obstacle: the job runs without locality, and so says its match.
-        return []
-    shares = [
-        Share(key.node, by_job[job.job_id]) for key, by_job in held.items() if job.job_id in by_job
-    ]
-    return sorted(shares, key=lambda share: (-share.local_bytes, share.node))
+def _standing(
+    context: Context, tx: Transaction, queue: Queue, job_id: int, now: datetime
+) -> Standing | None:
+    """Where the brokerage has the job; it is told of the job and of nodes if it does not know them yet."""
+    broker = context.brokers.of(queue, now)
+    feed_nodes(context, tx, queue, broker, {}, now)
+    take_in(tx, broker, [job_id], now)
+    return broker.brokerage.standing(job_id, now)

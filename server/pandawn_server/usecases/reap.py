@@ -52,11 +52,12 @@ def reap(context: Context, owner: str, interval: timedelta, events_kept: timedel
             grace = max((queue.lease_duration for queue in known), default=timedelta(0))
             leases.prolong_all(tx, now, grace)
         ended = _end_lapsed(tx, now)
-        lost = sum(_lose_silent(tx, queue, now) for queue in known)
+        lost = [pilot_id for queue in known for pilot_id in _lose_silent(tx, queue, now)]
         closed = _close_tasks(tx, now)
         events.delete_events(tx, now - events_kept)
         requests.delete_answers(tx, now - ANSWERS_KEPT)
-        return Reaped(was_granted=True, ended=ended, lost_pilots=lost, closed_tasks=closed)
+    context.known.forget_pilots(lost)
+    return Reaped(was_granted=True, ended=ended, lost_pilots=len(lost), closed_tasks=closed)
 
 
 def _end_lapsed(tx: Transaction, now: datetime) -> Ended:
@@ -66,7 +67,7 @@ def _end_lapsed(tx: Transaction, now: datetime) -> Ended:
     )
 
 
-def _lose_silent(tx: Transaction, queue: Queue, now: datetime) -> int:
+def _lose_silent(tx: Transaction, queue: Queue, now: datetime) -> list[str]:
     silence = queue.lease_duration * LOST_AFTER_LEASES
     silent = pilots.silent_pilots(tx, queue.name, now - silence, BATCH)
     reason = f"not heard of for more than {silence}"
@@ -85,7 +86,7 @@ def _lose_silent(tx: Transaction, queue: Queue, now: datetime) -> int:
             for pilot in silent
         ],
     )
-    return len(silent)
+    return [pilot.pilot_id for pilot in silent]
 
 
 def _close_tasks(tx: Transaction, now: datetime) -> int:

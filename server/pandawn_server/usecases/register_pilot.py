@@ -109,7 +109,8 @@ def register_pilot(context: Context, registration: Registration) -> tuple[Pilot,
                 )
             ],
         )
-        return pilot, queue
+    context.brokers.pilots_changed(queue.name)
+    return pilot, queue
 
 
 def deregister_pilot(context: Context, pilot_id: str, reason: str) -> tuple[int, Ended]:
@@ -143,4 +144,6 @@ def deregister_pilot(context: Context, pilot_id: str, reason: str) -> tuple[int,
                     )
                 ],
             )
-        return len(held), ended
+    context.known.forget_pilots([pilot_id])
+    context.brokers.pilots_changed(pilot.queue)
+    return len(held), ended

@@ -78,7 +78,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         view = await self._deps.runner.run(
             submit_task, self._deps.context, request.request_id, fingerprint, spec
         )
-        self._deps.wakeups.notify(view.task.queue)
+        self._deps.waiting.notify(view.task.queue)
         return broker_pb2.SubmitTaskResponse(task=to_task(view))
 
     async def GetTask(  # noqa: N802 (gRPC's name)
@@ -193,7 +193,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         view, job_ids = await self._deps.runner.run(
             retry.retry_task, self._deps.context, request.request_id, request.task_id
         )
-        self._deps.wakeups.notify(view.task.queue)
+        self._deps.waiting.notify(view.task.queue)
         return broker_pb2.RetryTaskResponse(task=to_task(view), job_ids=job_ids)
 
     async def RetryJob(  # noqa: N802 (gRPC's name)
@@ -207,7 +207,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         job = await self._deps.runner.run(
             retry.retry_job, self._deps.context, request.request_id, request.job_id
         )
-        self._deps.wakeups.notify(job.queue)
+        self._deps.waiting.notify(job.queue)
         return broker_pb2.RetryJobResponse(job=to_job(job))
 
     async def ExplainJob(  # noqa: N802 (gRPC's name)

@@ -10,7 +10,7 @@ from pandawn_server.telemetry.api import Telemetry
 from pandawn_server.usecases.context import Context
 from pandawn_server.wire.batcher import Batchers
 from pandawn_server.wire.runner import Runner
-from pandawn_server.wire.wakeups import Wakeups
+from pandawn_server.wire.waiting import WaitingCalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,6 @@ class Deps:
     settings: Settings
     runner: Runner
     batchers: Batchers
-    wakeups: Wakeups
+    waiting: WaitingCalls
     shutting_down: asyncio.Event
     telemetry: Telemetry

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pandawn.type.v1 import type_pb2
 from pandawn_server.domain.errors import PandawnError
-from pandawn_server.usecases.acquire_jobs import AcquireAnswer, AcquireCall, acquire_jobs
+from pandawn_server.usecases.acquire_jobs import AcquireAnswer
+from pandawn_server.usecases.brokers import AcquireCall
 from pandawn_server.usecases.register_pilot import (
     Registration,
     deregister_pilot,
@@ -48,9 +49,6 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
         make = deps.batchers.make
-        self._acquire: Batcher[AcquireCall, AcquireAnswer] = make(
-            "AcquireJobs", partial(acquire_jobs, deps.context)
-        )
         self._renew: Batcher[Heartbeat, HeartbeatAnswer] = make(
             "RenewLeases", partial(renew_leases, deps.context)
         )
@@ -60,6 +58,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         self._release: Batcher[list[LeaseRef], list[Reported | PandawnError]] = make(
             "ReleaseJobs", lambda calls: in_one(calls, partial(release_jobs, deps.context))
         )
+        deps.waiting.on_unclaimed = self._give_back
 
     async def RegisterPilot(  # noqa: N802 (gRPC's name)
         self, request: dispatcher_pb2.RegisterPilotRequest, context: ServicerContext
@@ -119,29 +118,18 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         check.identifier("pilot_id", request.pilot_id)
         check.identifier("request_id", request.request_id)
         check.range("max_jobs", request.max_jobs, 1, 100)
-        wait = check.duration("wait", request.wait, maximum=MAX_WAIT)
+        wait = time_to_wait(context, check.duration("wait", request.wait, maximum=MAX_WAIT))
         call = AcquireCall(
             pilot_id=request.pilot_id,
             request_id=request.request_id,
             max_jobs=request.max_jobs,
             offer=from_requirements(check, "offer", request.offer),
             cache=dispatch.from_cache(check, request) if request.HasField("cache") else None,
+            waits=wait > timedelta(0),
         )
         check.done()
-        # None, or the number of wake-ups of the queue when work was last looked for.
-        seen: int | None = None
-        loop = asyncio.get_running_loop()
-        end = loop.time() + time_to_wait(context, wait).total_seconds()
-        while True:
-            answer: AcquireAnswer = await self._acquire.submit(call)
-            left = timedelta(seconds=end - loop.time())
-            if answer.grants or left <= timedelta(0) or self._deps.shutting_down.is_set():
-                return dispatch.to_acquired(answer, self._deps.shutting_down.is_set())
-            if seen is None:
-                seen = self._deps.wakeups.generation(answer.queue)
-                continue
-            await self._deps.wakeups.wait(answer.queue, left, seen)
-            seen = self._deps.wakeups.generation(answer.queue)
+        answer = await self._deps.waiting.acquire(call, wait)
+        return dispatch.to_acquired(answer, self._deps.shutting_down.is_set())
 
     async def RenewLeases(  # noqa: N802 (gRPC's name)
         self, request: dispatcher_pb2.RenewLeasesRequest, context: ServicerContext
@@ -216,9 +204,21 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         if not position:
             raise sandbox_not_found(request.sandbox_id)
 
+    def _give_back(self, unclaimed: Sequence[AcquireAnswer]) -> None:
+        refs = [
+            LeaseRef(grant.job.job_id, grant.attempt, grant.token)
+            for answer in unclaimed
+            for grant in answer.grants
+        ]
+        self._errand = asyncio.ensure_future(self._take_back(refs))
+
+    async def _take_back(self, refs: list[LeaseRef]) -> None:
+        answers = await self._release.submit(refs)
+        self._notify(q for a in answers if isinstance(a, Reported) for q in a.runnable_queues)
+
     def _notify(self, queues: Iterable[str]) -> None:
         for queue in set(queues):
-            self._deps.wakeups.notify(queue)
+            self._deps.waiting.notify(queue)
 
 
 def _to_result(answer: Reported | PandawnError) -> dispatcher_pb2.ReportResult:

@@ -79,7 +79,7 @@ class QueueConfigServicer(queueconfig_pb2_grpc.QueueConfigServicer):
             request.etag,
         )
         # A queue that goes offline, or gets another site, concerns pilots that wait.
-        self._deps.wakeups.notify(applied.queue.name)
+        self._deps.waiting.notify(applied.queue.name)
         return queueconfig_pb2.ApplyQueueResponse(
             queue=to_queue(applied.queue), created=applied.created
         )

@@ -8,8 +8,8 @@ from pandawn_server.domain.errors import NotFoundError, PreconditionError
 from pandawn_server.domain.jobs import JobKind, JobState, Requirements
 from pandawn_server.domain.pilots import PilotState
 from pandawn_server.domain.queues import QueueStatus
-from pandawn_server.usecases.acquire_jobs import IDLE_RETRY, AcquireCall, acquire_jobs
-from pandawn_server.usecases.watch_queues import runnable_queues
+from pandawn_server.usecases.acquire_jobs import IDLE_RETRY
+from pandawn_server.usecases.brokers import AcquireCall
 from tests.fixtures.factories import ANYTHING, QUEUE, make_inputs
 from tests.fixtures.world import LEASE, World, good, job_ids, reason
 
@@ -19,7 +19,7 @@ GIB = 2**30
 def test_a_pilot_gets_the_job_with_all_it_needs(world: World) -> None:
     task = world.submit(inputs=make_inputs(2), files_per_job=2, outputs=("hist.root",)).task
     grant = world.take()
-    assert grant.job.state is JobState.SENT
+    assert world.job(grant.job.job_id).state is JobState.SENT
     assert grant.task == task
     assert grant.inputs == make_inputs(2)
     assert [plan.name for plan in grant.outputs] == ["hist.root", "log.tar.gz"]
@@ -60,7 +60,7 @@ def test_the_same_request_id_of_two_pilots_is_two_requests(world: World) -> None
 def test_a_call_and_its_repeat_in_one_batch_get_the_same_leases(world: World) -> None:
     world.submit_jobs(3)
     call = AcquireCall(world.pilot().pilot_id, "r1", 1, ANYTHING, None)
-    one, two = (good(answer) for answer in acquire_jobs(world.context, [call, call]))
+    one, two = (good(answer) for answer in world.ask_all([call, call]))
     assert one.grants == two.grants
     assert len(one.grants) == 1
 
@@ -69,7 +69,7 @@ def test_pilots_of_one_batch_never_share_a_job_and_each_gets_its_answer(world: W
     world.submit_jobs(7)
     pilots = [world.pilot(node) for node in range(1, 6)]
     calls = [AcquireCall(p.pilot_id, world.new_request_id(), 2, ANYTHING, None) for p in pilots]
-    answers = [good(answer) for answer in acquire_jobs(world.context, calls)]
+    answers = [good(answer) for answer in world.ask_all(calls)]
     assert sorted(len(answer.grants) for answer in answers) == [0, 1, 2, 2, 2]
     given = [job_id for answer in answers for job_id in job_ids(answer.grants)]
     assert len(set(given)) == len(given) == 7
@@ -81,7 +81,7 @@ def test_an_unknown_pilot_in_a_batch_fails_alone(world: World) -> None:
         AcquireCall("nobody", "r1", 1, ANYTHING, None),
         AcquireCall(world.pilot().pilot_id, "r2", 1, ANYTHING, None),
     ]
-    unknown, known = acquire_jobs(world.context, calls)
+    unknown, known = world.ask_all(calls)
     assert reason(unknown) == "PILOT_NOT_FOUND"
     assert len(good(known).grants) == 1
 
@@ -172,16 +172,6 @@ def test_a_pilot_that_said_goodbye_gets_no_jobs(world: World) -> None:
     with pytest.raises(NotFoundError) as caught:
         world.acquire(pilot)
     assert caught.value.reason == "PILOT_NOT_FOUND"
-
-
-def test_runnable_queues_are_those_with_a_job_to_give(world: World) -> None:
-    world.queue("OTHER")
-    assert runnable_queues(world.context, {QUEUE, "OTHER"}) == set()
-    world.submit_jobs(1, queue="OTHER")
-    assert runnable_queues(world.context, {QUEUE, "OTHER", "NOWHERE"}) == {"OTHER"}
-    assert runnable_queues(world.context, set()) == set()
-    world.take(world.pilot(queue="OTHER"))
-    assert runnable_queues(world.context, {"OTHER"}) == set()
 
 
 def test_the_clock_of_the_node_changes_nothing(world: World) -> None:

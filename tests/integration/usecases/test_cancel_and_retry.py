@@ -141,7 +141,9 @@ def test_run_jobs_become_runnable_when_their_library_is_built(world: World) -> N
     assert library is not None
     assert library.lfn == build.outputs[0].lfn
     assert grants[0].inputs[-1] == library
-    assert [grant.job.input_bytes for grant in grants] == [MIB + library.size_bytes] * 2
+    assert [world.job(grant.job.job_id).input_bytes for grant in grants] == [
+        MIB + library.size_bytes
+    ] * 2
     assert "TASK_BUILT" in world.told(task_id=task_id)
 
 
@@ -210,7 +212,7 @@ def test_a_run_job_retried_after_the_build_finds_its_library(world: World) -> No
     grant = world.take()
     world.fail(grant, FATAL)
     job = world.retry(grant.job.job_id)
-    assert (job.state, job.input_bytes) == (JobState.ACTIVATED, grant.job.input_bytes)
+    assert (job.state, job.input_bytes) == (JobState.ACTIVATED, grant.match.input_bytes)
     assert world.take().inputs == grant.inputs
     assert get_task(world.context, task_id).progress.job_counts == {
         JobState.FINISHED: 1,

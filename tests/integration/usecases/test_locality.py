@@ -22,7 +22,7 @@ from pandawn_server.domain.matching import Locality, MatchRule
 from pandawn_server.domain.nodes import STREAK
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases import monitor
-from pandawn_server.usecases.acquire_jobs import AcquireCall, acquire_jobs
+from pandawn_server.usecases.brokers import AcquireCall
 from pandawn_server.usecases.catalog_files import (
     check_files,
     flush_cache,
@@ -73,7 +73,7 @@ def test_nodes_of_one_batch_get_their_own_jobs(world: World) -> None:
     for node, number in ((1, 3), (2, 1), (3, 2)):
         world.keep(node_key(node), make_input(number, GB))
         calls.append(AcquireCall(world.pilot(node).pilot_id, f"r{node}", 1, ANYTHING, None))
-    answers = [good(answer) for answer in acquire_jobs(world.context, calls)]
+    answers = [good(answer) for answer in world.ask_all(calls)]
     assert [job_ids(answer.grants) for answer in answers] == [[ids[2]], [ids[0]], [ids[1]]]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pandawn_server.domain.jobs import Phase, Requirements
 from pandawn_server.domain.nodes import STREAK
-from pandawn_server.usecases.acquire_jobs import AcquireCall, acquire_jobs
+from pandawn_server.usecases.brokers import AcquireCall
 from pandawn_server.usecases.leasing import Grant
 from pandawn_server.usecases.renew_leases import Heartbeat, Renewal, renew_leases
 from pandawn_server.usecases.report_jobs import release_jobs, report_jobs
@@ -27,7 +27,7 @@ def calls(world: World, number: int, max_jobs: int = 2) -> list[AcquireCall]:
 
 
 def leased(world: World, number: int) -> list[Grant]:
-    answers = acquire_jobs(world.context, calls(world, number))
+    answers = world.ask_all(calls(world, number))
     return [grant for answer in answers for grant in good(answer).grants]
 
 
@@ -44,20 +44,22 @@ def renewing(world: World, number: int) -> Callable[[], object]:
 
 
 def acquiring(world: World, number: int) -> Callable[[], object]:
+    # The first call of a process reads what is there.
+    leased(world, 1)
     batch = calls(world, number)
-    return lambda: acquire_jobs(world.context, batch)
+    return lambda: world.ask_all(batch)
 
 
 def idling(world: World, number: int) -> Callable[[], object]:
     batch = calls(world, number)
     world.cancel_task(1)
-    return lambda: acquire_jobs(world.context, batch)
+    return lambda: world.ask_all(batch)
 
 
 def repeating(world: World, number: int) -> Callable[[], object]:
     batch = calls(world, number)
-    acquire_jobs(world.context, batch)
-    return lambda: acquire_jobs(world.context, batch)
+    world.ask_all(batch)
+    return lambda: world.ask_all(batch)
 
 
 def finishing(world: World, number: int) -> Callable[[], object]:

@@ -1,0 +1,154 @@
+"""Runnable jobs as the brokerage in memory takes them in: the newest, or page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import BigInteger, literal, select, tuple_
+
+from pandawn_server.domain.jobs import JobKind, JobState, Requirements
+from pandawn_server.storage.among import among
+from pandawn_server.storage.columns import span
+from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.schema import job_inputs, jobs, tasks
+
+PackedFiles = Sequence[Sequence[str | int]]
+"""The files of a job as its row holds them; see `storage.files.pack`."""
+
+
+class Arrival(NamedTuple):
+    """A place in the order in which jobs became runnable."""
+
+    state_time: datetime
+    job_id: int
+
+
+class Rank(NamedTuple):
+    """A place in the order of priority (highest first) and age."""
+
+    priority: int
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunnableJob:
+    """A runnable job with its files; `library_bytes` is None unless it reads a library, `library_lfn`."""
+
+    job_id: int
+    task_id: int
+    priority: int
+    state_time: datetime
+    requirements: Requirements
+    files: PackedFiles
+    library_lfn: str
+    library_bytes: int | None
+
+
+def arrived_since(tx: Transaction, queue: str, after: Arrival | None, limit: int) -> list[Arrival]:
+    """Up to `limit` runnable jobs of a queue that became so after a place, in that order."""
+    query = (
+        select(jobs.c.state_time, jobs.c.job_id)
+        .where(jobs.c.queue == queue, jobs.c.state == JobState.ACTIVATED.value)
+        .order_by(jobs.c.state_time, jobs.c.job_id)
+        .limit(limit)
+    )
+    if after is not None:
+        # As one value: the database finds the place in the index, however many became so at once.
+        place = tuple_(
+            literal(after.state_time, jobs.c.state_time.type), literal(after.job_id, BigInteger)
+        )
+        query = query.where(tuple_(jobs.c.state_time, jobs.c.job_id) > place)
+    return [Arrival(*row) for row in tx.execute(query)]
+
+
+def last_arrival(tx: Transaction, queue: str) -> Arrival | None:
+    """The runnable job of a queue that became so last, None if there is none."""
+    query = (
+        select(jobs.c.state_time, jobs.c.job_id)
+        .where(jobs.c.queue == queue, jobs.c.state == JobState.ACTIVATED.value)
+        .order_by(jobs.c.state_time.desc(), jobs.c.job_id.desc())
+        .limit(1)
+    )
+    row = tx.execute(query).first()
+    return None if row is None else Arrival(*row)
+
+
+def ranked_after(tx: Transaction, queue: str, after: Rank | None, limit: int) -> list[Rank]:
+    """Up to `limit` runnable jobs of a queue that come after a place by priority and age."""
+    query = (
+        select(jobs.c.priority, jobs.c.job_id)
+        .where(jobs.c.queue == queue, jobs.c.state == JobState.ACTIVATED.value)
+        .order_by(jobs.c.priority.desc(), jobs.c.job_id)
+    )
+    if after is None:
+        return [Rank(*row) for row in tx.execute(query.limit(limit))]
+    # Two steps: each is one range of the index, which both conditions in one would not be.
+    same = query.where(jobs.c.priority == after.priority, jobs.c.job_id > after.job_id)
+    found = [Rank(*row) for row in tx.execute(same.limit(limit))]
+    if len(found) < limit:
+        lower = query.where(jobs.c.priority < after.priority).limit(limit - len(found))
+        found += [Rank(*row) for row in tx.execute(lower)]
+    return found
+
+
+def still_runnable(tx: Transaction, job_ids: Collection[int]) -> set[int]:
+    """Those of the jobs that are runnable."""
+    query = select(jobs.c.job_id).where(
+        among(tx, jobs.c.job_id, job_ids), jobs.c.state == JobState.ACTIVATED.value
+    )
+    return set(tx.execute(query).scalars())
+
+
+def get_runnable(tx: Transaction, job_ids: Collection[int]) -> list[RunnableJob]:
+    """Those of the jobs that are runnable, by priority and age."""
+    if not job_ids:
+        return []
+    query = (
+        select(
+            jobs.c.job_id,
+            jobs.c.task_id,
+            jobs.c.priority,
+            jobs.c.state_time,
+            jobs.c.memory_bytes,
+            jobs.c.cores,
+            jobs.c.disk_bytes,
+            jobs.c.wall_time_s,
+            jobs.c.kind,
+            job_inputs.c.files,
+            tasks.c.library_lfn,
+            tasks.c.library_bytes,
+        )
+        .join(tasks, tasks.c.task_id == jobs.c.task_id)
+        .outerjoin(job_inputs, job_inputs.c.job_id == jobs.c.job_id)
+        .where(among(tx, jobs.c.job_id, job_ids), jobs.c.state == JobState.ACTIVATED.value)
+        .order_by(jobs.c.priority.desc(), jobs.c.job_id)
+    )
+    return [
+        RunnableJob(
+            job_id,
+            task_id,
+            priority,
+            state_time,
+            Requirements(memory, cores, disk, span(wall_time)),
+            files or (),
+            (library_lfn or "") if kind == JobKind.RUN.value else "",
+            library_bytes if kind == JobKind.RUN.value else None,
+        )
+        for (
+            job_id,
+            task_id,
+            priority,
+            state_time,
+            memory,
+            cores,
+            disk,
+            wall_time,
+            kind,
+            files,
+            library_lfn,
+            library_bytes,
+        ) in tx.execute(query)
+    ]

@@ -1,0 +1,198 @@
+"""The brokerages of this process, one a queue: what each knows, and how far it has followed the truth.
+
+A picture in memory, rebuilt at any time: the database has the jobs, the catalog the inventories, and
+a claim in the database decides who gets a job.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from pandawn_server.catalog.contents import Contents, Version
+from pandawn_server.domain.brokerage.engine import Brokerage
+from pandawn_server.domain.brokerage.values import Limits, Request
+from pandawn_server.domain.inventory import CacheState, NodeKey
+from pandawn_server.domain.jobs import Requirements
+from pandawn_server.domain.matching import Rules
+from pandawn_server.domain.queues import Queue
+from pandawn_server.storage.waiting import Arrival, Rank
+
+CallKey = tuple[str, str]
+"""Names a call for jobs: the pilot and its request."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcquireCall:
+    """One call of a pilot for up to `max_jobs` jobs; `cache` is None when it has none.
+
+    `waits` says that the caller listens on for a while when there is no job now.
+    """
+
+    pilot_id: str
+    request_id: str
+    max_jobs: int
+    offer: Requirements
+    cache: CacheState | None
+    waits: bool = False
+
+    @property
+    def key(self) -> CallKey:
+        """Names the call; a repeated one has the same."""
+        return self.pilot_id, self.request_id
+
+
+def file_number(scope: str, lfn: str, size_bytes: int) -> int:
+    """How the brokerage names a file; good in this process only.
+
+    The size is part of it: under one name two sizes are two files, and one does not help who wants the other.
+    Agrees with `catalog.views.file_key`.
+    """
+    return hash((hash((scope, lfn)), size_bytes))
+
+
+class Caller(NamedTuple):
+    """A call with the node of its pilot."""
+
+    call: AcquireCall
+    node: NodeKey
+
+    @property
+    def name(self) -> str:
+        """How the brokerage names its request."""
+        return request_name(self.call.key)
+
+
+@dataclass(slots=True)
+class KnownNode:
+    """What was last taken from the catalog of a node; `state` is where its cache stood then."""
+
+    version: Version
+    state: CacheState | None
+    time: datetime
+
+
+@dataclass(slots=True)
+class Broker:
+    """The brokerage of one queue, and the places up to which it has read."""
+
+    brokerage: Brokerage
+    # The job that became runnable last among those read; all that were runnable before are read
+    # page by page, from the top, over and over.
+    newest: Arrival | None = None
+    page: Rank | None = None
+    is_begun: bool = False
+    # Whether every job that was runnable at the beginning has been read.
+    is_complete: bool = False
+    page_time: datetime | None = None
+    nodes_time: datetime | None = None
+    nodes: dict[NodeKey, KnownNode] = field(default_factory=dict)
+    live: set[NodeKey] = field(default_factory=set)
+    # Nodes whose contents changed, or which were never read.
+    unread: dict[NodeKey, None] = field(default_factory=dict)
+    # Those who asked and have got nothing so far.
+    waiting: dict[str, Caller] = field(default_factory=dict)
+
+    def ask(self, callers: Iterable[Caller]) -> None:
+        """Lets calls ask for jobs; one that asks already asks anew."""
+        requests = []
+        for caller in callers:
+            self.waiting[caller.name] = caller
+            call = caller.call
+            requests.append(Request(caller.name, caller.node, call.offer, call.max_jobs))
+        self.brokerage.ask(requests)
+
+    def withdraw(self, name: str) -> bool:
+        """Lets a call ask no longer; False if it did not."""
+        if self.waiting.pop(name, None) is None:
+            return False
+        self.brokerage.withdraw([name])
+        return True
+
+    def dismiss(self, nodes: Collection[NodeKey]) -> None:
+        """Lets calls from nodes that get no jobs ask no longer, nor jobs wait for those nodes."""
+        if not nodes:
+            return
+        for name, caller in list(self.waiting.items()):
+            if caller.node in nodes:
+                self.withdraw(name)
+        for key in self.live.intersection(nodes):
+            self.live.discard(key)
+            self.brokerage.set_live(key, live=False)
+
+    def note(self, key: NodeKey, contents: Contents | None, now: datetime) -> None:
+        """Takes in what the catalog says of a node; None: it knows nothing of it."""
+        self.unread.pop(key, None)
+        if contents is None:
+            self.brokerage.forget(key)
+            self.nodes.pop(key, None)
+            return
+        if contents.files is not None:
+            numbers = list(map(hash, contents.files))
+            self.brokerage.inventory(key, contents.epoch, contents.sequence, numbers)
+        # At the end of the order: the first were read longest ago.
+        self.nodes.pop(key, None)
+        self.nodes[key] = KnownNode(contents.version, None, now)
+
+
+class Brokers:
+    """All brokerages of the process.
+
+    `lock` is held by whoever uses one, from before its transaction until that has ended: so nobody
+    sees a job as runnable in the database that the brokerage has just given away.
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.lock = threading.RLock()
+        self._limits = limits or Limits()
+        self._by_queue: dict[str, Broker] = {}
+
+    def of(self, queue: Queue, now: datetime) -> Broker:
+        """The broker of a queue, by its rules of today."""
+        rules = Rules(queue.priority_band, queue.locality_wait, queue.max_input_bytes)
+        broker = self._by_queue.get(queue.name)
+        if broker is None:
+            broker = self._by_queue[queue.name] = Broker(Brokerage(rules, self._limits))
+        else:
+            broker.brokerage.set_rules(rules, now)
+        return broker
+
+    def has_waiting(self, queue: str) -> bool:
+        """Whether calls wait for jobs of a queue."""
+        broker = self._by_queue.get(queue)
+        return broker is not None and bool(broker.waiting)
+
+    def waiting_counts(self) -> dict[str, int]:
+        """How many calls wait, by queue; queues without are left out."""
+        brokers = list(self._by_queue.items())
+        return {name: count for name, broker in brokers if (count := len(broker.waiting))}
+
+    def used(self) -> list[str]:
+        """Queues with a brokerage here."""
+        return list(self._by_queue)
+
+    def withdraw(self, call: AcquireCall) -> bool:
+        """Lets a call wait no longer; False if it did not, for it has got jobs, say."""
+        name = request_name(call.key)
+        with self.lock:
+            return any(broker.withdraw(name) for broker in self._by_queue.values())
+
+    def nodes_changed(self, keys: Iterable[NodeKey]) -> None:
+        """Says that what the catalog knows of nodes is not what it was."""
+        # Without the lock: whoever writes the catalog shall not wait for those who match.
+        for broker in list(self._by_queue.values()):
+            broker.unread.update(dict.fromkeys(keys))
+
+    def pilots_changed(self, queue: str) -> None:
+        """Says that pilots of a queue came or went."""
+        broker = self._by_queue.get(queue)
+        if broker is not None:
+            broker.nodes_time = None
+
+
+def request_name(key: CallKey) -> str:
+    """How the brokerage names the request of a call."""
+    return "/".join(key)

@@ -1,0 +1,224 @@
+"""Feeds a brokerage: runnable jobs from the database, inventories from the catalog. Never all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from pandawn_server.catalog.contents import Version
+from pandawn_server.domain.brokerage.values import WaitingJob
+from pandawn_server.domain.errors import UnavailableError
+from pandawn_server.domain.inventory import CacheState, NodeKey
+from pandawn_server.domain.queues import Queue
+from pandawn_server.storage import nodes, pilots, waiting
+from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.waiting import RunnableJob
+from pandawn_server.usecases.brokers import Broker, file_number
+from pandawn_server.usecases.context import Context
+
+PAGE = 2000
+"""Jobs read at once: some 20 ms of work where all are new, 2 ms where all are known."""
+
+PAGE_INTERVAL = timedelta(seconds=1)
+"""Time between two pages of jobs that should be known already: it finds those that became runnable in a
+transaction which was long, or with a clock that was late."""
+
+NODES_INTERVAL = timedelta(seconds=30)
+"""Time between two looks for which nodes have live pilots."""
+
+NODE_AGE = timedelta(seconds=10)
+"""For how long what was read of a node is good while its cache says that nothing changed: the catalog's entry
+must be kept alive as well."""
+
+QUIET_NODE_AGE = timedelta(minutes=1)
+"""The same for nodes that do not ask."""
+
+NODES_READ = 64
+"""Nodes read at once, besides those that ask: bounds the work of one match."""
+
+MAX_LIVE_NODES = 20_000
+"""Nodes of one queue that are followed."""
+
+PRUNED = 2000
+"""Jobs that are looked up again when other processes turn out to have taken some."""
+
+
+def feed_jobs(tx: Transaction, name: str, broker: Broker, now: datetime) -> None:
+    """Takes in what became runnable since the last time, and at times a page of all that is runnable.
+
+    A page is read at once where no job is known.
+    """
+    if not broker.is_begun:
+        broker.newest = waiting.last_arrival(tx, name)
+        broker.is_begun = True
+    else:
+        arrivals = waiting.arrived_since(tx, name, broker.newest, PAGE)
+        if arrivals:
+            broker.newest = arrivals[-1]
+            take_in(tx, broker, [arrival.job_id for arrival in arrivals], now)
+    if not broker.brokerage:
+        # What is there is at the top.
+        broker.page = None
+        feed_page(tx, name, broker, now)
+    elif broker.page_time is None or now - broker.page_time >= PAGE_INTERVAL:
+        feed_page(tx, name, broker, now)
+
+
+def feed_page(tx: Transaction, name: str, broker: Broker, now: datetime) -> bool:
+    """Takes in the next page of all that is runnable; returns whether it was the last one."""
+    broker.page_time = now
+    ranks = waiting.ranked_after(tx, name, broker.page, PAGE)
+    if broker.brokerage.room:
+        take_in(tx, broker, [rank.job_id for rank in ranks], now)
+    is_last = len(ranks) < PAGE
+    broker.page = None if is_last else ranks[-1]
+    broker.is_complete = broker.is_complete or is_last
+    return is_last
+
+
+def prune(tx: Transaction, broker: Broker) -> None:
+    """Forgets those of the oldest jobs that are not runnable any more: other processes give jobs out too."""
+    oldest = broker.brokerage.oldest(PRUNED)
+    broker.brokerage.remove(set(oldest) - waiting.still_runnable(tx, oldest))
+
+
+def take_in(tx: Transaction, broker: Broker, job_ids: Iterable[int], now: datetime) -> None:
+    """Takes in those of the jobs that are runnable and not known yet."""
+    unknown = [job_id for job_id in job_ids if job_id not in broker.brokerage]
+    broker.brokerage.add(map(_waiting_job, waiting.get_runnable(tx, unknown)), now)
+
+
+def _waiting_job(job: RunnableJob) -> WaitingJob:
+    inputs = [
+        # LFN, size, URL, scope: as `storage.files.pack` puts them.
+        (
+            file_number(str(file[3]) if len(file) > 3 else "", str(file[0]), int(file[1])),
+            int(file[1]),
+        )
+        for file in job.files
+    ]
+    if job.library_lfn and job.library_bytes is not None:
+        size = job.library_bytes
+        inputs.append((file_number("", job.library_lfn, size), size))
+    return WaitingJob(
+        job.job_id, job.priority, job.state_time, inputs, job.requirements, job.task_id
+    )
+
+
+def feed_nodes(
+    context: Context,
+    tx: Transaction,
+    queue: Queue,
+    broker: Broker,
+    asking: Mapping[NodeKey, CacheState | None],
+    now: datetime,
+) -> set[NodeKey]:
+    """Takes in what nodes hold: those that ask, those that changed, and some of the others.
+
+    Returns the nodes of those asking whose caches and the catalog disagree. What is not known of a
+    node while the catalog does not answer stays unknown, and its matches say so.
+    """
+    _follow_live_nodes(tx, queue, broker, now)
+    wanted = _read_asking(context, broker, asking, now)
+    _read_others(context, broker, asking, now)
+    return wanted
+
+
+def _follow_live_nodes(tx: Transaction, queue: Queue, broker: Broker, now: datetime) -> None:
+    if broker.nodes_time is not None and now - broker.nodes_time < NODES_INTERVAL:
+        return
+    broker.nodes_time = now
+    live = set(pilots.live_nodes(tx, queue.name, MAX_LIVE_NODES))
+    # What a node holds that gets no jobs is of no use to anybody.
+    live -= nodes.suspended_nodes(tx, now).keys()
+    for key in broker.live - live:
+        broker.brokerage.set_live(key, live=False)
+    for key in live - broker.live:
+        broker.brokerage.set_live(key, live=True)
+        if key not in broker.nodes:
+            broker.unread[key] = None
+    broker.live = live
+
+
+def _read_asking(
+    context: Context,
+    broker: Broker,
+    asking: Mapping[NodeKey, CacheState | None],
+    now: datetime,
+) -> set[NodeKey]:
+    wanted: set[NodeKey] = set()
+    due = {key: state for key, state in asking.items() if _is_due(broker, key, state, now)}
+    if not due:
+        return wanted
+    reporting = [(key, state) for key, state in due.items() if state is not None]
+    silent = [key for key, state in due.items() if state is None]
+    try:
+        for (key, state), (contents, is_wanted) in zip(
+            reporting,
+            context.catalog.meet(
+                [(key, _version(broker, key), state) for key, state in reporting], now
+            ),
+            strict=True,
+        ):
+            broker.note(key, contents, now)
+            if key in broker.nodes:
+                broker.nodes[key].state = state
+            if is_wanted:
+                wanted.add(key)
+        _read(context, broker, silent, now)
+    except UnavailableError:
+        for key in due:
+            broker.note(key, None, now)
+    return wanted
+
+
+def _is_due(broker: Broker, key: NodeKey, state: CacheState | None, now: datetime) -> bool:
+    known = broker.nodes.get(key)
+    return (
+        known is None
+        or key in broker.unread
+        or known.state != state
+        or now - known.time >= NODE_AGE
+    )
+
+
+def _read_others(
+    context: Context, broker: Broker, asking: Collection[NodeKey], now: datetime
+) -> None:
+    chosen = [key for key in list(broker.unread) if key in broker.live and key not in asking]
+    for key in list(broker.unread):
+        if key not in broker.live:
+            # Read when it asks.
+            broker.unread.pop(key, None)
+    chosen = chosen[:NODES_READ]
+    while len(chosen) < NODES_READ and broker.nodes:
+        # The oldest stand first, for whatever is read is put at the end.
+        key = next(iter(broker.nodes))
+        if now - broker.nodes[key].time < QUIET_NODE_AGE or key in chosen:
+            break
+        known = broker.nodes.pop(key)
+        if key in broker.live:
+            broker.nodes[key] = known
+            chosen.append(key)
+        else:
+            broker.brokerage.forget(key)
+    try:
+        _read(context, broker, chosen, now)
+    except UnavailableError:
+        # What was known of them stays: it is as old as it is, and no more than a hint.
+        for key in chosen:
+            broker.unread.pop(key, None)
+            if key in broker.nodes:
+                broker.nodes[key].time = now
+
+
+def _read(context: Context, broker: Broker, keys: Sequence[NodeKey], now: datetime) -> None:
+    if keys:
+        answers = context.catalog.contents([(key, _version(broker, key)) for key in keys])
+        for key, contents in zip(keys, answers, strict=True):
+            broker.note(key, contents, now)
+
+
+def _version(broker: Broker, key: NodeKey) -> Version | None:
+    known = broker.nodes.get(key)
+    return None if known is None else known.version

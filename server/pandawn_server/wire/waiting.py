@@ -1,0 +1,147 @@
+"""Calls for jobs that wait: they are answered when the brokerage has a job for them.
+
+The brokerage itself knows who waits; here is how the answer reaches the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import timedelta
+
+import structlog
+
+from pandawn_server.domain.errors import PandawnError
+from pandawn_server.logs import Log
+from pandawn_server.usecases.acquire_jobs import (
+    AcquireAnswer,
+    Delivery,
+    acquire_jobs,
+    serve_waiting,
+)
+from pandawn_server.usecases.brokers import AcquireCall, CallKey
+from pandawn_server.usecases.context import Context
+from pandawn_server.wire.batcher import Batcher, Batchers
+from pandawn_server.wire.runner import Runner
+
+_log: Log = structlog.get_logger(__name__)
+
+_Answered = asyncio.Future[AcquireAnswer | None]
+
+
+class WaitingCalls:
+    """Long polls for jobs. To be used from the event loop only."""
+
+    def __init__(self, context: Context, runner: Runner, batchers: Batchers) -> None:
+        self._context = context
+        self._runner = runner
+        # Of calls with one key only the newest is listened to: the others' connections broke.
+        self._answers: dict[CallKey, _Answered] = {}
+        self._acquire: Batcher[AcquireCall, AcquireAnswer] = batchers.make(
+            "AcquireJobs", self._run_acquire
+        )
+        self._serve: Batcher[str, None] = batchers.make("serve-waiting", self._run_serve)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._errands: set[asyncio.Task[None]] = set()
+        self.on_unclaimed: Callable[[Sequence[AcquireAnswer]], None] = lambda _: None
+        """Gets answers with jobs whose callers have gone away."""
+
+    async def acquire(self, call: AcquireCall, wait: timedelta) -> AcquireAnswer:
+        """Asks for jobs; if there are none and the call waits, waits for them up to `wait`.
+
+        Raises what the use case answers. Comes back early, with no jobs, when the server stops.
+        """
+        loop = self._loop = asyncio.get_running_loop()
+        if not call.waits or self._closed:
+            return await self._acquire.submit(call)
+        end = loop.time() + wait / timedelta(seconds=1)
+        # Before the use case knows the call: the answer may come while we still hear of nothing.
+        answered: _Answered = loop.create_future()
+        self._replace(call.key, answered)
+        try:
+            answer = await self._acquire.submit(call)
+            if not answer.grants and not self._closed:
+                await asyncio.wait({answered}, timeout=max(0.0, end - loop.time()))
+            if not answered.done() and not answer.grants:
+                # After this nobody answers; if somebody has just done so, it is here already.
+                await self._runner.run(self._context.brokers.withdraw, call)
+            late = answered.result() if answered.done() else None
+            return late or answer
+        except asyncio.CancelledError:
+            if self._answers.get(call.key) is answered:
+                self._send(self._runner.run(self._context.brokers.withdraw, call))
+            if answered.done() and (late := answered.result()) is not None:
+                self.on_unclaimed([late])
+            raise
+        finally:
+            if self._answers.get(call.key) is answered:
+                del self._answers[call.key]
+
+    def notify(self, queue: str) -> None:
+        """Says that jobs of a queue became runnable, or that its rules changed."""
+        if not self._closed and self._context.brokers.has_waiting(queue):
+            self._send(self._serve.submit(queue))
+
+    def notify_all(self) -> None:
+        """Looks for jobs for all that wait: some may be held no longer, or come from other servers."""
+        for queue in self._context.brokers.waiting_counts():
+            self.notify(queue)
+
+    def waiting_count(self) -> int:
+        """How many calls wait."""
+        return len(self._answers)
+
+    def close(self) -> None:
+        """Ends all waits, and lets none begin: the server stops."""
+        self._closed = True
+        for answered in self._answers.values():
+            if not answered.done():
+                answered.set_result(None)
+
+    def _replace(self, key: CallKey, answered: _Answered) -> None:
+        earlier = self._answers.get(key)
+        self._answers[key] = answered
+        if earlier is not None and not earlier.done():
+            earlier.set_result(None)
+
+    def _send(self, errand: Awaitable[object]) -> None:
+        task = asyncio.ensure_future(_carry_out(errand))
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+    # In a thread of the runner.
+
+    def _run_acquire(self, calls: Sequence[AcquireCall]) -> list[AcquireAnswer | PandawnError]:
+        return acquire_jobs(self._context, calls, self._deliver)
+
+    def _run_serve(self, queues: Sequence[str]) -> list[None]:
+        serve_waiting(self._context, set(queues), self._deliver)
+        return [None] * len(queues)
+
+    def _deliver(self, deliveries: Sequence[Delivery]) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._take, deliveries)
+
+    # In the event loop again.
+
+    def _take(self, deliveries: Iterable[Delivery]) -> None:
+        unclaimed = []
+        for key, answer in deliveries:
+            answered = self._answers.get(key)
+            if answered is None or answered.done():
+                unclaimed.append(answer)
+            else:
+                answered.set_result(answer)
+        if unclaimed:
+            self.on_unclaimed(unclaimed)
+
+
+async def _carry_out(errand: Awaitable[object]) -> None:
+    """Nobody waits for an errand: the next look around makes up for one that failed."""
+    try:
+        await errand
+    except PandawnError as error:
+        _log.warning(
+            "calls that wait were not looked after", reason=error.reason, message=error.message
+        )

@@ -23,6 +23,7 @@ from pandawn_pilot.logs import Log, make_log
 from pandawn_pilot.options import PilotOptions
 from pandawn_pilot.pilot import ExitStatus, Pilot
 from pandawn_pilot.work_dir import WorkDirBusyError
+from pandawn_pilot.xrootd.address import Location, parse_location
 
 _STATUSES = """\
 exit statuses:
@@ -116,6 +117,12 @@ def _add_places(run: argparse.ArgumentParser) -> None:
     cache.add_argument(
         "--no-cache", action="store_true", help="transfer each input for its job only"
     )
+    run.add_argument(
+        "--local-xrootd",
+        type=_location,
+        metavar="root://HOST:PORT//DIR",
+        help="an XRootD server on this very node: what it holds is read from there",
+    )
     run.add_argument("--node", help="name of the worker node (default: the full host name)")
     run.add_argument(
         "--batch-id", help="identifier in the batch system (default: as the batch system says)"
@@ -181,6 +188,7 @@ def _options(given: argparse.Namespace) -> PilotOptions:
         cache_dir=given.cache_dir.absolute() if given.cache_dir else None,
         cache_bytes=given.cache_size,
         cache_low_water=given.cache_low_water,
+        local_xrootd=given.local_xrootd,
         max_jobs=given.max_jobs,
         idle_exit=given.idle_exit,
         wall_time=given.wall_time,
@@ -202,6 +210,13 @@ def parse_size(text: str) -> int:
     unit = match[2].upper()
     factor = _BINARY_UNITS[unit] if match[3] else _UNITS[unit]
     return int(float(match[1]) * factor)
+
+
+def _location(text: str) -> Location:
+    try:
+        return parse_location(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _count(text: str) -> int:

@@ -47,6 +47,7 @@ from pandawn_pilot.stage_in import StageIn, local_names
 from pandawn_pilot.stage_out import StageOut
 from pandawn_pilot.stop import StoppedError, StopReason
 from pandawn_pilot.work_dir import JobDir, remove_tree
+from pandawn_pilot.xrootd.local_server import LocalServer
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -59,6 +60,7 @@ class Surroundings:
     cache: NodeCache | None
     renew_now: Callable[[], None]
     deadline: float | None
+    local_server: LocalServer | None = None
 
 
 class JobRunner:
@@ -72,7 +74,13 @@ class JobRunner:
         self._pilot = surroundings
         self._log = log
         self._clock = PhaseClock(job)
-        self._stage_in = StageIn(surroundings.cache, job.stop, log)
+        self._stage_in = StageIn(
+            surroundings.cache,
+            job.stop,
+            log,
+            surroundings.local_server,
+            expect_local=job.lease.match.local_bytes > 0,
+        )
         self._exit_code: int | None = None
         self._payload_started = False
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pandawn_pilot.xrootd.address import Location
+
 
 @dataclass(frozen=True, slots=True)
 class PilotOptions:
@@ -20,6 +22,8 @@ class PilotOptions:
     cache_bytes: int | None
     # Low water mark as a fraction of the high one.
     cache_low_water: float
+    # What the node's own XRootD server serves; None: there is none.
+    local_xrootd: Location | None
     # Jobs at a time.
     max_jobs: int
     # Seconds without a job after which the pilot ends.

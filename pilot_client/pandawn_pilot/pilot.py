@@ -22,11 +22,13 @@ from pandawn_pilot.job_threads import JobThreads
 from pandawn_pilot.live_job import LiveJob
 from pandawn_pilot.logs import Log
 from pandawn_pilot.node_cache import NodeCache
+from pandawn_pilot.node_journal import NodeJournal
 from pandawn_pilot.options import PilotOptions
 from pandawn_pilot.reporting import Reporting
 from pandawn_pilot.session import Session
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
 from pandawn_pilot.work_dir import WorkDir
+from pandawn_pilot.xrootd.local_server import LocalServer
 
 # How long the server may keep a request for jobs waiting.
 ACQUIRE_WAIT_SECONDS = 20.0
@@ -65,6 +67,9 @@ class Pilot:
         self._acquirer = Acquirer(connection, self._session, log)
         self._cache: NodeCache | None = None
         self._catalog: CatalogLoop | None = None
+        self._local_server: LocalServer | None = None
+        if options.local_xrootd is not None:
+            self._local_server = LocalServer(options.local_xrootd, log)
         self._idle_since = time.monotonic()
         self._idle_reason = ""
         # By time.monotonic(): when the payloads must end, so that their outputs can be stored in
@@ -115,7 +120,11 @@ class Pilot:
             heartbeat.start()
             stack.callback(heartbeat.stop)
             surroundings = Surroundings(
-                self._connection, self._cache, heartbeat.beat_now, self._deadline
+                self._connection,
+                self._cache,
+                heartbeat.beat_now,
+                self._deadline,
+                self._local_server,
             )
             self._take_jobs(surroundings)
             self._jobs.wait()
@@ -143,7 +152,9 @@ class Pilot:
         client = CatalogClient(
             self._connection.catalog, self._session.queue.site, self._options.node
         )
-        reporter = CatalogReporter(self._cache.journal, client, self._log)
+        # What the node's own server holds is told by the hook, in one inventory with our cache.
+        journal = NodeJournal(directory) if self._local_server else self._cache.journal
+        reporter = CatalogReporter(journal, client, self._log)
         self._catalog = CatalogLoop(reporter, self._log)
 
     def _take_jobs(self, surroundings: Surroundings) -> None:

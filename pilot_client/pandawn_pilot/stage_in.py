@@ -24,6 +24,7 @@ from pandawn_pilot.logs import Log
 from pandawn_pilot.node_cache import READ_ONLY, NodeCache, check_content
 from pandawn_pilot.stop import Stop
 from pandawn_pilot.transports import PASSING, TransferError, TransferFault, transport_for
+from pandawn_pilot.xrootd.local_server import LocalServer
 
 # Tries at one file, for what may be a passing trouble of the storage.
 TRIES = 3
@@ -50,8 +51,19 @@ class StageInSums:
 class StageIn:
     """Stages in the files of one job."""
 
-    def __init__(self, cache: NodeCache | None, stop: Stop, log: Log) -> None:
+    def __init__(
+        self,
+        cache: NodeCache | None,
+        stop: Stop,
+        log: Log,
+        local_server: LocalServer | None = None,
+        *,
+        expect_local: bool = False,
+    ) -> None:
         self.sums = StageInSums()
+        self._local_server = local_server
+        # Whether the server knew some of the job's files to be on this node.
+        self._expect_local = expect_local
         self._cache = cache
         self._stop = stop
         self._log = log
@@ -81,7 +93,10 @@ class StageIn:
             )
         wanted = wanted_file(item)
         try:
-            if self._cache is None:
+            near = self._copy_from_local_server(item, wanted, destination)
+            if near is not None:
+                hit = True
+            elif self._cache is None:
                 self._fetch(item, destination)
                 check_content(destination, wanted, self._stop)
                 destination.chmod(READ_ONLY)
@@ -94,8 +109,30 @@ class StageIn:
             raise JobFailedError(_FAULTS[error.fault], str(error)) from error
         self.sums.input_bytes += wanted.size_bytes
         self.sums.bytes_from_cache += wanted.size_bytes if hit else 0
-        origin = "out of the cache" if hit else item.url
+        origin = near or ("out of the cache" if hit else item.url)
         self._log.info("staged in %s, %d bytes, %s", wanted.lfn, wanted.size_bytes, origin)
+
+    def _copy_from_local_server(
+        self, item: InputFile, wanted: CachedFile, destination: Path
+    ) -> str | None:
+        """Takes the file from this node's own server and returns its URL; None: it is to come another way."""
+        if self._local_server is None:
+            return None
+        if self._cache is not None and self._cache.holds(wanted):
+            # A link costs less than a copy.
+            return None
+        url = self._local_server.find(item.url, wanted, self._stop, search=self._expect_local)
+        if url is None:
+            return None
+        try:
+            transport_for(url).fetch(url, destination, self._stop, wanted.checksum)
+            check_content(destination, wanted, self._stop)
+        except (TransferError, JobFailedError) as error:
+            destination.unlink(missing_ok=True)
+            self._log.warning("%s cannot be used: %s", url, error)
+            return None
+        destination.chmod(READ_ONLY)
+        return url
 
     def _fetch(self, item: InputFile, destination: Path) -> None:
         """Transfers a file, several times if need be. Raises TransferError."""

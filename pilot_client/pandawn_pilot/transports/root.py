@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
+from pandawn_pilot.disk_use import free_bytes
 from pandawn_pilot.stop import Stop
 from pandawn_pilot.transports.base import TransferError, TransferFault
 from pandawn_pilot.xrootd import files
@@ -53,6 +54,7 @@ class RootTransport:
             _copy(
                 location.url, str(destination), f"cannot fetch {location.url}", size, options, stop
             )
+            _check_arrival(location, size, destination)
         except XrootdError as error:
             raise failure_of(error) from error
 
@@ -77,6 +79,7 @@ class RootTransport:
             try:
                 options = ["--posc", *self._checks_of(target)]
                 _copy(str(source), temporary.url, what, size, options, stop)
+                _check_stored(temporary, size, what, stop)
                 before_publish()
                 _rename(temporary, target, what)
             except BaseException:
@@ -99,7 +102,7 @@ def location_of(url: str) -> Location:
     try:
         return parse_location(url)
     except ValueError as error:
-        raise TransferError(TransferFault.NO_TRANSPORT, str(error)) from error
+        raise TransferError(TransferFault.NO_TRANSPORT, f"{url!r}: {error}") from error
 
 
 def failure_of(error: XrootdError) -> TransferError:
@@ -116,6 +119,26 @@ def _copy(
         seconds=START_SECONDS + size / MIN_BYTES_PER_SECOND,
         stop=stop,
     )
+
+
+def _check_arrival(location: Location, size: int, destination: Path) -> None:
+    """Raises TransferError unless all bytes are there: on a full disk xrdcp 5.5 stops, and succeeds."""
+    arrived = destination.stat().st_size
+    if arrived == size:
+        return
+    room = free_bytes(destination.parent)
+    fault = TransferFault.FULL if arrived + room < size else TransferFault.OTHER
+    raise TransferError(
+        fault,
+        f"of {location.url} {arrived} of {size} bytes arrived;"
+        f" the disk of {destination.parent} has room for {room} more",
+    )
+
+
+def _check_stored(location: Location, size: int, what: str, stop: Stop) -> None:
+    stored = files.size_of(location, stop)
+    if stored != size:
+        raise TransferError(TransferFault.OTHER, f"{what}: {stored} of {size} bytes arrived")
 
 
 def _rename(old: Location, new: Location, what: str) -> None:

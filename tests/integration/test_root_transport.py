@@ -1,0 +1,169 @@
+"""The transport of `root://` against real XRootD servers: whole files with the right bytes, or none."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from pathlib import Path
+
+import pytest
+
+from pandawn_pilot.stop import Stop, StoppedError, StopReason
+from pandawn_pilot.transports import TransferError, TransferFault, transport_for
+from pandawn_pilot.transports.root import RootTransport
+from tests.fixtures.ports import LOOPBACK
+from tests.fixtures.xrootd import XrootdFactory, XrootdServer
+
+CONTENT = b"some content" * 1000
+ODD_NAME = "sub dir/a b'c\"%20#ż.root"
+
+
+def fetch(url: str, destination: Path, checksum: str = "") -> bytes:
+    transport_for(url).fetch(url, destination, Stop(), checksum)
+    return destination.read_bytes()
+
+
+def fault_of(url: str, destination: Path) -> TransferFault:
+    with pytest.raises(TransferError) as failure:
+        fetch(url, destination)
+    assert url.partition("?")[0] in str(failure.value)
+    return failure.value.fault
+
+
+def store(source: Path, url: str, before_publish: object = None, owner: str = "17-2") -> None:
+    RootTransport().store(
+        source,
+        url,
+        owner=owner,
+        earlier_owners=["17-1"],
+        before_publish=before_publish if callable(before_publish) else lambda: None,
+        stop=Stop(),
+    )
+
+
+def names_in(xrootd: XrootdServer, directory: str = ".") -> list[str]:
+    return sorted(path.name for path in (xrootd.files / directory).iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.root", ODD_NAME])
+@pytest.mark.parametrize("content", [CONTENT, b""], ids=["full", "empty"])
+def test_a_file_arrives_whole_over_whatever_was_there(
+    xrootd: XrootdServer, tmp_path: Path, name: str, content: bytes
+) -> None:
+    url = xrootd.put(name, content)
+    assert transport_for(url).size_of(url) == len(content)
+    (tmp_path / "odd name").write_bytes(b"older and longer" * 1000)
+    assert fetch(url, tmp_path / "odd name") == content
+
+
+def test_a_server_without_checksums_serves_all_the_same(
+    xrootd_factory: XrootdFactory, tmp_path: Path
+) -> None:
+    xrootd = xrootd_factory.start()
+    assert fetch(xrootd.put("a", CONTENT), tmp_path / "a") == CONTENT
+    store(tmp_path / "a", f"{xrootd.top}/b")
+    assert (xrootd.files / "b").read_bytes() == CONTENT
+
+
+def test_without_a_record_the_copy_is_compared_with_the_servers_checksum(
+    xrootd_factory: XrootdFactory, tmp_path: Path
+) -> None:
+    liar = xrootd_factory.root / "liar"
+    liar.write_text("#!/bin/sh\necho 00000001\n")
+    liar.chmod(0o755)
+    xrootd = xrootd_factory.start(f"xrootd.chksum adler32 {liar}")
+    url = xrootd.put("a", CONTENT)
+    assert fault_of(url, tmp_path / "a") is TransferFault.CORRUPT
+    # Whoever has a record checks against that.
+    assert fetch(url, tmp_path / "a", f"adler32:{zlib.adler32(CONTENT):08x}") == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        (f"{LOOPBACK}:0//atlas/a", TransferFault.NO_TRANSPORT),
+        (f"{LOOPBACK}//atlas/a?b=c", TransferFault.NO_TRANSPORT),
+        (f"{LOOPBACK}/atlas/a", TransferFault.NO_TRANSPORT),
+        (f"{LOOPBACK}:1//atlas/a", TransferFault.OTHER),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_told(tmp_path: Path, path: str, fault: TransferFault) -> None:
+    assert fault_of(f"root://{path}", tmp_path / "a") is fault
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_cannot_be_had_is_told_apart(xrootd: XrootdServer, tmp_path: Path) -> None:
+    xrootd.put("dir/a")
+    assert fault_of(f"{xrootd.top}/none", tmp_path / "a") is TransferFault.MISSING
+    assert fault_of(f"{xrootd.top}/dir", tmp_path / "a") is TransferFault.FORBIDDEN
+    assert fault_of(f"{xrootd.url}//elsewhere/a", tmp_path / "a") is TransferFault.FORBIDDEN
+
+
+def test_a_node_without_xrdcp_has_no_transport(
+    xrootd: XrootdServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = xrootd.put("a")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert fault_of(url, tmp_path / "a") is TransferFault.NO_TRANSPORT
+
+
+def test_a_stop_ends_a_transfer_from_a_frozen_server(
+    xrootd_factory: XrootdFactory, tmp_path: Path
+) -> None:
+    xrootd = xrootd_factory.start()
+    url = xrootd.put("a")
+    xrootd.freeze()
+    stop = Stop()
+    threading.Timer(0.5, stop.request, [StopReason.CANCELLED]).start()
+    with pytest.raises(StoppedError):
+        RootTransport().fetch(url, tmp_path / "a", stop)
+
+
+def test_a_stored_file_appears_at_once_and_replaces_what_was_there(
+    xrootd: XrootdServer, tmp_path: Path
+) -> None:
+    (tmp_path / "out").write_bytes(CONTENT)
+    target = xrootd.files / "2026" / "out"
+    seen: list[tuple[bool, list[int]]] = []
+
+    def look() -> None:
+        sizes = [path.stat().st_size for path in target.parent.iterdir() if path != target]
+        seen.append((target.exists(), sizes))
+
+    store(tmp_path / "out", f"{xrootd.top}/2026/out", look)
+    assert seen == [(False, [len(CONTENT)])]
+    assert target.read_bytes() == CONTENT
+    (tmp_path / "out").write_bytes(b"second")
+    store(tmp_path / "out", f"{xrootd.top}/2026/out")
+    assert target.read_bytes() == b"second"
+    assert names_in(xrootd, "2026") == ["out"]
+
+
+def test_without_a_lease_nothing_is_stored(xrootd: XrootdServer, tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(CONTENT)
+
+    def refuse() -> None:
+        raise StoppedError(StopReason.STALE)
+
+    with pytest.raises(StoppedError):
+        store(tmp_path / "out", f"{xrootd.top}/out", refuse)
+    assert names_in(xrootd) == []
+
+
+def test_what_an_earlier_attempt_left_is_removed(xrootd: XrootdServer, tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(CONTENT)
+
+    def see_and_die() -> None:
+        (part,) = names_in(xrootd)
+        (xrootd.files / part.replace("17-2", "17-1")).write_bytes(b"part")
+
+    store(tmp_path / "out", f"{xrootd.top}/out", see_and_die, owner="17-2")
+    store(tmp_path / "out", f"{xrootd.top}/out", owner="17-2")
+    assert names_in(xrootd) == ["out"]
+
+
+def test_a_place_that_must_not_be_written_is_told(xrootd: XrootdServer, tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(CONTENT)
+    with pytest.raises(TransferError) as failure:
+        store(tmp_path / "out", f"{xrootd.url}//elsewhere/out")
+    assert failure.value.fault is TransferFault.FORBIDDEN

@@ -1,37 +1,39 @@
 """`pandawn cache`: the catalog of what node caches hold, seen and corrected."""
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
 from pandawn.filecatalog.v1 import filecatalog_pb2 as filecatalog
 from pandawn.type.v1 import type_pb2 as types
-from pandawn_tools.cli import inputs, options
-from pandawn_tools.cli.client import Client
-from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
+from pandawn_tools.cli import coverage, inputs, options, populate
+from pandawn_tools.cli.cachenames import (
+    FILES_A_CALL,
+    LOCATIONS_A_CALL,
+    GuidOption,
+    Lfns,
+    Node,
+    ScopeOption,
+    batches,
+    file_refs,
+    find_site,
+    named_file,
+)
+from pandawn_tools.cli.errors import usage_error
 from pandawn_tools.cli.jsonout import message_json, print_json, print_messages
 from pandawn_tools.cli.nodes import list_nodes
 from pandawn_tools.cli.render import note, print_lines
 from pandawn_tools.cli.tables import Column, print_table
-from pandawn_tools.cli.units import format_count, format_size, parse_size
+from pandawn_tools.cli.units import format_count, format_size
 
 app = typer.Typer(
     help="See and correct the catalog of what node caches hold.", no_args_is_help=True
 )
-
-# Limits of the contract for one call.
-_FILES_A_CALL = 10_000
-_LOCATIONS_A_CALL = 1_000
-
-Item = TypeVar("Item")
-
-Node = Annotated[str, typer.Argument(metavar="NODE", help="Full name of the node.")]
-Lfns = Annotated[list[str], typer.Argument(metavar="LFN", help="Logical file names.")]
-GuidOption = Annotated[bool, typer.Option("--guid", help="The names are GUIDs.")]
-ScopeOption = Annotated[
-    str, typer.Option("--scope", metavar="SCOPE", help="Name space of the LFNs.")
-]
+app.command("populate")(populate.populate)
+app.command("pin")(populate.pin_files)
+app.command("unpin")(populate.unpin_files)
+app.command("pins")(populate.list_pins)
+app.command("coverage")(coverage.cover)
 
 
 @app.command("list")
@@ -39,26 +41,29 @@ def list_files(
     ctx: typer.Context,
     node: Node,
     site: options.SiteOption = None,
+    pinned: Annotated[
+        bool, typer.Option("--pinned", help="Only files that are pinned on the node.")
+    ] = False,
     limit: options.LimitOption = options.DEFAULT_LIMIT,
     everything: options.AllOption = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """List the files that a node's cache holds, as far as the catalog knows."""
+    """List the files that a node holds in its cache or pinned, as far as the catalog knows."""
     with options.connect(ctx, server) as client:
         where = site or find_site(client, node)
         rows, more = client.pages(
             lambda token, size: client.call(
                 client.catalog.ListNodeFiles,
                 filecatalog.ListNodeFilesRequest(
-                    site=where, node=node, page_token=token, page_size=size
+                    site=where, node=node, page_token=token, page_size=size, pinned_only=pinned
                 ),
             ),
-            lambda page: page.files,
+            _with_pins,
             limit=options.limit_or_none(limit, everything),
         )
         if json_output:
-            print_messages(rows)
+            print_messages(file for file, _ in rows)
         else:
             request = filecatalog.GetCacheRequest(site=where, node=node)
             cache = client.call(client.catalog.GetCache, request).cache
@@ -67,12 +72,25 @@ def list_files(
                     Column("LFN", fold=True),
                     Column("SCOPE", fold=True, optional=True),
                     Column("SIZE", "right"),
+                    Column("", optional=True),
                 ),
-                ([file.lfn, file.scope, format_size(file.size_bytes)] for file in rows),
-                empty="The catalog knows of no file in it.",
+                (
+                    [
+                        file.lfn,
+                        file.scope,
+                        format_size(file.size_bytes),
+                        "pinned" if is_pinned else "",
+                    ]
+                    for file, is_pinned in rows
+                ),
+                empty="The catalog knows of no file there.",
             )
             size = format_size(cache.total_bytes)
-            note(f"{node} at {where}: {format_count(cache.file_count, 'file')}, {size}")
+            told = f"{node} at {where}: {format_count(cache.file_count, 'file')}, {size}"
+            if cache.pinned_count:
+                pinned_size = format_size(cache.pinned_bytes)
+                told += f"; {format_count(cache.pinned_count, 'file')}, {pinned_size}, pinned"
+            note(told)
     if more:
         note(f"The first {len(rows)} are shown; --limit N or --all shows more.")
 
@@ -94,12 +112,12 @@ def locate(
 
     With --json it prints a list with one object for each site and file.
     """
-    refs = _refs(lfns, scope, guid=guid)
+    refs = file_refs(lfns, scope, guid=guid)
     found: list[tuple[str, filecatalog.FileLocation]] = []
     with options.connect(ctx, server) as client:
         sites = [site] if site else sorted({node.site for node in list_nodes(client, "")})
         for where in sites:
-            for batch in _batches(refs, _LOCATIONS_A_CALL):
+            for batch in batches(refs, LOCATIONS_A_CALL):
                 request = filecatalog.LocateFilesRequest(site=where, files=batch)
                 reply = client.call(client.catalog.LocateFiles, request)
                 found += ((where, location) for location in reply.locations)
@@ -155,7 +173,7 @@ def add(
         types.File(lfn=file.lfn, scope=scope, size_bytes=file.size_bytes)
         for file in inputs.inspect(names, lfn_depth=1, checksum=False)
     ]
-    known += [_named_file(pair, scope) for pair in lfn or ()]
+    known += [named_file(pair, scope) for pair in lfn or ()]
     if not known:
         raise usage_error(
             "EMPTY_FILE_LIST",
@@ -164,7 +182,7 @@ def add(
         )
     with options.connect(ctx, server) as client:
         where = site or find_site(client, node)
-        for batch in _batches(known, _FILES_A_CALL):
+        for batch in batches(known, FILES_A_CALL):
             request = filecatalog.AddFilesRequest(site=where, node=node, files=batch)
             client.call(client.catalog.AddFiles, request)
     size = format_size(sum(file.size_bytes for file in known))
@@ -187,7 +205,7 @@ def delete(
     deleted = 0
     with options.connect(ctx, server) as client:
         where = site or find_site(client, node)
-        for batch in _batches(_refs(lfns, scope, guid=guid), _FILES_A_CALL):
+        for batch in batches(file_refs(lfns, scope, guid=guid), FILES_A_CALL):
             request = filecatalog.DeleteFilesRequest(site=where, node=node, files=batch)
             deleted += client.call(client.catalog.DeleteFiles, request).deleted_count
     print_lines(
@@ -220,46 +238,6 @@ def flush(
         )
 
 
-def find_site(client: Client, node: str) -> str:
-    """Returns the site of a node that only one site has.
-
-    Raises:
-        CliError: No site or several have it; or the server refused or cannot be reached.
-    """
-    sites = sorted({n.site for n in list_nodes(client, "") if n.node == node.lower()})
-    if len(sites) == 1:
-        return sites[0]
-    if not sites:
-        raise CliError(
-            ExitStatus.REFUSED,
-            "NODE_NOT_FOUND",
-            f"no node {node} has ever been in contact",
-            remedies=["see which have: pandawn nodes", "or name its site with --site SITE"],
-        )
-    raise usage_error(
-        "SITE_UNCLEAR",
-        f"{len(sites)} sites have a node {node}",
-        details=sites,
-        remedies=["name the site with --site SITE"],
-    )
-
-
-def _named_file(pair: str, scope: str) -> types.File:
-    name, equals, size = pair.rpartition("=")
-    if not equals:
-        raise usage_error("INVALID_OPTION", f"--lfn {pair}: write it as NAME=SIZE")
-    try:
-        return types.File(lfn=name, scope=scope, size_bytes=parse_size(size))
-    except ValueError as error:
-        raise usage_error("INVALID_OPTION", f"--lfn {pair}: {error}") from error
-
-
-def _refs(names: Sequence[str], scope: str, *, guid: bool) -> list[types.FileRef]:
-    if guid:
-        return [types.FileRef(guid=name) for name in names]
-    return [types.FileRef(lfn=name, scope=scope) for name in names]
-
-
-def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    for begin in range(0, len(items), size):
-        yield items[begin : begin + size]
+def _with_pins(page: filecatalog.ListNodeFilesResponse) -> list[tuple[types.File, bool]]:
+    pinned = set(page.pinned_positions)
+    return [(file, position in pinned) for position, file in enumerate(page.files)]

@@ -1,0 +1,212 @@
+"""Another system talks to FileCatalog by RPC: what it may send, what is refused, what is measured.
+
+One server serves nearly all tests, each about a node of its own: to start one takes longer than they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import grpc
+import pytest
+
+from pandawn.filecatalog.v1 import coverage_pb2, filecatalog_pb2, filecatalog_pb2_grpc, pins_pb2
+from pandawn.type.v1 import type_pb2
+from pandawn_server.domain.inventory import inventory_digest
+from tests.fixtures.catalog import CachedFile, make_files
+from tests.fixtures.otlp import Collector
+from tests.fixtures.rpc import reason_of
+from tests.fixtures.server import StartServer, running_servers
+
+TIMEOUT_S = 30.0
+SITE, NODE, EPOCH = "T3", "wn01.example.org", 77
+PINNED, BARE, STRANGER = "wn02.example.org", "wn03.example.org", "wn99.example.org"
+EMPTY_SITE = "T3-EMPTY"
+# A varint field with a number that no message has.
+UNKNOWN_FIELD = b"\xf8\x3f\x01"
+UNKNOWN_NUMBER = 1023
+
+Stub = filecatalog_pb2_grpc.FileCatalogStub
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Iterator[Stub]:
+    with running_servers() as start, start().channel() as channel:
+        yield filecatalog_pb2_grpc.FileCatalogStub(channel)
+
+
+def wire(*files: CachedFile) -> list[type_pb2.File]:
+    return [
+        type_pb2.File(lfn=f.lfn, scope=f.scope, guid=f.guid, size_bytes=f.size_bytes) for f in files
+    ]
+
+
+def refs(*files: CachedFile) -> list[type_pb2.FileRef]:
+    return [type_pb2.FileRef(lfn=f.lfn, scope=f.scope) for f in files]
+
+
+def refused(call: Callable[[], object], code: grpc.StatusCode, reason: str, text: str) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    error = caught.value
+    assert (error.code(), reason_of(error)) == (code, reason)
+    assert text in (error.details() or "")
+
+
+def test_pre_placed_data_is_added_found_and_deleted_by_rpc(catalog: Stub) -> None:
+    files = make_files(1, 2, 3)
+    added = filecatalog_pb2.AddFilesRequest(site=SITE, node=NODE.upper(), files=wire(*files))
+    reply = catalog.AddFiles(added, timeout=TIMEOUT_S)
+    assert reply.result == filecatalog_pb2.DELTA_RESULT_APPLIED
+    check = filecatalog_pb2.CheckFilesRequest(
+        site=SITE, node=NODE, files=[*refs(*files[:1]), type_pb2.FileRef(guid=files[1].guid)]
+    )
+    presences = catalog.CheckFiles(check, timeout=TIMEOUT_S).presences
+    assert [(p.present, p.size_bytes) for p in presences] == [(True, 1001), (True, 1002)]
+    deleted = filecatalog_pb2.DeleteFilesRequest(site=SITE, node=NODE, files=refs(*files[:2]))
+    assert catalog.DeleteFiles(deleted, timeout=TIMEOUT_S).deleted_count == 2
+    cache = catalog.GetCache(
+        filecatalog_pb2.GetCacheRequest(site=SITE, node=NODE), timeout=TIMEOUT_S
+    ).cache
+    assert (cache.file_count, cache.state.sequence) == (1, 0)
+    assert cache.state.digest == inventory_digest(files[2:])
+
+
+def test_pins_are_placed_and_listed_by_rpc(catalog: Stub) -> None:
+    files = make_files(1, 2, 3)
+    pin = pins_pb2.PinFilesRequest(site=SITE, node=PINNED, files=wire(*files))
+    reply = catalog.PinFiles(pin, timeout=TIMEOUT_S)
+    assert (reply.new_count, reply.pinned_count, reply.pinned_bytes) == (3, 3, 3006)
+    # An inventory of a cache that has something else does not touch them.
+    state = filecatalog_pb2.CacheState(epoch=EPOCH, sequence=1)
+    header = filecatalog_pb2.InventoryHeader(site=SITE, node=PINNED, state=state)
+    request = filecatalog_pb2.ReportInventoryRequest(header=header, files=wire(*make_files(9)))
+    catalog.ReportInventory(iter([request]), timeout=TIMEOUT_S)
+    page = catalog.ListNodeFiles(
+        filecatalog_pb2.ListNodeFilesRequest(site=SITE, node=PINNED, page_size=3), timeout=TIMEOUT_S
+    )
+    assert list(page.pinned_positions) == [0, 1, 2]
+    rest = catalog.ListNodeFiles(
+        filecatalog_pb2.ListNodeFilesRequest(
+            site=SITE, node=PINNED, page_size=3, page_token=page.next_page_token
+        ),
+        timeout=TIMEOUT_S,
+    )
+    assert [file.lfn for file in rest.files] == [make_files(9)[0].lfn]
+    assert not rest.pinned_positions
+    cache = catalog.GetCache(
+        filecatalog_pb2.GetCacheRequest(site=SITE, node=PINNED), timeout=TIMEOUT_S
+    ).cache
+    assert (cache.file_count, cache.pinned_count, cache.pinned_bytes) == (1, 3, 3006)
+
+
+def test_a_node_with_nothing_but_pins_has_no_state(catalog: Stub) -> None:
+    pin = pins_pb2.PinFilesRequest(site=SITE, node=BARE, files=wire(*make_files(1)))
+    catalog.PinFiles(pin, timeout=TIMEOUT_S)
+    request = filecatalog_pb2.GetCacheRequest(site=SITE, node=BARE)
+    cache = catalog.GetCache(request, timeout=TIMEOUT_S).cache
+    assert not cache.HasField("state")
+    assert cache.pinned_count == 1
+
+
+def test_empty_lists_are_errors(catalog: Stub) -> None:
+    invalid = grpc.StatusCode.INVALID_ARGUMENT
+    where = {"site": SITE, "node": NODE}
+    for call in (
+        lambda: catalog.AddFiles(filecatalog_pb2.AddFilesRequest(**where)),
+        lambda: catalog.DeleteFiles(filecatalog_pb2.DeleteFilesRequest(**where)),
+        lambda: catalog.CheckFiles(filecatalog_pb2.CheckFilesRequest(**where)),
+        lambda: catalog.LocateFiles(filecatalog_pb2.LocateFilesRequest(site=SITE)),
+        lambda: catalog.PinFiles(pins_pb2.PinFilesRequest(**where)),
+        lambda: catalog.UnpinFiles(pins_pb2.UnpinFilesRequest(**where)),
+        lambda: catalog.GetCoverage(coverage_pb2.GetCoverageRequest(site=SITE)),
+    ):
+        refused(call, invalid, "INVALID_REQUEST", "files: must not be empty")
+
+
+def test_unknown_nodes_and_sites_are_errors(catalog: Stub) -> None:
+    missing = grpc.StatusCode.NOT_FOUND
+    where = {"site": SITE, "node": STRANGER}
+    asked = refs(*make_files(1))
+    for call in (
+        lambda: catalog.DeleteFiles(filecatalog_pb2.DeleteFilesRequest(**where, files=asked)),
+        lambda: catalog.CheckFiles(filecatalog_pb2.CheckFilesRequest(**where, files=asked)),
+        lambda: catalog.FlushCache(filecatalog_pb2.FlushCacheRequest(**where)),
+        lambda: catalog.ListNodeFiles(filecatalog_pb2.ListNodeFilesRequest(**where)),
+        lambda: catalog.GetCache(filecatalog_pb2.GetCacheRequest(**where)),
+        lambda: catalog.UnpinFiles(pins_pb2.UnpinFilesRequest(**where, all=True)),
+    ):
+        refused(call, missing, "NODE_NOT_FOUND", STRANGER)
+    for call in (
+        lambda: catalog.LocateFiles(
+            filecatalog_pb2.LocateFilesRequest(site=EMPTY_SITE, files=asked)
+        ),
+        lambda: catalog.GetCoverage(
+            coverage_pb2.GetCoverageRequest(site=EMPTY_SITE, files=wire(*make_files(1)))
+        ),
+    ):
+        refused(call, missing, "SITE_NOT_FOUND", EMPTY_SITE)
+
+
+def test_unknown_fields_are_errors_that_name_them(catalog: Stub) -> None:
+    file = wire(*make_files(1))[0]
+    odd_file = type_pb2.File.FromString(file.SerializeToString() + UNKNOWN_FIELD)
+    request = filecatalog_pb2.AddFilesRequest(site=SITE, node=NODE, files=[file, odd_file])
+    told = f"files[1] field {UNKNOWN_NUMBER}: is unknown to this server"
+    invalid = grpc.StatusCode.INVALID_ARGUMENT
+    refused(lambda: catalog.AddFiles(request), invalid, "INVALID_REQUEST", told)
+
+    flush = filecatalog_pb2.FlushCacheRequest(site=SITE, node=NODE, epoch=1)
+    odd_flush = filecatalog_pb2.FlushCacheRequest.FromString(
+        flush.SerializeToString() + UNKNOWN_FIELD
+    )
+    told = f"field {UNKNOWN_NUMBER}: is unknown to this server"
+    refused(lambda: catalog.FlushCache(odd_flush), invalid, "INVALID_REQUEST", told)
+
+    inventory = filecatalog_pb2.ReportInventoryRequest(files=[odd_file])
+    refused(
+        lambda: catalog.ReportInventory(iter([inventory])),
+        invalid,
+        "INVALID_REQUEST",
+        f"files[0] field {UNKNOWN_NUMBER}",
+    )
+
+
+def sum_of(collector: Collector, name: str) -> float | None:
+    metric = collector.metrics().get(name)
+    if metric is None:
+        return None
+    return sum(point.sum for point in metric.histogram.data_points)
+
+
+def test_drift_is_measured_in_files_and_bytes_and_healed_by_one_exchange(
+    start_server: StartServer, collector: Collector
+) -> None:
+    server = start_server(otlp_endpoint=collector.endpoint)
+    truth = make_files(1, 2, 3)
+    with server.channel() as channel:
+        catalog = filecatalog_pb2_grpc.FileCatalogStub(channel)
+        first = filecatalog_pb2.AddFilesRequest(
+            site=SITE, node=NODE, epoch=EPOCH, sequence=1, files=wire(*make_files(1, 4))
+        )
+        catalog.AddFiles(first, timeout=TIMEOUT_S)
+        # Deltas 2 and 3 got lost: 2 and 3 are lacking, 4 is there wrongly.
+        late = filecatalog_pb2.AddFilesRequest(
+            site=SITE, node=NODE, epoch=EPOCH, sequence=4, files=wire(*make_files(3))
+        )
+        reply = catalog.AddFiles(late, timeout=TIMEOUT_S)
+        assert reply.result == filecatalog_pb2.DELTA_RESULT_INVENTORY_REQUESTED
+        header = filecatalog_pb2.InventoryHeader(
+            site=SITE, node=NODE, state=filecatalog_pb2.CacheState(epoch=EPOCH, sequence=4)
+        )
+        request = filecatalog_pb2.ReportInventoryRequest(header=header, files=wire(*truth))
+        healed = catalog.ReportInventory(iter([request]), timeout=TIMEOUT_S)
+        assert (healed.drift_count, healed.drift_bytes) == (3, 1002 + 1003 + 1004)
+        again = catalog.ReportInventory(iter([request]), timeout=TIMEOUT_S)
+        assert (again.drift_count, again.drift_bytes) == (0, 0)
+    collector.wait_for(
+        lambda: sum_of(collector, "pandawn.catalog_drift_files") == 3, "drift in files"
+    )
+    collector.wait_for(
+        lambda: sum_of(collector, "pandawn.catalog_drift_bytes") == 3009, "drift in bytes"
+    )

@@ -1,0 +1,77 @@
+"""How the commands of `pandawn cache` name nodes and files."""
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, TypeVar
+
+import typer
+
+from pandawn.type.v1 import type_pb2 as types
+from pandawn_tools.cli.client import Client
+from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
+from pandawn_tools.cli.nodes import list_nodes
+from pandawn_tools.cli.units import parse_size
+
+# Limits of the contract for one call.
+FILES_A_CALL = 10_000
+LOCATIONS_A_CALL = 1_000
+
+Item = TypeVar("Item")
+
+Node = Annotated[str, typer.Argument(metavar="NODE", help="Full name of the node.")]
+Lfns = Annotated[list[str], typer.Argument(metavar="LFN", help="Logical file names.")]
+GuidOption = Annotated[bool, typer.Option("--guid", help="The names are GUIDs.")]
+ScopeOption = Annotated[
+    str, typer.Option("--scope", metavar="SCOPE", help="Name space of the LFNs.")
+]
+
+
+def find_site(client: Client, node: str) -> str:
+    """Returns the site of a node that only one site has.
+
+    Raises:
+        CliError: No site or several have it; or the server refused or cannot be reached.
+    """
+    sites = sorted({n.site for n in list_nodes(client, "") if n.node == node.lower()})
+    if len(sites) == 1:
+        return sites[0]
+    if not sites:
+        raise CliError(
+            ExitStatus.REFUSED,
+            "NODE_NOT_FOUND",
+            f"no node {node} has ever been in contact",
+            remedies=["see which have: pandawn nodes", "or name its site with --site SITE"],
+        )
+    raise usage_error(
+        "SITE_UNCLEAR",
+        f"{len(sites)} sites have a node {node}",
+        details=sites,
+        remedies=["name the site with --site SITE"],
+    )
+
+
+def named_file(pair: str, scope: str) -> types.File:
+    """Reads NAME=SIZE.
+
+    Raises:
+        CliError: It is not that.
+    """
+    name, equals, size = pair.rpartition("=")
+    if not equals:
+        raise usage_error("INVALID_OPTION", f"--lfn {pair}: write it as NAME=SIZE")
+    try:
+        return types.File(lfn=name, scope=scope, size_bytes=parse_size(size))
+    except ValueError as error:
+        raise usage_error("INVALID_OPTION", f"--lfn {pair}: {error}") from error
+
+
+def file_refs(names: Sequence[str], scope: str, *, guid: bool) -> list[types.FileRef]:
+    """Names files by LFN, or by GUID."""
+    if guid:
+        return [types.FileRef(guid=name) for name in names]
+    return [types.FileRef(lfn=name, scope=scope) for name in names]
+
+
+def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Cuts a list into pieces that one call takes."""
+    for begin in range(0, len(items), size):
+        yield items[begin : begin + size]

@@ -1,0 +1,120 @@
+"""`pandawn cache coverage`: how much of a task's inputs, or of a list of files, the nodes of a site hold."""
+
+from typing import Annotated
+
+import typer
+
+from pandawn.filecatalog.v1 import coverage_pb2 as coverage
+from pandawn.type.v1 import type_pb2 as types
+from pandawn_tools.cli import options
+from pandawn_tools.cli.cachenames import ScopeOption
+from pandawn_tools.cli.errors import usage_error
+from pandawn_tools.cli.filelist import read_file_list
+from pandawn_tools.cli.jsonout import message_json, print_json
+from pandawn_tools.cli.render import note, print_lines
+from pandawn_tools.cli.tables import Column, print_table
+from pandawn_tools.cli.units import format_count, format_share, format_size
+
+_DEFAULT_NODES = 20
+
+
+def cover(
+    ctx: typer.Context,
+    lfns: Annotated[
+        list[str] | None, typer.Argument(metavar="LFN", help="Logical file names.")
+    ] = None,
+    file_list: Annotated[
+        str | None,
+        typer.Option(
+            "--list",
+            "-l",
+            metavar="FILE",
+            help="File with LFN [SIZE [SCOPE [GUID]]] a line; - is standard input.",
+        ),
+    ] = None,
+    task: options.TaskFilter = None,
+    site: Annotated[
+        str,
+        typer.Option(
+            "--site",
+            metavar="SITE",
+            help="Site to look in. May be left out with --task, for the task's own.",
+            show_default=False,
+        ),
+    ] = "",
+    scope: ScopeOption = "",
+    nodes: Annotated[
+        int,
+        typer.Option(
+            "--nodes", metavar="N", callback=options.positive_int32, help="Name at most N nodes."
+        ),
+    ] = _DEFAULT_NODES,
+    json_output: options.JsonOption = False,
+    server: options.ServerOption = None,
+) -> None:
+    """Say how many of some files are on how many nodes, what each node holds, and what is nowhere."""
+    request = coverage.GetCoverageRequest(site=site, task_id=task or 0, max_nodes=nodes)
+    listed = read_file_list(file_list, scope, with_sizes=False) if file_list else []
+    request.files.extend(one.file for one in listed)
+    request.files.extend(types.File(lfn=lfn, scope=scope) for lfn in lfns or ())
+    if bool(task) == bool(request.files):
+        raise usage_error(
+            "EMPTY_FILE_LIST" if not task else "INVALID_OPTION",
+            "name files, or a task with --task, and not both",
+            remedies=["files may stand in a list: --list FILE"],
+        )
+    if not site and not task:
+        raise usage_error("SITE_UNCLEAR", "the site is not named", remedies=["add --site SITE"])
+    with options.connect(ctx, server) as client:
+        found = client.call(client.catalog.GetCoverage, request)
+    if json_output:
+        print_json(message_json(found))
+    else:
+        _print(found)
+
+
+def _print(found: coverage.GetCoverageResponse) -> None:
+    total = f"{format_count(found.file_count, 'file')}, {format_size(found.total_bytes)}"
+    print_lines([f"{total}, at {found.site}"])
+    print_table(
+        (Column("ON"), Column("FILES", "right"), Column("SIZE", "right"), Column("SHARE", "right")),
+        (
+            [
+                format_count(row.node_count, "node") if row.node_count else "no node",
+                row.file_count,
+                format_size(row.total_bytes),
+                _share(row.file_count, row.total_bytes, found),
+            ]
+            for row in found.copies
+        ),
+        empty="It has no input files.",
+    )
+    if found.file_count:
+        print_lines([""])
+        print_table(
+            (
+                Column("NODE", fold=True),
+                Column("FILES", "right"),
+                Column("SIZE", "right"),
+                Column("SHARE", "right"),
+            ),
+            (
+                [
+                    row.node,
+                    row.file_count,
+                    format_size(row.total_bytes),
+                    _share(row.file_count, row.total_bytes, found),
+                ]
+                for row in found.nodes
+            ),
+            empty=f"No node at {found.site} holds any of it.",
+        )
+    if found.node_count > len(found.nodes):
+        note(f"{len(found.nodes)} of {found.node_count} nodes are shown; --nodes N shows more.")
+
+
+def _share(files: int, size_bytes: int, of: coverage.GetCoverageResponse) -> str:
+    """The share in bytes; in files where sizes are not known, as of files that are nowhere."""
+    if of.total_bytes:
+        return format_share(size_bytes, of.total_bytes)
+    return format_share(files, of.file_count)

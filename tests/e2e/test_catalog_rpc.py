@@ -12,8 +12,8 @@ import pytest
 
 from pandawn.filecatalog.v1 import coverage_pb2, filecatalog_pb2, filecatalog_pb2_grpc, pins_pb2
 from pandawn.type.v1 import type_pb2
-from pandawn_server.domain.inventory import inventory_digest
-from tests.fixtures.catalog import CachedFile, make_files
+from pandawn_server.domain.inventory import CachedFile, inventory_digest
+from tests.fixtures.catalog import make_files
 from tests.fixtures.otlp import Collector
 from tests.fixtures.rpc import reason_of
 from tests.fixtures.server import StartServer, running_servers
@@ -22,6 +22,7 @@ TIMEOUT_S = 30.0
 SITE, NODE, EPOCH = "T3", "wn01.example.org", 77
 PINNED, BARE, STRANGER = "wn02.example.org", "wn03.example.org", "wn99.example.org"
 EMPTY_SITE = "T3-EMPTY"
+INVALID, MISSING = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 # A varint field with a number that no message has.
 UNKNOWN_FIELD = b"\xf8\x3f\x01"
 UNKNOWN_NUMBER = 1023
@@ -110,42 +111,40 @@ def test_a_node_with_nothing_but_pins_has_no_state(catalog: Stub) -> None:
 
 
 def test_empty_lists_are_errors(catalog: Stub) -> None:
-    invalid = grpc.StatusCode.INVALID_ARGUMENT
-    where = {"site": SITE, "node": NODE}
-    for call in (
-        lambda: catalog.AddFiles(filecatalog_pb2.AddFilesRequest(**where)),
-        lambda: catalog.DeleteFiles(filecatalog_pb2.DeleteFilesRequest(**where)),
-        lambda: catalog.CheckFiles(filecatalog_pb2.CheckFilesRequest(**where)),
-        lambda: catalog.LocateFiles(filecatalog_pb2.LocateFilesRequest(site=SITE)),
-        lambda: catalog.PinFiles(pins_pb2.PinFilesRequest(**where)),
-        lambda: catalog.UnpinFiles(pins_pb2.UnpinFilesRequest(**where)),
-        lambda: catalog.GetCoverage(coverage_pb2.GetCoverageRequest(site=SITE)),
-    ):
-        refused(call, invalid, "INVALID_REQUEST", "files: must not be empty")
+    fc, site, node = filecatalog_pb2, SITE, NODE
+    calls: list[Callable[[], object]] = [
+        lambda: catalog.AddFiles(fc.AddFilesRequest(site=site, node=node)),
+        lambda: catalog.DeleteFiles(fc.DeleteFilesRequest(site=site, node=node)),
+        lambda: catalog.CheckFiles(fc.CheckFilesRequest(site=site, node=node)),
+        lambda: catalog.LocateFiles(fc.LocateFilesRequest(site=site)),
+        lambda: catalog.PinFiles(pins_pb2.PinFilesRequest(site=site, node=node)),
+        lambda: catalog.UnpinFiles(pins_pb2.UnpinFilesRequest(site=site, node=node)),
+        lambda: catalog.GetCoverage(coverage_pb2.GetCoverageRequest(site=site)),
+    ]
+    for call in calls:
+        refused(call, INVALID, "INVALID_REQUEST", "files: must not be empty")
 
 
-def test_unknown_nodes_and_sites_are_errors(catalog: Stub) -> None:
-    missing = grpc.StatusCode.NOT_FOUND
-    where = {"site": SITE, "node": STRANGER}
-    asked = refs(*make_files(1))
-    for call in (
-        lambda: catalog.DeleteFiles(filecatalog_pb2.DeleteFilesRequest(**where, files=asked)),
-        lambda: catalog.CheckFiles(filecatalog_pb2.CheckFilesRequest(**where, files=asked)),
-        lambda: catalog.FlushCache(filecatalog_pb2.FlushCacheRequest(**where)),
-        lambda: catalog.ListNodeFiles(filecatalog_pb2.ListNodeFilesRequest(**where)),
-        lambda: catalog.GetCache(filecatalog_pb2.GetCacheRequest(**where)),
-        lambda: catalog.UnpinFiles(pins_pb2.UnpinFilesRequest(**where, all=True)),
-    ):
-        refused(call, missing, "NODE_NOT_FOUND", STRANGER)
-    for call in (
-        lambda: catalog.LocateFiles(
-            filecatalog_pb2.LocateFilesRequest(site=EMPTY_SITE, files=asked)
-        ),
-        lambda: catalog.GetCoverage(
-            coverage_pb2.GetCoverageRequest(site=EMPTY_SITE, files=wire(*make_files(1)))
-        ),
-    ):
-        refused(call, missing, "SITE_NOT_FOUND", EMPTY_SITE)
+def test_unknown_nodes_are_errors(catalog: Stub) -> None:
+    fc, site, node, asked = filecatalog_pb2, SITE, STRANGER, refs(*make_files(1))
+    calls: list[Callable[[], object]] = [
+        lambda: catalog.DeleteFiles(fc.DeleteFilesRequest(site=site, node=node, files=asked)),
+        lambda: catalog.CheckFiles(fc.CheckFilesRequest(site=site, node=node, files=asked)),
+        lambda: catalog.FlushCache(fc.FlushCacheRequest(site=site, node=node)),
+        lambda: catalog.ListNodeFiles(fc.ListNodeFilesRequest(site=site, node=node)),
+        lambda: catalog.GetCache(fc.GetCacheRequest(site=site, node=node)),
+        lambda: catalog.UnpinFiles(pins_pb2.UnpinFilesRequest(site=site, node=node, all=True)),
+    ]
+    for call in calls:
+        refused(call, MISSING, "NODE_NOT_FOUND", node)
+
+
+def test_unknown_sites_are_errors(catalog: Stub) -> None:
+    files = make_files(1)
+    locate = filecatalog_pb2.LocateFilesRequest(site=EMPTY_SITE, files=refs(*files))
+    refused(lambda: catalog.LocateFiles(locate), MISSING, "SITE_NOT_FOUND", EMPTY_SITE)
+    cover = coverage_pb2.GetCoverageRequest(site=EMPTY_SITE, files=wire(*files))
+    refused(lambda: catalog.GetCoverage(cover), MISSING, "SITE_NOT_FOUND", EMPTY_SITE)
 
 
 def test_unknown_fields_are_errors_that_name_them(catalog: Stub) -> None:
@@ -153,20 +152,19 @@ def test_unknown_fields_are_errors_that_name_them(catalog: Stub) -> None:
     odd_file = type_pb2.File.FromString(file.SerializeToString() + UNKNOWN_FIELD)
     request = filecatalog_pb2.AddFilesRequest(site=SITE, node=NODE, files=[file, odd_file])
     told = f"files[1] field {UNKNOWN_NUMBER}: is unknown to this server"
-    invalid = grpc.StatusCode.INVALID_ARGUMENT
-    refused(lambda: catalog.AddFiles(request), invalid, "INVALID_REQUEST", told)
+    refused(lambda: catalog.AddFiles(request), INVALID, "INVALID_REQUEST", told)
 
     flush = filecatalog_pb2.FlushCacheRequest(site=SITE, node=NODE, epoch=1)
     odd_flush = filecatalog_pb2.FlushCacheRequest.FromString(
         flush.SerializeToString() + UNKNOWN_FIELD
     )
     told = f"field {UNKNOWN_NUMBER}: is unknown to this server"
-    refused(lambda: catalog.FlushCache(odd_flush), invalid, "INVALID_REQUEST", told)
+    refused(lambda: catalog.FlushCache(odd_flush), INVALID, "INVALID_REQUEST", told)
 
     inventory = filecatalog_pb2.ReportInventoryRequest(files=[odd_file])
     refused(
         lambda: catalog.ReportInventory(iter([inventory])),
-        invalid,
+        INVALID,
         "INVALID_REQUEST",
         f"files[0] field {UNKNOWN_NUMBER}",
     )

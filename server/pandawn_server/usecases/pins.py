@@ -116,7 +116,9 @@ def refresh_pins(context: Context) -> int:
     }
     kept = {key: known[key] for key in believed if key in known}
     context.pins.replace({**kept, **fresh})
-    return len(changed) + len(known.keys() - believed.keys())
+    moved = {*changed, *(known.keys() - believed.keys())}
+    context.brokers.nodes_changed(moved)
+    return len(moved)
 
 
 def _write(

@@ -11,6 +11,7 @@ from pandawn_server.catalog.pinned import PinnedCatalog
 from pandawn_server.catalog.pins import PinBook
 from pandawn_server.domain.errors import ExhaustedError, NotFoundError, UnavailableError
 from pandawn_server.domain.inventory import CachedFile, Delta, FileRef, NodeKey
+from pandawn_server.domain.matching import MatchRule
 from pandawn_server.storage import nodes
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases.catalog_files import flush_cache, get_cache, list_files, locate_files
@@ -26,7 +27,9 @@ from pandawn_server.usecases.pins import (
 from tests.fixtures.catalog import NODE, catalog_on, make_file, make_files, memory_store, ref
 from tests.fixtures.clock import SettableClock
 from tests.fixtures.database import OpenDatabase
+from tests.fixtures.factories import make_input, make_inputs, node_key
 from tests.fixtures.interleave import COMMIT, interleave
+from tests.fixtures.world import World
 
 OTHER = NodeKey(NODE.site, "wn02.example.org")
 SILENCE = timedelta(days=30)
@@ -222,3 +225,16 @@ def test_two_who_pin_at_once_lose_nothing(
         call.result()
     expected = make_files(1, 2) if first else make_files(1, 2, 9)
     assert pinned_files(one, NODE) == list(expected)
+
+
+def test_a_job_goes_to_the_node_on_which_its_file_is_pinned(world: World) -> None:
+    task = world.submit(inputs=make_inputs(3)).task
+    third = world.jobs(task.task_id)[2]
+    wanted = make_input(3)
+    pinned = CachedFile(wanted.lfn, wanted.size_bytes, wanted.scope)
+    pilot = world.pilot(1)
+    pin_files(world.context, node_key(1), [pinned])
+
+    grant = world.take(pilot)
+    assert grant.job.job_id == third.job_id
+    assert grant.match.rule is MatchRule.LOCAL_BYTES

@@ -9,6 +9,7 @@ from heapq import heappop, heappush, heapreplace, nsmallest
 from typing import Final
 
 from pandawn_server.domain.brokerage.entries import Block, Entry, NeedsClass, Pick
+from pandawn_server.domain.brokerage.files import shares as shares_of
 from pandawn_server.domain.brokerage.holdings import Holdings
 from pandawn_server.domain.brokerage.lane import Lane
 from pandawn_server.domain.brokerage.node_queue import NodeQueue
@@ -104,15 +105,15 @@ class Band:
         return best
 
     def _file(self, entry: Entry) -> list[Node]:
-        lane = self._lanes.get(entry.kin)
+        lane, needs = self._lanes.get(entry.kin), entry.needs
         if lane is None:
-            lane = self._lanes[entry.kin] = Lane(entry.kin, entry.needs, self._found)
+            lane = self._lanes[entry.kin] = Lane(entry.kin, needs, self._found)
             self._admitting.clear()
-        elif lane.widen(entry.needs):
+        elif lane.widen(needs):
             self._admitting.clear()
         lane.count += 1
         self.count += 1
-        shares = self._holdings.shares(entry.files)
+        shares = shares_of(entry.files)
         most = max(shares.values(), default=0)
         if most and most >= WORTH * entry.total:
             return self._enter(entry, shares, most)
@@ -163,7 +164,7 @@ class Band:
         self._lanes[entry.kin].turned(entry)
         block = entry.block
         if block is None:
-            shares = self._holdings.shares(entry.files)
+            shares = shares_of(entry.files)
             most = max(shares.values(), default=0)
             if most and most >= WORTH * entry.total:
                 for node in self._best(shares, most):
@@ -210,7 +211,7 @@ class Band:
 
     def _found(self, entry: Entry) -> bool:
         """Whether the files of a job are somewhere by now; if so, enters it there."""
-        shares = self._holdings.shares(entry.files)
+        shares = shares_of(entry.files)
         most = max(shares.values(), default=0)
         if most and most >= WORTH * entry.total:
             self._enter(entry, shares, most)
@@ -226,10 +227,11 @@ class Band:
         left = until - self._now
         is_overdue = entry.turn and entry.deadline <= self._now
         if left > 0 and not is_overdue:
+            needs = entry.needs
             waits = [
                 (node.expected_wait_s(self._now), number)
                 for number, node in enumerate(best)
-                if node.may_run(entry.needs)
+                if node.may_run(needs)
             ]
             wait, number = min(waits, default=(math.inf, 0))
             if waits and (best[number].idle or wait <= HOLD_ODDS * left):
@@ -269,7 +271,7 @@ class Band:
                 self.nominate(node, entry)
                 continue
             looks += 1
-            shares = self._holdings.shares(entry.files)
+            shares = shares_of(entry.files)
             here = shares.get(node.number, 0)
             most = max(shares.values(), default=0)
             block = entry.block

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Final
 
 from pandawn_server.domain.brokerage.entries import Entry
+from pandawn_server.domain.brokerage.files import shares as shares_of
 from pandawn_server.domain.brokerage.idle import Asking
 from pandawn_server.domain.brokerage.round import Round
 from pandawn_server.domain.brokerage.state import NOMINATED, State
@@ -97,7 +98,7 @@ class Brokerage:
             job.job_id,
             _same(job.priority),
             job.since.timestamp(),
-            self._state.wanted.files(inputs),
+            self._state.files.of(inputs),
             total,
             _asked(job.requirements),
             _same(job.task_id),
@@ -142,7 +143,7 @@ class Brokerage:
         state.too_large.clear()
         state.rules = rules
         for entry in sorted(entries, key=lambda entry: entry.since):
-            files = state.wanted.files({file.number: file.size for file in entry.files})
+            files = state.files.of({file.number: file.size for file in entry.files})
             state.enter(entry.again(files), now.timestamp())
 
     # Nodes.
@@ -256,7 +257,7 @@ class Brokerage:
         entry = state.jobs.get(job_id) or state.too_large.get(job_id)
         if entry is None:
             return None
-        shares = state.holdings.shares(entry.files)
+        shares = shares_of(entry.files)
         most = nlargest(SHARES_TOLD, shares.items(), key=lambda share: share[1])
         waits = entry.alive and job_id in state.jobs
         promised = entry.promised_to if waits and entry.held_until > now.timestamp() else None

@@ -32,14 +32,19 @@ def _class_of(memory: int, cores: int, disk: int, wall: int) -> NeedsClass:
     return NeedsClass(memory, cores, disk, wall)
 
 
+Places = int | tuple[int, ...] | set[int] | None
+"""The live nodes where a file is or soon will be, by number: None for none, a number for one, a set for many."""
+
+
 class File:
     """A file that waiting jobs (`jobs`, oldest first) read; `gone` of those no longer wait."""
 
-    __slots__ = ("gone", "jobs", "number", "size")
+    __slots__ = ("gone", "jobs", "number", "places", "size")
 
-    def __init__(self, number: int, size: int) -> None:
+    def __init__(self, number: int, size: int, places: Places) -> None:
         self.number = number
         self.size = size
+        self.places = places
         self.jobs: list[Entry] = []
         self.gone = 0
 

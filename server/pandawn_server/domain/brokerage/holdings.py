@@ -6,13 +6,9 @@ import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 
-from pandawn_server.domain.brokerage.entries import File
+from pandawn_server.domain.brokerage.files import Files
 from pandawn_server.domain.brokerage.nodes import Node
 from pandawn_server.domain.inventory import NodeKey
-
-MANY_HOLDERS = 64
-"""A file on more nodes than this draws no job to any of them: it is near wherever the job goes, and
-to follow it would cost more than it tells."""
 
 COMING_S = 1200.0
 """For how many seconds after a match its files are believed to be on their way: 20 min, twice what
@@ -21,13 +17,12 @@ the transfer failed."""
 
 
 class Holdings:
-    """All nodes of a queue, and for each file the live nodes that hold it or soon will."""
+    """All nodes of a queue; tells `files` where each file is."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: Files) -> None:
         self._nodes: dict[NodeKey, Node] = {}
         self.by_number: list[Node] = []
-        # Plain numbers and tuples of them are the smallest, and the garbage collector stops looking at them.
-        self._where: dict[int, int | tuple[int, ...] | set[int]] = {}
+        self._files = files
         self._arrivals: deque[tuple[float, Node, tuple[int, ...]]] = deque()
 
     def __iter__(self) -> Iterator[Node]:
@@ -53,7 +48,7 @@ class Holdings:
         if node.live == live:
             return
         node.live = live
-        change = self._enter if live else self._leave
+        change = self._files.enter if live else self._files.leave
         for file in node.files:
             change(file, node.number)
         for file in node.coming:
@@ -80,7 +75,7 @@ class Holdings:
             if node.coming.pop(file, None) is None:
                 came.append(file)
                 if node.live:
-                    self._enter(file, node.number)
+                    self._files.enter(file, node.number)
         return came
 
     def drop(self, node: Node, files: Iterable[int]) -> None:
@@ -89,7 +84,7 @@ class Holdings:
             if file in node.files:
                 node.files.discard(file)
                 if node.live and file not in node.coming:
-                    self._leave(file, node.number)
+                    self._files.leave(file, node.number)
 
     def expect(self, node: Node, files: Iterable[int], now: float) -> list[int]:
         """Notes that files are on their way; returns those that are new to the node."""
@@ -100,7 +95,7 @@ class Holdings:
             node.coming[file] = until
         if node.live:
             for file in came:
-                self._enter(file, node.number)
+                self._files.enter(file, node.number)
         if missing:
             self._arrivals.append((until, node, missing))
         return came
@@ -109,7 +104,7 @@ class Holdings:
         """Takes back `expect`: the transfer will not take place."""
         for file in files:
             if node.coming.pop(file, None) is not None and node.live:
-                self._leave(file, node.number)
+                self._files.leave(file, node.number)
 
     def expire(self, now: float) -> None:
         """Gives up files that were on their way for too long."""
@@ -117,50 +112,3 @@ class Holdings:
             _, node, files = self._arrivals.popleft()
             # Another job may have asked for the file since.
             self.unexpect(node, [f for f in files if node.coming.get(f, math.inf) <= now])
-
-    def _enter(self, file: int, number: int) -> None:
-        where = self._where
-        holders = where.get(file)
-        if holders is None:
-            where[file] = number
-        elif isinstance(holders, int):
-            where[file] = (holders, number)
-        elif isinstance(holders, set):
-            holders.add(number)
-        elif len(holders) < MANY_HOLDERS:
-            where[file] = (*holders, number)
-        else:
-            where[file] = {*holders, number}
-
-    def _leave(self, file: int, number: int) -> None:
-        where = self._where
-        holders = where[file]
-        if isinstance(holders, int):
-            del where[file]
-        elif isinstance(holders, set):
-            holders.discard(number)
-            if len(holders) <= MANY_HOLDERS // 2:
-                where[file] = tuple(holders)
-        elif len(holders) == 2:
-            where[file] = holders[holders[0] == number]
-        else:
-            where[file] = tuple([holder for holder in holders if holder != number])
-
-    def shares(self, files: Iterable[File]) -> dict[int, int]:
-        """Bytes of the files by number of the live node that holds them or soon will.
-
-        Files on more than `MANY_HOLDERS` nodes are left out.
-        """
-        found: dict[int, int] = {}
-        where = self._where
-        for file in files:
-            holders = where.get(file.number)
-            if holders is None:
-                continue
-            size = file.size
-            if isinstance(holders, int):
-                found[holders] = found.get(holders, 0) + size
-            elif len(holders) <= MANY_HOLDERS:
-                for number in holders:
-                    found[number] = found.get(number, 0) + size
-        return found

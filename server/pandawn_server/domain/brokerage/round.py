@@ -9,6 +9,7 @@ from typing import Final
 
 from pandawn_server.domain.brokerage.band import AskedLane, Band
 from pandawn_server.domain.brokerage.entries import Entry, Pick
+from pandawn_server.domain.brokerage.files import shares as shares_of
 from pandawn_server.domain.brokerage.idle import Asking
 from pandawn_server.domain.brokerage.state import NOMINATED, State
 from pandawn_server.domain.brokerage.values import Assignment
@@ -91,9 +92,7 @@ class Round:
             return False
         node.looked = self._at
         state = self._state
-        files = state.wanted.among(node.files)
-        state.nominate(node, files, NOMINATED)
-        return bool(files)
+        return state.nominate(node, node.files, NOMINATED)
 
     def _serve_local(self, mine: Band, asked: list[Asking]) -> None:
         """One assignment for all: the smallest pick of any request goes first."""
@@ -130,7 +129,7 @@ class Round:
         asking: Asking | None = None
         rule = MatchRule.AGE
         block = entry.block
-        shares = state.holdings.shares(entry.files)
+        shares = shares_of(entry.files)
         if shares:
             rule = MatchRule.SPREAD
             nodes = state.holdings.by_number
@@ -186,7 +185,7 @@ class Round:
             lanes = mine.admitting(asking.offer)
         node, entry = asking.node, pick.entry
         candidates = sum([lane.count for lane, _ in lanes])
-        held = sum([lane.held_count - lane.promised[node] for lane, _ in lanes])
+        held = sum([lane.held_count - lane.promised.get(node, 0) for lane, _ in lanes])
         if entry.promised_to is not None and entry.promised_to is not node:
             held -= 1
         rule = pick.rule

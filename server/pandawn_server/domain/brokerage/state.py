@@ -7,10 +7,10 @@ from typing import Final
 
 from pandawn_server.domain.brokerage.band import Band
 from pandawn_server.domain.brokerage.entries import Entry
+from pandawn_server.domain.brokerage.files import Files
 from pandawn_server.domain.brokerage.holdings import Holdings
 from pandawn_server.domain.brokerage.idle import Asking, IdlePool
 from pandawn_server.domain.brokerage.nodes import Node
-from pandawn_server.domain.brokerage.wanted import Wanted
 from pandawn_server.domain.matching import Rules, band, too_large
 
 NOMINATED: Final = 32
@@ -26,8 +26,8 @@ class State:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self.holdings = Holdings()
-        self.wanted = Wanted()
+        self.files = Files()
+        self.holdings = Holdings(self.files)
         self.jobs: dict[int, Entry] = {}
         self.too_large: dict[int, Entry] = {}
         self.bands: dict[int, Band] = {}
@@ -55,7 +55,7 @@ class State:
 
     def enter_again(self, given: Entry, at: float) -> None:
         """Takes in a job that was given by mistake, before all others."""
-        entry = given.again(self.wanted.files({file.number: file.size for file in given.files}))
+        entry = given.again(self.files.of({file.number: file.size for file in given.files}))
         if too_large(entry.total, self.rules):
             self.too_large[entry.job_id] = entry
             return
@@ -64,7 +64,7 @@ class State:
 
     def _band_for(self, entry: Entry) -> Band:
         self.jobs[entry.job_id] = entry
-        self.wanted.add(entry)
+        self.files.add(entry)
         number = band(entry.priority, self.rules.priority_band)
         found = self.bands.get(number)
         if found is None:
@@ -85,7 +85,7 @@ class State:
         number = band(entry.priority, self.rules.priority_band)
         mine = self.bands[number]
         mine.take(entry, given=given)
-        self.wanted.remove(entry)
+        self.files.remove(entry)
         if not mine.count:
             del self.bands[number]
             self.order.remove(number)
@@ -121,12 +121,14 @@ class State:
                 if self.idle:
                     self.fresh += freed
 
-    def nominate(self, node: Node, files: Iterable[int], limit: int) -> None:
-        """Enters up to about `limit` jobs that want files which a node got in its lists."""
+    def nominate(self, node: Node, files: Iterable[int], limit: int) -> bool:
+        """Enters up to about `limit` jobs that want files of a node in its lists; returns whether there are any."""
         if not node.live:
-            return
+            return False
+        entries = self.files.wanting(files, limit)
         width = self.rules.priority_band
-        for entry in self.wanted.some(files, limit):
+        for entry in entries:
             self.bands[band(entry.priority, width)].nominate(node, entry)
             if node.idle:
                 self.dirty[node] = None
+        return bool(entries)

@@ -15,6 +15,9 @@ LOST_AFTER_LEASES = 2
 CONTACT_RESOLUTION = timedelta(seconds=5)
 """Contacts closer together than this are noted once: the table would be rewritten by every call."""
 
+LONGEST_CONTACT_RESOLUTION = timedelta(seconds=30)
+"""The same where leases are long; somebody who looks at a list of pilots does not want to doubt them."""
+
 
 class PilotState(Enum):
     """Where a pilot stands."""
@@ -41,9 +44,13 @@ class Pilot:
     end_reason: str = ""
     offer: Requirements = field(default_factory=Requirements)
 
-    def contact_is_due(self, now: datetime) -> bool:
-        """Whether the last noted contact is old enough to note another."""
-        return now - self.contact_time >= CONTACT_RESOLUTION
+    def contact_is_due(self, now: datetime, lease: timedelta = CONTACT_RESOLUTION) -> bool:
+        """Whether the last noted contact is old enough to note another, given the length of a lease.
+
+        A pilot is lost after `LOST_AFTER_LEASES` of silence: a quarter of one makes no difference.
+        """
+        resolution = max(CONTACT_RESOLUTION, min(lease / 4, LONGEST_CONTACT_RESOLUTION))
+        return now - self.contact_time >= resolution
 
 
 @dataclass(frozen=True, slots=True)

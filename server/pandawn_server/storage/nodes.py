@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import RowMapping, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import RowMapping, bindparam, select, text, update
 
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.storage.among import among
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import nodes
+from pandawn_server.storage.types import UtcDateTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +39,39 @@ def _to_node(row: RowMapping) -> Node:
     )
 
 
+_NOTE_CONTACT = """
+    INSERT INTO nodes (site, node, contact_time)
+    SELECT DISTINCT {site}, {node}, {now} FROM {each} ORDER BY 1, 2
+    ON CONFLICT (site, node) DO UPDATE SET contact_time = excluded.contact_time
+"""
+_NOTE_CONTACT_SQLITE = text(
+    _NOTE_CONTACT.format(
+        site="json_extract(value, '$[0]')",
+        node="json_extract(value, '$[1]')",
+        now=":now",
+        # Without a condition SQLite takes the ON of the conflict for that of a join.
+        each="json_each(:keys) WHERE true",
+    )
+).bindparams(bindparam("now", type_=UtcDateTime()))
+_NOTE_CONTACT_POSTGRESQL = text(
+    _NOTE_CONTACT.format(
+        site="r ->> 0",
+        node="r ->> 1",
+        now="CAST(:now AS timestamptz)",
+        each="json_array_elements(CAST(:keys AS json)) AS r",
+    )
+)
+
+
 def note_contact(tx: Transaction, keys: Collection[NodeKey], now: datetime) -> None:
     """Notes that nodes were heard of, new ones included."""
-    if not keys:
-        return
-    insert = sqlite_insert if tx.dialect.name == "sqlite" else postgresql_insert
-    statement = insert(nodes).values(
-        [{"site": key.site, "node": key.node, "contact_time": now} for key in sorted(keys)]
-    )
-    tx.execute(
-        statement.on_conflict_do_update(
-            index_elements=[nodes.c.site, nodes.c.node],
-            set_={"contact_time": statement.excluded.contact_time},
+    if keys:
+        embedded = tx.dialect.name == "sqlite"
+        tx.execute(
+            _NOTE_CONTACT_SQLITE if embedded else _NOTE_CONTACT_POSTGRESQL,
+            # As a document, for it stands in the way of each call: see `storage.bulk`.
+            {"keys": json.dumps(list(keys)), "now": now},
         )
-    )
 
 
 def get_nodes(tx: Transaction, keys: Collection[NodeKey]) -> dict[NodeKey, Node]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -143,21 +143,28 @@ def _look_around(
         queues.get_queues(tx, {pilot.queue for pilot in known.values()} | set(queue_names))
     )
     scene.suspended.update(nodes.suspended_nodes(tx, now))
-    asking = [known[call.pilot_id] for call in calls if call.pilot_id in known]
-    due = [pilot for pilot in asking if pilot.contact_is_due(now)]
-    note_contacts(tx, due, now)
-    news = {c.pilot_id: c.offer for c in calls if c.pilot_id in known and _is_news(c, known, now)}
-    pilots.note_offers(tx, news)
-    context.known.note_contacts(due, now)
-    context.known.note_offers(news)
+    _note_contacts(context, tx, scene, calls)
 
 
-def _is_news(call: AcquireCall, live: Mapping[str, Pilot], now: datetime) -> bool:
-    pilot = live[call.pilot_id]
-    # Free disk changes by the second: one note with each noted contact is enough for `why`.
-    return pilot.offer != call.offer and (
-        pilot.offer == Requirements() or pilot.contact_is_due(now)
-    )
+def _note_contacts(
+    context: Context, tx: Transaction, scene: _Scene, calls: Sequence[AcquireCall]
+) -> None:
+    due: dict[str, Pilot] = {}
+    offers: dict[str, Requirements] = {}
+    for call in calls:
+        pilot = scene.pilot_of.get(call.pilot_id)
+        if pilot is None:
+            continue
+        is_due = pilot.contact_is_due(scene.now, scene.queue(pilot).lease_duration)
+        if is_due:
+            due[pilot.pilot_id] = pilot
+        # Free disk changes by the second: one note with each noted contact is enough for `why`.
+        if pilot.offer != call.offer and (is_due or pilot.offer == Requirements()):
+            offers[pilot.pilot_id] = call.offer
+    note_contacts(tx, due.values(), scene.now)
+    pilots.note_offers(tx, offers)
+    context.known.note_contacts(due.values(), scene.now)
+    context.known.note_offers(offers)
 
 
 def _calls_to_serve(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -79,12 +79,13 @@ def renew_leases(
         ]
         leases.renew(tx, list(renewals.values()), now)
         job_moves.advance(tx, _moves(renewals), now)
-        note_contacts(tx, live.values(), now)
-        offline = {
-            name
-            for name, queue in queues.get_queues(tx, {p.queue for p in live.values()}).items()
-            if queue.status is QueueStatus.OFFLINE
-        }
+        queue_of = queues.get_queues(tx, {p.queue for p in live.values()})
+        note_contacts(
+            tx,
+            [p for p in live.values() if p.contact_is_due(now, queue_of[p.queue].lease_duration)],
+            now,
+        )
+        offline = {name for name, queue in queue_of.items() if queue.status is QueueStatus.OFFLINE}
     wanted = inventories_wanted(
         context,
         [(live[h.pilot_id].key, h.cache) for h in heartbeats if h.cache and h.pilot_id in live],
@@ -122,9 +123,8 @@ def _moves(renewals: dict[int, tuple[Lease, Phase]]) -> dict[int, JobState]:
     return moves
 
 
-def note_contacts(tx: Transaction, contacts: Iterable[Pilot], now: datetime) -> None:
-    """Notes that pilots and their nodes were heard of, where the last note is old enough."""
-    due = [pilot for pilot in contacts if pilot.contact_is_due(now)]
+def note_contacts(tx: Transaction, due: Collection[Pilot], now: datetime) -> None:
+    """Notes that pilots and their nodes were heard of."""
     pilots.note_contact(tx, [pilot.pilot_id for pilot in due], now)
     nodes.note_contact(tx, {pilot.key for pilot in due}, now)
 

@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.fake_broker",
     "tests.fixtures.command",
     "tests.fixtures.pilots",
+    "tests.fixtures.pcache",  # imports the one above
     "tests.fixtures.tier3",  # imports the two above
     "tests.fixtures.database",
     "tests.fixtures.world",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from pandawn_pilot.backoff import Backoff
 from pandawn_pilot.catalog_reporter import CatalogReporter
@@ -19,10 +20,13 @@ _TURN_SECONDS = 1.0
 
 
 class CatalogLoop:
-    """Reports from `start` to `stop`."""
+    """Reports from `start` to `stop`; `look` is called before each look for something to report."""
 
-    def __init__(self, reporter: CatalogReporter, log: Log) -> None:
+    def __init__(
+        self, reporter: CatalogReporter, log: Log, look: Callable[[], None] = lambda: None
+    ) -> None:
         self._reporter = reporter
+        self._look = look
         self._log = log
         self._kicked = threading.Event()
         self._ended = threading.Event()
@@ -34,15 +38,21 @@ class CatalogLoop:
         """Begins to report."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ends the reporting after the call under way."""
+    def stop(self, cut: Callable[[], None] | None = None) -> None:
+        """Ends the reporting after the call under way, which `cut` may end."""
         self._ended.set()
         self._kicked.set()
+        if cut is not None:
+            cut()
         self._thread.join()
 
     def state(self) -> CacheState:
         """Where the cache stands as far as the catalog was told."""
         return self._reporter.state()
+
+    def kick(self) -> None:
+        """Lets it look for something to report now, not only in a while."""
+        self._kicked.set()
 
     def ask_inventory(self) -> None:
         """Notes that the server found its picture to differ."""
@@ -67,6 +77,7 @@ class CatalogLoop:
         while not self._ended.is_set():
             pause = LOOK_SECONDS
             try:
+                self._look()
                 if self._reporter.pending() and not self._reporter.report(_TURN_SECONDS):
                     pause = _TURN_SECONDS
             except CallError as failure:
@@ -75,6 +86,9 @@ class CatalogLoop:
                     self._log.warning("the catalog could not be told, trying again: %s", failure)
                 self._failing = True
             except Exception:  # noqa: BLE001 (a worker loop)
+                if self._ended.is_set():
+                    # The connection was cut beneath the call.
+                    return
                 # The catalog is a hint: trouble with it may cost speed, never the pilot.
                 self._log.exception("telling the catalog met an error of the pilot's own")
             else:

@@ -8,6 +8,7 @@ Only one process of a node reports at a time, under a lock; whoever holds it rep
 from __future__ import annotations
 
 import threading
+import time
 from hashlib import blake2b
 
 from pandawn_pilot import locks
@@ -18,6 +19,10 @@ from pandawn_pilot.journal import Journal
 from pandawn_pilot.journal_files import Change, Operation
 from pandawn_pilot.logs import Log
 from pandawn_pilot.reported_state import Reported, read_reported, write_reported
+
+# A catalog may forget a node that has been silent for 18 hours. Where pilots run, their
+# heartbeats count; where only a cache reports that does not change, this has to.
+LIFE_SIGN_SECONDS = 4 * 3600.0
 
 
 class CatalogReporter:
@@ -83,6 +88,8 @@ class CatalogReporter:
             # for all.
             if not self._catalog_agrees(reported):
                 self._send_inventory(reported, "the catalog differs from the cache")
+            elif self._silent_seconds() > LIFE_SIGN_SECONDS:
+                self._send_inventory(reported, "the catalog forgets who is silent")
             return True
         changes = self._journal.changes_after(reported.epoch, reported.number)
         if changes is None:
@@ -125,6 +132,12 @@ class CatalogReporter:
         self._log.info(
             "sent the inventory of %d files, the catalog was off by %d: %s", len(files), drift, why
         )
+
+    def _silent_seconds(self) -> float:
+        try:
+            return time.time() - self._state_path.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     def _catalog_agrees(self, reported: Reported) -> bool:
         try:

@@ -12,6 +12,7 @@ def replace_text(path: Path, text: str, *, sync: bool = False) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
+            share(stream.fileno(), path.parent)
             stream.write(text)
             if sync:
                 stream.flush()
@@ -22,6 +23,20 @@ def replace_text(path: Path, text: str, *, sync: bool = False) -> None:
         raise
     if sync:
         sync_directory(path.parent)
+
+
+def share(descriptor: int, directory: Path) -> None:
+    """Lets all those write an open file who may write its directory, whatever our umask is.
+
+    Accounts that share a directory (pcache's, say) must be able to carry on what others began.
+    """
+    others = directory.stat().st_mode & 0o022
+    if not others:
+        return
+    status = os.fstat(descriptor)
+    mode = (status.st_mode & 0o777) | others | others << 1
+    if mode != status.st_mode & 0o777 and status.st_uid == os.geteuid():
+        os.fchmod(descriptor, mode)
 
 
 def sync_directory(directory: Path) -> None:

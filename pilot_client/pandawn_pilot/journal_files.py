@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from pandawn_pilot.durable import replace_text
+from pandawn_pilot.durable import replace_text, share
 from pandawn_pilot.inventory import CachedFile
 
 FORMAT_VERSION = 1
@@ -142,6 +142,7 @@ def append_lines(path: Path, offset: int, lines: Iterable[bytes]) -> int:
     content = b"".join(lines)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
+        share(descriptor, path.parent)
         os.ftruncate(descriptor, offset)
         written = 0
         while written < len(content):

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pandawn_pilot.durable import share
 from pandawn_pilot.stop import Stop
 
 # Waiting by polling lets a cancelled job leave the queue; 50 ms is nothing beside a file transfer.
@@ -60,10 +61,15 @@ def _take(path: Path, *, wait: bool) -> int | None:
             path.parent.mkdir(parents=True, exist_ok=True)
             continue
         try:
+            share(descriptor, path.parent)
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             os.close(descriptor)
             return None
+        except FileNotFoundError:
+            # The directory was removed meanwhile.
+            os.close(descriptor)
+            continue
         except OSError:
             os.close(descriptor)
             raise

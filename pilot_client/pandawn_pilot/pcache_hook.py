@@ -37,6 +37,7 @@ from pandawn_pilot.hook_command import (
     server_of,
     utf8,
 )
+from pandawn_pilot.pcache.sync import add_sync
 from pandawn_pilot.xrootd.hook import add_xrootd
 
 _PROGRAM = "pandawn-pcache-hook"
@@ -269,6 +270,7 @@ def _parser() -> argparse.ArgumentParser:
     delete.add_argument("--guid", action="store_true", help="the names are GUIDs")
     _add_list(delete)
     add_command(commands, "flush", _flush, "the cache was emptied", _EPILOG)
+    add_sync(commands, STATUSES)
     add_xrootd(commands, STATUSES)
     return parser
 

@@ -1,0 +1,211 @@
+"""The books of a pcache: brings the journal, from which the catalog is told, into step with the tree.
+
+    <scratch>/pandawn-pcache/journal/       what the tree holds, what of it was reported; see journal
+    <scratch>/pandawn-pcache/entries.json   see index
+    <scratch>/pandawn-pcache/scan.lock      held from the first look until the journal has what was seen
+
+All processes that keep the books of one pcache (cron, a watcher, pilots) share these. The journal
+never says what anybody believes, only what was seen on the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from pandawn_pilot import locks
+from pandawn_pilot.durable import replace_text
+from pandawn_pilot.file_names import Naming
+from pandawn_pilot.inventory import CachedFile, FileKey
+from pandawn_pilot.journal import Journal
+from pandawn_pilot.logs import Log
+from pandawn_pilot.node_journal import NodeJournal
+from pandawn_pilot.pcache.index import Index, Row, read_index, write_index
+from pandawn_pilot.pcache.layout import Place, Stamp
+from pandawn_pilot.pcache.names import read_names
+from pandawn_pilot.pcache.tree import Walk
+
+# How often the files are looked at one by one, in case jobs have written to what they were given.
+_DEEP_EVERY_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a pcache was seen to hold: files by name, their bytes, and files without a usable name."""
+
+    file_count: int
+    total_bytes: int
+    unnamed_count: int
+
+
+class Books:
+    """Keeps the books of the pcache at a place, for all threads; without `naming`, as it was done before.
+
+    Raises OSError, as all methods do, when the directories cannot be used.
+    """
+
+    def __init__(self, place: Place, naming: Naming | None, log: Log) -> None:
+        self.place = place
+        self._log = log
+        self._mutex = threading.Lock()
+        place.make_books("journal")
+        self.journal = Journal(place.books / "journal")
+        self._index_path = place.books / "entries.json"
+        self._lock_path = place.books / "scan.lock"
+        before = read_index(self._index_path)
+        if before is None or naming not in (None, before.naming):
+            # Another naming: what was found under other names is of no use.
+            before = Index(naming or Naming())
+        self._index = before
+        # Where the files of a name lie; made when it is first needed.
+        self._paths: dict[FileKey, set[str]] | None = None
+
+    def reported(self) -> Journal:
+        """The journal to report: the one of all that the node holds, where it holds more than this."""
+        has_more = (self.place.books / "beside").is_dir()
+        return NodeJournal(self.place.books) if has_more else self.journal
+
+    def scan(self, opened: Callable[[str], None] | None = None) -> tuple[Holding, Stamp]:
+        """Looks at the whole tree and brings the journal into step; `opened` as in `Walk`.
+
+        The stamp is from before the look: when it has changed, there is something to see.
+        """
+        with self._exclusive():
+            stamp = self.place.stamp()
+            life = self._read_life()
+            there = self.place.cache.is_dir()
+            index = self._index
+            is_deep = not 0 <= time.time() - index.deep_time < _DEEP_EVERY_SECONDS
+            walk = Walk(str(self.place.cache), opened)
+            found = dict(walk.again(index.rows, index.directories, deep=is_deep))
+            gone = [path for path in index.rows if path not in walk.same and path not in found]
+            self._take(found)
+            self._drop(gone)
+            index.directories = walk.directories
+            if is_deep:
+                index.deep_time = time.time()
+            position = self.journal.position()
+            is_known = there and life == position.epoch
+            if found or gone or not is_known or index.position != (position.epoch, position.number):
+                self._write_down(there=there, is_known=is_known)
+                position = self.journal.position()
+                index.position = (position.epoch, position.number)
+                write_index(self._index_path, index)
+            count = len(self.journal.snapshot().files)
+            unnamed = sum(not row.lfn for row in index.rows.values())
+            return Holding(count, self.journal.total_bytes(), unnamed), stamp
+
+    def look(self, paths: Iterable[str], opened: Callable[[str], None] | None = None) -> None:
+        """Looks at some directories and what is below them, and notes what is new or gone there."""
+        if self._read_life() != self.journal.position().epoch:
+            # Another life of the cache: what is known of other directories counts no more.
+            self.scan(opened)
+            return
+        starts = set(paths)
+        with self._exclusive():
+            before = _below(starts, self._index.rows)
+            for path in _below(starts, self._index.directories):
+                del self._index.directories[path]
+            touched = {self._index.rows[path].key for path in before}
+            walk = Walk(str(self.place.cache), opened)
+            found = dict(walk.afresh(starts))
+            self._take(found)
+            self._drop([path for path in before if path not in found])
+            self._index.directories.update(walk.directories)
+            touched |= {self._index.rows[path].key for path in found}
+            wanted = {key: self._file_of(key) for key in touched if key[1]}
+            known = {key: self.journal.find(key) for key in wanted}
+            self._record(wanted, known)
+
+    def is_settled(self, path: str) -> bool:
+        """Whether a directory was last seen with its file and nothing else that may change."""
+        return path in self._index.rows and path not in self._index.directories
+
+    def _take(self, found: Mapping[str, Row]) -> None:
+        """Reads the names of what is new or has changed."""
+        for path, row in found.items():
+            before = self._index.rows.get(path)
+            names = read_names(f"{self.place.cache}/{path}", path, self._index.naming)
+            if names is None and (before is None or before.lfn):
+                self._log.warning("%r has no name that the catalog takes", path)
+            self._drop([path])
+            self._index.rows[path] = row.named(names)
+            if self._paths is not None:
+                self._paths[self._index.rows[path].key].add(path)
+
+    def _drop(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            row = self._index.rows.pop(path, None)
+            if row is not None and self._paths is not None:
+                self._paths[row.key].discard(path)
+
+    def _file_of(self, key: FileKey) -> CachedFile | None:
+        """The file by that name; where several places have one, the newest counts."""
+        rows = self._index.rows
+        if self._paths is None:
+            self._paths = defaultdict(set)
+            for path, row in rows.items():
+                self._paths[row.key].add(path)
+        places = self._paths.get(key)
+        return (
+            max((rows[path].data_ns, path, rows[path]) for path in places)[2].file
+            if places
+            else None
+        )
+
+    def _files(self) -> dict[FileKey, CachedFile]:
+        """All files, as `_file_of` would say."""
+        newest: dict[FileKey, tuple[int, str]] = {}
+        for path, row in self._index.rows.items():
+            if row.lfn:
+                newest[row.key] = max((row.data_ns, path), newest.get(row.key, (-1, "")))
+        return {key: self._index.rows[path].file for key, (_, path) in newest.items()}
+
+    def _write_down(self, *, there: bool, is_known: bool) -> None:
+        files = self._files()
+        if is_known:
+            known = {file.key: file for file in self.journal.snapshot().files}
+            self._record(dict.fromkeys(known) | files, known)
+        elif there or self.journal.snapshot().files:
+            # Wiped, flushed, moved away, or our own books are lost: nothing that was told before
+            # can be built upon.
+            self.journal.begin_epoch(files.values())
+            if there:
+                self._mark_life()
+
+    def _record(
+        self,
+        wanted: Mapping[FileKey, CachedFile | None],
+        known: Mapping[FileKey, CachedFile | None],
+    ) -> None:
+        differ = [key for key, file in wanted.items() if known.get(key) != file]
+        # Another size or GUID is another file under the same name: out first, then in.
+        self.journal.record(
+            deleted=[key for key in differ if known.get(key) is not None],
+            added=[file for key in differ if (file := wanted[key]) is not None],
+        )
+
+    def _read_life(self) -> int | None:
+        try:
+            return int(self.place.epoch_mark.read_text(encoding="ascii"), 16)
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+
+    def _mark_life(self) -> None:
+        # Wiped again meanwhile: the next scan begins another epoch.
+        with contextlib.suppress(FileNotFoundError):
+            replace_text(self.place.epoch_mark, f"{self.journal.position().epoch:016x}")
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        with self._mutex, locks.exclusive(self._lock_path):
+            yield
+
+
+def _below(starts: Collection[str], paths: Iterable[str]) -> list[str]:
+    inside = tuple(f"{path}/" if path else "" for path in starts)
+    return [path for path in paths if path in starts or path.startswith(inside)]

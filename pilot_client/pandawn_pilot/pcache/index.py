@@ -1,0 +1,99 @@
+"""What was found in a pcache the last time: spares the next look what has not changed.
+
+Only a help. Whatever it says is compared with the tree; when it is lost, all is looked at again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from pandawn_pilot.durable import replace_text
+from pandawn_pilot.file_names import Naming
+from pandawn_pilot.inventory import CachedFile, FileKey
+from pandawn_pilot.pcache.names import Names
+
+FORMAT_VERSION = 1
+
+
+class Row(NamedTuple):
+    """One file of the tree. The first four are its marks: while they are the same, so is the file.
+
+    A plain tuple, because 100,000 of them are read at each start. `entry_ns` is the time of change
+    of the file's directory, 0 if it is not to be relied on. Without an LFN, the file has no name
+    that the catalog takes.
+    """
+
+    entry_ns: int
+    inode: int
+    data_ns: int
+    size_bytes: int
+    lfn: str = ""
+    scope: str = ""
+    guid: str = ""
+
+    @property
+    def key(self) -> FileKey:
+        """Scope and LFN."""
+        return (self.scope, self.lfn)
+
+    @property
+    def file(self) -> CachedFile:
+        """The file as the catalog knows it."""
+        return CachedFile(self.lfn, self.size_bytes, self.scope, self.guid)
+
+    def named(self, names: Names | None) -> Row:
+        """The same file with its names."""
+        if names is None:
+            return self
+        return self._replace(lfn=names.lfn, scope=names.scope, guid=names.guid)
+
+
+@dataclass(slots=True)
+class Index:
+    """Files by path, times of change of the directories above them, and what they were found for.
+
+    `position` is where the journal stood when it agreed with the files: epoch and number.
+    """
+
+    naming: Naming
+    rows: dict[str, Row] = field(default_factory=dict)
+    directories: dict[str, int] = field(default_factory=dict)
+    position: tuple[int, int] = (0, 0)
+    # By time.time(): when all files were looked at, and not only their directories.
+    deep_time: float = 0.0
+
+
+def read_index(path: Path) -> Index | None:
+    """Reads the index; None when it is missing, damaged or of another version."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["version"] != FORMAT_VERSION:
+            return None
+        epoch, number = document["position"]
+        return Index(
+            naming=Naming(int(document["lfn_depth"]), bool(document["rucio"])),
+            rows={place: Row(*marks) for place, marks in document["rows"].items()},
+            directories={str(place): int(time) for place, time in document["directories"].items()},
+            position=(int(epoch), int(number)),
+            deep_time=float(document["deep_time"]),
+        )
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def write_index(path: Path, index: Index) -> None:
+    """Replaces the index. To be called by the holder of the books' lock."""
+    document = {
+        "version": FORMAT_VERSION,
+        "lfn_depth": index.naming.lfn_depth,
+        "rucio": index.naming.rucio,
+        "position": index.position,
+        "deep_time": index.deep_time,
+        "directories": index.directories,
+        "rows": index.rows,
+    }
+    # As ASCII: a path may hold bytes that are no text, which JSON carries as lone surrogates.
+    replace_text(path, json.dumps(document))

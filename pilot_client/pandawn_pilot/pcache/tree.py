@@ -1,0 +1,140 @@
+"""Walks pcache's tree, at the price of one call to the kernel for each directory that has not changed.
+
+A directory's time of change tells whether names have come or gone in it, and names are all that
+pcache changes: a file appears by rename and is never written to afterwards. So a file whose
+directory has not changed is still there. What jobs do to the files they were given, through the
+same inode, is seen by a deep walk, which looks at each file as well.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from pandawn_pilot.pcache.index import Row
+from pandawn_pilot.pcache.layout import DATA
+
+# Clocks of file systems tick every few milliseconds: a directory that changed just now may change
+# once more without a trace.
+_TOO_FRESH_NS = 2_000_000_000
+
+
+class Walk:
+    """One walk over directories of `cache`; `opened` is called with each directory to be watched.
+
+    These are directories that have others, or a file on its way; the call comes before the look, so
+    that what happens later is seen by the watcher. Afterwards `directories` has the times of all
+    those met that are not just a file's, and `same` the paths of files that are as before.
+    """
+
+    def __init__(self, cache: str, opened: Callable[[str], None] | None = None) -> None:
+        self.directories: dict[str, int] = {}
+        self.same: set[str] = set()
+        self._cache = cache
+        self._opened = opened
+        self._now_ns = time.time_ns()
+
+    def again(
+        self, rows: Mapping[str, Row], directories: Mapping[str, int], *, deep: bool
+    ) -> Iterator[tuple[str, Row]]:
+        """The files of the tree that are new or have changed, with their paths, in no order.
+
+        `rows` and `directories` are those of the last walk. Raises OSError for what cannot be read.
+        """
+        within: dict[str, list[str]] = defaultdict(list)
+        for known in (rows, directories):
+            for path in known:
+                if path:
+                    within[path.rpartition("/")[0]].append(path)
+        waiting = [""]
+        while waiting:
+            path = waiting.pop()
+            before = rows.get(path)
+            is_watched = before is None or path in within
+            if is_watched:
+                self._open(path)
+            time_ns = self._time(path)
+            if time_ns is None:
+                continue
+            known_ns = directories.get(path) if before is None else before.entry_ns
+            if time_ns == 0 or time_ns != known_ns:
+                yield from self._list(path, waiting)
+                continue
+            if is_watched:
+                self.directories[path] = time_ns
+                waiting.extend(within.get(path, ()))
+            if before is None:
+                continue
+            row = self._look(path, time_ns) if deep else before
+            if row is not None and row[:4] == before[:4]:
+                self.same.add(path)
+            elif row is not None:
+                yield path, row
+
+    def afresh(self, starts: Iterable[str]) -> Iterator[tuple[str, Row]]:
+        """The files at and below some directories, whatever was known of them."""
+        waiting = list(starts)
+        while waiting:
+            yield from self._list(waiting.pop(), waiting)
+
+    def _list(self, path: str, waiting: list[str]) -> Iterator[tuple[str, Row]]:
+        """Looks into one directory: yields its file, adds its directories to those that wait."""
+        time_ns = self._time(path)
+        if time_ns is None:
+            return
+        row = self._look(path, time_ns)
+        if row is None:
+            self._open(path)
+        names, has_data = self._names(path)
+        if row is not None and names:
+            # Both a file and a directory of others: of an object store, perhaps.
+            self._open(path)
+            names, _ = self._names(path)
+        if row is None and has_data:
+            row = self._look(path, time_ns)
+        if row is None or names:
+            self.directories[path] = time_ns
+        waiting.extend(f"{path}/{name}" if path else name for name in names)
+        if row is not None:
+            yield path, row
+
+    def _open(self, path: str) -> None:
+        if self._opened is not None:
+            self._opened(path)
+
+    def _time(self, path: str) -> int | None:
+        try:
+            status = os.lstat(f"{self._cache}/{path}")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not stat.S_ISDIR(status.st_mode):
+            return None
+        time_ns = status.st_mtime_ns
+        return time_ns if time_ns < self._now_ns - _TOO_FRESH_NS else 0
+
+    def _look(self, path: str, time_ns: int) -> Row | None:
+        try:
+            data = os.lstat(f"{self._cache}/{path}/{DATA}")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not stat.S_ISREG(data.st_mode):
+            return None
+        return Row(time_ns, data.st_ino, data.st_mtime_ns, data.st_size)
+
+    def _names(self, path: str) -> tuple[list[str], bool]:
+        """The directories in a directory, and whether it has a file."""
+        names: list[str] = []
+        has_data = False
+        try:
+            with os.scandir(f"{self._cache}/{path}") as items:
+                for item in items:
+                    if item.is_dir(follow_symlinks=False):
+                        names.append(item.name)
+                    elif item.name == DATA:
+                        has_data = True
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        return names, has_data

@@ -21,6 +21,7 @@ from pandawn_pilot.cache_room import DEFAULT_LOW_WATER
 from pandawn_pilot.client import Connection
 from pandawn_pilot.logs import Log, make_log
 from pandawn_pilot.options import PilotOptions
+from pandawn_pilot.pcache.command import PcacheCommand
 from pandawn_pilot.pilot import ExitStatus, Pilot
 from pandawn_pilot.work_dir import WorkDirBusyError
 from pandawn_pilot.xrootd.address import Location, parse_location
@@ -47,7 +48,11 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    for kind, option in (("own", "cache_dir"), ("pcache", "pcache_cmd"), ("none", "no_cache")):
+        if given.cache == kind and not getattr(given, option):
+            parser.error(f"--cache {kind} goes with --{option.replace('_', '-')}")
     options = _options(given)
     log = make_log(as_json=given.json_log, node=options.node)
     # Before gRPC starts threads: all of them inherit that the signals do not reach them.
@@ -115,6 +120,12 @@ def _add_places(run: argparse.ArgumentParser) -> None:
         help="the node's cache of input files, shared by all its pilots",
     )
     cache.add_argument(
+        "--pcache-cmd",
+        type=_pcache,
+        metavar="COMMAND",
+        help="the site's pcache with its options, as in 'pcache.py -s /scratch -m 80%%'",
+    )
+    cache.add_argument(
         "--no-cache", action="store_true", help="transfer each input for its job only"
     )
     run.add_argument(
@@ -122,6 +133,11 @@ def _add_places(run: argparse.ArgumentParser) -> None:
         type=_location,
         metavar="root://HOST:PORT//DIR",
         help="an XRootD server on this very node: what it holds is read from there",
+    )
+    run.add_argument(
+        "--cache",
+        choices=("own", "pcache", "none"),
+        help="which kind of cache; follows from the option that says where it is",
     )
     run.add_argument("--node", help="name of the worker node (default: the full host name)")
     run.add_argument(
@@ -186,6 +202,7 @@ def _options(given: argparse.Namespace) -> PilotOptions:
         node=(given.node or socket.getfqdn()).lower().rstrip("."),
         work_dir=given.work_dir.absolute(),
         cache_dir=given.cache_dir.absolute() if given.cache_dir else None,
+        pcache=given.pcache_cmd,
         cache_bytes=given.cache_size,
         cache_low_water=given.cache_low_water,
         local_xrootd=given.local_xrootd,
@@ -215,6 +232,13 @@ def parse_size(text: str) -> int:
 def _location(text: str) -> Location:
     try:
         return parse_location(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _pcache(text: str) -> PcacheCommand:
+    try:
+        return PcacheCommand(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -35,11 +35,11 @@ from pandawn_pilot.errors import (
     Fault,
     JobFailedError,
 )
+from pandawn_pilot.input_cache import InputCache
 from pandawn_pilot.job_report import PhaseClock, make_report
 from pandawn_pilot.live_job import LiveJob
 from pandawn_pilot.log_tarball import pack_log
 from pandawn_pilot.logs import JobLog
-from pandawn_pilot.node_cache import NodeCache
 from pandawn_pilot.payload import PayloadLimits, Program, Use, run_payload
 from pandawn_pilot.payload_command import find_program, payload_environment, substitute_inputs
 from pandawn_pilot.sandbox import download_sandbox
@@ -57,7 +57,7 @@ class Surroundings:
     """What a job needs of its pilot. `deadline`, by time.monotonic(), is when payloads must end."""
 
     connection: Connection
-    cache: NodeCache | None
+    cache: InputCache | None
     renew_now: Callable[[], None]
     deadline: float | None
     local_server: LocalServer | None = None

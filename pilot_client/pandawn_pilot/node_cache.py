@@ -77,6 +77,10 @@ class NodeCache:
         known = self.journal.find(wanted.key)
         return known is not None and known.size_bytes == wanted.size_bytes
 
+    def evictable_bytes(self) -> int:
+        """Bytes that removing files would free."""
+        return self.room.evictable_bytes()
+
     def heal(self) -> None:
         """Makes the journal say what the tree holds, and removes what dead processes left behind.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pandawn_pilot.pcache.command import PcacheCommand
 from pandawn_pilot.xrootd.address import Location
 
 
@@ -18,6 +19,8 @@ class PilotOptions:
     work_dir: Path
     # None: without a cache, every input is transferred for its job alone.
     cache_dir: Path | None
+    # The site's pcache, which takes the place of a cache of the pilots' own; None: there is none.
+    pcache: PcacheCommand | None
     # High water mark of the cache; None: a share of its disk.
     cache_bytes: int | None
     # Low water mark as a fraction of the high one.

@@ -17,6 +17,7 @@ from pandawn_pilot.client import CallError, Connection
 from pandawn_pilot.disk_use import free_bytes
 from pandawn_pilot.durations import duration, seconds
 from pandawn_pilot.heartbeat import Heartbeat
+from pandawn_pilot.input_cache import InputCache
 from pandawn_pilot.job_runner import Surroundings
 from pandawn_pilot.job_threads import JobThreads
 from pandawn_pilot.live_job import LiveJob
@@ -24,6 +25,7 @@ from pandawn_pilot.logs import Log
 from pandawn_pilot.node_cache import NodeCache
 from pandawn_pilot.node_journal import NodeJournal
 from pandawn_pilot.options import PilotOptions
+from pandawn_pilot.pcache.cache import SitePcache
 from pandawn_pilot.reporting import Reporting
 from pandawn_pilot.session import Session
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
@@ -65,7 +67,7 @@ class Pilot:
         self._reporting = Reporting(connection, self._work_dir.reports, log)
         self._jobs = JobThreads(self._work_dir, self._session, self._reporting, options, log)
         self._acquirer = Acquirer(connection, self._session, log)
-        self._cache: NodeCache | None = None
+        self._cache: InputCache | None = None
         self._catalog: CatalogLoop | None = None
         self._local_server: LocalServer | None = None
         if options.local_xrootd is not None:
@@ -142,18 +144,26 @@ class Pilot:
             self._work_dir.clear_jobs()
 
     def _open_cache(self) -> None:
+        client = CatalogClient(
+            self._connection.catalog, self._session.queue.site, self._options.node
+        )
+        if self._options.pcache is not None:
+            pcache = SitePcache(self._options.pcache, self._log)
+            pcache.refresh()
+            reporter = CatalogReporter(pcache.books.reported(), client, self._log)
+            self._cache = pcache
+            self._catalog = CatalogLoop(reporter, self._log, pcache.refresh)
+            return
         directory = self._options.cache_dir
         if directory is None:
             return
         directory.mkdir(parents=True, exist_ok=True)
         limits = default_limits(directory, self._options.cache_bytes, self._options.cache_low_water)
-        self._cache = NodeCache(directory, limits, self._log)
-        self._cache.heal()
-        client = CatalogClient(
-            self._connection.catalog, self._session.queue.site, self._options.node
-        )
+        cache = NodeCache(directory, limits, self._log)
+        cache.heal()
+        self._cache = cache
         # What the node's own server holds is told by the hook, in one inventory with our cache.
-        journal = NodeJournal(directory) if self._local_server else self._cache.journal
+        journal = NodeJournal(directory) if self._local_server else cache.journal
         reporter = CatalogReporter(journal, client, self._log)
         self._catalog = CatalogLoop(reporter, self._log)
 

@@ -19,9 +19,10 @@ from pandawn_pilot.errors import (
     STAGE_IN_FAILED,
     JobFailedError,
 )
+from pandawn_pilot.input_cache import InputCache, Origin
 from pandawn_pilot.inventory import CachedFile
 from pandawn_pilot.logs import Log
-from pandawn_pilot.node_cache import READ_ONLY, NodeCache, check_content
+from pandawn_pilot.node_cache import READ_ONLY, check_content
 from pandawn_pilot.stop import Stop
 from pandawn_pilot.transports import PASSING, TransferError, TransferFault, transport_for
 from pandawn_pilot.xrootd.local_server import LocalServer
@@ -53,7 +54,7 @@ class StageIn:
 
     def __init__(
         self,
-        cache: NodeCache | None,
+        cache: InputCache | None,
         stop: Stop,
         log: Log,
         local_server: LocalServer | None = None,
@@ -102,15 +103,14 @@ class StageIn:
                 destination.chmod(READ_ONLY)
                 hit = False
             else:
-                hit = self._cache.deliver(
-                    wanted, destination, lambda path: self._fetch(item, path), self._stop
-                )
+                origin = Origin(item.url, lambda path: self._fetch(item, path))
+                hit = self._cache.deliver(wanted, destination, origin, self._stop)
         except TransferError as error:
             raise JobFailedError(_FAULTS[error.fault], str(error)) from error
         self.sums.input_bytes += wanted.size_bytes
         self.sums.bytes_from_cache += wanted.size_bytes if hit else 0
-        origin = near or ("out of the cache" if hit else item.url)
-        self._log.info("staged in %s, %d bytes, %s", wanted.lfn, wanted.size_bytes, origin)
+        whence = near or ("out of the cache" if hit else item.url)
+        self._log.info("staged in %s, %d bytes, %s", wanted.lfn, wanted.size_bytes, whence)
 
     def _copy_from_local_server(
         self, item: InputFile, wanted: CachedFile, destination: Path
@@ -165,7 +165,7 @@ class StageIn:
                 item.file.size_bytes for item in inputs if self._cache.holds(wanted_file(item))
             )
             if needed > available:
-                available += self._cache.room.evictable_bytes()
+                available += self._cache.evictable_bytes()
         if needed > available:
             raise JobFailedError(
                 NO_LOCAL_SPACE,

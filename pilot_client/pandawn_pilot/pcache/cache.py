@@ -1,0 +1,141 @@
+"""A site's pcache as the cache of the pilot: pcache brings the files, and what it holds is seen on its disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from pathlib import Path
+
+from pandawn_pilot.errors import JobFailedError
+from pandawn_pilot.file_copy import place
+from pandawn_pilot.input_cache import Origin
+from pandawn_pilot.inventory import CachedFile
+from pandawn_pilot.logs import Log
+from pandawn_pilot.node_cache import READ_ONLY, check_content
+from pandawn_pilot.pcache.books import Books
+from pandawn_pilot.pcache.command import HIT, TRANSFERRED, TRANSFERRED_LATE, PcacheCommand
+from pandawn_pilot.pcache.layout import Stamp
+from pandawn_pilot.pcache.names import Names, write_claim
+from pandawn_pilot.stop import Stop
+from pandawn_pilot.transports import TransferError
+
+# Between two looks at everything, for what the stamp does not show.
+FULL_SECONDS = 300.0
+# The share of one processor that looking at a large cache may take.
+_LOOK_SHARE = 0.05
+
+
+class SitePcache:
+    """The pcache that a command works on. Raises OSError when its directories cannot be used."""
+
+    def __init__(self, command: PcacheCommand, log: Log) -> None:
+        self._command = command
+        self._log = log
+        self.books = Books(command.place, None, log)
+        command.place.make_books("incoming")
+        self._stamp: Stamp | None = None
+        self._look_at = 0.0
+        self._full_at = 0.0
+
+    @property
+    def root(self) -> Path:
+        """See InputCache."""
+        return self.books.place.books
+
+    def deliver(self, wanted: CachedFile, destination: Path, origin: Origin, stop: Stop, /) -> bool:
+        """See InputCache. What pcache cannot bring, or has no room for, goes past it."""
+        entry = self._claim(origin.url, wanted)
+        if entry is not None:
+            # As pcache compares it with its scratch directory: as text.
+            staged = f"{self.books.place.scratch_dir}pandawn-pcache/incoming/{secrets.token_hex(8)}"
+            try:
+                hit = self._bring(wanted, origin.url, staged, stop)
+                if hit is not None:
+                    place(Path(staged), destination, stop)
+                    # Another account's file keeps its mode; changed content is found by its sums.
+                    with contextlib.suppress(PermissionError):
+                        destination.chmod(READ_ONLY)
+                    return hit
+            except OSError as error:
+                self._log.warning("%s goes past pcache: %s", wanted.lfn, error)
+            finally:
+                Path(staged).unlink(missing_ok=True)
+                self._look([entry])
+        origin(destination)
+        check_content(destination, wanted, stop)
+        destination.chmod(READ_ONLY)
+        return False
+
+    def holds(self, wanted: CachedFile) -> bool:
+        """See InputCache."""
+        known = self.books.journal.find(wanted.key)
+        return known is not None and known.size_bytes == wanted.size_bytes
+
+    def evictable_bytes(self) -> int:
+        """None: pcache makes room by its own water mark, and nobody can ask it to."""
+        return 0
+
+    def refresh(self) -> None:
+        """Brings the books into step with what others, and pcache's cleaner, have done."""
+        now = time.monotonic()
+        is_changed = now >= self._look_at and self.books.place.stamp() != self._stamp
+        if not is_changed and now < self._full_at:
+            return
+        try:
+            _, self._stamp = self.books.scan()
+        except OSError as error:
+            self._log.warning("cannot look at the pcache: %s", error)
+        taken = time.monotonic() - now
+        self._look_at = now + taken / _LOOK_SHARE
+        self._full_at = now + FULL_SECONDS
+
+    def _bring(self, wanted: CachedFile, url: str, staged: str, stop: Stop) -> bool | None:
+        """Has the file staged, checked; returns whether it was a hit, None if it was not brought."""
+        for is_last in (False, True):
+            outcome = self._command.bring(url, wanted, staged, stop)
+            is_there = os.path.lexists(staged)
+            if outcome.status not in (TRANSFERRED, HIT, TRANSFERRED_LATE) or not is_there:
+                self._log.warning(
+                    "pcache ended with status %d, %s goes past it: %s",
+                    outcome.status,
+                    wanted.lfn,
+                    outcome.said or "it said nothing",
+                )
+                return None
+            hit = outcome.status == HIT
+            try:
+                check_content(Path(staged), wanted, stop)
+            except JobFailedError as bad:
+                Path(staged).unlink()
+                self._command.evict(url, staged, stop)
+                if not hit or is_last:
+                    raise
+                self._log.warning("%s is transferred anew: in the pcache, %s", wanted.lfn, bad.text)
+            else:
+                return hit
+        return None
+
+    def _claim(self, url: str, wanted: CachedFile) -> str | None:
+        """Names the file in pcache's tree as the job names it; None if it has no place there."""
+        try:
+            entry = self._command.entry(url)
+        except TransferError:
+            return None
+        if entry is None:
+            return None
+        try:
+            self.books.place.make_entry(entry)
+            write_claim(
+                self.books.place.cache / entry, Names(wanted.lfn, wanted.scope, wanted.guid)
+            )
+        except OSError as error:
+            self._log.warning("%s is known by the end of its path only: %s", wanted.lfn, error)
+        return entry
+
+    def _look(self, entries: list[str]) -> None:
+        try:
+            self.books.look(entries)
+        except OSError as error:
+            self._log.warning("cannot look at the pcache: %s", error)

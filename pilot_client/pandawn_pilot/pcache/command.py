@@ -1,0 +1,121 @@
+"""Running a site's pcache for the pilot: the command line, waiting for it, and ending it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pandawn_pilot.inventory import CachedFile
+from pandawn_pilot.pcache.fetch import CHECKSUM_VARIABLE, SIZE_VARIABLE
+from pandawn_pilot.pcache.layout import Invocation, Place, read_options
+from pandawn_pilot.stop import Stop, StoppedError
+from pandawn_pilot.transports.file import path_of
+
+TRANSFERRED, HIT, TRANSFERRED_LATE = 0, 1, 2
+_OWN_COPIER = (sys.executable, "-m", "pandawn_pilot.pcache.fetch")
+# Between looks at whether the job was stopped.
+_POLL_SECONDS = 0.2
+# Of what it says, the end is shown.
+_SHOWN_CHARACTERS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: its exit status (negative: a signal), and the last of what it said."""
+
+    status: int
+    said: str
+
+
+class PcacheCommand:
+    """A site's pcache with its options, as in `pcache.py -s /scratch -m 80%`.
+
+    The program is what stands before the first option. A copy program may follow the options;
+    without one, pcache copies by the pilot's own transports. Raises ValueError for what cannot be
+    taken apart.
+    """
+
+    def __init__(self, text: str) -> None:
+        words = shlex.split(text)
+        first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+        self._program = words[:first]
+        asked = read_options(words[first:])
+        if not self._program or asked is None:
+            raise ValueError(
+                f"{text!r} is no pcache command; write it like 'pcache.py -s /scratch -m 80%'"
+            )
+        self._options = words[first : len(words) - len(asked.words)]
+        self._copier = asked.words
+        self._asked: Invocation = asked
+        self.place = Place(asked.scratch_dir)
+
+    def entry(self, url: str) -> str | None:
+        """Where the cache keeps the file of that URL, below CACHE/."""
+        return self.place.entry(_source(url), self._asked.storage_root)
+
+    def bring(self, url: str, wanted: CachedFile, destination: str, stop: Stop) -> Outcome:
+        """Has pcache bring a file to a path below the scratch directory. Raises StoppedError, OSError."""
+        guid = [f"--guid={wanted.guid}"] if wanted.guid else []
+        copier = self._copier or _OWN_COPIER
+        environment = {
+            **os.environ,
+            SIZE_VARIABLE: str(wanted.size_bytes),
+            CHECKSUM_VARIABLE: wanted.checksum,
+        }
+        words = [*guid, *copier, _source(url), destination]
+        return self._run(words, environment, destination, stop)
+
+    def evict(self, url: str, destination: str, stop: Stop) -> None:
+        """Has pcache remove its copy of a file. Raises StoppedError, OSError.
+
+        It does so when it is forced to fetch it anew, and the copy program here brings nothing.
+        """
+        words = ["--force", "--retry=0", "true", _source(url), destination]
+        self._run(words, dict(os.environ), destination, stop)
+
+    def _run(
+        self, words: Sequence[str], environment: dict[str, str], destination: str, stop: Stop
+    ) -> Outcome:
+        said = Path(f"{destination}.said")
+        # Not a pipe: pcache's cleaner, which lives on, may hold it open.
+        try:
+            with said.open("wb") as output:
+                process = subprocess.Popen(
+                    [*self._program, *self._options, *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    start_new_session=True,
+                )
+            status = _wait(process, stop)
+            text = said.read_text(encoding="utf-8", errors="replace").strip()
+            return Outcome(status, text[-_SHOWN_CHARACTERS:])
+        finally:
+            said.unlink(missing_ok=True)
+
+
+def _wait(process: subprocess.Popen[bytes], stop: Stop) -> int:
+    while True:
+        try:
+            return process.wait(_POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            try:
+                stop.check()
+            except StoppedError:
+                # With its copy program; the cleaner has a session of its own.
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise
+
+
+def _source(url: str) -> str:
+    """A URL as copy programs take it: files of mounted file systems by their paths."""
+    return str(path_of(url)) if urlsplit(url).scheme == "file" else url

@@ -1,0 +1,45 @@
+"""The pilot's transports as the copy program of pcache: `python -m pandawn_pilot.pcache.fetch SOURCE DESTINATION`.
+
+So that a file comes by way of pcache as it would have come without. Ends with 0, or with 3 and a
+sentence; never with 1, which is pcache's word for a hit.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pandawn_pilot.stop import Stop
+from pandawn_pilot.transports import TransferError, transport_for
+
+# What is wanted, as the pilot tells it: of another file, no byte is to be moved.
+SIZE_VARIABLE = "PANDAWN_WANTED_BYTES"
+CHECKSUM_VARIABLE = "PANDAWN_WANTED_CHECKSUM"
+_FAILED = 3
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Copies one file; returns the exit status."""
+    source, destination = arguments
+    url = source if "://" in source else Path(source).as_uri()
+    wanted = environment.get(SIZE_VARIABLE, "")
+    try:
+        transport = transport_for(url)
+        if wanted and (size := transport.size_of(url)) != int(wanted):
+            return _complain(f"{url} has {size} bytes, wanted are {wanted}")
+        checksum = environment.get(CHECKSUM_VARIABLE, "")
+        transport.fetch(url, Path(destination), Stop(), checksum)
+    except (TransferError, OSError) as error:
+        return _complain(str(error))
+    return 0
+
+
+def _complain(text: str) -> int:
+    sys.stderr.write(f"{text}\n")
+    return _FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -45,6 +45,9 @@ class Location:
         """The location as `xrdcp` takes it."""
         return self.server.url_of(self.path)
 
+    def __str__(self) -> str:
+        return self.url
+
 
 def parse_server(text: str) -> Server:
     """Reads `root://HOST[:PORT]`, with slashes behind it or not. Raises ValueError with the reason."""

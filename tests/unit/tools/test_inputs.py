@@ -81,10 +81,10 @@ def test_all_unusable_files_are_listed_with_their_places(tmp_path: Path) -> None
     os.mkfifo(tmp_path / "fifo")
     texts = ["good.root", "missing.root", "dir", "fifo"]
     with pytest.raises(CliError, match=r"^5 of 6 input files cannot be used") as caught:
-        look(*(tmp_path / text for text in texts), "root://far/away", "bad\x07name")
+        look(*(tmp_path / text for text in texts), "http://far/away", "bad\x07name")
     details = "\n".join(caught.value.details)
     for number, word in enumerate(
-        ["no such file", "directory", "regular", "root://", "control"], 2
+        ["no such file", "directory", "regular", "http://", "control"], 2
     ):
         line = next(one for one in caught.value.details if one.startswith(f"argument {number}:"))
         assert word in line, details
@@ -131,3 +131,40 @@ def test_a_file_named_twice_is_a_duplicate_that_no_longer_name_mends(tmp_path: P
     assert caught.value.reason == "DUPLICATE_LFN"
     assert "named twice" in caught.value.details[0]
     assert not any("--lfn-depth" in remedy for remedy in caught.value.remedies)
+
+
+SIZED = "root://se:1094//data/mc/f.root 12345 adler32:0a1b2c3d"
+
+
+def test_a_remote_file_with_its_size_is_taken_without_asking_anybody() -> None:
+    (file,) = look(SIZED)
+    assert (file.url, file.lfn) == ("root://se:1094//data/mc/f.root", "f.root")
+    assert (file.size_bytes, file.checksum) == (12345, "adler32:0a1b2c3d")
+    assert look(SIZED, lfn_depth=2)[0].lfn == "mc/f.root"
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "size"),
+    [
+        ("root://se//a b.root\t0", "/a b.root", 0),
+        ("root://se//a 5 7", "/a 5", 7),
+        ("root://se//a%20b 1   md5:" + "0f" * 16, "/a%20b", 1),
+    ],
+)
+def test_what_stands_behind_a_remote_file_ends_its_name(line: str, path: str, size: int) -> None:
+    (file,) = look(line)
+    assert file.url == f"root://se:1094/{path}"
+    assert file.size_bytes == size
+
+
+@pytest.mark.parametrize("text", ["root://se/a 5", "root:////a 5", "root://se//a?b 5", "root://"])
+def test_a_remote_file_that_is_none_is_refused_with_its_place(text: str) -> None:
+    with pytest.raises(CliError) as caught:
+        look(text)
+    assert caught.value.details[0].startswith("argument 1: root://")
+
+
+def test_a_remote_file_named_twice_is_a_duplicate() -> None:
+    with pytest.raises(CliError, match="logical name") as caught:
+        look(SIZED, SIZED)
+    assert "named twice" in caught.value.details[0]

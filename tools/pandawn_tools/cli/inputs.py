@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from pandawn_pilot.xrootd.address import Location
+from pandawn_pilot.xrootd.command import XrootdError, XrootdFault
+from pandawn_tools.cli import xrootd_inputs
 from pandawn_tools.cli.errors import usage_error
 
 # Read at a time for a checksum.
@@ -29,10 +32,10 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """An input file that is there: `checksum` is `adler32:<hex>` or empty."""
+    """An input file that is there: `checksum` is `adler32:<hex>`, `md5:<hex>` or empty."""
 
     place: str
-    path: Path
+    path: Path | Location
     lfn: str
     size_bytes: int
     checksum: str
@@ -40,7 +43,7 @@ class InputFile:
     @property
     def url(self) -> str:
         """Where pilots find it."""
-        return self.path.as_uri()
+        return self.path.url if isinstance(self.path, Location) else self.path.as_uri()
 
 
 class _ProblemError(Exception):
@@ -50,6 +53,7 @@ class _ProblemError(Exception):
 def read_list(path: str) -> list[Named]:
     """Reads a list of files, one path or URL a line; `-` is standard input.
 
+    Behind a `root:` URL may stand size and checksum, which spares a question to its server.
     Blank lines and lines that begin with `#` are skipped.
 
     Raises:
@@ -96,9 +100,15 @@ def inspect(names: Sequence[Named], *, lfn_depth: int, checksum: bool) -> list[I
     files: list[InputFile] = []
     problems: list[str] = []
     missing = 0
+    remote = xrootd_inputs.look_up(
+        (named.text for named in names if xrootd_inputs.is_remote(named.text)), checksum=checksum
+    )
     for named in names:
         try:
-            files.append(_inspect_one(named, lfn_depth, checksum=checksum))
+            if named.text in remote:
+                files.append(_take_remote(named, remote[named.text], lfn_depth))
+            else:
+                files.append(_inspect_one(named, lfn_depth, checksum=checksum))
         except FileNotFoundError:
             missing += 1
             problems.append(f"{named.place}: {named.text}: there is no such file")
@@ -149,6 +159,23 @@ def _inspect_one(named: Named, lfn_depth: int, *, checksum: bool) -> InputFile:
     )
 
 
+def _take_remote(
+    named: Named, found: xrootd_inputs.RemoteFile | Exception, lfn_depth: int
+) -> InputFile:
+    if isinstance(found, XrootdError) and found.fault is XrootdFault.MISSING:
+        raise FileNotFoundError(str(found))
+    if isinstance(found, Exception):
+        raise _ProblemError(str(found))
+    path = found.location.path
+    return InputFile(
+        place=named.place,
+        path=found.location,
+        lfn="/".join(path.split("/")[1:][-lfn_depth:]),
+        size_bytes=found.size_bytes or 0,
+        checksum=found.checksum,
+    )
+
+
 def _local_path(text: str) -> Path:
     if any(ord(char) < 32 or ord(char) == 127 for char in text):
         raise _ProblemError("the name holds control characters; rename the file")
@@ -157,7 +184,9 @@ def _local_path(text: str) -> Path:
         return Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100
     url = urlsplit(text)
     if url.scheme != "file":
-        raise _ProblemError(f"pilots cannot read {url.scheme}:// yet; give a path or a file:// URL")
+        raise _ProblemError(
+            f"pilots cannot read {url.scheme}://; give a path, or a file:// or root:// URL"
+        )
     if url.netloc not in {"", "localhost"} or url.query or url.fragment or not url.path:
         raise _ProblemError("a file URL looks like file:///path/of/the/file")
     return Path(unquote(url.path, errors="surrogateescape"))

@@ -135,7 +135,7 @@ def apply(
     ] = None,
     storage_root: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Where outputs go: a directory or file:// URL."),
+        typer.Option(metavar="DIR", help="Where outputs go: a directory, file:// or root:// URL."),
     ] = None,
     lease: Annotated[
         str | None,

@@ -20,6 +20,7 @@ from pandawn_server.storage import (
     leases,
     nodes,
     pilots,
+    pins,
     tasks,
 )
 from pandawn_server.storage.database import Database, Transaction
@@ -99,6 +100,10 @@ FILL = (
     SELECT now() - (100000 - e) * interval '1 s', 'K', 1 + e % 200, e % 20000, 1, '', '', '', '', 'text'
     FROM generate_series(1, :jobs * 2) e
     """,
+    """
+    INSERT INTO pins (site, node, version, file_count, total_bytes, files, update_time)
+    SELECT 'TIER3', 'wn' || n, n, 1, 1, '', now() FROM generate_series(1, :nodes, 500) n
+    """,
     "ANALYZE",
 )
 
@@ -118,7 +123,7 @@ def full_database(postgres_server: PostgresServer) -> Iterator[Database]:
     postgres_server.drop_database(url)
 
 
-SMALL_TABLES = {"queues", "tasks"}
+SMALL_TABLES = {"queues", "tasks", "pins"}
 """Tables that hold too little here for an index to be of use."""
 
 SOME = range(100, 120)
@@ -148,6 +153,9 @@ CASES = {
     ),
     "some jobs": Case(lambda tx: jobs.get_jobs(tx, SOME), 300),
     "inputs of some jobs": Case(lambda tx: files.get_inputs(tx, SOME), 100),
+    "inputs of a task": Case(lambda tx: files.task_inputs(tx, 7), 600),
+    "nodes with pins": Case(pins.all_pins, 300),
+    "pins of some nodes": Case(lambda tx: pins.get_pins(tx, KEYS[:3]), 30),
     "claim": Case(lambda tx: job_moves.claim(tx, SOME, NOON), 500),
     "granted before": Case(
         lambda tx: leases.get_granted(tx, {(f"p{n}", f"r{n}") for n in SOME}), 100

@@ -62,13 +62,10 @@ def get_inputs(tx: Transaction, job_ids: Collection[int]) -> dict[int, list[File
 
 def task_inputs(tx: Transaction, task_id: int) -> list[File]:
     """What the jobs of a task read, job by job; files that several read come several times."""
-    query = (
-        select(job_inputs.c.files)
-        .join_from(jobs, job_inputs, jobs.c.job_id == job_inputs.c.job_id)
-        .where(jobs.c.task_id == task_id)
-        .order_by(jobs.c.job_id)
-    )
-    return [unpack(file) for packed in tx.execute(query).scalars() for file in packed]
+    job_ids = tx.execute(select(jobs.c.job_id).where(jobs.c.task_id == task_id)).scalars()
+    # By a query of its own: joined, a small task would cost a walk over the inputs of all.
+    found = get_inputs(tx, sorted(job_ids))
+    return [file for read in found.values() for file in read]
 
 
 @dataclass(frozen=True, slots=True)

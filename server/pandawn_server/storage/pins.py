@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import RowMapping, Select, delete, func, insert, select, update
+from sqlalchemy import RowMapping, Select, delete, insert, select, update
 
 from pandawn_server.domain.inventory import NodeKey, NodePins
 from pandawn_server.storage.among import among
 from pandawn_server.storage.database import Transaction
-from pandawn_server.storage.schema import nodes, pins
+from pandawn_server.storage.nodes import get_nodes
+from pandawn_server.storage.schema import pins
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ def all_pins(tx: Transaction) -> list[NodePins]:
     return _listed(tx, _listing())
 
 
-def _listing() -> Select[tuple[object, ...]]:
+def _listing() -> Select[Any]:
+    # Not the files.
     return select(
         pins.c.site,
         pins.c.node,
@@ -102,26 +105,22 @@ def _listing() -> Select[tuple[object, ...]]:
         pins.c.file_count,
         pins.c.total_bytes,
         pins.c.update_time,
-        # Of a node that never came into contact nothing but the pinning itself was heard.
-        func.coalesce(nodes.c.contact_time, pins.c.update_time).label("contact_time"),
-    ).join_from(
-        pins, nodes, (pins.c.site == nodes.c.site) & (pins.c.node == nodes.c.node), isouter=True
     )
 
 
-def _listed(tx: Transaction, query: Select[tuple[object, ...]]) -> list[NodePins]:
-    rows: Sequence[RowMapping] = tx.execute(query).mappings().all()
-    return [
-        NodePins(
-            NodeKey(row["site"], row["node"]),
-            row["version"],
-            row["file_count"],
-            row["total_bytes"],
-            row["update_time"],
-            max(row["contact_time"], row["update_time"]),
-        )
-        for row in rows
-    ]
+def _listed(tx: Transaction, query: Select[Any]) -> list[NodePins]:
+    rows = tx.execute(query).mappings().all()
+    # By a query of its own: joined, the few nodes with pins would cost a walk over all nodes.
+    known = get_nodes(tx, {NodeKey(row["site"], row["node"]) for row in rows})
+    listed = []
+    for row in rows:
+        key = NodeKey(row["site"], row["node"])
+        heard = row["update_time"]
+        if key in known:
+            heard = max(heard, known[key].contact_time)
+        sums = row["file_count"], row["total_bytes"]
+        listed.append(NodePins(key, row["version"], *sums, row["update_time"], heard))
+    return listed
 
 
 def _packed(row: RowMapping) -> PackedPins:

@@ -16,9 +16,19 @@ from pathlib import Path
 
 from pandawn_pilot import locks
 from pandawn_pilot.inventory import CachedFile, FileKey
-from pandawn_pilot.journal import Journal, Position
+from pandawn_pilot.journal import Journal, Position, Snapshot
 
 _BESIDE = "beside"
+
+
+def expect_more(cache_dir: Path) -> None:
+    """Lets all who report a cache report the whole node, for there is going to be more than the cache."""
+    (cache_dir / _BESIDE).mkdir(parents=True, exist_ok=True)
+
+
+def has_more(cache_dir: Path) -> bool:
+    """Whether the node of a cache holds more than that cache, or is expected to."""
+    return (cache_dir / _BESIDE).is_dir()
 
 
 def beside(cache_dir: Path, name: str) -> Path:
@@ -48,6 +58,11 @@ class NodeJournal(Journal):
             self._follow()
         return super().position()
 
+    def snapshot(self) -> Snapshot:
+        """See Journal; all that the parts hold is included."""
+        self.position()
+        return super().snapshot()
+
     def compact(self) -> None:
         """See Journal; the parts are compacted, too."""
         super().compact()
@@ -65,7 +80,7 @@ class NodeJournal(Journal):
             wanted: dict[FileKey, CachedFile] = {}
             for part in reversed(parts):
                 wanted.update({file.key: file for file in part.snapshot().files})
-            gone = [file.key for file in self.snapshot().files if file.key not in wanted]
+            gone = [file.key for file in super().snapshot().files if file.key not in wanted]
             self.record(deleted=gone, added=wanted.values())
         else:
             found = {key: _find(parts, key) for key in touched}

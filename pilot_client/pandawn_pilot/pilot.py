@@ -23,7 +23,7 @@ from pandawn_pilot.job_threads import JobThreads
 from pandawn_pilot.live_job import LiveJob
 from pandawn_pilot.logs import Log
 from pandawn_pilot.node_cache import NodeCache
-from pandawn_pilot.node_journal import NodeJournal
+from pandawn_pilot.node_journal import NodeJournal, expect_more, has_more
 from pandawn_pilot.options import PilotOptions
 from pandawn_pilot.pcache.cache import SitePcache
 from pandawn_pilot.reporting import Reporting
@@ -149,6 +149,8 @@ class Pilot:
         )
         if self._options.pcache is not None:
             pcache = SitePcache(self._options.pcache, self._log)
+            if self._local_server is not None:
+                expect_more(pcache.books.place.books)
             pcache.refresh()
             reporter = CatalogReporter(pcache.books.reported(), client, self._log)
             self._cache = pcache
@@ -163,7 +165,9 @@ class Pilot:
         cache.heal()
         self._cache = cache
         # What the node's own server holds is told by the hook, in one inventory with our cache.
-        journal = NodeJournal(directory) if self._local_server else cache.journal
+        if self._local_server is not None:
+            expect_more(directory)
+        journal = NodeJournal(directory) if has_more(directory) else cache.journal
         reporter = CatalogReporter(journal, client, self._log)
         self._catalog = CatalogLoop(reporter, self._log)
 

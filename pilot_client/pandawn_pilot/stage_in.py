@@ -98,9 +98,7 @@ class StageIn:
             if near is not None:
                 hit = True
             elif self._cache is None:
-                self._fetch(item, destination)
-                check_content(destination, wanted, self._stop)
-                destination.chmod(READ_ONLY)
+                self._fetch_checked(item, wanted, destination)
                 hit = False
             else:
                 origin = Origin(item.url, lambda path: self._fetch(item, path))
@@ -133,6 +131,16 @@ class StageIn:
             return None
         destination.chmod(READ_ONLY)
         return url
+
+    def _fetch_checked(self, item: InputFile, wanted: CachedFile, destination: Path) -> None:
+        """Transfers a file for this job only; what is not right does not stay."""
+        try:
+            self._fetch(item, destination)
+            check_content(destination, wanted, self._stop)
+        except BaseException:
+            destination.unlink(missing_ok=True)
+            raise
+        destination.chmod(READ_ONLY)
 
     def _fetch(self, item: InputFile, destination: Path) -> None:
         """Transfers a file, several times if need be. Raises TransferError."""

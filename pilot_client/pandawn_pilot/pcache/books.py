@@ -23,7 +23,7 @@ from pandawn_pilot.file_names import Naming
 from pandawn_pilot.inventory import CachedFile, FileKey
 from pandawn_pilot.journal import Journal
 from pandawn_pilot.logs import Log
-from pandawn_pilot.node_journal import NodeJournal
+from pandawn_pilot.node_journal import NodeJournal, has_more
 from pandawn_pilot.pcache.index import Index, Row, read_index, write_index
 from pandawn_pilot.pcache.layout import Place, Stamp
 from pandawn_pilot.pcache.names import read_names
@@ -66,8 +66,8 @@ class Books:
 
     def reported(self) -> Journal:
         """The journal to report: the one of all that the node holds, where it holds more than this."""
-        has_more = (self.place.books / "beside").is_dir()
-        return NodeJournal(self.place.books) if has_more else self.journal
+        books = self.place.books
+        return NodeJournal(books) if has_more(books) else self.journal
 
     def scan(self, opened: Callable[[str], None] | None = None) -> tuple[Holding, Stamp]:
         """Looks at the whole tree and brings the journal into step; `opened` as in `Walk`.

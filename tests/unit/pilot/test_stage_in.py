@@ -85,6 +85,7 @@ def test_without_a_cache_the_file_is_copied_checked_and_read_only(tmp_path: Path
     with pytest.raises(JobFailedError) as failure:
         stage_in.bring(make_input(tmp_path / "in", checksum="adler32:1"), tmp_path / "job2")
     assert failure.value.fault.reason == "INPUT_CHECKSUM_MISMATCH"
+    assert not (tmp_path / "job2").exists()
 
 
 def reason_for(tmp_path: Path, item: InputFile) -> str:

@@ -189,7 +189,7 @@ class Round:
         if entry.promised_to is not None and entry.promised_to is not node:
             held -= 1
         rule = pick.rule
-        if candidates == 1:
+        if candidates == 1 and rule is not MatchRule.HELD:
             rule = self._alone(mine, asking.offer)
         if begins:
             mine.begin(node, entry)

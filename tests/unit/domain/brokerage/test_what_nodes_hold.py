@@ -1,0 +1,192 @@
+"""What the brokerage believes of caches: inventories, changes, gaps, epochs."""
+
+from __future__ import annotations
+
+from pandawn_server.domain.brokerage.values import Limits
+from pandawn_server.domain.inventory import DeltaResult, NodeKey
+from pandawn_server.domain.matching import Locality
+from tests.fixtures.brokerage import Desk, assert_empty, audit
+from tests.fixtures.factories import node_key
+
+
+def held(desk: Desk, *files: int) -> dict[NodeKey, int]:
+    """How many of the files each node holds, as a waiting job is told."""
+    desk.brokerage.remove([10**6])
+    desk.add(10**6, dict.fromkeys(files, 1), priority=-(10**6))
+    standing = desk.brokerage.standing(10**6, desk.time)
+    assert standing is not None
+    audit(desk.brokerage)
+    return dict(standing.shares)
+
+
+def test_an_inventory_takes_the_place_of_the_one_before() -> None:
+    desk = Desk()
+    key = desk.node(1, [1, 2])
+    desk.node(1, [2, 3])
+    assert held(desk, 1) == {}
+    assert held(desk, 2, 3) == {key: 2}
+
+
+def test_the_same_inventory_again_changes_nothing() -> None:
+    desk = Desk()
+    key = desk.node(1, [1, 2])
+    desk.node(1, [1, 2])
+    assert held(desk, 1, 2, 3) == {key: 2}
+
+
+def test_an_empty_inventory_is_one() -> None:
+    desk = Desk()
+    desk.node(1, [1])
+    desk.node(1, [])
+    assert held(desk, 1) == {}
+    desk.brokerage.remove([10**6])
+    desk.add(1, [1])
+    assert desk.only_match(1).locality is Locality.KNOWN
+
+
+def test_a_change_adds_and_deletes() -> None:
+    desk = Desk()
+    key = desk.node(1, [1, 2])
+    assert desk.brokerage.change(key, 1, 2, added=[3], deleted=[1]) is DeltaResult.APPLIED
+    assert held(desk, 1) == {}
+    assert held(desk, 2, 3) == {key: 2}
+
+
+def test_a_file_that_a_change_deletes_and_adds_is_held_afterwards() -> None:
+    desk = Desk()
+    key = desk.node(1, [1])
+    desk.brokerage.change(key, 1, 2, added=[1, 2], deleted=[1, 2])
+    assert held(desk, 1, 2) == {key: 2}
+
+
+def test_a_repeated_change_is_not_applied_twice() -> None:
+    desk = Desk()
+    key = desk.node(1, [1])
+    desk.brokerage.change(key, 1, 2, added=[2])
+    desk.brokerage.change(key, 1, 3, deleted=[2])
+    assert desk.brokerage.change(key, 1, 2, added=[2]) is DeltaResult.REPEATED
+    assert held(desk, 2) == {}
+
+
+def test_a_change_after_a_gap_is_not_applied_but_asks_for_an_inventory() -> None:
+    desk = Desk()
+    key = desk.node(1, [1])
+    assert desk.brokerage.change(key, 1, 3, added=[2]) is DeltaResult.INVENTORY_REQUESTED
+    assert held(desk, 1, 2) == {key: 1}
+
+
+def test_a_new_epoch_begins_empty_with_its_first_change() -> None:
+    desk = Desk()
+    key = desk.node(1, [1])
+    assert desk.brokerage.change(key, 2, 1, added=[2]) is DeltaResult.APPLIED
+    assert held(desk, 1) == {}
+    assert held(desk, 2) == {key: 1}
+
+
+def test_a_new_epoch_seen_late_asks_for_an_inventory() -> None:
+    desk = Desk()
+    key = desk.node(1, [1])
+    assert desk.brokerage.change(key, 2, 2, added=[2]) is DeltaResult.INVENTORY_REQUESTED
+    assert held(desk, 1, 2) == {key: 1}
+
+
+def test_the_first_change_of_an_unknown_cache_is_applied() -> None:
+    desk = Desk()
+    key = node_key(1)
+    desk.brokerage.set_live(key, live=True)
+    assert desk.brokerage.change(key, 7, 1, added=[1]) is DeltaResult.APPLIED
+    assert held(desk, 1) == {key: 1}
+
+
+def test_a_direct_change_is_always_applied() -> None:
+    desk = Desk()
+    key = desk.node(1, [1])
+    assert desk.brokerage.change(key, 0, 0, added=[2]) is DeltaResult.APPLIED
+    assert desk.brokerage.change(key, 0, 0, deleted=[1]) is DeltaResult.APPLIED
+    assert held(desk, 1, 2) == {key: 1}
+    # The sequence of the cache itself goes on.
+    assert desk.brokerage.change(key, 1, 2, added=[3]) is DeltaResult.APPLIED
+
+
+def test_a_forgotten_cache_holds_nothing_and_is_not_known() -> None:
+    desk = Desk()
+    key = desk.node(1, [1])
+    desk.brokerage.forget(key)
+    assert held(desk, 1) == {}
+    desk.brokerage.remove([10**6])
+    desk.add(1, [1])
+    assert desk.only_match(1).locality is Locality.UNKNOWN
+    assert desk.brokerage.change(key, 1, 2, added=[2]) is DeltaResult.INVENTORY_REQUESTED
+
+
+def test_to_forget_an_unknown_node_does_nothing() -> None:
+    desk = Desk()
+    desk.brokerage.forget(node_key(1))
+    assert_empty(desk.brokerage)
+
+
+def test_what_a_node_without_pilots_holds_counts_when_one_comes() -> None:
+    desk = Desk()
+    key = desk.node(1, [1], live=False)
+    assert held(desk, 1) == {}
+    desk.brokerage.remove([10**6])
+    desk.add(1, [2])
+    desk.add(2, [1])
+    # A request makes its node live.
+    assert desk.ask(1) == [2]
+    assert held(desk, 1) == {key: 1}
+
+
+def test_files_given_back_are_not_on_their_way() -> None:
+    desk = Desk()
+    key = desk.node(1)
+    desk.add(1, [1])
+    desk.ask(1)
+    assert held(desk, 1) == {key: 1}
+    desk.brokerage.lost([1])
+    assert held(desk, 1) == {}
+
+
+def test_a_file_that_came_stays_when_the_job_for_which_it_came_is_lost() -> None:
+    desk = Desk()
+    key = desk.node(1)
+    desk.add(1, [1])
+    desk.ask(1)
+    desk.brokerage.change(key, 1, 2, added=[1])
+    desk.brokerage.lost([1])
+    assert held(desk, 1) == {key: 1}
+
+
+def test_an_inventory_without_a_file_on_its_way_leaves_it_on_its_way() -> None:
+    desk = Desk()
+    key = desk.node(1)
+    desk.add(1, [1])
+    desk.ask(1)
+    desk.node(1, [2])
+    assert held(desk, 1, 2) == {key: 2}
+
+
+def test_of_a_too_large_inventory_the_first_files_count() -> None:
+    desk = Desk(limits=Limits(files_per_node=2))
+    key = desk.node(1, [3, 1, 2])
+    assert held(desk, 1, 3) == {key: 2}
+    assert held(desk, 2) == {}
+    desk.brokerage.change(key, 1, 2, added=[2])
+    assert held(desk, 2) == {}
+    desk.brokerage.change(key, 1, 3, added=[2], deleted=[3])
+    assert held(desk, 1, 2) == {key: 2}
+
+
+def test_a_file_may_come_to_thousands_of_nodes_and_leave_them() -> None:
+    desk = Desk()
+    keys = [desk.node(number, [1, number]) for number in range(100, 300)]
+    # On so many nodes it says nothing.
+    assert held(desk, 1, 100) == {keys[0]: 1}
+    for key in keys[:140]:
+        desk.brokerage.change(key, 1, 2, deleted=[1])
+    told = held(desk, 1)
+    assert len(told) == 10
+    assert told.keys() <= set(keys[140:])
+    for key in keys[140:]:
+        desk.brokerage.change(key, 1, 2, deleted=[1])
+    assert held(desk, 1) == {}

@@ -159,8 +159,7 @@ def unmet(job: Candidate, offer: Requirements, rules: Rules) -> list[Failed]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """A job chosen for a node, with its explanation.
 
     `candidates` jobs were compared, `held` of them were kept back for nodes with more of their

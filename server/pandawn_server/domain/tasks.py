@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from typing import NamedTuple
 
 from pandawn_server.domain.errors import Violation
 from pandawn_server.domain.jobs import JobKind, JobState, Requirements
@@ -26,8 +27,7 @@ class FileRole(Enum):
     LOG = "log"
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """A file with its place. Size in bytes; scope, guid and checksum are empty when unknown."""
 
     lfn: str
@@ -226,8 +226,7 @@ def output_directory(storage_root: str, user: str, dataset: str, now: datetime) 
     return f"{storage_root.rstrip('/')}/{now.year}/{user}/{dataset}"
 
 
-@dataclass(frozen=True, slots=True)
-class OutputPlan:
+class OutputPlan(NamedTuple):
     """A file that a job is to store: its name in the work directory, its LFN, and where it goes."""
 
     name: str

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
+from typing import NamedTuple
 
 from sqlalchemy import select, text
 
@@ -31,8 +32,7 @@ JOB_SENT = "JOB_SENT"
 """Kind of the event of a job that was given to a pilot."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """A job that is to go to a pilot, and why; `text` is the explanation in words.
 
     `granted` is how many leases the call has got already; `expire_time` and `duration` are the

@@ -87,7 +87,7 @@ def test_a_file_of_the_same_name_and_another_size_does_not_help(world: World) ->
 
 def test_a_file_of_the_same_name_in_another_scope_does_not_help(world: World) -> None:
     ids = submit_files(world)
-    world.keep(node_key(1), replace(make_input(3, GB), scope="mc"))
+    world.keep(node_key(1), make_input(3, GB)._replace(scope="mc"))
     assert world.take(world.pilot(1)).job.job_id == ids[0]
 
 
@@ -110,7 +110,7 @@ def test_the_library_counts_among_the_inputs(world: World) -> None:
             " library_checksum = ''"
         )
         tx.exec_driver_sql("UPDATE jobs SET state = 'activated', input_bytes = 500")
-    world.keep(node_key(2), replace(make_input(1, 500), lfn="lib"))
+    world.keep(node_key(2), make_input(1, 500)._replace(lfn="lib"))
     assert world.take(world.pilot(2)).match.local_bytes == 500
 
 

@@ -37,13 +37,20 @@ def to_timestamp(time: datetime | None) -> Timestamp | None:
 
 def to_file(file: File) -> type_pb2.File:
     """A file without its place."""
-    return type_pb2.File(
-        lfn=file.lfn,
-        scope=file.scope,
-        guid=file.guid,
-        size_bytes=file.size_bytes,
-        checksum=file.checksum,
-    )
+    message = type_pb2.File()
+    fill_file(message, file)
+    return message
+
+
+def fill_file(message: type_pb2.File, file: File) -> None:
+    """Fills in a file without its place."""
+    message.lfn = file.lfn
+    message.size_bytes = file.size_bytes
+    message.scope = file.scope
+    if file.guid:
+        message.guid = file.guid
+    if file.checksum:
+        message.checksum = file.checksum
 
 
 def from_file(message: type_pb2.File, url: str) -> File:
@@ -150,13 +157,18 @@ def from_use(check: Checker, field: FieldPath, message: type_pb2.ResourceUse) ->
 
 def to_match(match: Match, summary: str) -> type_pb2.Match:
     """Why a job went to a node."""
-    return type_pb2.Match(
-        locality=LOCALITY.to_wire(match.locality),
-        rule=MATCH_RULE.to_wire(match.rule),
-        input_bytes=match.input_bytes,
-        local_bytes=match.local_bytes,
-        candidates=match.candidates,
-        held=match.held,
-        waited=to_duration(match.waited),
-        summary=summary,
-    )
+    message = type_pb2.Match()
+    fill_match(message, match, summary)
+    return message
+
+
+def fill_match(message: type_pb2.Match, match: Match, summary: str) -> None:
+    """Fills in why a job went to a node."""
+    message.locality = LOCALITY.to_wire(match.locality)
+    message.rule = MATCH_RULE.to_wire(match.rule)
+    message.input_bytes = match.input_bytes
+    message.local_bytes = match.local_bytes
+    message.candidates = match.candidates
+    message.held = match.held
+    message.waited.FromTimedelta(match.waited)
+    message.summary = summary

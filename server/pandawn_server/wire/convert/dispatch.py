@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from functools import lru_cache
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -11,19 +12,20 @@ from pandawn.dispatcher.v1 import dispatcher_pb2
 from pandawn.type.v1 import type_pb2
 from pandawn_server.domain.errors import PandawnError
 from pandawn_server.domain.inventory import CacheState
-from pandawn_server.domain.jobs import JobKind, Phase
-from pandawn_server.domain.tasks import File, FileRole, OutputPlan
+from pandawn_server.domain.jobs import JobKind, Phase, Requirements
+from pandawn_server.domain.queues import Queue
+from pandawn_server.domain.tasks import File, FileRole, Task
 from pandawn_server.usecases.acquire_jobs import AcquireAnswer
 from pandawn_server.usecases.leasing import Grant
 from pandawn_server.usecases.renew_leases import HeartbeatAnswer, Renewal, Renewed
 from pandawn_server.usecases.report_jobs import LeaseRef, Report
 from pandawn_server.wire.convert.common import (
+    fill_file,
+    fill_match,
     from_error,
     from_file,
     from_use,
     to_duration,
-    to_file,
-    to_match,
 )
 from pandawn_server.wire.convert.enums import JOB_KIND, PHASE
 from pandawn_server.wire.errors import item_status
@@ -116,10 +118,10 @@ def _from_stored(check: Checker, path: Path, message: dispatcher_pb2.StoredFile)
 def to_acquired(answer: AcquireAnswer, shutting_down: bool) -> dispatcher_pb2.AcquireJobsResponse:
     """The leases a pilot gets, or when to ask again."""
     message = dispatcher_pb2.AcquireJobsResponse(
-        leases=map(_to_lease, answer.grants),
-        inventory_requested=answer.inventory_requested,
-        idle_reason=answer.idle_reason,
+        inventory_requested=answer.inventory_requested, idle_reason=answer.idle_reason
     )
+    for grant in answer.grants:
+        _fill_lease(message.leases.add(), grant)
     if not answer.grants:
         message.retry_after.FromTimedelta(answer.retry_after)
         if shutting_down:
@@ -127,47 +129,69 @@ def to_acquired(answer: AcquireAnswer, shutting_down: bool) -> dispatcher_pb2.Ac
     return message
 
 
-def _to_lease(grant: Grant) -> dispatcher_pb2.Lease:
-    return dispatcher_pb2.Lease(
-        job=_to_spec(grant),
-        attempt=grant.attempt,
-        lease_token=grant.token,
-        lease_duration=to_duration(grant.duration),
-        match=to_match(grant.match, grant.explanation),
-    )
+# Messages are filled in place: one that is made first and then put into another is copied, which for
+# the parts of a lease was most of the time.
 
 
-def _to_spec(grant: Grant) -> dispatcher_pb2.JobSpec:
-    job, spec = grant.job, grant.task.spec
-    is_build = job.kind is JobKind.BUILD
-    return dispatcher_pb2.JobSpec(
-        job_id=job.job_id,
-        task_id=job.task_id,
-        index=job.index,
-        kind=JOB_KIND.to_wire(job.kind),
-        user=job.user,
-        command=spec.build_command if is_build else spec.command,
-        environment=dict(spec.environment),
-        inputs=[
-            dispatcher_pb2.InputFile(
-                file=to_file(file), url=file.url, library=file == grant.library
-            )
-            for file in grant.inputs
-        ],
-        outputs=[_to_output(plan) for plan in grant.outputs if plan.role is FileRole.OUTPUT],
-        log=next(_to_output(plan) for plan in grant.outputs if plan.role is FileRole.LOG),
+def _fill_lease(lease: dispatcher_pb2.Lease, grant: Grant) -> None:
+    lease.attempt = grant.attempt
+    lease.lease_token = grant.token
+    lease.lease_duration.FromTimedelta(grant.duration)
+    fill_match(lease.match, grant.match, grant.explanation)
+    _fill_spec(lease.job, grant)
+
+
+def _fill_spec(message: dispatcher_pb2.JobSpec, grant: Grant) -> None:
+    job = grant.job
+    queue, task = grant.queue, grant.task
+    message.MergeFromString(_same_in_all(_SameTask(job.task_id, task, queue), job.kind))
+    message.job_id = job.job_id
+    message.index = job.index
+    if grant.library is None:
         # A run job finds the user's code in the library, if there is one.
-        sandbox_id="" if grant.library is not None else spec.sandbox_id,
-        limits=_to_limits(grant),
-    )
+        message.sandbox_id = task.spec.sandbox_id
+    for file in grant.inputs:
+        entry = message.inputs.add(url=file.url, library=file == grant.library)
+        fill_file(entry.file, file)
+    for plan in grant.outputs:
+        if plan.role is FileRole.OUTPUT:
+            message.outputs.add(name=plan.name, lfn=plan.lfn, url=plan.url)
+        else:
+            message.log.name, message.log.lfn, message.log.url = plan.name, plan.lfn, plan.url
 
 
-def _to_output(plan: OutputPlan) -> dispatcher_pb2.OutputFile:
-    return dispatcher_pb2.OutputFile(name=plan.name, lfn=plan.lfn, url=plan.url)
+class _SameTask:
+    """A task on a queue as a key: both stay what they are under their identifier and etag."""
+
+    __slots__ = ("key", "queue", "task")
+
+    def __init__(self, task_id: int, task: Task, queue: Queue) -> None:
+        self.key = (task_id, queue.name, queue.etag)
+        self.task = task
+        self.queue = queue
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _SameTask) and self.key == other.key
 
 
-def _to_limits(grant: Grant) -> dispatcher_pb2.Limits:
-    queue, asked = grant.queue, grant.task.spec.requirements
+@lru_cache(4096)
+def _same_in_all(same: _SameTask, kind: JobKind) -> bytes:
+    """What all jobs of a kind have in common in a task, as bytes that their messages begin with."""
+    spec = same.task.spec
+    return dispatcher_pb2.JobSpec(
+        task_id=same.task.task_id,
+        kind=JOB_KIND.to_wire(kind),
+        user=spec.user,
+        command=spec.build_command if kind is JobKind.BUILD else spec.command,
+        environment=dict(spec.environment),
+        limits=_to_limits(same.queue, spec.requirements),
+    ).SerializeToString()
+
+
+def _to_limits(queue: Queue, asked: Requirements) -> dispatcher_pb2.Limits:
     wall_time = min(queue.max_wall_time, asked.wall_time or queue.max_wall_time)
     memory = [limit for limit in (queue.memory_bytes, asked.memory_bytes) if limit]
     work_dir = [limit for limit in (queue.max_work_dir_bytes, asked.disk_bytes) if limit]

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 )
 
 from pandawn_server.catalog.codec import decode_head
+from pandawn_server.catalog.contents import Version, file_key
 from pandawn_server.catalog.lag import GRACE
 from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.catalog.store import Store, part_key, route_of
@@ -93,6 +94,11 @@ class CatalogMachine(RuleBasedStateMachine):
         self.model: dict[NodeKey, Cache] = {}
         self.store = self.open_store()
         self.catalogs = [catalog_on(self.open_store()), catalog_on(self.open_store())]
+        self.forget_what_was_told()
+
+    def forget_what_was_told(self) -> None:
+        """As somebody does who starts together with the servers, and keeps a picture of the nodes."""
+        self.told: list[dict[NodeKey, tuple[Version, dict[int, int]]]] = [{}, {}]
 
     def server(self, number: int) -> Catalog:
         return self.catalogs[number]
@@ -245,6 +251,7 @@ class CatalogMachine(RuleBasedStateMachine):
         for catalog in self.catalogs:
             catalog.close()
         self.catalogs = [catalog_on(self.open_store()), catalog_on(self.open_store())]
+        self.forget_what_was_told()
 
     @rule(key=nodes, spoil=st.booleans(), data=st.data())
     def store_loses_or_spoils_a_value(self, key: NodeKey, spoil: bool, data: st.DataObject) -> None:
@@ -293,6 +300,30 @@ class CatalogMachine(RuleBasedStateMachine):
                     sizes.get((r.scope, r.lfn)) if r.lfn else guids.get(r.guid) for r in refs
                 ]
                 assert by_lfn == answer[: len(FILES)]
+
+    @invariant()
+    def whoever_is_told_only_changes_knows_all(self) -> None:
+        for number in (0, 1):
+            told = self.told[number]
+            known = [(key, told[key][0] if key in told else None) for key in NODES]
+            for key, contents in zip(NODES, self.server(number).contents(known), strict=True):
+                picture = self.model.get(key)
+                if contents is None or picture is None:
+                    assert (contents, picture) == (None, None)
+                    told.pop(key, None)
+                    continue
+                if contents.files is not None:
+                    told[key] = contents.version, dict(contents.files)
+                version, sizes = told[key]
+                assert contents.version == version
+                assert (contents.epoch, contents.sequence) == (
+                    picture.state.epoch,
+                    picture.state.sequence,
+                )
+                assert sizes == {
+                    file_key(file.scope, file.lfn): file.size_bytes
+                    for file in picture.files.values()
+                }
 
     def teardown(self) -> None:
         """One exchange heals everything, for each cache through either server."""

@@ -33,7 +33,7 @@ demo: $(VENV) ## Run the demo: a server, three nodes, a real analysis (options i
 	@$(BIN)/pandawn demo $(ARGS)
 
 .PHONY: test
-test: $(VENV) ## Run all tests, with real PostgreSQL and memcached (pytest options in ARGS="...")
+test: $(VENV) ## Run all tests, with real PostgreSQL, memcached and XRootD (pytest options in ARGS="...")
 	@tools/dev/require_services.sh
 	@$(BIN)/pytest $(ARGS)
 

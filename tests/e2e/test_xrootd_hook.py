@@ -19,6 +19,7 @@ import pytest
 from pandawn.filecatalog.v1 import filecatalog_pb2 as wire
 from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
 from pandawn_pilot.client import failure_of
+from pandawn_pilot.file_names import rucio_path
 from pandawn_pilot.pcache_hook import main
 from tests.fixtures.pilots import wait_until
 from tests.fixtures.ports import LOOPBACK
@@ -176,11 +177,29 @@ def test_names_follow_the_options(hook: Hook) -> None:
     assert hook.known() == {"mc20:mc/x/a.root": 7, "mc20:mc/y/a.root": 1}
 
 
+def test_rucios_layout_names_scope_and_file(hook: Hook) -> None:
+    hook.xrootd.put(f"rucio/{rucio_path('user.anna', 'a.root')}")
+    hook.xrootd.put("rucio/user/anna/00/00/b.root")
+    hook.tell("--rucio", "--scope", "other")
+    assert hook.known() == {"user.anna:a.root": 7, "other:b.root": 7}
+
+
 def test_a_name_that_no_catalog_takes_leaves_the_others_alone(hook: Hook) -> None:
     hook.xrootd.put("good")
     (hook.xrootd.files / os.fsdecode(b"bad\xff")).write_bytes(b"1")
     hook.xrootd.put("what?is=this")
     assert "2 left out" in hook.tell()
+    assert hook.known() == {"good": 7}
+
+
+def test_a_name_that_spoils_the_servers_answer_is_told(hook: Hook) -> None:
+    hook.xrootd.put("good")
+    hook.tell()
+    hook.xrootd.put("line\nbreak")
+    done = hook.run()
+    assert done.returncode == 5
+    assert "XROOTD_FAILED: " in done.stderr
+    assert "line break" in done.stderr
     assert hook.known() == {"good": 7}
 
 

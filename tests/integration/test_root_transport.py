@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import zlib
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
 from pandawn_pilot.transports import TransferError, TransferFault, transport_for
 from pandawn_pilot.transports.root import RootTransport
+from pandawn_pilot.xrootd.command import XrootdError, XrootdFault, run
 from tests.fixtures.ports import LOOPBACK
 from tests.fixtures.xrootd import XrootdFactory, XrootdServer
 
@@ -97,6 +99,24 @@ def test_what_cannot_be_had_is_told_apart(xrootd: XrootdServer, tmp_path: Path) 
     assert fault_of(f"{xrootd.top}/none", tmp_path / "a") is TransferFault.MISSING
     assert fault_of(f"{xrootd.top}/dir", tmp_path / "a") is TransferFault.FORBIDDEN
     assert fault_of(f"{xrootd.url}//elsewhere/a", tmp_path / "a") is TransferFault.FORBIDDEN
+
+
+def test_a_copy_that_the_disk_cuts_short_is_noticed(xrootd: XrootdServer, tmp_path: Path) -> None:
+    url = xrootd.put("a", b"x" * 1_000_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Like a full disk, on which xrdcp stops and ends with status 0.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        fault = fault_of(url, tmp_path / "a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert fault in (TransferFault.OTHER, TransferFault.FULL)
+
+
+def test_a_command_that_takes_too_long_is_ended() -> None:
+    with pytest.raises(XrootdError, match="cannot sleep: ended after 0 s") as failure:
+        run(["sleep", "600"], "cannot sleep", seconds=0.1)
+    assert failure.value.fault is XrootdFault.UNREACHABLE
 
 
 def test_a_node_without_xrdcp_has_no_transport(

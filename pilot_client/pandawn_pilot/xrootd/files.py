@@ -29,6 +29,8 @@ _FLAGS = re.compile(r"^Flags: +(?P<flags>\d+)", re.MULTILINE)
 _IS_DIRECTORY = 2
 # Where the server cannot look it says so beside the list, and succeeds.
 _INCOMPLETE = "result may be incomplete"
+# What it says of a list that it does not understand: in the protocol names end with their lines.
+_UNREADABLE = "Invalid response"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,14 @@ def list_tree(top: Location, stop: Stop | None = None) -> list[ListedFile]:
     would report the rest as deleted. XrootdFault.MISSING: there is no such directory.
     """
     what = f"cannot list {top.url}"
-    answer = run(
-        ["xrdfs", top.server.url, "ls", "-l", "-R", top.path],
-        what,
-        seconds=LISTING_SECONDS,
-        stop=stop,
-    )
+    command = ["xrdfs", top.server.url, "ls", "-l", "-R", top.path]
+    try:
+        answer = run(command, what, seconds=LISTING_SECONDS, stop=stop)
+    except XrootdError as error:
+        if _UNREADABLE in str(error):
+            text = f"{error}; the name of a file there may have a line break in it: rename it"
+            raise XrootdError(error.fault, text) from error
+        raise
     if _INCOMPLETE in answer.remarks:
         raise XrootdError(
             XrootdFault.FORBIDDEN,

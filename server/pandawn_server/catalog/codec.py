@@ -29,7 +29,10 @@ from typing import NamedTuple
 from pandawn_server.domain.inventory import CachedFile, CacheState, CacheSummary, NodeKey
 
 VERSION = 1
-"""Version of the format, and part of every key: servers of two versions do not meet."""
+"""Version of the format, and part of every key: servers of two versions do not meet.
+
+Pins lie in the database as parts of this version: another one needs a migration of them.
+"""
 
 GONE = -1
 """Size in the record of a file that is no longer held."""

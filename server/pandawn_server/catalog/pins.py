@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from threading import Lock
 
 from pandawn_server.catalog.contents import HeldFiles, file_key, held_files
 from pandawn_server.domain.inventory import CachedFile, FileRef, NodeKey
@@ -62,6 +63,8 @@ class PinBook:
     def __init__(self, silence: timedelta = DEFAULT_PIN_SILENCE) -> None:
         """Pins of a node that was silent for longer than `silence` are not to be entered."""
         self.silence = silence
+        # Held from reading the database to `replace`: of two who bring news, the later one is right.
+        self.refreshing = Lock()
         self._nodes: Mapping[NodeKey, PinnedFiles] = {}
 
     @property

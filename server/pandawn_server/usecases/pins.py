@@ -94,6 +94,13 @@ def refresh_pins(context: Context) -> int:
 
     Pins of nodes that were silent for too long are left out until they are heard of again.
     """
+    with context.pins.refreshing:
+        changed = _refresh(context)
+    context.brokers.nodes_changed(changed)
+    return len(changed)
+
+
+def _refresh(context: Context) -> set[NodeKey]:
     now = context.clock()
     known = context.pins.nodes
     with context.db.read() as tx:
@@ -102,23 +109,21 @@ def refresh_pins(context: Context) -> int:
             for one in pins.all_pins(tx)
             if now - one.contact_time <= context.pins.silence
         }
-        changed = [
+        changed = {
             key
             for key, version in believed.items()
             if key not in known or known[key].version != version
-        ]
+        }
         read = pins.get_pins(tx, changed)
-    if not changed and len(known) == len(believed):
-        return 0
-    fresh = {
-        key: PinnedFiles.of(packed.version, _unpacked(packed), packed.update_time)
-        for key, packed in read.items()
-    }
-    kept = {key: known[key] for key in believed if key in known}
-    context.pins.replace({**kept, **fresh})
-    moved = {*changed, *(known.keys() - believed.keys())}
-    context.brokers.nodes_changed(moved)
-    return len(moved)
+    gone = known.keys() - believed.keys()
+    if changed or gone:
+        kept = {key: known[key] for key in believed if key in known}
+        fresh = {
+            key: PinnedFiles.of(packed.version, _unpacked(packed), packed.update_time)
+            for key, packed in read.items()
+        }
+        context.pins.replace({**kept, **fresh})
+    return changed | gone
 
 
 def _write(

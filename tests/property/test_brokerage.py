@@ -31,6 +31,7 @@ from pandawn_server.domain.matching import (
     needs_of,
     offered,
     overtaken_s,
+    put_off_s,
     too_large,
 )
 from tests.fixtures.brokerage import GB, assert_empty, audit
@@ -290,7 +291,8 @@ class Life(RuleBasedStateMachine):
                 assert self.now < standing.held_until <= job.since + self.queue_rules.locality_wait
             if standing.overdue_at is not None:
                 waited, wait = self.now - job.since, self.queue_rules.locality_wait
-                longest = overtaken_s(waited.total_seconds(), wait.total_seconds())
+                spans = (waited.total_seconds(), wait.total_seconds())
+                longest = max(overtaken_s(*spans), put_off_s(*spans))
                 assert standing.overdue_at <= self.now + timedelta(seconds=longest)
 
     @invariant()

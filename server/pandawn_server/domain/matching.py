@@ -216,8 +216,11 @@ better: 10 min, in which a node of 8 slots with jobs of 40 min asks twice."""
 PATIENT_AFTER_S = 1800.0
 """From how long a wait on, in seconds, a queue counts as backlogged: 30 min."""
 
-BACKLOG_STRETCH = 2.0
+BACKLOG_STRETCH = 1.0
 """By how much of its wait beyond `PATIENT_AFTER_S` a job of a backlogged queue may be overtaken."""
+
+PUT_OFF = 0.3
+"""Part of its wait for which a job that was overtaken for that long is left to the nodes that hold its files."""
 
 WAIT_PER_MOVE = 20.0
 """For how many seconds a job may be held to spare one second of moving its files: the wait costs one user a
@@ -231,6 +234,16 @@ def overtaken_s(waited_s: float, locality_wait_s: float) -> float:
     for hours it is in proportion: the order by files saves most there, and costs least.
     """
     return max(locality_wait_s, OVERTAKEN_S, BACKLOG_STRETCH * (waited_s - PATIENT_AFTER_S))
+
+
+def put_off_s(waited_s: float, locality_wait_s: float) -> float:
+    """For how many seconds a job that is next is left to the nodes that hold its files, where it goes first.
+
+    Without that a job would be overtaken for hours and then be moved after all; with it the wait, which
+    is behind it by now, was not for nothing. After it the job goes to whoever asks. A queue whose `locality_wait`
+    is 0 delays no job for its files.
+    """
+    return max(locality_wait_s, PUT_OFF * waited_s) if locality_wait_s else 0.0
 
 
 def held_s(spared_bytes: int, locality_wait_s: float) -> float:

@@ -5,43 +5,33 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from heapq import heappop, heappush, heapreplace, nsmallest
 from typing import Final
 
 from pandawn_server.domain.brokerage.entries import Block, Entry, NeedsClass, Pick
 from pandawn_server.domain.brokerage.files import shares as shares_of
 from pandawn_server.domain.brokerage.holdings import Holdings
 from pandawn_server.domain.brokerage.lane import Lane
-from pandawn_server.domain.brokerage.node_queue import NodeQueue
+from pandawn_server.domain.brokerage.node_queue import WORTH, NodeQueue
 from pandawn_server.domain.brokerage.nodes import Node
 from pandawn_server.domain.matching import (
     MatchRule,
     Needs,
     Rules,
-    fits,
     held_s,
     overtaken_s,
+    put_off_s,
 )
-
-WORTH: Final = 0.1
-"""Part of its bytes that a node must hold to draw a job; what all nodes hold would draw it everywhere."""
 
 NOMINEES: Final = 8
 """Nodes, the best, in whose lists a job is entered; the others find it by age, or when they look
 through their files. Bounds the memory of a job that a hundred nodes hold."""
 
-QUEUE_ENTRIES: Final = 1024
-"""Jobs entered in the list of a node, the worse half of which is dropped beyond that."""
-
-_LOOKS: Final = 16
-"""How many jobs at the head of a node's list are looked at for one that still fits best here."""
-
-_COMING_SHIFT: Final = 4
-"""Bytes on their way count as a sixteenth still to move: nearly there."""
-
 HOLD_ODDS: Final = 3.0
 """A job is held for a node that takes its next free job, in the mean, within this many times what is left of
 the hold: at 3 one in four such holds ends in time by luck alone, and a failed one costs only time."""
+
+_PUT_OFF_AT_ONCE: Final = 16
+"""Jobs that are put off, at most, until one is found that is to go to whoever asks: bounds the work of a match."""
 
 OFFERS: Final = 256
 """Offers for which the lanes with jobs that may fit are remembered: nodes of a kind offer the same."""
@@ -80,10 +70,12 @@ class Band:
         if known is not None:
             return known
         found: list[AskedLane] = []
+        memory, cores, disk, wall = offer
         for lane in self._lanes.values():
-            admits = lane.admits(offer)
-            if admits is not False:
-                found.append((lane, None if admits else offer))
+            # In full, for all lanes are asked: a call each took longer than the comparisons.
+            least = lane.least
+            if least[0] <= memory and least[1] <= cores and least[2] <= disk and least[3] <= wall:
+                found.append((lane, None if fits(lane.most, offer) else offer))
         if len(self._admitting) >= OFFERS:
             self._admitting.clear()
         self._admitting[offer] = found
@@ -99,7 +91,8 @@ class Band:
     def put_back(self, entry: Entry, ordinal: int, now: float) -> list[Node]:
         """Takes in a job that was given by mistake before; it goes to whoever asks first."""
         self._now = now
-        entry.ordinal, entry.turn, entry.deadline = ordinal, True, now
+        entry.ordinal, entry.deadline = ordinal, now
+        entry.turn = entry.is_late = True
         best = self._file(entry)
         self._lanes[entry.kin].turned(entry)
         return best
@@ -168,38 +161,21 @@ class Band:
             most = max(shares.values(), default=0)
             if most and most >= WORTH * entry.total:
                 for node in self._best(shares, most):
-                    self._push(node, entry, most, 0)
+                    self._queue(node).push(entry, most, 0)
         elif block.owner is not None:
-            self._push(block.owner, entry, 0, 0)
+            self._queue(block.owner).push(entry, 0, 0)
 
     # By the node that holds the files.
 
     def nominate(self, node: Node, entry: Entry) -> None:
         """Enters a job in the list of a node that got some of its files, if that makes enough of them."""
-        files, coming = node.files, node.coming
-        local = on_way = 0
-        for file in entry.files:
-            if file.number in files:
-                local += file.size
-            elif file.number in coming:
-                local += file.size
-                on_way += file.size
-        if local and local >= WORTH * entry.total:
-            self._push(node, entry, local, on_way)
+        self._queue(node).nominate(entry)
 
-    def _push(self, node: Node, entry: Entry, local: int, on_way: int) -> None:
+    def _queue(self, node: Node) -> NodeQueue:
         queue = self._queues.get(node.number)
         if queue is None:
-            queue = self._queues[node.number] = NodeQueue()
-        if entry.turn:
-            heap = queue.due
-            item = (-local, entry.ordinal, entry)
-        else:
-            heap = queue.fresh
-            item = (entry.total - local + (on_way >> _COMING_SHIFT), entry.ordinal, entry)
-        heappush(heap, item)
-        if len(heap) > QUEUE_ENTRIES:
-            heap[:] = nsmallest(QUEUE_ENTRIES // 2, (kept for kept in heap if kept[2].alive))
+            queue = self._queues[node.number] = NodeQueue(node)
+        return queue
 
     def _best(self, shares: dict[int, int], most: int) -> list[Node]:
         nodes = self._holdings.by_number
@@ -221,7 +197,7 @@ class Band:
     def _enter(self, entry: Entry, shares: dict[int, int], most: int) -> list[Node]:
         best = self._best(shares, most)
         for node in best:
-            self._push(node, entry, most, 0)
+            self._queue(node).push(entry, most, 0)
         lane = self._lanes[entry.kin]
         until = entry.since + held_s(most, self._wait_s)
         left = until - self._now
@@ -241,67 +217,9 @@ class Band:
         return best
 
     def best_here(self, node: Node, offer: Needs) -> Pick | None:
-        """The job that the node holds most of, among all nodes, and that leaves least to do.
-
-        First of those whose turn by age has come, the one that would cost most elsewhere; else the one with the
-        fewest bytes left to move. The lists are as old as their entries: each is looked at again.
-        """
+        """The job in the lists of a node that is best for it, see `NodeQueue.best`."""
         queue = self._queues.get(node.number)
-        if queue is None:
-            return None
-        return self._first(node, queue.due, 0, offer) or self._first(node, queue.fresh, 1, offer)
-
-    def _first(
-        self,
-        node: Node,
-        heap: list[tuple[int, int, Entry]],
-        tier: int,
-        offer: Needs,
-    ) -> Pick | None:
-        aside: list[tuple[int, int, Entry]] = []
-        found: Pick | None = None
-        looks = 0
-        while heap and looks < _LOOKS:
-            cost, ordinal, entry = heap[0]
-            if not entry.alive:
-                heappop(heap)
-                continue
-            if tier and entry.turn:
-                heappop(heap)
-                self.nominate(node, entry)
-                continue
-            looks += 1
-            shares = shares_of(entry.files)
-            here = shares.get(node.number, 0)
-            most = max(shares.values(), default=0)
-            block = entry.block
-            begun = block is not None and block.owner is node
-            if (here < most or here < WORTH * entry.total) and not begun:
-                heappop(heap)
-                continue
-            if not fits(entry.needs, offer):
-                aside.append(heappop(heap))
-                continue
-            now_cost = -here if tier == 0 else entry.total - here
-            if tier and node.coming:
-                now_cost += self._on_way(node, entry) >> _COMING_SHIFT
-            if now_cost > cost:
-                heapreplace(heap, (now_cost, ordinal, entry))
-                continue
-            if entry.promised_to is node:
-                rule = MatchRule.HELD
-            else:
-                rule = MatchRule.LOCAL_BYTES if here else MatchRule.NEIGHBOUR
-            found = Pick(tier, now_cost, ordinal, entry, rule)
-            break
-        for item in aside:
-            heappush(heap, item)
-        return found
-
-    @staticmethod
-    def _on_way(node: Node, entry: Entry) -> int:
-        coming = node.coming
-        return sum([file.size for file in entry.files if file.number in coming])
+        return None if queue is None else queue.best(offer)
 
     # By age.
 
@@ -309,10 +227,36 @@ class Band:
         """The job that was overtaken for too long: it goes to whoever asks."""
         found: Entry | None = None
         for lane, offer in lanes:
-            entry = lane.overdue(offer, now)
+            entry = self._next_overdue(lane, offer, now)
             if entry is not None and (found is None or entry.ordinal < found.ordinal):
                 found = entry
         return None if found is None else Pick(-1, 0, found.ordinal, found, MatchRule.AGE)
+
+    def _next_overdue(self, lane: Lane, offer: Needs | None, now: float) -> Entry | None:
+        for _ in range(_PUT_OFF_AT_ONCE):
+            entry = lane.overdue(offer, now)
+            if entry is None or entry.is_late:
+                return entry
+            longer_s = put_off_s(now - entry.since, self._wait_s)
+            homes = self._homes(entry) if longer_s else []
+            if not homes:
+                return entry
+            lane.put_off(entry, now + longer_s)
+            for node in homes:
+                self._queue(node).push_late(entry)
+        return None
+
+    def _homes(self, entry: Entry) -> list[Node]:
+        """The nodes that hold most of a job and could run it, or else the one that has begun its block."""
+        needs, block = entry.needs, entry.block
+        shares = shares_of(entry.files)
+        most = max(shares.values(), default=0)
+        homes: list[Node] = []
+        if most and most >= WORTH * entry.total:
+            homes = self._best(shares, most)
+        elif block is not None and block.owner is not None and block.owner.live:
+            homes = [block.owner]
+        return [node for node in homes if node.may_run(needs)]
 
     def by_age(self, node: Node, lanes: Iterable[AskedLane], now: float) -> Pick | None:
         """A job for a node that holds most of none: the oldest whose files are nowhere.
@@ -361,10 +305,7 @@ class Band:
         block = entry.block
         if block is not None and block.owner is None and len(block.entries) > block.head + 1:
             block.owner = node
-            queue = self._queues.get(node.number)
-            if queue is None:
-                queue = self._queues[node.number] = NodeQueue()
-            queue.block = block
+            self._queue(node).block = block
 
     def ahead_of(self, entry: Entry) -> int:
         """How many jobs would go before this one by age alone; the more, the rougher."""

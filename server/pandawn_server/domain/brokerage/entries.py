@@ -55,7 +55,8 @@ class Entry:
     `total` is the size of all inputs, `files` those that count. `asked` are the needs that its
     owner named, the same object in all jobs with the same, and `kin` the class of its needs.
     `ordinal` is its place by age in its band. `alive` ends when the job is given or removed. `turn` is whether it
-    would have been given by now if age alone counted, `deadline` until when others may go before it then.
+    would have been given by now if age alone counted, `deadline` until when others may go before it then; `is_late` is
+    whether that was put off already.
     `promised_to` is the node it is held for, until `held_until`.
     """
 
@@ -66,6 +67,7 @@ class Entry:
         "deadline",
         "files",
         "held_until",
+        "is_late",
         "job_id",
         "kin",
         "ordinal",
@@ -99,7 +101,7 @@ class Entry:
         self.ordinal = 0
         self.alive = True
         self.removed = False
-        self.turn = False
+        self.turn = self.is_late = False
         self.deadline = self.held_until = 0.0
         self.promised_to: Node | None = None
         self.block: Block | None = None

@@ -30,8 +30,6 @@ class Lane:
     __slots__ = (
         "_due_by_age",
         "_found",
-        "_least",
-        "_most",
         "_open",
         "_unheld",
         "blocks",
@@ -41,6 +39,8 @@ class Lane:
         "held",
         "held_count",
         "kin",
+        "least",
+        "most",
         "owned",
         "promised",
     )
@@ -49,8 +49,9 @@ class Lane:
         """`found` looks again for the files of a job, and files it as held or free if there are any."""
         self.kin = kin
         self._found = found
-        # What each of its jobs needs at least, and what none exceeds.
-        self._least = self._most = needs
+        # What each of its jobs needs at least, and what none exceeds: an offer that meets `least` may fit some,
+        # one that meets `most` fits all.
+        self.least = self.most = needs
         self._open: dict[int, Block] = {}
         self.blocks: deque[Block] = deque()
         self.owned: deque[Block] = deque()
@@ -66,17 +67,11 @@ class Lane:
 
     def widen(self, needs: Needs) -> bool:
         """Makes room for a job with such needs; returns whether that took any."""
-        if fits(needs, self._most) and fits(self._least, needs):
+        if fits(needs, self.most) and fits(self.least, needs):
             return False
-        self._least = least(self._least, needs)
-        self._most = Needs(*map(max, self._most, needs))
+        self.least = least(self.least, needs)
+        self.most = Needs(*map(max, self.most, needs))
         return True
-
-    def admits(self, offer: Needs) -> bool | None:
-        """Whether all its jobs fit the offer (True), none does (False), or each is to be asked (None)."""
-        if fits(self._most, offer):
-            return True
-        return None if fits(self._least, offer) else False
 
     # Whose turn by age has come.
 
@@ -86,10 +81,15 @@ class Lane:
         if self._due_by_age is not None:
             self._due_by_age.append(entry)
 
+    def put_off(self, entry: Entry, until: float) -> None:
+        """Gives a job that is overdue a later deadline, which is the last."""
+        entry.is_late, entry.deadline = True, until
+        heappush(self.due, (until, entry.ordinal, entry))
+
     def overdue(self, offer: Needs | None, now: float) -> Entry | None:
         """The job that was overtaken for too long, and fits."""
         due = self.due
-        while due and not due[0][2].alive:
+        while due and (not due[0][2].alive or due[0][0] < due[0][2].deadline):
             heappop(due)
         if not due or due[0][0] > now:
             return None
@@ -98,8 +98,8 @@ class Lane:
             return first
         if self._due_by_age is None:
             self._due_by_age = ByAge(item[2] for item in sorted(due))
-        # Deadlines come about in the order of turns.
-        entry = self._due_by_age.first(offer, _any)
+        # Deadlines come about in the order of turns, but for those that were put off.
+        entry = self._due_by_age.first(offer, lambda job: not job.is_late or job.deadline <= now)
         return entry if entry is not None and entry.deadline <= now else None
 
     # Files nowhere.
@@ -294,7 +294,3 @@ def _is_free(entry: Entry) -> bool:
 
 def _ordinal(entry: Entry) -> int:
     return entry.ordinal
-
-
-def _any(entry: Entry) -> bool:
-    return entry.alive

@@ -17,6 +17,7 @@ from pandawn_server.domain.matching import (
     MatchRule,
     Needs,
     Rules,
+    fits,
     held_s,
     overtaken_s,
     put_off_s,

@@ -148,7 +148,7 @@ class StageIn:
         for left in reversed(range(TRIES)):
             try:
                 # Asked first: of a file that is not the task's, no byte is to be moved.
-                size = transport.size_of(item.url)
+                size = transport.size_of(item.url, self._stop)
                 if size == item.file.size_bytes:
                     transport.fetch(item.url, destination, self._stop, item.file.checksum)
                     return

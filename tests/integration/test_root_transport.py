@@ -54,8 +54,10 @@ def test_a_file_arrives_whole_over_whatever_was_there(
 ) -> None:
     url = xrootd.put(name, content)
     assert transport_for(url).size_of(url) == len(content)
-    (tmp_path / "odd name").write_bytes(b"older and longer" * 1000)
-    assert fetch(url, tmp_path / "odd name") == content
+    (tmp_path / "here?it=is").write_bytes(b"older and longer" * 1000)
+    assert fetch(url, tmp_path / "here?it=is") == content
+    store(tmp_path / "here?it=is", f"{xrootd.top}/back/{name}")
+    assert (xrootd.files / "back" / name).read_bytes() == content
 
 
 def test_a_server_without_checksums_serves_all_the_same(

@@ -38,7 +38,7 @@ class TransferError(Exception):
 class Transport(Protocol):
     """Moves single files; called from several threads at once. StoppedError ends a transfer."""
 
-    def size_of(self, url: str) -> int:
+    def size_of(self, url: str, stop: Stop | None = None) -> int:
         """Size in bytes of the file at `url`. Raises TransferError."""
         ...
 

@@ -21,8 +21,9 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 class FileTransport:
     """Copies files by way of mounted file systems."""
 
-    def size_of(self, url: str) -> int:
+    def size_of(self, url: str, stop: Stop | None = None) -> int:
         """See Transport."""
+        del stop
         path = path_of(url)
         try:
             status = path.stat()

@@ -6,9 +6,11 @@ the record has no checksum, `xrdcp` compares with the server's own, if the serve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
 from pandawn_pilot.disk_use import free_bytes
 from pandawn_pilot.stop import Stop
@@ -38,10 +40,10 @@ _FAULTS = {
 class RootTransport:
     """Copies files from and to XRootD servers."""
 
-    def size_of(self, url: str) -> int:
+    def size_of(self, url: str, stop: Stop | None = None) -> int:
         """See Transport."""
         try:
-            return files.size_of(location_of(url))
+            return files.size_of(location_of(url), stop)
         except XrootdError as error:
             raise failure_of(error) from error
 
@@ -51,9 +53,9 @@ class RootTransport:
         try:
             size = files.size_of(location, stop)
             options = [] if checksum else self._checks_of(location)
-            _copy(
-                location.url, str(destination), f"cannot fetch {location.url}", size, options, stop
-            )
+            what = f"cannot fetch {location.url}"
+            with _speakable(destination) as name:
+                _copy(location.url, name, what, size, options, stop)
             _check_arrival(location, size, destination)
         except XrootdError as error:
             raise failure_of(error) from error
@@ -78,7 +80,8 @@ class RootTransport:
             size = source.stat().st_size
             try:
                 options = ["--posc", *self._checks_of(target)]
-                _copy(str(source), temporary.url, what, size, options, stop)
+                with _speakable(source) as name:
+                    _copy(name, temporary.url, what, size, options, stop)
                 _check_stored(temporary, size, what, stop)
                 before_publish()
                 _rename(temporary, target, what)
@@ -119,6 +122,18 @@ def _copy(
         seconds=START_SECONDS + size / MIN_BYTES_PER_SECOND,
         stop=stop,
     )
+
+
+@contextmanager
+def _speakable(path: Path) -> Iterator[str]:
+    """A name of a local file for xrdcp, to which a question mark ends a name there, too."""
+    if "?" not in str(path):
+        yield str(path)
+        return
+    with TemporaryDirectory(prefix="pandawn-") as directory:
+        link = Path(directory) / "link"
+        link.symlink_to(path.absolute())
+        yield str(link)
 
 
 def _check_arrival(location: Location, size: int, destination: Path) -> None:

@@ -136,8 +136,8 @@ class Flaky:
         self.failures = failures
         self.calls = 0
 
-    def size_of(self, url: str) -> int:
-        del url
+    def size_of(self, url: str, stop: Stop | None = None) -> int:
+        del url, stop
         return 7
 
     def fetch(self, url: str, destination: Path, stop: Stop, checksum: str = "") -> None:

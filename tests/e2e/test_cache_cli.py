@@ -83,6 +83,8 @@ def test_operators_populate_pin_cover_and_flush(pandawn: Pandawn, tmp_path: Path
     assert "3 files, 4.0 GiB, at T3" in shown
     assert "2 nodes" in shown
 
+    assert "3 files pinned" in pandawn.ok("nodes", *AT)
+
     # A flush is about the cache; pins go when they are taken away.
     assert "3 files" in pandawn.ok("cache", "flush", NODE, *AT)
     assert listed(pandawn) == ["d.root"]

@@ -8,7 +8,6 @@ import grpc
 
 from pandawn.filecatalog.v1 import filecatalog_pb2, pins_pb2
 from pandawn.type.v1 import type_pb2
-from pandawn_pilot.client import failure_of
 from tests.fixtures.memcached import MemcachedFactory
 from tests.fixtures.pilots import StartPilot, wait_until
 from tests.fixtures.server import StartServer
@@ -47,16 +46,20 @@ def test_jobs_run_without_memcached_and_nodes_fill_it_again(
     (local,) = tier3.finish(tier3.submit(READ, inputs, files_per_job=2))
     match = tier3.last_attempt(local.job_id).match
     assert (match.locality, match.local_bytes) == (type_pb2.LOCALITY_KNOWN, 4000)
+
+    # The server's turn: what it knew of pins comes from the database.
+    tier3.server.restart()
+    wait_until(lambda: _sums(tier3) == (2, 1))
     tier3.close()
 
 
 def _sums(tier3: Tier3) -> tuple[int, int] | None:
-    """Files that the node reports and that are pinned; None while the catalog does not answer."""
+    """Files that the node reports and that are pinned; None while the catalog or the server does not answer."""
     request = filecatalog_pb2.GetCacheRequest(site=tier3.site, node=NODE)
     try:
         cache = tier3.catalog.GetCache(request).cache
     except grpc.RpcError as error:
-        if failure_of(error).reason != "CATALOG_UNAVAILABLE":
+        if error.code() != grpc.StatusCode.UNAVAILABLE:
             raise
         return None
     return cache.file_count, cache.pinned_count

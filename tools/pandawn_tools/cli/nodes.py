@@ -14,7 +14,7 @@ from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.jsonout import print_messages
 from pandawn_tools.cli.render import clean, note, state_text
 from pandawn_tools.cli.tables import Cell, Column, print_table
-from pandawn_tools.cli.units import format_age, format_size, format_time
+from pandawn_tools.cli.units import format_age, format_count, format_size, format_time
 
 _NODE_COLUMNS = (
     Column("SITE", fold=True),
@@ -134,7 +134,10 @@ def _node_note(node: monitor.Node, *, unknown: bool) -> Cell:
     if node.HasField("suspended_until_time"):
         until = format_time(node.suspended_until_time)
         return Text(clean(f"no jobs until {until}: {node.suspend_reason}"), style="bold red")
-    return "the catalog does not answer" if unknown else ""
+    if unknown:
+        return "the catalog does not answer"
+    pinned = node.cache.pinned_count
+    return f"{format_count(pinned, 'file')} pinned" if pinned else ""
 
 
 def _pilot_row(pilot: monitor.Pilot, now: datetime) -> list[Cell]:

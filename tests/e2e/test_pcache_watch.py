@@ -94,6 +94,21 @@ def test_what_happened_while_the_server_was_away_is_told_when_it_is_back(
     embedded_server.thaw()
 
 
+def test_a_scratch_directory_that_was_wiped_takes_the_books_too_and_nothing_else(
+    shared_server: PandawnServer, pcache: Pcache, start_watch: StartWatch
+) -> None:
+    one, two = pcache.make("one", "two")
+    pcache.get(one)
+    watch = start_watch(shared_server)
+    pcache.wait_for_agreement(shared_server, lambda held: len(held) == 1)
+    shutil.rmtree(pcache.scratch)
+    pcache.jobs.mkdir(parents=True)
+    pcache.wait_for_agreement(shared_server, lambda held: held == {})
+    pcache.get(two)
+    pcache.wait_for_agreement(shared_server, lambda held: set(held) == {"two"})
+    assert stop(watch) == 0
+
+
 def test_a_watcher_a_cron_job_and_another_watcher_agree(
     shared_server: PandawnServer, pcache: Pcache, start_watch: StartWatch
 ) -> None:

@@ -74,6 +74,8 @@ class Books:
 
         The stamp is from before the look: when it has changed, there is something to see.
         """
+        # Who wiped the whole scratch directory took the books as well.
+        self.place.make_books("journal")
         with self._exclusive():
             stamp = self.place.stamp()
             life = self._read_life()

@@ -25,6 +25,8 @@ from pandawn_pilot.transports import TransferError
 FULL_SECONDS = 300.0
 # The share of one processor that looking at a large cache may take.
 _LOOK_SHARE = 0.05
+# A transfer takes less than this, or has lost its pilot.
+_LEFT_SECONDS = 24 * 3600.0
 
 
 class SitePcache:
@@ -35,6 +37,9 @@ class SitePcache:
         self._log = log
         self.books = Books(command.place, None, log)
         command.place.make_books("incoming")
+        # As text, which is how pcache compares it with its scratch directory.
+        self._incoming = f"{command.place.scratch_dir}pandawn-pcache/incoming"
+        self._clear_incoming()
         self._stamp: Stamp | None = None
         self._look_at = 0.0
         self._full_at = 0.0
@@ -48,8 +53,7 @@ class SitePcache:
         """See InputCache. What pcache cannot bring, or has no room for, goes past it."""
         entry = self._claim(origin.url, wanted)
         if entry is not None:
-            # As pcache compares it with its scratch directory: as text.
-            staged = f"{self.books.place.scratch_dir}pandawn-pcache/incoming/{secrets.token_hex(8)}"
+            staged = f"{self._incoming}/{secrets.token_hex(8)}"
             try:
                 hit = self._bring(wanted, origin.url, staged, stop)
                 if hit is not None:
@@ -133,6 +137,14 @@ class SitePcache:
         except OSError as error:
             self._log.warning("%s is known by the end of its path only: %s", wanted.lfn, error)
         return entry
+
+    def _clear_incoming(self) -> None:
+        """Removes what pilots that died have left: their links keep blocks that pcache believes free."""
+        for item in os.scandir(self._incoming):
+            # By its change, not its content: a link is as old as the file is.
+            with contextlib.suppress(OSError):
+                if time.time() - item.stat(follow_symlinks=False).st_ctime > _LEFT_SECONDS:
+                    Path(item).unlink()
 
     def _look(self, entries: list[str]) -> None:
         try:

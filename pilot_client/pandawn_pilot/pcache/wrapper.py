@@ -66,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     command = shlex.split(os.environ.get("PANDAWN_PCACHE_CMD", "")) or ["pcache.py"]
     asked = read_options(words)
-    place = Place(asked.scratch_dir if asked else "")
-    before = place.stamp()
+    place = Place(asked.scratch_dir) if asked is not None else None
+    before = place.stamp() if place is not None else None
     try:
         status = _Child().run([*command, *words])
     except OSError as error:
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
     # pcache's cleaner begins when pcache ends: what it does is seen by the report, which waits.
-    if asked is not None and (asked.clean or place.stamp() != before):
+    if asked is not None and place is not None and (asked.clean or place.stamp() != before):
         _report(asked, place)
     if status < 0:
         signal.signal(-status, signal.SIG_DFL)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from pandawn_pilot import journal as journal_module
 from pandawn_pilot import locks
-from pandawn_pilot.catalog_reporter import CatalogReporter
+from pandawn_pilot.catalog_reporter import LIFE_SIGN_SECONDS, CatalogReporter
 from pandawn_pilot.client import CallError
 from pandawn_pilot.journal import Journal
 from tests.unit.pilot.factories import make_file, make_test_log
@@ -44,6 +46,21 @@ def test_a_new_epoch_begins_with_an_inventory(tmp_path: Path) -> None:
     assert catalog.calls == ["inventory"]
     assert known(catalog) == held(journal)
     assert not reporter.pending()
+
+
+def test_a_cache_that_never_changes_gives_a_sign_of_life_now_and_then(tmp_path: Path) -> None:
+    journal, catalog, reporter = make_reporter(tmp_path)
+    journal.record(added=[make_file("a")])
+    reporter.report()
+    reporter.ask_inventory()
+    reporter.report()
+    assert catalog.calls.count("inventory") == 1
+    (state,) = tmp_path.glob("reported-*.json")
+    os.utime(state, (0, time.time() - LIFE_SIGN_SECONDS - 1))
+    for _ in range(2):
+        reporter.ask_inventory()
+        reporter.report()
+    assert catalog.calls.count("inventory") == 2
 
 
 def test_neighbouring_changes_of_a_kind_travel_together(tmp_path: Path) -> None:

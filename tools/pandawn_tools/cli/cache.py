@@ -29,11 +29,6 @@ from pandawn_tools.cli.units import format_count, format_size
 app = typer.Typer(
     help="See and correct the catalog of what node caches hold.", no_args_is_help=True
 )
-app.command("populate")(populate.populate)
-app.command("pin")(populate.pin_files)
-app.command("unpin")(populate.unpin_files)
-app.command("pins")(populate.list_pins)
-app.command("coverage")(coverage.cover)
 
 
 @app.command("list")
@@ -144,6 +139,9 @@ def locate(
     )
 
 
+app.command("coverage")(coverage.cover)
+
+
 @app.command("add")
 def add(
     ctx: typer.Context,
@@ -236,6 +234,12 @@ def flush(
         print_lines(
             [f"{format_count(reply.forgotten_count, 'file')} of {node} at {where} forgotten"]
         )
+
+
+app.command("populate")(populate.populate)
+app.command("pin")(populate.pin_files)
+app.command("unpin")(populate.unpin_files)
+app.command("pins")(populate.list_pins)
 
 
 def _with_pins(page: filecatalog.ListNodeFilesResponse) -> list[tuple[types.File, bool]]:

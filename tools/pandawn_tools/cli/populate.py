@@ -42,7 +42,9 @@ def populate(
     scope: ScopeOption = "",
     pin: Annotated[
         bool,
-        typer.Option("--pin", help="Pin the files: no report of the node's cache counts then."),
+        typer.Option(
+            "--pin", help="Pin the files: what the node's cache reports does not take them away."
+        ),
     ] = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,

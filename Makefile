@@ -39,7 +39,7 @@ test: $(VENV) ## Run all tests, with real PostgreSQL, memcached and XRootD (pyte
 
 .PHONY: bench
 bench: $(VENV) ## Measure a server on PostgreSQL and memcached (options in ARGS="...")
-	@tools/dev/require_services.sh
+	@tools/dev/require_services.sh postgresql memcached
 	@$(BIN)/pandawn bench $(ARGS)
 
 .PHONY: services

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # Makes sure that the programs are there which the tests start for themselves: PostgreSQL, memcached and XRootD.
 # Nothing is started here and no port is taken. As root on Debian what is missing is installed; otherwise this says
-# what to do.
+# what to do. Arguments, if there are any, are the packages to look for.
 set -euo pipefail
 
+wanted=" ${*:-postgresql memcached xrootd-server xrootd-client} "
 missing=()
-command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
-command -v memcached >/dev/null || [ -x /usr/bin/memcached ] || missing+=(memcached)
-command -v xrootd >/dev/null || missing+=(xrootd-server)
-command -v xrdcp >/dev/null || missing+=(xrootd-client)
+need() { if [[ $wanted == *" $1 "* ]]; then missing+=("$1"); fi; }
+command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need postgresql
+command -v memcached >/dev/null || [ -x /usr/bin/memcached ] || need memcached
+command -v xrootd >/dev/null || need xrootd-server
+command -v xrdcp >/dev/null || need xrootd-client
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -34,6 +34,11 @@ def _asked(requirements: Requirements) -> Needs:
 
 
 @lru_cache(4096)
+def _stamp(time: datetime) -> float:
+    return time.timestamp()
+
+
+@lru_cache(4096)
 def _same(number: int) -> int:
     return number
 
@@ -97,7 +102,7 @@ class Brokerage:
         return Entry(
             job.job_id,
             _same(job.priority),
-            job.since.timestamp(),
+            _stamp(job.since),
             self._state.files.of(inputs),
             total,
             _asked(job.requirements),

@@ -13,7 +13,10 @@ BLOCK_JOBS = 8
 
 
 class NeedsClass(NamedTuple):
-    """Jobs with needs of like size: the bit length of each need."""
+    """Jobs with needs of like size: memory and cores within a factor of two, disk and wall time of four.
+
+    The more classes, the more there is to look at for each match; the fewer, the more offers fit but a part of a class.
+    """
 
     memory: int
     cores: int
@@ -23,7 +26,8 @@ class NeedsClass(NamedTuple):
     @classmethod
     def of(cls, needs: Needs) -> NeedsClass:
         """The class that needs belong to."""
-        return _class_of(*map(int.bit_length, needs))
+        memory, cores, disk, wall = map(int.bit_length, needs)
+        return _class_of(memory, cores, (disk + 1) >> 1, (wall + 1) >> 1)
 
 
 @lru_cache(65_536)

@@ -93,6 +93,9 @@ class NodeQueue:
                 self.nominate(entry)
                 continue
             looks += 1
+            if not fits(entry.needs, offer):
+                aside.append(heappop(heap))
+                continue
             shares = shares_of(entry.files)
             here = shares.get(node.number, 0)
             most = max(shares.values(), default=0)
@@ -101,17 +104,16 @@ class NodeQueue:
             if (here < most or here < WORTH * entry.total) and not begun:
                 heappop(heap)
                 continue
-            if not fits(entry.needs, offer):
-                aside.append(heappop(heap))
-                continue
             now_cost = self._cost(entry, here, tier)
             if now_cost > cost:
                 heapreplace(heap, (now_cost, ordinal, entry))
                 continue
             found = Pick(tier, now_cost, ordinal, entry, self._rule(entry, here, tier))
             break
-        for item in aside:
-            heappush(heap, item)
+        # Those that fit no offer of the node would be all that is ever looked at; it finds them again by its files.
+        if looks < _LOOKS or found is not None:
+            for item in aside:
+                heappush(heap, item)
         return found
 
     def _cost(self, entry: Entry, here: int, tier: int) -> int:

@@ -184,8 +184,11 @@ class Round:
             mine, pick = before
             lanes = mine.admitting(asking.offer)
         node, entry = asking.node, pick.entry
-        candidates = sum([lane.count for lane, _ in lanes])
-        held = sum([lane.held_count - lane.promised.get(node, 0) for lane, _ in lanes])
+        candidates = held = 0
+        for lane, _ in lanes:
+            candidates += lane.count
+            if lane.held_count:
+                held += lane.held_count - lane.promised.get(node, 0)
         if entry.promised_to is not None and entry.promised_to is not node:
             held -= 1
         rule = pick.rule

@@ -45,23 +45,30 @@ class Hook:
         about = ["--server", self._server.address, "--site", SITE, "--node", self.node]
         return [PROGRAM, "xrootd", *about, "--url", url, *self.options, *options]
 
-    def run(self, *options: str, **place: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "LC_ALL": "C", "PATH": place.get("path", os.environ["PATH"])}
+    def run_installed(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """Runs the installed command, in the locale of a batch job that sets none."""
         return subprocess.run(
-            self.command(*options, **place),
+            self.command(*options),
             capture_output=True,
             encoding="utf-8",
             timeout=60,
             check=False,
-            env=environment,
+            env={**os.environ, "LC_ALL": "C"},
         )
 
+    def run(self, *options: str, **place: str) -> subprocess.CompletedProcess[str]:
+        """The same in this process, which is quicker, and where log lines are not captured."""
+        words = [str(word) for word in self.command(*options, **place)[1:]]
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = main(words)
+        return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
+
     def tell(self, *options: str) -> str:
-        """The same in this process, which is quicker; it must succeed. Returns what it says."""
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said):
-            assert main([str(word) for word in self.command(*options)[1:]]) == 0
-        return said.getvalue()
+        """Runs the command, which must succeed; returns what it says."""
+        done = self.run(*options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def cache(self) -> wire.Cache:
         with self._server.channel() as channel:
@@ -88,12 +95,11 @@ def hook(shared_server: PandawnServer, xrootd: XrootdServer, tmp_path: Path) -> 
 
 
 def test_an_inventory_has_names_and_sizes_of_all_files(hook: Hook) -> None:
-    # By the installed command, in the locale of a batch job that sets none.
     hook.xrootd.put("mc/a.root", b"12345")
     hook.xrootd.put("mc/deep/er/b c żółw.root", b"")
     hook.xrootd.put("100%20.root", b"1")
     (hook.xrootd.files / "empty").mkdir()
-    said = hook.run().stdout
+    said = hook.run_installed().stdout
     assert hook.known() == {"a.root": 5, "b c żółw.root": 0, "100%20.root": 1}
     assert said.startswith(f"3 files, 6 bytes, below {hook.xrootd.url}/{EXPORT} (3 new, 0 gone)")
 
@@ -157,8 +163,7 @@ def test_a_server_with_other_files_altogether_begins_a_new_epoch(hook: Hook) -> 
 def test_a_catalog_that_lost_the_node_is_told_all_again(hook: Hook) -> None:
     hook.xrootd.put("a")
     hook.tell()
-    flush = [PROGRAM, "flush", *hook.command()[2:8]]
-    subprocess.run(flush, check=True, capture_output=True, timeout=60)
+    assert main(["flush", *(str(word) for word in hook.command()[2:8])]) == 0
     assert hook.known() == {}
     hook.tell()
     assert hook.known() == {"a": 7}
@@ -167,7 +172,7 @@ def test_a_catalog_that_lost_the_node_is_told_all_again(hook: Hook) -> None:
 def test_names_follow_the_options(hook: Hook) -> None:
     hook.xrootd.put("mc/x/a.root")
     hook.xrootd.put("mc/y/a.root", b"1")
-    done = hook.run()
+    done = hook.run_installed()
     assert hook.known() == {}
     assert "2 left out" in done.stdout
     assert "--lfn-depth" in done.stderr
@@ -253,8 +258,11 @@ def test_wrong_usage_ends_with_2(hook: Hook, options: list[str], complaint: str)
     assert complaint in done.stderr
 
 
-def test_without_xrdfs_the_package_is_named(hook: Hook, tmp_path: Path) -> None:
-    done = hook.run(path=str(tmp_path))
+def test_without_xrdfs_the_package_is_named(
+    hook: Hook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = hook.run()
     assert done.returncode == 5
     assert "NO_XRDFS: " in done.stderr
     assert "xrootd-client" in done.stderr

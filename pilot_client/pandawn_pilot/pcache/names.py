@@ -35,7 +35,7 @@ def read_names(directory: str, entry: str, naming: Naming) -> Names | None:
         return claim
     path = entry
     # What follows a question mark belongs to the name of a file, but not to that of a URL.
-    if "://" in _read_line(f"{directory}/{SOURCE}"):
+    if "?" in path and "://" in _read_line(f"{directory}/{SOURCE}"):
         path = path.partition("?")[0]
     scope, lfn = name_of(path, naming)
     guid = _read_line(f"{directory}/{GUID}")

@@ -20,6 +20,8 @@ from pandawn_pilot.pcache.layout import DATA
 # Clocks of file systems tick every few milliseconds: a directory that changed just now may change
 # once more without a trace.
 _TOO_FRESH_NS = 2_000_000_000
+# Its own name and its dot. (Some file systems do not count, and say 1.)
+_LINKS_OF_A_LEAF = 2
 
 
 class Walk:
@@ -56,9 +58,10 @@ class Walk:
             is_watched = before is None or path in within
             if is_watched:
                 self._open(path)
-            time_ns = self._time(path)
-            if time_ns is None:
+            status = self._status(path)
+            if status is None:
                 continue
+            time_ns, _ = status
             known_ns = directories.get(path) if before is None else before.entry_ns
             if time_ns == 0 or time_ns != known_ns:
                 yield from self._list(path, waiting)
@@ -82,10 +85,14 @@ class Walk:
 
     def _list(self, path: str, waiting: list[str]) -> Iterator[tuple[str, Row]]:
         """Looks into one directory: yields its file, adds its directories to those that wait."""
-        time_ns = self._time(path)
-        if time_ns is None:
+        status = self._status(path)
+        if status is None:
             return
+        time_ns, links = status
         row = self._look(path, time_ns)
+        if row is not None and links == _LINKS_OF_A_LEAF:
+            yield path, row
+            return
         if row is None:
             self._open(path)
         names, has_data = self._names(path)
@@ -105,7 +112,8 @@ class Walk:
         if self._opened is not None:
             self._opened(path)
 
-    def _time(self, path: str) -> int | None:
+    def _status(self, path: str) -> tuple[int, int] | None:
+        """A directory's time of change and its number of links; None if there is no such directory."""
         try:
             status = os.lstat(f"{self._cache}/{path}")
         except (FileNotFoundError, NotADirectoryError):
@@ -113,7 +121,7 @@ class Walk:
         if not stat.S_ISDIR(status.st_mode):
             return None
         time_ns = status.st_mtime_ns
-        return time_ns if time_ns < self._now_ns - _TOO_FRESH_NS else 0
+        return time_ns if time_ns < self._now_ns - _TOO_FRESH_NS else 0, status.st_nlink
 
     def _look(self, path: str, time_ns: int) -> Row | None:
         try:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, literal, select, tuple_
 
@@ -15,7 +14,7 @@ from pandawn_server.storage.columns import span
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import job_inputs, jobs, tasks
 
-PackedFiles = Sequence[Sequence[str | int]]
+PackedFiles = Sequence[Sequence[Any]]
 """The files of a job as its row holds them; see `storage.files.pack`."""
 
 
@@ -33,8 +32,7 @@ class Rank(NamedTuple):
     job_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class RunnableJob:
+class RunnableJob(NamedTuple):
     """A runnable job with its files; `library_bytes` is None unless it reads a library, `library_lfn`."""
 
     job_id: int

@@ -160,6 +160,10 @@ class Brokers:
             broker.brokerage.set_rules(rules, now)
         return broker
 
+    def get(self, queue: str) -> Broker | None:
+        """The broker of a queue, if there is one here."""
+        return self._by_queue.get(queue)
+
     def has_waiting(self, queue: str) -> bool:
         """Whether calls wait for jobs of a queue."""
         broker = self._by_queue.get(queue)

@@ -16,11 +16,8 @@ from pandawn_server.storage.waiting import RunnableJob
 from pandawn_server.usecases.brokers import Broker, file_number
 from pandawn_server.usecases.context import Context
 
-PAGE = 2000
-"""Jobs read at once until all are known: some 50 ms of work."""
-
-SWEEP = 500
-"""Jobs read at once afterwards, where nearly all are known."""
+PAGE = 500
+"""Jobs read at once: some 15 ms of work where all are new, in which nobody is served."""
 
 PAGE_INTERVAL = timedelta(seconds=1)
 """Time between two pages of jobs that should be known already: it finds those that became runnable in a
@@ -36,8 +33,8 @@ must be kept alive as well."""
 QUIET_NODE_AGE = timedelta(minutes=1)
 """The same for nodes that do not ask."""
 
-NODES_READ = 64
-"""Nodes read at once, besides those that ask: bounds the work of one match."""
+NODES_READ = 8
+"""Nodes read in the way of a match, besides those that ask; others are read ahead."""
 
 MAX_LIVE_NODES = 20_000
 """Nodes of one queue that are followed."""
@@ -58,6 +55,8 @@ def feed_jobs(tx: Transaction, name: str, broker: Broker, now: datetime) -> None
         arrivals = waiting.arrived_since(tx, name, broker.newest, PAGE)
         if arrivals:
             broker.newest = arrivals[-1]
+            # More than a page at once: the rest is read ahead.
+            broker.is_complete = broker.is_complete and len(arrivals) < PAGE
             take_in(tx, broker, [arrival.job_id for arrival in arrivals], now)
     if not broker.brokerage:
         # What is there is at the top.
@@ -70,11 +69,10 @@ def feed_jobs(tx: Transaction, name: str, broker: Broker, now: datetime) -> None
 def feed_page(tx: Transaction, name: str, broker: Broker, now: datetime) -> bool:
     """Takes in the next page of all that is runnable; returns whether it was the last one."""
     broker.page_time = now
-    limit = SWEEP if broker.is_complete and broker.brokerage else PAGE
-    ranks = waiting.ranked_after(tx, name, broker.page, limit)
+    ranks = waiting.ranked_after(tx, name, broker.page, PAGE)
     if broker.brokerage.room:
         take_in(tx, broker, [rank.job_id for rank in ranks], now)
-    is_last = len(ranks) < limit
+    is_last = len(ranks) < PAGE
     broker.page = None if is_last else ranks[-1]
     broker.is_complete = broker.is_complete or is_last
     return is_last
@@ -95,10 +93,7 @@ def take_in(tx: Transaction, broker: Broker, job_ids: Iterable[int], now: dateti
 def _waiting_job(job: RunnableJob) -> WaitingJob:
     inputs = [
         # LFN, size, URL, scope: as `storage.files.pack` puts them.
-        (
-            file_number(str(file[3]) if len(file) > 3 else "", str(file[0]), int(file[1])),
-            int(file[1]),
-        )
+        (file_number(file[3] if len(file) > 3 else "", file[0], file[1]), file[1])
         for file in job.files
     ]
     if job.library_lfn and job.library_bytes is not None:
@@ -124,7 +119,7 @@ def feed_nodes(
     """
     _follow_live_nodes(tx, queue, broker, now)
     wanted = _read_asking(context, broker, asking, now)
-    _read_others(context, broker, asking, now)
+    read_nodes(context, broker, NODES_READ, now, asking)
     return wanted
 
 
@@ -186,16 +181,22 @@ def _is_due(broker: Broker, key: NodeKey, state: CacheState | None, now: datetim
     )
 
 
-def _read_others(
-    context: Context, broker: Broker, asking: Collection[NodeKey], now: datetime
-) -> None:
-    chosen = [key for key in list(broker.unread) if key in broker.live and key not in asking]
+def read_nodes(
+    context: Context,
+    broker: Broker,
+    limit: int,
+    now: datetime,
+    asking: Collection[NodeKey] = (),
+) -> int:
+    """Takes in what up to `limit` live nodes hold that were never read, or not for long; returns how many."""
+    chosen: list[NodeKey] = []
     for key in list(broker.unread):
         if key not in broker.live:
             # Read when it asks.
             broker.unread.pop(key, None)
-    chosen = chosen[:NODES_READ]
-    while len(chosen) < NODES_READ and broker.nodes:
+        elif key not in asking and len(chosen) < limit:
+            chosen.append(key)
+    while len(chosen) < limit and broker.nodes:
         # The oldest stand first, for whatever is read is put at the end.
         key = next(iter(broker.nodes))
         if now - broker.nodes[key].time < QUIET_NODE_AGE or key in chosen:
@@ -214,6 +215,7 @@ def _read_others(
             broker.unread.pop(key, None)
             if key in broker.nodes:
                 broker.nodes[key].time = now
+    return len(chosen)
 
 
 def _read(context: Context, broker: Broker, keys: Sequence[NodeKey], now: datetime) -> None:

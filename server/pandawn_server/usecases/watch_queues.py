@@ -1,25 +1,47 @@
-"""Reads ahead: jobs that pilots have not asked for yet, so that the best is known when they do."""
+"""Reads ahead what pilots have not asked for yet, so that the best job is known when they do."""
 
 from __future__ import annotations
 
 from pandawn_server.storage import queues
 from pandawn_server.usecases.context import Context
-from pandawn_server.usecases.feeding import feed_page
+from pandawn_server.usecases.feeding import feed_page, read_nodes
 
-PAGES = 4
+PAGES = 16
 """Pages of jobs read ahead at a time: some 8,000 jobs a second, and no pilot waits long for it."""
+
+NODES_AT_ONCE = 32
+"""Nodes whose contents are taken in while nobody is served: some 15 ms of work with 500 files each."""
+
+NODE_READS = 16
+"""How often that is done at a time: some 500 nodes a second."""
 
 
 def look_ahead(context: Context) -> None:
-    """Reads on where a brokerage does not know all runnable jobs of its queue yet."""
+    """Reads on where a brokerage does not know all runnable jobs of its queue, or all its nodes, yet."""
     for name in context.brokers.used():
         for _ in range(PAGES):
-            with context.brokers.lock, context.db.read() as tx:
-                queue = queues.get_queues(tx, [name]).get(name)
-                if queue is None:
-                    break
-                now = context.clock()
-                broker = context.brokers.of(queue, now)
-                if broker.is_complete or not broker.brokerage.room:
-                    break
-                feed_page(tx, name, broker, now)
+            if not _read_page(context, name):
+                break
+        for _ in range(NODE_READS):
+            if not _read_some_nodes(context, name):
+                break
+
+
+def _read_page(context: Context, name: str) -> bool:
+    with context.brokers.lock, context.db.read() as tx:
+        queue = queues.get_queues(tx, [name]).get(name)
+        if queue is None:
+            return False
+        now = context.clock()
+        broker = context.brokers.of(queue, now)
+        if broker.is_complete or not broker.brokerage.room:
+            return False
+        return not feed_page(tx, name, broker, now)
+
+
+def _read_some_nodes(context: Context, name: str) -> bool:
+    with context.brokers.lock:
+        broker = context.brokers.get(name)
+        if broker is None:
+            return False
+        return read_nodes(context, broker, NODES_AT_ONCE, context.clock()) == NODES_AT_ONCE

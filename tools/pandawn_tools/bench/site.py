@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -30,7 +31,7 @@ from pandawn_tools.bench.messages import (
     acquire_requests,
     contacts,
 )
-from pandawn_tools.bench.processes import LOOPBACK, BenchError
+from pandawn_tools.bench.processes import LOOPBACK, BenchError, cpu_seconds
 from pandawn_tools.bench.rows import Pool, dataset_count, tables
 from pandawn_tools.bench.services import Memcached, PandawnServer, Postgres
 from pandawn_tools.bench.workload import FILES_PER_NODE, SCOPE, SITE, hot_files
@@ -41,6 +42,10 @@ Say = Callable[[str], None]
 _CALL_TIMEOUT_S = 300.0
 _WARM_UP = Shape(connections=4, streams=64, warm_s=0.0, measure_s=_CALL_TIMEOUT_S)
 _SAMPLES = 9
+_SETTLE_S = 900.0
+_QUIET_SECONDS = 3
+_IDLE_CPU = 0.15
+"""CPU seconds that a server without callers uses in a second, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,8 @@ def running_site(engine: Engine, world: World, say: Say) -> Iterator[Site]:
         say("warming it up: each node makes contact")
         _warm_up(server, world, nodes)
         _set_response(server, world.waiting[0], nodes)
+        say("waiting until it has read all that waits")
+        _settle(server, world, nodes)
         yield Site(directory, postgres, memcached, database, server, world, nodes)
 
 
@@ -145,6 +152,26 @@ def _warm_up(server: PandawnServer, world: World, nodes: Sequence[Node]) -> None
     load = Generator(target, _WARM_UP, contacts(world.waiting[0], nodes), IDLE_WATCHER).run()
     if load.total_ok != len(nodes):
         raise BenchError(f"heartbeats were refused, by gRPC status: {dict(load.statuses)}")
+
+
+def _settle(server: PandawnServer, world: World, nodes: Sequence[Node]) -> None:
+    """Begins each queue with one call, and waits until the server has nothing left to read."""
+    with grpc.insecure_channel(server.address) as channel:
+        acquire = channel.unary_unary(
+            ACQUIRE,
+            request_serializer=bytes,
+            response_deserializer=dispatcher_pb2.AcquireJobsResponse.FromString,
+        )
+        for pool in world.waiting:
+            acquire(next(acquire_requests(pool, nodes)), timeout=_CALL_TIMEOUT_S)
+    end = time.monotonic() + _SETTLE_S
+    quiet = 0
+    while quiet < _QUIET_SECONDS:
+        if time.monotonic() > end:
+            raise BenchError(f"the server was still reading after {_SETTLE_S:.0f} s")
+        before = cpu_seconds(server.process.pid)
+        time.sleep(1)
+        quiet = quiet + 1 if cpu_seconds(server.process.pid) - before < _IDLE_CPU else 0
 
 
 def _set_response(server: PandawnServer, pool: Pool, nodes: Sequence[Node]) -> None:

@@ -100,6 +100,7 @@ class Life(RuleBasedStateMachine):
         self.names = 0
         self.jobs: dict[int, WaitingJob] = {}
         self.given: dict[int, WaitingJob] = {}
+        self.put_off: set[int] = set()
         self.requests: dict[str, Request] = {}
         self.sequences = dict.fromkeys(range(1, NODES + 1), 0)
 
@@ -165,6 +166,7 @@ class Life(RuleBasedStateMachine):
     def rules_change(self, data: st.DataObject) -> None:
         self.queue_rules = data.draw(RULES)
         self.brokerage.set_rules(self.queue_rules, self.now)
+        self.put_off.clear()
         self.match()
 
     # Nodes.
@@ -238,24 +240,33 @@ class Life(RuleBasedStateMachine):
             assert match.candidates >= 1
             assert 0 <= match.held < match.candidates
             assert match.waited == max(self.now - job.since, timedelta(0))
-        for assignment in assignments:
-            self.check_nobody_was_passed_over(assignment, before)
+        checks = [self.check_nobody_was_passed_over(given, before) for given in assignments]
+        self.put_off.update(*checks)
         for name in taken:
             del self.requests[name]
 
     def check_nobody_was_passed_over(
         self, assignment: Assignment, before: dict[int, Standing]
-    ) -> None:
-        """No job of a higher band, and none that was overtaken for too long, waits on where it fits."""
+    ) -> set[int]:
+        """No job of a higher band, and none that was overtaken for too long, waits on where it fits.
+
+        Returns jobs that are left to the nodes that hold their files for a last while.
+        """
         given = self.given[assignment.match.job_id]
         offer = offered(self.requests[assignment.request_id].offer)
+        put_off: set[int] = set()
         for job in self.jobs.values():
             if before[job.job_id].too_large or not fits(needs(job), offer):
                 continue
             mine, other = self.band(given), self.band(job)
             assert mine >= other
-            if mine == other and self.is_overdue(before[job.job_id]):
-                assert self.is_overdue(before[given.job_id])
+            overdue = self.is_overdue(before[job.job_id])
+            if mine == other and overdue and not self.is_overdue(before[given.job_id]):
+                # It was left to the nodes that hold its files, as it is once.
+                assert not self.is_overdue(self.standing(job.job_id))
+                assert job.job_id not in self.put_off
+                put_off.add(job.job_id)
+        return put_off
 
     def is_overdue(self, standing: Standing) -> bool:
         return standing.overdue_at is not None and standing.overdue_at <= self.now

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
+from operator import le, lt
 from typing import Final
 
 from pandawn_server.domain.brokerage.entries import Block, Entry, NeedsClass, Pick
@@ -34,9 +35,6 @@ the hold: at 3 one in four such holds ends in time by luck alone, and a failed o
 _PUT_OFF_AT_ONCE: Final = 16
 """Jobs that are put off, at most, until one is found that is to go to whoever asks: bounds the work of a match."""
 
-OFFERS: Final = 256
-"""Offers for which the lanes with jobs that may fit are remembered: nodes of a kind offer the same."""
-
 SWEEP: Final = 1024
 """When so many jobs more than still wait have been taken out, what lists keep of them is given up."""
 
@@ -52,13 +50,15 @@ class Band:
         self._holdings = holdings
         self._wait_s = rules.locality_wait.total_seconds()
         self._lanes: dict[NeedsClass, Lane] = {}
-        # By offer, until a lane comes, goes or changes its bounds.
-        self._admitting: dict[Needs, list[AskedLane]] = {}
+        # By the class of an offer, until a lane comes or goes: lanes all of whose jobs fit, and those to be asked.
+        self._admitting: dict[NeedsClass, tuple[list[AskedLane], list[Lane]]] = {}
         self._queues: dict[int, NodeQueue] = {}
         # Every job that was added and whose turn by age has not come, given or not.
         self._arrivals: deque[Entry] = deque()
         self._now = 0.0
         self._taken = 0
+        # No job is overdue before.
+        self._due_at = math.inf
 
     @property
     def held_count(self) -> int:
@@ -67,20 +67,30 @@ class Band:
 
     def admitting(self, offer: Needs) -> list[AskedLane]:
         """The lanes with jobs that may fit an offer."""
-        known = self._admitting.get(offer)
-        if known is not None:
-            return known
-        found: list[AskedLane] = []
-        memory, cores, disk, wall = offer
-        for lane in self._lanes.values():
-            # In full, for all lanes are asked: a call each took longer than the comparisons.
-            least = lane.least
-            if least[0] <= memory and least[1] <= cores and least[2] <= disk and least[3] <= wall:
-                found.append((lane, None if fits(lane.most, offer) else offer))
-        if len(self._admitting) >= OFFERS:
-            self._admitting.clear()
-        self._admitting[offer] = found
+        kin = NeedsClass.of(offer)
+        known = self._admitting.get(kin)
+        if known is None:
+            known = self._admitting[kin] = self._admitted(kin)
+        fitting, others = known
+        if not others:
+            return fitting
+        found = [*fitting]
+        for lane in others:
+            if fits(lane.most, offer):
+                found.append((lane, None))
+            elif fits(lane.least, offer):
+                found.append((lane, offer))
         return found
+
+    def _admitted(self, offer: NeedsClass) -> tuple[list[AskedLane], list[Lane]]:
+        fitting: list[AskedLane] = []
+        others: list[Lane] = []
+        for kin, lane in self._lanes.items():
+            if all(map(lt, kin, offer)):
+                fitting.append((lane, None))
+            elif all(map(le, kin, offer)):
+                others.append(lane)
+        return fitting, others
 
     def add(self, entry: Entry, ordinal: int, now: float) -> list[Node]:
         """Takes in a job; returns nodes in whose lists it was entered."""
@@ -96,6 +106,7 @@ class Band:
         entry.turn = entry.is_late = True
         best = self._file(entry)
         self._lanes[entry.kin].turned(entry)
+        self._due_at = min(self._due_at, entry.deadline)
         return best
 
     def _file(self, entry: Entry) -> list[Node]:
@@ -103,8 +114,8 @@ class Band:
         if lane is None:
             lane = self._lanes[entry.kin] = Lane(entry.kin, needs, self._found)
             self._admitting.clear()
-        elif lane.widen(needs):
-            self._admitting.clear()
+        else:
+            lane.widen(needs)
         lane.count += 1
         self.count += 1
         shares = shares_of(entry.files)
@@ -156,6 +167,7 @@ class Band:
         entry.turn = True
         entry.deadline = now + overtaken_s(now - entry.since, self._wait_s)
         self._lanes[entry.kin].turned(entry)
+        self._due_at = min(self._due_at, entry.deadline)
         block = entry.block
         if block is None:
             shares = shares_of(entry.files)
@@ -226,12 +238,18 @@ class Band:
 
     def overdue(self, lanes: Iterable[AskedLane], now: float) -> Pick | None:
         """The job that was overtaken for too long: it goes to whoever asks."""
+        if now < self._due_at:
+            return None
         found: Entry | None = None
         for lane, offer in lanes:
-            entry = self._next_overdue(lane, offer, now)
+            entry = self._next_overdue(lane, offer, now) if lane.due else None
             if entry is not None and (found is None or entry.ordinal < found.ordinal):
                 found = entry
-        return None if found is None else Pick(-1, 0, found.ordinal, found, MatchRule.AGE)
+        if found is None:
+            heads = [lane.due[0][0] for lane in self._lanes.values() if lane.due]
+            self._due_at = min(heads, default=math.inf)
+            return None
+        return Pick(-1, 0, found.ordinal, found, MatchRule.AGE)
 
     def _next_overdue(self, lane: Lane, offer: Needs | None, now: float) -> Entry | None:
         for _ in range(_PUT_OFF_AT_ONCE):

@@ -65,13 +65,11 @@ class Lane:
         # How many of those held are for which node.
         self.promised: Counter[Node] = Counter()
 
-    def widen(self, needs: Needs) -> bool:
-        """Makes room for a job with such needs; returns whether that took any."""
-        if fits(needs, self.most) and fits(self.least, needs):
-            return False
-        self.least = least(self.least, needs)
-        self.most = Needs(*map(max, self.most, needs))
-        return True
+    def widen(self, needs: Needs) -> None:
+        """Makes room for a job with such needs."""
+        if not (fits(needs, self.most) and fits(self.least, needs)):
+            self.least = least(self.least, needs)
+            self.most = Needs(*map(max, self.most, needs))
 
     # Whose turn by age has come.
 

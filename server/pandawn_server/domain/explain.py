@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from pandawn_server.domain.jobs import Job, JobKind, JobState, Requirements
 from pandawn_server.domain.matching import Candidate, Failed, Hold, Match, Rules, sentence, unmet
@@ -85,30 +86,73 @@ def _unmet_requirements(
     return [_requirement_obstacle(nearest[name], excluded[name]) for name in sorted(excluded)]
 
 
+def nearest_change(
+    job: Candidate,
+    offers: Mapping[str, Sequence[Requirements]],
+    rules: Rules,
+    suspended: Collection[str],
+) -> str:
+    """What to ask for instead, for a job that no node can take: all that the node lacks which lacks least.
+
+    One predicate may be all that the job fails on one node, and one of several on another. Empty if
+    some node can take it, or none gets jobs.
+    """
+    lacks = [
+        (unmet(job, offer, rules), node)
+        for node, of_node in offers.items()
+        if node not in suspended
+        for offer in of_node
+    ]
+    if not lacks:
+        return ""
+    failed, node = min(lacks, key=lambda lack: (len(lack[0]), sum(map(_excess, lack[0])), lack[1]))
+    if not failed:
+        return ""
+    return f"nearest is {node}: " + ", and ".join(map(_remedy, failed))
+
+
+def _excess(failed: Failed) -> float:
+    return failed.asked / max(failed.offered, 1)
+
+
 _UNITS = {
-    "MEMORY": "bytes",
+    "MEMORY": "bytes of memory",
     "CORES": "cores",
-    "DISK": "bytes",
+    "DISK": "bytes of disk",
     "WALL_TIME": "s",
-    "QUEUE_INPUT_LIMIT": "bytes",
+    "QUEUE_INPUT_LIMIT": "bytes of input",
 }
 
 _REMEDIES = {
-    "MEMORY": "ask for at most {offered:,} bytes of memory",
-    "CORES": "ask for at most {offered:,} cores",
-    "DISK": "read fewer files a job, or free disk on a node: at most {offered:,} bytes are free",
-    "WALL_TIME": "ask for at most {offered:,} s: pilots have no more time left",
-    "QUEUE_INPUT_LIMIT": "submit with fewer files a job: the queue takes {offered:,} bytes",
+    "MEMORY": "ask for at most {most}",
+    "CORES": "ask for at most {most}",
+    "DISK": "read fewer files a job, or free disk on a node: at most {most} are free",
+    "WALL_TIME": "ask for at most {most}: pilots have no more time left",
+    "QUEUE_INPUT_LIMIT": "submit with fewer files a job: the queue takes {most}",
 }
+
+_GIB = 2**30
+
+
+def _amount(predicate: str, amount: int) -> str:
+    """A number with its unit, and what it is about in GiB: that is how people ask."""
+    unit = _UNITS[predicate]
+    about = f" ({amount / _GIB:,.1f} GiB)" if unit.startswith("bytes") and amount >= _GIB else ""
+    return f"{amount:,} {unit}{about}"
+
+
+def _remedy(failed: Failed) -> str:
+    return _REMEDIES[failed.predicate].format(most=_amount(failed.predicate, failed.offered))
 
 
 def _requirement_obstacle(nearest: Failed, excluded: Collection[str]) -> Obstacle:
-    unit = _UNITS[nearest.predicate]
+    name = nearest.predicate
+    offers = "the queue takes" if name == "QUEUE_INPUT_LIMIT" else "the best of these nodes offers"
     return Obstacle(
-        nearest.predicate,
+        name,
         frozenset(excluded),
-        f"the job needs {nearest.asked:,} {unit}, the best of these nodes offers {nearest.offered:,}",
-        _REMEDIES[nearest.predicate].format(offered=nearest.offered),
+        f"the job needs {_amount(name, nearest.asked)}, {offers} {_amount(name, nearest.offered)}",
+        _remedy(nearest),
     )
 
 
@@ -119,15 +163,22 @@ def summarize(
     node_count: int = 0,
     jobs_ahead: int = 0,
     hold: Hold | None = None,
+    overtaken_until: datetime | None = None,
+    nearest: str = "",
     match: Match | None = None,
     node: str = "",
 ) -> str:
-    """Where a job stands and why, in a sentence or two for people."""
+    """Where a job stands and why, in a sentence or two for people.
+
+    Of a runnable one: `jobs_ahead` go before it by priority and age; others may too until `overtaken_until`;
+    `nearest` is what `nearest_change` says.
+    """
     state = job.state
     if state is JobState.WAITING:
         return "waits for the build job of its task"
     if state is JobState.ACTIVATED:
-        return _why_activated(obstacles, node_count, jobs_ahead, hold)
+        reason = _why_no_node(obstacles, node_count, nearest)
+        return reason or _why_activated(obstacles, node_count, jobs_ahead, hold, overtaken_until)
     given = sentence(match, node) if match is not None else "was never given to a pilot"
     if state is JobState.FAILED and job.error is not None:
         why = f"{job.error.reason}: {job.error.text}"
@@ -148,22 +199,40 @@ def summarize(
     return f"{kind} now; it was {given}{ending}"
 
 
+def _why_no_node(obstacles: Collection[Obstacle], node_count: int, nearest: str) -> str:
+    # Those that exclude every node are the answer; failing that, all of them together may be.
+    blocking = [o for o in obstacles if o.excluded_nodes >= node_count] or obstacles
+    if not blocking or len(frozenset[str]().union(*(o.excluded for o in blocking))) < node_count:
+        return ""
+    reasons = [o.detail if nearest else f"{o.detail}; {o.remedy}" for o in blocking]
+    return "no node can take it: " + "; ".join(filter(None, [*reasons, nearest]))
+
+
 def _why_activated(
-    obstacles: Collection[Obstacle], node_count: int, jobs_ahead: int, hold: Hold | None
+    obstacles: Collection[Obstacle],
+    node_count: int,
+    jobs_ahead: int,
+    hold: Hold | None,
+    overtaken_until: datetime | None,
 ) -> str:
-    # One that excludes every node is the answer; failing that, all of them together may be.
-    blocking = [o for o in obstacles if o.excluded_nodes >= node_count][:1] or obstacles
-    if blocking and len(frozenset[str]().union(*(o.excluded for o in blocking))) >= node_count:
-        return "no node can take it: " + "; ".join(f"{o.detail}; {o.remedy}" for o in blocking)
     parts = []
     if hold is not None:
         parts.append(
-            f"is kept for {hold.node}, which holds its files, until {hold.until:%H:%M:%S} UTC at most"
+            f"is kept for {hold.node}, which holds its files or soon will, "
+            f"until {hold.until:%H:%M:%S} UTC at most"
         )
     if jobs_ahead:
-        parts.append(f"{jobs_ahead:,} jobs go before it")
-    if obstacles:
-        parts.append(f"only some of the {node_count} nodes can take it")
-    if not parts:
+        jobs = "1 job goes" if jobs_ahead == 1 else f"{jobs_ahead:,} jobs go"
+        parts.append(f"{jobs} before it by priority and age")
+    elif hold is None and overtaken_until is not None:
+        parts.append("is next by priority and age")
+    elif hold is None:
         parts.append("is next: a pilot with a free slot gets it when it asks")
+    if hold is None and overtaken_until is not None:
+        parts.append(
+            f"jobs that fit a node better may go before it until {overtaken_until:%H:%M:%S} UTC"
+        )
+    if obstacles:
+        who = ", ".join(f"{o.predicate} excludes {o.excluded_nodes}" for o in obstacles)
+        parts.append(f"only some of the {node_count} nodes can take it: {who}")
     return "runnable; " + "; ".join(parts)

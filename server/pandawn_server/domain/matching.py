@@ -360,7 +360,7 @@ def sentence(match: Match, node: str) -> str:
         MatchRule.PRIORITY: "it had the highest priority",
         MatchRule.LOCAL_BYTES: "it left the fewest bytes to move",
         MatchRule.AGE: "it had waited longest among equals",
-        MatchRule.HELD: "it was kept for this node, which holds most of it",
+        MatchRule.HELD: "it was kept for this node, which holds most of it or soon will",
         MatchRule.SPREAD: "the nodes that hold its files have no slot for it in time",
         MatchRule.NEIGHBOUR: "it reads on where another job of its task began here",
     }[match.rule]

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pandawn_server.domain.brokerage.values import Standing
-from pandawn_server.domain.explain import Obstacle, node_obstacles, summarize
+from pandawn_server.domain.explain import (
+    Obstacle,
+    nearest_change,
+    node_obstacles,
+    summarize,
+)
 from pandawn_server.domain.jobs import Job, JobState, Requirements
 from pandawn_server.domain.matching import Candidate, Hold, Match, Rules, Share
 from pandawn_server.domain.pilots import Pilot
-from pandawn_server.domain.queues import Queue
+from pandawn_server.domain.queues import Queue, QueueStatus
 from pandawn_server.storage import attempts, jobs, nodes, pilots, queues
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.cancel import job_not_found
@@ -37,7 +42,7 @@ class Explanation:
 def explain_job(context: Context, job_id: int) -> Explanation:
     """Explains where a job stands. Raises `NotFoundError` (JOB_NOT_FOUND)."""
     now = context.clock()
-    with context.brokers.lock, context.db.read() as tx:
+    with context.db.read() as tx:
         job = jobs.get_jobs(tx, [job_id]).get(job_id)
         if job is None:
             raise job_not_found(job_id)
@@ -52,36 +57,48 @@ def explain_job(context: Context, job_id: int) -> Explanation:
             )
         queue = queues.get_queues(tx, [job.queue])[job.queue]
         live = pilots.live_pilots(tx, queue.name, MAX_LIVE_NODES)
-        candidate = Candidate(
-            job.job_id, job.priority, job.input_bytes, job.state_time, job.requirements
-        )
-        rules = Rules(queue.priority_band, queue.locality_wait, queue.max_input_bytes)
-        offers = _offers(live)
         suspended = nodes.suspended_nodes(tx, now)
-        out = {
-            pilot.key.node: suspended[pilot.key].suspend_reason
-            for pilot in live
-            if pilot.key in suspended
-        }
-        obstacles = node_obstacles(candidate, offers, rules, queue.status, out)
-        standing = _standing(context, tx, queue, job_id, now)
-        kept = None
-        if standing is not None and standing.held_for and standing.held_until:
-            kept = Hold(standing.held_for.node, standing.held_until)
         ahead = jobs.count_ahead(tx, job)
-        return Explanation(
+    # A transaction of its own: to count a long queue takes a while, and pilots wait for this lock.
+    with context.brokers.lock, context.db.read() as tx:
+        standing = _standing(context, tx, queue, job_id, now)
+    candidate = Candidate(
+        job.job_id, job.priority, job.input_bytes, job.state_time, job.requirements
+    )
+    rules = Rules(queue.priority_band, queue.locality_wait, queue.max_input_bytes)
+    offers = _offers(live)
+    out = {
+        pilot.key.node: suspended[pilot.key].suspend_reason
+        for pilot in live
+        if pilot.key in suspended
+    }
+    obstacles = node_obstacles(candidate, offers, rules, queue.status, out)
+    is_offline = queue.status is QueueStatus.OFFLINE
+    kept = overtaken_until = None
+    if standing is not None:
+        if standing.held_for and standing.held_until:
+            kept = Hold(standing.held_for.node, standing.held_until)
+        if standing.overdue_at is not None and standing.overdue_at > now:
+            overtaken_until = standing.overdue_at
+    return Explanation(
+        job,
+        summarize(
             job,
-            summarize(
-                job, obstacles=obstacles, node_count=len(offers), jobs_ahead=ahead, hold=kept
-            ),
             obstacles=obstacles,
             node_count=len(offers),
             jobs_ahead=ahead,
             hold=kept,
-            match=last.match if last else None,
-            match_node=last.node if last else "",
-            shares=[Share(key.node, held) for key, held in standing.shares] if standing else (),
-        )
+            overtaken_until=overtaken_until,
+            nearest="" if is_offline else nearest_change(candidate, offers, rules, out),
+        ),
+        obstacles=obstacles,
+        node_count=len(offers),
+        jobs_ahead=ahead,
+        hold=kept,
+        match=last.match if last else None,
+        match_node=last.node if last else "",
+        shares=[Share(key.node, held) for key, held in standing.shares] if standing else (),
+    )
 
 
 def _offers(live: Sequence[Pilot]) -> dict[str, list[Requirements]]:

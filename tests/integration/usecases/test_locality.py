@@ -18,7 +18,7 @@ from pandawn_server.domain.inventory import (
     Inventory,
     inventory_digest,
 )
-from pandawn_server.domain.matching import Locality, MatchRule
+from pandawn_server.domain.matching import OVERTAKEN_S, Locality, MatchRule
 from pandawn_server.domain.nodes import STREAK
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases import monitor
@@ -194,6 +194,16 @@ def test_why_shows_what_the_live_nodes_hold_most_first(world: World) -> None:
         world.pilot(node)
     shares = [(share.node, share.local_bytes) for share in world.why(1).shares]
     assert shares == [(node_key(2).node, 2 * GB), (node_key(1).node, GB)]
+
+
+def test_why_tells_until_when_jobs_that_fit_a_node_better_go_before_one(world: World) -> None:
+    passed_by, better = submit_files(world, 2)
+    world.keep(node_key(1), make_input(2, GB))
+    assert job_ids(world.acquire(world.pilot(1))) == [better]
+    until = world.clock.now + timedelta(seconds=OVERTAKEN_S)
+    assert f"before it until {until:%H:%M:%S} UTC" in world.why(passed_by).summary
+    world.advance(seconds=OVERTAKEN_S)
+    assert "a pilot with a free slot gets it" in world.why(passed_by).summary
 
 
 def test_an_acquisition_asks_for_the_inventory_of_a_cache_that_differs(world: World) -> None:

@@ -51,6 +51,7 @@ def test_each_requirement_that_no_node_meets_is_named_with_what_would_help(world
     found = world.why(1)
     assert predicates(world, 1) == {"CORES": 3, "MEMORY": 2}
     assert found.summary.startswith("no node can take it: the job needs 16 cores")
+    assert found.summary.endswith(f"nearest is {node_key(3).node}: ask for at most 8 cores")
     remedies = {obstacle.predicate: obstacle.remedy for obstacle in found.obstacles}
     assert f"at most {4 * GIB:,} bytes of memory" in remedies["MEMORY"]
 

@@ -4,7 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from pandawn_server.domain.explain import Obstacle, node_obstacles, summarize
+from pandawn_server.domain.explain import (
+    Obstacle,
+    nearest_change,
+    node_obstacles,
+    summarize,
+)
 from pandawn_server.domain.jobs import (
     JobKind,
     JobState,
@@ -67,6 +72,58 @@ def test_the_remedy_is_the_nearest_change_that_would_help() -> None:
     assert f"at most {6 * GIB:,} bytes" in found.remedy
 
 
+def nearest(offers: dict[str, list[Requirements]], *suspended: str) -> str:
+    job = make_candidate(requirements=Requirements(memory_bytes=8 * GIB, cores=8))
+    return nearest_change(job, offers, make_rules(), suspended)
+
+
+def test_the_nearest_change_is_all_that_one_node_lacks() -> None:
+    much_memory = Requirements(memory_bytes=7 * GIB, cores=1)
+    little_of_both = Requirements(memory_bytes=4 * GIB, cores=4)
+    found = nearest({"wn01": [much_memory], "wn02": [little_of_both]})
+    assert found == (
+        f"nearest is wn02: ask for at most {4 * GIB:,} bytes of memory (4.0 GiB), "
+        "and ask for at most 4 cores"
+    )
+
+
+def test_a_node_that_lacks_one_thing_is_nearer_than_one_that_lacks_two() -> None:
+    lacks_memory = Requirements(memory_bytes=GIB, cores=8)
+    lacks_both = Requirements(memory_bytes=7 * GIB, cores=7)
+    found = nearest({"wn01": [lacks_both], "wn02": [lacks_both, lacks_memory]})
+    assert found.startswith("nearest is wn02: ask for at most 1,073,741,824 bytes")
+    assert "cores" not in found
+
+
+def test_no_change_is_needed_where_a_node_can_take_the_job() -> None:
+    assert nearest({"wn01": [Requirements(cores=1)], "wn02": [ANYTHING]}) == ""
+
+
+def test_a_suspended_node_is_no_nearest_one() -> None:
+    offers = {"wn01": [Requirements(cores=1)], "wn02": [ANYTHING]}
+    assert nearest(offers, "wn02").startswith("nearest is wn01")
+    assert nearest(offers, "wn01", "wn02") == ""
+
+
+def test_the_nearest_change_takes_the_place_of_single_remedies() -> None:
+    found = Obstacle("MEMORY", frozenset({"wn01"}), "the job needs more", "ask for less")
+    text = summarize(make_job(), obstacles=[found], node_count=1, nearest="nearest is wn01: ask")
+    assert text == "no node can take it: the job needs more; nearest is wn01: ask"
+
+
+def test_all_obstacles_that_exclude_each_node_are_told() -> None:
+    found = [Obstacle(name, frozenset({"wn01"}), name, f"less {name}") for name in ("A", "B")]
+    text = summarize(make_job(), obstacles=found, node_count=1)
+    assert text == "no node can take it: A; less A; B; less B"
+
+
+def test_the_limit_of_the_queue_is_not_told_as_an_offer_of_nodes() -> None:
+    rules = make_rules(max_input_bytes=GIB)
+    job = make_candidate(input_bytes=5 * GIB)
+    (found,) = node_obstacles(job, {"wn01": [ANYTHING]}, rules, QueueStatus.ONLINE, {})
+    assert "the queue takes 1,073,741,824 bytes of input" in found.detail
+
+
 def test_a_suspended_node_is_named_with_its_reason() -> None:
     (found,) = obstacles(
         {"wn01": [ANYTHING], "wn02": [ANYTHING]}, suspended={"wn02": "five failures", "wn99": "old"}
@@ -93,6 +150,12 @@ def test_a_held_job_tells_for_whom_and_until_when() -> None:
     assert "12:00:30" in text
 
 
+def test_a_job_whose_turn_has_come_tells_until_when_others_may_go_before_it() -> None:
+    text = summarize(make_job(), node_count=2, overtaken_until=seconds_after_noon(600))
+    assert "is next by priority and age" in text
+    assert "may go before it until 12:10:00 UTC" in text
+
+
 def test_an_obstacle_of_all_nodes_is_the_answer() -> None:
     found = Obstacle("MEMORY", frozenset({"wn01", "wn02"}), "the job needs more", "ask for less")
     assert (
@@ -103,7 +166,9 @@ def test_an_obstacle_of_all_nodes_is_the_answer() -> None:
 
 def test_an_obstacle_of_some_nodes_is_only_mentioned() -> None:
     found = Obstacle("MEMORY", frozenset({"wn01"}), "the job needs more", "ask for less")
-    assert "only some of the 2 nodes" in summarize(make_job(), obstacles=[found], node_count=2)
+    text = summarize(make_job(), obstacles=[found], node_count=2)
+    assert "is next" in text
+    assert "only some of the 2 nodes can take it: MEMORY excludes 1" in text
 
 
 def test_obstacles_that_exclude_all_nodes_together_are_the_answer_too() -> None:

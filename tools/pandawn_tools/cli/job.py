@@ -182,6 +182,8 @@ def _waiting(answer: broker.ExplainJobResponse) -> Iterator[tuple[str, Cell]]:
     yield "nodes in contact", str(answer.node_count)
     if answer.held_for:
         yield "held for", f"{answer.held_for}, until {format_time(answer.held_until_time)} at most"
+    # Of a job that is tried again.
+    yield "last attempt", answer.match.summary
 
 
 def _match(match: types.Match) -> Iterator[tuple[str, Cell]]:

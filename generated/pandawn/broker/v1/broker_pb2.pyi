@@ -618,7 +618,7 @@ class ExplainJobResponse(_message.Message):
     node_count: _builtins.int
     """For an activated job: nodes with a live pilot on its queue."""
     jobs_ahead: _builtins.int
-    """For an activated job: jobs of its queue that go before it."""
+    """For an activated job: jobs of its queue that go before it by priority and age."""
     held_for: _builtins.str
     """For an activated job: node it is held for; empty when it is not held."""
     @_builtins.property

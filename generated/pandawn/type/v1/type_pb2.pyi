@@ -191,7 +191,7 @@ class _MatchRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MatchRule.V
     MATCH_RULE_AGE: _MatchRule.ValueType  # 4
     """Longest waiting among equals."""
     MATCH_RULE_HELD: _MatchRule.ValueType  # 5
-    """It was kept for this node, which holds most of it."""
+    """It was kept for this node, which holds most of it or soon will."""
     MATCH_RULE_SPREAD: _MatchRule.ValueType  # 6
     """The nodes that hold its files have no slot for it in time: one more node gets them."""
     MATCH_RULE_NEIGHBOUR: _MatchRule.ValueType  # 7
@@ -211,7 +211,7 @@ MATCH_RULE_LOCAL_BYTES: MatchRule.ValueType  # 3
 MATCH_RULE_AGE: MatchRule.ValueType  # 4
 """Longest waiting among equals."""
 MATCH_RULE_HELD: MatchRule.ValueType  # 5
-"""It was kept for this node, which holds most of it."""
+"""It was kept for this node, which holds most of it or soon will."""
 MATCH_RULE_SPREAD: MatchRule.ValueType  # 6
 """The nodes that hold its files have no slot for it in time: one more node gets them."""
 MATCH_RULE_NEIGHBOUR: MatchRule.ValueType  # 7

@@ -22,8 +22,10 @@ from pandawn_server.storage import (
     pilots,
     pins,
     tasks,
+    waiting,
 )
 from pandawn_server.storage.database import Database, Transaction
+from pandawn_server.storage.waiting import Arrival, Rank
 from tests.fixtures.clock import NOON
 from tests.fixtures.database import TEMPLATE, migrate, open_fast
 from tests.fixtures.factories import node_key
@@ -142,14 +144,26 @@ class Case:
 
 
 CASES = {
-    "candidates of a match": Case(
-        lambda tx: jobs.candidates(tx, "Q1", 200), 450, frozenset({"ix_jobs_activated"})
+    "what became runnable last": Case(
+        lambda tx: waiting.last_arrival(tx, "Q1"), 20, frozenset({"ix_jobs_arrivals"})
     ),
-    "is there work, where there is none": Case(
-        lambda tx: jobs.runnable_queues(tx, ["Q2", "Q9"]), 10, frozenset({"ix_jobs_activated"})
+    "what became runnable since": Case(
+        lambda tx: waiting.arrived_since(tx, "Q1", Arrival(NOON, 700), 20),
+        60,
+        frozenset({"ix_jobs_arrivals"}),
     ),
-    "is there work": Case(
-        lambda tx: jobs.runnable_queues(tx, ["Q1"]), 10, frozenset({"ix_jobs_activated"})
+    "a first page of runnable jobs": Case(
+        lambda tx: waiting.ranked_after(tx, "Q1", None, 20), 60, frozenset({"ix_jobs_activated"})
+    ),
+    "a later page of runnable jobs": Case(
+        lambda tx: waiting.ranked_after(tx, "Q1", Rank(0, 9000), 20),
+        60,
+        frozenset({"ix_jobs_activated"}),
+    ),
+    "some runnable jobs with their files": Case(lambda tx: waiting.get_runnable(tx, SOME), 400),
+    "which jobs are runnable still": Case(lambda tx: waiting.still_runnable(tx, SOME), 200),
+    "nodes that get no jobs": Case(
+        lambda tx: nodes.suspended_nodes(tx, NOON), 20, frozenset({"ix_nodes_suspended"})
     ),
     "some jobs": Case(lambda tx: jobs.get_jobs(tx, SOME), 300),
     "inputs of some jobs": Case(lambda tx: files.get_inputs(tx, SOME), 100),

@@ -6,7 +6,6 @@ simulator. `docs/brokerage.md` explains the rules with an example.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -64,23 +63,6 @@ class Share:
 
     node: str
     local_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """What nodes hold of the inputs of the candidates, in bytes by job; jobs held by nobody are absent.
-
-    `here` is the asking node; `best_elsewhere` the live node that holds most, with a free slot or
-    not. `known` is False when the catalog did not answer; then both are empty.
-    """
-
-    known: bool
-    here: Mapping[int, int]
-    best_elsewhere: Mapping[int, Share]
-
-
-NOTHING_KNOWN = Shares(known=False, here={}, best_elsewhere={})
-"""The shares when the catalog does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,21 +171,6 @@ class Hold:
     until: datetime
 
 
-def hold(
-    job: Candidate, here_bytes: int, best: Share | None, rules: Rules, now: datetime
-) -> Hold | None:
-    """Whether a job is kept for another live node, and until when at most.
-
-    Affinity is a bounded delay: the bound counts from when the job became runnable, so asking
-    again does not prolong it.
-    """
-    # Without the first: a job that another server's clock made runnable a second from now is held.
-    if not rules.locality_wait or best is None or best.local_bytes <= here_bytes:
-        return None
-    until = job.since + rules.locality_wait
-    return Hold(best.node, until) if now < until else None
-
-
 def band(priority: int, width: int) -> int:
     """The priority band of a job: locality decides inside a band, never across."""
     return priority // width
@@ -249,108 +216,6 @@ def put_off_s(waited_s: float, locality_wait_s: float) -> float:
 def held_s(spared_bytes: int, locality_wait_s: float) -> float:
     """For how many seconds a job is kept from a free slot to spare the move of so many bytes."""
     return min(locality_wait_s, WAIT_PER_MOVE * spared_bytes / MOVE_BYTES_PER_S)
-
-
-def choose(
-    candidates: Sequence[Candidate],
-    offer: Requirements,
-    shares: Shares,
-    rules: Rules,
-    now: datetime,
-    count: int,
-) -> list[Match]:
-    """Picks up to `count` jobs for one node, best first.
-
-    In order: eligible; highest band; not held for another node; fewest bytes left to move among
-    jobs that the node holds a part of (or that read nothing); files nowhere before files elsewhere;
-    runnable for longest. When all jobs of a band are held, those
-    are given whose remaining wait would be longer than the move: a free slot does not idle for less.
-    """
-    eligible = [job for job in candidates if not unmet(job, offer, rules)]
-    holds = {
-        job.job_id: held
-        for job in eligible
-        if (
-            held := hold(
-                job,
-                shares.here.get(job.job_id, 0),
-                shares.best_elsewhere.get(job.job_id),
-                rules,
-                now,
-            )
-        )
-    }
-
-    def order(job: Candidate) -> tuple[int, bool, int, bool, datetime, int]:
-        local = shares.here.get(job.job_id, 0)
-        # Bytes to move rank only jobs that the node holds a part of. Among the others they would
-        # rank small jobs before big ones, and big ones would starve; there age decides.
-        has_affinity = local > 0 or job.input_bytes == 0
-        return (
-            -band(job.priority, rules.priority_band),
-            not has_affinity,
-            job.input_bytes - local if has_affinity else 0,
-            job.job_id in shares.best_elsewhere,
-            job.since,
-            job.job_id,
-        )
-
-    ranked = sorted(eligible, key=order)
-    chosen: list[Candidate] = []
-    for in_band in _bands(ranked, rules.priority_band):
-        free = [job for job in in_band if job.job_id not in holds]
-        kept = [
-            job
-            for job in in_band
-            if job.job_id in holds and _wait_exceeds_move(job, holds[job.job_id], shares, now)
-        ]
-        chosen += [*free, *kept][: count - len(chosen)]
-        if len(chosen) == count:
-            break
-    locality = Locality.KNOWN if shares.known else Locality.UNKNOWN
-    return [
-        Match(
-            job_id=job.job_id,
-            locality=locality,
-            rule=_deciding_rule(job, eligible, shares, rules),
-            input_bytes=job.input_bytes,
-            local_bytes=shares.here.get(job.job_id, 0),
-            candidates=len(eligible),
-            held=len(holds),
-            waited=max(now - job.since, timedelta(0)),
-        )
-        for job in chosen
-    ]
-
-
-def _bands(ranked: Sequence[Candidate], width: int) -> list[list[Candidate]]:
-    bands: dict[int, list[Candidate]] = {}
-    for job in ranked:
-        bands.setdefault(band(job.priority, width), []).append(job)
-    return list(bands.values())
-
-
-def _wait_exceeds_move(job: Candidate, held: Hold, shares: Shares, now: datetime) -> bool:
-    missing = job.input_bytes - shares.here.get(job.job_id, 0)
-    return (held.until - now).total_seconds() > missing / MOVE_BYTES_PER_S
-
-
-def _deciding_rule(
-    job: Candidate, eligible: Sequence[Candidate], shares: Shares, rules: Rules
-) -> MatchRule:
-    rivals = [other for other in eligible if other.job_id != job.job_id]
-    if not rivals:
-        return MatchRule.ONLY_CANDIDATE
-    mine = band(job.priority, rules.priority_band)
-    peers = [other for other in rivals if band(other.priority, rules.priority_band) == mine]
-    if not peers:
-        return MatchRule.PRIORITY
-    missing = job.input_bytes - shares.here.get(job.job_id, 0)
-    if shares.here.get(job.job_id) and any(
-        other.input_bytes - shares.here.get(other.job_id, 0) > missing for other in peers
-    ):
-        return MatchRule.LOCAL_BYTES
-    return MatchRule.AGE
 
 
 def sentence(match: Match, node: str) -> str:

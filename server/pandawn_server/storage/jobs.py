@@ -16,7 +16,6 @@ from pandawn_server.domain.jobs import (
     JobState,
     Phase,
 )
-from pandawn_server.domain.matching import Candidate
 from pandawn_server.domain.pilots import PilotState
 from pandawn_server.domain.tasks import NewJob, TaskSpec
 from pandawn_server.storage.among import among
@@ -196,35 +195,6 @@ def has_open_build(tx: Transaction, task_id: int) -> bool:
     return tx.execute(query.limit(1)).first() is not None
 
 
-def candidates(tx: Transaction, queue: str, limit: int) -> list[Candidate]:
-    """The first `limit` runnable jobs of a queue by priority and age."""
-    query = (
-        select(
-            jobs.c.job_id,
-            jobs.c.priority,
-            jobs.c.input_bytes,
-            jobs.c.state_time,
-            jobs.c.memory_bytes,
-            jobs.c.cores,
-            jobs.c.disk_bytes,
-            jobs.c.wall_time_s,
-        )
-        .where(jobs.c.queue == queue, jobs.c.state == JobState.ACTIVATED.value)
-        .order_by(jobs.c.priority.desc(), jobs.c.job_id)
-        .limit(limit)
-    )
-    return [
-        Candidate(
-            row["job_id"],
-            row["priority"],
-            row["input_bytes"],
-            row["state_time"],
-            to_requirements(row),
-        )
-        for row in tx.execute(query).mappings()
-    ]
-
-
 def count_ahead(tx: Transaction, job: Job) -> int:
     """Runnable jobs of the same queue that go before a job by priority and age."""
     before = (jobs.c.priority > job.priority) | (
@@ -236,23 +206,6 @@ def count_ahead(tx: Transaction, job: Job) -> int:
         .where(jobs.c.queue == job.queue, jobs.c.state == JobState.ACTIVATED.value, before)
     )
     return tx.execute(query).scalar_one()
-
-
-def runnable_queues(tx: Transaction, names: Collection[str]) -> set[str]:
-    """Those queues that have a runnable job."""
-    found = set()
-    for name in sorted(names):
-        # One probe of the partial index each; DISTINCT would walk all runnable jobs. Asked for any
-        # job instead of the first, PostgreSQL reads the table and hopes to come by one.
-        query = (
-            select(jobs.c.job_id)
-            .where(jobs.c.queue == name, jobs.c.state == JobState.ACTIVATED.value)
-            .order_by(jobs.c.priority.desc(), jobs.c.job_id)
-            .limit(1)
-        )
-        if tx.execute(query).first() is not None:
-            found.add(name)
-    return found
 
 
 def queue_loads(tx: Transaction, names: Sequence[str]) -> dict[str, float]:

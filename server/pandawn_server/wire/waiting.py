@@ -24,6 +24,10 @@ from pandawn_server.usecases.context import Context
 from pandawn_server.wire.batcher import Batcher, Batchers
 from pandawn_server.wire.runner import Runner
 
+ACQUIRE_BATCH = 64
+"""Calls for jobs served at once: enough to share what a transaction costs, and few enough that some are
+answered while the database works for others."""
+
 _log: Log = structlog.get_logger(__name__)
 
 _Answered = asyncio.Future[AcquireAnswer | None]
@@ -38,7 +42,7 @@ class WaitingCalls:
         # Of calls with one key only the newest is listened to: the others' connections broke.
         self._answers: dict[CallKey, _Answered] = {}
         self._acquire: Batcher[AcquireCall, AcquireAnswer] = batchers.make(
-            "AcquireJobs", self._run_acquire
+            "AcquireJobs", self._run_acquire, max_batch=ACQUIRE_BATCH
         )
         self._serve: Batcher[str, None] = batchers.make("serve-waiting", self._run_serve)
         self._loop: asyncio.AbstractEventLoop | None = None

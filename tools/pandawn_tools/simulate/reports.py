@@ -45,14 +45,14 @@ class Faults:
 
 @dataclass(slots=True)
 class _Cache:
-    """A cache as it knows itself. `contact_planned`: its digest will be compared soon."""
+    """A cache as it knows itself. `contact_at` is when its digest will be compared, if that is planned."""
 
     node: Node
     key: NodeKey
     epoch: int = 1
     sequence: int = 0
     digest: int = 0
-    contact_planned: bool = False
+    contact_at: float | None = None
     inventory_sent: bool = False
 
     @property
@@ -76,6 +76,7 @@ class _Inventory(NamedTuple):
 
 class _Contact(NamedTuple):
     key: NodeKey
+    at: float
 
 
 class _Loss(NamedTuple):
@@ -129,8 +130,7 @@ class Reports:
         cache.epoch += 1
         cache.sequence = cache.digest = 0
         cache.inventory_sent = False
-        self._plan_contact(cache, now, wait_s=0.0)
-        self.advance(now)
+        self._compare(cache, now)
 
     def advance(self, now: float) -> None:
         """Lets everything happen that is due."""
@@ -142,7 +142,9 @@ class Reports:
                 case _Inventory():
                     self._take_inventory(message, now)
                 case _Contact():
-                    self._compare(self._caches[message.key], now)
+                    cache = self._caches[message.key]
+                    if cache.contact_at == message.at:
+                        self._compare(cache, now)
                 case _Loss():
                     self._known.clear()
                     for key in self._caches:
@@ -156,10 +158,10 @@ class Reports:
         self._sent += 1
         heappush(self._messages, (at, self._sent, message))
 
-    def _plan_contact(self, cache: _Cache, now: float, wait_s: float = CONTACT_S) -> None:
-        if not cache.contact_planned:
-            cache.contact_planned = True
-            self._send(now + wait_s, _Contact(cache.key))
+    def _plan_contact(self, cache: _Cache, now: float) -> None:
+        if cache.contact_at is None:
+            cache.contact_at = now + CONTACT_S
+            self._send(cache.contact_at, _Contact(cache.key, cache.contact_at))
 
     def _is_down(self, now: float) -> bool:
         return any(begin <= now < end for begin, end in self._faults.down)
@@ -179,7 +181,7 @@ class Reports:
         self._broker.change(delta.key, delta.epoch, delta.sequence, delta.added, delta.deleted)
 
     def _compare(self, cache: _Cache, now: float) -> None:
-        cache.contact_planned = False
+        cache.contact_at = None
         # A node that is down is heard of again when it is back.
         if not cache.node.up:
             return

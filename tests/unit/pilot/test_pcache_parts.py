@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from pandawn_pilot.cli import main as pilot_main
 from pandawn_pilot.file_names import Naming
 from pandawn_pilot.inventory import CachedFile
 from pandawn_pilot.pcache.books import Books
+from pandawn_pilot.pcache.cache import SitePcache
 from pandawn_pilot.pcache.command import PcacheCommand
 from pandawn_pilot.pcache.index import Row
 from pandawn_pilot.pcache.inotify import Inotify, WatchError
@@ -317,3 +319,37 @@ def test_a_watch_tells_where_to_look(tmp_path: Path) -> None:
 def test_an_inotify_that_cannot_watch_says_why(tmp_path: Path) -> None:
     with Inotify() as inotify, pytest.raises(WatchError, match="cannot be watched"):
         inotify.add(str(tmp_path / ("x" * 300)))
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--cache=pcache", "--cache-dir=/c"], "--cache pcache goes with --pcache-cmd"),
+        (["--cache=own", "--pcache-cmd=pcache.py -s /s"], "--cache own goes with --cache-dir"),
+        (["--pcache-cmd=pcache.py --odd"], "is no pcache command"),
+    ],
+)
+def test_options_of_a_pilot_that_contradict_each_other_are_told(
+    options: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        pilot_main(["run", "--server=h:1", "--queue=q", "--work-dir=/w", *options])
+    assert end.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_links_that_a_dead_pilot_left_are_removed_and_fresh_ones_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = PcacheCommand(f"pcache.py --scratch-dir={tmp_path}")
+    SitePcache(command, make_test_log())
+    left = tmp_path / "pandawn-pcache" / "incoming" / "left"
+    left.write_text("x")
+    os.utime(left, (0, 0))
+    SitePcache(command, make_test_log())
+    assert left.exists()
+    # Nobody can set the time at which a link was made: the clock has to go on instead.
+    day_after_tomorrow = time.time() + 2 * 24 * 3600
+    monkeypatch.setattr(time, "time", lambda: day_after_tomorrow)
+    SitePcache(command, make_test_log())
+    assert not left.exists()

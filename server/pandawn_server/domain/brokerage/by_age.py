@@ -37,10 +37,8 @@ _Run = _Parts[Entry]
 class ByAge:
     """Waiting jobs, oldest first; those that no longer wait are passed over."""
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self) -> None:
         self._rows: list[_Parts[_Run]] = []
-        for entry in entries:
-            self.append(entry)
 
     def append(self, entry: Entry) -> None:
         """Adds a job that came after the others."""
@@ -56,6 +54,15 @@ class ByAge:
         needs = entry.needs
         run.least = least(run.least, needs)
         row.least = least(row.least, needs)
+
+    def sweep(self) -> None:
+        """Gives up what is kept of jobs that no longer wait."""
+        rows, self._rows = self._rows, []
+        for row in rows:
+            for run in row.parts:
+                for entry in run.parts:
+                    if entry.alive:
+                        self.append(entry)
 
     def first(self, offer: Needs, accept: Callable[[Entry], bool]) -> Entry | None:
         """The first job that waits, fits the offer and is accepted."""

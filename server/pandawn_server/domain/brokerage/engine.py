@@ -209,6 +209,7 @@ class Brokerage:
         holdings.drop(known, deleted)
         room = self._limits.files_per_node - len(known.files)
         came = holdings.add(known, added if len(added) <= room else list(added)[: max(room, 0)])
+        known.note_changes(len(added) + len(deleted))
         if came:
             self._state.nominate(known, came, NOMINATED)
         return DeltaResult.APPLIED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Final
@@ -58,8 +58,8 @@ class Lane:
         self.held: list[tuple[float, int, Entry]] = []
         self.free: list[tuple[int, Entry]] = []
         self.due: list[tuple[float, int, Entry]] = []
-        self._unheld: ByAge | None = None
-        self._due_by_age: ByAge | None = None
+        self._unheld = ByAge()
+        self._due_by_age = ByAge()
         self.count = 0
         self.held_count = 0
         # How many of those held are for which node.
@@ -76,8 +76,7 @@ class Lane:
     def turned(self, entry: Entry) -> None:
         """Takes in a job whose turn by age has come; its `deadline` is set."""
         heappush(self.due, (entry.deadline, entry.ordinal, entry))
-        if self._due_by_age is not None:
-            self._due_by_age.append(entry)
+        self._due_by_age.append(entry)
 
     def put_off(self, entry: Entry, until: float) -> None:
         """Gives a job that is overdue a later deadline, which is the last."""
@@ -94,8 +93,6 @@ class Lane:
         first = due[0][2]
         if offer is None or fits(first.needs, offer):
             return first
-        if self._due_by_age is None:
-            self._due_by_age = ByAge(item[2] for item in sorted(due))
         # Deadlines come about in the order of turns, but for those that were put off.
         entry = self._due_by_age.first(offer, lambda job: not job.is_late or job.deadline <= now)
         return entry if entry is not None and entry.deadline <= now else None
@@ -116,8 +113,7 @@ class Lane:
         entry.block = block
         if near and block.full:
             del self._open[near]
-        if self._unheld is not None:
-            self._unheld.append(entry)
+        self._unheld.append(entry)
 
     def first_of(self, block: Block, offer: Needs | None) -> Entry | None:
         """The oldest job of a block whose files are nowhere still and that fits the offer."""
@@ -151,10 +147,10 @@ class Lane:
         """The oldest job whose files are nowhere; jobs of blocks that no node has begun go first."""
         entry = self._first_in(self.blocks, offer)
         if entry is None and offer is not None and self.blocks:
-            entry = self._index().first(offer, self._is_unowned)
+            entry = self._unheld.first(offer, self._is_unowned)
         entry = entry or self._first_in(self.owned, offer)
         if entry is None and offer is not None and self.owned:
-            entry = self._index().first(offer, self._is_in_block)
+            entry = self._unheld.first(offer, self._is_in_block)
         return entry
 
     def _first_in(self, blocks: deque[Block], offer: Needs | None) -> Entry | None:
@@ -197,8 +193,7 @@ class Lane:
     def release(self, entry: Entry) -> None:
         """Lets anybody have the job."""
         heappush(self.free, (entry.ordinal, entry))
-        if self._unheld is not None:
-            self._unheld.append(entry)
+        self._unheld.append(entry)
 
     def unpromise(self, entry: Entry) -> None:
         """Ends the promise of a job, if there is one."""
@@ -233,7 +228,7 @@ class Lane:
             heappop(free)
         if not free or offer is None or fits(free[0][1].needs, offer):
             return free[0][1] if free else None
-        return self._index().first(offer, _is_free)
+        return self._unheld.first(offer, _is_free)
 
     def first_held(self, offer: Needs | None) -> Entry | None:
         """The job that is held no longer than any other, about."""
@@ -248,20 +243,6 @@ class Lane:
         return None
 
     # Upkeep.
-
-    def _index(self) -> ByAge:
-        if self._unheld is None:
-            unheld = [
-                *self._in_blocks(),
-                *(entry for _, entry in self.free if entry.alive),
-            ]
-            self._unheld = ByAge(sorted(unheld, key=_ordinal))
-        return self._unheld
-
-    def _in_blocks(self) -> Iterator[Entry]:
-        for blocks in (self.owned, self.blocks):
-            for block in blocks:
-                yield from (entry for entry in block.entries if entry.block is block)
 
     def sweep(self) -> None:
         """Gives up what is kept of jobs that no longer wait."""
@@ -279,7 +260,8 @@ class Lane:
                 if block.entries:
                     blocks.append(block)
         self._open = {near: block for near, block in self._open.items() if block.entries}
-        self._unheld = self._due_by_age = None
+        self._unheld.sweep()
+        self._due_by_age.sweep()
 
 
 def _is_held(entry: Entry) -> bool:
@@ -288,7 +270,3 @@ def _is_held(entry: Entry) -> bool:
 
 def _is_free(entry: Entry) -> bool:
     return entry.block is None and entry.promised_to is None
-
-
-def _ordinal(entry: Entry) -> int:
-    return entry.ordinal

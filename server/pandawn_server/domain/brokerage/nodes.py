@@ -20,6 +20,7 @@ class Node:
     """
 
     __slots__ = (
+        "changes",
         "coming",
         "epoch",
         "files",
@@ -41,6 +42,7 @@ class Node:
         self.key = key
         self.number = number
         self.files: set[int] = set()
+        self.changes = 0
         self.coming: dict[int, float] = {}
         self.known = False
         self.live = False
@@ -63,9 +65,16 @@ class Node:
         """Whether a job is not too large for the node, as far as is known."""
         return self.offer is None or fits(needs, self.offer)
 
+    def note_changes(self, count: int) -> None:
+        """Counts changes of the files; packs them when there were as many as there are files."""
+        self.changes += count
+        if self.changes > len(self.files):
+            self.pack()
+
     def pack(self) -> None:
         """Takes the least memory: a set that was made at its size takes half or less of one that grew."""
         self.files = set(self.files)
+        self.changes = 0
 
     def note_grant(self, now: float) -> None:
         """Counts a job given at `now` into the rate."""

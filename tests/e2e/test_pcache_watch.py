@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,8 +19,18 @@ from tests.fixtures.server import PandawnServer
 TRANSFERRED = 0
 
 
+# In a user name space of its own a process may have limits of its own.
+FEW_WATCHES = (
+    *("unshare", "--user", "--map-root-user", "sh", "-c"),
+    'echo 3 > /proc/sys/user/max_inotify_watches && exec "$@"',
+    "sh",
+)
+
+
 class StartWatch(Protocol):
-    def __call__(self, server: PandawnServer, *options: str) -> subprocess.Popen[bytes]: ...
+    def __call__(
+        self, server: PandawnServer, *options: str, within: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]: ...
 
 
 @pytest.fixture
@@ -28,9 +38,11 @@ def start_watch(pcache: Pcache, tmp_path: Path) -> Iterator[StartWatch]:
     """A function that starts a watcher, which logs to `watch.log`."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(server: PandawnServer, *options: str) -> subprocess.Popen[bytes]:
+    def start(
+        server: PandawnServer, *options: str, within: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
         with (tmp_path / "watch.log").open("ab") as log:
-            command = pcache.sync_command(server, "--watch", *options)
+            command = [*within, *pcache.sync_command(server, "--watch", *options)]
             started.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
         return started[-1]
 
@@ -135,3 +147,22 @@ def test_a_watcher_that_was_killed_leaves_nothing_in_the_way_of_the_next(
     pcache.get(two)
     start_watch(shared_server)
     pcache.wait_for_agreement(shared_server, lambda held: len(held) == 2)
+
+
+def test_a_watcher_that_runs_out_of_watches_says_so_and_looks_every_few_seconds(
+    shared_server: PandawnServer, pcache: Pcache, start_watch: StartWatch, tmp_path: Path
+) -> None:
+    if subprocess.run([*FEW_WATCHES, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine allows no user name spaces")
+    first, second = pcache.make("a/one", "b/two")
+    pcache.get(first)
+    watch = start_watch(shared_server, within=FEW_WATCHES)
+    pcache.wait_for_agreement(shared_server, lambda held: len(held) == 1)
+    pcache.get(second)
+    pcache.wait_for_agreement(shared_server, lambda held: len(held) == 2)
+    shutil.rmtree(pcache.entry(first).parent)
+    # pcache, unlike us, would have written down the new size, which is what is looked at.
+    (pcache.cache / "size").touch()
+    pcache.wait_for_agreement(shared_server, lambda held: set(held) == {"two"})
+    assert "fs.inotify.max_user_watches is used up" in (tmp_path / "watch.log").read_text()
+    assert stop(watch) == 0

@@ -14,6 +14,8 @@ import pytest
 from pandawn_pilot.cli import main as pilot_main
 from pandawn_pilot.file_names import Naming
 from pandawn_pilot.inventory import CachedFile
+from pandawn_pilot.journal import Journal
+from pandawn_pilot.node_journal import beside
 from pandawn_pilot.pcache.books import Books
 from pandawn_pilot.pcache.cache import SitePcache
 from pandawn_pilot.pcache.command import PcacheCommand
@@ -238,6 +240,20 @@ def test_two_that_keep_the_books_do_not_undo_each_other(tmp_path: Path) -> None:
     epoch = first.journal.position().epoch
     first.scan()
     assert second.journal.position().epoch == epoch
+
+
+def test_what_a_data_server_of_the_node_holds_is_reported_in_one_inventory_with_it(
+    tmp_path: Path,
+) -> None:
+    place = make_place(tmp_path)
+    put(place, "one")
+    books = make_books(place)
+    books.scan()
+    assert books.reported() is books.journal
+    Journal(beside(place.books, "xrootd")).record(added=[CachedFile("far", 5)])
+    together = make_books(place).reported()
+    together.position()
+    assert {file.lfn for file in together.snapshot().files} == {"one", "far"}
 
 
 def test_a_guid_that_comes_later_is_told(tmp_path: Path) -> None:

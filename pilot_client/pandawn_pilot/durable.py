@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from pathlib import Path
 
 
@@ -30,8 +31,10 @@ def share(descriptor: int, directory: Path) -> None:
 
     Accounts that share a directory (pcache's, say) must be able to carry on what others began.
     """
-    others = directory.stat().st_mode & 0o022
-    if not others:
+    shared_with = directory.stat().st_mode
+    others = shared_with & 0o022
+    # In a directory like /tmp everybody has files, and each only their own.
+    if not others or shared_with & stat.S_ISVTX:
         return
     status = os.fstat(descriptor)
     mode = (status.st_mode & 0o777) | others | others << 1

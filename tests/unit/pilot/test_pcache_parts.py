@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pandawn_pilot.cli import main as pilot_main
+from pandawn_pilot.durable import replace_text
 from pandawn_pilot.file_names import Naming
 from pandawn_pilot.inventory import CachedFile
 from pandawn_pilot.journal import Journal
@@ -277,7 +278,18 @@ def test_an_index_that_lies_is_found_out(tmp_path: Path) -> None:
     assert held(books) == {"one": 4}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as two accounts")
+@pytest.mark.parametrize(
+    ("directory", "file"),
+    [(0o755, 0o644), (0o777, 0o666), (0o775, 0o664), (0o1777, 0o644)],
+)
+def test_a_file_may_be_written_by_those_who_may_write_its_directory(
+    tmp_path: Path, directory: int, file: int
+) -> None:
+    tmp_path.chmod(directory)
+    replace_text(tmp_path / "f", "x")
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == file
+
+
 def test_accounts_that_share_a_pcache_share_its_books(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     place = make_place(tmp_path)

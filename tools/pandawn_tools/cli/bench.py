@@ -32,8 +32,13 @@ def bench(
         ),
     ] = None,
     nodes: Annotated[
-        int, typer.Option("--nodes", help="Nodes, each with 500 files.", min=100)
-    ] = 10_000,
+        int | None,
+        typer.Option(
+            "--nodes",
+            help="Nodes, each with 500 files. Default: 10,000; quick: 2,000.",
+            min=100,
+        ),
+    ] = None,
     rounds: Annotated[
         int | None,
         typer.Option("--rounds", help="Slices of each kind. Default: 5; quick: 3.", min=1),
@@ -79,7 +84,7 @@ def bench(
     options = Options(
         engine="postgres" if engine == "postgres" else "sqlite",
         depths=_depths(depths or (_QUICK_DEPTHS if quick else _FULL_DEPTHS)),
-        nodes=nodes,
+        nodes=nodes or (2_000 if quick else 10_000),
         rounds=rounds,
         seconds=seconds,
         warm_s=warm_s,

@@ -110,11 +110,12 @@ class Books:
         starts = set(paths)
         with self._exclusive():
             before = _below(starts, self._index.rows)
-            for path in _below(starts, self._index.directories):
-                del self._index.directories[path]
             touched = {self._index.rows[path].key for path in before}
             walk = Walk(str(self.place.cache), opened)
             found = dict(walk.afresh(starts))
+            # Not before the walk has succeeded: what is not known as a directory is not walked.
+            for path in _below(starts, self._index.directories):
+                del self._index.directories[path]
             self._take(found)
             self._drop([path for path in before if path not in found])
             self._index.directories.update(walk.directories)

@@ -286,7 +286,9 @@ def test_a_file_may_be_written_by_those_who_may_write_its_directory(
     tmp_path: Path, directory: int, file: int
 ) -> None:
     tmp_path.chmod(directory)
+    mask = os.umask(0o022)
     replace_text(tmp_path / "f", "x")
+    os.umask(mask)
     assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == file
 
 

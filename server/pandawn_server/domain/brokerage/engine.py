@@ -163,14 +163,17 @@ class Brokerage:
         holdings.set_live(known, live=live)
         if not live:
             self._state.free_promised(known)
+            holdings.drop_node(known)
 
     def forget(self, node: NodeKey) -> None:
         """Forgets what a node holds: its cache is silent, or the catalog lost it."""
-        known = self._state.holdings.find(node)
+        holdings = self._state.holdings
+        known = holdings.find(node)
         if known is not None:
-            self._state.holdings.replace(known, ())
+            holdings.replace(known, ())
             known.known = False
             self._state.free_promised(known)
+            holdings.drop_node(known)
 
     def inventory(self, node: NodeKey, epoch: int, sequence: int, files: Collection[int]) -> None:
         """Puts a full inventory, taken after change `sequence`, in the place of what is believed."""
@@ -263,7 +266,8 @@ class Brokerage:
         entry = state.jobs.get(job_id) or state.too_large.get(job_id)
         if entry is None:
             return None
-        shares = shares_of(entry.files)
+        # Looked up again: nobody tells the files of a job that is too large where they are.
+        shares = shares_of(state.files.of({file.number: file.size for file in entry.files}))
         most = nlargest(SHARES_TOLD, shares.items(), key=lambda share: share[1])
         waits = entry.alive and job_id in state.jobs
         promised = entry.promised_to if waits and entry.held_until > now.timestamp() else None

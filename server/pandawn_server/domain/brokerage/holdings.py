@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
+from itertools import count
 
 from pandawn_server.domain.brokerage.files import Files
 from pandawn_server.domain.brokerage.nodes import Node
@@ -21,7 +22,8 @@ class Holdings:
 
     def __init__(self, files: Files) -> None:
         self._nodes: dict[NodeKey, Node] = {}
-        self.by_number: list[Node] = []
+        self.by_number: dict[int, Node] = {}
+        self._numbers = count()
         self._files = files
         self._arrivals: deque[tuple[float, Node, tuple[int, ...]]] = deque()
 
@@ -35,9 +37,18 @@ class Holdings:
         """The node of that name, made known if it was not."""
         node = self._nodes.get(key)
         if node is None:
-            node = self._nodes[key] = Node(key, len(self.by_number))
-            self.by_number.append(node)
+            node = self._nodes[key] = Node(key, next(self._numbers))
+            self.by_number[node.number] = node
         return node
+
+    def drop_node(self, node: Node) -> None:
+        """Forgets a node without pilots that holds nothing: names of nodes may be used only once.
+
+        Its number is not given to another, for lists name it yet.
+        """
+        if self._nodes.get(node.key) is node and not (node.live or node.files or node.idle):
+            del self._nodes[node.key]
+            del self.by_number[node.number]
 
     def find(self, key: NodeKey) -> Node | None:
         """The node of that name, if it is known."""

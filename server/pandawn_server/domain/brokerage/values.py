@@ -15,9 +15,10 @@ from pandawn_server.domain.matching import Match
 class WaitingJob:
     """A runnable job; `since` is when it became runnable.
 
-    `inputs` are its files, each by a number that is the same wherever the file is named
-    (`inventory.file_digest`) and with its size in bytes. Jobs of one task (`task_id`, 0 for none)
-    that are added one after the other are taken to read neighbouring files.
+    `inputs` are its files, each by a number that is the same wherever a file of that name and size is
+    named (as `inventory.file_digest`) and with its size in bytes; one named twice counts once. Jobs of
+    one task (`task_id`, 0 for none) that are added one after the other are taken to read
+    neighbouring files.
     """
 
     job_id: int

@@ -230,6 +230,17 @@ def test_a_job_that_is_too_large_is_said_to_be() -> None:
     assert standing.too_large
 
 
+def test_where_the_files_of_a_job_that_is_too_large_are_is_told_as_of_now() -> None:
+    desk = Desk(make_rules(max_input_bytes=1))
+    desk.node(1, [1])
+    desk.add(1, [1])
+    desk.brokerage.forget(node_key(1))
+    desk.node(2, [1])
+    standing = desk.brokerage.standing(1, NOON)
+    assert standing is not None
+    assert standing.shares == [(node_key(2), GB)]
+
+
 def test_a_job_that_does_not_wait_stands_nowhere() -> None:
     desk = Desk()
     desk.add(1)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+import pytest
+
 from pandawn_server.domain.brokerage.values import Limits
 from pandawn_server.domain.inventory import DeltaResult, NodeKey
 from pandawn_server.domain.matching import Locality
-from tests.fixtures.brokerage import Desk, assert_empty, audit
-from tests.fixtures.factories import node_key
+from tests.fixtures.brokerage import GB, Desk, assert_empty, audit
+from tests.fixtures.factories import make_rules, node_key
 
 
 def held(desk: Desk, *files: int) -> dict[NodeKey, int]:
     """How many of the files each node holds, as a waiting job is told."""
     desk.brokerage.remove([10**6])
-    desk.add(10**6, dict.fromkeys(files, 1), priority=-(10**6))
+    desk.add(10**6, files, priority=-(10**6))
     standing = desk.brokerage.standing(10**6, desk.time)
     assert standing is not None
     audit(desk.brokerage)
-    return dict(standing.shares)
+    return {node: local // GB for node, local in standing.shares}
 
 
 def test_an_inventory_takes_the_place_of_the_one_before() -> None:
@@ -123,6 +127,50 @@ def test_to_forget_an_unknown_node_does_nothing() -> None:
     desk = Desk()
     desk.brokerage.forget(node_key(1))
     assert_empty(desk.brokerage)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_nothing_is_kept_of_a_node_that_is_gone(order: tuple[int, int]) -> None:
+    desk = Desk()
+    key = desk.node(1, [1])
+    desk.add(1, [1, 2])
+    desk.ask(1)
+    leave = [
+        lambda: desk.brokerage.set_live(key, live=False),
+        lambda: desk.brokerage.forget(key),
+    ]
+    for number in order:
+        leave[number]()
+    assert len(desk.brokerage._state.holdings) == 0
+    desk.now = 3600
+    assert desk.matched() == []
+    assert_empty(desk.brokerage)
+
+
+def test_a_node_that_was_gone_comes_back_as_a_new_one() -> None:
+    desk = Desk(make_rules(locality_wait=timedelta(minutes=10)))
+    key = desk.node(1, [1])
+    for job_id in (1, 2):
+        desk.add(job_id, [1, 2])
+    assert desk.ask(1) == [1]
+    desk.brokerage.forget(key)
+    desk.brokerage.set_live(key, live=False)
+    assert held(desk, 1, 2) == {}
+    desk.node(1, [1])
+    assert held(desk, 1, 2) == {key: 1}
+    # What was sent to the old one says nothing of the new one.
+    desk.brokerage.lost([1])
+    assert held(desk, 1, 2) == {key: 1}
+    assert desk.ask(1) == [2]
+
+
+def test_a_request_of_a_node_whose_pilots_are_said_to_be_gone_is_answered() -> None:
+    desk = Desk()
+    desk.brokerage.ask([desk.request(1, name="late")])
+    desk.brokerage.set_live(node_key(1), live=False)
+    desk.add(1, [1])
+    assert [given.request_id for given in desk.matched()] == ["late"]
+    audit(desk.brokerage)
 
 
 def test_what_a_node_without_pilots_holds_counts_when_one_comes() -> None:

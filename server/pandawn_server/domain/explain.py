@@ -116,11 +116,11 @@ def _excess(failed: Failed) -> float:
 
 
 _UNITS = {
-    "MEMORY": "bytes of memory",
+    "MEMORY": "of memory",
     "CORES": "cores",
-    "DISK": "bytes of disk",
+    "DISK": "of disk",
     "WALL_TIME": "s",
-    "QUEUE_INPUT_LIMIT": "bytes of input",
+    "QUEUE_INPUT_LIMIT": "of input",
 }
 
 _REMEDIES = {
@@ -134,11 +134,16 @@ _REMEDIES = {
 _GIB = 2**30
 
 
+def _number(predicate: str, amount: int) -> str:
+    """A number, if it counts bytes in GiB too: that is how people ask."""
+    if predicate in {"CORES", "WALL_TIME"}:
+        return f"{amount:,}"
+    return f"{amount:,} bytes ({amount / _GIB:,.1f} GiB)" if amount >= _GIB else f"{amount:,} bytes"
+
+
 def _amount(predicate: str, amount: int) -> str:
-    """A number with its unit, and what it is about in GiB: that is how people ask."""
-    unit = _UNITS[predicate]
-    about = f" ({amount / _GIB:,.1f} GiB)" if unit.startswith("bytes") and amount >= _GIB else ""
-    return f"{amount:,} {unit}{about}"
+    unit = "core" if predicate == "CORES" and amount == 1 else _UNITS[predicate]
+    return f"{_number(predicate, amount)} {unit}"
 
 
 def _remedy(failed: Failed) -> str:
@@ -151,7 +156,7 @@ def _requirement_obstacle(nearest: Failed, excluded: Collection[str]) -> Obstacl
     return Obstacle(
         name,
         frozenset(excluded),
-        f"the job needs {_amount(name, nearest.asked)}, {offers} {_amount(name, nearest.offered)}",
+        f"the job needs {_amount(name, nearest.asked)}, {offers} {_number(name, nearest.offered)}",
         _remedy(nearest),
     )
 
@@ -204,7 +209,11 @@ def _why_no_node(obstacles: Collection[Obstacle], node_count: int, nearest: str)
     blocking = [o for o in obstacles if o.excluded_nodes >= node_count] or obstacles
     if not blocking or len(frozenset[str]().union(*(o.excluded for o in blocking))) < node_count:
         return ""
-    reasons = [o.detail if nearest else f"{o.detail}; {o.remedy}" for o in blocking]
+    # What is nearest says what to ask for; what else hinders has a remedy of its own.
+    reasons = [
+        o.detail if nearest and o.predicate in _REMEDIES else f"{o.detail}; {o.remedy}"
+        for o in blocking
+    ]
     return "no node can take it: " + "; ".join(filter(None, [*reasons, nearest]))
 
 

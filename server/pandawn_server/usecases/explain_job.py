@@ -16,7 +16,7 @@ from pandawn_server.domain.explain import (
 from pandawn_server.domain.jobs import Job, JobState, Requirements
 from pandawn_server.domain.matching import Candidate, Hold, Match, Rules, Share
 from pandawn_server.domain.pilots import Pilot
-from pandawn_server.domain.queues import Queue, QueueStatus
+from pandawn_server.domain.queues import Queue
 from pandawn_server.storage import attempts, jobs, nodes, pilots, queues
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.cancel import job_not_found
@@ -73,10 +73,11 @@ def explain_job(context: Context, job_id: int) -> Explanation:
         if pilot.key in suspended
     }
     obstacles = node_obstacles(candidate, offers, rules, queue.status, out)
-    is_offline = queue.status is QueueStatus.OFFLINE
+    nearest = nearest_change(candidate, offers, rules, out)
     kept = overtaken_until = None
     if standing is not None:
-        if standing.held_for and standing.held_until:
+        # The brokerage learns what a node offers when that asks: after a restart it may hold what nobody can take.
+        if standing.held_for and standing.held_until and not nearest:
             kept = Hold(standing.held_for.node, standing.held_until)
         if standing.overdue_at is not None and standing.overdue_at > now:
             overtaken_until = standing.overdue_at
@@ -89,7 +90,7 @@ def explain_job(context: Context, job_id: int) -> Explanation:
             jobs_ahead=ahead,
             hold=kept,
             overtaken_until=overtaken_until,
-            nearest="" if is_offline else nearest_change(candidate, offers, rules, out),
+            nearest=nearest,
         ),
         obstacles=obstacles,
         node_count=len(offers),

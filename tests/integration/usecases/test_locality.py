@@ -18,6 +18,7 @@ from pandawn_server.domain.inventory import (
     Inventory,
     inventory_digest,
 )
+from pandawn_server.domain.jobs import Requirements
 from pandawn_server.domain.matching import OVERTAKEN_S, Locality, MatchRule
 from pandawn_server.domain.nodes import STREAK
 from pandawn_server.storage.database import Database
@@ -204,6 +205,19 @@ def test_why_tells_until_when_jobs_that_fit_a_node_better_go_before_one(world: W
     assert f"before it until {until:%H:%M:%S} UTC" in world.why(passed_by).summary
     world.advance(seconds=OVERTAKEN_S)
     assert "a pilot with a free slot gets it" in world.why(passed_by).summary
+
+
+def test_a_job_that_no_node_can_take_is_not_said_to_be_held_by_a_server_just_started(
+    world: World,
+) -> None:
+    world.queue(locality_wait=timedelta(minutes=2))
+    needs = Requirements(cores=8)
+    world.submit(inputs=make_inputs(1, 10 * GB), requirements=needs)
+    world.keep(node_key(1), make_input(1, 10 * GB))
+    assert world.ask(world.pilot(1), offer=Requirements(cores=1)).grants == ()
+    found = world.beside(world.db).why(1)
+    assert found.hold is None
+    assert found.summary.startswith("no node can take it: the job needs 8 cores")
 
 
 def test_an_acquisition_asks_for_the_inventory_of_a_cache_that_differs(world: World) -> None:

@@ -53,7 +53,7 @@ def test_each_requirement_that_no_node_meets_is_named_with_what_would_help(world
     assert found.summary.startswith("no node can take it: the job needs 16 cores")
     assert found.summary.endswith(f"nearest is {node_key(3).node}: ask for at most 8 cores")
     remedies = {obstacle.predicate: obstacle.remedy for obstacle in found.obstacles}
-    assert f"at most {4 * GIB:,} bytes of memory" in remedies["MEMORY"]
+    assert f"at most {4 * GIB:,} bytes (4.0 GiB) of memory" in remedies["MEMORY"]
 
 
 def test_a_requirement_that_only_some_nodes_meet_excludes_the_others(world: World) -> None:

@@ -82,7 +82,7 @@ def test_the_nearest_change_is_all_that_one_node_lacks() -> None:
     little_of_both = Requirements(memory_bytes=4 * GIB, cores=4)
     found = nearest({"wn01": [much_memory], "wn02": [little_of_both]})
     assert found == (
-        f"nearest is wn02: ask for at most {4 * GIB:,} bytes of memory (4.0 GiB), "
+        f"nearest is wn02: ask for at most {4 * GIB:,} bytes (4.0 GiB) of memory, "
         "and ask for at most 4 cores"
     )
 
@@ -111,6 +111,13 @@ def test_the_nearest_change_takes_the_place_of_single_remedies() -> None:
     assert text == "no node can take it: the job needs more; nearest is wn01: ask"
 
 
+def test_what_is_nearest_does_not_replace_the_remedy_of_what_hinders_all_jobs() -> None:
+    found = obstacles({"wn01": [Requirements(memory_bytes=GIB)]}, QueueStatus.OFFLINE)
+    text = summarize(make_job(), obstacles=found, node_count=1, nearest="nearest is wn01: ask")
+    assert "set it online; the job needs" in text
+    assert text.count("ask") == 1
+
+
 def test_all_obstacles_that_exclude_each_node_are_told() -> None:
     found = [Obstacle(name, frozenset({"wn01"}), name, f"less {name}") for name in ("A", "B")]
     text = summarize(make_job(), obstacles=found, node_count=1)
@@ -121,7 +128,7 @@ def test_the_limit_of_the_queue_is_not_told_as_an_offer_of_nodes() -> None:
     rules = make_rules(max_input_bytes=GIB)
     job = make_candidate(input_bytes=5 * GIB)
     (found,) = node_obstacles(job, {"wn01": [ANYTHING]}, rules, QueueStatus.ONLINE, {})
-    assert "the queue takes 1,073,741,824 bytes of input" in found.detail
+    assert "the queue takes 1,073,741,824 bytes (1.0 GiB)" in found.detail
 
 
 def test_a_suspended_node_is_named_with_its_reason() -> None:

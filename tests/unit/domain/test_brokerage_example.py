@@ -157,6 +157,8 @@ def test_the_job_that_was_overtaken_is_overdue_when_the_page_says() -> None:
     overdue_at = site.standing(2, "12:00:35").overdue_at
     assert overdue_at is not None
     assert f"it is overdue at {overdue_at:%H:%M:%S}." in EXAMPLE
+    text = summarize(make_job(), overtaken_until=overdue_at)
+    assert f'"{text.removeprefix("runnable; ")}"' in " ".join(PAGE.split())
 
 
 def test_calls_that_wait_get_the_new_jobs_as_one_assignment() -> None:

@@ -301,7 +301,14 @@ class Band:
             entry = lane.oldest_free(offer)
             if entry is not None and (found is None or entry.ordinal < found.ordinal):
                 found = entry
-        return None if found is None else Pick(2, 0, found.ordinal, found, MatchRule.SPREAD)
+        if found is None:
+            return None
+        shares = shares_of(found.files)
+        here = shares.get(node.number, 0)
+        rule = MatchRule.SPREAD if shares else MatchRule.AGE
+        if here and here == max(shares.values()):
+            rule = MatchRule.LOCAL_BYTES
+        return Pick(2, 0, found.ordinal, found, rule)
 
     @staticmethod
     def _rest_of(block: Block, lanes: Iterable[AskedLane]) -> Entry | None:

@@ -122,6 +122,16 @@ def test_the_rule_is_spread_when_files_are_elsewhere() -> None:
     assert desk.only_match(2).rule is MatchRule.SPREAD
 
 
+def test_a_job_of_many_for_one_node_is_local_to_it_however_it_was_found() -> None:
+    desk = Desk()
+    desk.node(1, [1])
+    for job_id in range(1500):
+        desk.add(job_id, [1])
+    # More than its list keeps.
+    rules = {match.rule for match in desk.matches(1, count=1400)}
+    assert rules == {MatchRule.LOCAL_BYTES}
+
+
 def test_the_rule_is_held_when_it_was_kept_for_the_node() -> None:
     desk = Desk(make_rules(locality_wait=WAIT))
     desk.node(1, [1])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import le, lt
 from typing import Final
 
 from pandawn_server.domain.brokerage.entries import Block, Entry, NeedsClass, Pick
 from pandawn_server.domain.brokerage.files import shares as shares_of
 from pandawn_server.domain.brokerage.holdings import Holdings
-from pandawn_server.domain.brokerage.lane import Lane
+from pandawn_server.domain.brokerage.lane import MOVED, Lane
 from pandawn_server.domain.brokerage.node_queue import WORTH, NodeQueue
 from pandawn_server.domain.brokerage.nodes import Node
 from pandawn_server.domain.matching import (
@@ -289,26 +289,33 @@ class Band:
             if begun is not None:
                 return Pick(2, 0, begun.ordinal, begun, MatchRule.NEIGHBOUR)
             queue.block = None
-        found: Entry | None = None
-        for lane, offer in lanes:
-            entry = lane.oldest_nowhere(offer)
-            if entry is not None and (found is None or entry.ordinal < found.ordinal):
-                found = entry
+        found = self._oldest(lanes, Lane.oldest_nowhere)
         if found is not None:
             return Pick(2, 0, found.ordinal, found, MatchRule.AGE)
-        for lane, offer in lanes:
+        for lane, _ in lanes:
             lane.lapse(now)
-            entry = lane.oldest_free(offer)
-            if entry is not None and (found is None or entry.ordinal < found.ordinal):
-                found = entry
+        found = self._oldest(lanes, Lane.oldest_free)
         if found is None:
-            return None
+            # Those that turned out to be elsewhere are all held: there may be others behind them.
+            again = any(lane.moved >= MOVED for lane, _ in lanes)
+            return self.by_age(node, lanes, now) if again else None
         shares = shares_of(found.files)
         here = shares.get(node.number, 0)
         rule = MatchRule.SPREAD if shares else MatchRule.AGE
         if here and here == max(shares.values()):
             rule = MatchRule.LOCAL_BYTES
         return Pick(2, 0, found.ordinal, found, rule)
+
+    @staticmethod
+    def _oldest(
+        lanes: Iterable[AskedLane], oldest: Callable[[Lane, Needs | None], Entry | None]
+    ) -> Entry | None:
+        found: Entry | None = None
+        for lane, offer in lanes:
+            entry = oldest(lane, offer)
+            if entry is not None and (found is None or entry.ordinal < found.ordinal):
+                found = entry
+        return found
 
     @staticmethod
     def _rest_of(block: Block, lanes: Iterable[AskedLane]) -> Entry | None:

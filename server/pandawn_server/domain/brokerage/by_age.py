@@ -35,9 +35,11 @@ _Run = _Parts[Entry]
 
 
 class ByAge:
-    """Waiting jobs, oldest first; those that no longer wait are passed over."""
+    """Waiting jobs of one sort, oldest first; those that are of that sort no longer are passed over."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_of: Callable[[Entry], bool]) -> None:
+        """`is_of` says whether a job is of the sort still; once it is not, it is not again."""
+        self._is_of = is_of
         self._rows: list[_Parts[_Run]] = []
 
     def append(self, entry: Entry) -> None:
@@ -56,16 +58,17 @@ class ByAge:
         row.least = least(row.least, needs)
 
     def sweep(self) -> None:
-        """Gives up what is kept of jobs that no longer wait."""
+        """Gives up what is kept of jobs that are of the sort no longer."""
         rows, self._rows = self._rows, []
         for row in rows:
             for run in row.parts:
                 for entry in run.parts:
-                    if entry.alive:
+                    if self._is_of(entry):
                         self.append(entry)
 
     def first(self, offer: Needs, accept: Callable[[Entry], bool]) -> Entry | None:
-        """The first job that waits, fits the offer and is accepted."""
+        """The first job that is of the sort, fits the offer and is accepted."""
+        is_of = self._is_of
         looks = 0
         for row in self._rows:
             if not fits(row.least, offer):
@@ -77,9 +80,9 @@ class ByAge:
                 if looks > _LOOKS:
                     return None
                 for entry in run.parts:
-                    if entry.alive and fits(entry.needs, offer) and accept(entry):
+                    if is_of(entry) and fits(entry.needs, offer) and accept(entry):
                         return entry
-                run.parts = [entry for entry in run.parts if entry.alive]
+                run.parts = [entry for entry in run.parts if is_of(entry)]
                 run.least = _least_of(entry.needs for entry in run.parts)
             row.least = _least_of(run.least for run in row.parts)
         return None

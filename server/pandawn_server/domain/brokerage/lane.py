@@ -13,6 +13,9 @@ from pandawn_server.domain.brokerage.entries import Block, Entry, NeedsClass
 from pandawn_server.domain.brokerage.nodes import Node
 from pandawn_server.domain.matching import Needs, fits
 
+MOVED: Final = 16
+"""Jobs found to be elsewhere that end a search for one whose files are nowhere: bounds the work of a match."""
+
 _LOOKS: Final = 64
 """Held jobs that are looked at for one that fits an offer which not all jobs of the lane fit."""
 
@@ -24,14 +27,15 @@ class Lane:
     that holds its files, or for anybody. When its turn by age has come it stands in `due` too.
 
     An offer that all jobs fit, which is the usual one, is given as None. For others there are
-    indexes of the jobs that are not held and of those whose turn has come, made when they are first needed.
+    indexes of the jobs whose files are nowhere, of those for anybody and of those whose turn has come.
     """
 
     __slots__ = (
         "_due_by_age",
         "_found",
+        "_free_by_age",
+        "_nowhere_by_age",
         "_open",
-        "_unheld",
         "blocks",
         "count",
         "due",
@@ -41,6 +45,7 @@ class Lane:
         "kin",
         "least",
         "most",
+        "moved",
         "owned",
         "promised",
     )
@@ -58,10 +63,13 @@ class Lane:
         self.held: list[tuple[float, int, Entry]] = []
         self.free: list[tuple[int, Entry]] = []
         self.due: list[tuple[float, int, Entry]] = []
-        self._unheld = ByAge()
-        self._due_by_age = ByAge()
+        self._nowhere_by_age = ByAge(lambda entry: entry.block is not None)
+        self._free_by_age = ByAge(lambda entry: entry.alive)
+        self._due_by_age = ByAge(lambda entry: entry.alive)
         self.count = 0
         self.held_count = 0
+        # Jobs whose files turned out to be somewhere, in the present search.
+        self.moved = 0
         # How many of those held are for which node.
         self.promised: Counter[Node] = Counter()
 
@@ -113,7 +121,7 @@ class Lane:
         entry.block = block
         if near and block.full:
             del self._open[near]
-        self._unheld.append(entry)
+        self._nowhere_by_age.append(entry)
 
     def first_of(self, block: Block, offer: Needs | None) -> Entry | None:
         """The oldest job of a block whose files are nowhere still and that fits the offer."""
@@ -140,21 +148,26 @@ class Lane:
             return False
         if self._found(entry):
             entry.block = None
+            self.moved += 1
             return False
         return True
 
     def oldest_nowhere(self, offer: Needs | None) -> Entry | None:
-        """The oldest job whose files are nowhere; jobs of blocks that no node has begun go first."""
+        """The oldest job whose files are nowhere; jobs of blocks that no node has begun go first.
+
+        A search ends when `MOVED` jobs turned out to be somewhere: all that wait for one file do at once when it comes.
+        """
+        self.moved = 0
         entry = self._first_in(self.blocks, offer)
-        if entry is None and offer is not None and self.blocks:
-            entry = self._unheld.first(offer, self._is_unowned)
+        if entry is None and offer is not None and self.blocks and self.moved < MOVED:
+            entry = self._nowhere_by_age.first(offer, self._is_unowned)
         entry = entry or self._first_in(self.owned, offer)
-        if entry is None and offer is not None and self.owned:
-            entry = self._unheld.first(offer, self._is_in_block)
+        if entry is None and offer is not None and self.owned and self.moved < MOVED:
+            entry = self._nowhere_by_age.first(offer, self._is_in_block)
         return entry
 
     def _first_in(self, blocks: deque[Block], offer: Needs | None) -> Entry | None:
-        while blocks:
+        while blocks and self.moved < MOVED:
             block = blocks[0]
             if block.owner is not None and blocks is self.blocks:
                 self.owned.append(blocks.popleft())
@@ -169,11 +182,11 @@ class Lane:
 
     def _is_unowned(self, entry: Entry) -> bool:
         block = entry.block
-        return block is not None and block.owner is None and self._is_nowhere(entry, block)
+        return block is not None and block.owner is None and self._is_in_block(entry)
 
     def _is_in_block(self, entry: Entry) -> bool:
         block = entry.block
-        return block is not None and self._is_nowhere(entry, block)
+        return block is not None and self.moved < MOVED and self._is_nowhere(entry, block)
 
     def _close(self, block: Block) -> None:
         near = block.entries[0].task_id
@@ -193,7 +206,7 @@ class Lane:
     def release(self, entry: Entry) -> None:
         """Lets anybody have the job."""
         heappush(self.free, (entry.ordinal, entry))
-        self._unheld.append(entry)
+        self._free_by_age.append(entry)
 
     def unpromise(self, entry: Entry) -> None:
         """Ends the promise of a job, if there is one."""
@@ -228,7 +241,7 @@ class Lane:
             heappop(free)
         if not free or offer is None or fits(free[0][1].needs, offer):
             return free[0][1] if free else None
-        return self._unheld.first(offer, _is_free)
+        return self._free_by_age.first(offer, _any)
 
     def first_held(self, offer: Needs | None) -> Entry | None:
         """The job that is held no longer than any other, about."""
@@ -260,7 +273,8 @@ class Lane:
                 if block.entries:
                     blocks.append(block)
         self._open = {near: block for near, block in self._open.items() if block.entries}
-        self._unheld.sweep()
+        self._nowhere_by_age.sweep()
+        self._free_by_age.sweep()
         self._due_by_age.sweep()
 
 
@@ -268,5 +282,5 @@ def _is_held(entry: Entry) -> bool:
     return entry.alive and entry.promised_to is not None
 
 
-def _is_free(entry: Entry) -> bool:
-    return entry.block is None and entry.promised_to is None
+def _any(_: Entry) -> bool:
+    return True

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from pandawn_server.domain.jobs import Requirements
-from tests.fixtures.brokerage import GB, Desk
+from tests.fixtures.brokerage import GB, Desk, audit
 from tests.fixtures.factories import make_rules
 
 HOUR = timedelta(hours=1)
@@ -174,6 +174,19 @@ def test_a_node_gets_jobs_whose_files_are_nowhere_before_those_whose_files_are_e
     desk.add(1, [1])
     desk.add(2, [2])
     assert desk.ask(1, count=2) == [2, 1]
+
+
+@pytest.mark.parametrize("wait", [0, 600])
+def test_a_file_that_all_jobs_want_may_come(wait: int) -> None:
+    desk = Desk(make_rules(locality_wait=timedelta(seconds=wait)))
+    for job_id in range(2000):
+        desk.add(job_id, {1: 10 * GB}, task_id=1)
+    desk.add(2000, [2])
+    desk.node(1, [1])
+    got = [job_id for number in range(2, 30) for job_id in desk.ask(number, count=2)]
+    # The node cannot take them all in time: the others go to whoever asks.
+    assert len(got) == 56
+    audit(desk.brokerage)
 
 
 def test_a_job_whose_files_came_somewhere_since_it_was_added_is_left_for_that_node() -> None:

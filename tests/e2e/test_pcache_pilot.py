@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 
 import pytest
 
@@ -71,7 +70,7 @@ def test_a_wiped_pcache_is_a_new_epoch_while_the_pilot_lives(
     agree(tier3, pcache)
     request = wire.GetCacheRequest(site=tier3.site, node=pcache.node)
     before = tier3.catalog.GetCache(request).cache.state.epoch
-    shutil.rmtree(pcache.scratch / "pcache")
+    pcache.wipe()
     tier3.finish(tier3.submit(READ_ALL, [two]))
     wait_until(lambda: tier3.cached(pcache.node) == [two.file.lfn])
     assert tier3.catalog.GetCache(request).cache.state.epoch != before

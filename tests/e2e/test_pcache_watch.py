@@ -11,7 +11,7 @@ from typing import Protocol
 
 import pytest
 
-from tests.fixtures.pcache import Pcache
+from tests.fixtures.pcache import Pcache, remove
 from tests.fixtures.pilots import wait_until
 from tests.fixtures.processes import STOP_TIMEOUT_S
 from tests.fixtures.server import PandawnServer
@@ -113,7 +113,7 @@ def test_a_scratch_directory_that_was_wiped_takes_the_books_too_and_nothing_else
     pcache.get(one)
     watch = start_watch(shared_server)
     pcache.wait_for_agreement(shared_server, lambda held: len(held) == 1)
-    shutil.rmtree(pcache.scratch)
+    remove(pcache.scratch)
     pcache.jobs.mkdir(parents=True)
     pcache.wait_for_agreement(shared_server, lambda held: held == {})
     pcache.get(two)

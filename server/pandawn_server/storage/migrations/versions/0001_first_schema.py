@@ -57,15 +57,6 @@ def upgrade() -> None:
         sa.Column("suspend_reason", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("site", "node", name=op.f("pk_nodes")),
     )
-    with op.batch_alter_table("nodes", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_nodes_suspended",
-            ["suspended_until"],
-            unique=False,
-            postgresql_where=sa.text("suspended_until IS NOT NULL"),
-            sqlite_where=sa.text("suspended_until IS NOT NULL"),
-        )
-
     op.create_table(
         "pilots",
         sa.Column("pilot_id", sa.Text(), nullable=False),
@@ -227,13 +218,6 @@ def upgrade() -> None:
         batch_op.create_index(
             "ix_jobs_activated",
             ["queue", sa.text("priority DESC"), "job_id"],
-            unique=False,
-            postgresql_where=sa.text("state = 'activated'"),
-            sqlite_where=sa.text("state = 'activated'"),
-        )
-        batch_op.create_index(
-            "ix_jobs_arrivals",
-            ["queue", "state_time", "job_id"],
             unique=False,
             postgresql_where=sa.text("state = 'activated'"),
             sqlite_where=sa.text("state = 'activated'"),

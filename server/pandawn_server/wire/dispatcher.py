@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -204,15 +203,12 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         if not position:
             raise sandbox_not_found(request.sandbox_id)
 
-    def _give_back(self, unclaimed: Sequence[AcquireAnswer]) -> None:
+    async def _give_back(self, unclaimed: Sequence[AcquireAnswer]) -> None:
         refs = [
             LeaseRef(grant.job.job_id, grant.attempt, grant.token)
             for answer in unclaimed
             for grant in answer.grants
         ]
-        self._errand = asyncio.ensure_future(self._take_back(refs))
-
-    async def _take_back(self, refs: list[LeaseRef]) -> None:
         answers = await self._release.submit(refs)
         self._notify(q for a in answers if isinstance(a, Reported) for q in a.runnable_queues)
 

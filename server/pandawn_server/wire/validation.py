@@ -48,7 +48,6 @@ MAX_TEXT_BYTES = 2000
 
 # Violations kept with their text; the rest is only counted.
 _MAX_KEPT = 1000
-_MICROSECONDS_A_SECOND = 10**6
 _NANOSECONDS_A_MICROSECOND = 1000
 
 

@@ -48,7 +48,7 @@ class WaitingCalls:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._errands: set[asyncio.Task[None]] = set()
-        self.on_unclaimed: Callable[[Sequence[AcquireAnswer]], None] = lambda _: None
+        self.on_unclaimed: Callable[[Sequence[AcquireAnswer]], Awaitable[None]] = _let_lapse
         """Gets answers with jobs whose callers have gone away."""
 
     async def acquire(self, call: AcquireCall, wait: timedelta) -> AcquireAnswer:
@@ -76,7 +76,7 @@ class WaitingCalls:
             if self._answers.get(call.key) is answered:
                 self._send(self._runner.run(self._context.brokers.withdraw, call))
             if answered.done() and (late := answered.result()) is not None:
-                self.on_unclaimed([late])
+                self._send(self.on_unclaimed([late]))
             raise
         finally:
             if self._answers.get(call.key) is answered:
@@ -91,10 +91,6 @@ class WaitingCalls:
         """Looks for jobs for all that wait: some may be held no longer, or come from other servers."""
         for queue in self._context.brokers.waiting_counts():
             self.notify(queue)
-
-    def waiting_count(self) -> int:
-        """How many calls wait."""
-        return len(self._answers)
 
     def close(self) -> None:
         """Ends all waits, and lets none begin: the server stops."""
@@ -138,7 +134,12 @@ class WaitingCalls:
             else:
                 answered.set_result(answer)
         if unclaimed:
-            self.on_unclaimed(unclaimed)
+            self._send(self.on_unclaimed(unclaimed))
+
+
+async def _let_lapse(unclaimed: Sequence[AcquireAnswer]) -> None:
+    """Without somebody to give the jobs back, their leases lapse."""
+    _log.warning("answers came to nobody", calls=len(unclaimed))
 
 
 async def _carry_out(errand: Awaitable[object]) -> None:

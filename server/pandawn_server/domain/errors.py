@@ -21,6 +21,8 @@ class Code(Enum):
     ABORTED = "ABORTED"
     RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
     UNAVAILABLE = "UNAVAILABLE"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +109,15 @@ class UnavailableError(PandawnError):
     """A part of the system does not answer now; retry after `retry_after`."""
 
     code = Code.UNAVAILABLE
+
+
+class UnauthenticatedError(PandawnError):
+    """The caller did not show who it is, or what it showed is not good (any more)."""
+
+    code = Code.UNAUTHENTICATED
+
+
+class ForbiddenError(PandawnError):
+    """The caller is known and may not do this; repeating does not help."""
+
+    code = Code.PERMISSION_DENIED

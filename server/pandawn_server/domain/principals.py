@@ -1,0 +1,87 @@
+"""Who calls: what an authenticator found out about a caller, and which rule let it in.
+
+A principal is made where a call comes in and handed down as a value. What it may do with a method at
+all is said in `wire/policies.py`; what it may do with a task, a queue or a node is decided here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from pandawn_server.domain.inventory import NodeKey
+
+
+class Role(Enum):
+    """What a caller is, in the words of the contracts."""
+
+    PILOT = "pilot"
+    USER = "user"
+    SITE_ADMIN = "site-admin"
+    OPERATOR = "operator"
+    MONITOR = "monitor"
+
+
+class Method(Enum):
+    """How a caller showed who it is."""
+
+    LOCAL = "local"
+    """A Unix socket, or loopback on a listener without authenticators: somebody on this machine."""
+
+    X509 = "x509"
+    TOKEN = "token"  # noqa: S105 (the name of a method)
+    HOST = "host"
+    """The peer's address and its forward-confirmed name: good for a pilot's registration only."""
+
+    SESSION = "session"
+    """A session token, which a pilot or a pcache hook got from this system."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a session token is bound to. `pilot_id` is empty for a hook, which runs no jobs."""
+
+    pilot_id: str
+    queue: str
+    key: NodeKey
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller that was let in.
+
+    `name` is the user name under which tasks are owned and outputs stored: unique among all callers,
+    and safe as a part of a path. `subject` is what the credential says (a DN, issuer and subject of a
+    token, a host name), `rule` the rule that admitted it, in words: both for the audit and the logs.
+    `groups` are its groups as the credential gives them. `sites` are those that a site administrator
+    looks after. `session` is what a session token is bound to, with `Method.SESSION` only.
+    """
+
+    name: str
+    method: Method
+    roles: frozenset[Role]
+    rule: str
+    subject: str = ""
+    groups: tuple[str, ...] = ()
+    sites: frozenset[str] = frozenset()
+    session: Session | None = None
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether it may do everything."""
+        return Role.OPERATOR in self.roles
+
+    def administers(self, site: str) -> bool:
+        """Whether a site is its to configure."""
+        return self.is_operator or (Role.SITE_ADMIN in self.roles and site in self.sites)
+
+
+LOCAL_OPERATOR = Principal(
+    name="",
+    method=Method.LOCAL,
+    roles=frozenset({Role.OPERATOR}),
+    rule="callers on this machine are operators",
+    subject="local",
+)
+"""Who calls through a Unix socket or loopback where nothing else is configured. It has no name of its
+own: it says for which user it submits."""

@@ -1,0 +1,84 @@
+"""What each method asks of its caller: one table, and a test that fails for a method which is not in it.
+
+A policy says which roles may call at all. Whether a caller may touch this task, this queue or this node
+is for the use case, which knows whose it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pandawn_server.domain.principals import Role
+
+_PILOT, _USER, _ADMIN, _MONITOR = Role.PILOT, Role.USER, Role.SITE_ADMIN, Role.MONITOR
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Who may call a method. Operators may call all of them and are not named.
+
+    `scope` is the WLCG scope that a token must have (WLCG Common JWT Profiles 1.0, capabilities of
+    computing); `changes` says that the outcome goes into the audit.
+    """
+
+    roles: frozenset[Role]
+    scope: str
+    changes: bool = False
+
+
+def _reads(*roles: Role) -> Policy:
+    return Policy(frozenset(roles), "compute.read")
+
+
+def _writes(scope: str, *roles: Role) -> Policy:
+    return Policy(frozenset(roles), scope, changes=True)
+
+
+_EVERYBODY = (_PILOT, _USER, _ADMIN, _MONITOR)
+_PEOPLE = (_USER, _ADMIN, _MONITOR)
+
+# A pilot's own calls are many and each leaves an event, a lease or an attempt: they need no audit.
+_PILOTS_WORK = Policy(frozenset({_PILOT}), "compute.create")
+_CATALOG_WRITE = Policy(frozenset({_PILOT, _ADMIN}), "compute.modify")
+
+POLICIES: Mapping[str, Policy] = {
+    "/pandawn.broker.v1.Broker/UploadSandbox": _writes("compute.create", _USER, _ADMIN),
+    "/pandawn.broker.v1.Broker/SubmitTask": _writes("compute.create", _USER, _ADMIN),
+    "/pandawn.broker.v1.Broker/GetTask": _reads(*_PEOPLE),
+    "/pandawn.broker.v1.Broker/ListTasks": _reads(*_PEOPLE),
+    "/pandawn.broker.v1.Broker/GetJob": _reads(*_PEOPLE),
+    "/pandawn.broker.v1.Broker/ListJobs": _reads(*_PEOPLE),
+    "/pandawn.broker.v1.Broker/CancelTask": _writes("compute.cancel", _USER, _ADMIN),
+    "/pandawn.broker.v1.Broker/CancelJob": _writes("compute.cancel", _USER, _ADMIN),
+    "/pandawn.broker.v1.Broker/RetryTask": _writes("compute.modify", _USER, _ADMIN),
+    "/pandawn.broker.v1.Broker/RetryJob": _writes("compute.modify", _USER, _ADMIN),
+    "/pandawn.broker.v1.Broker/ExplainJob": _reads(*_PEOPLE),
+    "/pandawn.dispatcher.v1.Dispatcher/RegisterPilot": _writes("compute.create", _PILOT),
+    "/pandawn.dispatcher.v1.Dispatcher/DeregisterPilot": _PILOTS_WORK,
+    "/pandawn.dispatcher.v1.Dispatcher/AcquireJobs": _PILOTS_WORK,
+    "/pandawn.dispatcher.v1.Dispatcher/RenewLeases": _PILOTS_WORK,
+    "/pandawn.dispatcher.v1.Dispatcher/ReportJobs": _PILOTS_WORK,
+    "/pandawn.dispatcher.v1.Dispatcher/ReleaseJobs": _PILOTS_WORK,
+    "/pandawn.dispatcher.v1.Dispatcher/DownloadSandbox": _PILOTS_WORK,
+    "/pandawn.filecatalog.v1.FileCatalog/AddFiles": _CATALOG_WRITE,
+    "/pandawn.filecatalog.v1.FileCatalog/DeleteFiles": _CATALOG_WRITE,
+    "/pandawn.filecatalog.v1.FileCatalog/FlushCache": _CATALOG_WRITE,
+    "/pandawn.filecatalog.v1.FileCatalog/ReportInventory": _CATALOG_WRITE,
+    "/pandawn.filecatalog.v1.FileCatalog/PinFiles": _writes("compute.modify", _ADMIN),
+    "/pandawn.filecatalog.v1.FileCatalog/UnpinFiles": _writes("compute.modify", _ADMIN),
+    "/pandawn.filecatalog.v1.FileCatalog/ListPins": _reads(*_PEOPLE),
+    "/pandawn.filecatalog.v1.FileCatalog/CheckFiles": _reads(*_EVERYBODY),
+    "/pandawn.filecatalog.v1.FileCatalog/LocateFiles": _reads(*_PEOPLE),
+    "/pandawn.filecatalog.v1.FileCatalog/GetCoverage": _reads(*_PEOPLE),
+    "/pandawn.filecatalog.v1.FileCatalog/ListNodeFiles": _reads(*_EVERYBODY),
+    "/pandawn.filecatalog.v1.FileCatalog/GetCache": _reads(*_EVERYBODY),
+    "/pandawn.monitor.v1.Monitor/CountJobs": _reads(*_PEOPLE),
+    "/pandawn.monitor.v1.Monitor/ListPilots": _reads(*_PEOPLE),
+    "/pandawn.monitor.v1.Monitor/ListNodes": _reads(*_PEOPLE),
+    "/pandawn.monitor.v1.Monitor/StreamEvents": _reads(*_PEOPLE),
+    "/pandawn.queueconfig.v1.QueueConfig/GetQueue": _reads(*_EVERYBODY),
+    "/pandawn.queueconfig.v1.QueueConfig/ListQueues": _reads(*_PEOPLE),
+    "/pandawn.queueconfig.v1.QueueConfig/ApplyQueue": _writes("compute.modify", _ADMIN),
+}
+"""The policy of each method, by its full name as gRPC gives it."""

@@ -15,4 +15,6 @@ pytest_plugins = [
     "tests.fixtures.tier3",  # imports the two above
     "tests.fixtures.database",
     "tests.fixtures.world",
+    "tests.fixtures.certificates",
+    "tests.fixtures.tokens",
 ]

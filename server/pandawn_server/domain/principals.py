@@ -7,6 +7,7 @@ all is said in `wire/policies.py`; what it may do with a task, a queue or a node
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
 from pandawn_server.domain.inventory import NodeKey
@@ -54,7 +55,10 @@ class Principal:
     and safe as a part of a path. `subject` is what the credential says (a DN, issuer and subject of a
     token, a host name), `rule` the rule that admitted it, in words: both for the audit and the logs.
     `groups` are its groups as the credential gives them. `sites` are those that a site administrator
-    looks after. `session` is what a session token is bound to, with `Method.SESSION` only.
+    looks after; a pilot that has any may work for their queues only. `scopes` are those of its token,
+    without paths; None where the credential has no such thing, and the roles alone count. What was shown
+    is good until `expire_time`; None: for as long as the call lasts, at least. `session` is what a session
+    token is bound to, with `Method.SESSION` only.
     """
 
     name: str
@@ -64,6 +68,8 @@ class Principal:
     subject: str = ""
     groups: tuple[str, ...] = ()
     sites: frozenset[str] = frozenset()
+    scopes: frozenset[str] | None = None
+    expire_time: datetime | None = None
     session: Session | None = None
 
     @property

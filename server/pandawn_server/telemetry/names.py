@@ -78,6 +78,7 @@ CATALOG_ITEMS = "pandawn.catalog.items"
 WORKER_NAME = "pandawn.worker.name"
 REASON = "pandawn.reason"
 QUEUE = "pandawn.queue"
+AUTH_METHOD = "pandawn.auth.method"
 
 # Operations
 RPC = Operation(
@@ -114,6 +115,9 @@ WORKER_RUN = Operation(
 # Counters, distributions and gauges
 INCIDENTS = Counter("pandawn.incidents", "Errors that nobody foresaw", "{incident}")
 REFUSALS = Counter("pandawn.refusals", "Calls refused, by reason", "{call}")
+ADMISSIONS = Counter(
+    "pandawn.admissions", "Credentials read and found good, by their method", "{credential}"
+)
 BATCH_SIZES = Distribution("pandawn.batch.size", "Calls that shared one batch", "{call}")
 CATALOG_DRIFT_FILES = Distribution(
     "pandawn.catalog_drift_files",

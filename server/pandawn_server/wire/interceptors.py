@@ -1,4 +1,4 @@
-"""What surrounds every call: errors become statuses, calls are measured and named in the logs.
+"""What surrounds every call: callers are let in or refused, errors become statuses, calls are measured.
 
 One interceptor, and the handlers that it wraps are kept: gRPC asks for a handler at each call, and
 a call should pay no more than a dictionary look-up and one or two coroutines.
@@ -30,6 +30,8 @@ from pandawn_server.telemetry.names import (
     RPC_STATUS_CODE,
     RPC_SYSTEM,
 )
+from pandawn_server.wire.auth.gate import Gate
+from pandawn_server.wire.caller import enter_caller
 from pandawn_server.wire.errors import Refusal, incident_refusal, refusal_of
 from pandawn_server.wire.handlers import (
     Behavior,
@@ -40,8 +42,9 @@ from pandawn_server.wire.handlers import (
     rebuilt,
 )
 
-OUTAGE_LOG_INTERVAL_S = 10.0
-"""Seconds between two log lines about calls refused for one outage: all pilots see it at once."""
+WARNING_INTERVAL_S = 10.0
+"""Seconds between two warnings about calls refused for one reason: all pilots see an outage at once, and
+who guesses credentials shall not fill the disk."""
 
 LINGER = timedelta(milliseconds=500)
 """Time that a watcher of the server's health has to get its last message when the server stops."""
@@ -60,20 +63,23 @@ _FAULTS = frozenset(
     }
 )
 
+_WORTH_A_WARNING = frozenset({Code.UNAVAILABLE, Code.UNAUTHENTICATED, Code.PERMISSION_DENIED})
+
 _log: Log = structlog.get_logger(__name__)
 
 
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the handlers of all services.
+    """Wraps the handlers of all services for the callers that come through `gate`.
 
     `shutting_down` ends streams of gRPC's own services, and refuses calls that come after it.
     """
 
-    def __init__(self, telemetry: Telemetry, shutting_down: asyncio.Event) -> None:
+    def __init__(self, gate: Gate, telemetry: Telemetry, shutting_down: asyncio.Event) -> None:
+        self._gate = gate
         self._telemetry = telemetry
         self._shutting_down = shutting_down
         self._handlers: dict[str, Handler] = {}
-        self._next_outage_log: dict[str, float] = {}
+        self._next_warning: dict[str, float] = {}
 
     async def intercept_service(
         self,
@@ -105,9 +111,12 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             enter_call(method, context.peer())
             if self._shutting_down.is_set():
                 await self._refuse(context, _stopping())
-            if isinstance(request, Malformed):
-                await self._refuse(context, request.error())
             try:
+                principal = self._gate.admit(method, context)
+                if principal is not None:
+                    enter_caller(principal)
+                if isinstance(request, Malformed):
+                    await self._refuse(context, request.error())
                 return await behavior(request, context)
             except PandawnError as error:
                 await self._refuse(context, error)
@@ -165,10 +174,10 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
     async def _refuse(self, context: ServicerContext, error: PandawnError) -> NoReturn:
         self._telemetry.count(REFUSALS, attributes={REASON: error.reason})
-        if error.code is Code.UNAVAILABLE and error.reason != "SHUTTING_DOWN":
+        if error.code in _WORTH_A_WARNING and error.reason != "SHUTTING_DOWN":
             now = time.monotonic()
-            if now >= self._next_outage_log.get(error.reason, 0.0):
-                self._next_outage_log[error.reason] = now + OUTAGE_LOG_INTERVAL_S
+            if now >= self._next_warning.get(error.reason, 0.0):
+                self._next_warning[error.reason] = now + WARNING_INTERVAL_S
                 _log.warning("call refused", reason=error.reason, message=error.message)
         else:
             _log.debug("call refused", reason=error.reason, message=error.message)

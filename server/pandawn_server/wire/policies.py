@@ -19,12 +19,15 @@ class Policy:
     """Who may call a method. Operators may call all of them and are not named.
 
     `scope` is the WLCG scope that a token must have (WLCG Common JWT Profiles 1.0, capabilities of
-    computing); `changes` says that the outcome goes into the audit.
+    computing); `changes` says that the outcome goes into the audit. A method that `begins_session` looks
+    at credentials and not at session tokens; one that `needs_session` is bound to one pilot or node.
     """
 
     roles: frozenset[Role]
     scope: str
     changes: bool = False
+    begins_session: bool = False
+    needs_session: bool = False
 
 
 def _reads(*roles: Role) -> Policy:
@@ -39,7 +42,8 @@ _EVERYBODY = (_PILOT, _USER, _ADMIN, _MONITOR)
 _PEOPLE = (_USER, _ADMIN, _MONITOR)
 
 # A pilot's own calls are many and each leaves an event, a lease or an attempt: they need no audit.
-_PILOTS_WORK = Policy(frozenset({_PILOT}), "compute.create")
+_PILOTS_WORK = Policy(frozenset({_PILOT}), "compute.create", needs_session=True)
+_BEGINS_SESSION = Policy(frozenset({_PILOT}), "compute.create", changes=True, begins_session=True)
 _CATALOG_WRITE = Policy(frozenset({_PILOT, _ADMIN}), "compute.modify")
 
 POLICIES: Mapping[str, Policy] = {
@@ -54,7 +58,7 @@ POLICIES: Mapping[str, Policy] = {
     "/pandawn.broker.v1.Broker/RetryTask": _writes("compute.modify", _USER, _ADMIN),
     "/pandawn.broker.v1.Broker/RetryJob": _writes("compute.modify", _USER, _ADMIN),
     "/pandawn.broker.v1.Broker/ExplainJob": _reads(*_PEOPLE),
-    "/pandawn.dispatcher.v1.Dispatcher/RegisterPilot": _writes("compute.create", _PILOT),
+    "/pandawn.dispatcher.v1.Dispatcher/RegisterPilot": _BEGINS_SESSION,
     "/pandawn.dispatcher.v1.Dispatcher/DeregisterPilot": _PILOTS_WORK,
     "/pandawn.dispatcher.v1.Dispatcher/AcquireJobs": _PILOTS_WORK,
     "/pandawn.dispatcher.v1.Dispatcher/RenewLeases": _PILOTS_WORK,
@@ -82,3 +86,9 @@ POLICIES: Mapping[str, Policy] = {
     "/pandawn.queueconfig.v1.QueueConfig/ApplyQueue": _writes("compute.modify", _ADMIN),
 }
 """The policy of each method, by its full name as gRPC gives it."""
+
+OPERATORS_ONLY = Policy(frozenset(), "compute.modify")
+"""For what is in no table: gRPC's reflection, and services that others add."""
+
+OPEN_METHODS = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
+"""What anybody may call: balancers ask for the health, and have no credentials."""

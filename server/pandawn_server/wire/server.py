@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from pandawn_server.telemetry.api import Telemetry
+from pandawn_server.wire.auth.gate import LOCAL_GATE
 from pandawn_server.wire.interceptors import EdgeInterceptor
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
@@ -72,7 +73,7 @@ class EdgeServer:
         self._names = [service.name for service in services]
         self._listening = listening
         self._server = grpc.aio.server(
-            interceptors=[EdgeInterceptor(telemetry, shutting_down)],
+            interceptors=[EdgeInterceptor(LOCAL_GATE, telemetry, shutting_down)],
             options=list(_options(listening).items()),
         )
         handlers = cast("grpc.aio.Server", _GenericHandlersOnly(self._server))

@@ -1,0 +1,1 @@
+"""Who calls: what a call shows of its caller becomes a principal."""

@@ -1,0 +1,212 @@
+"""Lets the callers of one address in, or says what they lack.
+
+A call pays for what it shows once a minute: what was read of a credential is remembered.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import structlog
+
+from pandawn_server.domain.errors import ForbiddenError, UnauthenticatedError
+from pandawn_server.domain.principals import LOCAL_OPERATOR, Method, Principal
+from pandawn_server.logs import Log
+from pandawn_server.telemetry.api import OFF, Telemetry
+from pandawn_server.telemetry.names import ADMISSIONS, AUTH_METHOD
+from pandawn_server.wire.auth.api import AUTHORIZATION, SESSION, Authenticator, Evidence
+from pandawn_server.wire.handlers import ServicerContext
+from pandawn_server.wire.policies import OPEN_METHODS, OPERATORS_ONLY, POLICIES, Policy
+
+RECHECK_AFTER = timedelta(minutes=1)
+"""Time after which a credential is read anew: by then rules and keys may have changed."""
+
+MAX_REMEMBERED = 50_000
+"""Credentials remembered, of a kind; with more, all are forgotten and read anew."""
+
+_CACHED_METHODS = frozenset({Method.X509, Method.TOKEN})
+"""What a caller showed is all that counts there; where it calls from does not."""
+
+_log: Log = structlog.get_logger(__name__)
+
+_Metadata = Iterable[tuple[str, str | bytes]]
+_Seen = tuple[Principal, datetime]
+Key = TypeVar("Key", bound=Hashable)
+
+
+def _nobody_has_ended(principal: Principal) -> bool:
+    del principal
+    return False
+
+
+class Gate:
+    """One for each address that the server listens on. To be used from the event loop only."""
+
+    def __init__(
+        self,
+        authenticators: Sequence[Authenticator] = (),
+        *,
+        sessions: Authenticator | None = None,
+        has_ended: Callable[[Principal], bool] = _nobody_has_ended,
+        otherwise: Principal | None = None,
+        peer_of: Callable[[str, Mapping[str, str]], str] | None = None,
+        telemetry: Telemetry = OFF,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`authenticators` are asked in order, `sessions` before them.
+
+        `has_ended` says whether the pilot of a session has ended, which takes its session with it.
+        `otherwise` is who calls without showing anything. `peer_of` says for whom a peer speaks,
+        given what gRPC calls it and the metadata.
+        """
+        self._authenticators = tuple(authenticators)
+        self._sessions = sessions
+        self._has_ended = has_ended
+        self._otherwise = otherwise
+        self._peer_of = peer_of
+        self._wants_certificates = any(a.name == Method.X509.value for a in authenticators)
+        self._telemetry = telemetry
+        self._clock = clock
+        self._seen_sessions: dict[str, _Seen] = {}
+        self._seen: dict[tuple[str, bytes], _Seen] = {}
+
+    def admit(self, method: str, context: ServicerContext) -> Principal | None:
+        """Who makes a call of this method; None where the method is open to anybody.
+
+        Raises `UnauthenticatedError` and `ForbiddenError`.
+        """
+        if method in OPEN_METHODS:
+            return None
+        policy = POLICIES.get(method, OPERATORS_ONLY)
+        principal = self._identify(policy, context)
+        _check(method, policy, principal)
+        return principal
+
+    def _identify(self, policy: Policy, context: ServicerContext) -> Principal:
+        metadata: _Metadata = context.invocation_metadata() or ()
+        if self._sessions is not None and not policy.begins_session:
+            for key, value in metadata:
+                if key == SESSION and isinstance(value, str):
+                    return self._of_session(self._sessions, value)
+        if self._authenticators:
+            principal = self._of_credential(metadata, context)
+            if principal is not None:
+                return principal
+        if self._otherwise is not None:
+            return self._otherwise
+        expected = "; ".join(a.expects for a in self._authenticators)
+        raise UnauthenticatedError(
+            "CREDENTIALS_REQUIRED",
+            f"the call shows not who makes it; this address takes {expected}",
+        )
+
+    def _of_session(self, sessions: Authenticator, token: str) -> Principal:
+        now = self._clock()
+        seen = self._seen_sessions.get(token)
+        if seen is not None and seen[1] > now:
+            principal = seen[0]
+        else:
+            found = sessions.authenticate(Evidence("", {SESSION: token}), now)
+            assert found is not None, "a session was shown"
+            principal = found
+            self._remember(self._seen_sessions, token, principal, now)
+        if self._has_ended(principal):
+            raise UnauthenticatedError(
+                "SESSION_ENDED", "the pilot of this session has ended; register a new pilot"
+            )
+        return principal
+
+    def _of_credential(self, metadata: _Metadata, context: ServicerContext) -> Principal | None:
+        now = self._clock()
+        shown = _joined(metadata)
+        pem = _certificate(context) if self._wants_certificates else b""
+        key = (shown.get(AUTHORIZATION, ""), pem)
+        seen = self._seen.get(key)
+        if seen is not None and seen[1] > now:
+            return seen[0]
+        evidence = Evidence(self._peer(context, shown), shown, _as_der(pem))
+        for authenticator in self._authenticators:
+            principal = authenticator.authenticate(evidence, now)
+            if principal is not None:
+                if principal.method in _CACHED_METHODS:
+                    self._remember(self._seen, key, principal, now)
+                return principal
+        return None
+
+    def _peer(self, context: ServicerContext, shown: Mapping[str, str]) -> str:
+        peer = context.peer()
+        return peer if self._peer_of is None else self._peer_of(peer, shown)
+
+    def _remember(
+        self, seen: dict[Key, _Seen], key: Key, principal: Principal, now: datetime
+    ) -> None:
+        if len(seen) >= MAX_REMEMBERED:
+            seen.clear()
+        until = now + RECHECK_AFTER
+        if principal.expire_time is not None:
+            until = min(until, principal.expire_time)
+        seen[key] = (principal, until)
+        self._telemetry.count(ADMISSIONS, attributes={AUTH_METHOD: principal.method.value})
+        _log.debug("admitted", rule=principal.rule, subject=principal.subject, user=principal.name)
+
+
+LOCAL_GATE = Gate(otherwise=LOCAL_OPERATOR)
+"""Of an address that only this machine can reach, where nothing else is configured."""
+
+
+def _check(method: str, policy: Policy, principal: Principal) -> None:
+    if principal.method is Method.HOST and not policy.begins_session:
+        raise _session_required(method)
+    if principal.scopes is not None and policy.scope not in principal.scopes:
+        raise ForbiddenError(
+            "SCOPE_MISSING",
+            f"{_short(method)} takes a token with the scope {policy.scope}; "
+            f"this one has {' '.join(sorted(principal.scopes)) or 'none'}",
+            metadata={"scope": policy.scope},
+        )
+    if principal.is_operator:
+        return
+    if not principal.roles & policy.roles:
+        wanted = ", ".join(sorted(role.value for role in policy.roles)) or "operator"
+        mine = ", ".join(sorted(role.value for role in principal.roles)) or "nothing"
+        raise ForbiddenError(
+            "ROLE_MISSING",
+            f"{_short(method)} is for {wanted}; {principal.subject or principal.name} is {mine} "
+            f"by the rule {principal.rule!r}",
+            metadata={"roles": wanted},
+        )
+    if policy.needs_session and principal.session is None:
+        raise _session_required(method)
+
+
+def _session_required(method: str) -> UnauthenticatedError:
+    return UnauthenticatedError(
+        "SESSION_REQUIRED",
+        f"{_short(method)} takes the session token that Dispatcher.RegisterPilot or "
+        f"FileCatalog.OpenSession gave, in the metadata as {SESSION}",
+    )
+
+
+def _short(method: str) -> str:
+    return method.rpartition(".")[2].replace("/", ".")
+
+
+def _joined(metadata: _Metadata) -> dict[str, str]:
+    """The text of the metadata; what is there twice is joined, as HTTP wants it."""
+    shown: dict[str, str] = {}
+    for key, value in metadata:
+        if isinstance(value, str):
+            shown[key] = f"{shown[key]}, {value}" if key in shown else value
+    return shown
+
+
+def _certificate(context: ServicerContext) -> bytes:
+    """The verified certificate of the client in PEM; empty without one."""
+    return next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
+
+
+def _as_der(pem: bytes) -> tuple[bytes, ...]:
+    return (ssl.PEM_cert_to_DER_cert(pem.decode("ascii")),) if pem else ()

@@ -57,8 +57,9 @@ class Principal:
     `groups` are its groups as the credential gives them. `sites` are those that a site administrator
     looks after; a pilot that has any may work for their queues only. `scopes` are those of its token,
     without paths; None where the credential has no such thing, and the roles alone count. What was shown
-    is good until `expire_time`; None: for as long as the call lasts, at least. `session` is what a session
-    token is bound to, with `Method.SESSION` only.
+    is good until `expire_time`; None: for as long as the call lasts, at least. `limited` says that it was
+    delegated for anything but to start work (a limited proxy). `session` is what a session token is bound
+    to, with `Method.SESSION` only.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Principal:
     sites: frozenset[str] = frozenset()
     scopes: frozenset[str] | None = None
     expire_time: datetime | None = None
+    limited: bool = False
     session: Session | None = None
 
     @property

@@ -1,0 +1,251 @@
+"""The admission file: who is let in, and whose tokens count; TOML, read again when it changes.
+
+It is a file of its own because it changes while the server runs, and because tables fit into no flag
+and no variable. `docs/identity.md` has an example.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from pandawn_server.domain.admission import Admission, Patterns, Rule, is_free_name
+from pandawn_server.domain.principals import Method, Role
+
+MAX_FILE_BYTES = 4 * 1024 * 1024
+"""Largest admission file: tens of thousands of users fit."""
+
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+"""Ways to sign that a public key can check. Those with a shared secret, and `none`, are not among them."""
+
+_DEFAULT_ALGORITHMS: tuple[Algorithm, ...] = ("RS256", "ES256", "RS384", "RS512", "ES384", "ES512")
+
+_POWERFUL = frozenset({Role.OPERATOR, Role.SITE_ADMIN, Role.PILOT})
+
+
+def _pattern(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _compiled(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from None
+
+
+_Texts = Annotated[tuple[str, ...], BeforeValidator(_pattern)]
+_Patterns = Annotated[
+    tuple[Annotated[re.Pattern[str], BeforeValidator(_compiled)], ...], BeforeValidator(_pattern)
+]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class IssuerTable(_Table):
+    """`[[issuer]]`: somebody whose tokens count."""
+
+    url: str = Field(min_length=1, max_length=1000)
+    audience: _Texts = Field(min_length=1)
+    jwks: str = Field(min_length=1)
+    jwks_ca: Path | None = None
+    algorithms: tuple[Algorithm, ...] = Field(default=_DEFAULT_ALGORITHMS, min_length=1)
+    group_prefix: str = ""
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        loopback = re.match(r"http://(127\.0\.0\.1|localhost|\[::1\])[:/]", self.jwks)
+        if self.jwks.startswith("http://") and not loopback:
+            raise ValueError(
+                f"jwks {self.jwks!r}: keys that anybody on the way may change; use https://"
+            )
+        return self
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether its keys are fetched, and not read from a file."""
+        return self.jwks.startswith(("https://", "http://"))
+
+
+class RuleTable(_Table):
+    """`[[admit]]`: one rule; the first that matches wins."""
+
+    name: str = Field(min_length=1, max_length=100)
+    method: Literal["x509", "token"]
+    roles: tuple[Role, ...] = Field(min_length=1)
+    issuer: _Patterns = ()
+    subject: _Patterns = ()
+    group: _Patterns = ()
+    scope: _Patterns = ()
+    host: _Patterns = ()
+    sites: _Texts = ()
+    grant_groups: _Texts = ()
+    users: dict[str, str] = Field(default_factory=dict)
+    user_claim: str = ""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.method == "x509" and (self.scope or self.user_claim or self.group):
+            raise ValueError("a certificate has no groups, scopes and claims: leave them out")
+        if self.method == "token" and self.host:
+            raise ValueError("a token has no host names: leave `host` out")
+        if Role.SITE_ADMIN in self.roles and not self.sites:
+            raise ValueError("a site-admin needs `sites`, those that it looks after")
+        if self.sites and not _POWERFUL & set(self.roles):
+            raise ValueError("`sites` are for the roles site-admin and pilot")
+        for subject, name in self.users.items():
+            if not is_free_name(name):
+                raise ValueError(
+                    f"users: {name!r} for {subject!r}: a name is 1 to 64 of a-z 0-9 . _ -, begins with "
+                    "a letter or digit, and does not end like a made one (a dot and 16 letters)"
+                )
+        if _POWERFUL & set(self.roles) and not self.rule().names_somebody:
+            raise ValueError(
+                "it would give its roles to everybody whom an issuer knows: name subjects, groups, "
+                "scopes or hosts"
+            )
+        return self
+
+    def rule(self) -> Rule:
+        """The rule in the words of the domain."""
+        return Rule(
+            name=self.name,
+            method=Method(self.method),
+            roles=frozenset(self.roles),
+            issuers=Patterns(self.issuer),
+            subjects=Patterns(self.subject),
+            groups=Patterns(self.group),
+            scopes=Patterns(self.scope),
+            hosts=Patterns(self.host),
+            sites=frozenset(self.sites),
+            grants=self.grant_groups,
+            users=self.users,
+            user_claim=self.user_claim,
+        )
+
+
+class _File(_Table):
+    issuer: tuple[IssuerTable, ...] = ()
+    admit: tuple[RuleTable, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        _unique("two issuers have the url", [issuer.url for issuer in self.issuer])
+        _unique("two rules are called", [rule.name for rule in self.admit])
+        _unique(
+            "each issuer needs a group_prefix of its own, or their groups would mix; two have",
+            [issuer.group_prefix for issuer in self.issuer],
+        )
+        for rule in self.admit:
+            if rule.method == "token":
+                self._check_issuers(rule)
+        return self
+
+    def _check_issuers(self, rule: RuleTable) -> None:
+        patterns = Patterns(rule.issuer)
+        matching = [issuer.url for issuer in self.issuer if patterns.match([issuer.url])]
+        if not matching:
+            raise ValueError(f"rule {rule.name!r}: there is no [[issuer]] whose url it matches")
+        if rule.user_claim and len(matching) > 1:
+            # Two issuers may both have a Jane.
+            raise ValueError(
+                f"rule {rule.name!r}: names out of {rule.user_claim!r} are unique for one issuer only; "
+                "say `issuer` so that it matches one"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionFile:
+    """What the file says: the rules, and the issuers by their url."""
+
+    admission: Admission
+    issuers: Mapping[str, IssuerTable]
+
+
+class AdmissionFileError(Exception):
+    """The file cannot be used; the text says what is wrong, and where."""
+
+
+NOBODY = AdmissionFile(Admission(()), {})
+"""Admits no certificate and no token: how a server without an admission file behaves."""
+
+
+def read_admission_file(path: Path) -> AdmissionFile:
+    """Reads and checks it. Relative paths in it start where it lies. Raises `AdmissionFileError`."""
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise AdmissionFileError(
+                f"the admission file {path} has more than {MAX_FILE_BYTES:,} bytes"
+            )
+        parsed = _File.model_validate(tomllib.loads(content.decode()))
+    except OSError as error:
+        raise AdmissionFileError(
+            f"cannot read the admission file {path}: {error.strerror}"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise AdmissionFileError(f"the admission file {path} is not TOML: {error}") from None
+    except ValidationError as error:
+        raise AdmissionFileError(_described(path, error)) from None
+    _check_claims(parsed.admit, parsed.issuer)
+    issuers = {issuer.url: _located(issuer, path.parent) for issuer in parsed.issuer}
+    return AdmissionFile(Admission([rule.rule() for rule in parsed.admit]), issuers)
+
+
+def _check_claims(rules: Sequence[RuleTable], issuers: Sequence[IssuerTable]) -> None:
+    """Names out of claims come from one issuer and one claim for all rules, or they could meet."""
+    sources = {
+        (issuer.url, rule.user_claim)
+        for rule in rules
+        if rule.user_claim
+        for issuer in issuers
+        if Patterns(rule.issuer).match([issuer.url])
+    }
+    if len(sources) > 1:
+        listed = "; ".join(f"{claim!r} of {url}" for url, claim in sorted(sources))
+        raise AdmissionFileError(
+            f"names of users come out of more than one claim ({listed}), and two people could have the "
+            "same one; keep one user_claim, and leave the other names to be made"
+        )
+
+
+def _located(issuer: IssuerTable, directory: Path) -> IssuerTable:
+    changes: dict[str, object] = {}
+    if not issuer.is_remote:
+        changes["jwks"] = str(directory / issuer.jwks.removeprefix("file://"))
+    if issuer.jwks_ca is not None:
+        changes["jwks_ca"] = directory / issuer.jwks_ca
+    return issuer.model_copy(update=changes)
+
+
+def _unique(what: str, values: Sequence[str]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{what} {value!r}")
+
+
+def _described(path: Path, error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        # ("admit", 2, "subject", 0): people count from one.
+        place = " ".join(
+            str(part + 1 if isinstance(part, int) else part) for part in problem["loc"]
+        )
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "there is no such key"
+        lines.append(f"{path}: {place}: {message}" if place else f"{path}: {message}")
+    return "\n".join(lines)

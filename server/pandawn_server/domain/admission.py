@@ -1,0 +1,200 @@
+"""Who is let in: rules that turn what a verified credential says into a principal.
+
+The first rule that matches wins, and a pattern must match the *whole* of what it is held against.
+User names are one to one: two subjects never share a name unless the site itself wrote both down as
+the same person. So a name that is made here ends in a hash of the subject, in a shape that no site
+may write down and no issuer may give.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pandawn_server.domain.errors import ForbiddenError
+from pandawn_server.domain.principals import Method, Principal, Role
+
+USER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+"""What names of users look like: parts of paths and words of command lines."""
+
+_MADE_NAME = re.compile(r".*\.[a-z2-7]{16}")
+_HASH_BYTES = 10
+"""80 bits, 16 letters: whoever can choose the readable part cannot search for the hash of another."""
+
+_READABLE_CHARS = 40
+_SHOWN_CHARS = 300
+"""As much of a subject as an error repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a verified credential says of its holder.
+
+    `issuer` and `subject` together name the holder. `hosts` are the DNS names of a certificate, in lower
+    case. `claims` are what else a token says in words. `readable` is what a name is made from.
+    `scopes` is None for a credential that knows no scopes. `limited`: see `Principal`.
+    """
+
+    method: Method
+    issuer: str
+    subject: str
+    readable: str
+    expire_time: datetime
+    groups: tuple[str, ...] = ()
+    scopes: frozenset[str] | None = None
+    hosts: tuple[str, ...] = ()
+    claims: Mapping[str, str] = field(default_factory=dict)
+    limited: bool = False
+
+    @property
+    def described(self) -> str:
+        """The holder in words, for the one who holds it."""
+        kind = "certificate" if self.method is Method.X509 else "token"
+        subject, issuer = self.subject[:_SHOWN_CHARS], self.issuer[:_SHOWN_CHARS]
+        return f"the {kind} of {subject!r}, issued by {issuer!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """Regular expressions of which one must match the whole of one value; none at all: anything goes."""
+
+    patterns: tuple[re.Pattern[str], ...] = ()
+
+    def match(self, values: Iterable[str]) -> bool:
+        """Whether what is shown satisfies them."""
+        if not self.patterns:
+            return True
+        return any(pattern.fullmatch(value) for value in values for pattern in self.patterns)
+
+
+ANYTHING = Patterns()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Admits holders of some credentials, with roles.
+
+    `users` maps subjects to the names that the site gave them. `user_claim` names the claim that *is* the
+    name of everybody else; empty: names are made. `grants` are groups given on top of the shown ones.
+    """
+
+    name: str
+    method: Method
+    roles: frozenset[Role]
+    issuers: Patterns = ANYTHING
+    subjects: Patterns = ANYTHING
+    groups: Patterns = ANYTHING
+    scopes: Patterns = ANYTHING
+    hosts: Patterns = ANYTHING
+    sites: frozenset[str] = frozenset()
+    grants: tuple[str, ...] = ()
+    users: Mapping[str, str] = field(default_factory=dict)
+    user_claim: str = ""
+
+    def matches(self, shown: Shown) -> bool:
+        """Whether it is for this credential."""
+        return (
+            self.method is shown.method
+            and self.issuers.match([shown.issuer])
+            and self.subjects.match([shown.subject])
+            and self.groups.match(shown.groups)
+            and self.scopes.match(shown.scopes or ())
+            and self.hosts.match(shown.hosts)
+        )
+
+    @property
+    def names_somebody(self) -> bool:
+        """Whether it says more of whom it admits than which issuer vouches for them."""
+        return any(p.patterns for p in (self.subjects, self.groups, self.scopes, self.hosts))
+
+
+class Admission:
+    """The rules of a server, in their order."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = tuple(rules)
+        self._given = frozenset(name for rule in rules for name in rule.users.values())
+
+    def admit(self, shown: Shown) -> Principal:
+        """The caller as the first matching rule has it.
+
+        Raises `ForbiddenError` when there is none, or when the name it leads to belongs to another.
+        """
+        for rule in self._rules:
+            if rule.matches(shown):
+                return Principal(
+                    name=self._name(rule, shown),
+                    method=shown.method,
+                    roles=rule.roles,
+                    rule=rule.name,
+                    subject=_subject_of(shown),
+                    groups=(*shown.groups, *(g for g in rule.grants if g not in shown.groups)),
+                    sites=rule.sites,
+                    scopes=shown.scopes,
+                    expire_time=shown.expire_time,
+                    limited=shown.limited,
+                )
+        raise ForbiddenError(
+            "NOT_ADMITTED",
+            f"{shown.described} is good, but no rule of this server admits its holder; "
+            "tell both names to whoever runs the server",
+            metadata={"subject": shown.subject, "issuer": shown.issuer},
+        )
+
+    def _name(self, rule: Rule, shown: Shown) -> str:
+        given = rule.users.get(shown.subject)
+        if given is not None:
+            return given
+        if not rule.user_claim:
+            return made_name(shown)
+        name = shown.claims.get(rule.user_claim, "")
+        if not is_free_name(name):
+            raise ForbiddenError(
+                "NO_USER_NAME",
+                f"{shown.described} should say the name of its user in {rule.user_claim!r}, "
+                f"and has {name[:_SHOWN_CHARS]!r} there; a name matches {USER_NAME.pattern}",
+                metadata={"claim": rule.user_claim},
+            )
+        if name in self._given:
+            # Else whoever registers that name with the issuer would be somebody else here.
+            raise ForbiddenError(
+                "USER_NAME_TAKEN",
+                f"{shown.described} says {name!r} in {rule.user_claim!r}, and this server "
+                "gave that name to another subject; whoever runs it can list both as one user",
+                metadata={"user": name},
+            )
+        return name
+
+
+def is_free_name(name: str) -> bool:
+    """Whether a site or an issuer may give this name: path-safe, and not of the shape of made ones."""
+    return USER_NAME.fullmatch(name) is not None and _MADE_NAME.fullmatch(name) is None
+
+
+def made_name(shown: Shown) -> str:
+    """A name that no other subject has: something readable, a dot, and a hash of who it is."""
+    digest = hashlib.sha256()
+    for part in (shown.method.value, shown.issuer, shown.subject):
+        encoded = part.encode(errors="surrogatepass")
+        # With its length in front no two lists of parts look alike.
+        digest.update(len(encoded).to_bytes(8, "big") + encoded)
+    code = base64.b32encode(digest.digest()[:_HASH_BYTES]).decode().lower()
+    return f"{_slug(shown.readable)}.{code}"
+
+
+def _slug(text: str) -> str:
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    words = re.sub(r"[^a-z0-9]+", "-", plain)[:_READABLE_CHARS].strip("-")
+    return words or "user"
+
+
+def _subject_of(shown: Shown) -> str:
+    # A DN says who somebody is; the subject of a token does so together with its issuer only.
+    if shown.method is Method.TOKEN:
+        return f"{shown.issuer} {shown.subject}"
+    return shown.subject

@@ -1,0 +1,149 @@
+"""What certificates and tokens are judged by, kept up to date while the server runs.
+
+`refresh` is called by a periodic worker in a thread of its own: it reads files and fetches key sets, so
+that no call ever waits for either. What it replaces is replaced whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from pandawn_server.admission_config import (
+    NOBODY,
+    AdmissionFile,
+    AdmissionFileError,
+    IssuerTable,
+    read_admission_file,
+)
+from pandawn_server.domain.admission import Admission
+from pandawn_server.logs import Log
+from pandawn_server.wire.auth.keys import KeyRing
+from pandawn_server.wire.auth.revocation import NOTHING_REVOKED, Revocations, read_revocations
+from pandawn_server.wire.auth.tls_files import TlsFilesError, read_authorities
+from pandawn_server.wire.auth.tokens import TokenAuthenticator
+from pandawn_server.wire.auth.x509 import X509Authenticator
+
+_log: Log = structlog.get_logger(__name__)
+
+_Mark = tuple[tuple[str, int, int], ...]
+
+
+class Identity:
+    """The rules, issuers, keys and revocations of a server."""
+
+    def __init__(
+        self,
+        *,
+        admission_file: Path | None,
+        keys_directory: Path,
+        client_ca: Path | None = None,
+        revocations: Path | None = None,
+    ) -> None:
+        """Reads the files. `revocations` is a file, or a directory with `.r0` and `.crl` files.
+
+        Raises `AdmissionFileError`, and `TlsFilesError` where there are to be revocations and are none.
+        """
+        self._admission_file = admission_file
+        self._client_ca = client_ca
+        self._revocations_path = revocations
+        self._admission_mark: _Mark = _marks(admission_file)
+        self._revocations_mark: _Mark | None = None
+        self._file: AdmissionFile = (
+            NOBODY if admission_file is None else read_admission_file(admission_file)
+        )
+        self._revocations = NOTHING_REVOKED
+        self._keys = KeyRing(keys_directory)
+        self._keys.watch(self._file.issuers.values())
+        self.x509 = X509Authenticator(self.admission, lambda: self._revocations)
+        self.token = TokenAuthenticator(self.admission, self.issuers, self._keys)
+        self.refresh_local()
+        if revocations is not None and not self._revocations.lists:
+            raise TlsFilesError(
+                f"there is no usable list of revoked certificates in {revocations}; the log says why"
+            )
+
+    def admission(self) -> Admission:
+        """The rules that hold now."""
+        return self._file.admission
+
+    def issuers(self) -> Mapping[str, IssuerTable]:
+        """The token issuers that are trusted now, by their names."""
+        return self._file.issuers
+
+    def revocations(self) -> Revocations:
+        """What the authorities have revoked."""
+        return self._revocations
+
+    def refresh(self) -> None:
+        """Reads what changed and fetches what is due; may take as long as an issuer takes to answer."""
+        self.refresh_local()
+        self._keys.refresh(datetime.now(UTC))
+
+    def refresh_local(self) -> None:
+        """Reads the files that changed."""
+        self._refresh_admission()
+        self._refresh_revocations()
+
+    def _refresh_admission(self) -> None:
+        if self._admission_file is None:
+            return
+        mark = _marks(self._admission_file)
+        if mark == self._admission_mark:
+            return
+        self._admission_mark = mark
+        try:
+            read = read_admission_file(self._admission_file)
+        except AdmissionFileError as error:
+            # With half a file some would be let in whom the other half keeps out.
+            _log.error(
+                "the changed admission file is not used; the one before holds", reason=str(error)
+            )
+            return
+        self._file = read
+        self._keys.watch(read.issuers.values())
+        _log.info("admission file read anew", file=str(self._admission_file))
+
+    def _refresh_revocations(self) -> None:
+        if self._revocations_path is None:
+            return
+        files = _list_files(self._revocations_path)
+        mark = tuple(entry for path in (*files, self._client_ca) for entry in _marks(path))
+        if mark == self._revocations_mark:
+            return
+        self._revocations_mark = mark
+        try:
+            found, problems = read_revocations(
+                (file.read_bytes() for file in files), read_authorities(self._client_ca)
+            )
+        except (OSError, TlsFilesError) as error:
+            _log.error("the lists of revoked certificates are not read", reason=str(error))
+            return
+        for problem in problems:
+            _log.warning("a list of revoked certificates is not used", reason=problem)
+        if found.lists:
+            self._revocations = found
+        else:
+            _log.error("no list of revoked certificates can be used; those of before hold")
+
+
+def _list_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(
+        file for file in path.iterdir() if file.suffix == ".crl" or file.name[-3:-1] == ".r"
+    )
+
+
+def _marks(path: Path | None) -> _Mark:
+    """What tells whether a file changed."""
+    if path is None:
+        return ()
+    try:
+        status = path.stat()
+    except OSError:
+        return ((str(path), 0, 0),)
+    return ((str(path), status.st_mtime_ns, status.st_ino),)

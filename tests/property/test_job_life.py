@@ -27,6 +27,7 @@ from pandawn_server.domain.jobs import (
     Phase,
 )
 from pandawn_server.domain.pilots import Pilot
+from pandawn_server.domain.principals import LOCAL_OPERATOR
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases.leasing import Grant
 from pandawn_server.usecases.read_tasks import get_job
@@ -92,7 +93,7 @@ class JobLife(RuleBasedStateMachine):
     def open(self) -> None:
         self.world.queue()
         self.world.reap()
-        self.sandbox_id, _ = store_sandbox(self.world.context, [b"\x1f\x8bcode"])
+        self.sandbox_id, _ = store_sandbox(self.world.context, [b"\x1f\x8bcode"], LOCAL_OPERATOR)
         view = self.world.submit("first", job_count=2)
         self.submissions["first"] = view.task.task_id
 
@@ -327,7 +328,9 @@ class JobLife(RuleBasedStateMachine):
         for job in self.world.jobs():
             old = self.before[job.job_id].state
             assert job.state is old or old not in FINAL_STATES
-            outcomes = [a.outcome for a in get_job(self.world.context, job.job_id).attempts]
+            outcomes = [
+                a.outcome for a in get_job(self.world.context, job.job_id, LOCAL_OPERATOR).attempts
+            ]
             assert outcomes.count(JobState.FINISHED) == (job.state is JobState.FINISHED)
             assert outcomes.count(JobState.FAILED) <= job.max_attempts
 

@@ -204,6 +204,17 @@ def summarize(
     return f"{kind} now; it was {given}{ending}"
 
 
+def why_throttled(job: Job, active: int, limit: int) -> str:
+    """Why a job waits whose user has as many jobs on the queue as a limit allows; 0 is no limit any more."""
+    if limit == 0 or active < limit:
+        return f"waits for the next look at the limits of {job.user}; it becomes runnable within seconds"
+    many = f"{active:,} jobs" if active != 1 else "1 job"
+    return (
+        f"waits because {job.user} has {many} on {job.queue} that are runnable or running, and the limit is "
+        f"{limit:,}; it becomes runnable when one of them ends"
+    )
+
+
 def _why_no_node(obstacles: Collection[Obstacle], node_count: int, nearest: str) -> str:
     # Those that exclude every node are the answer; failing that, all of them together may be.
     blocking = [o for o in obstacles if o.excluded_nodes >= node_count] or obstacles

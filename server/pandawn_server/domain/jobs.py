@@ -158,7 +158,8 @@ class Job:
 
     `failures` counts the attempts that count against `max_attempts`; `attempt` numbers all of
     them, so that no two leases ever share a number. `retry_job_id` names the job that replaces it.
-    `node` is the node of the current or last attempt.
+    `node` is the node of the current or last attempt. `throttled` says that it waits only because its
+    user has as many jobs on the queue as a limit allows.
     """
 
     job_id: int
@@ -183,6 +184,7 @@ class Job:
     parent_job_id: int | None = None
     retry_job_id: int | None = None
     cancel_requested: bool = False
+    throttled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

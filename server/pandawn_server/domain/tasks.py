@@ -89,7 +89,7 @@ class Task:
     """A task as stored: its spec without the inputs, and what became known of it since.
 
     `output_url` is the directory of its outputs; `library` is the product of its build job, None
-    until that has finished.
+    until that has finished. `passed_over` says which queues were not chosen for it, and why.
     """
 
     task_id: int
@@ -99,6 +99,7 @@ class Task:
     output_url: str
     create_time: datetime
     library: File | None = None
+    passed_over: str = ""
 
 
 @dataclass(frozen=True, slots=True)

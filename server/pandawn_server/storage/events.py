@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, exists, false, func, or_, select
 
 from pandawn_server.domain.events import Event, NumberedEvent
+from pandawn_server.storage.among import among
 from pandawn_server.storage.bulk import insert_rows
 from pandawn_server.storage.database import EVENTS, Transaction
-from pandawn_server.storage.schema import events
+from pandawn_server.storage.schema import events, nodes
 
 _FIELDS = ("kind", "text", "task_id", "job_id", "attempt", "queue", "node", "pilot_id", "user")
 
@@ -27,16 +29,51 @@ def insert_events(tx: Transaction, happened: Iterable[Event]) -> None:
     tx.info[EVENTS] += told
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Events that concern a user, some queues, or nodes of some sites."""
+
+    user: str
+    queues: Collection[str]
+    sites: Collection[str]
+
+    def condition(self, tx: Transaction) -> ColumnElement[bool]:
+        """Whether an event is within it."""
+        either = [events.c.user == self.user] if self.user else []
+        if self.queues:
+            either.append(among(tx, events.c.queue, self.queues))
+        if self.sites:
+            # What happens to a node as such names no queue.
+            of_site = (nodes.c.node == events.c.node) & among(tx, nodes.c.site, self.sites)
+            either.append((events.c.queue == "") & (events.c.node != "") & exists().where(of_site))
+        return or_(false(), *either)
+
+
 def read_events(
-    tx: Transaction, after_event_id: int, limit: int, *, task_id: int = 0, job_id: int = 0
+    tx: Transaction,
+    after_event_id: int,
+    limit: int,
+    *,
+    until: int | None = None,
+    task_id: int = 0,
+    job_id: int = 0,
+    scope: Scope | None = None,
 ) -> list[NumberedEvent]:
-    """Up to `limit` events after one, oldest first; 0 for a task or job is any."""
+    """Up to `limit` events after one, oldest first; 0 for a task or job is any.
+
+    None after the event `until`, if it is given. With a `scope`, which no index helps with, `until`
+    should not be far away: every event up to there is looked at.
+    """
     query = (
         select(events)
         .where(events.c.event_id > after_event_id)
         .order_by(events.c.event_id)
         .limit(limit)
     )
+    if until is not None:
+        query = query.where(events.c.event_id <= until)
+    if scope is not None:
+        query = query.where(scope.condition(tx))
     if task_id:
         query = query.where(events.c.task_id == task_id)
     if job_id:
@@ -49,14 +86,26 @@ def read_events(
     ]
 
 
-def event_before_last(tx: Transaction, count: int, *, task_id: int = 0, job_id: int = 0) -> int:
-    """The event after which the last `count` follow; 0 when there are no more than that."""
+def event_before_last(
+    tx: Transaction,
+    count: int,
+    *,
+    task_id: int = 0,
+    job_id: int = 0,
+    scope: Scope | None = None,
+    since: int = 0,
+) -> int:
+    """The event after which the last `count` follow; `since` when there are no more than that after it."""
     query = select(events.c.event_id).order_by(events.c.event_id.desc()).offset(count).limit(1)
     if task_id:
         query = query.where(events.c.task_id == task_id)
     if job_id:
         query = query.where(events.c.job_id == job_id)
-    return tx.execute(query).scalar() or 0
+    if scope is not None:
+        query = query.where(scope.condition(tx))
+    if since:
+        query = query.where(events.c.event_id > since)
+    return tx.execute(query).scalar() or since
 
 
 def last_event_id(tx: Transaction) -> int:

@@ -113,16 +113,24 @@ def advance(tx: Transaction, states: Mapping[int, JobState], now: datetime) -> N
             )
 
 
-def activate_waiting(tx: Transaction, task_id: int, library_bytes: int, now: datetime) -> int:
-    """Makes the waiting jobs of a task runnable and returns how many.
+def activate_waiting(
+    tx: Transaction, task_id: int, library_bytes: int, now: datetime, *, throttled: bool = False
+) -> int:
+    """Makes the jobs of a task that wait for its build runnable and returns how many.
 
-    The library, whose size is known now, counts among their inputs.
+    The library, whose size is known now, counts among their inputs. With `throttled` they wait on, for
+    room below their user's limit.
     """
     statement = (
         update(jobs)
-        .where(jobs.c.task_id == task_id, jobs.c.state == JobState.WAITING.value)
+        .where(
+            jobs.c.task_id == task_id,
+            jobs.c.state == JobState.WAITING.value,
+            jobs.c.throttled.is_(False),
+        )
         .values(
-            state=JobState.ACTIVATED.value,
+            state=(JobState.WAITING if throttled else JobState.ACTIVATED).value,
+            throttled=throttled,
             state_time=now,
             input_bytes=jobs.c.input_bytes + library_bytes,
         )
@@ -133,10 +141,14 @@ def activate_waiting(tx: Transaction, task_id: int, library_bytes: int, now: dat
 def end_waiting(
     tx: Transaction, task_id: int, state: JobState, error: JobError | None, now: datetime
 ) -> list[int]:
-    """Ends the waiting jobs of a task, whose build job will never finish; returns their identifiers."""
+    """Ends the jobs of a task that wait for its build, which will never finish; returns their identifiers."""
     statement = (
         update(jobs)
-        .where(jobs.c.task_id == task_id, jobs.c.state == JobState.WAITING.value)
+        .where(
+            jobs.c.task_id == task_id,
+            jobs.c.state == JobState.WAITING.value,
+            jobs.c.throttled.is_(False),
+        )
         .values(state=state.value, state_time=now, **error_columns(error))
         .returning(jobs.c.job_id)
     )
@@ -151,7 +163,7 @@ def cancel_queued(tx: Transaction, job_ids: Collection[int], now: datetime) -> s
     statement = (
         update(jobs)
         .where(among(tx, jobs.c.job_id, job_ids), jobs.c.state.in_(allowed))
-        .values(state=JobState.CANCELLED.value, state_time=now)
+        .values(state=JobState.CANCELLED.value, state_time=now, throttled=False)
         .returning(jobs.c.job_id)
     )
     return set(tx.execute(statement).scalars())

@@ -64,6 +64,7 @@ def _to_job(row: RowMapping) -> Job:
         parent_job_id=row["parent_job_id"],
         retry_job_id=row["retry_job_id"],
         cancel_requested=row["cancel_requested"],
+        throttled=row["throttled"],
     )
 
 
@@ -76,10 +77,13 @@ def insert_jobs(
     now: datetime,
     parents: Sequence[int] | None = None,
     library_bytes: int = 0,
+    *,
+    throttled: bool = False,
 ) -> list[int]:
     """Stores jobs of a task and returns their identifiers in order.
 
     `parents` names what each replaces; `library_bytes` is the size of the task's library, if it is built.
+    `throttled` keeps those that would be runnable waiting, until `usecases.admission` lets them go.
     """
     job_ids = _reserve_ids(tx, len(new_jobs))
     same_in_all = {
@@ -95,13 +99,23 @@ def insert_jobs(
     insert_rows(
         tx,
         jobs,
-        ("job_id", "index", "kind", "state", "input_bytes", "parent_job_id", *same_in_all),
+        (
+            "job_id",
+            "index",
+            "kind",
+            "state",
+            "throttled",
+            "input_bytes",
+            "parent_job_id",
+            *same_in_all,
+        ),
         (
             (
                 job_id,
                 job.index,
                 job.kind.value,
-                job.state.value,
+                (JobState.WAITING if throttled else job.state).value,
+                throttled and job.state is JobState.ACTIVATED,
                 job.input_bytes + (library_bytes if job.kind is JobKind.RUN else 0),
                 parents[position] if parents else None,
                 *same_in_all.values(),

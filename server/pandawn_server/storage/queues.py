@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import RowMapping, insert, select, update
+from sqlalchemy import RowMapping, func, insert, select, update
 
 from pandawn_server.domain.queues import Queue, QueueSettings, QueueStatus, effective_queue
 from pandawn_server.storage.among import among
@@ -74,6 +74,16 @@ def list_queues(tx: Transaction, after: str, limit: int, site: str) -> list[Queu
 def all_queues(tx: Transaction) -> Sequence[Queue]:
     """Every queue, by name: for choosing one at submission."""
     return [_to_queue(row) for row in tx.execute(select(queues).order_by(queues.c.name)).mappings()]
+
+
+def names_of_sites(tx: Transaction, sites: Collection[str]) -> list[str]:
+    """Names of the queues of some sites, in order."""
+    if not sites:
+        return []
+    # A queue without a site belongs to the site of its own name.
+    site = func.coalesce(queues.c.site, queues.c.name)
+    query = select(queues.c.name).where(among(tx, site, sites)).order_by(queues.c.name)
+    return list(tx.execute(query).scalars())
 
 
 def insert_queue(

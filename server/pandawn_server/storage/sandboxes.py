@@ -9,13 +9,27 @@ from sqlalchemy import insert, select
 
 from pandawn_server.storage.among import among
 from pandawn_server.storage.database import Transaction
-from pandawn_server.storage.schema import sandbox_chunks, sandboxes
+from pandawn_server.storage.schema import sandbox_chunks, sandbox_owners, sandboxes
 
 
 def known_sandboxes(tx: Transaction, sandbox_ids: Collection[str]) -> set[str]:
     """Those of `sandbox_ids` that are stored."""
     query = select(sandboxes.c.sandbox_id).where(among(tx, sandboxes.c.sandbox_id, sandbox_ids))
     return set(tx.execute(query).scalars())
+
+
+def sandboxes_of(tx: Transaction, user: str, sandbox_ids: Collection[str]) -> set[str]:
+    """Those of `sandbox_ids` that a user uploaded."""
+    query = select(sandbox_owners.c.sandbox_id).where(
+        among(tx, sandbox_owners.c.sandbox_id, sandbox_ids), sandbox_owners.c.user == user
+    )
+    return set(tx.execute(query).scalars())
+
+
+def add_owner(tx: Transaction, sandbox_id: str, user: str) -> None:
+    """Notes that a user uploaded a sandbox that is stored."""
+    if sandbox_id not in sandboxes_of(tx, user, [sandbox_id]):
+        tx.execute(insert(sandbox_owners).values(sandbox_id=sandbox_id, user=user))
 
 
 def insert_sandbox(

@@ -56,12 +56,49 @@ queues = Table(
     Column("update_time", UtcDateTime, nullable=False),
 )
 
+queue_access = Table(
+    "queue_access",
+    metadata,
+    # Who may use a queue; the words are those of `domain.access`. A queue of the same name that is
+    # made anew finds its list as it was, so there is no reference.
+    Column("queue", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("effect", Text, nullable=False),
+    Column("max_running", Integer),
+    Column("max_waiting", Integer),
+    Column("priority_offset", Integer),
+    Column("granted_by", Text, nullable=False),
+    Column("grant_time", UtcDateTime, nullable=False),
+    Column("expire_time", UtcDateTime),
+    Column("message", Text, nullable=False),
+)
+
+users = Table(
+    "users",
+    metadata,
+    # What was last seen of those who submitted: lists are also asked when they are not there.
+    Column("user", Text, primary_key=True),
+    Column("method", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("groups", JSON, nullable=False),
+    Column("seen_time", UtcDateTime, nullable=False),
+)
+
 sandboxes = Table(
     "sandboxes",
     metadata,
     Column("sandbox_id", Text, primary_key=True),
     Column("size_bytes", BigInteger, nullable=False),
     Column("create_time", UtcDateTime, nullable=False),
+)
+
+sandbox_owners = Table(
+    "sandbox_owners",
+    metadata,
+    # Who uploaded it: several, when they uploaded the same.
+    Column("sandbox_id", Text, ForeignKey("sandboxes.sandbox_id"), primary_key=True),
+    Column("user", Text, primary_key=True),
 )
 
 sandbox_chunks = Table(
@@ -95,6 +132,8 @@ tasks = Table(
     Column("disk_bytes", BigInteger),
     Column("wall_time_s", Float),
     Column("output_url", Text, nullable=False),
+    # Which queues were passed over when one was chosen, and why; empty where the user named one.
+    Column("passed_over", Text, nullable=False, server_default=""),
     Column("create_time", UtcDateTime, nullable=False),
     # Product of the build job, NULL until it has finished.
     Column("library_lfn", Text),
@@ -104,6 +143,9 @@ tasks = Table(
     # Set by the reaper when the last job has ended, for the event; reads derive it from the jobs.
     Column("close_time", UtcDateTime),
     Index(None, "user", "dataset", unique=True),
+    # Pages of a user's tasks, and of those of a site's queues.
+    Index(None, "user", "task_id"),
+    Index(None, "queue", "task_id"),
     Index(
         "ix_tasks_open",
         "task_id",
@@ -141,6 +183,8 @@ jobs = Table(
     Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
     Column("create_time", UtcDateTime, nullable=False),
     Column("state_time", UtcDateTime, nullable=False),
+    # Waits because its user has as many jobs on the queue as a limit allows; false in other states.
+    Column("throttled", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint(f"state IN ({_states})", name="state"),
     # Runnable jobs of a queue by priority and age, page by page.
     Index(
@@ -159,6 +203,16 @@ jobs = Table(
         "job_id",
         postgresql_where=text("state = 'activated'"),
         sqlite_where=text("state = 'activated'"),
+    ),
+    # What waits for its user's limit only: nothing, unless there are limits.
+    Index(
+        "ix_jobs_throttled",
+        "queue",
+        "user",
+        text("priority DESC"),
+        "job_id",
+        postgresql_where=text("throttled"),
+        sqlite_where=text("throttled"),
     ),
     # Counts of a task.
     Index("ix_jobs_task", "task_id", "state"),

@@ -48,11 +48,18 @@ def _to_task(row: RowMapping) -> Task:
         output_url=row["output_url"],
         create_time=row["create_time"],
         library=library,
+        passed_over=row["passed_over"],
     )
 
 
 def insert_task(
-    tx: Transaction, spec: TaskSpec, queue: str, site: str, output_url: str, now: datetime
+    tx: Transaction,
+    spec: TaskSpec,
+    queue: str,
+    site: str,
+    output_url: str,
+    passed_over: str,
+    now: datetime,
 ) -> int:
     """Stores a new task without its jobs and inputs; returns its identifier."""
     row = {
@@ -70,6 +77,7 @@ def insert_task(
         "outputs": list(spec.outputs),
         "environment": dict(spec.environment),
         "output_url": output_url,
+        "passed_over": passed_over,
         "create_time": now,
         **requirement_columns(spec.requirements),
     }
@@ -108,13 +116,17 @@ def find_dataset(tx: Transaction, user: str, dataset: str) -> int | None:
     return tx.execute(query).scalar()
 
 
-def list_tasks(tx: Transaction, before: int | None, limit: int, user: str) -> list[Task]:
-    """Up to `limit` tasks with identifiers below `before`, newest first; an empty user is any."""
+def list_tasks(
+    tx: Transaction, before: int | None, limit: int, user: str, queue: str = ""
+) -> list[Task]:
+    """Up to `limit` tasks with identifiers below `before`, newest first; an empty user or queue is any."""
     query = select(tasks).order_by(tasks.c.task_id.desc()).limit(limit)
     if before is not None:
         query = query.where(tasks.c.task_id < before)
     if user:
         query = query.where(tasks.c.user == user)
+    if queue:
+        query = query.where(tasks.c.queue == queue)
     return [_to_task(row) for row in tx.execute(query).mappings()]
 
 

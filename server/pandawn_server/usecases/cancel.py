@@ -9,8 +9,10 @@ from datetime import datetime
 from pandawn_server.domain.errors import NotFoundError
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.jobs import FINAL_STATES, Job, JobKind, JobState
+from pandawn_server.domain.principals import Principal
 from pandawn_server.storage import events, job_moves, jobs, tasks
 from pandawn_server.storage.database import Transaction
+from pandawn_server.usecases.authority import require_job, require_task
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.ending import settle_dependants
 from pandawn_server.usecases.submit_task import TaskView, view_of
@@ -45,23 +47,32 @@ def job_not_found(job_id: int) -> NotFoundError:
     )
 
 
-def cancel_task(context: Context, task_id: int) -> CancelledTask:
-    """Cancels all jobs of a task that have not ended. Raises `NotFoundError` (TASK_NOT_FOUND)."""
+def cancel_task(context: Context, task_id: int, by: Principal) -> CancelledTask:
+    """Cancels all jobs of a task that have not ended.
+
+    Raises `NotFoundError` (TASK_NOT_FOUND) and `ForbiddenError` (NOT_YOUR_TASK).
+    """
     now = context.clock()
     with context.db.write() as tx:
-        if not tasks.lock_tasks(tx, [task_id]):
+        task = tasks.lock_tasks(tx, [task_id]).get(task_id)
+        if task is None:
             raise task_not_found(task_id)
+        require_task(tx, by, task)
         cancelled, pending = _cancel(tx, jobs.list_task_jobs(tx, task_id, _OPEN_STATES), now)
         return CancelledTask(view_of(tx, task_id), cancelled, pending)
 
 
-def cancel_job(context: Context, job_id: int) -> Job:
-    """Cancels one job and returns it as it then is. Raises `NotFoundError` (JOB_NOT_FOUND)."""
+def cancel_job(context: Context, job_id: int, by: Principal) -> Job:
+    """Cancels one job and returns it as it then is.
+
+    Raises `NotFoundError` (JOB_NOT_FOUND) and `ForbiddenError` (NOT_YOUR_JOB).
+    """
     now = context.clock()
     with context.db.write() as tx:
         job = jobs.get_jobs(tx, [job_id]).get(job_id)
         if job is None:
             raise job_not_found(job_id)
+        require_job(tx, by, job)
         if job.kind is JobKind.BUILD:
             tasks.lock_tasks(tx, [job.task_id])
         # Locked: a job that is given back between the two statements would escape both.

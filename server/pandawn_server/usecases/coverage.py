@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pandawn_server.catalog.contents import HeldFiles, file_key
 from pandawn_server.domain.errors import NotFoundError
 from pandawn_server.domain.inventory import CachedFile, NodeKey
+from pandawn_server.domain.principals import Principal
 from pandawn_server.storage import files, nodes, tasks
+from pandawn_server.usecases.authority import require_sight_of_task
 from pandawn_server.usecases.cancel import task_not_found
 from pandawn_server.usecases.context import Context
 
@@ -62,15 +64,16 @@ def cover_files(context: Context, site: str, wanted: Sequence[CachedFile]) -> Co
     return _Count(wanted).over(context, site, keys)
 
 
-def cover_task(context: Context, site: str, task_id: int) -> Coverage:
+def cover_task(context: Context, site: str, task_id: int, by: Principal) -> Coverage:
     """Coverage of a task's input files, at its own site where none is given.
 
-    Raises `NotFoundError` (TASK_NOT_FOUND, SITE_NOT_FOUND).
+    Raises `NotFoundError` (TASK_NOT_FOUND, SITE_NOT_FOUND) and `ForbiddenError` (NOT_YOUR_TASK).
     """
     with context.db.read() as tx:
         task = tasks.get_tasks(tx, [task_id]).get(task_id)
         if task is None:
             raise task_not_found(task_id)
+        require_sight_of_task(tx, by, task)
         inputs = files.task_inputs(tx, task_id)
     wanted = [CachedFile(file.lfn, file.size_bytes, file.scope, file.guid) for file in inputs]
     return cover_files(context, site or task.site, wanted)

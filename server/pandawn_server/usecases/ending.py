@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from pandawn_server.domain.access import NO_LIMIT
 from pandawn_server.domain.attempts import AttemptEnd
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.inventory import NodeKey
@@ -26,6 +27,7 @@ from pandawn_server.domain.retries import state_after_failure
 from pandawn_server.domain.tasks import File, FileRole
 from pandawn_server.storage import attempts, events, files, job_moves, jobs, leases, nodes, tasks
 from pandawn_server.storage.database import Transaction
+from pandawn_server.usecases.admission import admit, running_limit
 
 _RECENT_ATTEMPTS = STREAK * 4
 """Attempts on a node that are looked at: the streak, and room for several tries of one job."""
@@ -133,7 +135,12 @@ def settle_dependants(
     """Lets the jobs that wait for a build job go, or ends them with it; returns what to tell."""
     if state is JobState.FINISHED and library is not None:
         tasks.set_library(tx, build.task_id, library)
-        count = job_moves.activate_waiting(tx, build.task_id, library.size_bytes, now)
+        limit = running_limit(tx, build.queue, build.user, now)
+        count = job_moves.activate_waiting(
+            tx, build.task_id, library.size_bytes, now, throttled=limit != NO_LIMIT
+        )
+        if limit != NO_LIMIT:
+            count = admit(tx, build.queue, build.user, limit, now)
         kind, text = "TASK_BUILT", f"the library is built; {count} jobs became runnable"
     else:
         error: JobError | None = None

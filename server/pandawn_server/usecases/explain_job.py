@@ -12,13 +12,17 @@ from pandawn_server.domain.explain import (
     nearest_change,
     node_obstacles,
     summarize,
+    why_throttled,
 )
 from pandawn_server.domain.jobs import Job, JobState, Requirements
 from pandawn_server.domain.matching import Candidate, Hold, Match, Rules, Share
 from pandawn_server.domain.pilots import Pilot
+from pandawn_server.domain.principals import Principal
 from pandawn_server.domain.queues import Queue
-from pandawn_server.storage import attempts, jobs, nodes, pilots, queues
+from pandawn_server.storage import attempts, jobs, nodes, pilots, queues, throttling
 from pandawn_server.storage.database import Transaction
+from pandawn_server.usecases.admission import running_limit
+from pandawn_server.usecases.authority import require_sight_of_job
 from pandawn_server.usecases.cancel import job_not_found
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.feeding import MAX_LIVE_NODES, feed_nodes, take_in
@@ -39,13 +43,21 @@ class Explanation:
     shares: Sequence[Share] = ()
 
 
-def explain_job(context: Context, job_id: int) -> Explanation:
-    """Explains where a job stands. Raises `NotFoundError` (JOB_NOT_FOUND)."""
+def explain_job(context: Context, job_id: int, by: Principal) -> Explanation:
+    """Explains where a job stands.
+
+    Raises `NotFoundError` (JOB_NOT_FOUND) and `ForbiddenError` (NOT_YOUR_JOB).
+    """
     now = context.clock()
     with context.db.read() as tx:
         job = jobs.get_jobs(tx, [job_id]).get(job_id)
         if job is None:
             raise job_not_found(job_id)
+        require_sight_of_job(tx, by, job)
+        if job.throttled:
+            limit = running_limit(tx, job.queue, job.user, now)
+            load = throttling.load_of(tx, job.queue, job.user)
+            return Explanation(job, why_throttled(job, load.active, limit))
         tried = attempts.list_attempts(tx, job_id)
         last = tried[-1] if tried else None
         if job.state is not JobState.ACTIVATED:

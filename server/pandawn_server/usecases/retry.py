@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from pandawn_server.domain.access import NO_LIMIT
 from pandawn_server.domain.errors import PreconditionError
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.jobs import Job, JobKind, JobState
+from pandawn_server.domain.principals import Principal
 from pandawn_server.domain.tasks import NewJob, Task
-from pandawn_server.storage import events, files, job_moves, jobs, requests, tasks
+from pandawn_server.storage import events, files, job_moves, jobs, queues, requests, tasks
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.requests import Answer
+from pandawn_server.usecases.admission import (
+    access_denied,
+    admit,
+    decisions,
+    identity_for,
+    too_many_waiting,
+    waiting_room,
+)
+from pandawn_server.usecases.authority import require_job, require_task
 from pandawn_server.usecases.cancel import job_not_found, task_not_found
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.submit_task import TaskView, require_same, view_of
@@ -20,12 +31,15 @@ RETRIABLE = frozenset({JobState.FAILED, JobState.CANCELLED})
 """States of jobs that a user may retry."""
 
 
-def retry_task(context: Context, request_id: str, task_id: int) -> tuple[TaskView, tuple[int, ...]]:
+def retry_task(
+    context: Context, request_id: str, task_id: int, by: Principal
+) -> tuple[TaskView, tuple[int, ...]]:
     """Submits a new job for each failed or cancelled job of a task.
 
     The same `request_id` returns the same jobs.
 
-    Raises `NotFoundError` (TASK_NOT_FOUND) and `PreconditionError` (NOTHING_TO_RETRY).
+    Raises `NotFoundError` (TASK_NOT_FOUND), `ForbiddenError` (NOT_YOUR_TASK, QUEUE_ACCESS_DENIED),
+    `ExhaustedError` (WAITING_LIMIT_REACHED) and `PreconditionError` (NOTHING_TO_RETRY).
     """
     now = context.clock()
     fingerprint = f"retry task {task_id}"
@@ -33,6 +47,7 @@ def retry_task(context: Context, request_id: str, task_id: int) -> tuple[TaskVie
         task = tasks.lock_tasks(tx, [task_id]).get(task_id)
         if task is None:
             raise task_not_found(task_id)
+        require_task(tx, by, task)
         answer = requests.get_answer(tx, request_id)
         if answer is not None:
             require_same(answer, fingerprint, request_id)
@@ -44,17 +59,18 @@ def retry_task(context: Context, request_id: str, task_id: int) -> tuple[TaskVie
                 f"no job of task {task_id} has failed or was cancelled and not retried yet",
                 metadata={"task_id": str(task_id)},
             )
-        job_ids = _retry(tx, task, failed, now)
+        job_ids = _retry(tx, task, failed, by, now)
         requests.insert_answer(tx, request_id, Answer(fingerprint, task_id, tuple(job_ids)), now)
         return view_of(tx, task_id), tuple(job_ids)
 
 
-def retry_job(context: Context, request_id: str, job_id: int) -> Job:
+def retry_job(context: Context, request_id: str, job_id: int, by: Principal) -> Job:
     """Submits a new job in place of one that failed or was cancelled.
 
     The same `request_id` returns the same job.
 
-    Raises `NotFoundError` (JOB_NOT_FOUND) and `PreconditionError` (NOTHING_TO_RETRY, UPSTREAM_FAILED).
+    Raises `NotFoundError` (JOB_NOT_FOUND), `ForbiddenError` (NOT_YOUR_JOB, QUEUE_ACCESS_DENIED),
+    `ExhaustedError` (WAITING_LIMIT_REACHED) and `PreconditionError` (NOTHING_TO_RETRY, UPSTREAM_FAILED).
     """
     now = context.clock()
     fingerprint = f"retry job {job_id}"
@@ -62,6 +78,7 @@ def retry_job(context: Context, request_id: str, job_id: int) -> Job:
         job = jobs.get_jobs(tx, [job_id]).get(job_id)
         if job is None:
             raise job_not_found(job_id)
+        require_job(tx, by, job)
         task = tasks.lock_tasks(tx, [job.task_id])[job.task_id]
         answer = requests.get_answer(tx, request_id)
         if answer is not None:
@@ -84,7 +101,7 @@ def retry_job(context: Context, request_id: str, job_id: int) -> Job:
                 f"`pandawn retry --task {task.task_id}` retries both",
                 metadata={"job_id": str(job_id), "task_id": str(task.task_id)},
             )
-        job_ids = _retry(tx, task, [job], now)
+        job_ids = _retry(tx, task, [job], by, now)
         requests.insert_answer(
             tx, request_id, Answer(fingerprint, task.task_id, tuple(job_ids)), now
         )
@@ -101,7 +118,25 @@ def _lacks_library(task: Task) -> bool:
     return task.spec.build and task.library is None
 
 
-def _retry(tx: Transaction, task: Task, failed: Sequence[Job], now: datetime) -> list[int]:
+def _running_limit(
+    tx: Transaction, task: Task, job_count: int, by: Principal, now: datetime
+) -> int:
+    """Asks the list of the queue anew: it may have changed since the task was submitted."""
+    queue = queues.get_queues(tx, [task.queue])[task.queue]
+    who = identity_for(tx, by, task.spec.user, now)
+    decision = decisions(tx, [queue], who, now)[queue.name]
+    if not decision.is_allowed:
+        raise access_denied(who, queue)
+    room = waiting_room(tx, queue.name, who.user, decision)
+    if not room.takes(job_count):
+        raise too_many_waiting(who.user, queue.name, room, job_count)
+    return decision.max_running.value
+
+
+def _retry(
+    tx: Transaction, task: Task, failed: Sequence[Job], by: Principal, now: datetime
+) -> list[int]:
+    limit = _running_limit(tx, task, len(failed), by, now)
     own_inputs = files.get_inputs(tx, [job.job_id for job in failed])
     waits = _lacks_library(task)
     new = [
@@ -123,7 +158,10 @@ def _retry(tx: Transaction, task: Task, failed: Sequence[Job], now: datetime) ->
         now,
         [job.job_id for job in failed],
         library_bytes,
+        throttled=limit != NO_LIMIT,
     )
+    if limit != NO_LIMIT:
+        admit(tx, task.queue, task.spec.user, limit, now)
     files.insert_inputs(tx, zip(job_ids, (job.inputs for job in new), strict=True))
     job_moves.set_retries(
         tx, {job.job_id: job_id for job, job_id in zip(failed, job_ids, strict=True)}

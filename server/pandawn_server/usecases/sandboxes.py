@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from pandawn_server.domain.errors import ExhaustedError, InvalidRequestError, Violation
+from pandawn_server.domain.principals import Principal
 from pandawn_server.storage import sandboxes
 from pandawn_server.usecases.context import Context
 
@@ -23,8 +24,11 @@ def sandbox_too_large() -> ExhaustedError:
     )
 
 
-def store_sandbox(context: Context, chunks: Sequence[bytes]) -> tuple[str, int]:
+def store_sandbox(context: Context, chunks: Sequence[bytes], by: Principal) -> tuple[str, int]:
     """Stores an archive given in pieces and returns its identifier and size in bytes.
+
+    It belongs to the caller. What is named by its content cannot be overwritten: whoever uploads the
+    same owns it as well.
 
     Raises `InvalidRequestError` and `ExhaustedError` (SANDBOX_TOO_LARGE).
     """
@@ -40,6 +44,8 @@ def store_sandbox(context: Context, chunks: Sequence[bytes]) -> tuple[str, int]:
     with context.db.write() as tx:
         if not sandboxes.known_sandboxes(tx, [sandbox_id]):
             sandboxes.insert_sandbox(tx, sandbox_id, size, chunks, context.clock())
+        if by.name:
+            sandboxes.add_owner(tx, sandbox_id, by.name)
     return sandbox_id, size
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pandawn_server.domain.access import NO_LIMIT
 from pandawn_server.domain.errors import (
     ConflictError,
+    ForbiddenError,
     InvalidRequestError,
     NotFoundError,
     PreconditionError,
+    Violation,
 )
 from pandawn_server.domain.events import Event
-from pandawn_server.domain.queues import Queue, QueueStatus
+from pandawn_server.domain.principals import Principal
 from pandawn_server.domain.tasks import (
     Task,
     TaskProgress,
@@ -22,11 +24,12 @@ from pandawn_server.domain.tasks import (
     spec_violations,
     split,
 )
-from pandawn_server.storage import events, files, jobs, queues, requests, sandboxes, tasks
+from pandawn_server.storage import events, files, jobs, requests, sandboxes, tasks
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.requests import Answer
+from pandawn_server.usecases.admission import admit, identity_for
+from pandawn_server.usecases.choose_queue import choose_queue
 from pandawn_server.usecases.context import Context
-from pandawn_server.usecases.register_pilot import queue_not_found
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +40,18 @@ class TaskView:
     progress: TaskProgress
 
 
-def submit_task(context: Context, request_id: str, fingerprint: str, spec: TaskSpec) -> TaskView:
+def submit_task(
+    context: Context, request_id: str, fingerprint: str, spec: TaskSpec, by: Principal
+) -> TaskView:
     """Submits a task; the same `request_id` returns the same task.
 
     `fingerprint` digests the request, so that a request_id used for another task is noticed.
     Raises the errors that `Broker.SubmitTask` names.
     """
     now = context.clock()
+    spec = _owned(spec, by)
+    # Somebody else's answer is not repeated to whoever sends the same.
+    fingerprint += f" by {by.name}" if by.name else ""
     reason, violations = spec_violations(spec)
     if violations:
         raise InvalidRequestError.of(violations, reason)
@@ -53,11 +61,11 @@ def submit_task(context: Context, request_id: str, fingerprint: str, spec: TaskS
         if answer is not None:
             require_same(answer, fingerprint, request_id)
             return view_of(tx, answer.task_id)
-        if spec.sandbox_id and spec.sandbox_id not in sandboxes.known_sandboxes(
-            tx, [spec.sandbox_id]
-        ):
-            raise sandbox_not_found(spec.sandbox_id)
-        queue = _choose_queue(tx, spec)
+        if spec.sandbox_id:
+            _require_sandbox(tx, spec.sandbox_id, by)
+        who = identity_for(tx, by, spec.user, now)
+        choice = choose_queue(tx, spec, len(new_jobs), who, now)
+        queue = choice.queue
         if not queue.storage_root:
             raise PreconditionError(
                 "NO_STORAGE_ROOT",
@@ -76,19 +84,55 @@ def submit_task(context: Context, request_id: str, fingerprint: str, spec: TaskS
                 f"or `pandawn retry --task {known}` to run what failed",
                 metadata={"task_id": str(known)},
             )
+        spec = replace(spec, priority=spec.priority + choice.decision.priority_offset.value)
         output_url = output_directory(queue.storage_root, spec.user, spec.dataset, now)
-        task_id = tasks.insert_task(tx, spec, queue.name, queue.site, output_url, now)
-        job_ids = jobs.insert_jobs(tx, task_id, spec, queue.name, new_jobs, now)
+        task_id = tasks.insert_task(
+            tx, spec, queue.name, queue.site, output_url, choice.passed_over, now
+        )
+        limit = choice.decision.max_running.value
+        job_ids = jobs.insert_jobs(
+            tx, task_id, spec, queue.name, new_jobs, now, throttled=limit != NO_LIMIT
+        )
         files.insert_inputs(tx, zip(job_ids, (job.inputs for job in new_jobs), strict=True))
+        if limit != NO_LIMIT:
+            admit(tx, queue.name, spec.user, limit, now)
         requests.insert_answer(tx, request_id, Answer(fingerprint, task_id, ()), now)
         text = (
             f"{spec.user} submitted {len(new_jobs)} jobs to {queue.name} for dataset {spec.dataset}"
         )
+        if choice.passed_over:
+            text += f"; passed over: {choice.passed_over}"
         events.insert_events(
             tx,
             [Event(now, "TASK_SUBMITTED", text, task_id=task_id, queue=queue.name, user=spec.user)],
         )
         return view_of(tx, task_id)
+
+
+def _owned(spec: TaskSpec, by: Principal) -> TaskSpec:
+    """The task under the name of its owner: an operator says for whom, everybody else is its owner."""
+    user = spec.user or by.name
+    if user != by.name and not by.is_operator:
+        raise ForbiddenError(
+            "NOT_YOUR_NAME",
+            f"you are {by.name} here and cannot submit for {user}; leave the user out",
+            metadata={"user": by.name},
+        )
+    if not user:
+        # Of all callers only the operator on this machine has no name.
+        raise InvalidRequestError.of([Violation("task.user", "must be set")])
+    return replace(spec, user=user)
+
+
+def _require_sandbox(tx: Transaction, sandbox_id: str, by: Principal) -> None:
+    known = (
+        sandboxes.known_sandboxes(tx, [sandbox_id])
+        if by.is_operator
+        else sandboxes.sandboxes_of(tx, by.name, [sandbox_id])
+    )
+    if sandbox_id not in known:
+        # Also where somebody else has uploaded the same: that would tell what others run.
+        raise sandbox_not_found(sandbox_id)
 
 
 def require_same(answer: Answer, fingerprint: str, request_id: str) -> None:
@@ -115,54 +159,3 @@ def view_of(tx: Transaction, task_id: int) -> TaskView:
     return TaskView(
         tasks.get_tasks(tx, [task_id])[task_id], tasks.get_progress(tx, [task_id])[task_id]
     )
-
-
-def _choose_queue(tx: Transaction, spec: TaskSpec) -> Queue:
-    if spec.queue:
-        queue = queues.get_queues(tx, [spec.queue]).get(spec.queue)
-        if queue is None:
-            raise queue_not_found(spec.queue)
-        if spec.site and queue.site != spec.site:
-            raise PreconditionError(
-                "NO_QUEUE_AVAILABLE",
-                f"queue {queue.name!r} belongs to site {queue.site!r}, not to {spec.site!r}; name one of them",
-            )
-        if queue.status is QueueStatus.OFFLINE:
-            raise PreconditionError(
-                "QUEUE_OFFLINE",
-                f"queue {queue.name!r} is offline and takes no tasks; name another queue, or none "
-                "to have one chosen",
-                metadata={"queue": queue.name},
-            )
-        return queue
-    known = queues.all_queues(tx)
-    return _best_queue(tx, spec, known)
-
-
-def _best_queue(tx: Transaction, spec: TaskSpec, known: Sequence[Queue]) -> Queue:
-    of_site = [queue for queue in known if not spec.site or queue.site == spec.site]
-    if not of_site:
-        if spec.site:
-            raise NotFoundError(
-                "SITE_NOT_FOUND",
-                f"no queue belongs to a site {spec.site!r}; `pandawn queues list` shows those that exist",
-                metadata={"site": spec.site},
-            )
-        raise PreconditionError(
-            "NO_QUEUE_AVAILABLE",
-            "no queue is configured; a site administrator can with `pandawn queues apply`",
-        )
-    online = [
-        queue for queue in of_site if queue.status is QueueStatus.ONLINE and queue.storage_root
-    ]
-    if not online:
-        states = ", ".join(f"{queue.name}: {queue.status.value}" for queue in of_site[:10])
-        raise PreconditionError(
-            "NO_QUEUE_AVAILABLE",
-            f"no queue with a storage_root is online ({states}); name a queue to use one that is in "
-            "test or brokeroff",
-        )
-    # The least work for each pilot that is there to do it, as PanDA's brokerage weighs sites; a
-    # queue without pilots counts as having one that is late.
-    load = jobs.queue_loads(tx, [queue.name for queue in online])
-    return min(online, key=lambda queue: (load[queue.name], queue.name))

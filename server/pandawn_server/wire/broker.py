@@ -7,6 +7,7 @@ from hashlib import blake2b
 
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc
 from pandawn_server.domain.jobs import JobFilter
+from pandawn_server.domain.ownership import may_see
 from pandawn_server.usecases import cancel, read_tasks, retry
 from pandawn_server.usecases.explain_job import explain_job
 from pandawn_server.usecases.sandboxes import (
@@ -15,6 +16,7 @@ from pandawn_server.usecases.sandboxes import (
     store_sandbox,
 )
 from pandawn_server.usecases.submit_task import submit_task
+from pandawn_server.wire.caller import caller
 from pandawn_server.wire.convert.enums import JOB_STATE
 from pandawn_server.wire.convert.tasks import (
     from_spec,
@@ -60,7 +62,9 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
                 raise sandbox_too_large()
             if request.chunk:
                 chunks.append(request.chunk)
-        sandbox_id, size = await self._deps.runner.run(store_sandbox, self._deps.context, chunks)
+        sandbox_id, size = await self._deps.runner.run(
+            store_sandbox, self._deps.context, chunks, caller()
+        )
         return broker_pb2.UploadSandboxResponse(sandbox_id=sandbox_id, size_bytes=size)
 
     async def SubmitTask(  # noqa: N802 (gRPC's name)
@@ -76,7 +80,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             request.task.SerializeToString(deterministic=True), digest_size=16
         ).hexdigest()
         view = await self._deps.runner.run(
-            submit_task, self._deps.context, request.request_id, fingerprint, spec
+            submit_task, self._deps.context, request.request_id, fingerprint, spec, caller()
         )
         self._deps.waiting.notify(view.task.queue)
         return broker_pb2.SubmitTaskResponse(task=to_task(view))
@@ -86,7 +90,9 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
     ) -> broker_pb2.GetTaskResponse:
         """Returns one task."""
         del context
-        view = await self._deps.runner.run(read_tasks.get_task, self._deps.context, request.task_id)
+        view = await self._deps.runner.run(
+            read_tasks.get_task, self._deps.context, request.task_id, caller()
+        )
         return broker_pb2.GetTaskResponse(task=to_task(view))
 
     async def ListTasks(  # noqa: N802 (gRPC's name)
@@ -98,7 +104,8 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         check.user("user", request.user, required=False)
         size = check.page_size(request.page_size)
         check.done()
-        filters = (request.user,)
+        by = caller()
+        filters = (request.user, *may_see(by).key)
         key = decode_page_token(request.page_token, "ListTasks", filters, (int,))
         views = await self._deps.runner.run(
             read_tasks.list_tasks,
@@ -106,6 +113,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             int(key[0]) if key else None,
             size + 1,
             request.user,
+            by,
         )
         page = views[:size]
         token = ""
@@ -118,7 +126,9 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
     ) -> broker_pb2.GetJobResponse:
         """Returns one job."""
         del context
-        view = await self._deps.runner.run(read_tasks.get_job, self._deps.context, request.job_id)
+        view = await self._deps.runner.run(
+            read_tasks.get_job, self._deps.context, request.job_id, caller()
+        )
         return to_job_view(view)
 
     async def ListJobs(  # noqa: N802 (gRPC's name)
@@ -146,6 +156,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             node=node,
             newest_first=request.newest_first,
         )
+        by = caller()
         filters: list[int | str | bool] = [
             request.task_id,
             *map(int, states),
@@ -153,10 +164,16 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             request.queue,
             node,
             request.newest_first,
+            *may_see(by).key,
         ]
         key = decode_page_token(request.page_token, "ListJobs", filters, (int,))
         jobs = await self._deps.runner.run(
-            read_tasks.list_jobs, self._deps.context, int(key[0]) if key else 0, size + 1, wanted
+            read_tasks.list_jobs,
+            self._deps.context,
+            int(key[0]) if key else 0,
+            size + 1,
+            wanted,
+            by,
         )
         page = jobs[:size]
         token = ""
@@ -169,7 +186,9 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
     ) -> broker_pb2.CancelTaskResponse:
         """Cancels a task."""
         del context
-        done = await self._deps.runner.run(cancel.cancel_task, self._deps.context, request.task_id)
+        done = await self._deps.runner.run(
+            cancel.cancel_task, self._deps.context, request.task_id, caller()
+        )
         return broker_pb2.CancelTaskResponse(
             task=to_task(done.view), cancelled_count=done.cancelled, pending_count=done.pending
         )
@@ -179,7 +198,9 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
     ) -> broker_pb2.CancelJobResponse:
         """Cancels a job."""
         del context
-        job = await self._deps.runner.run(cancel.cancel_job, self._deps.context, request.job_id)
+        job = await self._deps.runner.run(
+            cancel.cancel_job, self._deps.context, request.job_id, caller()
+        )
         return broker_pb2.CancelJobResponse(job=to_job(job))
 
     async def RetryTask(  # noqa: N802 (gRPC's name)
@@ -191,7 +212,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         check.identifier("request_id", request.request_id)
         check.done()
         view, job_ids = await self._deps.runner.run(
-            retry.retry_task, self._deps.context, request.request_id, request.task_id
+            retry.retry_task, self._deps.context, request.request_id, request.task_id, caller()
         )
         self._deps.waiting.notify(view.task.queue)
         return broker_pb2.RetryTaskResponse(task=to_task(view), job_ids=job_ids)
@@ -205,7 +226,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         check.identifier("request_id", request.request_id)
         check.done()
         job = await self._deps.runner.run(
-            retry.retry_job, self._deps.context, request.request_id, request.job_id
+            retry.retry_job, self._deps.context, request.request_id, request.job_id, caller()
         )
         self._deps.waiting.notify(job.queue)
         return broker_pb2.RetryJobResponse(job=to_job(job))
@@ -215,5 +236,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
     ) -> broker_pb2.ExplainJobResponse:
         """Explains where a job stands."""
         del context
-        explanation = await self._deps.runner.run(explain_job, self._deps.context, request.job_id)
+        explanation = await self._deps.runner.run(
+            explain_job, self._deps.context, request.job_id, caller()
+        )
         return to_explanation(explanation)

@@ -18,6 +18,7 @@ from pandawn_server.domain.inventory import (
 )
 from pandawn_server.usecases import catalog_files, coverage, pins
 from pandawn_server.wire.batcher import Batcher
+from pandawn_server.wire.caller import caller
 from pandawn_server.wire.convert.catalog import to_cache, to_coverage, to_pins
 from pandawn_server.wire.convert.common import from_cached_file, from_ref, to_cached_file
 from pandawn_server.wire.convert.enums import DELTA_RESULT
@@ -209,7 +210,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         check.done()
         run, here = self._deps.runner.run, self._deps.context
         if request.task_id:
-            found = await run(coverage.cover_task, here, request.site, request.task_id)
+            found = await run(coverage.cover_task, here, request.site, request.task_id, caller())
         else:
             found = await run(coverage.cover_files, here, request.site, files)
         return to_coverage(found, request.max_nodes or DEFAULT_PAGE_SIZE)

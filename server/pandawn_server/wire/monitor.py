@@ -14,6 +14,7 @@ from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.pilots import Pilot, PilotFilter
 from pandawn_server.usecases import monitor
 from pandawn_server.usecases.monitor import NodeView
+from pandawn_server.wire.caller import caller
 from pandawn_server.wire.convert.catalog import to_cache
 from pandawn_server.wire.convert.common import to_timestamp
 from pandawn_server.wire.convert.enums import JOB_STATE, PILOT_STATE
@@ -48,7 +49,7 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
         check.user("user", request.user, required=False)
         check.done()
         counts = await self._deps.runner.run(
-            monitor.count_jobs, self._deps.context, request.queue, request.user
+            monitor.count_jobs, self._deps.context, request.queue, request.user, caller()
         )
         return monitor_pb2.CountJobsResponse(
             counts=[
@@ -117,6 +118,7 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
     ) -> AsyncGenerator[monitor_pb2.StreamEventsResponse, None]:
         """Streams what happened and, with `follow`, what happens."""
         del context
+        by = caller()
         check = Checker()
         check.size("after_event_id", request.after_event_id)
         check.size("task_id", request.task_id)
@@ -131,24 +133,26 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
             request.tail,
             task_id=request.task_id,
             job_id=request.job_id,
+            by=by,
         )
         # Transactions that overlap commit their events in any order. An event is sent when the
         # stream has seen its number, or a greater one, a look ago: by then those below it are there.
         horizon = await run(monitor.last_event_id, settled)
         while True:
-            events = await run(
-                monitor.read_events,
-                settled,
-                after,
-                EVENTS_A_MESSAGE,
-                task_id=request.task_id,
-                job_id=request.job_id,
-            )
-            ready = [event for event in events if event.event_id <= horizon]
-            if ready:
-                yield monitor_pb2.StreamEventsResponse(events=map(_to_event, ready))
-                after = ready[-1].event_id
-                continue
+            while after < horizon:
+                page = await run(
+                    monitor.read_events,
+                    settled,
+                    after,
+                    horizon,
+                    EVENTS_A_MESSAGE,
+                    task_id=request.task_id,
+                    job_id=request.job_id,
+                    by=by,
+                )
+                after = page.read_to
+                if page.events:
+                    yield monitor_pb2.StreamEventsResponse(events=map(_to_event, page.events))
             if not request.follow:
                 return
             newest = await run(monitor.last_event_id, settled)

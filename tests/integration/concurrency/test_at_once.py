@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from pandawn_server.domain.errors import PreconditionError, UnavailableError
 from pandawn_server.domain.jobs import FINAL_STATES, JobState, Phase
+from pandawn_server.domain.principals import LOCAL_OPERATOR
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases.leasing import Grant
 from pandawn_server.usecases.read_tasks import get_job
@@ -106,7 +107,7 @@ def test_everything_at_once_ends_every_job_once(
     jobs = one.jobs()
     assert {job.state for job in jobs} <= FINAL_STATES
     for job in jobs:
-        attempts = get_job(one.context, job.job_id).attempts
+        attempts = get_job(one.context, job.job_id, LOCAL_OPERATOR).attempts
         assert [attempt.attempt for attempt in attempts] == list(range(1, job.attempt + 1))
         outcomes = Counter(attempt.outcome for attempt in attempts)
         assert outcomes[JobState.FINISHED] == (job.state is JobState.FINISHED)

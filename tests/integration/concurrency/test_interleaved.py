@@ -6,6 +6,7 @@ import pytest
 
 from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.jobs import FINAL_STATES, JobState
+from pandawn_server.domain.principals import LOCAL_OPERATOR
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases.leasing import Grant
 from pandawn_server.usecases.sandboxes import store_sandbox
@@ -28,7 +29,7 @@ def servers(database: Database, open_database: OpenDatabase) -> tuple[World, Wor
 
 
 def submit_build(world: World) -> Grant:
-    sandbox_id, _ = store_sandbox(world.context, [b"\x1f\x8bcode"])
+    sandbox_id, _ = store_sandbox(world.context, [b"\x1f\x8bcode"], LOCAL_OPERATOR)
     world.submit(build=True, sandbox_id=sandbox_id, inputs=make_inputs(2))
     return world.take()
 

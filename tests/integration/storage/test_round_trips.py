@@ -62,7 +62,7 @@ ON_BOTH = settings(
 def store(tx: Transaction, spec: TaskSpec) -> tuple[int, int]:
     """Stores a task with one job that reads all its inputs; returns both."""
     queues.insert_queue(tx, QUEUE, QueueSettings(), "etag", NOON)
-    task_id = tasks.insert_task(tx, spec, QUEUE, "TIER3", "file:///s/ä", NOON)
+    task_id = tasks.insert_task(tx, spec, QUEUE, "TIER3", "file:///s/ä", "", NOON)
     new = NewJob(1, JobKind.RUN, JobState.ACTIVATED, spec.inputs)
     (job_id,) = jobs.insert_jobs(tx, task_id, spec, QUEUE, [new], NOON)
     files.insert_inputs(tx, [(job_id, spec.inputs)])

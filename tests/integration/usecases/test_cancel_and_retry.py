@@ -4,6 +4,7 @@ import pytest
 
 from pandawn_server.domain.errors import NotFoundError, PandawnError
 from pandawn_server.domain.jobs import JobKind, JobState, Phase
+from pandawn_server.domain.principals import LOCAL_OPERATOR
 from pandawn_server.domain.tasks import TaskState
 from pandawn_server.storage import files
 from pandawn_server.usecases.leasing import Grant
@@ -16,7 +17,7 @@ FATAL = payload_error("PAYLOAD_NOT_FOUND")
 
 
 def submit_build(world: World, runs: int = 2, dataset: str = "d") -> int:
-    sandbox_id, _ = store_sandbox(world.context, [b"\x1f\x8bcode"])
+    sandbox_id, _ = store_sandbox(world.context, [b"\x1f\x8bcode"], LOCAL_OPERATOR)
     view = world.submit(
         build=True, sandbox_id=sandbox_id, inputs=make_inputs(runs), dataset=dataset
     )
@@ -156,7 +157,7 @@ def test_run_jobs_fail_with_their_build_job_and_name_it(world: World) -> None:
     errors = [job.error for job in jobs[1:]]
     assert all(e and e.reason == "UPSTREAM_FAILED" for e in errors)
     assert all(e and f"build job {build.job.job_id}" in e.text for e in errors)
-    assert get_task(world.context, task_id).progress.state is TaskState.FAILED
+    assert get_task(world.context, task_id, LOCAL_OPERATOR).progress.state is TaskState.FAILED
 
 
 def test_run_jobs_wait_while_their_build_job_is_tried_again(world: World) -> None:
@@ -214,7 +215,7 @@ def test_a_run_job_retried_after_the_build_finds_its_library(world: World) -> No
     job = world.retry(grant.job.job_id)
     assert (job.state, job.input_bytes) == (JobState.ACTIVATED, grant.match.input_bytes)
     assert world.take().inputs == grant.inputs
-    assert get_task(world.context, task_id).progress.job_counts == {
+    assert get_task(world.context, task_id, LOCAL_OPERATOR).progress.job_counts == {
         JobState.FINISHED: 1,
         JobState.SENT: 1,
     }
@@ -282,9 +283,9 @@ def test_a_retry_counts_for_the_task_in_place_of_what_it_replaces(world: World) 
     grants = world.acquire(world.pilot(), 3)
     world.report(*(success(grant) for grant in grants[1:]))
     world.fail(grants[0])
-    assert get_task(world.context, task_id).progress.state is TaskState.FAILED
+    assert get_task(world.context, task_id, LOCAL_OPERATOR).progress.state is TaskState.FAILED
     world.retry_task(task_id)
-    progress = get_task(world.context, task_id).progress
+    progress = get_task(world.context, task_id, LOCAL_OPERATOR).progress
     assert progress.job_counts == {JobState.FINISHED: 2, JobState.ACTIVATED: 1}
     assert progress.state is TaskState.RUNNING
 

@@ -7,6 +7,7 @@ import pytest
 from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.domain.errors import NotFoundError
 from pandawn_server.domain.inventory import CachedFile
+from pandawn_server.domain.principals import LOCAL_OPERATOR
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases.coverage import Amount, Coverage, cover_files, cover_task
 from pandawn_server.usecases.pins import pin_files
@@ -89,7 +90,7 @@ def test_nodes_with_most_bytes_come_first(world: World) -> None:
 def test_a_task_s_inputs_are_looked_for_at_its_own_site(world: World) -> None:
     task = world.submit(inputs=make_inputs(3, GB), files_per_job=2).task
     world.keep(node_key(1), make_input(3, GB))
-    found = cover_task(world.context, "", task.task_id)
+    found = cover_task(world.context, "", task.task_id, LOCAL_OPERATOR)
     assert (found.site, found.total) == (SITE, Amount(3, 3 * GB))
     assert found.copies == {0: Amount(2, 2 * GB), 1: Amount(1, GB)}
 
@@ -97,12 +98,12 @@ def test_a_task_s_inputs_are_looked_for_at_its_own_site(world: World) -> None:
 def test_a_task_without_inputs_is_covered_by_nobody(world: World) -> None:
     world.keep(node_key(1), make_input(3, GB))
     task = world.submit(inputs=(), job_count=1).task
-    found = cover_task(world.context, "", task.task_id)
+    found = cover_task(world.context, "", task.task_id, LOCAL_OPERATOR)
     assert (found.total, found.copies, found.shares) == (Amount(), {}, [])
 
 
 def test_tasks_and_sites_that_are_not_there_are_errors(world: World) -> None:
     with pytest.raises(NotFoundError, match="no task 9"):
-        cover_task(world.context, "", 9)
+        cover_task(world.context, "", 9, LOCAL_OPERATOR)
     with pytest.raises(NotFoundError, match="no node of a site 'NOWHERE'"):
         cover_files(world.context, "NOWHERE", wanted(1))

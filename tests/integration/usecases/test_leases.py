@@ -6,6 +6,7 @@ import pytest
 
 from pandawn_server.domain.errors import InvalidRequestError, NotFoundError
 from pandawn_server.domain.jobs import JobState, Phase, ResourceUse
+from pandawn_server.domain.principals import LOCAL_OPERATOR
 from pandawn_server.domain.queues import QueueStatus
 from pandawn_server.domain.tasks import File, FileRole
 from pandawn_server.usecases.leasing import Grant
@@ -126,7 +127,7 @@ def test_a_finished_job_keeps_its_outputs_use_and_times(world: World, grant: Gra
         grant, log=log, use=use, phase_times=times, input_bytes=100, bytes_from_cache=60
     )
     assert good(world.report(report)[0]).state is JobState.FINISHED
-    view = get_job(world.context, grant.job.job_id)
+    view = get_job(world.context, grant.job.job_id, LOCAL_OPERATOR)
     assert view.job.state is JobState.FINISHED
     assert view.job.bytes_from_cache == 60
     (attempt,) = view.attempts

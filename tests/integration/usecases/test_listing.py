@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pandawn_server.domain.jobs import JobFilter
+from pandawn_server.domain.principals import LOCAL_OPERATOR
 from pandawn_server.usecases.read_tasks import list_jobs
 from tests.fixtures.world import World
 
@@ -8,7 +9,9 @@ from tests.fixtures.world import World
 def pages(world: World, wanted: JobFilter, size: int) -> list[list[int]]:
     found: list[list[int]] = []
     after = 0
-    while page := [job.job_id for job in list_jobs(world.context, after, size, wanted)]:
+    while page := [
+        job.job_id for job in list_jobs(world.context, after, size, wanted, LOCAL_OPERATOR)
+    ]:
         found.append(page)
         after = page[-1]
     return found

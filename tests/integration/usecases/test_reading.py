@@ -8,6 +8,7 @@ from pandawn_server.domain.errors import NotFoundError
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import JobFilter, JobState
 from pandawn_server.domain.pilots import PilotFilter
+from pandawn_server.domain.principals import LOCAL_OPERATOR
 from pandawn_server.domain.tasks import FileRole
 from pandawn_server.storage.counts import JobCount
 from pandawn_server.usecases import monitor
@@ -19,10 +20,12 @@ from tests.fixtures.world import LEASE, World, failure, success
 def test_tasks_come_newest_first_in_pages_without_gaps(world: World) -> None:
     for number in range(5):
         world.submit(dataset=f"d{number}", user="anna" if number % 2 else "berta")
-    first = list_tasks(world.context, None, 2, "")
-    rest = list_tasks(world.context, first[-1].task.task_id, 10, "")
+    first = list_tasks(world.context, None, 2, "", LOCAL_OPERATOR)
+    rest = list_tasks(world.context, first[-1].task.task_id, 10, "", LOCAL_OPERATOR)
     assert [view.task.spec.dataset for view in first + rest] == ["d4", "d3", "d2", "d1", "d0"]
-    assert [v.task.spec.dataset for v in list_tasks(world.context, None, 9, "anna")] == ["d3", "d1"]
+    assert [
+        v.task.spec.dataset for v in list_tasks(world.context, None, 9, "anna", LOCAL_OPERATOR)
+    ] == ["d3", "d1"]
 
 
 def test_jobs_come_by_identifier_in_pages_and_by_each_filter(world: World) -> None:
@@ -33,7 +36,7 @@ def test_jobs_come_by_identifier_in_pages_and_by_each_filter(world: World) -> No
     world.take(world.pilot(7))
 
     def ids(after: int = 0, limit: int = 100, **wanted: Any) -> list[int]:
-        found = list_jobs(world.context, after, limit, JobFilter(**wanted))
+        found = list_jobs(world.context, after, limit, JobFilter(**wanted), LOCAL_OPERATOR)
         return [job.job_id for job in found]
 
     assert ids(limit=3) + ids(after=3) == [1, 2, 3, 4, 5]
@@ -48,7 +51,7 @@ def test_jobs_come_by_identifier_in_pages_and_by_each_filter(world: World) -> No
 
 def test_a_job_shows_its_inputs_and_what_it_is_going_to_store(world: World) -> None:
     world.submit(inputs=make_inputs(2), files_per_job=2)
-    view = get_job(world.context, 1)
+    view = get_job(world.context, 1, LOCAL_OPERATOR)
     roles = [(role, file.lfn) for role, file in view.files]
     assert roles == [
         (FileRole.INPUT, "data.000001.root"),
@@ -64,7 +67,7 @@ def test_a_job_shows_each_attempt_with_where_and_why(world: World) -> None:
     for node in (1, 2):
         world.fail(world.take(world.pilot(node)))
         world.advance(seconds=10)
-    attempts = get_job(world.context, 1).attempts
+    attempts = get_job(world.context, 1, LOCAL_OPERATOR).attempts
     assert [(a.attempt, a.node, a.outcome) for a in attempts] == [
         (1, node_key(1).node, JobState.FAILED),
         (2, node_key(2).node, JobState.FAILED),
@@ -75,9 +78,9 @@ def test_a_job_shows_each_attempt_with_where_and_why(world: World) -> None:
 
 def test_what_does_not_exist_is_not_found(world: World) -> None:
     with pytest.raises(NotFoundError, match="no task 9"):
-        get_task(world.context, 9)
+        get_task(world.context, 9, LOCAL_OPERATOR)
     with pytest.raises(NotFoundError, match="no job 9"):
-        get_job(world.context, 9)
+        get_job(world.context, 9, LOCAL_OPERATOR)
     with pytest.raises(NotFoundError, match="no job 9"):
         world.why(9)
 
@@ -89,7 +92,7 @@ def test_the_progress_of_a_task_counts_what_its_finished_jobs_read(world: World)
         success(a, input_bytes=100, bytes_from_cache=60),
         failure(b, input_bytes=50, bytes_from_cache=50),
     )
-    progress = get_task(world.context, task.task_id).progress
+    progress = get_task(world.context, task.task_id, LOCAL_OPERATOR).progress
     assert (progress.input_bytes, progress.bytes_from_cache) == (100, 60)
     assert progress.job_counts == {JobState.FINISHED: 1, JobState.FAILED: 1, JobState.SENT: 1}
     assert progress.last_state_time == world.clock.now
@@ -100,12 +103,12 @@ def test_job_counts_leave_out_what_a_retry_replaced(world: World) -> None:
     world.cancel(one.job_id)
     world.retry(one.job_id)
     world.submit_jobs(1, user="berta")
-    assert monitor.count_jobs(world.context, "", "") == [
+    assert monitor.count_jobs(world.context, "", "", LOCAL_OPERATOR) == [
         JobCount(QUEUE, JobState.ACTIVATED, "anna", 2),
         JobCount(QUEUE, JobState.ACTIVATED, "berta", 1),
     ]
-    assert len(monitor.count_jobs(world.context, QUEUE, "berta")) == 1
-    assert monitor.count_jobs(world.context, "OTHER", "") == []
+    assert len(monitor.count_jobs(world.context, QUEUE, "berta", LOCAL_OPERATOR)) == 1
+    assert monitor.count_jobs(world.context, "OTHER", "", LOCAL_OPERATOR) == []
 
 
 def test_pilots_come_last_registered_first_with_the_jobs_they_hold(world: World) -> None:
@@ -176,11 +179,11 @@ def test_events_are_streamed_from_any_place_and_by_task_or_job(world: World) -> 
     world.submit_jobs(1)
     world.submit_jobs(1)
     world.finish(world.take())
-    everything = monitor.read_events(world.context, 0, 100, task_id=0, job_id=0)
+    everything = world.events(0, 100)
     ids = [event.event_id for event in everything]
     assert ids == sorted(ids)
     assert monitor.last_event_id(world.context) == ids[-1]
-    after = monitor.read_events(world.context, ids[2], 2, task_id=0, job_id=0)
+    after = world.events(ids[2], 2)
     assert [event.event_id for event in after] == ids[3:5]
     assert world.told(job_id=1) == ["JOB_SENT", "JOB_FINISHED"]
     assert world.told(task_id=2) == ["TASK_SUBMITTED"]
@@ -193,13 +196,15 @@ def test_a_stream_may_begin_with_the_last_few_events(world: World) -> None:
     last = monitor.last_event_id(world.context)
 
     def begin(after: int, tail: int, job_id: int = 0) -> int:
-        return monitor.first_event_to_send(world.context, after, tail, task_id=0, job_id=job_id)
+        return monitor.first_event_to_send(
+            world.context, after, tail, task_id=0, job_id=job_id, by=LOCAL_OPERATOR
+        )
 
     assert begin(4, 0) == 4
     assert begin(0, 2) == last - 2
     assert begin(last - 1, 2) == last - 1
     assert begin(0, 1000) == 0
-    of_job = monitor.read_events(world.context, begin(0, 2, job_id=1), 9, task_id=0, job_id=1)
+    of_job = world.events(begin(0, 2, job_id=1), 9, job_id=1)
     assert [numbered.event.kind for numbered in of_job] == ["JOB_SENT", "JOB_RELEASED"]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from pandawn_server.domain.errors import PandawnError
 from pandawn_server.domain.jobs import JobKind, JobState
+from pandawn_server.domain.principals import LOCAL_OPERATOR
 from pandawn_server.domain.queues import QueueStatus
 from pandawn_server.domain.tasks import FileRole, TaskState
 from pandawn_server.usecases.read_tasks import get_job, get_task
@@ -101,7 +102,7 @@ def test_a_refused_submission_leaves_its_request_id_free(world: World) -> None:
 
 
 def test_a_task_becomes_a_build_job_and_run_jobs_with_their_inputs(world: World) -> None:
-    sandbox_id, _ = store_sandbox(world.context, [GZIP, b"code"])
+    sandbox_id, _ = store_sandbox(world.context, [GZIP, b"code"], LOCAL_OPERATOR)
     task = world.submit(
         build=True, sandbox_id=sandbox_id, inputs=make_inputs(5), files_per_job=2
     ).task
@@ -112,7 +113,7 @@ def test_a_task_becomes_a_build_job_and_run_jobs_with_their_inputs(world: World)
         (JobKind.RUN, JobState.WAITING, 2, 2 * MIB),
         (JobKind.RUN, JobState.WAITING, 3, MIB),
     ]
-    files = get_job(world.context, jobs[2].job_id).files
+    files = get_job(world.context, jobs[2].job_id, LOCAL_OPERATOR).files
     inputs = [file for role, file in files if role is FileRole.INPUT]
     assert inputs == list(make_inputs(5)[2:4])
 
@@ -125,7 +126,7 @@ def test_what_was_submitted_is_what_is_stored(world: World) -> None:
         priority=-7,
         max_attempts=5,
     )
-    spec = get_task(world.context, view.task.task_id).task.spec
+    spec = get_task(world.context, view.task.task_id, LOCAL_OPERATOR).task.spec
     assert spec.environment == {"A": "ä b"}
     assert (spec.command, spec.outputs) == (("run", "--x", "1"), ("a", "b"))
     assert (spec.priority, spec.max_attempts) == (-7, 5)
@@ -161,15 +162,24 @@ def test_without_any_queue_the_error_tells_how_to_make_one(world: World) -> None
 
 def test_code_is_stored_once_under_its_digest_and_comes_back_in_pieces(world: World) -> None:
     chunks = [GZIP + b"a" * 10, b"b" * 10]
-    sandbox_id, size = store_sandbox(world.context, chunks)
+    sandbox_id, size = store_sandbox(world.context, chunks, LOCAL_OPERATOR)
     assert size == 22
-    assert store_sandbox(world.context, chunks)[0] == sandbox_id
-    assert store_sandbox(world.context, [b"".join(chunks)])[0] == sandbox_id
+    assert store_sandbox(world.context, chunks, LOCAL_OPERATOR)[0] == sandbox_id
+    assert store_sandbox(world.context, [b"".join(chunks)], LOCAL_OPERATOR)[0] == sandbox_id
     assert [read_chunk(world.context, sandbox_id, n) for n in range(3)] == [*chunks, None]
 
 
 def test_code_that_is_no_gzip_archive_or_too_large_is_refused(world: World) -> None:
-    assert refused(lambda: store_sandbox(world.context, [])).reason == "INVALID_REQUEST"
-    assert refused(lambda: store_sandbox(world.context, [b"PK"])).reason == "INVALID_REQUEST"
+    assert (
+        refused(lambda: store_sandbox(world.context, [], LOCAL_OPERATOR)).reason
+        == "INVALID_REQUEST"
+    )
+    assert (
+        refused(lambda: store_sandbox(world.context, [b"PK"], LOCAL_OPERATOR)).reason
+        == "INVALID_REQUEST"
+    )
     pieces = [GZIP, *[b"x" * MIB] * (MAX_SANDBOX_BYTES // MIB)]
-    assert refused(lambda: store_sandbox(world.context, pieces)).reason == "SANDBOX_TOO_LARGE"
+    assert (
+        refused(lambda: store_sandbox(world.context, pieces, LOCAL_OPERATOR)).reason
+        == "SANDBOX_TOO_LARGE"
+    )

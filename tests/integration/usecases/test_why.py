@@ -5,6 +5,7 @@ from datetime import timedelta
 from pandawn_server.domain.jobs import Requirements
 from pandawn_server.domain.matching import MatchRule
 from pandawn_server.domain.nodes import STREAK
+from pandawn_server.domain.principals import LOCAL_OPERATOR
 from pandawn_server.domain.queues import QueueStatus
 from pandawn_server.usecases.sandboxes import store_sandbox
 from tests.fixtures.factories import make_inputs, node_key, payload_error
@@ -93,7 +94,7 @@ def test_a_suspended_node_is_told_with_its_reason(world: World) -> None:
 
 
 def test_a_waiting_job_waits_for_its_build(world: World) -> None:
-    sandbox_id, _ = store_sandbox(world.context, [b"\x1f\x8bcode"])
+    sandbox_id, _ = store_sandbox(world.context, [b"\x1f\x8bcode"], LOCAL_OPERATOR)
     world.submit(build=True, sandbox_id=sandbox_id)
     assert world.why(2).summary == "waits for the build job of its task"
 

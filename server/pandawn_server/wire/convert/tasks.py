@@ -43,7 +43,8 @@ MAX_OUTPUTS = 50
 
 def from_spec(check: Checker, message: task_pb2.TaskSpec) -> TaskSpec:
     """What a user wants done; single fields checked here, the whole by the domain."""
-    check.user("task.user", message.user)
+    # Who has a name of its own need not say it.
+    check.user("task.user", message.user, required=False)
     check.dataset("task.dataset", message.dataset)
     check.queue("task.queue", message.queue, required=False)
     check.site("task.site", message.site, required=False)

@@ -1,0 +1,160 @@
+"""Who may submit where and how much, and when jobs of users with a limit become runnable.
+
+A limit of running jobs is kept before the brokerage: of such a user no more jobs of a queue are runnable
+or with pilots at a time than the limit says; the others wait, marked as throttled. So handing out jobs
+costs the same whether there are limits or not, and no job ever comes back from a pilot for a limit's sake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pandawn_server.domain.access import (
+    NO_LIMIT,
+    Decision,
+    Identity,
+    QueueRules,
+    decide,
+    is_open,
+)
+from pandawn_server.domain.errors import ExhaustedError, ForbiddenError
+from pandawn_server.domain.principals import Principal, Role
+from pandawn_server.domain.queues import Queue
+from pandawn_server.storage import access, claims, queues, throttling
+from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.throttling import Load
+from pandawn_server.usecases.context import Context
+
+CLAIM_INTERVALS = 1.5
+"""Length of the claim on the periodic look in intervals, as the reaper's."""
+
+
+def identity_for(tx: Transaction, by: Principal, user: str, now: datetime) -> Identity:
+    """Whom the lists are asked about when a caller submits for a user.
+
+    For oneself that is what one shows now, which is taken down; for others what was last seen of them.
+    """
+    if by.name == user and by.name:
+        who = Identity.of(by)
+        if Role.USER in by.roles:
+            access.note_identity(tx, who, now)
+        return who
+    return access.get_identities(tx, [user]).get(user, Identity(user))
+
+
+def decisions(
+    tx: Transaction, known: Collection[Queue], who: Identity, now: datetime
+) -> dict[str, Decision]:
+    """What the lists of some queues say of somebody, by queue."""
+    names = [queue.name for queue in known]
+    about = access.entries_about(tx, names, who.user)
+    with_friends = access.queues_with_friends(tx, names, now)
+    return {
+        queue.name: decide(
+            about[queue.name],
+            who,
+            rules_of(queue, lists_friends=queue.name in with_friends),
+            now,
+        )
+        for queue in known
+    }
+
+
+def rules_of(queue: Queue, *, lists_friends: bool) -> QueueRules:
+    """What the parameters of a queue say of those on whom its list is silent."""
+    del queue
+    return QueueRules(is_open=is_open(None, lists_friends=lists_friends))
+
+
+def access_denied(who: Identity, queue: Queue) -> ForbiddenError:
+    """The error for a queue that somebody may not use. The list itself is not for outsiders."""
+    return ForbiddenError(
+        "QUEUE_ACCESS_DENIED",
+        f"{who.user} may not use queue {queue.name!r}; who may is decided by the administrators of site "
+        f"{queue.site}: ask them, or name another queue",
+        metadata={"queue": queue.name, "site": queue.site, "user": who.user},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many more jobs of a user a queue takes. `limit` is None without one."""
+
+    load: Load
+    limit: int | None
+
+    def takes(self, number: int) -> bool:
+        """Whether it takes so many more."""
+        return self.limit is None or self.load.waiting + number <= self.limit
+
+
+def waiting_room(tx: Transaction, queue: str, user: str, decision: Decision) -> Room:
+    """What the limit of waiting jobs leaves; where there is one, nobody else submits for the user meanwhile."""
+    limit = decision.max_waiting.value
+    if limit == NO_LIMIT:
+        return Room(Load(), None)
+    throttling.lock(tx, queue, user)
+    return Room(throttling.load_of(tx, queue, user), limit)
+
+
+def too_many_waiting(user: str, queue: str, room: Room, number: int) -> ExhaustedError:
+    """The error for a submission above the limit of waiting jobs."""
+    return ExhaustedError(
+        "WAITING_LIMIT_REACHED",
+        f"{user} has {room.load.waiting:,} jobs waiting on queue {queue!r}, and {number:,} more would exceed "
+        f"the limit of {room.limit:,}; submit again when some have run, submit fewer at a time, or ask the "
+        "administrators of its site for a higher limit",
+        metadata={
+            "queue": queue,
+            "user": user,
+            "waiting": str(room.load.waiting),
+            "new": str(number),
+            "limit": str(room.limit),
+        },
+    )
+
+
+def running_limit(tx: Transaction, name: str, user: str, now: datetime) -> int:
+    """The limit of running jobs of a user on a queue, 0 for none."""
+    queue = queues.get_queues(tx, [name]).get(name)
+    if queue is None:
+        return NO_LIMIT
+    who = access.get_identities(tx, [user]).get(user, Identity(user))
+    return decisions(tx, [queue], who, now)[name].max_running.value
+
+
+def admit(tx: Transaction, queue: str, user: str, limit: int, now: datetime) -> int:
+    """Makes throttled jobs of a user runnable, as many as the limit leaves room for; returns how many."""
+    throttling.lock(tx, queue, user)
+    room = None if limit == NO_LIMIT else limit - throttling.load_of(tx, queue, user).active
+    if room is not None and room <= 0:
+        return 0
+    return throttling.release(tx, queue, user, room, now)
+
+
+def admit_all(context: Context, owner: str, interval: timedelta) -> frozenset[str]:
+    """Looks whether throttled jobs may run by now; returns the queues in which some became runnable.
+
+    To be repeated every `interval` by each server process; one of them does the work.
+    """
+    now = context.clock()
+    with context.db.read() as tx:
+        # One look into an index that is empty unless somebody's jobs are throttled.
+        if not throttling.throttled(tx):
+            return frozenset()
+    admitted: set[str] = set()
+    with context.db.write() as tx:
+        granted, _ = claims.claim(tx, "admission", owner, now, interval * CLAIM_INTERVALS)
+        if not granted:
+            return frozenset()
+        limits: Mapping[tuple[str, str], int] = {
+            (queue, user): running_limit(tx, queue, user, now)
+            # In one order, as each takes a lock.
+            for queue, user in sorted(throttling.throttled(tx))
+        }
+        for (queue, user), limit in limits.items():
+            if admit(tx, queue, user, limit, now):
+                admitted.add(queue)
+    return frozenset(admitted)

@@ -26,6 +26,7 @@ from pandawn_server.logs import Log
 from pandawn_server.storage.database import Database
 from pandawn_server.telemetry.api import OFF, Attributes, Telemetry
 from pandawn_server.telemetry.names import QUEUE, WAITING_PILOTS
+from pandawn_server.usecases.admission import admit_all
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.pins import refresh_pins
 from pandawn_server.usecases.reap import Reaped, reap
@@ -44,6 +45,10 @@ QUEUE_WATCH_INTERVAL = timedelta(seconds=1)
 
 PIN_REFRESH_INTERVAL = timedelta(seconds=5)
 """Time until a server process knows what was pinned through another one; it is one small query."""
+
+ADMISSION_INTERVAL = timedelta(seconds=1)
+"""Time between two looks for jobs that wait for a limit of their user only: so long a slot of that user
+stays empty at most. Without such jobs a look is one read of an empty index."""
 
 LAST_WORK_S = 2.0
 """Least time for work that is still in the database when all calls have ended, where the grace is
@@ -138,7 +143,12 @@ async def _serve(
         timedelta(seconds=settings.max_connection_age_seconds),
     )
     server = EdgeServer([*services(deps), *more_services], listening, telemetry, deps.shutting_down)
-    workers: list[PeriodicWorker[Any]] = [_reaper(deps), _queue_watch(deps), _pin_refresh(deps)]
+    workers: list[PeriodicWorker[Any]] = [
+        _reaper(deps),
+        _queue_watch(deps),
+        _pin_refresh(deps),
+        _admission(deps),
+    ]
     with _stop_signals() as stop:
         addresses = await server.start()
         for worker in workers:
@@ -240,6 +250,21 @@ def _queue_watch(deps: Deps) -> PeriodicWorker[None]:
         partial(look_ahead, deps.context),
         deps.runner,
         after=lambda _: deps.waiting.notify_all(),
+        telemetry=deps.telemetry,
+    )
+
+
+def _admission(deps: Deps) -> PeriodicWorker[frozenset[str]]:
+    def after(queues: frozenset[str]) -> None:
+        for queue in queues:
+            deps.waiting.notify(queue)
+
+    return PeriodicWorker(
+        "admission",
+        ADMISSION_INTERVAL,
+        partial(admit_all, deps.context, deps.context.new_id(), ADMISSION_INTERVAL),
+        deps.runner,
+        after=after,
         telemetry=deps.telemetry,
     )
 

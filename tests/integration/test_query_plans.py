@@ -9,8 +9,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
+from pandawn_server.domain.access import SubjectKind
 from pandawn_server.domain.jobs import JobFilter, JobState
 from pandawn_server.storage import (
+    access,
     attempts,
     counts,
     events,
@@ -21,10 +23,13 @@ from pandawn_server.storage import (
     nodes,
     pilots,
     pins,
+    sandboxes,
     tasks,
+    throttling,
     waiting,
 )
 from pandawn_server.storage.database import Database, Transaction
+from pandawn_server.storage.events import Scope
 from pandawn_server.storage.waiting import Arrival, Rank
 from tests.fixtures.clock import NOON
 from tests.fixtures.database import TEMPLATE, migrate, open_fast
@@ -106,6 +111,31 @@ FILL = (
     INSERT INTO pins (site, node, version, file_count, total_bytes, files, update_time)
     SELECT 'TIER3', 'wn' || n, n, 1, 1, '', now() FROM generate_series(1, :nodes, 500) n
     """,
+    # Other tasks, few of them of one user and on one queue.
+    """
+    INSERT INTO tasks ("user", dataset, queue, site, priority, max_attempts, files_per_job, build,
+        sandbox_id, command, build_command, outputs, environment, output_url, create_time, close_time)
+    SELECT CASE WHEN t % 500 = 0 THEN 'rare' ELSE 'user' || t % 50 END, 'old' || t,
+        CASE WHEN t % 500 = 0 THEN 'Q9' ELSE 'Q' || t % 9 END, 'TIER3', 0, 3, 1, false,
+        '', '[]', '[]', '[]', '{}', '', now(), now()
+    FROM generate_series(1, 5000) t
+    """,
+    # One waiting job in twenty waits for its user's limit.
+    "UPDATE jobs SET throttled = true WHERE state = 'waiting' AND job_id % 20 = 7",
+    """
+    INSERT INTO queue_access (queue, kind, subject, effect, granted_by, grant_time, message)
+    SELECT 'Q' || e % 10, CASE WHEN e < 20 THEN 'group' ELSE 'user' END, 'u' || e, 'allow', '', now(), ''
+    FROM generate_series(1, 5000) e
+    """,
+    """
+    INSERT INTO users ("user", method, subject, groups, seen_time)
+    SELECT 'user' || u, 'token', '', '[]', now() FROM generate_series(1, 2000) u
+    """,
+    "INSERT INTO sandboxes (sandbox_id, size_bytes, create_time) SELECT 's' || s, 1, now() FROM generate_series(1, 2000) s",
+    """
+    INSERT INTO sandbox_owners (sandbox_id, "user") SELECT 's' || s, 'user' || s % 50
+    FROM generate_series(1, 2000) s
+    """,
     "ANALYZE",
 )
 
@@ -125,7 +155,7 @@ def full_database(postgres_server: PostgresServer) -> Iterator[Database]:
     postgres_server.drop_database(url)
 
 
-SMALL_TABLES = {"queues", "tasks", "pins"}
+SMALL_TABLES = {"queues", "pins"}
 """Tables that hold too little here for an index to be of use."""
 
 SOME = range(100, 120)
@@ -213,12 +243,44 @@ CASES = {
     "waiting jobs of a task": Case(lambda tx: job_moves.activate_waiting(tx, 7, 1, NOON), 300),
     "tasks that have ended": Case(lambda tx: tasks.close_ended(tx, NOON, 500), 400),
     "the dataset of a user": Case(lambda tx: tasks.find_dataset(tx, "user7", "d7"), 10),
+    "a page of a user's tasks": Case(
+        lambda tx: tasks.list_tasks(tx, 4000, 3, "rare"), 30, frozenset({"ix_tasks_user_task_id"})
+    ),
+    "a page of a queue's tasks": Case(
+        lambda tx: tasks.list_tasks(tx, 4000, 3, "", "Q9"),
+        30,
+        frozenset({"ix_tasks_queue_task_id"}),
+    ),
+    "whether somebody is throttled": Case(
+        throttling.throttled, 30, frozenset({"ix_jobs_throttled"})
+    ),
+    "jobs to let go": Case(
+        lambda tx: throttling.release(tx, "Q3", "user3", 5, NOON),
+        200,
+        frozenset({"ix_jobs_throttled"}),
+    ),
+    "load of a user on a queue": Case(
+        lambda tx: throttling.load_of(tx, "Q3", "user3"), 60, frozenset({"ix_jobs_open"})
+    ),
+    "what lists say of a user": Case(
+        lambda tx: access.entries_about(tx, ["Q3", "Q4"], "user3"), 60
+    ),
+    "an entry": Case(lambda tx: access.get_entry(tx, "Q3", SubjectKind.USER, "u7"), 10),
+    "a page of a list": Case(lambda tx: access.list_entries(tx, "Q3", ("user", "u300"), 20), 60),
+    "what was seen of a user": Case(lambda tx: access.get_identities(tx, ["user3"]), 10),
+    "whose a sandbox is": Case(lambda tx: sandboxes.sandboxes_of(tx, "user3", ["s3"]), 10),
     "load of queues": Case(
         lambda tx: jobs.queue_loads(tx, ["Q5", "Q6"]), 500, frozenset({"ix_jobs_open"})
     ),
     "counts of a queue": Case(lambda tx: counts.count_jobs(tx, "Q5", ""), 400),
     "new events": Case(lambda tx: events.read_events(tx, 39_900, 100), 20),
     "events of a task": Case(lambda tx: events.read_events(tx, 0, 50, task_id=7), 100),
+    "new events of a user and a site": Case(
+        lambda tx: events.read_events(
+            tx, 39_900, 100, until=40_000, scope=Scope("user3", ["Q3"], ["TIER3"])
+        ),
+        400,
+    ),
     "last events": Case(lambda tx: events.event_before_last(tx, 50), 20),
     "old events": Case(lambda tx: events.delete_events(tx, NOON.replace(year=2000)), 10),
 }

@@ -158,14 +158,6 @@ class Decision:
         return self.ground in {Ground.ALLOWED, Ground.OPEN}
 
 
-def is_open(open_access: bool | None, *, lists_friends: bool) -> bool:
-    """Whether a queue takes those on whom its list is silent.
-
-    As its parameter says; where that is not set, a list that allows somebody is a list of friends.
-    """
-    return not lists_friends if open_access is None else open_access
-
-
 def decide(
     entries: Iterable[AccessEntry], who: Identity, rules: QueueRules, now: datetime
 ) -> Decision:

@@ -210,7 +210,7 @@ def why_throttled(job: Job, active: int, limit: int) -> str:
         return f"waits for the next look at the limits of {job.user}; it becomes runnable within seconds"
     many = f"{active:,} jobs" if active != 1 else "1 job"
     return (
-        f"waits because {job.user} has {many} on {job.queue} that are runnable or running, and the limit is "
+        f"waits because {job.user} has {many} on {job.queue} runnable or running, and the limit is "
         f"{limit:,}; it becomes runnable when one of them ends"
     )
 

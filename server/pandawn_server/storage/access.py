@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, and_, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import RowMapping, and_, delete, func, insert, select, tuple_, update
 
 from pandawn_server.domain.access import AccessEntry, Effect, Identity, SubjectKind
 from pandawn_server.domain.principals import Method
@@ -107,21 +107,6 @@ def entries_about(
     for row in tx.execute(query).mappings():
         about[row["queue"]].append(_to_entry(row))
     return about
-
-
-def queues_with_friends(tx: Transaction, names: Collection[str], now: datetime) -> set[str]:
-    """Those of some queues whose lists allow somebody."""
-    stands = or_(queue_access.c.expire_time.is_(None), queue_access.c.expire_time > now)
-    query = (
-        select(queue_access.c.queue)
-        .where(
-            among(tx, queue_access.c.queue, names),
-            queue_access.c.effect == Effect.ALLOW.value,
-            stands,
-        )
-        .distinct()
-    )
-    return set(tx.execute(query).scalars())
 
 
 def get_identities(tx: Transaction, names: Sequence[str]) -> dict[str, Identity]:

@@ -71,7 +71,7 @@ def grant_access(context: Context, entry: AccessEntry, by: Principal) -> Granted
             events.insert_events(
                 tx, [Event(now, "ACCESS_GRANTED", _told(entry), queue=entry.queue)]
             )
-        return Granted(entry, known, _is_open(tx, queue, now))
+        return Granted(entry, known, rules_of(queue).is_open)
 
 
 def revoke_access(
@@ -96,7 +96,7 @@ def revoke_access(
         access.delete_entry(tx, name, kind, subject)
         told = f"{name_of(by)} revoked the entry: {known}"
         events.insert_events(tx, [Event(now, "ACCESS_REVOKED", told, queue=name)])
-        return Granted(known, known, _is_open(tx, queue, now))
+        return Granted(known, known, rules_of(queue).is_open)
 
 
 def list_access(
@@ -109,10 +109,7 @@ def list_access(
     """
     with context.db.read() as tx:
         queue = _administered(tx, name, by)
-        return (
-            access.list_entries(tx, name, after, limit),
-            _is_open(tx, queue, context.clock()),
-        )
+        return access.list_entries(tx, name, after, limit), rules_of(queue).is_open
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +181,6 @@ def _administered(tx: Transaction, name: str, by: Principal) -> Queue:
     queue = _existing(tx, name)
     require_sites(by, [queue.site], f"the list of queue {name!r}")
     return queue
-
-
-def _is_open(tx: Transaction, queue: Queue, now: datetime) -> bool:
-    lists_friends = queue.name in access.queues_with_friends(tx, [queue.name], now)
-    return rules_of(queue, lists_friends=lists_friends).is_open
 
 
 def _says_the_same(one: AccessEntry, other: AccessEntry) -> bool:

@@ -17,7 +17,6 @@ from pandawn_server.domain.access import (
     Identity,
     QueueRules,
     decide,
-    is_open,
 )
 from pandawn_server.domain.errors import ExhaustedError, ForbiddenError
 from pandawn_server.domain.principals import Principal, Role
@@ -50,22 +49,13 @@ def decisions(
     """What the lists of some queues say of somebody, by queue."""
     names = [queue.name for queue in known]
     about = access.entries_about(tx, names, who.user)
-    with_friends = access.queues_with_friends(tx, names, now)
-    return {
-        queue.name: decide(
-            about[queue.name],
-            who,
-            rules_of(queue, lists_friends=queue.name in with_friends),
-            now,
-        )
-        for queue in known
-    }
+    return {queue.name: decide(about[queue.name], who, rules_of(queue), now) for queue in known}
 
 
-def rules_of(queue: Queue, *, lists_friends: bool) -> QueueRules:
+def rules_of(queue: Queue) -> QueueRules:
     """What the parameters of a queue say of those on whom its list is silent."""
     del queue
-    return QueueRules(is_open=is_open(None, lists_friends=lists_friends))
+    return QueueRules()
 
 
 def access_denied(who: Identity, queue: Queue) -> ForbiddenError:

@@ -66,12 +66,12 @@ def other_user(user: str) -> ForbiddenError:
 
 def _require_task(tx: Transaction, reach: Reach, task: Task) -> None:
     if not _covers(tx, reach, task.spec.user, task.queue):
-        raise _denied(tx, "task", task.task_id, task.queue)
+        raise _denied(tx, "NOT_YOUR_TASK", "task", task.task_id, task.queue)
 
 
 def _require_job(tx: Transaction, reach: Reach, job: Job) -> None:
     if not _covers(tx, reach, job.user, job.queue):
-        raise _denied(tx, "job", job.job_id, job.queue)
+        raise _denied(tx, "NOT_YOUR_JOB", "job", job.job_id, job.queue)
 
 
 def _covers(tx: Transaction, reach: Reach, user: str, queue: str) -> bool:
@@ -87,10 +87,10 @@ def _site(tx: Transaction, queue: str) -> str:
     return "" if known is None else known.site
 
 
-def _denied(tx: Transaction, kind: str, number: int, queue: str) -> ForbiddenError:
+def _denied(tx: Transaction, reason: str, kind: str, number: int, queue: str) -> ForbiddenError:
     site = _site(tx, queue)
     return ForbiddenError(
-        f"NOT_YOUR_{kind.upper()}",
+        reason,
         f"{kind} {number} is another user's; its owner, the administrators of site {site} "
         f"and operators may do this; `pandawn {kind}s` lists your own",
         metadata={f"{kind}_id": str(number), "queue": queue, "site": site},

@@ -84,6 +84,10 @@ POLICIES: Mapping[str, Policy] = {
     "/pandawn.queueconfig.v1.QueueConfig/GetQueue": _reads(*_EVERYBODY),
     "/pandawn.queueconfig.v1.QueueConfig/ListQueues": _reads(*_PEOPLE),
     "/pandawn.queueconfig.v1.QueueConfig/ApplyQueue": _writes("compute.modify", _ADMIN),
+    "/pandawn.queueconfig.v1.QueueConfig/GrantAccess": _writes("compute.modify", _ADMIN),
+    "/pandawn.queueconfig.v1.QueueConfig/RevokeAccess": _writes("compute.modify", _ADMIN),
+    "/pandawn.queueconfig.v1.QueueConfig/ListAccess": _reads(_ADMIN),
+    "/pandawn.queueconfig.v1.QueueConfig/CheckAccess": _reads(*_PEOPLE),
 }
 """The policy of each method, by its full name as gRPC gives it."""
 

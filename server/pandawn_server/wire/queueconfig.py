@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
+from pandawn.queueconfig.v1 import queueconfig_pb2
 from pandawn_server.domain.queues import SETTING_NAMES
 from pandawn_server.usecases import configure_queues
+from pandawn_server.wire.access import AccessMethods
 from pandawn_server.wire.convert.queues import from_queue, settings_given, to_queue
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.handlers import ServicerContext
@@ -12,7 +13,7 @@ from pandawn_server.wire.page_token import decode_page_token, encode_page_token
 from pandawn_server.wire.validation import Checker
 
 
-class QueueConfigServicer(queueconfig_pb2_grpc.QueueConfigServicer):
+class QueueConfigServicer(AccessMethods):
     """See `pandawn/queueconfig/v1/queueconfig.proto`."""
 
     def __init__(self, deps: Deps) -> None:

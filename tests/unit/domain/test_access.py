@@ -16,7 +16,6 @@ from pandawn_server.domain.access import (
     QueueRules,
     SubjectKind,
     decide,
-    is_open,
     sentence,
 )
 from pandawn_server.domain.principals import Method
@@ -38,16 +37,6 @@ def ask(*entries: AccessEntry, who: Identity = ANNA, rules: QueueRules = CLOSED)
 def test_an_open_queue_takes_whom_its_list_does_not_know() -> None:
     assert ask(rules=QueueRules()).ground is Ground.OPEN
     assert ask().ground is Ground.NOT_LISTED
-
-
-@pytest.mark.parametrize(
-    ("parameter", "lists_friends", "open_to_others"),
-    [(None, False, True), (None, True, False), (True, True, True), (False, False, False)],
-)
-def test_a_list_of_friends_closes_a_queue_whose_parameter_says_nothing(
-    parameter: bool | None, lists_friends: bool, open_to_others: bool
-) -> None:
-    assert is_open(parameter, lists_friends=lists_friends) is open_to_others
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,11 @@ class BrokerServicer(object):
         such task, or with no queue named, none does.
         * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another task.
         * `ALREADY_EXISTS` (DATASET_EXISTS): the user has a task that writes this output dataset.
+        * `PERMISSION_DENIED` (NOT_YOUR_NAME): `user` is another one than the caller, who is no operator.
+        * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the user may not use the queue, or none of those that
+        are online; the message says whom to ask.
+        * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): the user would have more jobs waiting on the queue
+        than allowed; `waiting`, `new` and `limit` in the metadata are the numbers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,17 +138,20 @@ class BrokerServicer(object):
 
         Errors:
         * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTasks(self, request, context):
-        """Lists tasks, newest first, a page at a time.
+        """Lists tasks, newest first, a page at a time. Users see their own, site administrators also those on
+        queues of their sites, operators and monitors all.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
         belongs to another filter.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,17 +162,20 @@ class BrokerServicer(object):
 
         Errors:
         * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
+        * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Lists jobs by identifier, a page at a time.
+        """Lists jobs by identifier, a page at a time. Users see their own, site administrators also those on
+        queues of their sites, operators and monitors all.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
         belongs to another filter.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,6 +186,7 @@ class BrokerServicer(object):
 
         Errors:
         * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -186,6 +198,7 @@ class BrokerServicer(object):
 
         Errors:
         * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
+        * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -200,6 +213,9 @@ class BrokerServicer(object):
         Errors:
         * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
         * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): no job of the task failed, or all were retried.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
+        * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the owner may not use the queue any more.
+        * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): too many jobs of the owner wait there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -214,6 +230,9 @@ class BrokerServicer(object):
         * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
         * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): the job did not fail, or was retried already.
         * `FAILED_PRECONDITION` (UPSTREAM_FAILED): the build job failed; retry the task.
+        * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
+        * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the owner may not use the queue any more.
+        * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): too many jobs of the owner wait there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -225,6 +244,7 @@ class BrokerServicer(object):
         Errors:
         * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
         * `UNAVAILABLE` (DATABASE_UNAVAILABLE): retry after RetryInfo.
+        * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,38 +56,50 @@ class BrokerStub:
       such task, or with no queue named, none does.
     * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another task.
     * `ALREADY_EXISTS` (DATASET_EXISTS): the user has a task that writes this output dataset.
+    * `PERMISSION_DENIED` (NOT_YOUR_NAME): `user` is another one than the caller, who is no operator.
+    * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the user may not use the queue, or none of those that
+      are online; the message says whom to ask.
+    * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): the user would have more jobs waiting on the queue
+      than allowed; `waiting`, `new` and `limit` in the metadata are the numbers.
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GetTaskRequest, _broker_pb2.GetTaskResponse]
     """Returns one task with its job counts.
 
     Errors:
     * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
+    * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
     """
     ListTasks: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ListTasksRequest, _broker_pb2.ListTasksResponse]
-    """Lists tasks, newest first, a page at a time.
+    """Lists tasks, newest first, a page at a time. Users see their own, site administrators also those on
+    queues of their sites, operators and monitors all.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
       belongs to another filter.
+    * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GetJobRequest, _broker_pb2.GetJobResponse]
     """Returns one job with its files and attempts.
 
     Errors:
     * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
+    * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
     """
     ListJobs: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ListJobsRequest, _broker_pb2.ListJobsResponse]
-    """Lists jobs by identifier, a page at a time.
+    """Lists jobs by identifier, a page at a time. Users see their own, site administrators also those on
+    queues of their sites, operators and monitors all.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
       belongs to another filter.
+    * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
     """
     CancelTask: _grpc.UnaryUnaryMultiCallable[_broker_pb2.CancelTaskRequest, _broker_pb2.CancelTaskResponse]
     """Cancels all jobs of a task that have not ended. Repeating it is harmless.
 
     Errors:
     * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
+    * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_broker_pb2.CancelJobRequest, _broker_pb2.CancelJobResponse]
     """Cancels one job. A running one ends at its pilot's next contact. Repeating
@@ -95,6 +107,7 @@ class BrokerStub:
 
     Errors:
     * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
+    * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
     """
     RetryTask: _grpc.UnaryUnaryMultiCallable[_broker_pb2.RetryTaskRequest, _broker_pb2.RetryTaskResponse]
     """Submits a new job for each failed or cancelled job of a task that has not been
@@ -105,6 +118,9 @@ class BrokerStub:
     Errors:
     * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
     * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): no job of the task failed, or all were retried.
+    * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
+    * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the owner may not use the queue any more.
+    * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): too many jobs of the owner wait there.
     """
     RetryJob: _grpc.UnaryUnaryMultiCallable[_broker_pb2.RetryJobRequest, _broker_pb2.RetryJobResponse]
     """Submits a new job in place of one that failed or was cancelled; it names its parent.
@@ -115,6 +131,9 @@ class BrokerStub:
     * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
     * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): the job did not fail, or was retried already.
     * `FAILED_PRECONDITION` (UPSTREAM_FAILED): the build job failed; retry the task.
+    * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
+    * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the owner may not use the queue any more.
+    * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): too many jobs of the owner wait there.
     """
     ExplainJob: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ExplainJobRequest, _broker_pb2.ExplainJobResponse]
     """Explains why a job is not running, or why it ran where it did.
@@ -122,6 +141,7 @@ class BrokerStub:
     Errors:
     * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
     * `UNAVAILABLE` (DATABASE_UNAVAILABLE): retry after RetryInfo.
+    * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
     """
 
 @_typing.type_check_only
@@ -152,38 +172,50 @@ class BrokerAsyncStub(BrokerStub):
       such task, or with no queue named, none does.
     * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another task.
     * `ALREADY_EXISTS` (DATASET_EXISTS): the user has a task that writes this output dataset.
+    * `PERMISSION_DENIED` (NOT_YOUR_NAME): `user` is another one than the caller, who is no operator.
+    * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the user may not use the queue, or none of those that
+      are online; the message says whom to ask.
+    * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): the user would have more jobs waiting on the queue
+      than allowed; `waiting`, `new` and `limit` in the metadata are the numbers.
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_broker_pb2.GetTaskRequest, _broker_pb2.GetTaskResponse]  # type: ignore[assignment]
     """Returns one task with its job counts.
 
     Errors:
     * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
+    * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
     """
     ListTasks: _aio.UnaryUnaryMultiCallable[_broker_pb2.ListTasksRequest, _broker_pb2.ListTasksResponse]  # type: ignore[assignment]
-    """Lists tasks, newest first, a page at a time.
+    """Lists tasks, newest first, a page at a time. Users see their own, site administrators also those on
+    queues of their sites, operators and monitors all.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
       belongs to another filter.
+    * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_broker_pb2.GetJobRequest, _broker_pb2.GetJobResponse]  # type: ignore[assignment]
     """Returns one job with its files and attempts.
 
     Errors:
     * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
+    * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
     """
     ListJobs: _aio.UnaryUnaryMultiCallable[_broker_pb2.ListJobsRequest, _broker_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Lists jobs by identifier, a page at a time.
+    """Lists jobs by identifier, a page at a time. Users see their own, site administrators also those on
+    queues of their sites, operators and monitors all.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
       belongs to another filter.
+    * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
     """
     CancelTask: _aio.UnaryUnaryMultiCallable[_broker_pb2.CancelTaskRequest, _broker_pb2.CancelTaskResponse]  # type: ignore[assignment]
     """Cancels all jobs of a task that have not ended. Repeating it is harmless.
 
     Errors:
     * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
+    * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_broker_pb2.CancelJobRequest, _broker_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Cancels one job. A running one ends at its pilot's next contact. Repeating
@@ -191,6 +223,7 @@ class BrokerAsyncStub(BrokerStub):
 
     Errors:
     * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
+    * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
     """
     RetryTask: _aio.UnaryUnaryMultiCallable[_broker_pb2.RetryTaskRequest, _broker_pb2.RetryTaskResponse]  # type: ignore[assignment]
     """Submits a new job for each failed or cancelled job of a task that has not been
@@ -201,6 +234,9 @@ class BrokerAsyncStub(BrokerStub):
     Errors:
     * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
     * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): no job of the task failed, or all were retried.
+    * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
+    * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the owner may not use the queue any more.
+    * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): too many jobs of the owner wait there.
     """
     RetryJob: _aio.UnaryUnaryMultiCallable[_broker_pb2.RetryJobRequest, _broker_pb2.RetryJobResponse]  # type: ignore[assignment]
     """Submits a new job in place of one that failed or was cancelled; it names its parent.
@@ -211,6 +247,9 @@ class BrokerAsyncStub(BrokerStub):
     * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
     * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): the job did not fail, or was retried already.
     * `FAILED_PRECONDITION` (UPSTREAM_FAILED): the build job failed; retry the task.
+    * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
+    * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the owner may not use the queue any more.
+    * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): too many jobs of the owner wait there.
     """
     ExplainJob: _aio.UnaryUnaryMultiCallable[_broker_pb2.ExplainJobRequest, _broker_pb2.ExplainJobResponse]  # type: ignore[assignment]
     """Explains why a job is not running, or why it ran where it did.
@@ -218,6 +257,7 @@ class BrokerAsyncStub(BrokerStub):
     Errors:
     * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
     * `UNAVAILABLE` (DATABASE_UNAVAILABLE): retry after RetryInfo.
+    * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
     """
 
 class BrokerServicer(metaclass=_abc_1.ABCMeta):
@@ -257,6 +297,11 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
           such task, or with no queue named, none does.
         * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another task.
         * `ALREADY_EXISTS` (DATASET_EXISTS): the user has a task that writes this output dataset.
+        * `PERMISSION_DENIED` (NOT_YOUR_NAME): `user` is another one than the caller, who is no operator.
+        * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the user may not use the queue, or none of those that
+          are online; the message says whom to ask.
+        * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): the user would have more jobs waiting on the queue
+          than allowed; `waiting`, `new` and `limit` in the metadata are the numbers.
         """
 
     @_abc_1.abstractmethod
@@ -269,6 +314,7 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
         """
 
     @_abc_1.abstractmethod
@@ -277,11 +323,13 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         request: _broker_pb2.ListTasksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.ListTasksResponse, _abc.Awaitable[_broker_pb2.ListTasksResponse]]:
-        """Lists tasks, newest first, a page at a time.
+        """Lists tasks, newest first, a page at a time. Users see their own, site administrators also those on
+        queues of their sites, operators and monitors all.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
           belongs to another filter.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
         """
 
     @_abc_1.abstractmethod
@@ -294,6 +342,7 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
+        * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
         """
 
     @_abc_1.abstractmethod
@@ -302,11 +351,13 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         request: _broker_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.ListJobsResponse, _abc.Awaitable[_broker_pb2.ListJobsResponse]]:
-        """Lists jobs by identifier, a page at a time.
+        """Lists jobs by identifier, a page at a time. Users see their own, site administrators also those on
+        queues of their sites, operators and monitors all.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
           belongs to another filter.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
         """
 
     @_abc_1.abstractmethod
@@ -319,6 +370,7 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
         """
 
     @_abc_1.abstractmethod
@@ -332,6 +384,7 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
+        * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
         """
 
     @_abc_1.abstractmethod
@@ -348,6 +401,9 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
         * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): no job of the task failed, or all were retried.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
+        * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the owner may not use the queue any more.
+        * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): too many jobs of the owner wait there.
         """
 
     @_abc_1.abstractmethod
@@ -364,6 +420,9 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
         * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): the job did not fail, or was retried already.
         * `FAILED_PRECONDITION` (UPSTREAM_FAILED): the build job failed; retry the task.
+        * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
+        * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the owner may not use the queue any more.
+        * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): too many jobs of the owner wait there.
         """
 
     @_abc_1.abstractmethod
@@ -377,6 +436,7 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
         * `UNAVAILABLE` (DATABASE_UNAVAILABLE): retry after RetryInfo.
+        * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
         """
 
 def add_BrokerServicer_to_server(servicer: BrokerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

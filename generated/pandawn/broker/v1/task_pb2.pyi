@@ -124,7 +124,9 @@ class TaskSpec(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     user: _builtins.str
-    """Who submits: 1 to 64 characters of `A-Z a-z 0-9 _ . -`."""
+    """Owner, 1 to 64 characters of `A-Z a-z 0-9 _ . -`. Empty: the caller, whose name it must be otherwise;
+    operators submit for anybody, and must name somebody where they have no name of their own.
+    """
     dataset: _builtins.str
     """Output dataset, 1 to 200 characters of `A-Z a-z 0-9 _ . -`; the directory of the outputs."""
     queue: _builtins.str
@@ -214,6 +216,7 @@ class Task(_message.Message):
     OUTPUT_URL_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    PASSED_OVER_FIELD_NUMBER: _builtins.int
     task_id: _builtins.int
     """Identifier."""
     user: _builtins.str
@@ -227,13 +230,17 @@ class Task(_message.Message):
     state: Global___TaskState.ValueType
     """Where it stands."""
     priority: _builtins.int
-    """Priority."""
+    """Priority, with what the access list of the queue adds to the one asked for."""
     input_bytes: _builtins.int
     """Sum of the sizes of the input files that finished jobs staged in, libraries included."""
     bytes_from_cache: _builtins.int
     """Bytes of them that came out of node caches."""
     output_url: _builtins.str
     """Directory of the outputs as a URL; empty when the task has none."""
+    passed_over: _builtins.str
+    """Which queues were passed over when one was chosen, each with the reason; empty where there were none,
+    or the queue was named.
+    """
     @_builtins.property
     def job_counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateCount]:
         """Jobs by state, those replaced by a retry left out."""
@@ -262,10 +269,11 @@ class Task(_message.Message):
         output_url: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        passed_over: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_from_cache", b"bytes_from_cache", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "input_bytes", b"input_bytes", "job_counts", b"job_counts", "output_url", b"output_url", "priority", b"priority", "queue", b"queue", "site", b"site", "state", b"state", "task_id", b"task_id", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_from_cache", b"bytes_from_cache", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "input_bytes", b"input_bytes", "job_counts", b"job_counts", "output_url", b"output_url", "passed_over", b"passed_over", "priority", b"priority", "queue", b"queue", "site", b"site", "state", b"state", "task_id", b"task_id", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

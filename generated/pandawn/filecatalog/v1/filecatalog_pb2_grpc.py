@@ -224,6 +224,7 @@ class FileCatalogServicer(object):
         * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
         * `NOT_FOUND` (SITE_NOT_FOUND): no node of such a site has ever reported.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -138,6 +138,7 @@ class FileCatalogStub:
     * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
     * `NOT_FOUND` (SITE_NOT_FOUND): no node of such a site has ever reported.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
+    * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
     """
     ListNodeFiles: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.ListNodeFilesRequest, _filecatalog_pb2.ListNodeFilesResponse]
     """Lists the files of one node, cached or pinned, in order of (scope, LFN), a page at a time.
@@ -246,6 +247,7 @@ class FileCatalogAsyncStub(FileCatalogStub):
     * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
     * `NOT_FOUND` (SITE_NOT_FOUND): no node of such a site has ever reported.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
+    * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
     """
     ListNodeFiles: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.ListNodeFilesRequest, _filecatalog_pb2.ListNodeFilesResponse]  # type: ignore[assignment]
     """Lists the files of one node, cached or pinned, in order of (scope, LFN), a page at a time.
@@ -411,6 +413,7 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
         * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
         * `NOT_FOUND` (SITE_NOT_FOUND): no node of such a site has ever reported.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
         """
 
     @_abc_1.abstractmethod

@@ -62,10 +62,11 @@ class MonitorServicer(object):
     """
 
     def CountJobs(self, request, context):
-        """Counts jobs by queue, state and user.
+        """Counts jobs by queue, state and user, of those that the caller may see (`Broker.ListJobs`).
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,11 +95,14 @@ class MonitorServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamEvents(self, request, context):
-        """Streams what happened, in order, and with `follow` what happens next.
+        """Streams what happened, in order, and with `follow` what happens next: to users what concerns them, to
+        site administrators also what concerns queues and nodes of their sites.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
         * `UNAVAILABLE` (SHUTTING_DOWN): the server stops; go on elsewhere after the last event.
+        * `NOT_FOUND` (TASK_NOT_FOUND, JOB_NOT_FOUND): no such thing; only where the caller may not see all.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK, NOT_YOUR_JOB): it is another user's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

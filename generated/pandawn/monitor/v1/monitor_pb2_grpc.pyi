@@ -34,10 +34,11 @@ class MonitorStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MonitorAsyncStub: ...
     CountJobs: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.CountJobsRequest, _monitor_pb2.CountJobsResponse]
-    """Counts jobs by queue, state and user.
+    """Counts jobs by queue, state and user, of those that the caller may see (`Broker.ListJobs`).
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+    * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
     """
     ListPilots: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.ListPilotsRequest, _monitor_pb2.ListPilotsResponse]
     """Lists pilots, last registered first, a page at a time.
@@ -54,11 +55,14 @@ class MonitorStub:
       belongs to another filter.
     """
     StreamEvents: _grpc.UnaryStreamMultiCallable[_monitor_pb2.StreamEventsRequest, _monitor_pb2.StreamEventsResponse]
-    """Streams what happened, in order, and with `follow` what happens next.
+    """Streams what happened, in order, and with `follow` what happens next: to users what concerns them, to
+    site administrators also what concerns queues and nodes of their sites.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
     * `UNAVAILABLE` (SHUTTING_DOWN): the server stops; go on elsewhere after the last event.
+    * `NOT_FOUND` (TASK_NOT_FOUND, JOB_NOT_FOUND): no such thing; only where the caller may not see all.
+    * `PERMISSION_DENIED` (NOT_YOUR_TASK, NOT_YOUR_JOB): it is another user's.
     """
 
 @_typing.type_check_only
@@ -67,10 +71,11 @@ class MonitorAsyncStub(MonitorStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CountJobs: _aio.UnaryUnaryMultiCallable[_monitor_pb2.CountJobsRequest, _monitor_pb2.CountJobsResponse]  # type: ignore[assignment]
-    """Counts jobs by queue, state and user.
+    """Counts jobs by queue, state and user, of those that the caller may see (`Broker.ListJobs`).
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+    * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
     """
     ListPilots: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ListPilotsRequest, _monitor_pb2.ListPilotsResponse]  # type: ignore[assignment]
     """Lists pilots, last registered first, a page at a time.
@@ -87,11 +92,14 @@ class MonitorAsyncStub(MonitorStub):
       belongs to another filter.
     """
     StreamEvents: _aio.UnaryStreamMultiCallable[_monitor_pb2.StreamEventsRequest, _monitor_pb2.StreamEventsResponse]  # type: ignore[assignment]
-    """Streams what happened, in order, and with `follow` what happens next.
+    """Streams what happened, in order, and with `follow` what happens next: to users what concerns them, to
+    site administrators also what concerns queues and nodes of their sites.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
     * `UNAVAILABLE` (SHUTTING_DOWN): the server stops; go on elsewhere after the last event.
+    * `NOT_FOUND` (TASK_NOT_FOUND, JOB_NOT_FOUND): no such thing; only where the caller may not see all.
+    * `PERMISSION_DENIED` (NOT_YOUR_TASK, NOT_YOUR_JOB): it is another user's.
     """
 
 class MonitorServicer(metaclass=_abc_1.ABCMeta):
@@ -103,10 +111,11 @@ class MonitorServicer(metaclass=_abc_1.ABCMeta):
         request: _monitor_pb2.CountJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_monitor_pb2.CountJobsResponse, _abc.Awaitable[_monitor_pb2.CountJobsResponse]]:
-        """Counts jobs by queue, state and user.
+        """Counts jobs by queue, state and user, of those that the caller may see (`Broker.ListJobs`).
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
         """
 
     @_abc_1.abstractmethod
@@ -141,11 +150,14 @@ class MonitorServicer(metaclass=_abc_1.ABCMeta):
         request: _monitor_pb2.StreamEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_monitor_pb2.StreamEventsResponse], _abc.AsyncIterator[_monitor_pb2.StreamEventsResponse]]:
-        """Streams what happened, in order, and with `follow` what happens next.
+        """Streams what happened, in order, and with `follow` what happens next: to users what concerns them, to
+        site administrators also what concerns queues and nodes of their sites.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
         * `UNAVAILABLE` (SHUTTING_DOWN): the server stops; go on elsewhere after the last event.
+        * `NOT_FOUND` (TASK_NOT_FOUND, JOB_NOT_FOUND): no such thing; only where the caller may not see all.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK, NOT_YOUR_JOB): it is another user's.
         """
 
 def add_MonitorServicer_to_server(servicer: MonitorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,31 +25,32 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from pandawn.queueconfig.v1 import access_pb2 as pandawn_dot_queueconfig_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(pandawn/queueconfig/v1/queueconfig.proto\x12\x16pandawn.queueconfig.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\x05\n\x05Queue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x04site\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05\x63loud\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x38\n\x06status\x18\x04 \x01(\x0e\x32#.pandawn.queueconfig.v1.QueueStatusH\x02\x88\x01\x01\x12\x1c\n\x0fmax_input_bytes\x18\x05 \x01(\x03H\x03\x88\x01\x01\x12\x1f\n\x12max_work_dir_bytes\x18\x06 \x01(\x03H\x04\x88\x01\x01\x12\x35\n\rmax_wall_time\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationH\x05\x88\x01\x01\x12\x19\n\x0cmemory_bytes\x18\x08 \x01(\x03H\x06\x88\x01\x01\x12\x12\n\x05\x63ores\x18\t \x01(\x05H\x07\x88\x01\x01\x12\x19\n\x0cstorage_root\x18\n \x01(\tH\x08\x88\x01\x01\x12\x36\n\x0elease_duration\x18\x0b \x01(\x0b\x32\x19.google.protobuf.DurationH\t\x88\x01\x01\x12\x35\n\rlocality_wait\x18\x0c \x01(\x0b\x32\x19.google.protobuf.DurationH\n\x88\x01\x01\x12\x1a\n\rpriority_band\x18\r \x01(\x05H\x0b\x88\x01\x01\x12\x0c\n\x04\x65tag\x18\x0e \x01(\t\x12/\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\n\x05_siteB\x08\n\x06_cloudB\t\n\x07_statusB\x12\n\x10_max_input_bytesB\x15\n\x13_max_work_dir_bytesB\x10\n\x0e_max_wall_timeB\x0f\n\r_memory_bytesB\x08\n\x06_coresB\x0f\n\r_storage_rootB\x11\n\x0f_lease_durationB\x10\n\x0e_locality_waitB\x10\n\x0e_priority_band\"\x1f\n\x0fGetQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x10GetQueueResponse\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\"H\n\x11ListQueuesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t\"\\\n\x12ListQueuesResponse\x12-\n\x06queues\x18\x01 \x03(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x80\x01\n\x11\x41pplyQueueRequest\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"S\n\x12\x41pplyQueueResponse\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08*\x91\x01\n\x0bQueueStatus\x12\x1c\n\x18QUEUE_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13QUEUE_STATUS_ONLINE\x10\x01\x12\x18\n\x14QUEUE_STATUS_OFFLINE\x10\x02\x12\x15\n\x11QUEUE_STATUS_TEST\x10\x03\x12\x1a\n\x16QUEUE_STATUS_BROKEROFF\x10\x04\x32\xb6\x02\n\x0bQueueConfig\x12]\n\x08GetQueue\x12\'.pandawn.queueconfig.v1.GetQueueRequest\x1a(.pandawn.queueconfig.v1.GetQueueResponse\x12\x63\n\nListQueues\x12).pandawn.queueconfig.v1.ListQueuesRequest\x1a*.pandawn.queueconfig.v1.ListQueuesResponse\x12\x63\n\nApplyQueue\x12).pandawn.queueconfig.v1.ApplyQueueRequest\x1a*.pandawn.queueconfig.v1.ApplyQueueResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(pandawn/queueconfig/v1/queueconfig.proto\x12\x16pandawn.queueconfig.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#pandawn/queueconfig/v1/access.proto\"\xbe\x05\n\x05Queue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x04site\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05\x63loud\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x38\n\x06status\x18\x04 \x01(\x0e\x32#.pandawn.queueconfig.v1.QueueStatusH\x02\x88\x01\x01\x12\x1c\n\x0fmax_input_bytes\x18\x05 \x01(\x03H\x03\x88\x01\x01\x12\x1f\n\x12max_work_dir_bytes\x18\x06 \x01(\x03H\x04\x88\x01\x01\x12\x35\n\rmax_wall_time\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationH\x05\x88\x01\x01\x12\x19\n\x0cmemory_bytes\x18\x08 \x01(\x03H\x06\x88\x01\x01\x12\x12\n\x05\x63ores\x18\t \x01(\x05H\x07\x88\x01\x01\x12\x19\n\x0cstorage_root\x18\n \x01(\tH\x08\x88\x01\x01\x12\x36\n\x0elease_duration\x18\x0b \x01(\x0b\x32\x19.google.protobuf.DurationH\t\x88\x01\x01\x12\x35\n\rlocality_wait\x18\x0c \x01(\x0b\x32\x19.google.protobuf.DurationH\n\x88\x01\x01\x12\x1a\n\rpriority_band\x18\r \x01(\x05H\x0b\x88\x01\x01\x12\x0c\n\x04\x65tag\x18\x0e \x01(\t\x12/\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\n\x05_siteB\x08\n\x06_cloudB\t\n\x07_statusB\x12\n\x10_max_input_bytesB\x15\n\x13_max_work_dir_bytesB\x10\n\x0e_max_wall_timeB\x0f\n\r_memory_bytesB\x08\n\x06_coresB\x0f\n\r_storage_rootB\x11\n\x0f_lease_durationB\x10\n\x0e_locality_waitB\x10\n\x0e_priority_band\"\x1f\n\x0fGetQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x10GetQueueResponse\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\"H\n\x11ListQueuesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t\"\\\n\x12ListQueuesResponse\x12-\n\x06queues\x18\x01 \x03(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x80\x01\n\x11\x41pplyQueueRequest\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"S\n\x12\x41pplyQueueResponse\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08*\x91\x01\n\x0bQueueStatus\x12\x1c\n\x18QUEUE_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13QUEUE_STATUS_ONLINE\x10\x01\x12\x18\n\x14QUEUE_STATUS_OFFLINE\x10\x02\x12\x15\n\x11QUEUE_STATUS_TEST\x10\x03\x12\x1a\n\x16QUEUE_STATUS_BROKEROFF\x10\x04\x32\xd6\x05\n\x0bQueueConfig\x12]\n\x08GetQueue\x12\'.pandawn.queueconfig.v1.GetQueueRequest\x1a(.pandawn.queueconfig.v1.GetQueueResponse\x12\x63\n\nListQueues\x12).pandawn.queueconfig.v1.ListQueuesRequest\x1a*.pandawn.queueconfig.v1.ListQueuesResponse\x12\x63\n\nApplyQueue\x12).pandawn.queueconfig.v1.ApplyQueueRequest\x1a*.pandawn.queueconfig.v1.ApplyQueueResponse\x12\x66\n\x0bGrantAccess\x12*.pandawn.queueconfig.v1.GrantAccessRequest\x1a+.pandawn.queueconfig.v1.GrantAccessResponse\x12i\n\x0cRevokeAccess\x12+.pandawn.queueconfig.v1.RevokeAccessRequest\x1a,.pandawn.queueconfig.v1.RevokeAccessResponse\x12\x63\n\nListAccess\x12).pandawn.queueconfig.v1.ListAccessRequest\x1a*.pandawn.queueconfig.v1.ListAccessResponse\x12\x66\n\x0b\x43heckAccess\x12*.pandawn.queueconfig.v1.CheckAccessRequest\x1a+.pandawn.queueconfig.v1.CheckAccessResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pandawn.queueconfig.v1.queueconfig_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_QUEUESTATUS']._serialized_start=1356
-  _globals['_QUEUESTATUS']._serialized_end=1501
-  _globals['_QUEUE']._serialized_start=168
-  _globals['_QUEUE']._serialized_end=870
-  _globals['_GETQUEUEREQUEST']._serialized_start=872
-  _globals['_GETQUEUEREQUEST']._serialized_end=903
-  _globals['_GETQUEUERESPONSE']._serialized_start=905
-  _globals['_GETQUEUERESPONSE']._serialized_end=969
-  _globals['_LISTQUEUESREQUEST']._serialized_start=971
-  _globals['_LISTQUEUESREQUEST']._serialized_end=1043
-  _globals['_LISTQUEUESRESPONSE']._serialized_start=1045
-  _globals['_LISTQUEUESRESPONSE']._serialized_end=1137
-  _globals['_APPLYQUEUEREQUEST']._serialized_start=1140
-  _globals['_APPLYQUEUEREQUEST']._serialized_end=1268
-  _globals['_APPLYQUEUERESPONSE']._serialized_start=1270
-  _globals['_APPLYQUEUERESPONSE']._serialized_end=1353
-  _globals['_QUEUECONFIG']._serialized_start=1504
-  _globals['_QUEUECONFIG']._serialized_end=1814
+  _globals['_QUEUESTATUS']._serialized_start=1393
+  _globals['_QUEUESTATUS']._serialized_end=1538
+  _globals['_QUEUE']._serialized_start=205
+  _globals['_QUEUE']._serialized_end=907
+  _globals['_GETQUEUEREQUEST']._serialized_start=909
+  _globals['_GETQUEUEREQUEST']._serialized_end=940
+  _globals['_GETQUEUERESPONSE']._serialized_start=942
+  _globals['_GETQUEUERESPONSE']._serialized_end=1006
+  _globals['_LISTQUEUESREQUEST']._serialized_start=1008
+  _globals['_LISTQUEUESREQUEST']._serialized_end=1080
+  _globals['_LISTQUEUESRESPONSE']._serialized_start=1082
+  _globals['_LISTQUEUESRESPONSE']._serialized_end=1174
+  _globals['_APPLYQUEUEREQUEST']._serialized_start=1177
+  _globals['_APPLYQUEUEREQUEST']._serialized_end=1305
+  _globals['_APPLYQUEUERESPONSE']._serialized_start=1307
+  _globals['_APPLYQUEUERESPONSE']._serialized_end=1390
+  _globals['_QUEUECONFIG']._serialized_start=1541
+  _globals['_QUEUECONFIG']._serialized_end=2267
 # @@protoc_insertion_point(module_scope)

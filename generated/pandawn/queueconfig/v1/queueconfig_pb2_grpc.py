@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from pandawn.queueconfig.v1 import access_pb2 as pandawn_dot_queueconfig_dot_v1_dot_access__pb2
 from pandawn.queueconfig.v1 import queueconfig_pb2 as pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
@@ -50,6 +51,26 @@ class QueueConfigStub(object):
                 request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueRequest.SerializeToString,
                 response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueResponse.FromString,
                 _registered_method=True)
+        self.GrantAccess = channel.unary_unary(
+                '/pandawn.queueconfig.v1.QueueConfig/GrantAccess',
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_access__pb2.GrantAccessRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_access__pb2.GrantAccessResponse.FromString,
+                _registered_method=True)
+        self.RevokeAccess = channel.unary_unary(
+                '/pandawn.queueconfig.v1.QueueConfig/RevokeAccess',
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_access__pb2.RevokeAccessRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_access__pb2.RevokeAccessResponse.FromString,
+                _registered_method=True)
+        self.ListAccess = channel.unary_unary(
+                '/pandawn.queueconfig.v1.QueueConfig/ListAccess',
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_access__pb2.ListAccessRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_access__pb2.ListAccessResponse.FromString,
+                _registered_method=True)
+        self.CheckAccess = channel.unary_unary(
+                '/pandawn.queueconfig.v1.QueueConfig/CheckAccess',
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_access__pb2.CheckAccessRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_access__pb2.CheckAccessResponse.FromString,
+                _registered_method=True)
 
 
 class QueueConfigServicer(object):
@@ -93,6 +114,60 @@ class QueueConfigServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GrantAccess(self, request, context):
+        """Writes an entry of a queue's access list, over the one of the same subject. Writing what is there
+        already changes nothing.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
+        * `RESOURCE_EXHAUSTED` (TOO_MANY_ENTRIES): the list has 10,000 entries.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeAccess(self, request, context):
+        """Removes an entry of a queue's access list.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND, ACCESS_ENTRY_NOT_FOUND): no such queue, or no such entry; after a
+        repeated call the latter means that the first one did it.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAccess(self, request, context):
+        """Lists the entries of a queue's access list, expired ones too, a page at a time.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
+        belongs to another filter.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckAccess(self, request, context):
+        """Says whether somebody may submit to a queue, how much, and which entries decide that. Users may ask
+        about themselves, and are told the outcome without the entries.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the question is about somebody else, and the caller does
+        not administer the queue's site.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueueConfigServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +185,26 @@ def add_QueueConfigServicer_to_server(servicer, server):
                     servicer.ApplyQueue,
                     request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueRequest.FromString,
                     response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueResponse.SerializeToString,
+            ),
+            'GrantAccess': grpc.unary_unary_rpc_method_handler(
+                    servicer.GrantAccess,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_access__pb2.GrantAccessRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_access__pb2.GrantAccessResponse.SerializeToString,
+            ),
+            'RevokeAccess': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeAccess,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_access__pb2.RevokeAccessRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_access__pb2.RevokeAccessResponse.SerializeToString,
+            ),
+            'ListAccess': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAccess,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_access__pb2.ListAccessRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_access__pb2.ListAccessResponse.SerializeToString,
+            ),
+            'CheckAccess': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckAccess,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_access__pb2.CheckAccessRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_access__pb2.CheckAccessResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -194,6 +289,114 @@ class QueueConfig(object):
             '/pandawn.queueconfig.v1.QueueConfig/ApplyQueue',
             pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueRequest.SerializeToString,
             pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GrantAccess(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.queueconfig.v1.QueueConfig/GrantAccess',
+            pandawn_dot_queueconfig_dot_v1_dot_access__pb2.GrantAccessRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_access__pb2.GrantAccessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeAccess(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.queueconfig.v1.QueueConfig/RevokeAccess',
+            pandawn_dot_queueconfig_dot_v1_dot_access__pb2.RevokeAccessRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_access__pb2.RevokeAccessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAccess(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.queueconfig.v1.QueueConfig/ListAccess',
+            pandawn_dot_queueconfig_dot_v1_dot_access__pb2.ListAccessRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_access__pb2.ListAccessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckAccess(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.queueconfig.v1.QueueConfig/CheckAccess',
+            pandawn_dot_queueconfig_dot_v1_dot_access__pb2.CheckAccessRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_access__pb2.CheckAccessResponse.FromString,
             options,
             channel_credentials,
             insecure,

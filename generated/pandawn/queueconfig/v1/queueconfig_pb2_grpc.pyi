@@ -5,6 +5,7 @@ The configuration of queues: what PanDA calls schedconfig."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from pandawn.queueconfig.v1 import access_pb2 as _access_pb2
 from pandawn.queueconfig.v1 import queueconfig_pb2 as _queueconfig_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -58,6 +59,44 @@ class QueueConfigStub:
     * `ABORTED` (STALE_ETAG): the queue was changed since it was read; read it
       again and repeat.
     """
+    GrantAccess: _grpc.UnaryUnaryMultiCallable[_access_pb2.GrantAccessRequest, _access_pb2.GrantAccessResponse]
+    """Writes an entry of a queue's access list, over the one of the same subject. Writing what is there
+    already changes nothing.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+    * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
+    * `RESOURCE_EXHAUSTED` (TOO_MANY_ENTRIES): the list has 10,000 entries.
+    """
+    RevokeAccess: _grpc.UnaryUnaryMultiCallable[_access_pb2.RevokeAccessRequest, _access_pb2.RevokeAccessResponse]
+    """Removes an entry of a queue's access list.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+    * `NOT_FOUND` (QUEUE_NOT_FOUND, ACCESS_ENTRY_NOT_FOUND): no such queue, or no such entry; after a
+      repeated call the latter means that the first one did it.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
+    """
+    ListAccess: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListAccessRequest, _access_pb2.ListAccessResponse]
+    """Lists the entries of a queue's access list, expired ones too, a page at a time.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
+      belongs to another filter.
+    * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
+    """
+    CheckAccess: _grpc.UnaryUnaryMultiCallable[_access_pb2.CheckAccessRequest, _access_pb2.CheckAccessResponse]
+    """Says whether somebody may submit to a queue, how much, and which entries decide that. Users may ask
+    about themselves, and are told the outcome without the entries.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+    * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the question is about somebody else, and the caller does
+      not administer the queue's site.
+    """
 
 @_typing.type_check_only
 class QueueConfigAsyncStub(QueueConfigStub):
@@ -88,6 +127,44 @@ class QueueConfigAsyncStub(QueueConfigStub):
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `ABORTED` (STALE_ETAG): the queue was changed since it was read; read it
       again and repeat.
+    """
+    GrantAccess: _aio.UnaryUnaryMultiCallable[_access_pb2.GrantAccessRequest, _access_pb2.GrantAccessResponse]  # type: ignore[assignment]
+    """Writes an entry of a queue's access list, over the one of the same subject. Writing what is there
+    already changes nothing.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+    * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
+    * `RESOURCE_EXHAUSTED` (TOO_MANY_ENTRIES): the list has 10,000 entries.
+    """
+    RevokeAccess: _aio.UnaryUnaryMultiCallable[_access_pb2.RevokeAccessRequest, _access_pb2.RevokeAccessResponse]  # type: ignore[assignment]
+    """Removes an entry of a queue's access list.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+    * `NOT_FOUND` (QUEUE_NOT_FOUND, ACCESS_ENTRY_NOT_FOUND): no such queue, or no such entry; after a
+      repeated call the latter means that the first one did it.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
+    """
+    ListAccess: _aio.UnaryUnaryMultiCallable[_access_pb2.ListAccessRequest, _access_pb2.ListAccessResponse]  # type: ignore[assignment]
+    """Lists the entries of a queue's access list, expired ones too, a page at a time.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
+      belongs to another filter.
+    * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
+    """
+    CheckAccess: _aio.UnaryUnaryMultiCallable[_access_pb2.CheckAccessRequest, _access_pb2.CheckAccessResponse]  # type: ignore[assignment]
+    """Says whether somebody may submit to a queue, how much, and which entries decide that. Users may ask
+    about themselves, and are told the outcome without the entries.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+    * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the question is about somebody else, and the caller does
+      not administer the queue's site.
     """
 
 class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
@@ -134,6 +211,68 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `ABORTED` (STALE_ETAG): the queue was changed since it was read; read it
           again and repeat.
+        """
+
+    @_abc_1.abstractmethod
+    def GrantAccess(
+        self,
+        request: _access_pb2.GrantAccessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.GrantAccessResponse, _abc.Awaitable[_access_pb2.GrantAccessResponse]]:
+        """Writes an entry of a queue's access list, over the one of the same subject. Writing what is there
+        already changes nothing.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
+        * `RESOURCE_EXHAUSTED` (TOO_MANY_ENTRIES): the list has 10,000 entries.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeAccess(
+        self,
+        request: _access_pb2.RevokeAccessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.RevokeAccessResponse, _abc.Awaitable[_access_pb2.RevokeAccessResponse]]:
+        """Removes an entry of a queue's access list.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND, ACCESS_ENTRY_NOT_FOUND): no such queue, or no such entry; after a
+          repeated call the latter means that the first one did it.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAccess(
+        self,
+        request: _access_pb2.ListAccessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.ListAccessResponse, _abc.Awaitable[_access_pb2.ListAccessResponse]]:
+        """Lists the entries of a queue's access list, expired ones too, a page at a time.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
+          belongs to another filter.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckAccess(
+        self,
+        request: _access_pb2.CheckAccessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.CheckAccessResponse, _abc.Awaitable[_access_pb2.CheckAccessResponse]]:
+        """Says whether somebody may submit to a queue, how much, and which entries decide that. Users may ask
+        about themselves, and are told the outcome without the entries.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the question is about somebody else, and the caller does
+          not administer the queue's site.
         """
 
 def add_QueueConfigServicer_to_server(servicer: QueueConfigServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -29,7 +29,9 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     JOB_STATE_UNSPECIFIED: _JobState.ValueType  # 0
     """Not set."""
     JOB_STATE_WAITING: _JobState.ValueType  # 2
-    """Waits for another job (the build job of its task)."""
+    """Waits for another job (the build job of its task), or because its user has as many jobs on the queue as
+    may run at a time.
+    """
     JOB_STATE_ACTIVATED: _JobState.ValueType  # 3
     """May be given to a pilot."""
     JOB_STATE_SENT: _JobState.ValueType  # 4
@@ -53,7 +55,9 @@ class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
 JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
 """Not set."""
 JOB_STATE_WAITING: JobState.ValueType  # 2
-"""Waits for another job (the build job of its task)."""
+"""Waits for another job (the build job of its task), or because its user has as many jobs on the queue as
+may run at a time.
+"""
 JOB_STATE_ACTIVATED: JobState.ValueType  # 3
 """May be given to a pilot."""
 JOB_STATE_SENT: JobState.ValueType  # 4

@@ -9,8 +9,9 @@ from typing import Generic, Protocol, TypeVar
 from pandawn.broker.v1 import job_pb2, task_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
 from pandawn.monitor.v1 import monitor_pb2
-from pandawn.queueconfig.v1 import queueconfig_pb2
+from pandawn.queueconfig.v1 import access_pb2, queueconfig_pb2
 from pandawn.type.v1 import type_pb2
+from pandawn_server.domain.access import Effect, Ground, SubjectKind
 from pandawn_server.domain.inventory import DeltaResult
 from pandawn_server.domain.jobs import ErrorComponent, JobKind, JobState, Phase
 from pandawn_server.domain.matching import Locality, MatchRule
@@ -58,4 +59,7 @@ FILE_ROLE = EnumPair(job_pb2.FileRole, FileRole, "FILE_ROLE")
 TASK_STATE = EnumPair(task_pb2.TaskState, TaskState, "TASK_STATE")
 QUEUE_STATUS = EnumPair(queueconfig_pb2.QueueStatus, QueueStatus, "QUEUE_STATUS")
 PILOT_STATE = EnumPair(monitor_pb2.PilotState, PilotState, "PILOT_STATE")
+SUBJECT_KIND = EnumPair(access_pb2.SubjectKind, SubjectKind, "SUBJECT_KIND")
+ACCESS_EFFECT = EnumPair(access_pb2.AccessEffect, Effect, "ACCESS_EFFECT")
+ACCESS_GROUND = EnumPair(access_pb2.AccessGround, Ground, "ACCESS_GROUND")
 DELTA_RESULT = EnumPair(filecatalog_pb2.DeltaResult, DeltaResult, "DELTA_RESULT")

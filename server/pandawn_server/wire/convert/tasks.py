@@ -130,6 +130,7 @@ def to_task(view: TaskView) -> task_pb2.Task:
         ],
         input_bytes=progress.input_bytes,
         bytes_from_cache=progress.bytes_from_cache,
+        passed_over=view.task.passed_over,
         output_url=task.output_url,
         create_time=to_timestamp(task.create_time),
         end_time=to_timestamp(progress.last_state_time if ended else None),

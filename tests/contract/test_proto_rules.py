@@ -137,8 +137,9 @@ def test_requests_and_responses_are_named_after_their_rpc_and_used_once(rpc: Rpc
 @each_rpc
 def test_every_rpc_is_implemented(rpc: Rpc) -> None:
     servicer = SERVICERS[rpc.service]
-    own = vars(servicer).get(rpc.method.name)
-    assert own is not None, f"{servicer.__name__} inherits it"
+    # A servicer may be put together from several classes; the one that gRPC generates answers nothing.
+    own = getattr(servicer, rpc.method.name)
+    assert own.__module__.startswith("pandawn_server."), f"{servicer.__name__} inherits it"
 
 
 @each_rpc

@@ -131,7 +131,10 @@ FILL = (
     INSERT INTO users ("user", method, subject, groups, seen_time)
     SELECT 'user' || u, 'token', '', '[]', now() FROM generate_series(1, 2000) u
     """,
-    "INSERT INTO sandboxes (sandbox_id, size_bytes, create_time) SELECT 's' || s, 1, now() FROM generate_series(1, 2000) s",
+    """
+    INSERT INTO sandboxes (sandbox_id, size_bytes, create_time)
+    SELECT 's' || s, 1, now() FROM generate_series(1, 2000) s
+    """,
     """
     INSERT INTO sandbox_owners (sandbox_id, "user") SELECT 's' || s, 'user' || s % 50
     FROM generate_series(1, 2000) s

@@ -10,9 +10,9 @@ from sqlalchemy import RowMapping, and_, delete, func, insert, select, tuple_, u
 
 from pandawn_server.domain.access import AccessEntry, Effect, Identity, SubjectKind
 from pandawn_server.domain.principals import Method
+from pandawn_server.storage.access_schema import queue_access, users
 from pandawn_server.storage.among import among
 from pandawn_server.storage.database import Transaction
-from pandawn_server.storage.schema import queue_access, users
 
 
 def _to_entry(row: RowMapping) -> AccessEntry:

@@ -13,24 +13,17 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     Table,
     Text,
     text,
 )
 
 from pandawn_server.domain.jobs import FINAL_STATES, JobState
+from pandawn_server.storage import access_schema
+from pandawn_server.storage.metadata import metadata
 from pandawn_server.storage.types import BigId, UtcDateTime
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-    }
-)
+__all__ = ["access_schema", "metadata"]
 
 _states = ", ".join(f"'{state.value}'" for state in JobState)
 _final = ", ".join(f"'{state.value}'" for state in sorted(FINAL_STATES, key=lambda s: s.value))
@@ -54,35 +47,6 @@ queues = Table(
     Column("priority_band", Integer),
     Column("etag", Text, nullable=False),
     Column("update_time", UtcDateTime, nullable=False),
-)
-
-queue_access = Table(
-    "queue_access",
-    metadata,
-    # Who may use a queue; the words are those of `domain.access`. A queue of the same name that is
-    # made anew finds its list as it was, so there is no reference.
-    Column("queue", Text, primary_key=True),
-    Column("kind", Text, primary_key=True),
-    Column("subject", Text, primary_key=True),
-    Column("effect", Text, nullable=False),
-    Column("max_running", Integer),
-    Column("max_waiting", Integer),
-    Column("priority_offset", Integer),
-    Column("granted_by", Text, nullable=False),
-    Column("grant_time", UtcDateTime, nullable=False),
-    Column("expire_time", UtcDateTime),
-    Column("message", Text, nullable=False),
-)
-
-users = Table(
-    "users",
-    metadata,
-    # What was last seen of those who submitted: lists are also asked when they are not there.
-    Column("user", Text, primary_key=True),
-    Column("method", Text, nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("groups", JSON, nullable=False),
-    Column("seen_time", UtcDateTime, nullable=False),
 )
 
 sandboxes = Table(

@@ -144,7 +144,7 @@ def test_a_queue_that_the_user_may_not_use_is_passed_over_with_the_reason(world:
 
 def test_lists_hold_for_users_for_whom_the_operator_submits(world: World) -> None:
     deny(world, K.USER, "anna", by=LOCAL_OPERATOR)
-    assert refused(lambda: world.submit()).reason == "QUEUE_ACCESS_DENIED"
+    assert refused(world.submit).reason == "QUEUE_ACCESS_DENIED"
 
 
 def test_groups_that_a_user_showed_count_when_an_operator_retries_and_in_a_check(

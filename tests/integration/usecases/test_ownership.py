@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_others_tasks_are_seen_by_administrators_operators_and_monitors_only(
     for by in (ANNA, ADMIN, OPERATOR, MONITOR, LOCAL_OPERATOR):
         READS[call](of_anna, by)
     for by in (BEN, STRANGER):
-        assert isinstance(refused(lambda by=by: READS[call](of_anna, by)), ForbiddenError)
+        assert isinstance(refused(partial(READS[call], of_anna, by)), ForbiddenError)
 
 
 @pytest.mark.parametrize("call", WRITES)
@@ -216,5 +217,5 @@ def test_coverage_of_another_s_task_is_refused(world: World) -> None:
     world.by = ANNA
     world.submit(user="")
     for by in (BEN, STRANGER):
-        error = refused(lambda by=by: coverage.cover_task(world.context, "", 1, by))
+        error = refused(partial(coverage.cover_task, world.context, "", 1, by))
         assert error.reason == "NOT_YOUR_TASK"

@@ -17,6 +17,7 @@ from pandawn_server.usecases.sandboxes import (
 )
 from pandawn_server.usecases.submit_task import submit_task
 from pandawn_server.wire.caller import caller
+from pandawn_server.wire.convert.callers import to_caller
 from pandawn_server.wire.convert.enums import JOB_STATE
 from pandawn_server.wire.convert.tasks import (
     from_spec,
@@ -39,6 +40,13 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
+
+    async def WhoAmI(  # noqa: N802 (gRPC's name)
+        self, request: broker_pb2.WhoAmIRequest, context: ServicerContext
+    ) -> broker_pb2.WhoAmIResponse:
+        """Says who calls."""
+        del request, context
+        return broker_pb2.WhoAmIResponse(caller=to_caller(caller()))
 
     async def UploadSandbox(  # noqa: N802 (gRPC's name)
         self,

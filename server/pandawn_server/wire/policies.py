@@ -19,8 +19,9 @@ class Policy:
     """Who may call a method. Operators may call all of them and are not named.
 
     `scope` is the WLCG scope that a token must have (WLCG Common JWT Profiles 1.0, capabilities of
-    computing); `changes` says that the outcome goes into the audit. A method that `begins_session` looks
-    at credentials and not at session tokens; one that `needs_session` is bound to one pilot or node.
+    computing), empty where any token will do; `changes` says that the outcome goes into the audit. A
+    method that `begins_session` looks at credentials and not at session tokens; one that `needs_session`
+    is bound to one pilot or node; one that `starts_work` is not for limited proxies.
     """
 
     roles: frozenset[Role]
@@ -28,6 +29,7 @@ class Policy:
     changes: bool = False
     begins_session: bool = False
     needs_session: bool = False
+    starts_work: bool = False
 
 
 def _reads(*roles: Role) -> Policy:
@@ -36,6 +38,10 @@ def _reads(*roles: Role) -> Policy:
 
 def _writes(scope: str, *roles: Role) -> Policy:
     return Policy(frozenset(roles), scope, changes=True)
+
+
+def _starts(scope: str, *roles: Role) -> Policy:
+    return Policy(frozenset(roles), scope, changes=True, starts_work=True)
 
 
 _EVERYBODY = (_PILOT, _USER, _ADMIN, _MONITOR)
@@ -47,16 +53,17 @@ _BEGINS_SESSION = Policy(frozenset({_PILOT}), "compute.create", changes=True, be
 _CATALOG_WRITE = Policy(frozenset({_PILOT, _ADMIN}), "compute.modify")
 
 POLICIES: Mapping[str, Policy] = {
+    "/pandawn.broker.v1.Broker/WhoAmI": Policy(frozenset(_EVERYBODY), scope=""),
     "/pandawn.broker.v1.Broker/UploadSandbox": _writes("compute.create", _USER, _ADMIN),
-    "/pandawn.broker.v1.Broker/SubmitTask": _writes("compute.create", _USER, _ADMIN),
+    "/pandawn.broker.v1.Broker/SubmitTask": _starts("compute.create", _USER, _ADMIN),
     "/pandawn.broker.v1.Broker/GetTask": _reads(*_PEOPLE),
     "/pandawn.broker.v1.Broker/ListTasks": _reads(*_PEOPLE),
     "/pandawn.broker.v1.Broker/GetJob": _reads(*_PEOPLE),
     "/pandawn.broker.v1.Broker/ListJobs": _reads(*_PEOPLE),
     "/pandawn.broker.v1.Broker/CancelTask": _writes("compute.cancel", _USER, _ADMIN),
     "/pandawn.broker.v1.Broker/CancelJob": _writes("compute.cancel", _USER, _ADMIN),
-    "/pandawn.broker.v1.Broker/RetryTask": _writes("compute.modify", _USER, _ADMIN),
-    "/pandawn.broker.v1.Broker/RetryJob": _writes("compute.modify", _USER, _ADMIN),
+    "/pandawn.broker.v1.Broker/RetryTask": _starts("compute.modify", _USER, _ADMIN),
+    "/pandawn.broker.v1.Broker/RetryJob": _starts("compute.modify", _USER, _ADMIN),
     "/pandawn.broker.v1.Broker/ExplainJob": _reads(*_PEOPLE),
     "/pandawn.dispatcher.v1.Dispatcher/RegisterPilot": _BEGINS_SESSION,
     "/pandawn.dispatcher.v1.Dispatcher/DeregisterPilot": _PILOTS_WORK,

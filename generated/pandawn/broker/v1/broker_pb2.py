@@ -23,62 +23,67 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from pandawn.broker.v1 import caller_pb2 as pandawn_dot_broker_dot_v1_dot_caller__pb2
 from pandawn.broker.v1 import job_pb2 as pandawn_dot_broker_dot_v1_dot_job__pb2
 from pandawn.broker.v1 import task_pb2 as pandawn_dot_broker_dot_v1_dot_task__pb2
 from pandawn.type.v1 import type_pb2 as pandawn_dot_type_dot_v1_dot_type__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epandawn/broker/v1/broker.proto\x12\x11pandawn.broker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bpandawn/broker/v1/job.proto\x1a\x1cpandawn/broker/v1/task.proto\x1a\x1apandawn/type/v1/type.proto\"%\n\x14UploadSandboxRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"?\n\x15UploadSandboxResponse\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"R\n\x11SubmitTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x04task\x18\x02 \x01(\x0b\x32\x1b.pandawn.broker.v1.TaskSpec\";\n\x12SubmitTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x03\"8\n\x0fGetTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\"G\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04user\x18\x03 \x01(\t\"T\n\x11ListTasksResponse\x12&\n\x05tasks\x18\x01 \x03(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"\x9f\x01\n\x0eGetJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\x12)\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x1a.pandawn.broker.v1.JobFile\x12,\n\x08\x61ttempts\x18\x03 \x03(\x0b\x32\x1a.pandawn.broker.v1.Attempt\x12\x0f\n\x07\x63ommand\x18\x04 \x03(\t\"\xb5\x01\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\x03\x12)\n\x06states\x18\x04 \x03(\x0e\x32\x19.pandawn.type.v1.JobState\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\r\n\x05queue\x18\x06 \x01(\t\x12\x0c\n\x04node\x18\x07 \x01(\t\x12\x14\n\x0cnewest_first\x18\x08 \x01(\x08\"Q\n\x10ListJobsResponse\x12$\n\x04jobs\x18\x01 \x03(\x0b\x32\x16.pandawn.broker.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x03\"k\n\x12\x43\x61ncelTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x17\n\x0f\x63\x61ncelled_count\x18\x02 \x01(\x03\x12\x15\n\rpending_count\x18\x03 \x01(\x03\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"8\n\x11\x43\x61ncelJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\"7\n\x10RetryTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\"K\n\x11RetryTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\"5\n\x0fRetryJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\"7\n\x10RetryJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\"#\n\x11\x45xplainJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"\xbe\x02\n\x12\x45xplainJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12.\n\tobstacles\x18\x03 \x03(\x0b\x32\x1b.pandawn.broker.v1.Obstacle\x12\x12\n\nnode_count\x18\x04 \x01(\x05\x12\x12\n\njobs_ahead\x18\x05 \x01(\x03\x12\x10\n\x08held_for\x18\x06 \x01(\t\x12\x33\n\x0fheld_until_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x05match\x18\x08 \x01(\x0b\x32\x16.pandawn.type.v1.Match\x12,\n\x06shares\x18\t \x03(\x0b\x32\x1c.pandawn.broker.v1.NodeShare2\xd2\x07\n\x06\x42roker\x12\x64\n\rUploadSandbox\x12\'.pandawn.broker.v1.UploadSandboxRequest\x1a(.pandawn.broker.v1.UploadSandboxResponse(\x01\x12Y\n\nSubmitTask\x12$.pandawn.broker.v1.SubmitTaskRequest\x1a%.pandawn.broker.v1.SubmitTaskResponse\x12P\n\x07GetTask\x12!.pandawn.broker.v1.GetTaskRequest\x1a\".pandawn.broker.v1.GetTaskResponse\x12V\n\tListTasks\x12#.pandawn.broker.v1.ListTasksRequest\x1a$.pandawn.broker.v1.ListTasksResponse\x12M\n\x06GetJob\x12 .pandawn.broker.v1.GetJobRequest\x1a!.pandawn.broker.v1.GetJobResponse\x12S\n\x08ListJobs\x12\".pandawn.broker.v1.ListJobsRequest\x1a#.pandawn.broker.v1.ListJobsResponse\x12Y\n\nCancelTask\x12$.pandawn.broker.v1.CancelTaskRequest\x1a%.pandawn.broker.v1.CancelTaskResponse\x12V\n\tCancelJob\x12#.pandawn.broker.v1.CancelJobRequest\x1a$.pandawn.broker.v1.CancelJobResponse\x12V\n\tRetryTask\x12#.pandawn.broker.v1.RetryTaskRequest\x1a$.pandawn.broker.v1.RetryTaskResponse\x12S\n\x08RetryJob\x12\".pandawn.broker.v1.RetryJobRequest\x1a#.pandawn.broker.v1.RetryJobResponse\x12Y\n\nExplainJob\x12$.pandawn.broker.v1.ExplainJobRequest\x1a%.pandawn.broker.v1.ExplainJobResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epandawn/broker/v1/broker.proto\x12\x11pandawn.broker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epandawn/broker/v1/caller.proto\x1a\x1bpandawn/broker/v1/job.proto\x1a\x1cpandawn/broker/v1/task.proto\x1a\x1apandawn/type/v1/type.proto\"\x0f\n\rWhoAmIRequest\";\n\x0eWhoAmIResponse\x12)\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.pandawn.broker.v1.Caller\"%\n\x14UploadSandboxRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"?\n\x15UploadSandboxResponse\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"R\n\x11SubmitTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x04task\x18\x02 \x01(\x0b\x32\x1b.pandawn.broker.v1.TaskSpec\";\n\x12SubmitTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x03\"8\n\x0fGetTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\"G\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04user\x18\x03 \x01(\t\"T\n\x11ListTasksResponse\x12&\n\x05tasks\x18\x01 \x03(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"\x9f\x01\n\x0eGetJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\x12)\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x1a.pandawn.broker.v1.JobFile\x12,\n\x08\x61ttempts\x18\x03 \x03(\x0b\x32\x1a.pandawn.broker.v1.Attempt\x12\x0f\n\x07\x63ommand\x18\x04 \x03(\t\"\xb5\x01\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\x03\x12)\n\x06states\x18\x04 \x03(\x0e\x32\x19.pandawn.type.v1.JobState\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\r\n\x05queue\x18\x06 \x01(\t\x12\x0c\n\x04node\x18\x07 \x01(\t\x12\x14\n\x0cnewest_first\x18\x08 \x01(\x08\"Q\n\x10ListJobsResponse\x12$\n\x04jobs\x18\x01 \x03(\x0b\x32\x16.pandawn.broker.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x03\"k\n\x12\x43\x61ncelTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x17\n\x0f\x63\x61ncelled_count\x18\x02 \x01(\x03\x12\x15\n\rpending_count\x18\x03 \x01(\x03\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"8\n\x11\x43\x61ncelJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\"7\n\x10RetryTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\"K\n\x11RetryTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\"5\n\x0fRetryJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\"7\n\x10RetryJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\"#\n\x11\x45xplainJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"\xbe\x02\n\x12\x45xplainJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12.\n\tobstacles\x18\x03 \x03(\x0b\x32\x1b.pandawn.broker.v1.Obstacle\x12\x12\n\nnode_count\x18\x04 \x01(\x05\x12\x12\n\njobs_ahead\x18\x05 \x01(\x03\x12\x10\n\x08held_for\x18\x06 \x01(\t\x12\x33\n\x0fheld_until_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x05match\x18\x08 \x01(\x0b\x32\x16.pandawn.type.v1.Match\x12,\n\x06shares\x18\t \x03(\x0b\x32\x1c.pandawn.broker.v1.NodeShare2\xa1\x08\n\x06\x42roker\x12M\n\x06WhoAmI\x12 .pandawn.broker.v1.WhoAmIRequest\x1a!.pandawn.broker.v1.WhoAmIResponse\x12\x64\n\rUploadSandbox\x12\'.pandawn.broker.v1.UploadSandboxRequest\x1a(.pandawn.broker.v1.UploadSandboxResponse(\x01\x12Y\n\nSubmitTask\x12$.pandawn.broker.v1.SubmitTaskRequest\x1a%.pandawn.broker.v1.SubmitTaskResponse\x12P\n\x07GetTask\x12!.pandawn.broker.v1.GetTaskRequest\x1a\".pandawn.broker.v1.GetTaskResponse\x12V\n\tListTasks\x12#.pandawn.broker.v1.ListTasksRequest\x1a$.pandawn.broker.v1.ListTasksResponse\x12M\n\x06GetJob\x12 .pandawn.broker.v1.GetJobRequest\x1a!.pandawn.broker.v1.GetJobResponse\x12S\n\x08ListJobs\x12\".pandawn.broker.v1.ListJobsRequest\x1a#.pandawn.broker.v1.ListJobsResponse\x12Y\n\nCancelTask\x12$.pandawn.broker.v1.CancelTaskRequest\x1a%.pandawn.broker.v1.CancelTaskResponse\x12V\n\tCancelJob\x12#.pandawn.broker.v1.CancelJobRequest\x1a$.pandawn.broker.v1.CancelJobResponse\x12V\n\tRetryTask\x12#.pandawn.broker.v1.RetryTaskRequest\x1a$.pandawn.broker.v1.RetryTaskResponse\x12S\n\x08RetryJob\x12\".pandawn.broker.v1.RetryJobRequest\x1a#.pandawn.broker.v1.RetryJobResponse\x12Y\n\nExplainJob\x12$.pandawn.broker.v1.ExplainJobRequest\x1a%.pandawn.broker.v1.ExplainJobResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pandawn.broker.v1.broker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_UPLOADSANDBOXREQUEST']._serialized_start=173
-  _globals['_UPLOADSANDBOXREQUEST']._serialized_end=210
-  _globals['_UPLOADSANDBOXRESPONSE']._serialized_start=212
-  _globals['_UPLOADSANDBOXRESPONSE']._serialized_end=275
-  _globals['_SUBMITTASKREQUEST']._serialized_start=277
-  _globals['_SUBMITTASKREQUEST']._serialized_end=359
-  _globals['_SUBMITTASKRESPONSE']._serialized_start=361
-  _globals['_SUBMITTASKRESPONSE']._serialized_end=420
-  _globals['_GETTASKREQUEST']._serialized_start=422
-  _globals['_GETTASKREQUEST']._serialized_end=455
-  _globals['_GETTASKRESPONSE']._serialized_start=457
-  _globals['_GETTASKRESPONSE']._serialized_end=513
-  _globals['_LISTTASKSREQUEST']._serialized_start=515
-  _globals['_LISTTASKSREQUEST']._serialized_end=586
-  _globals['_LISTTASKSRESPONSE']._serialized_start=588
-  _globals['_LISTTASKSRESPONSE']._serialized_end=672
-  _globals['_GETJOBREQUEST']._serialized_start=674
-  _globals['_GETJOBREQUEST']._serialized_end=705
-  _globals['_GETJOBRESPONSE']._serialized_start=708
-  _globals['_GETJOBRESPONSE']._serialized_end=867
-  _globals['_LISTJOBSREQUEST']._serialized_start=870
-  _globals['_LISTJOBSREQUEST']._serialized_end=1051
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1053
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1134
-  _globals['_CANCELTASKREQUEST']._serialized_start=1136
-  _globals['_CANCELTASKREQUEST']._serialized_end=1172
-  _globals['_CANCELTASKRESPONSE']._serialized_start=1174
-  _globals['_CANCELTASKRESPONSE']._serialized_end=1281
-  _globals['_CANCELJOBREQUEST']._serialized_start=1283
-  _globals['_CANCELJOBREQUEST']._serialized_end=1317
-  _globals['_CANCELJOBRESPONSE']._serialized_start=1319
-  _globals['_CANCELJOBRESPONSE']._serialized_end=1375
-  _globals['_RETRYTASKREQUEST']._serialized_start=1377
-  _globals['_RETRYTASKREQUEST']._serialized_end=1432
-  _globals['_RETRYTASKRESPONSE']._serialized_start=1434
-  _globals['_RETRYTASKRESPONSE']._serialized_end=1509
-  _globals['_RETRYJOBREQUEST']._serialized_start=1511
-  _globals['_RETRYJOBREQUEST']._serialized_end=1564
-  _globals['_RETRYJOBRESPONSE']._serialized_start=1566
-  _globals['_RETRYJOBRESPONSE']._serialized_end=1621
-  _globals['_EXPLAINJOBREQUEST']._serialized_start=1623
-  _globals['_EXPLAINJOBREQUEST']._serialized_end=1658
-  _globals['_EXPLAINJOBRESPONSE']._serialized_start=1661
-  _globals['_EXPLAINJOBRESPONSE']._serialized_end=1979
-  _globals['_BROKER']._serialized_start=1982
-  _globals['_BROKER']._serialized_end=2960
+  _globals['_WHOAMIREQUEST']._serialized_start=205
+  _globals['_WHOAMIREQUEST']._serialized_end=220
+  _globals['_WHOAMIRESPONSE']._serialized_start=222
+  _globals['_WHOAMIRESPONSE']._serialized_end=281
+  _globals['_UPLOADSANDBOXREQUEST']._serialized_start=283
+  _globals['_UPLOADSANDBOXREQUEST']._serialized_end=320
+  _globals['_UPLOADSANDBOXRESPONSE']._serialized_start=322
+  _globals['_UPLOADSANDBOXRESPONSE']._serialized_end=385
+  _globals['_SUBMITTASKREQUEST']._serialized_start=387
+  _globals['_SUBMITTASKREQUEST']._serialized_end=469
+  _globals['_SUBMITTASKRESPONSE']._serialized_start=471
+  _globals['_SUBMITTASKRESPONSE']._serialized_end=530
+  _globals['_GETTASKREQUEST']._serialized_start=532
+  _globals['_GETTASKREQUEST']._serialized_end=565
+  _globals['_GETTASKRESPONSE']._serialized_start=567
+  _globals['_GETTASKRESPONSE']._serialized_end=623
+  _globals['_LISTTASKSREQUEST']._serialized_start=625
+  _globals['_LISTTASKSREQUEST']._serialized_end=696
+  _globals['_LISTTASKSRESPONSE']._serialized_start=698
+  _globals['_LISTTASKSRESPONSE']._serialized_end=782
+  _globals['_GETJOBREQUEST']._serialized_start=784
+  _globals['_GETJOBREQUEST']._serialized_end=815
+  _globals['_GETJOBRESPONSE']._serialized_start=818
+  _globals['_GETJOBRESPONSE']._serialized_end=977
+  _globals['_LISTJOBSREQUEST']._serialized_start=980
+  _globals['_LISTJOBSREQUEST']._serialized_end=1161
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1163
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1244
+  _globals['_CANCELTASKREQUEST']._serialized_start=1246
+  _globals['_CANCELTASKREQUEST']._serialized_end=1282
+  _globals['_CANCELTASKRESPONSE']._serialized_start=1284
+  _globals['_CANCELTASKRESPONSE']._serialized_end=1391
+  _globals['_CANCELJOBREQUEST']._serialized_start=1393
+  _globals['_CANCELJOBREQUEST']._serialized_end=1427
+  _globals['_CANCELJOBRESPONSE']._serialized_start=1429
+  _globals['_CANCELJOBRESPONSE']._serialized_end=1485
+  _globals['_RETRYTASKREQUEST']._serialized_start=1487
+  _globals['_RETRYTASKREQUEST']._serialized_end=1542
+  _globals['_RETRYTASKRESPONSE']._serialized_start=1544
+  _globals['_RETRYTASKRESPONSE']._serialized_end=1619
+  _globals['_RETRYJOBREQUEST']._serialized_start=1621
+  _globals['_RETRYJOBREQUEST']._serialized_end=1674
+  _globals['_RETRYJOBRESPONSE']._serialized_start=1676
+  _globals['_RETRYJOBRESPONSE']._serialized_end=1731
+  _globals['_EXPLAINJOBREQUEST']._serialized_start=1733
+  _globals['_EXPLAINJOBREQUEST']._serialized_end=1768
+  _globals['_EXPLAINJOBRESPONSE']._serialized_start=1771
+  _globals['_EXPLAINJOBRESPONSE']._serialized_end=2089
+  _globals['_BROKER']._serialized_start=2092
+  _globals['_BROKER']._serialized_end=3149
 # @@protoc_insertion_point(module_scope)

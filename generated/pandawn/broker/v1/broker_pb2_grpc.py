@@ -35,6 +35,11 @@ class BrokerStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.WhoAmI = channel.unary_unary(
+                '/pandawn.broker.v1.Broker/WhoAmI',
+                request_serializer=pandawn_dot_broker_dot_v1_dot_broker__pb2.WhoAmIRequest.SerializeToString,
+                response_deserializer=pandawn_dot_broker_dot_v1_dot_broker__pb2.WhoAmIResponse.FromString,
+                _registered_method=True)
         self.UploadSandbox = channel.stream_unary(
                 '/pandawn.broker.v1.Broker/UploadSandbox',
                 request_serializer=pandawn_dot_broker_dot_v1_dot_broker__pb2.UploadSandboxRequest.SerializeToString,
@@ -95,6 +100,18 @@ class BrokerStub(object):
 class BrokerServicer(object):
     """Takes tasks, splits them into jobs, and answers for them.
     """
+
+    def WhoAmI(self, request, context):
+        """Returns who the server takes the caller for, and by which rule. Needs no scope of a token.
+
+        Errors:
+        * `UNAUTHENTICATED` (CREDENTIALS_REQUIRED): nothing was shown; what is wrong with a credential
+        has reasons of its own, as before any method.
+        * `PERMISSION_DENIED` (NOT_ADMITTED): it is good, and no rule admits its holder.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def UploadSandbox(self, request_iterator, context):
         """Stores the user's code, a gzip-compressed tar archive of at most 64 MiB, and
@@ -253,6 +270,11 @@ class BrokerServicer(object):
 
 def add_BrokerServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'WhoAmI': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhoAmI,
+                    request_deserializer=pandawn_dot_broker_dot_v1_dot_broker__pb2.WhoAmIRequest.FromString,
+                    response_serializer=pandawn_dot_broker_dot_v1_dot_broker__pb2.WhoAmIResponse.SerializeToString,
+            ),
             'UploadSandbox': grpc.stream_unary_rpc_method_handler(
                     servicer.UploadSandbox,
                     request_deserializer=pandawn_dot_broker_dot_v1_dot_broker__pb2.UploadSandboxRequest.FromString,
@@ -319,6 +341,33 @@ def add_BrokerServicer_to_server(servicer, server):
 class Broker(object):
     """Takes tasks, splits them into jobs, and answers for them.
     """
+
+    @staticmethod
+    def WhoAmI(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.broker.v1.Broker/WhoAmI',
+            pandawn_dot_broker_dot_v1_dot_broker__pb2.WhoAmIRequest.SerializeToString,
+            pandawn_dot_broker_dot_v1_dot_broker__pb2.WhoAmIResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def UploadSandbox(request_iterator,

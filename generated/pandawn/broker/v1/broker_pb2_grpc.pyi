@@ -33,6 +33,14 @@ class BrokerStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> BrokerAsyncStub: ...
+    WhoAmI: _grpc.UnaryUnaryMultiCallable[_broker_pb2.WhoAmIRequest, _broker_pb2.WhoAmIResponse]
+    """Returns who the server takes the caller for, and by which rule. Needs no scope of a token.
+
+    Errors:
+    * `UNAUTHENTICATED` (CREDENTIALS_REQUIRED): nothing was shown; what is wrong with a credential
+      has reasons of its own, as before any method.
+    * `PERMISSION_DENIED` (NOT_ADMITTED): it is good, and no rule admits its holder.
+    """
     UploadSandbox: _grpc.StreamUnaryMultiCallable[_broker_pb2.UploadSandboxRequest, _broker_pb2.UploadSandboxResponse]
     """Stores the user's code, a gzip-compressed tar archive of at most 64 MiB, and
     names it by its content: uploading the same archive again stores nothing new.
@@ -149,6 +157,14 @@ class BrokerAsyncStub(BrokerStub):
     """Takes tasks, splits them into jobs, and answers for them."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    WhoAmI: _aio.UnaryUnaryMultiCallable[_broker_pb2.WhoAmIRequest, _broker_pb2.WhoAmIResponse]  # type: ignore[assignment]
+    """Returns who the server takes the caller for, and by which rule. Needs no scope of a token.
+
+    Errors:
+    * `UNAUTHENTICATED` (CREDENTIALS_REQUIRED): nothing was shown; what is wrong with a credential
+      has reasons of its own, as before any method.
+    * `PERMISSION_DENIED` (NOT_ADMITTED): it is good, and no rule admits its holder.
+    """
     UploadSandbox: _aio.StreamUnaryMultiCallable[_broker_pb2.UploadSandboxRequest, _broker_pb2.UploadSandboxResponse]  # type: ignore[assignment]
     """Stores the user's code, a gzip-compressed tar archive of at most 64 MiB, and
     names it by its content: uploading the same archive again stores nothing new.
@@ -262,6 +278,20 @@ class BrokerAsyncStub(BrokerStub):
 
 class BrokerServicer(metaclass=_abc_1.ABCMeta):
     """Takes tasks, splits them into jobs, and answers for them."""
+
+    @_abc_1.abstractmethod
+    def WhoAmI(
+        self,
+        request: _broker_pb2.WhoAmIRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.WhoAmIResponse, _abc.Awaitable[_broker_pb2.WhoAmIResponse]]:
+        """Returns who the server takes the caller for, and by which rule. Needs no scope of a token.
+
+        Errors:
+        * `UNAUTHENTICATED` (CREDENTIALS_REQUIRED): nothing was shown; what is wrong with a credential
+          has reasons of its own, as before any method.
+        * `PERMISSION_DENIED` (NOT_ADMITTED): it is good, and no rule admits its holder.
+        """
 
     @_abc_1.abstractmethod
     def UploadSandbox(

@@ -160,12 +160,18 @@ LOCAL_GATE = Gate(otherwise=LOCAL_OPERATOR)
 def _check(method: str, policy: Policy, principal: Principal) -> None:
     if principal.method is Method.HOST and not policy.begins_session:
         raise _session_required(method)
-    if principal.scopes is not None and policy.scope not in principal.scopes:
+    if policy.scope and principal.scopes is not None and policy.scope not in principal.scopes:
         raise ForbiddenError(
             "SCOPE_MISSING",
             f"{_short(method)} takes a token with the scope {policy.scope}; "
             f"this one has {' '.join(sorted(principal.scopes)) or 'none'}",
             metadata={"scope": policy.scope},
+        )
+    if policy.starts_work and principal.limited:
+        raise ForbiddenError(
+            "LIMITED_PROXY",
+            f"{_short(method)} starts work, which a limited proxy may not; make a full one "
+            "(voms-proxy-init -rfc, without -limited)",
         )
     if principal.is_operator:
         return

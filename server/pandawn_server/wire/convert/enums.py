@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
-from pandawn.broker.v1 import job_pb2, task_pb2
+from pandawn.broker.v1 import caller_pb2, job_pb2, task_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
 from pandawn.monitor.v1 import monitor_pb2
 from pandawn.queueconfig.v1 import access_pb2, queueconfig_pb2
@@ -16,6 +16,7 @@ from pandawn_server.domain.inventory import DeltaResult
 from pandawn_server.domain.jobs import ErrorComponent, JobKind, JobState, Phase
 from pandawn_server.domain.matching import Locality, MatchRule
 from pandawn_server.domain.pilots import PilotState
+from pandawn_server.domain.principals import Method, Role
 from pandawn_server.domain.queues import QueueStatus
 from pandawn_server.domain.tasks import FileRole, TaskState
 
@@ -63,3 +64,5 @@ SUBJECT_KIND = EnumPair(access_pb2.SubjectKind, SubjectKind, "SUBJECT_KIND")
 ACCESS_EFFECT = EnumPair(access_pb2.AccessEffect, Effect, "ACCESS_EFFECT")
 ACCESS_GROUND = EnumPair(access_pb2.AccessGround, Ground, "ACCESS_GROUND")
 DELTA_RESULT = EnumPair(filecatalog_pb2.DeltaResult, DeltaResult, "DELTA_RESULT")
+CALLER_METHOD = EnumPair(caller_pb2.CallerMethod, Method, "CALLER_METHOD")
+CALLER_ROLE = EnumPair(caller_pb2.CallerRole, Role, "CALLER_ROLE")

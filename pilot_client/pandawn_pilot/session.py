@@ -7,7 +7,7 @@ import secrets
 import socket
 import threading
 
-from pandawn.dispatcher.v1.dispatcher_pb2 import DeregisterPilotRequest, RegisterPilotRequest
+from pandawn.dispatcher.v1.pilot_pb2 import DeregisterPilotRequest, RegisterPilotRequest
 from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
 from pandawn_pilot.backoff import persist
 from pandawn_pilot.client import CallError, Connection, call

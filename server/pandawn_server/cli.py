@@ -1,4 +1,4 @@
-"""The command `pandawn-server`: serve, migrate, check-config.
+"""The command `pandawn-server`: serve, migrate, check-config, and what concerns sessions.
 
 Exit status: 0 all is well, 1 failure, 2 wrong usage or configuration, 3 refused (a database that must
 be migrated first), 4 a database or catalog that cannot be reached.
@@ -7,7 +7,9 @@ be migrated first), 4 a database or catalog that cannot be reached.
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import typer
 
@@ -54,6 +56,37 @@ def migrate(loaded: Loaded) -> None:
     typer.echo(f"{database.shown_url}: the schema is up to date")
 
 
+@app.command("rotate-session-key")
+@with_settings
+def rotate_session_key(loaded: Loaded) -> None:
+    """Make another key for session tokens, used a minute from now; sessions go on."""
+    _rotate(loaded, end_sessions=False)
+
+
+@app.command("end-sessions")
+@with_settings
+def end_sessions(loaded: Loaded) -> None:
+    """End all sessions by another key, where a token or the key got into wrong hands.
+
+    Pilots register again with their credentials and keep their jobs.
+    """
+    _rotate(loaded, end_sessions=True)
+
+
+def _rotate(loaded: Loaded, *, end_sessions: bool) -> None:
+    from pandawn_server.main import open_checked_database
+    from pandawn_server.usecases.sessions import rotate_key
+
+    database = open_checked_database(loaded.settings)
+    try:
+        key = rotate_key(
+            database, random.SystemRandom(), datetime.now(UTC), end_sessions=end_sessions
+        )
+    finally:
+        database.dispose()
+    typer.echo(f"session key {key.key_id} signs from {key.use_time:%Y-%m-%d %H:%M:%S} UTC on")
+
+
 @app.command("check-config")
 @with_settings
 def check_config(loaded: Loaded) -> None:
@@ -67,6 +100,8 @@ def check_config(loaded: Loaded) -> None:
     widths = (max(map(len, shown)), max(map(len, shown.values())))
     for name, value in shown.items():
         typer.echo(f"  {name:{widths[0]}}  {value:{widths[1]}}  {loaded.origins[name]}")
+    for listener in settings.listeners:
+        typer.echo(f"at {listener.address}: {listener.described()}")
     failed = Exit.OK
     attempts: tuple[tuple[str, Callable[[Settings], None]], ...] = (
         ("database", lambda settings: open_checked_database(settings).dispose()),

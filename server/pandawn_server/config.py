@@ -12,10 +12,11 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -25,6 +26,8 @@ from pydantic_settings import (
 )
 
 from pandawn_server.catalog.factory import parse_catalog_url
+from pandawn_server.domain.sessions import MAX_SESSION_LIFE
+from pandawn_server.listeners import Listener, parse_listener
 from pandawn_server.logs import LogFormat, LogLevel
 
 ENV_PREFIX = "PANDAWN_"
@@ -42,6 +45,8 @@ _QUERY_PASSWORD = re.compile(r"(?<=[?&])((?:ssl)?password)=[^&]*")
 
 Origin = Literal["flag", "environment", "file", "default"]
 """Where a setting got its value."""
+
+Network = IPv4Network | IPv6Network
 
 FlagValue = str | int | float | Sequence[str]
 """Value of a setting given on the command line."""
@@ -84,10 +89,30 @@ class Settings(BaseSettings):
     listen: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(DEFAULT_LISTEN,),
         min_length=1,
-        description="addresses to listen on, HOST:PORT; port 0 takes a free one",
+        description="addresses to listen on, HOST:PORT or unix:PATH, with options behind a ?: "
+        "auth=x509+token+host, tls=on|proxy, forwarded=on, mode=0660; port 0 takes a free one",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="networks (CIDR) of the proxies that say for whom they speak, where a listen "
+        "entry has forwarded=on",
+    )
+    forwarded_header: str = Field(
+        default="x-forwarded-for",
+        pattern=r"[a-z0-9_-]{1,64}\Z",
+        description="header in which they say it: addresses, separated by commas, the last the nearest",
+    )
+    reflection: Literal["operators", "anybody"] = Field(
+        default="operators", description="who may ask for the contracts by gRPC's reflection"
     )
     reuse_port: bool = Field(
         default=False, description="let other server processes on this machine share the port"
+    )
+    session_life_seconds: float = Field(
+        default=3600.0,
+        ge=1,
+        le=MAX_SESSION_LIFE / timedelta(seconds=1),
+        description="time for which a pilot's session token is good; it gets another in time",
     )
     grace_seconds: float = Field(
         default=30.0, ge=0, le=3600, description="time for calls in flight when the server stops"
@@ -124,6 +149,11 @@ class Settings(BaseSettings):
         return self.database or f"sqlite:///{self.data_dir.absolute() / 'pandawn.db'}"
 
     @property
+    def session_life(self) -> timedelta:
+        """See `session_life_seconds`."""
+        return timedelta(seconds=self.session_life_seconds)
+
+    @property
     def reaper_interval(self) -> timedelta:
         """See `reaper_interval_seconds`."""
         return timedelta(seconds=self.reaper_interval_seconds)
@@ -133,7 +163,17 @@ class Settings(BaseSettings):
         """See `event_retention_days`."""
         return timedelta(days=self.event_retention_days)
 
-    @field_validator("listen", mode="before")
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """See `listen`."""
+        return tuple(map(parse_listener, self.listen))
+
+    @property
+    def proxy_networks(self) -> tuple[Network, ...]:
+        """See `trusted_proxies`."""
+        return tuple(map(ip_network, self.trusted_proxies))
+
+    @field_validator("listen", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
@@ -142,10 +182,25 @@ class Settings(BaseSettings):
     @classmethod
     def _is_address(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for address in value:
-            host, _, port = address.rpartition(":")
-            if not host or not port.isdecimal() or int(port) > 65535:
-                raise ValueError(f"{address!r} is not HOST:PORT")
+            parse_listener(address)
         return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network)
+        return value
+
+    @model_validator(mode="after")
+    def _proxies_are_declared(self) -> Settings:
+        # A socket file is reached by whom its mode lets.
+        believing = [x.address for x in self.listeners if x.is_forwarded and not x.socket_path]
+        if believing and not self.trusted_proxies:
+            raise ValueError(
+                f"listen: {believing[0]} has forwarded=on; name the proxies in trusted_proxies"
+            )
+        return self
 
     @field_validator("database")
     @classmethod
@@ -255,15 +310,17 @@ def _read(file: Path) -> dict[str, object]:
 def _described(error: ValidationError, origins: Mapping[str, Origin], file: Path | None) -> str:
     lines = []
     for problem in error.errors(include_url=False, include_input=False):
-        name = str(problem["loc"][0])
+        # A rule about several settings names none of them: the text does.
+        name = str(problem["loc"][0]) if problem["loc"] else ""
         where = {
             "flag": f"--{name.replace('_', '-')}",
             "environment": variable_of(name),
             "file": f"{name} in {file}",
             "default": name,
-        }[origins[name]]
+        }[origins.get(name, "default")]
         if problem["type"] == "extra_forbidden":
             lines.append(f"{where}: there is no such setting")
         else:
-            lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}")
+            prefix = f"{where}: " if name else ""
+            lines.append(prefix + problem["msg"].removeprefix("Value error, "))
     return "\n".join(lines)

@@ -80,7 +80,7 @@ def _flag(name: str, field: FieldInfo) -> object:
     if get_origin(field.annotation) is Literal:
         metavar = "|".join(get_args(field.annotation))
     default = field.get_default(call_default_factory=True)
-    shown = "" if default in ("", None, False) else f"; default: {shown_value(default)}"
+    shown = "" if default in ("", None, False, ()) else f"; default: {shown_value(default)}"
     text = f"{field.description}{shown}. [{variable_of(name)}]"
     return Annotated[kind, typer.Option(flag, help=text, metavar=metavar)]
 
@@ -100,7 +100,7 @@ def status_of(error: PandawnError) -> Exit:
 @contextmanager
 def _errors_as_exit() -> Iterator[None]:
     """Ends the process with a sentence and a status for what an operator can mend."""
-    from pandawn_server.wire.server import StartError
+    from pandawn_server.wire.listening import StartError
 
     try:
         yield

@@ -30,8 +30,12 @@ from pandawn_server.usecases.admission import admit_all
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.pins import refresh_pins
 from pandawn_server.usecases.reap import Reaped, reap
+from pandawn_server.usecases.session_book import Sessions
+from pandawn_server.usecases.sessions import REFRESH_INTERVAL, refresh_sessions
 from pandawn_server.usecases.telling import log_events
 from pandawn_server.usecases.watch_queues import look_ahead
+from pandawn_server.wire.auth.doors import doors
+from pandawn_server.wire.auth.session import SessionAuthenticator
 from pandawn_server.wire.batcher import Batchers
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.runner import Runner
@@ -102,7 +106,7 @@ def open_reachable_catalog(settings: Settings) -> Catalog:
 def serve(settings: Settings, more_services: Sequence[Service] = ()) -> None:
     """Runs the server until SIGTERM or SIGINT; `more_services` stand beside its own (the benchmark has one).
 
-    Raises what `open_checked_database` and `open_reachable_catalog` do, and `wire.server.StartError`.
+    Raises what `open_checked_database` and `open_reachable_catalog` do, and `wire.listening.StartError`.
     """
     with ExitStack() as closing:
         telemetry = _telemetry(settings)
@@ -137,8 +141,10 @@ async def _serve(
     more_services: Sequence[Service],
 ) -> None:
     deps = _deps(settings, backends, telemetry)
+    await deps.runner.run(refresh_sessions, deps.context)
+    sessions = deps.context.sessions
     listening = Listening(
-        settings.listen,
+        doors(settings, telemetry, SessionAuthenticator(sessions), sessions.has_ended),
         settings.reuse_port,
         timedelta(seconds=settings.max_connection_age_seconds),
     )
@@ -148,6 +154,7 @@ async def _serve(
         _queue_watch(deps),
         _pin_refresh(deps),
         _admission(deps),
+        _session_refresh(deps),
     ]
     with _stop_signals() as stop:
         addresses = await server.start()
@@ -196,6 +203,7 @@ def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
         clock=lambda: datetime.now(UTC),
         rng=random.SystemRandom(),
         pins=pins,
+        sessions=Sessions(settings.session_life),
     )
     batchers = Batchers(
         runner,
@@ -274,6 +282,16 @@ def _pin_refresh(deps: Deps) -> PeriodicWorker[int]:
         "pin-refresh",
         PIN_REFRESH_INTERVAL,
         partial(refresh_pins, deps.context),
+        deps.runner,
+        telemetry=deps.telemetry,
+    )
+
+
+def _session_refresh(deps: Deps) -> PeriodicWorker[None]:
+    return PeriodicWorker(
+        "session-refresh",
+        REFRESH_INTERVAL,
+        partial(refresh_sessions, deps.context),
         deps.runner,
         telemetry=deps.telemetry,
     )

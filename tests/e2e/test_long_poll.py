@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc, task_pb2
-from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc
 from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
 from pandawn.type.v1 import type_pb2
@@ -37,7 +37,7 @@ def channel(server: PandawnServer) -> grpc.Channel:
 
 def register(channel: grpc.Channel, node: str) -> str:
     stub = dispatcher_pb2_grpc.DispatcherStub(channel)
-    request = dispatcher_pb2.RegisterPilotRequest(
+    request = pilot_pb2.RegisterPilotRequest(
         request_id=f"pilot-{node}", queue=QUEUE, node=node, transports=["file"]
     )
     return stub.RegisterPilot(request, timeout=TIMEOUT_S).pilot_id

@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc
-from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
 from pandawn.monitor.v1 import monitor_pb2, monitor_pb2_grpc
 from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
 from pandawn_server.wire.server import MAX_MESSAGE_BYTES
@@ -40,8 +40,8 @@ def make_queue(channel: grpc.Channel, name: str = "analysis") -> None:
     stub.ApplyQueue(request, timeout=TIMEOUT_S)
 
 
-def registration(request_id: str, queue: str = "analysis") -> dispatcher_pb2.RegisterPilotRequest:
-    return dispatcher_pb2.RegisterPilotRequest(
+def registration(request_id: str, queue: str = "analysis") -> pilot_pb2.RegisterPilotRequest:
+    return pilot_pb2.RegisterPilotRequest(
         request_id=request_id, queue=queue, node="wn01.example.org", transports=["file"]
     )
 

@@ -5,7 +5,7 @@ import secrets
 import grpc
 import pytest
 
-from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc
 from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
 from tests.fixtures.memcached import MemcachedServer
@@ -36,7 +36,7 @@ def acquire(channel: grpc.Channel, trace: str) -> None:
     queues.ApplyQueue(queueconfig_pb2.ApplyQueueRequest(queue=queue), timeout=TIMEOUT_S)
     stub = dispatcher_pb2_grpc.DispatcherStub(channel)
     pilot = stub.RegisterPilot(
-        dispatcher_pb2.RegisterPilotRequest(request_id="r", queue="q", node="wn01"),
+        pilot_pb2.RegisterPilotRequest(request_id="r", queue="q", node="wn01"),
         timeout=TIMEOUT_S,
     )
     stub.AcquireJobs(

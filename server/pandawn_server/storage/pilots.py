@@ -68,6 +68,14 @@ def get_pilots(tx: Transaction, pilot_ids: Collection[str]) -> dict[str, Pilot]:
     return {row["pilot_id"]: _to_pilot(row) for row in rows}
 
 
+def live_among(tx: Transaction, pilot_ids: Collection[str]) -> set[str]:
+    """Those of the pilots that are live."""
+    query = select(pilots.c.pilot_id).where(
+        among(tx, pilots.c.pilot_id, pilot_ids), pilots.c.state == PilotState.LIVE.value
+    )
+    return set(tx.execute(query).scalars())
+
+
 def note_contact(tx: Transaction, pilot_ids: Collection[str], now: datetime) -> None:
     """Notes that pilots were heard of."""
     if pilot_ids:

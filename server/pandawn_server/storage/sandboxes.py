@@ -7,9 +7,18 @@ from datetime import datetime
 
 from sqlalchemy import insert, select
 
+from pandawn_server.domain.principals import Session
 from pandawn_server.storage.among import among
 from pandawn_server.storage.database import Transaction
-from pandawn_server.storage.schema import sandbox_chunks, sandbox_owners, sandboxes
+from pandawn_server.storage.schema import (
+    jobs,
+    leases,
+    pilots,
+    sandbox_chunks,
+    sandbox_owners,
+    sandboxes,
+    tasks,
+)
 
 
 def known_sandboxes(tx: Transaction, sandbox_ids: Collection[str]) -> set[str]:
@@ -46,6 +55,25 @@ def insert_sandbox(
             for position, chunk in enumerate(chunks)
         ],
     )
+
+
+def is_needed(tx: Transaction, sandbox_id: str, session: Session) -> bool:
+    """Whether a job that is leased to a pilot of the session's node and queue has the sandbox."""
+    query = (
+        select(leases.c.job_id)
+        # From the few pilots of the node over their leases, for which there are indexes.
+        .join(pilots, pilots.c.pilot_id == leases.c.pilot_id)
+        .join(jobs, jobs.c.job_id == leases.c.job_id)
+        .join(tasks, tasks.c.task_id == jobs.c.task_id)
+        .where(
+            pilots.c.site == session.key.site,
+            pilots.c.node == session.key.node,
+            pilots.c.queue == session.queue,
+            tasks.c.sandbox_id == sandbox_id,
+        )
+        .limit(1)
+    )
+    return tx.execute(query).first() is not None
 
 
 def get_chunk(tx: Transaction, sandbox_id: str, position: int) -> bytes | None:

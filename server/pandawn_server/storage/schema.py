@@ -377,3 +377,12 @@ claims = Table(
     Column("run_time", UtcDateTime, nullable=False),
     Column("expire_time", UtcDateTime, nullable=False),
 )
+
+session_keys = Table(
+    "session_keys",
+    metadata,
+    Column("key_id", Integer, primary_key=True, autoincrement=False),
+    Column("secret", LargeBinary, nullable=False),
+    # From then on it signs: by then all server processes have read it.
+    Column("use_time", UtcDateTime, nullable=False),
+)

@@ -57,6 +57,7 @@ def reap(context: Context, owner: str, interval: timedelta, events_kept: timedel
         events.delete_events(tx, now - events_kept)
         requests.delete_answers(tx, now - ANSWERS_KEPT)
     context.known.forget_pilots(lost)
+    context.sessions.end(lost, now)
     return Reaped(was_granted=True, ended=ended, lost_pilots=len(lost), closed_tasks=closed)
 
 

@@ -13,11 +13,14 @@ from pandawn_server.domain.errors import (
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import JobState, pilot_ended
+from pandawn_server.domain.pilot_rights import check_may_bring, check_pilot_of_node
 from pandawn_server.domain.pilots import Pilot, PilotState
+from pandawn_server.domain.principals import Principal, Session
 from pandawn_server.domain.queues import Queue, QueueStatus
 from pandawn_server.storage import events, leases, nodes, pilots, queues
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.ending import Ended, end_attempts, ending
+from pandawn_server.usecases.sessions import begin_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +63,27 @@ def pilot_not_found(pilot_id: str) -> NotFoundError:
     )
 
 
-def register_pilot(context: Context, registration: Registration) -> tuple[Pilot, Queue]:
-    """Makes a pilot known; the same `request_id` returns the same pilot.
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A pilot, its queue, and the session token to be shown from now on."""
 
-    Raises `NotFoundError` (QUEUE_NOT_FOUND) and `PreconditionError` (QUEUE_OFFLINE).
+    pilot: Pilot
+    queue: Queue
+    session_token: str
+
+
+def register_pilot(context: Context, registration: Registration, by: Principal) -> Registered:
+    """Makes a pilot known; the same `request_id` returns the same pilot, with another token.
+
+    Raises `NotFoundError` (QUEUE_NOT_FOUND, PILOT_NOT_FOUND: that one has ended), `PreconditionError`
+    (QUEUE_OFFLINE) and `ForbiddenError` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE).
     """
+    pilot, queue = _register(context, registration, by)
+    session = Session(pilot.pilot_id, pilot.queue, pilot.key)
+    return Registered(pilot, queue, begin_session(context, session)[0])
+
+
+def _register(context: Context, registration: Registration, by: Principal) -> tuple[Pilot, Queue]:
     now = context.clock()
     with context.db.write() as tx:
         queue = queues.get_queues(tx, [registration.queue]).get(registration.queue)
@@ -72,12 +91,15 @@ def register_pilot(context: Context, registration: Registration) -> tuple[Pilot,
             raise queue_not_found(registration.queue)
         if queue.status is QueueStatus.OFFLINE:
             raise queue_offline(registration.queue)
+        check_may_bring(by, queue)
         known = pilots.find_registration(tx, registration.request_id)
         if known is not None:
             if known.queue != registration.queue or known.key.node != registration.node:
                 raise InvalidRequestError.of(
                     [Violation("request_id", "was used for a pilot of another queue or node")]
                 )
+            if known.state is not PilotState.LIVE:
+                raise pilot_not_found(known.pilot_id)
             return known, queue
         pilot = Pilot(
             pilot_id=context.new_id(),
@@ -113,14 +135,17 @@ def register_pilot(context: Context, registration: Registration) -> tuple[Pilot,
     return pilot, queue
 
 
-def deregister_pilot(context: Context, pilot_id: str, reason: str) -> tuple[int, Ended]:
+def deregister_pilot(
+    context: Context, pilot_id: str, reason: str, by: Principal
+) -> tuple[int, Ended]:
     """Ends a pilot; returns the number of jobs taken back from it, and what became of them.
 
-    Raises `NotFoundError` (PILOT_NOT_FOUND).
+    Raises `NotFoundError` (PILOT_NOT_FOUND) and `ForbiddenError` (NOT_YOUR_PILOT).
     """
     now = context.clock()
     with context.db.write() as tx:
         pilot = pilots.get_pilots(tx, [pilot_id]).get(pilot_id)
+        check_pilot_of_node(by, pilot_id, pilot)
         if pilot is None:
             raise pilot_not_found(pilot_id)
         held = leases.lock_pilot_leases(tx, [pilot_id])
@@ -145,5 +170,6 @@ def deregister_pilot(context: Context, pilot_id: str, reason: str) -> tuple[int,
                 ],
             )
     context.known.forget_pilots([pilot_id])
+    context.sessions.end([pilot_id], now)
     context.brokers.pilots_changed(pilot.queue)
     return len(held), ended

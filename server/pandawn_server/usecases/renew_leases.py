@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,11 +10,14 @@ from pandawn_server.domain.errors import PandawnError, PreconditionError, Unavai
 from pandawn_server.domain.inventory import CacheState, NodeKey
 from pandawn_server.domain.jobs import JobState, Phase, state_in_phase
 from pandawn_server.domain.leases import Lease, is_current
+from pandawn_server.domain.pilot_rights import may_use_lease, not_your_lease
 from pandawn_server.domain.pilots import Pilot, PilotState
+from pandawn_server.domain.principals import Session
 from pandawn_server.domain.queues import QueueStatus
 from pandawn_server.storage import job_moves, leases, nodes, pilots, queues
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.context import Context
+from pandawn_server.usecases.holders import other_holders
 from pandawn_server.usecases.register_pilot import pilot_not_found
 
 
@@ -30,11 +33,12 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """One call of a pilot; `cache` is None when it has none."""
+    """One call of a pilot; `cache` is None when it has none, `session` when an operator calls."""
 
     pilot_id: str
     renewals: tuple[Renewal, ...]
     cache: CacheState | None
+    session: Session | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +76,19 @@ def renew_leases(
         known = pilots.get_pilots(tx, {h.pilot_id for h in heartbeats})
         live = {i: p for i, p in known.items() if p.state is PilotState.LIVE}
         held = leases.lock_leases(tx, {r.job_id for h in heartbeats for r in h.renewals})
+        others = other_holders(
+            tx,
+            (
+                (h.session, held[r.job_id].pilot_id)
+                for h in heartbeats
+                for r in h.renewals
+                if r.job_id in held
+            ),
+        )
         renewals: dict[int, tuple[Lease, Phase]] = {}
         results = [
-            tuple(_renew(held, renewal, renewals) for renewal in heartbeat.renewals)
-            for heartbeat in heartbeats
+            tuple(_renew(held, others, h.session, renewal, renewals) for renewal in h.renewals)
+            for h in heartbeats
         ]
         leases.renew(tx, list(renewals.values()), now)
         job_moves.advance(tx, _moves(renewals), now)
@@ -103,11 +116,17 @@ def renew_leases(
 
 
 def _renew(
-    held: dict[int, Lease], renewal: Renewal, renewals: dict[int, tuple[Lease, Phase]]
+    held: Mapping[int, Lease],
+    others: Mapping[str, Pilot],
+    session: Session | None,
+    renewal: Renewal,
+    renewals: dict[int, tuple[Lease, Phase]],
 ) -> Renewed | PandawnError:
     lease = held.get(renewal.job_id)
     if lease is None or not is_current(lease, renewal.attempt, renewal.lease_token):
         return stale_lease(renewal.job_id, renewal.attempt)
+    if not may_use_lease(session, lease, others.get(lease.pilot_id)):
+        return not_your_lease(renewal.job_id, renewal.attempt)
     # The lease is renewed even for a pilot that the server has forgotten: it holds the token, and
     # will register again and report.
     renewals[lease.job_id] = (lease, renewal.phase)

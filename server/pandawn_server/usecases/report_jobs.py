@@ -10,21 +10,26 @@ from pandawn_server.domain.attempts import Attempt, AttemptEnd
 from pandawn_server.domain.errors import InvalidRequestError, PandawnError, Violation
 from pandawn_server.domain.jobs import Job, JobError, JobState, Phase, ResourceUse
 from pandawn_server.domain.leases import Lease, is_current
+from pandawn_server.domain.pilot_rights import may_repeat_report, may_use_lease, not_your_lease
+from pandawn_server.domain.pilots import Pilot
+from pandawn_server.domain.principals import Session
 from pandawn_server.domain.tasks import File, FileRole, Task, planned_outputs
 from pandawn_server.storage import attempts, jobs, leases, pilots
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.ending import Ended, Ending, end_attempts, ending
+from pandawn_server.usecases.holders import other_holders
 from pandawn_server.usecases.job_files import tasks_of
 from pandawn_server.usecases.renew_leases import stale_lease
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseRef:
-    """Names a lease and proves it."""
+    """Names a lease and proves it; `session` is the caller's, None when an operator calls."""
 
     job_id: int
     attempt: int
     lease_token: str
+    session: Session | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +58,22 @@ class Reported:
 def report_jobs(context: Context, reports: Sequence[Report]) -> list[Reported | PandawnError]:
     """Takes reports, one answer each, in order. A repeated report gets the answer it got before.
 
-    An answer may be `PreconditionError` (STALE_LEASE) or `InvalidRequestError` (OUTPUTS_MISSING).
+    An answer may be `PreconditionError` (STALE_LEASE), `ForbiddenError` (NOT_YOUR_LEASE) or
+    `InvalidRequestError` (OUTPUTS_MISSING).
     """
     now = context.clock()
     with context.db.write() as tx:
         held = leases.lock_leases(tx, {r.lease.job_id for r in reports})
         ended_before = attempts.get_attempts(
             tx, {(r.lease.job_id, r.lease.attempt) for r in reports}
+        )
+        others = other_holders(
+            tx,
+            (
+                (r.lease.session, known.pilot_id)
+                for r in reports
+                if (known := ended_before.get((r.lease.job_id, r.lease.attempt))) is not None
+            ),
         )
         accepted: dict[int, Ending] = {}
         refused: dict[int, PandawnError] = {}
@@ -69,6 +83,8 @@ def report_jobs(context: Context, reports: Sequence[Report]) -> list[Reported | 
             ref = report.lease
             lease = held.get(ref.job_id)
             if lease is None or not is_current(lease, ref.attempt, ref.lease_token):
+                continue
+            if not may_use_lease(ref.session, lease, others.get(lease.pilot_id)):
                 continue
             job = job_of[ref.job_id]
             missing = _missing_outputs(report, job, task_of[job.task_id])
@@ -82,7 +98,7 @@ def report_jobs(context: Context, reports: Sequence[Report]) -> list[Reported | 
     return [
         refused[position]
         if position in refused
-        else _answer(report.lease, ended, accepted, ended_before)
+        else _answer(report.lease, ended, accepted, ended_before, others)
         for position, report in enumerate(reports)
     ]
 
@@ -131,11 +147,14 @@ def _answer(
     ended: Ended,
     accepted: Mapping[int, Ending],
     ended_before: Mapping[tuple[int, int], Attempt],
+    others: Mapping[str, Pilot],
 ) -> Reported | PandawnError:
     taken = accepted.get(ref.job_id)
     known = ended_before.get((ref.job_id, ref.attempt))
     if known is None or known.lease_token != ref.lease_token:
         return stale_lease(ref.job_id, ref.attempt)
+    if not may_repeat_report(ref.session, known.pilot_id, others.get(known.pilot_id)):
+        return not_your_lease(ref.job_id, ref.attempt)
     if taken is not None and taken.end.attempt == ref.attempt:
         return Reported(ended.states[ref.job_id], ended.runnable_queues)
     if known.reported_state is None:
@@ -147,21 +166,30 @@ def _answer(
 def release_jobs(context: Context, refs: Sequence[LeaseRef]) -> list[Reported | PandawnError]:
     """Takes jobs back that were not started; one answer each, in order.
 
-    An answer may be `PreconditionError` (STALE_LEASE).
+    An answer may be `PreconditionError` (STALE_LEASE) or `ForbiddenError` (NOT_YOUR_LEASE).
     """
     now = context.clock()
     with context.db.write() as tx:
         held = leases.lock_leases(tx, {ref.job_id for ref in refs})
-        current = {
-            ref.job_id: held[ref.job_id]
+        shown = [
+            (ref, held[ref.job_id])
             for ref in refs
             if is_current(held.get(ref.job_id), ref.attempt, ref.lease_token)
+        ]
+        others = other_holders(tx, ((ref.session, lease.pilot_id) for ref, lease in shown))
+        foreign = {
+            ref
+            for ref, lease in shown
+            if not may_use_lease(ref.session, lease, others.get(lease.pilot_id))
         }
+        current = {ref.job_id: lease for ref, lease in shown if ref not in foreign}
         ended = end_attempts(
             tx, [ending(lease, JobState.ACTIVATED) for lease in current.values()], now
         )
     return [
-        Reported(ended.states[ref.job_id], ended.runnable_queues)
+        not_your_lease(ref.job_id, ref.attempt)
+        if ref in foreign
+        else Reported(ended.states[ref.job_id], ended.runnable_queues)
         if ref.job_id in ended.states and current[ref.job_id].attempt == ref.attempt
         else stale_lease(ref.job_id, ref.attempt)
         for ref in refs

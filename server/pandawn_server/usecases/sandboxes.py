@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
-from pandawn_server.domain.errors import ExhaustedError, InvalidRequestError, Violation
+from pandawn_server.domain.errors import (
+    ExhaustedError,
+    ForbiddenError,
+    InvalidRequestError,
+    Violation,
+)
+from pandawn_server.domain.pilot_rights import acting_session
 from pandawn_server.domain.principals import Principal
 from pandawn_server.storage import sandboxes
 from pandawn_server.usecases.context import Context
@@ -47,6 +53,22 @@ def store_sandbox(context: Context, chunks: Sequence[bytes], by: Principal) -> t
         if by.name:
             sandboxes.add_owner(tx, sandbox_id, by.name)
     return sandbox_id, size
+
+
+def check_may_read(context: Context, sandbox_id: str, by: Principal) -> None:
+    """Raises `ForbiddenError` (NOT_YOUR_SANDBOX) unless a pilot of the caller's node and queue needs it."""
+    session = acting_session(by)
+    if session is None:
+        return
+    with context.db.read() as tx:
+        needed = sandboxes.is_needed(tx, sandbox_id, session)
+    if not needed:
+        raise ForbiddenError(
+            "NOT_YOUR_SANDBOX",
+            f"no pilot on {session.key.node} for queue {session.queue} holds a job that needs the sandbox "
+            f"{sandbox_id}",
+            metadata={"sandbox_id": sandbox_id},
+        )
 
 
 def read_chunk(context: Context, sandbox_id: str, position: int) -> bytes | None:

@@ -6,11 +6,14 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 
-from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
 from pandawn.type.v1 import type_pb2
 from pandawn_server.domain.errors import PandawnError
+from pandawn_server.domain.pilot_rights import acting_session, check_own_pilot
+from pandawn_server.domain.principals import Principal
 from pandawn_server.usecases.acquire_jobs import AcquireAnswer
 from pandawn_server.usecases.brokers import AcquireCall
+from pandawn_server.usecases.holders import check_speaks_for
 from pandawn_server.usecases.register_pilot import (
     Registration,
     deregister_pilot,
@@ -24,9 +27,10 @@ from pandawn_server.usecases.report_jobs import (
     release_jobs,
     report_jobs,
 )
-from pandawn_server.usecases.sandboxes import read_chunk
+from pandawn_server.usecases.sandboxes import check_may_read, read_chunk
 from pandawn_server.usecases.submit_task import sandbox_not_found
 from pandawn_server.wire.batcher import Batcher
+from pandawn_server.wire.caller import caller
 from pandawn_server.wire.convert import dispatch
 from pandawn_server.wire.convert.common import from_requirements, to_duration
 from pandawn_server.wire.convert.enums import JOB_STATE
@@ -60,9 +64,9 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         deps.waiting.on_unclaimed = self._give_back
 
     async def RegisterPilot(  # noqa: N802 (gRPC's name)
-        self, request: dispatcher_pb2.RegisterPilotRequest, context: ServicerContext
-    ) -> dispatcher_pb2.RegisterPilotResponse:
-        """Makes a pilot known."""
+        self, request: pilot_pb2.RegisterPilotRequest, context: ServicerContext
+    ) -> pilot_pb2.RegisterPilotResponse:
+        """Makes a pilot known, and begins its session."""
         del context
         check = Checker()
         check.identifier("request_id", request.request_id)
@@ -75,7 +79,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         for position, transport in enumerate(request.transports):
             check.name(("transports", position), transport)
         check.done()
-        pilot, queue = await self._deps.runner.run(
+        registered = await self._deps.runner.run(
             register_pilot,
             self._deps.context,
             Registration(
@@ -87,16 +91,20 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
                 batch_id=request.batch_id,
                 transports=tuple(request.transports),
             ),
+            caller(),
         )
-        return dispatcher_pb2.RegisterPilotResponse(
-            pilot_id=pilot.pilot_id,
+        queue = registered.queue
+        return pilot_pb2.RegisterPilotResponse(
+            pilot_id=registered.pilot.pilot_id,
             queue=to_queue(queue),
             heartbeat_interval=to_duration(queue.heartbeat_interval),
+            session_token=registered.session_token,
+            session_life=to_duration(self._deps.context.sessions.life),
         )
 
     async def DeregisterPilot(  # noqa: N802 (gRPC's name)
-        self, request: dispatcher_pb2.DeregisterPilotRequest, context: ServicerContext
-    ) -> dispatcher_pb2.DeregisterPilotResponse:
+        self, request: pilot_pb2.DeregisterPilotRequest, context: ServicerContext
+    ) -> pilot_pb2.DeregisterPilotResponse:
         """Ends a pilot."""
         del context
         check = Checker()
@@ -104,10 +112,10 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         check.text("reason", request.reason)
         check.done()
         requeued, ended = await self._deps.runner.run(
-            deregister_pilot, self._deps.context, request.pilot_id, request.reason
+            deregister_pilot, self._deps.context, request.pilot_id, request.reason, caller()
         )
         self._notify(ended.runnable_queues)
-        return dispatcher_pb2.DeregisterPilotResponse(requeued_count=requeued)
+        return pilot_pb2.DeregisterPilotResponse(requeued_count=requeued)
 
     async def AcquireJobs(  # noqa: N802 (gRPC's name)
         self, request: dispatcher_pb2.AcquireJobsRequest, context: ServicerContext
@@ -127,8 +135,12 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
             waits=wait > timedelta(0),
         )
         check.done()
+        by = caller()
+        check_own_pilot(by, request.pilot_id)
         answer = await self._deps.waiting.acquire(call, wait)
-        return dispatch.to_acquired(answer, self._deps.shutting_down.is_set())
+        response = dispatch.to_acquired(answer, self._deps.shutting_down.is_set())
+        response.session_token = self._fresh_token(by)
+        return response
 
     async def RenewLeases(  # noqa: N802 (gRPC's name)
         self, request: dispatcher_pb2.RenewLeasesRequest, context: ServicerContext
@@ -138,14 +150,18 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         check = Checker()
         check.identifier("pilot_id", request.pilot_id)
         check.count("renewals", request.renewals, 0, 1000)
+        by = caller()
         heartbeat = Heartbeat(
             pilot_id=request.pilot_id,
             renewals=tuple(dispatch.from_renewals(check, request.renewals)),
             cache=dispatch.from_cache(check, request) if request.HasField("cache") else None,
+            session=by.session,
         )
         check.done()
-        answer = await self._renew.submit(heartbeat)
-        return dispatch.to_heartbeat_answer(answer)
+        check_own_pilot(by, request.pilot_id)
+        response = dispatch.to_heartbeat_answer(await self._renew.submit(heartbeat))
+        response.session_token = self._fresh_token(by)
+        return response
 
     async def ReportJobs(  # noqa: N802 (gRPC's name)
         self, request: dispatcher_pb2.ReportJobsRequest, context: ServicerContext
@@ -155,11 +171,14 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         check = Checker()
         check.identifier("pilot_id", request.pilot_id)
         check.count("reports", request.reports, 1, 100)
+        by = caller()
+        session = acting_session(by)
         reports = [
-            dispatch.from_report(check, ("reports", position), report)
+            dispatch.from_report(check, ("reports", position), report, session)
             for position, report in enumerate(request.reports)
         ]
         check.done()
+        await self._check_speaks_for(by, request.pilot_id)
         answers = await self._report.submit(reports)
         self._notify(q for a in answers if isinstance(a, Reported) for q in a.runnable_queues)
         return dispatcher_pb2.ReportJobsResponse(results=map(_to_result, answers))
@@ -172,11 +191,14 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         check = Checker()
         check.identifier("pilot_id", request.pilot_id)
         check.count("leases", request.leases, 1, 100)
+        by = caller()
+        session = acting_session(by)
         refs = [
-            dispatch.from_lease_ref(check, ("leases", position), ref)
+            dispatch.from_lease_ref(check, ("leases", position), ref, session)
             for position, ref in enumerate(request.leases)
         ]
         check.done()
+        await self._check_speaks_for(by, request.pilot_id)
         answers = await self._release.submit(refs)
         self._notify(q for a in answers if isinstance(a, Reported) for q in a.runnable_queues)
         return dispatcher_pb2.ReleaseJobsResponse(
@@ -191,6 +213,9 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         check = Checker()
         check.sandbox_id("sandbox_id", request.sandbox_id)
         check.done()
+        await self._deps.runner.run(
+            check_may_read, self._deps.context, request.sandbox_id, caller()
+        )
         position = 0
         while True:
             chunk = await self._deps.runner.run(
@@ -205,12 +230,20 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
 
     async def _give_back(self, unclaimed: Sequence[AcquireAnswer]) -> None:
         refs = [
-            LeaseRef(grant.job.job_id, grant.attempt, grant.token)
+            LeaseRef(grant.job.job_id, grant.attempt, grant.token, session=None)
             for answer in unclaimed
             for grant in answer.grants
         ]
         answers = await self._release.submit(refs)
         self._notify(q for a in answers if isinstance(a, Reported) for q in a.runnable_queues)
+
+    async def _check_speaks_for(self, by: Principal, pilot_id: str) -> None:
+        # Nearly always its own: the database is asked for others only.
+        if by.session is not None and by.session.pilot_id != pilot_id:
+            await self._deps.runner.run(check_speaks_for, self._deps.context, by, pilot_id)
+
+    def _fresh_token(self, by: Principal) -> str:
+        return self._deps.context.sessions.renewed(by, self._deps.context.clock())
 
     def _notify(self, queues: Iterable[str]) -> None:
         for queue in set(queues):

@@ -16,11 +16,19 @@ from pandawn_server.domain.inventory import (
     Inventory,
     NodeKey,
 )
+from pandawn_server.domain.pilot_rights import check_cache
 from pandawn_server.usecases import catalog_files, coverage, pins
+from pandawn_server.usecases.open_session import open_session
 from pandawn_server.wire.batcher import Batcher
 from pandawn_server.wire.caller import caller
 from pandawn_server.wire.convert.catalog import to_cache, to_coverage, to_pins
-from pandawn_server.wire.convert.common import from_cached_file, from_ref, to_cached_file
+from pandawn_server.wire.convert.common import (
+    from_cached_file,
+    from_ref,
+    to_cached_file,
+    to_duration,
+    to_timestamp,
+)
 from pandawn_server.wire.convert.enums import DELTA_RESULT
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.handlers import ServicerContext
@@ -53,6 +61,25 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             "CheckFiles", lambda queries: catalog_files.check_files(deps.context, queries)
         )
 
+    async def OpenSession(  # noqa: N802 (gRPC's name)
+        self, request: filecatalog_pb2.OpenSessionRequest, context: ServicerContext
+    ) -> filecatalog_pb2.OpenSessionResponse:
+        """Begins a session of a node's tool."""
+        del context
+        check = Checker(request)
+        check.queue("queue", request.queue)
+        node = check.host("node", request.node)
+        check.done()
+        opened = await self._deps.runner.run(
+            open_session, self._deps.context, request.queue, node, caller()
+        )
+        return filecatalog_pb2.OpenSessionResponse(
+            session_token=opened.token,
+            expire_time=to_timestamp(opened.expire_time),
+            session_life=to_duration(self._deps.context.sessions.life),
+            site=opened.site,
+        )
+
     async def AddFiles(  # noqa: N802 (gRPC's name)
         self, request: filecatalog_pb2.AddFilesRequest, context: ServicerContext
     ) -> filecatalog_pb2.AddFilesResponse:
@@ -62,6 +89,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         key = _delta_key(check, request)
         files = _files(check, request.files, MAX_FILES)
         check.done()
+        check_cache(caller(), key)
         delta = Delta(key, request.epoch, request.sequence, added=tuple(files))
         outcome: DeltaOutcome = await self._write.submit(delta)
         return filecatalog_pb2.AddFilesResponse(result=DELTA_RESULT.to_wire(outcome.result))
@@ -75,6 +103,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         key = _delta_key(check, request)
         refs = _refs(check, request.files, MAX_FILES)
         check.done()
+        check_cache(caller(), key)
         delta = Delta(key, request.epoch, request.sequence, deleted=tuple(refs))
         outcome: DeltaOutcome = await self._write.submit(delta)
         return filecatalog_pb2.DeleteFilesResponse(
@@ -89,6 +118,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         check = Checker(request)
         key = _key(check, request.site, request.node)
         check.done()
+        check_cache(caller(), key)
         forgotten, epoch = await self._deps.runner.run(
             catalog_files.flush_cache, self._deps.context, key, request.epoch
         )
@@ -127,6 +157,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         check.require(header.state.epoch != 0, "header.state.epoch", "must not be 0")
         check.size("header.state.sequence", header.state.sequence)
         check.done()
+        check_cache(caller(), key)
         inventory = Inventory(key, header.state.epoch, header.state.sequence, tuple(files))
         drift = await self._deps.runner.run(
             catalog_files.replace_inventory, self._deps.context, inventory
@@ -144,6 +175,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         key = _key(check, request.site, request.node)
         files = _files(check, request.files, MAX_FILES)
         check.done()
+        check_cache(caller(), key)
         pinned = await self._deps.runner.run(pins.pin_files, self._deps.context, key, files)
         return pins_pb2.PinFilesResponse(
             new_count=pinned.changed,
@@ -164,6 +196,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         else:
             refs = _refs(check, request.files, MAX_FILES)
         check.done()
+        check_cache(caller(), key)
         left = await self._deps.runner.run(pins.unpin_files, self._deps.context, key, refs)
         return pins_pb2.UnpinFilesResponse(removed_count=left.changed, pinned_count=left.file_count)
 

@@ -7,7 +7,7 @@ is for the use case, which knows whose it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pandawn_server.domain.principals import Role
 
@@ -21,7 +21,8 @@ class Policy:
     `scope` is the WLCG scope that a token must have (WLCG Common JWT Profiles 1.0, capabilities of
     computing), empty where any token will do; `changes` says that the outcome goes into the audit. A
     method that `begins_session` looks at credentials and not at session tokens; one that `needs_session`
-    is bound to one pilot or node; one that `starts_work` is not for limited proxies.
+    is bound to one pilot or node; one that `starts_work` is not for limited proxies. A pilot that has
+    ended may still call one that is allowed `after_end`.
     """
 
     roles: frozenset[Role]
@@ -30,6 +31,7 @@ class Policy:
     begins_session: bool = False
     needs_session: bool = False
     starts_work: bool = False
+    after_end: bool = False
 
 
 def _reads(*roles: Role) -> Policy:
@@ -49,6 +51,8 @@ _PEOPLE = (_USER, _ADMIN, _MONITOR)
 
 # A pilot's own calls are many and each leaves an event, a lease or an attempt: they need no audit.
 _PILOTS_WORK = Policy(frozenset({_PILOT}), "compute.create", needs_session=True)
+# Repeated by a pilot that did not hear the answer, and whose session has ended with it.
+_GOODBYE = replace(_PILOTS_WORK, after_end=True)
 _BEGINS_SESSION = Policy(frozenset({_PILOT}), "compute.create", changes=True, begins_session=True)
 _CATALOG_WRITE = Policy(frozenset({_PILOT, _ADMIN}), "compute.modify")
 
@@ -66,12 +70,13 @@ POLICIES: Mapping[str, Policy] = {
     "/pandawn.broker.v1.Broker/RetryJob": _starts("compute.modify", _USER, _ADMIN),
     "/pandawn.broker.v1.Broker/ExplainJob": _reads(*_PEOPLE),
     "/pandawn.dispatcher.v1.Dispatcher/RegisterPilot": _BEGINS_SESSION,
-    "/pandawn.dispatcher.v1.Dispatcher/DeregisterPilot": _PILOTS_WORK,
+    "/pandawn.dispatcher.v1.Dispatcher/DeregisterPilot": _GOODBYE,
     "/pandawn.dispatcher.v1.Dispatcher/AcquireJobs": _PILOTS_WORK,
     "/pandawn.dispatcher.v1.Dispatcher/RenewLeases": _PILOTS_WORK,
     "/pandawn.dispatcher.v1.Dispatcher/ReportJobs": _PILOTS_WORK,
     "/pandawn.dispatcher.v1.Dispatcher/ReleaseJobs": _PILOTS_WORK,
     "/pandawn.dispatcher.v1.Dispatcher/DownloadSandbox": _PILOTS_WORK,
+    "/pandawn.filecatalog.v1.FileCatalog/OpenSession": _BEGINS_SESSION,
     "/pandawn.filecatalog.v1.FileCatalog/AddFiles": _CATALOG_WRITE,
     "/pandawn.filecatalog.v1.FileCatalog/DeleteFiles": _CATALOG_WRITE,
     "/pandawn.filecatalog.v1.FileCatalog/FlushCache": _CATALOG_WRITE,
@@ -103,3 +108,11 @@ OPERATORS_ONLY = Policy(frozenset(), "compute.modify")
 
 OPEN_METHODS = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
 """What anybody may call: balancers ask for the health, and have no credentials."""
+
+REFLECTION_METHODS = frozenset(
+    {
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    }
+)
+"""What tells the contracts; for operators unless the settings open it."""

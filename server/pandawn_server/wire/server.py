@@ -13,9 +13,11 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from pandawn_server.listeners import Listener
 from pandawn_server.telemetry.api import Telemetry
-from pandawn_server.wire.auth.gate import LOCAL_GATE
+from pandawn_server.wire.auth.gate import Gate
 from pandawn_server.wire.interceptors import EdgeInterceptor
+from pandawn_server.wire.listening import bind
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 """Largest message in either direction; clients check what they send against the same number."""
@@ -38,10 +40,6 @@ REFUSE_FIRST = timedelta(milliseconds=100)
 """Time in which a stopping server still reads new calls, to refuse them with a reason."""
 
 
-class StartError(Exception):
-    """The server cannot listen; the text says where and why."""
-
-
 @dataclass(frozen=True, slots=True)
 class Service:
     """One service: its full name, and how it is added to a server."""
@@ -51,16 +49,28 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class Door:
+    """One address to listen on, who is let in there, and the credentials for TLS; None without it."""
+
+    listener: Listener
+    gate: Gate
+    credentials: grpc.ServerCredentials | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Listening:
     """Where and how the server listens."""
 
-    addresses: Sequence[str]
+    doors: Sequence[Door]
     reuse_port: bool
     max_connection_age: timedelta
 
 
 class EdgeServer:
-    """A gRPC server with the project's services, health checking and reflection."""
+    """The project's services, health checking and reflection, at one or more addresses.
+
+    gRPC does not tell at which address a call came, so there is one server of gRPC's for each.
+    """
 
     def __init__(
         self,
@@ -71,27 +81,30 @@ class EdgeServer:
     ) -> None:
         """`shutting_down` ends streams of the health and reflection services."""
         self._names = [service.name for service in services]
-        self._listening = listening
-        self._server = grpc.aio.server(
-            interceptors=[EdgeInterceptor(LOCAL_GATE, telemetry, shutting_down)],
-            options=list(_options(listening).items()),
-        )
-        handlers = cast("grpc.aio.Server", _GenericHandlersOnly(self._server))
-        for service in services:
-            service.add(handlers)
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
-        reflection.enable_server_reflection(
-            (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
-        )
+        self._servers: list[tuple[Door, grpc.aio.Server]] = []
+        for door in listening.doors:
+            server = grpc.aio.server(
+                interceptors=[EdgeInterceptor(door.gate, telemetry, shutting_down)],
+                options=list(_options(listening).items()),
+            )
+            handlers = cast("grpc.aio.Server", _GenericHandlersOnly(server))
+            for service in services:
+                service.add(handlers)
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
+            reflection.enable_server_reflection(
+                (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+            )
+            self._servers.append((door, server))
 
     async def start(self) -> list[str]:
         """Begins to serve, and returns the addresses with their actual ports.
 
         Raises `StartError` if one cannot be listened on.
         """
-        bound = [self._bind(address) for address in self._listening.addresses]
-        await self._server.start()
+        bound = [bind(server, door.listener, door.credentials) for door, server in self._servers]
+        for _, server in self._servers:
+            await server.start()
         for name in self._names:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return bound
@@ -105,17 +118,9 @@ class EdgeServer:
         # gRPC answers calls that it has read and not yet handed over with CANCELLED, as if the
         # caller had wished it (grpc/grpc#41785). For a moment the interceptor refuses them instead.
         await asyncio.sleep(REFUSE_FIRST / timedelta(seconds=1))
-        await self._server.stop(grace / timedelta(seconds=1))
-
-    def _bind(self, address: str) -> str:
-        host = address.rpartition(":")[0]
-        try:
-            port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise StartError(
-                f"cannot listen on {address}: {error}; is another server running there?"
-            ) from None
-        return f"{host}:{port}"
+        await asyncio.gather(
+            *(server.stop(grace / timedelta(seconds=1)) for _, server in self._servers)
+        )
 
 
 class _GenericHandlersOnly:

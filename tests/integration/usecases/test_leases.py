@@ -89,8 +89,8 @@ def test_heartbeats_of_many_pilots_are_answered_in_order(world: World) -> None:
     for pilot in pilots:
         g = world.take(pilot)
         renewal = Renewal(g.job.job_id, g.attempt, g.token, Phase.PAYLOAD)
-        beats.append(Heartbeat(pilot.pilot_id, (renewal,), None))
-    beats.insert(1, Heartbeat("nobody", (), None))
+        beats.append(Heartbeat(pilot.pilot_id, (renewal,), None, session=None))
+    beats.insert(1, Heartbeat("nobody", (), None, session=None))
     first, unknown, second = renew_leases(world.context, beats)
     assert reason(unknown) == "PILOT_NOT_FOUND"
     assert [len(good(answer).results) for answer in (first, second)] == [1, 1]
@@ -114,7 +114,9 @@ def test_the_server_keeps_what_a_forgotten_pilot_renews(world: World) -> None:
     pilot = world.pilot()
     grant = world.take(pilot)
     renewal = Renewal(grant.job.job_id, grant.attempt, grant.token, Phase.PAYLOAD)
-    (answer,) = renew_leases(world.context, [Heartbeat("forgotten", (renewal,), None)])
+    (answer,) = renew_leases(
+        world.context, [Heartbeat("forgotten", (renewal,), None, session=None)]
+    )
     assert reason(answer) == "PILOT_NOT_FOUND"
     assert world.job(grant.job.job_id).state is JobState.RUNNING
 

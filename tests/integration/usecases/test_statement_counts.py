@@ -37,6 +37,7 @@ def renewing(world: World, number: int) -> Callable[[], object]:
             world.pilot(node).pilot_id,
             (Renewal(g.job.job_id, g.attempt, g.token, Phase.PAYLOAD),),
             None,
+            session=None,
         )
         for node, g in enumerate(leased(world, number), 1)
     ]

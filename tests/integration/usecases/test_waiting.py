@@ -10,6 +10,7 @@ from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.domain.jobs import JobState
 from pandawn_server.domain.matching import MatchRule
 from pandawn_server.domain.pilots import Pilot
+from pandawn_server.domain.principals import LOCAL_OPERATOR
 from pandawn_server.storage import handout, nodes
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases.brokers import AcquireCall
@@ -82,7 +83,7 @@ def test_a_call_that_does_not_wait_leaves_nothing_behind(world: World) -> None:
 def test_a_pilot_that_ended_while_it_waited_gets_nothing_and_the_job_goes_on(world: World) -> None:
     pilot = world.pilot(1)
     wait(world, pilot)
-    deregister_pilot(world.context, pilot.pilot_id, "the batch slot is over")
+    deregister_pilot(world.context, pilot.pilot_id, "the batch slot is over", LOCAL_OPERATOR)
     (job,) = world.submit_jobs(1)
     assert world.serve_waiting() == []
     assert job_ids(world.acquire(world.pilot(2))) == [job.job_id]

@@ -14,9 +14,12 @@ from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int64Value, StringValue
 
 from pandawn_server.domain.errors import NotFoundError
+from pandawn_server.domain.principals import LOCAL_OPERATOR
+from pandawn_server.listeners import parse_listener
 from pandawn_server.telemetry.names import RPC_STATUS_CODE
+from pandawn_server.wire.auth.gate import Gate
 from pandawn_server.wire.handlers import Handler, ServicerContext
-from pandawn_server.wire.server import EdgeServer, Listening, Service
+from pandawn_server.wire.server import Door, EdgeServer, Listening, Service
 from tests.fixtures.telemetry import Recorded, RecordingTelemetry
 
 OWN = "pandawn.test.v1.Probe"
@@ -131,7 +134,8 @@ async def running(probe: Probe) -> AsyncIterator[Setup]:
         Service(name, lambda server, name=name: probe.add(server, name))  # type: ignore[misc]
         for name in (OWN, FOREIGN)
     ]
-    listening = Listening(["127.0.0.1:0"], reuse_port=False, max_connection_age=timedelta(hours=1))
+    door = Door(parse_listener("127.0.0.1:0"), Gate(otherwise=LOCAL_OPERATOR))
+    listening = Listening([door], reuse_port=False, max_connection_age=timedelta(hours=1))
     server = EdgeServer(services, listening, telemetry, shutting_down)
     (address,) = await server.start()
     async with grpc.aio.insecure_channel(address) as channel:

@@ -15,6 +15,7 @@ import grpc
 import pytest
 
 from pandawn.dispatcher.v1 import dispatcher_pb2 as dispatcher
+from pandawn.dispatcher.v1 import pilot_pb2
 from pandawn.type.v1 import type_pb2
 from pandawn_pilot import errors
 from pandawn_pilot.backoff import Backoff, persist
@@ -200,8 +201,8 @@ def test_a_finished_job_that_the_server_refuses_becomes_a_failed_one() -> None:
 
 
 def answer_as_overloaded(
-    request: dispatcher.RegisterPilotRequest, context: grpc.ServicerContext
-) -> dispatcher.RegisterPilotResponse:
+    request: pilot_pb2.RegisterPilotRequest, context: grpc.ServicerContext
+) -> pilot_pb2.RegisterPilotResponse:
     """Answers as the server does when it is overloaded, and as gRPC itself does."""
     if request.queue == "plain":
         context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much")
@@ -216,8 +217,8 @@ def test_reason_and_time_are_read_from_plain_trailers() -> None:
     server = grpc.server(futures.ThreadPoolExecutor(2))
     handler = grpc.unary_unary_rpc_method_handler(
         answer_as_overloaded,
-        dispatcher.RegisterPilotRequest.FromString,
-        dispatcher.RegisterPilotResponse.SerializeToString,
+        pilot_pb2.RegisterPilotRequest.FromString,
+        pilot_pb2.RegisterPilotResponse.SerializeToString,
     )
     service = "pandawn.dispatcher.v1.Dispatcher"
     server.add_generic_rpc_handlers(
@@ -228,10 +229,10 @@ def test_reason_and_time_are_read_from_plain_trailers() -> None:
     connection = Connection(f"127.0.0.1:{port}")
     try:
         with pytest.raises(CallError) as told:
-            call(connection.dispatcher.RegisterPilot, dispatcher.RegisterPilotRequest())
+            call(connection.dispatcher.RegisterPilot, pilot_pb2.RegisterPilotRequest())
         assert (told.value.reason, told.value.retry_after) == ("OVERLOADED", 1.5)
         assert told.value.transient
-        plain = dispatcher.RegisterPilotRequest(queue="plain")
+        plain = pilot_pb2.RegisterPilotRequest(queue="plain")
         with pytest.raises(CallError) as untold:
             call(connection.dispatcher.RegisterPilot, plain)
         assert (untold.value.reason, untold.value.transient) == ("RESOURCE_EXHAUSTED", False)
@@ -242,7 +243,7 @@ def test_reason_and_time_are_read_from_plain_trailers() -> None:
 
 def test_a_request_above_the_message_limit_is_refused_before_it_is_sent() -> None:
     connection = Connection("127.0.0.1:1")
-    request = dispatcher.RegisterPilotRequest(host="x" * (MAX_MESSAGE_BYTES + 1))
+    request = pilot_pb2.RegisterPilotRequest(host="x" * (MAX_MESSAGE_BYTES + 1))
     with pytest.raises(CallError) as failure:
         call(connection.dispatcher.RegisterPilot, request)
     connection.close()

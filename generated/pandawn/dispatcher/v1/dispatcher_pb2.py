@@ -23,12 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from pandawn.dispatcher.v1 import pilot_pb2 as pandawn_dot_dispatcher_dot_v1_dot_pilot__pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2 as pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2
-from pandawn.queueconfig.v1 import queueconfig_pb2 as pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2
 from pandawn.type.v1 import type_pb2 as pandawn_dot_type_dot_v1_dot_type__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&pandawn/dispatcher/v1/dispatcher.proto\x12\x15pandawn.dispatcher.v1\x1a\x1egoogle/protobuf/duration.proto\x1a(pandawn/filecatalog/v1/filecatalog.proto\x1a(pandawn/queueconfig/v1/queueconfig.proto\x1a\x1apandawn/type/v1/type.proto\"\x92\x01\n\x14RegisterPilotRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x15\n\rpilot_version\x18\x05 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x06 \x01(\t\x12\x12\n\ntransports\x18\x07 \x03(\t\"\x8e\x01\n\x15RegisterPilotResponse\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12,\n\x05queue\x18\x02 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\":\n\x16\x44\x65registerPilotRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"1\n\x17\x44\x65registerPilotResponse\x12\x16\n\x0erequeued_count\x18\x01 \x01(\x05\"\xd6\x01\n\x12\x41\x63quireJobsRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08max_jobs\x18\x03 \x01(\x05\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x05offer\x18\x05 \x01(\x0b\x32\x1d.pandawn.type.v1.Requirements\x12\x31\n\x05\x63\x61\x63he\x18\x06 \x01(\x0b\x32\".pandawn.filecatalog.v1.CacheState\"\xb4\x01\n\x13\x41\x63quireJobsResponse\x12,\n\x06leases\x18\x01 \x03(\x0b\x32\x1c.pandawn.dispatcher.v1.Lease\x12\x1b\n\x13inventory_requested\x18\x02 \x01(\x08\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x64rain\x18\x04 \x01(\x08\x12\x13\n\x0bidle_reason\x18\x05 \x01(\t\"\xb4\x01\n\x05Lease\x12+\n\x03job\x18\x01 \x01(\x0b\x32\x1e.pandawn.dispatcher.v1.JobSpec\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0blease_token\x18\x03 \x01(\t\x12\x31\n\x0elease_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x05match\x18\x05 \x01(\x0b\x32\x16.pandawn.type.v1.Match\"\xd3\x03\n\x07JobSpec\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\r\n\x05index\x18\x03 \x01(\x05\x12&\n\x04kind\x18\x04 \x01(\x0e\x32\x18.pandawn.type.v1.JobKind\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x06 \x03(\t\x12\x44\n\x0b\x65nvironment\x18\x07 \x03(\x0b\x32/.pandawn.dispatcher.v1.JobSpec.EnvironmentEntry\x12\x30\n\x06inputs\x18\x08 \x03(\x0b\x32 .pandawn.dispatcher.v1.InputFile\x12\x32\n\x07outputs\x18\t \x03(\x0b\x32!.pandawn.dispatcher.v1.OutputFile\x12.\n\x03log\x18\n \x01(\x0b\x32!.pandawn.dispatcher.v1.OutputFile\x12\x12\n\nsandbox_id\x18\x0b \x01(\t\x12-\n\x06limits\x18\x0c \x01(\x0b\x32\x1d.pandawn.dispatcher.v1.Limits\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"N\n\tInputFile\x12#\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x15.pandawn.type.v1.File\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0f\n\x07library\x18\x03 \x01(\x08\"4\n\nOutputFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03lfn\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\"\x85\x01\n\x06Limits\x12\x17\n\x0fmax_input_bytes\x18\x01 \x01(\x03\x12\x1a\n\x12max_work_dir_bytes\x18\x02 \x01(\x03\x12\x30\n\rmax_wall_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\"\x90\x01\n\x12RenewLeasesRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\x35\n\x08renewals\x18\x02 \x03(\x0b\x32#.pandawn.dispatcher.v1.LeaseRenewal\x12\x31\n\x05\x63\x61\x63he\x18\x03 \x01(\x0b\x32\".pandawn.filecatalog.v1.CacheState\"\x96\x01\n\x0cLeaseRenewal\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0blease_token\x18\x03 \x01(\t\x12%\n\x05phase\x18\x04 \x01(\x0e\x32\x16.pandawn.type.v1.Phase\x12)\n\x03use\x18\x05 \x01(\x0b\x32\x1c.pandawn.type.v1.ResourceUse\"x\n\x13RenewLeasesResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.pandawn.dispatcher.v1.RenewalResult\x12\x1b\n\x13inventory_requested\x18\x02 \x01(\x08\x12\r\n\x05\x64rain\x18\x03 \x01(\x08\"\xa3\x01\n\rRenewalResult\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.pandawn.type.v1.ItemStatus\x12\x32\n\x07\x63ommand\x18\x02 \x01(\x0e\x32!.pandawn.dispatcher.v1.JobCommand\x12\x31\n\x0elease_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"X\n\x11ReportJobsRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\x31\n\x07reports\x18\x02 \x03(\x0b\x32 .pandawn.dispatcher.v1.JobReport\"\xb7\x03\n\tJobReport\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0blease_token\x18\x03 \x01(\t\x12/\n\x07outcome\x18\x04 \x01(\x0e\x32\x1e.pandawn.dispatcher.v1.Outcome\x12\x16\n\texit_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12(\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x19.pandawn.type.v1.JobError\x12\x32\n\x07outputs\x18\x07 \x03(\x0b\x32!.pandawn.dispatcher.v1.StoredFile\x12.\n\x03log\x18\x08 \x01(\x0b\x32!.pandawn.dispatcher.v1.StoredFile\x12)\n\x03use\x18\t \x01(\x0b\x32\x1c.pandawn.type.v1.ResourceUse\x12\x13\n\x0binput_bytes\x18\n \x01(\x03\x12\x18\n\x10\x62ytes_from_cache\x18\x0b \x01(\x03\x12\x35\n\x0bphase_times\x18\x0c \x03(\x0b\x32 .pandawn.dispatcher.v1.PhaseTimeB\x0c\n\n_exit_code\">\n\nStoredFile\x12#\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x15.pandawn.type.v1.File\x12\x0b\n\x03url\x18\x02 \x01(\t\"_\n\tPhaseTime\x12%\n\x05phase\x18\x01 \x01(\x0e\x32\x16.pandawn.type.v1.Phase\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"J\n\x12ReportJobsResponse\x12\x34\n\x07results\x18\x01 \x03(\x0b\x32#.pandawn.dispatcher.v1.ReportResult\"e\n\x0cReportResult\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.pandawn.type.v1.ItemStatus\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.pandawn.type.v1.JobState\"W\n\x12ReleaseJobsRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12/\n\x06leases\x18\x02 \x03(\x0b\x32\x1f.pandawn.dispatcher.v1.LeaseRef\"@\n\x08LeaseRef\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0blease_token\x18\x03 \x01(\t\"D\n\x13ReleaseJobsResponse\x12-\n\x08statuses\x18\x01 \x03(\x0b\x32\x1b.pandawn.type.v1.ItemStatus\",\n\x16\x44ownloadSandboxRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\"(\n\x17\x44ownloadSandboxResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c*[\n\nJobCommand\x12\x1b\n\x17JOB_COMMAND_UNSPECIFIED\x10\x00\x12\x18\n\x14JOB_COMMAND_CONTINUE\x10\x01\x12\x16\n\x12JOB_COMMAND_CANCEL\x10\x02*L\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_FINISHED\x10\x01\x12\x12\n\x0eOUTCOME_FAILED\x10\x02\x32\xf3\x05\n\nDispatcher\x12j\n\rRegisterPilot\x12+.pandawn.dispatcher.v1.RegisterPilotRequest\x1a,.pandawn.dispatcher.v1.RegisterPilotResponse\x12p\n\x0f\x44\x65registerPilot\x12-.pandawn.dispatcher.v1.DeregisterPilotRequest\x1a..pandawn.dispatcher.v1.DeregisterPilotResponse\x12\x64\n\x0b\x41\x63quireJobs\x12).pandawn.dispatcher.v1.AcquireJobsRequest\x1a*.pandawn.dispatcher.v1.AcquireJobsResponse\x12\x64\n\x0bRenewLeases\x12).pandawn.dispatcher.v1.RenewLeasesRequest\x1a*.pandawn.dispatcher.v1.RenewLeasesResponse\x12\x61\n\nReportJobs\x12(.pandawn.dispatcher.v1.ReportJobsRequest\x1a).pandawn.dispatcher.v1.ReportJobsResponse\x12\x64\n\x0bReleaseJobs\x12).pandawn.dispatcher.v1.ReleaseJobsRequest\x1a*.pandawn.dispatcher.v1.ReleaseJobsResponse\x12r\n\x0f\x44ownloadSandbox\x12-.pandawn.dispatcher.v1.DownloadSandboxRequest\x1a..pandawn.dispatcher.v1.DownloadSandboxResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&pandawn/dispatcher/v1/dispatcher.proto\x12\x15pandawn.dispatcher.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!pandawn/dispatcher/v1/pilot.proto\x1a(pandawn/filecatalog/v1/filecatalog.proto\x1a\x1apandawn/type/v1/type.proto\"\xd6\x01\n\x12\x41\x63quireJobsRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08max_jobs\x18\x03 \x01(\x05\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x05offer\x18\x05 \x01(\x0b\x32\x1d.pandawn.type.v1.Requirements\x12\x31\n\x05\x63\x61\x63he\x18\x06 \x01(\x0b\x32\".pandawn.filecatalog.v1.CacheState\"\xcb\x01\n\x13\x41\x63quireJobsResponse\x12,\n\x06leases\x18\x01 \x03(\x0b\x32\x1c.pandawn.dispatcher.v1.Lease\x12\x1b\n\x13inventory_requested\x18\x02 \x01(\x08\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x64rain\x18\x04 \x01(\x08\x12\x13\n\x0bidle_reason\x18\x05 \x01(\t\x12\x15\n\rsession_token\x18\x06 \x01(\t\"\xb4\x01\n\x05Lease\x12+\n\x03job\x18\x01 \x01(\x0b\x32\x1e.pandawn.dispatcher.v1.JobSpec\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0blease_token\x18\x03 \x01(\t\x12\x31\n\x0elease_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x05match\x18\x05 \x01(\x0b\x32\x16.pandawn.type.v1.Match\"\xd3\x03\n\x07JobSpec\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\r\n\x05index\x18\x03 \x01(\x05\x12&\n\x04kind\x18\x04 \x01(\x0e\x32\x18.pandawn.type.v1.JobKind\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x06 \x03(\t\x12\x44\n\x0b\x65nvironment\x18\x07 \x03(\x0b\x32/.pandawn.dispatcher.v1.JobSpec.EnvironmentEntry\x12\x30\n\x06inputs\x18\x08 \x03(\x0b\x32 .pandawn.dispatcher.v1.InputFile\x12\x32\n\x07outputs\x18\t \x03(\x0b\x32!.pandawn.dispatcher.v1.OutputFile\x12.\n\x03log\x18\n \x01(\x0b\x32!.pandawn.dispatcher.v1.OutputFile\x12\x12\n\nsandbox_id\x18\x0b \x01(\t\x12-\n\x06limits\x18\x0c \x01(\x0b\x32\x1d.pandawn.dispatcher.v1.Limits\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"N\n\tInputFile\x12#\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x15.pandawn.type.v1.File\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0f\n\x07library\x18\x03 \x01(\x08\"4\n\nOutputFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03lfn\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\"\x85\x01\n\x06Limits\x12\x17\n\x0fmax_input_bytes\x18\x01 \x01(\x03\x12\x1a\n\x12max_work_dir_bytes\x18\x02 \x01(\x03\x12\x30\n\rmax_wall_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\"\x90\x01\n\x12RenewLeasesRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\x35\n\x08renewals\x18\x02 \x03(\x0b\x32#.pandawn.dispatcher.v1.LeaseRenewal\x12\x31\n\x05\x63\x61\x63he\x18\x03 \x01(\x0b\x32\".pandawn.filecatalog.v1.CacheState\"\x96\x01\n\x0cLeaseRenewal\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0blease_token\x18\x03 \x01(\t\x12%\n\x05phase\x18\x04 \x01(\x0e\x32\x16.pandawn.type.v1.Phase\x12)\n\x03use\x18\x05 \x01(\x0b\x32\x1c.pandawn.type.v1.ResourceUse\"\x8f\x01\n\x13RenewLeasesResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.pandawn.dispatcher.v1.RenewalResult\x12\x1b\n\x13inventory_requested\x18\x02 \x01(\x08\x12\r\n\x05\x64rain\x18\x03 \x01(\x08\x12\x15\n\rsession_token\x18\x04 \x01(\t\"\xa3\x01\n\rRenewalResult\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.pandawn.type.v1.ItemStatus\x12\x32\n\x07\x63ommand\x18\x02 \x01(\x0e\x32!.pandawn.dispatcher.v1.JobCommand\x12\x31\n\x0elease_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"X\n\x11ReportJobsRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\x31\n\x07reports\x18\x02 \x03(\x0b\x32 .pandawn.dispatcher.v1.JobReport\"\xb7\x03\n\tJobReport\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0blease_token\x18\x03 \x01(\t\x12/\n\x07outcome\x18\x04 \x01(\x0e\x32\x1e.pandawn.dispatcher.v1.Outcome\x12\x16\n\texit_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12(\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x19.pandawn.type.v1.JobError\x12\x32\n\x07outputs\x18\x07 \x03(\x0b\x32!.pandawn.dispatcher.v1.StoredFile\x12.\n\x03log\x18\x08 \x01(\x0b\x32!.pandawn.dispatcher.v1.StoredFile\x12)\n\x03use\x18\t \x01(\x0b\x32\x1c.pandawn.type.v1.ResourceUse\x12\x13\n\x0binput_bytes\x18\n \x01(\x03\x12\x18\n\x10\x62ytes_from_cache\x18\x0b \x01(\x03\x12\x35\n\x0bphase_times\x18\x0c \x03(\x0b\x32 .pandawn.dispatcher.v1.PhaseTimeB\x0c\n\n_exit_code\">\n\nStoredFile\x12#\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x15.pandawn.type.v1.File\x12\x0b\n\x03url\x18\x02 \x01(\t\"_\n\tPhaseTime\x12%\n\x05phase\x18\x01 \x01(\x0e\x32\x16.pandawn.type.v1.Phase\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"J\n\x12ReportJobsResponse\x12\x34\n\x07results\x18\x01 \x03(\x0b\x32#.pandawn.dispatcher.v1.ReportResult\"e\n\x0cReportResult\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.pandawn.type.v1.ItemStatus\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.pandawn.type.v1.JobState\"W\n\x12ReleaseJobsRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12/\n\x06leases\x18\x02 \x03(\x0b\x32\x1f.pandawn.dispatcher.v1.LeaseRef\"@\n\x08LeaseRef\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0blease_token\x18\x03 \x01(\t\"D\n\x13ReleaseJobsResponse\x12-\n\x08statuses\x18\x01 \x03(\x0b\x32\x1b.pandawn.type.v1.ItemStatus\",\n\x16\x44ownloadSandboxRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\"(\n\x17\x44ownloadSandboxResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c*[\n\nJobCommand\x12\x1b\n\x17JOB_COMMAND_UNSPECIFIED\x10\x00\x12\x18\n\x14JOB_COMMAND_CONTINUE\x10\x01\x12\x16\n\x12JOB_COMMAND_CANCEL\x10\x02*L\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_FINISHED\x10\x01\x12\x12\n\x0eOUTCOME_FAILED\x10\x02\x32\xf3\x05\n\nDispatcher\x12j\n\rRegisterPilot\x12+.pandawn.dispatcher.v1.RegisterPilotRequest\x1a,.pandawn.dispatcher.v1.RegisterPilotResponse\x12p\n\x0f\x44\x65registerPilot\x12-.pandawn.dispatcher.v1.DeregisterPilotRequest\x1a..pandawn.dispatcher.v1.DeregisterPilotResponse\x12\x64\n\x0b\x41\x63quireJobs\x12).pandawn.dispatcher.v1.AcquireJobsRequest\x1a*.pandawn.dispatcher.v1.AcquireJobsResponse\x12\x64\n\x0bRenewLeases\x12).pandawn.dispatcher.v1.RenewLeasesRequest\x1a*.pandawn.dispatcher.v1.RenewLeasesResponse\x12\x61\n\nReportJobs\x12(.pandawn.dispatcher.v1.ReportJobsRequest\x1a).pandawn.dispatcher.v1.ReportJobsResponse\x12\x64\n\x0bReleaseJobs\x12).pandawn.dispatcher.v1.ReleaseJobsRequest\x1a*.pandawn.dispatcher.v1.ReleaseJobsResponse\x12r\n\x0f\x44ownloadSandbox\x12-.pandawn.dispatcher.v1.DownloadSandboxRequest\x1a..pandawn.dispatcher.v1.DownloadSandboxResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,64 +37,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_JOBSPEC_ENVIRONMENTENTRY']._loaded_options = None
   _globals['_JOBSPEC_ENVIRONMENTENTRY']._serialized_options = b'8\001'
-  _globals['_JOBCOMMAND']._serialized_start=3710
-  _globals['_JOBCOMMAND']._serialized_end=3801
-  _globals['_OUTCOME']._serialized_start=3803
-  _globals['_OUTCOME']._serialized_end=3879
-  _globals['_REGISTERPILOTREQUEST']._serialized_start=210
-  _globals['_REGISTERPILOTREQUEST']._serialized_end=356
-  _globals['_REGISTERPILOTRESPONSE']._serialized_start=359
-  _globals['_REGISTERPILOTRESPONSE']._serialized_end=501
-  _globals['_DEREGISTERPILOTREQUEST']._serialized_start=503
-  _globals['_DEREGISTERPILOTREQUEST']._serialized_end=561
-  _globals['_DEREGISTERPILOTRESPONSE']._serialized_start=563
-  _globals['_DEREGISTERPILOTRESPONSE']._serialized_end=612
-  _globals['_ACQUIREJOBSREQUEST']._serialized_start=615
-  _globals['_ACQUIREJOBSREQUEST']._serialized_end=829
-  _globals['_ACQUIREJOBSRESPONSE']._serialized_start=832
-  _globals['_ACQUIREJOBSRESPONSE']._serialized_end=1012
-  _globals['_LEASE']._serialized_start=1015
-  _globals['_LEASE']._serialized_end=1195
-  _globals['_JOBSPEC']._serialized_start=1198
-  _globals['_JOBSPEC']._serialized_end=1665
-  _globals['_JOBSPEC_ENVIRONMENTENTRY']._serialized_start=1615
-  _globals['_JOBSPEC_ENVIRONMENTENTRY']._serialized_end=1665
-  _globals['_INPUTFILE']._serialized_start=1667
-  _globals['_INPUTFILE']._serialized_end=1745
-  _globals['_OUTPUTFILE']._serialized_start=1747
-  _globals['_OUTPUTFILE']._serialized_end=1799
-  _globals['_LIMITS']._serialized_start=1802
-  _globals['_LIMITS']._serialized_end=1935
-  _globals['_RENEWLEASESREQUEST']._serialized_start=1938
-  _globals['_RENEWLEASESREQUEST']._serialized_end=2082
-  _globals['_LEASERENEWAL']._serialized_start=2085
-  _globals['_LEASERENEWAL']._serialized_end=2235
-  _globals['_RENEWLEASESRESPONSE']._serialized_start=2237
-  _globals['_RENEWLEASESRESPONSE']._serialized_end=2357
-  _globals['_RENEWALRESULT']._serialized_start=2360
-  _globals['_RENEWALRESULT']._serialized_end=2523
-  _globals['_REPORTJOBSREQUEST']._serialized_start=2525
-  _globals['_REPORTJOBSREQUEST']._serialized_end=2613
-  _globals['_JOBREPORT']._serialized_start=2616
-  _globals['_JOBREPORT']._serialized_end=3055
-  _globals['_STOREDFILE']._serialized_start=3057
-  _globals['_STOREDFILE']._serialized_end=3119
-  _globals['_PHASETIME']._serialized_start=3121
-  _globals['_PHASETIME']._serialized_end=3216
-  _globals['_REPORTJOBSRESPONSE']._serialized_start=3218
-  _globals['_REPORTJOBSRESPONSE']._serialized_end=3292
-  _globals['_REPORTRESULT']._serialized_start=3294
-  _globals['_REPORTRESULT']._serialized_end=3395
-  _globals['_RELEASEJOBSREQUEST']._serialized_start=3397
-  _globals['_RELEASEJOBSREQUEST']._serialized_end=3484
-  _globals['_LEASEREF']._serialized_start=3486
-  _globals['_LEASEREF']._serialized_end=3550
-  _globals['_RELEASEJOBSRESPONSE']._serialized_start=3552
-  _globals['_RELEASEJOBSRESPONSE']._serialized_end=3620
-  _globals['_DOWNLOADSANDBOXREQUEST']._serialized_start=3622
-  _globals['_DOWNLOADSANDBOXREQUEST']._serialized_end=3666
-  _globals['_DOWNLOADSANDBOXRESPONSE']._serialized_start=3668
-  _globals['_DOWNLOADSANDBOXRESPONSE']._serialized_end=3708
-  _globals['_DISPATCHER']._serialized_start=3882
-  _globals['_DISPATCHER']._serialized_end=4637
+  _globals['_JOBCOMMAND']._serialized_start=3345
+  _globals['_JOBCOMMAND']._serialized_end=3436
+  _globals['_OUTCOME']._serialized_start=3438
+  _globals['_OUTCOME']._serialized_end=3514
+  _globals['_ACQUIREJOBSREQUEST']._serialized_start=203
+  _globals['_ACQUIREJOBSREQUEST']._serialized_end=417
+  _globals['_ACQUIREJOBSRESPONSE']._serialized_start=420
+  _globals['_ACQUIREJOBSRESPONSE']._serialized_end=623
+  _globals['_LEASE']._serialized_start=626
+  _globals['_LEASE']._serialized_end=806
+  _globals['_JOBSPEC']._serialized_start=809
+  _globals['_JOBSPEC']._serialized_end=1276
+  _globals['_JOBSPEC_ENVIRONMENTENTRY']._serialized_start=1226
+  _globals['_JOBSPEC_ENVIRONMENTENTRY']._serialized_end=1276
+  _globals['_INPUTFILE']._serialized_start=1278
+  _globals['_INPUTFILE']._serialized_end=1356
+  _globals['_OUTPUTFILE']._serialized_start=1358
+  _globals['_OUTPUTFILE']._serialized_end=1410
+  _globals['_LIMITS']._serialized_start=1413
+  _globals['_LIMITS']._serialized_end=1546
+  _globals['_RENEWLEASESREQUEST']._serialized_start=1549
+  _globals['_RENEWLEASESREQUEST']._serialized_end=1693
+  _globals['_LEASERENEWAL']._serialized_start=1696
+  _globals['_LEASERENEWAL']._serialized_end=1846
+  _globals['_RENEWLEASESRESPONSE']._serialized_start=1849
+  _globals['_RENEWLEASESRESPONSE']._serialized_end=1992
+  _globals['_RENEWALRESULT']._serialized_start=1995
+  _globals['_RENEWALRESULT']._serialized_end=2158
+  _globals['_REPORTJOBSREQUEST']._serialized_start=2160
+  _globals['_REPORTJOBSREQUEST']._serialized_end=2248
+  _globals['_JOBREPORT']._serialized_start=2251
+  _globals['_JOBREPORT']._serialized_end=2690
+  _globals['_STOREDFILE']._serialized_start=2692
+  _globals['_STOREDFILE']._serialized_end=2754
+  _globals['_PHASETIME']._serialized_start=2756
+  _globals['_PHASETIME']._serialized_end=2851
+  _globals['_REPORTJOBSRESPONSE']._serialized_start=2853
+  _globals['_REPORTJOBSRESPONSE']._serialized_end=2927
+  _globals['_REPORTRESULT']._serialized_start=2929
+  _globals['_REPORTRESULT']._serialized_end=3030
+  _globals['_RELEASEJOBSREQUEST']._serialized_start=3032
+  _globals['_RELEASEJOBSREQUEST']._serialized_end=3119
+  _globals['_LEASEREF']._serialized_start=3121
+  _globals['_LEASEREF']._serialized_end=3185
+  _globals['_RELEASEJOBSRESPONSE']._serialized_start=3187
+  _globals['_RELEASEJOBSRESPONSE']._serialized_end=3255
+  _globals['_DOWNLOADSANDBOXREQUEST']._serialized_start=3257
+  _globals['_DOWNLOADSANDBOXREQUEST']._serialized_end=3301
+  _globals['_DOWNLOADSANDBOXRESPONSE']._serialized_start=3303
+  _globals['_DOWNLOADSANDBOXRESPONSE']._serialized_end=3343
+  _globals['_DISPATCHER']._serialized_start=3517
+  _globals['_DISPATCHER']._serialized_end=4272
 # @@protoc_insertion_point(module_scope)

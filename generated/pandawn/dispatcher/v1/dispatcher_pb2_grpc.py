@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from pandawn.dispatcher.v1 import dispatcher_pb2 as pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2
+from pandawn.dispatcher.v1 import pilot_pb2 as pandawn_dot_dispatcher_dot_v1_dot_pilot__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -37,13 +38,13 @@ class DispatcherStub(object):
         """
         self.RegisterPilot = channel.unary_unary(
                 '/pandawn.dispatcher.v1.Dispatcher/RegisterPilot',
-                request_serializer=pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.RegisterPilotRequest.SerializeToString,
-                response_deserializer=pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.RegisterPilotResponse.FromString,
+                request_serializer=pandawn_dot_dispatcher_dot_v1_dot_pilot__pb2.RegisterPilotRequest.SerializeToString,
+                response_deserializer=pandawn_dot_dispatcher_dot_v1_dot_pilot__pb2.RegisterPilotResponse.FromString,
                 _registered_method=True)
         self.DeregisterPilot = channel.unary_unary(
                 '/pandawn.dispatcher.v1.Dispatcher/DeregisterPilot',
-                request_serializer=pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.DeregisterPilotRequest.SerializeToString,
-                response_deserializer=pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.DeregisterPilotResponse.FromString,
+                request_serializer=pandawn_dot_dispatcher_dot_v1_dot_pilot__pb2.DeregisterPilotRequest.SerializeToString,
+                response_deserializer=pandawn_dot_dispatcher_dot_v1_dot_pilot__pb2.DeregisterPilotResponse.FromString,
                 _registered_method=True)
         self.AcquireJobs = channel.unary_unary(
                 '/pandawn.dispatcher.v1.Dispatcher/AcquireJobs',
@@ -79,12 +80,19 @@ class DispatcherServicer(object):
     def RegisterPilot(self, request, context):
         """Makes a pilot known and gives it its identifier and the queue's parameters.
 
-        A retry with the same `request_id` returns the same pilot.
+        A retry with the same `request_id` returns the same pilot, with another
+        session token. The credential is one that the queue takes for its pilots,
+        not a session token.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
+        * `NOT_FOUND` (PILOT_NOT_FOUND): the pilot of this `request_id` has ended; register with another.
         * `FAILED_PRECONDITION` (QUEUE_OFFLINE): the queue takes no pilots; exit.
+        * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED): the queue takes no pilots that show who they are in this way.
+        * `PERMISSION_DENIED` (NOT_YOUR_SITE): the caller may bring pilots of other sites only.
+        * `PERMISSION_DENIED` (HOST_NOT_ADMITTED): the address or the name of the node is not one that the queue admits.
+        * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,6 +105,7 @@ class DispatcherServicer(object):
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed identifier.
         * `NOT_FOUND` (PILOT_NOT_FOUND): no such pilot.
+        * `PERMISSION_DENIED` (NOT_YOUR_PILOT): neither the caller nor an earlier pilot of its node and queue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,6 +120,7 @@ class DispatcherServicer(object):
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (PILOT_NOT_FOUND): unknown or forgotten pilot; register again.
+        * `PERMISSION_DENIED` (NOT_YOUR_PILOT): the session is another pilot's.
         * `FAILED_PRECONDITION` (QUEUE_OFFLINE): the queue takes no pilots; exit.
         * `UNAVAILABLE` (SHUTTING_DOWN, DATABASE_UNAVAILABLE): retry after RetryInfo.
         """
@@ -126,10 +136,12 @@ class DispatcherServicer(object):
         Errors, for the call:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (PILOT_NOT_FOUND): unknown or forgotten pilot; register again, keep the jobs, report them.
+        * `PERMISSION_DENIED` (NOT_YOUR_PILOT): the session is another pilot's.
         * `UNAVAILABLE` (SHUTTING_DOWN, DATABASE_UNAVAILABLE): retry after RetryInfo.
 
         Errors, for one lease, in its `status`:
         * `FAILED_PRECONDITION` (STALE_LEASE): the attempt is over; stop the job and drop it.
+        * `PERMISSION_DENIED` (NOT_YOUR_LEASE): a pilot of another node or queue holds it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,10 +153,12 @@ class DispatcherServicer(object):
 
         Errors, for the call:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+        * `PERMISSION_DENIED` (NOT_YOUR_PILOT): neither the caller nor an earlier pilot of its node and queue.
         * `UNAVAILABLE` (SHUTTING_DOWN, DATABASE_UNAVAILABLE): retry after RetryInfo.
 
         Errors, for one report, in its `status`:
         * `FAILED_PRECONDITION` (STALE_LEASE): the attempt is over; the report changed nothing.
+        * `PERMISSION_DENIED` (NOT_YOUR_LEASE): the attempt was a pilot's of another node or queue.
         * `INVALID_ARGUMENT` (OUTPUTS_MISSING): a finished job must name each of its outputs with size and checksum.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -156,21 +170,25 @@ class DispatcherServicer(object):
 
         Errors, for the call:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+        * `PERMISSION_DENIED` (NOT_YOUR_PILOT): neither the caller nor an earlier pilot of its node and queue.
         * `UNAVAILABLE` (SHUTTING_DOWN, DATABASE_UNAVAILABLE): retry after RetryInfo.
 
         Errors, for one lease, in its `status`:
         * `FAILED_PRECONDITION` (STALE_LEASE): the attempt is over; nothing to give back.
+        * `PERMISSION_DENIED` (NOT_YOUR_LEASE): a pilot of another node or queue holds it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DownloadSandbox(self, request, context):
-        """Streams the user's code of a task as it was uploaded.
+        """Streams the user's code of a task as it was uploaded, to pilots that hold
+        one of its jobs.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed identifier.
         * `NOT_FOUND` (SANDBOX_NOT_FOUND): no such sandbox.
+        * `PERMISSION_DENIED` (NOT_YOUR_SANDBOX): no pilot of this node and queue holds a job that needs it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -181,13 +199,13 @@ def add_DispatcherServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'RegisterPilot': grpc.unary_unary_rpc_method_handler(
                     servicer.RegisterPilot,
-                    request_deserializer=pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.RegisterPilotRequest.FromString,
-                    response_serializer=pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.RegisterPilotResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_dispatcher_dot_v1_dot_pilot__pb2.RegisterPilotRequest.FromString,
+                    response_serializer=pandawn_dot_dispatcher_dot_v1_dot_pilot__pb2.RegisterPilotResponse.SerializeToString,
             ),
             'DeregisterPilot': grpc.unary_unary_rpc_method_handler(
                     servicer.DeregisterPilot,
-                    request_deserializer=pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.DeregisterPilotRequest.FromString,
-                    response_serializer=pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.DeregisterPilotResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_dispatcher_dot_v1_dot_pilot__pb2.DeregisterPilotRequest.FromString,
+                    response_serializer=pandawn_dot_dispatcher_dot_v1_dot_pilot__pb2.DeregisterPilotResponse.SerializeToString,
             ),
             'AcquireJobs': grpc.unary_unary_rpc_method_handler(
                     servicer.AcquireJobs,
@@ -241,8 +259,8 @@ class Dispatcher(object):
             request,
             target,
             '/pandawn.dispatcher.v1.Dispatcher/RegisterPilot',
-            pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.RegisterPilotRequest.SerializeToString,
-            pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.RegisterPilotResponse.FromString,
+            pandawn_dot_dispatcher_dot_v1_dot_pilot__pb2.RegisterPilotRequest.SerializeToString,
+            pandawn_dot_dispatcher_dot_v1_dot_pilot__pb2.RegisterPilotResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -268,8 +286,8 @@ class Dispatcher(object):
             request,
             target,
             '/pandawn.dispatcher.v1.Dispatcher/DeregisterPilot',
-            pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.DeregisterPilotRequest.SerializeToString,
-            pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.DeregisterPilotResponse.FromString,
+            pandawn_dot_dispatcher_dot_v1_dot_pilot__pb2.DeregisterPilotRequest.SerializeToString,
+            pandawn_dot_dispatcher_dot_v1_dot_pilot__pb2.DeregisterPilotResponse.FromString,
             options,
             channel_credentials,
             insecure,

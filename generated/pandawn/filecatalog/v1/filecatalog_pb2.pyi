@@ -23,6 +23,7 @@ A request with a field that this server does not know is refused
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -66,6 +67,70 @@ DELTA_RESULT_REPEATED: DeltaResult.ValueType  # 2
 DELTA_RESULT_INVENTORY_REQUESTED: DeltaResult.ValueType  # 3
 """Not applied: the catalog misses an earlier one or knows another epoch. Send a full inventory."""
 Global___DeltaResult: _TypeAlias = DeltaResult  # noqa: Y015
+
+@_typing.final
+class OpenSessionRequest(_message.Message):
+    """Asks for a session of a node's tool."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    queue: _builtins.str
+    """Queue that the node works for; it says which site the node belongs to, and who may come."""
+    node: _builtins.str
+    """Name of the node, usually its full host name; compared in lower case."""
+    def __init__(
+        self,
+        *,
+        queue: _builtins.str = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "queue", b"queue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenSessionRequest: _TypeAlias = OpenSessionRequest  # noqa: Y015
+
+@_typing.final
+class OpenSessionResponse(_message.Message):
+    """Gives a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_TOKEN_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    SESSION_LIFE_FIELD_NUMBER: _builtins.int
+    SITE_FIELD_NUMBER: _builtins.int
+    session_token: _builtins.str
+    """Goes with the other calls in the metadata as `pandawn-session`."""
+    site: _builtins.str
+    """Site of the queue, under which the node's cache is known."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the token expires, by the server's clock."""
+
+    @_builtins.property
+    def session_life(self) -> _duration_pb2.Duration:
+        """Time from now for which it is good; for nodes whose clocks are off."""
+
+    def __init__(
+        self,
+        *,
+        session_token: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        session_life: _duration_pb2.Duration | None = ...,
+        site: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "session_life", b"session_life"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "session_life", b"session_life", "session_token", b"session_token", "site", b"site"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenSessionResponse: _TypeAlias = OpenSessionResponse  # noqa: Y015
 
 @_typing.final
 class CacheState(_message.Message):

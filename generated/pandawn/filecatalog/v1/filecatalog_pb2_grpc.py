@@ -37,6 +37,11 @@ class FileCatalogStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.OpenSession = channel.unary_unary(
+                '/pandawn.filecatalog.v1.FileCatalog/OpenSession',
+                request_serializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.OpenSessionRequest.SerializeToString,
+                response_deserializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.OpenSessionResponse.FromString,
+                _registered_method=True)
         self.AddFiles = channel.unary_unary(
                 '/pandawn.filecatalog.v1.FileCatalog/AddFiles',
                 request_serializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.AddFilesRequest.SerializeToString,
@@ -103,6 +108,23 @@ class FileCatalogServicer(object):
     """Keeps and answers which node holds which file.
     """
 
+    def OpenSession(self, request, context):
+        """Begins a session for the tools of a node that are no pilots, as the hook of
+        pcache is. Its token goes with the other calls in the metadata as
+        `pandawn-session`, and lets them write what is known of this node's cache.
+        The credential is one that the queue takes for its pilots, not a session
+        token. Repeating it is harmless; when the token has expired, open another.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
+        * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED): as in `Dispatcher.RegisterPilot`.
+        * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AddFiles(self, request, context):
         """Adds files that a cache now holds. Only confirmed files belong here: after
         the transfer succeeded and the size was checked.
@@ -114,6 +136,7 @@ class FileCatalogServicer(object):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): the catalog's store does not answer; retry after RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -125,6 +148,7 @@ class FileCatalogServicer(object):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
         * `NOT_FOUND` (NODE_NOT_FOUND): without an epoch: the catalog knows no such cache.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
         """
@@ -137,6 +161,7 @@ class FileCatalogServicer(object):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
         * `NOT_FOUND` (NODE_NOT_FOUND): without an epoch: the catalog knows no such cache.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
         """
@@ -151,6 +176,7 @@ class FileCatalogServicer(object):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): no header, or malformed names.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
         * `RESOURCE_EXHAUSTED` (INVENTORY_TOO_LARGE): more than 1,000,000 files.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
         """
@@ -164,6 +190,7 @@ class FileCatalogServicer(object):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the caller looks after another site.
         * `RESOURCE_EXHAUSTED` (TOO_MANY_PINS): the node would have more than 100,000 pinned files; nothing was pinned.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -175,6 +202,7 @@ class FileCatalogServicer(object):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, both, or malformed names.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
         * `NOT_FOUND` (NODE_NOT_FOUND): no file is pinned on such a node.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -257,6 +285,11 @@ class FileCatalogServicer(object):
 
 def add_FileCatalogServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'OpenSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.OpenSession,
+                    request_deserializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.OpenSessionRequest.FromString,
+                    response_serializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.OpenSessionResponse.SerializeToString,
+            ),
             'AddFiles': grpc.unary_unary_rpc_method_handler(
                     servicer.AddFiles,
                     request_deserializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.AddFilesRequest.FromString,
@@ -328,6 +361,33 @@ def add_FileCatalogServicer_to_server(servicer, server):
 class FileCatalog(object):
     """Keeps and answers which node holds which file.
     """
+
+    @staticmethod
+    def OpenSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.filecatalog.v1.FileCatalog/OpenSession',
+            pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.OpenSessionRequest.SerializeToString,
+            pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.OpenSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def AddFiles(request,

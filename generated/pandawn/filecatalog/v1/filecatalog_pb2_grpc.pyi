@@ -53,6 +53,19 @@ class FileCatalogStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FileCatalogAsyncStub: ...
+    OpenSession: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.OpenSessionRequest, _filecatalog_pb2.OpenSessionResponse]
+    """Begins a session for the tools of a node that are no pilots, as the hook of
+    pcache is. Its token goes with the other calls in the metadata as
+    `pandawn-session`, and lets them write what is known of this node's cache.
+    The credential is one that the queue takes for its pilots, not a session
+    token. Repeating it is harmless; when the token has expired, open another.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+    * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
+    * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED): as in `Dispatcher.RegisterPilot`.
+    * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
+    """
     AddFiles: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.AddFilesRequest, _filecatalog_pb2.AddFilesResponse]
     """Adds files that a cache now holds. Only confirmed files belong here: after
     the transfer succeeded and the size was checked.
@@ -64,6 +77,7 @@ class FileCatalogStub:
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
+    * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): the catalog's store does not answer; retry after RetryInfo.
     """
     DeleteFiles: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.DeleteFilesRequest, _filecatalog_pb2.DeleteFilesResponse]
@@ -71,6 +85,7 @@ class FileCatalogStub:
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
+    * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
     * `NOT_FOUND` (NODE_NOT_FOUND): without an epoch: the catalog knows no such cache.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
@@ -79,6 +94,7 @@ class FileCatalogStub:
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names.
+    * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
     * `NOT_FOUND` (NODE_NOT_FOUND): without an epoch: the catalog knows no such cache.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
@@ -89,6 +105,7 @@ class FileCatalogStub:
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): no header, or malformed names.
+    * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
     * `RESOURCE_EXHAUSTED` (INVENTORY_TOO_LARGE): more than 1,000,000 files.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
@@ -98,6 +115,7 @@ class FileCatalogStub:
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
+    * `PERMISSION_DENIED` (NOT_YOUR_NODE): the caller looks after another site.
     * `RESOURCE_EXHAUSTED` (TOO_MANY_PINS): the node would have more than 100,000 pinned files; nothing was pinned.
     """
     UnpinFiles: _grpc.UnaryUnaryMultiCallable[_pins_pb2.UnpinFilesRequest, _pins_pb2.UnpinFilesResponse]
@@ -105,6 +123,7 @@ class FileCatalogStub:
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, both, or malformed names.
+    * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
     * `NOT_FOUND` (NODE_NOT_FOUND): no file is pinned on such a node.
     """
     ListPins: _grpc.UnaryUnaryMultiCallable[_pins_pb2.ListPinsRequest, _pins_pb2.ListPinsResponse]
@@ -162,6 +181,19 @@ class FileCatalogAsyncStub(FileCatalogStub):
     """Keeps and answers which node holds which file."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    OpenSession: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.OpenSessionRequest, _filecatalog_pb2.OpenSessionResponse]  # type: ignore[assignment]
+    """Begins a session for the tools of a node that are no pilots, as the hook of
+    pcache is. Its token goes with the other calls in the metadata as
+    `pandawn-session`, and lets them write what is known of this node's cache.
+    The credential is one that the queue takes for its pilots, not a session
+    token. Repeating it is harmless; when the token has expired, open another.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+    * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
+    * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED): as in `Dispatcher.RegisterPilot`.
+    * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
+    """
     AddFiles: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.AddFilesRequest, _filecatalog_pb2.AddFilesResponse]  # type: ignore[assignment]
     """Adds files that a cache now holds. Only confirmed files belong here: after
     the transfer succeeded and the size was checked.
@@ -173,6 +205,7 @@ class FileCatalogAsyncStub(FileCatalogStub):
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
+    * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): the catalog's store does not answer; retry after RetryInfo.
     """
     DeleteFiles: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.DeleteFilesRequest, _filecatalog_pb2.DeleteFilesResponse]  # type: ignore[assignment]
@@ -180,6 +213,7 @@ class FileCatalogAsyncStub(FileCatalogStub):
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
+    * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
     * `NOT_FOUND` (NODE_NOT_FOUND): without an epoch: the catalog knows no such cache.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
@@ -188,6 +222,7 @@ class FileCatalogAsyncStub(FileCatalogStub):
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names.
+    * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
     * `NOT_FOUND` (NODE_NOT_FOUND): without an epoch: the catalog knows no such cache.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
@@ -198,6 +233,7 @@ class FileCatalogAsyncStub(FileCatalogStub):
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): no header, or malformed names.
+    * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
     * `RESOURCE_EXHAUSTED` (INVENTORY_TOO_LARGE): more than 1,000,000 files.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
@@ -207,6 +243,7 @@ class FileCatalogAsyncStub(FileCatalogStub):
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
+    * `PERMISSION_DENIED` (NOT_YOUR_NODE): the caller looks after another site.
     * `RESOURCE_EXHAUSTED` (TOO_MANY_PINS): the node would have more than 100,000 pinned files; nothing was pinned.
     """
     UnpinFiles: _aio.UnaryUnaryMultiCallable[_pins_pb2.UnpinFilesRequest, _pins_pb2.UnpinFilesResponse]  # type: ignore[assignment]
@@ -214,6 +251,7 @@ class FileCatalogAsyncStub(FileCatalogStub):
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, both, or malformed names.
+    * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
     * `NOT_FOUND` (NODE_NOT_FOUND): no file is pinned on such a node.
     """
     ListPins: _aio.UnaryUnaryMultiCallable[_pins_pb2.ListPinsRequest, _pins_pb2.ListPinsResponse]  # type: ignore[assignment]
@@ -270,6 +308,25 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
     """Keeps and answers which node holds which file."""
 
     @_abc_1.abstractmethod
+    def OpenSession(
+        self,
+        request: _filecatalog_pb2.OpenSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_filecatalog_pb2.OpenSessionResponse, _abc.Awaitable[_filecatalog_pb2.OpenSessionResponse]]:
+        """Begins a session for the tools of a node that are no pilots, as the hook of
+        pcache is. Its token goes with the other calls in the metadata as
+        `pandawn-session`, and lets them write what is known of this node's cache.
+        The credential is one that the queue takes for its pilots, not a session
+        token. Repeating it is harmless; when the token has expired, open another.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
+        * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED): as in `Dispatcher.RegisterPilot`.
+        * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
+        """
+
+    @_abc_1.abstractmethod
     def AddFiles(
         self,
         request: _filecatalog_pb2.AddFilesRequest,
@@ -285,6 +342,7 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): the catalog's store does not answer; retry after RetryInfo.
         """
 
@@ -298,6 +356,7 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
         * `NOT_FOUND` (NODE_NOT_FOUND): without an epoch: the catalog knows no such cache.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
         """
@@ -312,6 +371,7 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
         * `NOT_FOUND` (NODE_NOT_FOUND): without an epoch: the catalog knows no such cache.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
         """
@@ -328,6 +388,7 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): no header, or malformed names.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
         * `RESOURCE_EXHAUSTED` (INVENTORY_TOO_LARGE): more than 1,000,000 files.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
         """
@@ -343,6 +404,7 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the caller looks after another site.
         * `RESOURCE_EXHAUSTED` (TOO_MANY_PINS): the node would have more than 100,000 pinned files; nothing was pinned.
         """
 
@@ -356,6 +418,7 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, both, or malformed names.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
         * `NOT_FOUND` (NODE_NOT_FOUND): no file is pinned on such a node.
         """
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 import structlog
 
 from pandawn_server.domain.errors import ForbiddenError, UnauthenticatedError
-from pandawn_server.domain.principals import LOCAL_OPERATOR, Method, Principal
+from pandawn_server.domain.principals import Method, Principal
 from pandawn_server.logs import Log
 from pandawn_server.telemetry.api import OFF, Telemetry
 from pandawn_server.telemetry.names import ADMISSIONS, AUTH_METHOD
@@ -53,6 +53,7 @@ class Gate:
         has_ended: Callable[[Principal], bool] = _nobody_has_ended,
         otherwise: Principal | None = None,
         peer_of: Callable[[str, Mapping[str, str]], str] | None = None,
+        open_methods: frozenset[str] = OPEN_METHODS,
         telemetry: Telemetry = OFF,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -60,13 +61,14 @@ class Gate:
 
         `has_ended` says whether the pilot of a session has ended, which takes its session with it.
         `otherwise` is who calls without showing anything. `peer_of` says for whom a peer speaks,
-        given what gRPC calls it and the metadata.
+        given what gRPC calls it and the metadata. Anybody may call the `open_methods`.
         """
         self._authenticators = tuple(authenticators)
         self._sessions = sessions
         self._has_ended = has_ended
         self._otherwise = otherwise
         self._peer_of = peer_of
+        self._open_methods = open_methods
         self._wants_certificates = any(a.name == Method.X509.value for a in authenticators)
         self._telemetry = telemetry
         self._clock = clock
@@ -78,7 +80,7 @@ class Gate:
 
         Raises `UnauthenticatedError` and `ForbiddenError`.
         """
-        if method in OPEN_METHODS:
+        if method in self._open_methods:
             return None
         policy = POLICIES.get(method, OPERATORS_ONLY)
         principal = self._identify(policy, context)
@@ -90,7 +92,7 @@ class Gate:
         if self._sessions is not None and not policy.begins_session:
             for key, value in metadata:
                 if key == SESSION and isinstance(value, str):
-                    return self._of_session(self._sessions, value)
+                    return self._of_session(self._sessions, value, policy)
         if self._authenticators:
             principal = self._of_credential(metadata, context)
             if principal is not None:
@@ -103,7 +105,7 @@ class Gate:
             f"the call shows not who makes it; this address takes {expected}",
         )
 
-    def _of_session(self, sessions: Authenticator, token: str) -> Principal:
+    def _of_session(self, sessions: Authenticator, token: str, policy: Policy) -> Principal:
         now = self._clock()
         seen = self._seen_sessions.get(token)
         if seen is not None and seen[1] > now:
@@ -113,7 +115,7 @@ class Gate:
             assert found is not None, "a session was shown"
             principal = found
             self._remember(self._seen_sessions, token, principal, now)
-        if self._has_ended(principal):
+        if self._has_ended(principal) and not policy.after_end:
             raise UnauthenticatedError(
                 "SESSION_ENDED", "the pilot of this session has ended; register a new pilot"
             )
@@ -151,10 +153,6 @@ class Gate:
         seen[key] = (principal, until)
         self._telemetry.count(ADMISSIONS, attributes={AUTH_METHOD: principal.method.value})
         _log.debug("admitted", rule=principal.rule, subject=principal.subject, user=principal.name)
-
-
-LOCAL_GATE = Gate(otherwise=LOCAL_OPERATOR)
-"""Of an address that only this machine can reach, where nothing else is configured."""
 
 
 def _check(method: str, policy: Policy, principal: Principal) -> None:

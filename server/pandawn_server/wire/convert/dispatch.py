@@ -13,6 +13,7 @@ from pandawn.type.v1 import type_pb2
 from pandawn_server.domain.errors import PandawnError
 from pandawn_server.domain.inventory import CacheState
 from pandawn_server.domain.jobs import JobKind, Phase, Requirements
+from pandawn_server.domain.principals import Session
 from pandawn_server.domain.queues import Queue
 from pandawn_server.domain.tasks import File, FileRole, Task
 from pandawn_server.usecases.acquire_jobs import AcquireAnswer
@@ -63,16 +64,21 @@ def from_renewals(
 
 
 def from_lease_ref(
-    check: Checker, path: Path, message: dispatcher_pb2.LeaseRef | dispatcher_pb2.JobReport
+    check: Checker,
+    path: Path,
+    message: dispatcher_pb2.LeaseRef | dispatcher_pb2.JobReport,
+    session: Session | None,
 ) -> LeaseRef:
-    """The names of a lease, checked."""
+    """The names of a lease, checked, with the session of who shows it."""
     check.number((*path, "job_id"), message.job_id)
     check.range((*path, "attempt"), message.attempt, 1, 2**31 - 1)
     check.identifier((*path, "lease_token"), message.lease_token)
-    return LeaseRef(message.job_id, message.attempt, message.lease_token)
+    return LeaseRef(message.job_id, message.attempt, message.lease_token, session)
 
 
-def from_report(check: Checker, path: Path, message: dispatcher_pb2.JobReport) -> Report:
+def from_report(
+    check: Checker, path: Path, message: dispatcher_pb2.JobReport, session: Session | None
+) -> Report:
     """How an attempt ended, checked."""
     failed = message.outcome == dispatcher_pb2.OUTCOME_FAILED
     check.require(
@@ -94,7 +100,7 @@ def from_report(check: Checker, path: Path, message: dispatcher_pb2.JobReport) -
         if phase is not None:
             phase_times[phase] = span
     return Report(
-        lease=from_lease_ref(check, path, message),
+        lease=from_lease_ref(check, path, message, session),
         error=from_error(check, (*path, "error"), message.error) if failed else None,
         exit_code=message.exit_code if message.HasField("exit_code") else None,
         outputs=tuple(

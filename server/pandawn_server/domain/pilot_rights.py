@@ -1,0 +1,110 @@
+"""What a session may touch: its own pilot, leases of its node and queue, its node's cache."""
+
+from __future__ import annotations
+
+from pandawn_server.domain.errors import ForbiddenError
+from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.leases import Lease
+from pandawn_server.domain.pilots import Pilot
+from pandawn_server.domain.principals import Principal, Session
+from pandawn_server.domain.queues import Queue
+
+
+def check_may_bring(by: Principal, queue: Queue) -> None:
+    """Raises `ForbiddenError` (NOT_YOUR_SITE) unless the caller may bring pilots of a queue."""
+    if by.sites and not by.is_operator and queue.site not in by.sites:
+        raise ForbiddenError(
+            "NOT_YOUR_SITE",
+            f"{by.subject or by.name} may bring pilots of {', '.join(sorted(by.sites))} by the rule "
+            f"{by.rule!r}; queue {queue.name} is of {queue.site}",
+            metadata={"site": queue.site, "queue": queue.name},
+        )
+
+
+def acting_session(by: Principal) -> Session | None:
+    """The session by which leases are judged; None for an operator, who may touch all of them.
+
+    Raises `ForbiddenError` (NOT_YOUR_PILOT) for anybody else without a session.
+    """
+    if by.session is None and not by.is_operator:
+        raise not_your_pilot("")
+    return by.session
+
+
+def check_own_pilot(by: Principal, pilot_id: str) -> None:
+    """Raises `ForbiddenError` (NOT_YOUR_PILOT) unless the caller is that pilot, or an operator."""
+    if by.session is None:
+        if not by.is_operator:
+            raise not_your_pilot(pilot_id)
+    elif by.session.pilot_id != pilot_id:
+        raise not_your_pilot(pilot_id)
+
+
+def check_pilot_of_node(by: Principal, pilot_id: str, pilot: Pilot | None) -> None:
+    """Raises `ForbiddenError` (NOT_YOUR_PILOT) unless the caller is that pilot or comes after it.
+
+    A pilot that begins again on a node speaks for the one that crashed there: it found its reports.
+    """
+    session = by.session
+    if session is None or session.pilot_id == pilot_id:
+        check_own_pilot(by, pilot_id)
+    elif pilot is None or not _comes_after(session, pilot):
+        raise not_your_pilot(pilot_id)
+
+
+def may_use_lease(session: Session | None, lease: Lease, holder: Pilot | None) -> bool:
+    """Whether a session may renew or end a lease; without a session an operator asks, and may.
+
+    `holder` is needed where the lease is another pilot's.
+    """
+    if session is None or lease.pilot_id == session.pilot_id:
+        return True
+    return bool(session.pilot_id) and holder is not None and _comes_after(session, holder)
+
+
+def may_repeat_report(session: Session | None, pilot_id: str, holder: Pilot | None) -> bool:
+    """Whether a session may ask again what became of an attempt of a pilot, which has ended."""
+    if session is None or pilot_id == session.pilot_id:
+        return True
+    return bool(session.pilot_id) and holder is not None and _comes_after(session, holder)
+
+
+def check_cache(by: Principal, key: NodeKey) -> None:
+    """Raises `ForbiddenError` (NOT_YOUR_NODE) unless the caller may say what a node's cache holds."""
+    session = by.session
+    if (session is not None and session.key == key) or by.administers(key.site):
+        return
+    mine = (
+        f"the session is of {_shown(session.key)}" if session else f"{by.subject or by.name} is not"
+    )
+    raise ForbiddenError(
+        "NOT_YOUR_NODE",
+        f"what {_shown(key)} holds is told by its own sessions and by administrators of the site; {mine}",
+        metadata={"site": key.site, "node": key.node},
+    )
+
+
+def not_your_pilot(pilot_id: str) -> ForbiddenError:
+    """The error for calls in the name of another pilot."""
+    return ForbiddenError(
+        "NOT_YOUR_PILOT",
+        f"the session is not that of pilot {pilot_id!r}; a pilot shows the token that it got itself",
+        metadata={"pilot_id": pilot_id},
+    )
+
+
+def not_your_lease(job_id: int, attempt: int) -> ForbiddenError:
+    """The error for a lease of a pilot of another node or queue."""
+    return ForbiddenError(
+        "NOT_YOUR_LEASE",
+        f"attempt {attempt} of job {job_id} belongs to a pilot of another node or queue",
+        metadata={"job_id": str(job_id), "attempt": str(attempt)},
+    )
+
+
+def _comes_after(session: Session, pilot: Pilot) -> bool:
+    return pilot.key == session.key and pilot.queue == session.queue
+
+
+def _shown(key: NodeKey) -> str:
+    return f"{key.node} at {key.site}"

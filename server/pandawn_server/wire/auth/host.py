@@ -1,0 +1,38 @@
+"""Callers that are known by where they call from: good for beginning a session, and nothing else.
+
+Whether this address may bring a pilot of that queue needs the queue's rules and the name service: it is
+decided at the registration (`usecases.admit_hosts`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pandawn_server.domain.errors import UnauthenticatedError
+from pandawn_server.domain.principals import Method, Principal, Role
+from pandawn_server.wire.auth.api import Evidence
+from pandawn_server.wire.auth.peers import address_of
+
+
+class HostAuthenticator:
+    """Takes the address of the peer for what it is."""
+
+    name = Method.HOST.value
+    expects = "a worker node that its queue knows by address and name"
+
+    def authenticate(self, evidence: Evidence, now: datetime) -> Principal | None:
+        """A principal whose subject is the peer's address; any peer of the network has one."""
+        del now
+        address = address_of(evidence.peer)
+        if address is None:
+            raise UnauthenticatedError(
+                "ADDRESS_UNKNOWN",
+                "the address of the caller is not known: the proxy before this server did not forward it",
+            )
+        return Principal(
+            name=f"host:{address}",
+            method=Method.HOST,
+            roles=frozenset({Role.PILOT}),
+            rule="a worker node may bring pilots of queues that know it",
+            subject=str(address),
+        )

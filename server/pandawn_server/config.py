@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     )
     forwarded_header: str = Field(
         default="x-forwarded-for",
-        pattern=r"[a-z0-9_-]{1,64}\Z",
+        pattern=r"^[a-z0-9_-]{1,64}$",
         description="header in which they say it: addresses, separated by commas, the last the nearest",
     )
     reflection: Literal["operators", "anybody"] = Field(

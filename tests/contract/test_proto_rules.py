@@ -31,7 +31,21 @@ ERROR_LINE = re.compile(r"\* `([A-Z_]+)` \(([A-Z_, ]+)\): \S")
 AT_START_ONLY = frozenset({"BAD_DATABASE_URL", "SCHEMA_OUTDATED", "BAD_CATALOG_URL"})
 """Reasons that operators see and callers never do."""
 
-EVERYWHERE = frozenset(
+AT_THE_GATE = frozenset(
+    {
+        "ADDRESS_UNKNOWN",
+        "CREDENTIALS_REQUIRED",
+        "ROLE_MISSING",
+        "SCOPE_MISSING",
+        "SESSION_ENDED",
+        "SESSION_EXPIRED",
+        "SESSION_INVALID",
+        "SESSION_REQUIRED",
+    }
+)
+"""Reasons why a caller is not let in, which no method can know; `docs/api.md` begins with them."""
+
+EVERYWHERE = AT_THE_GATE | frozenset(
     {"DATABASE_UNAVAILABLE", "DATABASE_BUSY", "DATABASE_CONFLICT", "INTERNAL_ERROR"}
 )
 """Reasons that any call may have, so that listing them with each would only hide the others."""
@@ -231,6 +245,11 @@ def test_every_reason_in_a_contract_is_given_by_the_server() -> None:
     sources = "".join(path.read_text() for path in SERVER.rglob("*.py"))
     promised = {reason for rpc in RPCS for reason in reasons_in(rpc)}
     assert {reason for reason in promised if f'"{reason}"' not in sources} == set()
+
+
+def test_what_happens_at_the_gate_is_said_before_all_methods() -> None:
+    beginning = (ROOT / "docs" / "api.md").read_text().partition("\n## ")[0]
+    assert {reason for reason in AT_THE_GATE if reason not in beginning} == set()
 
 
 def test_every_code_in_use_is_a_grpc_code() -> None:

@@ -23,6 +23,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PROTO = ROOT / "proto"
 REFERENCE = ROOT / "docs" / "api.md"
 
+_GATE = (
+    "* `UNAUTHENTICATED` (CREDENTIALS_REQUIRED): nothing shows who calls; the message says what the address takes.",
+    "* `UNAUTHENTICATED` (ADDRESS_UNKNOWN): a proxy did not say for whom it speaks.",
+    "* `UNAUTHENTICATED` (SESSION_REQUIRED): the method wants a session token in the metadata as `pandawn-session`.",
+    "* `UNAUTHENTICATED` (SESSION_EXPIRED): register again with the same `request_id`, or open another session.",
+    "* `UNAUTHENTICATED` (SESSION_ENDED, SESSION_INVALID): the pilot has ended or the token is bad; register anew.",
+    "* `PERMISSION_DENIED` (ROLE_MISSING, SCOPE_MISSING): the caller is known and the method not for it; do not retry.",
+)
+"""What the server answers whatever the method: no comment of a contract could say it better."""
+
 Spot = tuple[int, ...]
 Comments = Mapping[Spot, str]
 
@@ -68,6 +78,10 @@ def reference() -> str:
         "",
         "Made by `make stubs` from the contracts in `proto/`; mend it there. Every method may also answer",
         "`INTERNAL` (INTERNAL_ERROR) with an incident number that the server's log has too.",
+        "",
+        "Before a method begins, its caller is let in or not:",
+        "",
+        *_GATE,
         "",
     ]
     for file in descriptors().file:

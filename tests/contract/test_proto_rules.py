@@ -34,13 +34,30 @@ AT_START_ONLY = frozenset({"BAD_DATABASE_URL", "SCHEMA_OUTDATED", "BAD_CATALOG_U
 AT_THE_GATE = frozenset(
     {
         "ADDRESS_UNKNOWN",
+        "ALGORITHM_NOT_ALLOWED",
+        "BAD_SIGNATURE",
+        "CERTIFICATE_EXPIRED",
+        "CERTIFICATE_INVALID",
+        "CERTIFICATE_REVOKED",
         "CREDENTIALS_REQUIRED",
+        "NOT_ADMITTED",
+        "NO_USER_NAME",
+        "PROXY_INVALID",
+        "REVOCATION_LIST_EXPIRED",
         "ROLE_MISSING",
         "SCOPE_MISSING",
         "SESSION_ENDED",
         "SESSION_EXPIRED",
         "SESSION_INVALID",
         "SESSION_REQUIRED",
+        "TOKEN_EXPIRED",
+        "TOKEN_MALFORMED",
+        "TOKEN_NOT_YET_VALID",
+        "TOKEN_PROFILE_UNKNOWN",
+        "UNKNOWN_ISSUER",
+        "UNKNOWN_KEY",
+        "USER_NAME_TAKEN",
+        "WRONG_AUDIENCE",
     }
 )
 """Reasons why a caller is not let in, which no method can know; `docs/api.md` begins with them."""

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pandawn_tools.cli import (
+    access,
     bench,
     cache,
     control,
@@ -80,6 +81,7 @@ app.command(rich_help_panel=_LOOK)(events.events)
 app.command(rich_help_panel=_LOOK)(nodes.nodes)
 app.command(rich_help_panel=_LOOK)(nodes.pilots)
 app.add_typer(queues.app, name="queues", rich_help_panel=_OPERATE)
+app.add_typer(access.app, name="access", rich_help_panel=_OPERATE)
 app.add_typer(cache.app, name="cache", rich_help_panel=_OPERATE)
 app.command(rich_help_panel=_OPERATE)(demo.demo)
 app.command(rich_help_panel=_OPERATE)(bench.bench)

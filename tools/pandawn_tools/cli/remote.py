@@ -45,6 +45,10 @@ _REMEDIES = {
     "EMPTY_FILE_LIST": "name input files, or say --jobs N for jobs without input",
     "STALE_ETAG": "read the queue again (pandawn queues show QUEUE) and repeat with its etag",
     "NOTHING_TO_RETRY": "see how its jobs stand: pandawn jobs --task TASK",
+    "QUEUE_ACCESS_DENIED": "see which queues there are: pandawn queues list; "
+    "and whether one takes you: pandawn access check USER QUEUE",
+    "WAITING_LIMIT_REACHED": "see what waits: pandawn jobs --state waiting --state activated",
+    "ACCESS_ENTRY_NOT_FOUND": "see what there is: pandawn access show QUEUE",
     "SANDBOX_TOO_LARGE": "leave data out of the sandbox; code and small files belong there",
     "DATABASE_UNAVAILABLE": "try again later; whoever runs the server finds the cause in its log",
     "CATALOG_UNAVAILABLE": "try again later; jobs run meanwhile without knowledge of the caches",

@@ -7,6 +7,7 @@ from google.protobuf.descriptor import EnumDescriptor
 from pandawn.broker.v1 import job_pb2, task_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2 as filecatalog
 from pandawn.monitor.v1 import monitor_pb2 as monitor
+from pandawn.queueconfig.v1 import access_pb2 as access
 from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
 from pandawn.type.v1 import type_pb2 as types
 from pandawn_tools.cli.errors import usage_error
@@ -44,6 +45,16 @@ def _read(text: str, enum: EnumDescriptor, prefix: str, what: str) -> int:
             remedies=[f"choose from: {', '.join(_words(enum, prefix))}"],
         )
     return known.number
+
+
+def subject_kind(value: access.SubjectKind.ValueType) -> str:
+    """Returns a word such as `token-group`."""
+    return _word(value, access.SubjectKind.DESCRIPTOR, "SUBJECT_KIND_")
+
+
+def access_effect(value: access.AccessEffect.ValueType) -> str:
+    """Returns `allow` or `deny`."""
+    return _word(value, access.AccessEffect.DESCRIPTOR, "ACCESS_EFFECT_")
 
 
 def job_state(value: types.JobState.ValueType) -> str:

@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.fixtures.pilots",
     "tests.fixtures.pcache",  # imports the one above
     "tests.fixtures.tier3",  # imports the two above
+    "tests.fixtures.besieged",
     "tests.fixtures.database",
     "tests.fixtures.world",
     "tests.fixtures.certificates",

@@ -10,7 +10,9 @@ from hashlib import md5
 MAX_NAME_BYTES = 255
 
 # The server refuses a report as a whole for one name that breaks these rules of the contract.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
+)
 # The first parts of scopes that Rucio makes a directory of their own.
 _SPLIT_SCOPES = ("user", "group")
 

@@ -31,6 +31,9 @@ from pandawn_server.wire.handlers import ServicerContext
 from pandawn_server.wire.page_token import decode_page_token, encode_page_token
 from pandawn_server.wire.validation import Checker
 
+MAX_STATES = 100
+"""States of a filter: there are far fewer."""
+
 MAX_CHUNK_BYTES = 1024**2
 """Largest piece of a sandbox; pieces are stored as they come."""
 
@@ -150,6 +153,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         check.queue("queue", request.queue, required=False)
         node = check.host("node", request.node, required=False)
         size = check.page_size(request.page_size)
+        check.count("states", request.states, 0, MAX_STATES)
         states = sorted(set(request.states))
         for position, number in enumerate(request.states):
             check.require(

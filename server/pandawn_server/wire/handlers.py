@@ -1,14 +1,15 @@
-"""Brings handlers of gRPC into one form: a coroutine of (request or requests, context).
+"""Brings handlers of gRPC into one form: a coroutine of (encoded request or requests, context).
 
-Also keeps messages that cannot be decoded from gRPC, which would answer UNKNOWN and show the client
-the Python error: they are passed on as `Malformed`.
+Requests are decoded here and not by gRPC: that happens when the caller has been let in, for a
+message of 32 MiB of nothing can take seconds; and what cannot be decoded is refused with a reason,
+where gRPC would answer UNKNOWN and show the client the Python error.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, cast
 
 import grpc
 import grpc.aio
@@ -16,7 +17,26 @@ from google.protobuf.message import DecodeError
 
 from pandawn_server.domain.errors import InvalidRequestError
 
-Req = TypeVar("Req")
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+"""Largest message in either direction; clients check what they send against the same number."""
+
+USUAL_MESSAGE_BYTES = 4 * 1024 * 1024
+"""Largest request of methods that take no long lists: one of a hundred reports needs less. What is
+decoded may take thirty times its size in memory, and every caller waits while it is."""
+
+_LONG_LISTS = frozenset(
+    {
+        "/pandawn.broker.v1.Broker/SubmitTask",
+        "/pandawn.filecatalog.v1.FileCatalog/AddFiles",
+        "/pandawn.filecatalog.v1.FileCatalog/DeleteFiles",
+        "/pandawn.filecatalog.v1.FileCatalog/ReportInventory",
+        "/pandawn.filecatalog.v1.FileCatalog/PinFiles",
+        "/pandawn.filecatalog.v1.FileCatalog/UnpinFiles",
+        "/pandawn.filecatalog.v1.FileCatalog/CheckFiles",
+        "/pandawn.filecatalog.v1.FileCatalog/GetCoverage",
+        "/pandawn.queueconfig.v1.QueueConfig/ApplyConfig",
+    }
+)
 
 # In quotes: generic for type checkers only.
 ServicerContext: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -25,70 +45,67 @@ ServicerContext: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Behavior: TypeAlias = Callable[[Any, ServicerContext], Awaitable[Any]]
 """What a servicer does for a call; with a streamed response it writes to the context."""
 
+Decode: TypeAlias = Callable[[bytes], Any]
+"""Makes a message of its encoding."""
+
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 """A method as gRPC knows it."""
 
 
-class Malformed:
-    """Stands for a message that could not be decoded."""
+def behavior_of(method: str, handler: Handler) -> Behavior:
+    """The servicer's method as a coroutine, also where it is an asynchronous generator.
 
-    __slots__ = ("_problem",)
-
-    def __init__(self, error: DecodeError) -> None:
-        self._problem = str(error)
-
-    def error(self) -> InvalidRequestError:
-        """What the client is told."""
-        return InvalidRequestError(
-            "INVALID_REQUEST", f"the request is not a message of this method: {self._problem}"
-        )
-
-
-def behavior_of(handler: Handler) -> Behavior:
-    """The servicer's method as a coroutine, also where it is an asynchronous generator."""
-    method = (
+    It takes encoded requests, and may raise `InvalidRequestError`.
+    """
+    found = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
-    behavior = cast("Behavior", method)
-    if inspect.isasyncgenfunction(method):
-        behavior = _written(method)
-    return _with_checked_stream(behavior) if handler.request_streaming else behavior
+    behavior = cast("Behavior", found)
+    if inspect.isasyncgenfunction(found):
+        behavior = _written(found)
+    decode = _strict(handler.request_deserializer, _most_bytes(method))
+    return (_of_stream if handler.request_streaming else _of_one)(behavior, decode)
 
 
 def rebuilt(handler: Handler, behavior: Behavior) -> Handler:
-    """The same method with another behaviour, and a decoder that yields `Malformed`."""
+    """The same method with another behaviour, which takes encoded requests."""
     make: Callable[..., Handler] = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
         (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[handler.request_streaming, handler.response_streaming]
-    return make(
-        behavior,
-        request_deserializer=_lenient(handler.request_deserializer),
-        response_serializer=handler.response_serializer,
-    )
+    return make(behavior, response_serializer=handler.response_serializer)
 
 
-class _CheckedStream(Generic[Req]):
+class _DecodedStream:
     """The requests of a stream, until one cannot be decoded."""
 
-    def __init__(self, requests: AsyncIterator[Req | Malformed]) -> None:
+    def __init__(self, requests: AsyncIterator[bytes], decode: Decode) -> None:
         self._requests = requests
+        self._decode = decode
 
-    def __aiter__(self) -> AsyncIterator[Req]:
+    def __aiter__(self) -> AsyncIterator[object]:
         return self
 
-    async def __anext__(self) -> Req:
-        request = await anext(self._requests)
-        if isinstance(request, Malformed):
-            raise request.error()
-        return request
+    async def __anext__(self) -> object:
+        return self._decode(await anext(self._requests))
 
 
-def _with_checked_stream(behavior: Behavior) -> Behavior:
-    async def call(requests: AsyncIterator[object], context: ServicerContext) -> object:
-        return await behavior(_CheckedStream(aiter(requests)), context)
+def _most_bytes(method: str) -> int:
+    return MAX_MESSAGE_BYTES if method in _LONG_LISTS else USUAL_MESSAGE_BYTES
+
+
+def _of_one(behavior: Behavior, decode: Decode) -> Behavior:
+    async def call(request: bytes, context: ServicerContext) -> object:
+        return await behavior(decode(request), context)
+
+    return call
+
+
+def _of_stream(behavior: Behavior, decode: Decode) -> Behavior:
+    async def call(requests: AsyncIterator[bytes], context: ServicerContext) -> object:
+        return await behavior(_DecodedStream(aiter(requests), decode), context)
 
     return call
 
@@ -106,13 +123,20 @@ def _written(method: Callable[..., AsyncGenerator[Any, None]]) -> Behavior:
     return call
 
 
-def _lenient(decode: Callable[[bytes], Req] | None) -> Callable[[bytes], Req | Malformed]:
+def _strict(decode: Decode | None, most_bytes: int) -> Decode:
     assert decode is not None, "every method of a proto has a decoder"
 
-    def lenient(raw: bytes) -> Req | Malformed:
+    def strict(encoded: bytes) -> object:
+        if len(encoded) > most_bytes:
+            raise InvalidRequestError(
+                "INVALID_REQUEST",
+                f"the request has {len(encoded):,} bytes, and this method takes {most_bytes:,}",
+            )
         try:
-            return decode(raw)
+            return decode(encoded)
         except DecodeError as error:
-            return Malformed(error)
+            raise InvalidRequestError(
+                "INVALID_REQUEST", f"the request is not a message of this method: {error}"
+            ) from error
 
-    return lenient
+    return strict

@@ -36,7 +36,6 @@ from pandawn_server.wire.errors import Refusal, incident_refusal, refusal_of
 from pandawn_server.wire.handlers import (
     Behavior,
     Handler,
-    Malformed,
     ServicerContext,
     behavior_of,
     rebuilt,
@@ -97,7 +96,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         return handler
 
     def _wrapped(self, method: str, handler: Handler) -> Handler:
-        behavior = behavior_of(handler)
+        behavior = behavior_of(method, handler)
         is_own = method.startswith(_OWN_SERVICES)
         if handler.response_streaming and not is_own:
             behavior = self._ended_by_shutdown(behavior)
@@ -115,8 +114,6 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                 principal = self._gate.admit(method, context)
                 if principal is not None:
                     enter_caller(principal)
-                if isinstance(request, Malformed):
-                    await self._refuse(context, request.error())
                 return await behavior(request, context)
             except PandawnError as error:
                 await self._refuse(context, error)

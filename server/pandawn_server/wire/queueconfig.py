@@ -12,6 +12,9 @@ from pandawn_server.wire.handlers import ServicerContext
 from pandawn_server.wire.page_token import decode_page_token, encode_page_token
 from pandawn_server.wire.validation import Checker
 
+MAX_MASK = 1000
+"""Parameters that a mask may name: there are fewer."""
+
 
 class QueueConfigServicer(AccessMethods):
     """See `pandawn/queueconfig/v1/queueconfig.proto`."""
@@ -63,6 +66,7 @@ class QueueConfigServicer(AccessMethods):
         del context
         check = Checker()
         settings = from_queue(check, request.queue)
+        check.count("update_mask.paths", request.update_mask.paths, 0, MAX_MASK)
         for position, name in enumerate(request.update_mask.paths):
             check.require(
                 name in SETTING_NAMES,

@@ -17,9 +17,11 @@ MAX_URL_BYTES = 4096
 MAX_INT64 = 2**63 - 1
 """Largest number that the database and the contracts hold."""
 
-# What breaks lines, moves a terminal's cursor or reverses the direction of writing: C0 and C1
-# controls, line and paragraph separators, bidirectional overrides.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# What breaks lines, moves a terminal's cursor, turns the direction of writing or cannot be seen: C0 and
+# C1 controls, separators of lines and paragraphs, marks of direction, spaces and joiners without width.
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
+)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}")
 _GUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
@@ -36,7 +38,7 @@ _SHOWN_CHARACTERS = 60
 def shown(value: str) -> str:
     """A value quoted for a message: short, printable, one line."""
     cut = value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "…"
-    return ascii(cut) if _CONTROL.search(cut) else f"'{cut}'"
+    return f"'{cut}'" if cut.isprintable() else ascii(cut)
 
 
 def name_problem(value: str, max_characters: int) -> str | None:

@@ -16,11 +16,9 @@ from grpc_reflection.v1alpha import reflection
 from pandawn_server.listeners import Listener
 from pandawn_server.telemetry.api import Telemetry
 from pandawn_server.wire.auth.gate import Gate
+from pandawn_server.wire.handlers import MAX_MESSAGE_BYTES
 from pandawn_server.wire.interceptors import EdgeInterceptor
 from pandawn_server.wire.listening import bind
-
-MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-"""Largest message in either direction; clients check what they send against the same number."""
 
 CLIENT_PING_INTERVAL = timedelta(seconds=30)
 """Shortest time between two keepalive pings that a client may send; ours ping every 60 s."""

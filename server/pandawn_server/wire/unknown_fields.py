@@ -7,26 +7,42 @@ the request is refused instead.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+MAX_SHOWN = 50
+"""Places that are looked for. Whoever is to mend a request needs few; who sends millions, none."""
+
+_MAX_LOOKS = 10_000
+# Said of fields that lie deeper in a large request than it is worth to look.
+_SOMEWHERE = "some field of an item"
+
 
 def unknown_fields(request: Message) -> list[str]:
-    """Places of unknown fields, as `field 9`, or `files[3] field 9` in a message within."""
+    """Places of unknown fields, as `field 9`, or `files[3] field 9` in a message within.
+
+    Empty means that there are none; of many the first ones are named.
+    """
     # In C, and enough for all requests but those of another version.
     known = type(request)()
     known.CopyFrom(request)
     known.DiscardUnknownFields()
     if known.ByteSize() == request.ByteSize():
         return []
-    return [f"{path} field {number}".strip() for path, number in _search(request, "")]
+    looked = islice(_search(request, ""), _MAX_LOOKS)
+    found = (f"{path} field {number}".strip() for path, number in looked if number)
+    # Each place once, whoever repeats a field a million times.
+    return list(dict.fromkeys(islice(found, MAX_SHOWN))) or [_SOMEWHERE]
 
 
 def _search(message: Message, path: str) -> Iterator[tuple[str, int]]:
+    """The places, and with number 0 each message that was looked at: it counts as a look."""
+    yield path, 0
     unknown = UnknownFieldSet(message)
-    for number in sorted({unknown[at].field_number for at in range(len(unknown))}):
-        yield path, number
+    for at in range(min(len(unknown), MAX_SHOWN)):
+        yield path, unknown[at].field_number
     for field, value in message.ListFields():
         if field.message_type is None:
             continue

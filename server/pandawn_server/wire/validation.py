@@ -46,8 +46,9 @@ DEFAULT_PAGE_SIZE = 100
 MAX_TEXT_BYTES = 2000
 """Longest free text, as the contracts say."""
 
-# Violations kept with their text; the rest is only counted.
-_MAX_KEPT = 1000
+# With more than these a request is refused at once: nobody mends so many by hand, and to look for
+# the rest in a request of 32 MiB would keep all other callers waiting.
+_MAX_VIOLATIONS = 1000
 _NANOSECONDS_A_MICROSECOND = 1000
 
 
@@ -71,9 +72,13 @@ class Checker:
             raise InvalidRequestError.of(self._violations, reason)
 
     def add(self, field: FieldPath, description: str) -> None:
-        """Records a violation found elsewhere; `description` reads on after the field's path."""
-        if len(self._violations) < _MAX_KEPT:
-            self._violations.append(Violation(rendered(field), description))
+        """Records a violation found elsewhere; `description` reads on after the field's path.
+
+        Raises `InvalidRequestError` if there are too many by now.
+        """
+        self._violations.append(Violation(rendered(field), description))
+        if len(self._violations) > _MAX_VIOLATIONS:
+            self.done()
 
     def require(self, holds: bool, field: FieldPath, description: str) -> bool:
         """Records a violation unless `holds`, which it returns."""
@@ -184,12 +189,17 @@ class Checker:
         return value or DEFAULT_PAGE_SIZE
 
     def count(self, field: FieldPath, values: Sized, minimum: int, maximum: int) -> None:
-        """Length of a repeated field."""
+        """Length of a repeated field; to be checked before its items are.
+
+        Raises `InvalidRequestError` at once for one that is too long: to look at each of millions
+        of items is what its sender may want.
+        """
         if len(values) < minimum:
             few = "must not be empty" if minimum == 1 else f"must have at least {minimum:,} items"
             self.add(field, few)
         elif len(values) > maximum:
             self.add(field, f"has {len(values):,} items; {maximum:,} are allowed")
+            self.done()
 
     def duration(
         self,

@@ -147,7 +147,7 @@ class TaskSpec(_message.Message):
     """Attempts at each job before it fails, 1 to 20; 0: 3."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskInput]:
-        """Input files, distinct LFNs; may be empty only with `job_count`."""
+        """Input files, distinct LFNs, at most 500,000; may be empty only with `job_count`."""
 
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -33,6 +33,8 @@ from pandawn_server.wire.errors import item_status
 from pandawn_server.wire.validation import Checker
 
 _MAX_PHASE_TIME = timedelta(days=365)
+_MAX_PHASE_TIMES = 100
+_MAX_STORED = 1000
 
 Path = tuple[str | int, ...]
 
@@ -91,6 +93,8 @@ def from_report(
         (*path, "error"),
         "must be set exactly for a failed job",
     )
+    check.count((*path, "phase_times"), message.phase_times, 0, _MAX_PHASE_TIMES)
+    check.count((*path, "outputs"), message.outputs, 0, _MAX_STORED)
     phase_times: dict[Phase, timedelta] = {}
     for position, spent in enumerate(message.phase_times):
         phase = PHASE.to_domain(spent.phase)

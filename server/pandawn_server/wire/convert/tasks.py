@@ -28,6 +28,9 @@ from pandawn_server.wire.convert.enums import FILE_ROLE, JOB_KIND, JOB_STATE, PH
 from pandawn_server.wire.rules import text_problem
 from pandawn_server.wire.validation import Checker
 
+MAX_INPUTS = 500_000
+"""Input files of a task: more, with usual names, do not fit into a message."""
+
 MAX_ARGUMENTS = 1000
 """Arguments of a command."""
 
@@ -48,6 +51,7 @@ def from_spec(check: Checker, message: task_pb2.TaskSpec) -> TaskSpec:
     check.dataset("task.dataset", message.dataset)
     check.queue("task.queue", message.queue, required=False)
     check.site("task.site", message.site, required=False)
+    check.count("task.inputs", message.inputs, 0, MAX_INPUTS)
     for position, entry in enumerate(message.inputs):
         check.file(("task.inputs", position, "file"), entry.file)
         check.url(("task.inputs", position, "url"), entry.url)

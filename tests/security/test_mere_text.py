@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc, job_pb2, task_pb2
-from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pandawn.dispatcher.v1 import dispatcher_pb2_grpc, pilot_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc
 from pandawn.monitor.v1 import monitor_pb2, monitor_pb2_grpc
 from pandawn.type.v1 import type_pb2
@@ -73,7 +73,7 @@ def test_what_a_pilot_says_of_itself_is_shown_as_it_said_it(besieged: Besieged) 
     monitor = monitor_pb2_grpc.MonitorStub(besieged.channel)
     said: dict[str, str] = {}
     for words in WORDS:
-        request = dispatcher_pb2.RegisterPilotRequest(
+        request = pilot_pb2.RegisterPilotRequest(
             request_id=new_request_id(), queue="Q1", node=NODE, host=words, batch_id=words
         )
         said[dispatcher.RegisterPilot(request, timeout=TIMEOUT_S).pilot_id] = words

@@ -35,6 +35,7 @@ from pandawn_server.usecases.sessions import REFRESH_INTERVAL, refresh_sessions
 from pandawn_server.usecases.telling import log_events
 from pandawn_server.usecases.watch_queues import look_ahead
 from pandawn_server.wire.auth.doors import doors
+from pandawn_server.wire.auth.resolver import SystemNames, ThreadedResolver
 from pandawn_server.wire.auth.session import SessionAuthenticator
 from pandawn_server.wire.batcher import Batchers
 from pandawn_server.wire.deps import Deps
@@ -192,6 +193,7 @@ async def _finish(deps: Deps, workers: Sequence[PeriodicWorker[Any]]) -> None:
     for worker in workers:
         await worker.stop()
     await deps.runner.close()
+    deps.resolver.close()
 
 
 def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
@@ -225,6 +227,7 @@ def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
         waiting=WaitingCalls(context, runner, batchers),
         shutting_down=asyncio.Event(),
         telemetry=telemetry,
+        resolver=ThreadedResolver(SystemNames()),
     )
 
 

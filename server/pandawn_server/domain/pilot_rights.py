@@ -11,7 +11,19 @@ from pandawn_server.domain.queues import Queue
 
 
 def check_may_bring(by: Principal, queue: Queue) -> None:
-    """Raises `ForbiddenError` (NOT_YOUR_SITE) unless the caller may bring pilots of a queue."""
+    """Raises `ForbiddenError` unless the caller may bring pilots of a queue.
+
+    PILOT_METHOD_REFUSED: the queue does not take this way to show who one is, from operators neither;
+    NOT_YOUR_SITE.
+    """
+    taken: tuple[str, ...] = getattr(queue, "pilot_methods", (by.method.value,))
+    if by.method.value not in taken:
+        raise ForbiddenError(
+            "PILOT_METHOD_REFUSED",
+            f"queue {queue.name} takes pilots by {', '.join(taken) or 'nothing'}, not by "
+            f"{by.method.value}; its parameter pilot_methods says so",
+            metadata={"queue": queue.name, "method": by.method.value},
+        )
     if by.sites and not by.is_operator and queue.site not in by.sites:
         raise ForbiddenError(
             "NOT_YOUR_SITE",

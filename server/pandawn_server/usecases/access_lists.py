@@ -28,9 +28,9 @@ from pandawn_server.storage import access, events, queues, throttling
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.throttling import Load
 from pandawn_server.usecases.admission import decisions, rules_of
+from pandawn_server.usecases.admit_hosts import queue_not_found
 from pandawn_server.usecases.authority import require_sites
 from pandawn_server.usecases.context import Context
-from pandawn_server.usecases.register_pilot import queue_not_found
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from pandawn_server.usecases.admission import (
     too_many_waiting,
     waiting_room,
 )
-from pandawn_server.usecases.register_pilot import queue_not_found
+from pandawn_server.usecases.admit_hosts import queue_not_found
 
 MAX_PASSED_OVER = 20
 """Queues named among those that were passed over; a grid has hundreds."""

@@ -9,8 +9,8 @@ from pandawn_server.domain.errors import AbortedError, InvalidRequestError
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.queues import Queue, QueueSettings, merged, setting_violations
 from pandawn_server.storage import events, queues
+from pandawn_server.usecases.admit_hosts import queue_not_found
 from pandawn_server.usecases.context import Context
-from pandawn_server.usecases.register_pilot import queue_not_found
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,15 @@ from pandawn_server.domain.errors import (
     Violation,
 )
 from pandawn_server.domain.events import Event
+from pandawn_server.domain.host_admission import HostFacts
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import JobState, pilot_ended
-from pandawn_server.domain.pilot_rights import check_may_bring, check_pilot_of_node
+from pandawn_server.domain.pilot_rights import check_pilot_of_node
 from pandawn_server.domain.pilots import Pilot, PilotState
 from pandawn_server.domain.principals import Principal, Session
 from pandawn_server.domain.queues import Queue, QueueStatus
 from pandawn_server.storage import events, leases, nodes, pilots, queues
+from pandawn_server.usecases.admit_hosts import check_bringer, queue_not_found, queue_to_serve
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.ending import Ended, end_attempts, ending
 from pandawn_server.usecases.sessions import begin_session
@@ -34,15 +36,6 @@ class Registration:
     pilot_version: str
     batch_id: str
     transports: tuple[str, ...]
-
-
-def queue_not_found(name: str) -> NotFoundError:
-    """The error for a queue that nobody configured."""
-    return NotFoundError(
-        "QUEUE_NOT_FOUND",
-        f"there is no queue {name!r}; `pandawn queues list` shows those that exist",
-        metadata={"queue": name},
-    )
 
 
 def queue_offline(name: str) -> PreconditionError:
@@ -72,18 +65,22 @@ class Registered:
     session_token: str
 
 
-def register_pilot(context: Context, registration: Registration, by: Principal) -> Registered:
+def register_pilot(
+    context: Context, registration: Registration, by: Principal, facts: HostFacts | None = None
+) -> Registered:
     """Makes a pilot known; the same `request_id` returns the same pilot, with another token.
 
     Raises `NotFoundError` (QUEUE_NOT_FOUND, PILOT_NOT_FOUND: that one has ended), `PreconditionError`
-    (QUEUE_OFFLINE) and `ForbiddenError` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE).
+    (QUEUE_OFFLINE), and what `check_bringer` does.
     """
-    pilot, queue = _register(context, registration, by)
+    queue = queue_to_serve(context, registration.queue)
+    check_bringer(context, queue, registration.node, by, facts)
+    pilot, queue = _register(context, registration)
     session = Session(pilot.pilot_id, pilot.queue, pilot.key)
     return Registered(pilot, queue, begin_session(context, session)[0])
 
 
-def _register(context: Context, registration: Registration, by: Principal) -> tuple[Pilot, Queue]:
+def _register(context: Context, registration: Registration) -> tuple[Pilot, Queue]:
     now = context.clock()
     with context.db.write() as tx:
         queue = queues.get_queues(tx, [registration.queue]).get(registration.queue)
@@ -91,7 +88,6 @@ def _register(context: Context, registration: Registration, by: Principal) -> tu
             raise queue_not_found(registration.queue)
         if queue.status is QueueStatus.OFFLINE:
             raise queue_offline(registration.queue)
-        check_may_bring(by, queue)
         known = pilots.find_registration(tx, registration.request_id)
         if known is not None:
             if known.queue != registration.queue or known.key.node != registration.node:

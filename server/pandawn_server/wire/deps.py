@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pandawn_server.config import Settings
 from pandawn_server.telemetry.api import Telemetry
 from pandawn_server.usecases.context import Context
+from pandawn_server.wire.auth.resolver import Resolver
 from pandawn_server.wire.batcher import Batchers
 from pandawn_server.wire.runner import Runner
 from pandawn_server.wire.waiting import WaitingCalls
@@ -28,3 +29,4 @@ class Deps:
     waiting: WaitingCalls
     shutting_down: asyncio.Event
     telemetry: Telemetry
+    resolver: Resolver

@@ -29,6 +29,7 @@ from pandawn_server.usecases.report_jobs import (
 )
 from pandawn_server.usecases.sandboxes import check_may_read, read_chunk
 from pandawn_server.usecases.submit_task import sandbox_not_found
+from pandawn_server.wire.auth.host import host_facts
 from pandawn_server.wire.batcher import Batcher
 from pandawn_server.wire.caller import caller
 from pandawn_server.wire.convert import dispatch
@@ -79,6 +80,8 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         for position, transport in enumerate(request.transports):
             check.name(("transports", position), transport)
         check.done()
+        by = caller()
+        facts = await host_facts(self._deps, request.queue, by)
         registered = await self._deps.runner.run(
             register_pilot,
             self._deps.context,
@@ -91,7 +94,8 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
                 batch_id=request.batch_id,
                 transports=tuple(request.transports),
             ),
-            caller(),
+            by,
+            facts,
         )
         queue = registered.queue
         return pilot_pb2.RegisterPilotResponse(

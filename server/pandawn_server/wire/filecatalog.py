@@ -19,6 +19,7 @@ from pandawn_server.domain.inventory import (
 from pandawn_server.domain.pilot_rights import check_cache
 from pandawn_server.usecases import catalog_files, coverage, pins
 from pandawn_server.usecases.open_session import open_session
+from pandawn_server.wire.auth.host import host_facts
 from pandawn_server.wire.batcher import Batcher
 from pandawn_server.wire.caller import caller
 from pandawn_server.wire.convert.catalog import to_cache, to_coverage, to_pins
@@ -70,8 +71,10 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         check.queue("queue", request.queue)
         node = check.host("node", request.node)
         check.done()
+        by = caller()
+        facts = await host_facts(self._deps, request.queue, by)
         opened = await self._deps.runner.run(
-            open_session, self._deps.context, request.queue, node, caller()
+            open_session, self._deps.context, request.queue, node, by, facts
         )
         return filecatalog_pb2.OpenSessionResponse(
             session_token=opened.token,

@@ -89,7 +89,10 @@ class DispatcherServicer(object):
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
         * `NOT_FOUND` (PILOT_NOT_FOUND): the pilot of this `request_id` has ended; register with another.
         * `FAILED_PRECONDITION` (QUEUE_OFFLINE): the queue takes no pilots; exit.
+        * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED): the queue takes no pilots that show who they are in this way.
         * `PERMISSION_DENIED` (NOT_YOUR_SITE): the caller may bring pilots of other sites only.
+        * `PERMISSION_DENIED` (HOST_NOT_ADMITTED): the address or the name of the node is not one that the queue admits.
+        * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -53,7 +53,10 @@ class DispatcherStub:
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
     * `NOT_FOUND` (PILOT_NOT_FOUND): the pilot of this `request_id` has ended; register with another.
     * `FAILED_PRECONDITION` (QUEUE_OFFLINE): the queue takes no pilots; exit.
+    * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED): the queue takes no pilots that show who they are in this way.
     * `PERMISSION_DENIED` (NOT_YOUR_SITE): the caller may bring pilots of other sites only.
+    * `PERMISSION_DENIED` (HOST_NOT_ADMITTED): the address or the name of the node is not one that the queue admits.
+    * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
     """
     DeregisterPilot: _grpc.UnaryUnaryMultiCallable[_pilot_pb2.DeregisterPilotRequest, _pilot_pb2.DeregisterPilotResponse]
     """Says that a pilot ends. Jobs it still holds are given to others at once.
@@ -145,7 +148,10 @@ class DispatcherAsyncStub(DispatcherStub):
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
     * `NOT_FOUND` (PILOT_NOT_FOUND): the pilot of this `request_id` has ended; register with another.
     * `FAILED_PRECONDITION` (QUEUE_OFFLINE): the queue takes no pilots; exit.
+    * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED): the queue takes no pilots that show who they are in this way.
     * `PERMISSION_DENIED` (NOT_YOUR_SITE): the caller may bring pilots of other sites only.
+    * `PERMISSION_DENIED` (HOST_NOT_ADMITTED): the address or the name of the node is not one that the queue admits.
+    * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
     """
     DeregisterPilot: _aio.UnaryUnaryMultiCallable[_pilot_pb2.DeregisterPilotRequest, _pilot_pb2.DeregisterPilotResponse]  # type: ignore[assignment]
     """Says that a pilot ends. Jobs it still holds are given to others at once.
@@ -240,7 +246,10 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
         * `NOT_FOUND` (PILOT_NOT_FOUND): the pilot of this `request_id` has ended; register with another.
         * `FAILED_PRECONDITION` (QUEUE_OFFLINE): the queue takes no pilots; exit.
+        * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED): the queue takes no pilots that show who they are in this way.
         * `PERMISSION_DENIED` (NOT_YOUR_SITE): the caller may bring pilots of other sites only.
+        * `PERMISSION_DENIED` (HOST_NOT_ADMITTED): the address or the name of the node is not one that the queue admits.
+        * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
         """
 
     @_abc_1.abstractmethod

@@ -63,7 +63,8 @@ class FileCatalogStub:
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
-    * `PERMISSION_DENIED` (NOT_YOUR_SITE): as in `Dispatcher.RegisterPilot`.
+    * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED): as in `Dispatcher.RegisterPilot`.
+    * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
     """
     AddFiles: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.AddFilesRequest, _filecatalog_pb2.AddFilesResponse]
     """Adds files that a cache now holds. Only confirmed files belong here: after
@@ -190,7 +191,8 @@ class FileCatalogAsyncStub(FileCatalogStub):
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
-    * `PERMISSION_DENIED` (NOT_YOUR_SITE): as in `Dispatcher.RegisterPilot`.
+    * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED): as in `Dispatcher.RegisterPilot`.
+    * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
     """
     AddFiles: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.AddFilesRequest, _filecatalog_pb2.AddFilesResponse]  # type: ignore[assignment]
     """Adds files that a cache now holds. Only confirmed files belong here: after
@@ -320,7 +322,8 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
-        * `PERMISSION_DENIED` (NOT_YOUR_SITE): as in `Dispatcher.RegisterPilot`.
+        * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED): as in `Dispatcher.RegisterPilot`.
+        * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
         """
 
     @_abc_1.abstractmethod

@@ -9,9 +9,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from pandawn_server.domain.errors import UnauthenticatedError
+from pandawn_server.domain.host_admission import HostFacts, HostRules, is_in_networks
 from pandawn_server.domain.principals import Method, Principal, Role
+from pandawn_server.usecases.admit_hosts import queue_to_serve
 from pandawn_server.wire.auth.api import Evidence
 from pandawn_server.wire.auth.peers import address_of
+from pandawn_server.wire.deps import Deps
 
 
 class HostAuthenticator:
@@ -36,3 +39,17 @@ class HostAuthenticator:
             rule="a worker node may bring pilots of queues that know it",
             subject=str(address),
         )
+
+
+async def host_facts(deps: Deps, queue_name: str, by: Principal) -> HostFacts | None:
+    """What the name service says of a caller that is known by its address; None for any other caller.
+
+    It is not asked for addresses that the queue does not take: strangers shall not make us ask.
+    Raises `NotFoundError` (QUEUE_NOT_FOUND).
+    """
+    if by.method is not Method.HOST:
+        return None
+    queue = await deps.runner.run(queue_to_serve, deps.context, queue_name)
+    if not is_in_networks(HostRules.of(queue), by.subject):
+        return HostFacts(by.subject)
+    return await deps.resolver.facts(by.subject)

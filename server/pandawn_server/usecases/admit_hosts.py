@@ -1,0 +1,70 @@
+"""Nodes that are known by address and name are let in or refused, and a refusal is told."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pandawn_server.domain.errors import ForbiddenError, NotFoundError, UnavailableError
+from pandawn_server.domain.events import Event
+from pandawn_server.domain.host_admission import HostFacts, HostRules, admit_host
+from pandawn_server.domain.pilot_rights import check_may_bring
+from pandawn_server.domain.principals import Method, Principal
+from pandawn_server.domain.queues import Queue
+from pandawn_server.storage import events, queues
+from pandawn_server.usecases.context import Context
+
+RETRY_AFTER = timedelta(seconds=30)
+"""Time after which the name service may be up again."""
+
+
+def queue_not_found(name: str) -> NotFoundError:
+    """The error for a queue that nobody configured."""
+    return NotFoundError(
+        "QUEUE_NOT_FOUND",
+        f"there is no queue {name!r}; `pandawn queues list` shows those that exist",
+        metadata={"queue": name},
+    )
+
+
+def queue_to_serve(context: Context, name: str) -> Queue:
+    """The queue that somebody wants to bring pilots to. Raises `NotFoundError` (QUEUE_NOT_FOUND)."""
+    with context.db.read() as tx:
+        queue = queues.get_queues(tx, [name]).get(name)
+    if queue is None:
+        raise queue_not_found(name)
+    return queue
+
+
+def check_bringer(
+    context: Context, queue: Queue, node: str, by: Principal, facts: HostFacts | None
+) -> None:
+    """Raises unless the caller may bring pilots to a queue from a node that it says it is.
+
+    `facts` is what the name service says of the caller's address, needed where that is all that is known
+    of it. `ForbiddenError` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED) or `UnavailableError`
+    (NAME_SERVICE_UNAVAILABLE).
+    """
+    check_may_bring(by, queue)
+    if by.method is not Method.HOST:
+        return
+    assert facts is not None, "the caller is known by its address, and nobody asked its name"
+    verdict = admit_host(HostRules.of(queue), facts, node)
+    if verdict.is_admitted:
+        return
+    text = f"a node that claims to be {node} was refused for queue {queue.name}: {verdict.why}"
+    _tell(context, queue, node, facts.address, text)
+    metadata = {"queue": queue.name, "node": node, "address": facts.address}
+    if verdict.may_change:
+        raise UnavailableError(
+            "NAME_SERVICE_UNAVAILABLE", text, metadata=metadata, retry_after=RETRY_AFTER
+        )
+    raise ForbiddenError("HOST_NOT_ADMITTED", text, metadata=metadata)
+
+
+def _tell(context: Context, queue: Queue, node: str, address: str, text: str) -> None:
+    now = context.clock()
+    if context.refusals.is_news(f"{queue.name} {node} {address}", now):
+        with context.db.write() as tx:
+            events.insert_events(
+                tx, [Event(now, "PILOT_REFUSED", text, queue=queue.name, node=node)]
+            )

@@ -72,7 +72,7 @@ def test_tokens_over_the_network_want_tls_here_or_at_a_declared_proxy(tls: str) 
     [
         ("127.0.0.1", "is not HOST:PORT"),
         ("127.0.0.1:65536", "is not HOST:PORT"),
-        ("127.0.0.1:١", "is not HOST:PORT"),
+        ("127.0.0.1:\u0661", "is not HOST:PORT"),
         ("::1:25443", "in brackets"),
         ("unix:run/server.sock", "whole path"),
         ("unix:/" + "s" * 107, "107 bytes"),
@@ -99,7 +99,7 @@ def test_tokens_over_the_network_want_tls_here_or_at_a_declared_proxy(tls: str) 
     ],
 )
 def test_an_entry_that_makes_no_sense_says_why(entry: str, problem: str) -> None:
-    with pytest.raises(ValueError, match="^'") as refused:
+    with pytest.raises(ValueError, match=r"^'") as refused:
         parse_listener(entry)
     assert problem in str(refused.value)
     assert entry in str(refused.value)
@@ -116,6 +116,8 @@ def test_who_believes_proxies_must_name_them() -> None:
 
 
 def test_it_is_described_for_people() -> None:
-    assert parse_listener("127.0.0.1:1").described() == "callers on this machine are operators; no TLS"
+    assert (
+        parse_listener("127.0.0.1:1").described() == "callers on this machine are operators; no TLS"
+    )
     both = parse_listener("[::]:1?auth=token+host&tls=proxy&forwarded=on").described()
     assert both == "takes token, host; TLS ends at a proxy; trusted proxies say for whom they speak"

@@ -195,6 +195,8 @@ class Parser:
                     least, most = self._counts()
                 case _:
                     return part
+            if isinstance(part, Anchor):
+                raise self._error("repeats ^ or $")
             self._at += 1
             # Whether as many or as few as possible: the whole name is matched either way.
             self._skip("?")

@@ -85,9 +85,10 @@ def unseal(token: str, keys: Mapping[int, SessionKey], now: datetime) -> OpenedS
     """
     signed, _, shown_mac = token.rpartition(".")
     parts = signed.split(".")
-    if len(token) > MAX_TOKEN_CHARACTERS or len(parts) != 3 or parts[0] != _PREFIX:
+    is_short = token.isascii() and len(token) <= MAX_TOKEN_CHARACTERS
+    if not is_short or len(parts) != 3 or parts[0] != _PREFIX:
         raise _invalid("it is no session token of this system")
-    key = keys.get(int(parts[1])) if parts[1].isascii() and parts[1].isdecimal() else None
+    key = keys.get(int(parts[1])) if parts[1].isdecimal() else None
     if key is None:
         raise _invalid("the key that it names is not known, or not any more")
     if not hmac.compare_digest(_encoded(_mac(key, signed)).encode(), shown_mac.encode()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC
 
 import pytest
@@ -40,7 +41,7 @@ heads = st.builds(
     total_bytes=st.integers(0, 2**128 - 1),
     part_records=unsigned,
     appended=st.integers(0, 2**16 - 1),
-    parts=st.lists(unsigned, max_size=20).map(tuple),
+    parts=st.lists(unsigned, max_size=20, unique=True).map(tuple),
     tail=records.map(encode_records),
 )
 # Compressible and not, below and above the size from which parts are packed.
@@ -125,6 +126,12 @@ def test_a_forged_part_is_read_or_raises_a_codec_error(
         return
     assert min(found.sizes, default=0) >= GONE
     rows(found)
+
+
+@given(heads.filter(lambda head: bool(head.parts)))
+def test_a_head_that_names_a_part_twice_is_not_read(head: Head) -> None:
+    with pytest.raises(CodecError, match="twice"):
+        decode_head(head.key, encode_head(replace(head, parts=head.parts * 2)))
 
 
 @given(st.binary(max_size=100))

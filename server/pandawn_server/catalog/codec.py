@@ -43,6 +43,9 @@ _COMPRESS_FROM_BYTES = 2048
 _MAX_PLAIN_BYTES = 16 * 2**20
 """No part is larger when unpacked: bounds what a forged value can make us allocate."""
 
+MAX_PARTS = 2500
+"""Parts of a node: a million files with the longest names take 2,000 (see `packing`)."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -267,6 +270,9 @@ def decode_head(key: NodeKey, data: bytes) -> Head:
         update_time = _EPOCH + timedelta(microseconds=update_us)
     except (struct.error, UnicodeDecodeError, OverflowError) as error:
         raise CodecError(f"a head is broken: {error}") from error
+    if len(parts) > MAX_PARTS or len(set(parts)) != len(parts):
+        # Never written, and a part named often enough would take minutes to replay.
+        raise CodecError(f"a head of {len(parts)} parts, or with one of them named twice")
     if found != key:
         raise CodecError(f"the head of {found}, not of {key}")
     return Head(

@@ -13,6 +13,7 @@ MAX_NAME_BYTES = 255
 _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
 )
+_SCOPE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 # The first parts of scopes that Rucio makes a directory of their own.
 _SPLIT_SCOPES = ("user", "group")
 
@@ -52,14 +53,14 @@ def rucio_path(scope: str, name: str) -> str:
 def is_good_name(scope: str, lfn: str) -> bool:
     """Whether the catalog takes a file of that name."""
     try:
-        sizes = [len(lfn.encode()), len(scope.encode())]
+        size = len(lfn.encode())
     except UnicodeEncodeError:
         return False
     return (
-        max(sizes) <= MAX_NAME_BYTES
+        size <= MAX_NAME_BYTES
         and not any(part in ("", ".", "..") for part in lfn.split("/"))
         and not _CONTROL.search(lfn)
-        and not _CONTROL.search(scope)
+        and (not scope or _SCOPE.fullmatch(scope) is not None)
     )
 
 

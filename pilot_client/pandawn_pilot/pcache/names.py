@@ -73,7 +73,7 @@ def _read_claim(path: str) -> Names | None:
         if document["version"] != FORMAT_VERSION:
             return None
         names = Names(str(document["lfn"]), str(document["scope"]), str(document["guid"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return names if _is_good(names) else None
 
@@ -84,9 +84,11 @@ def _read_line(path: str) -> str:
 
 
 def _read(path: str) -> bytes:
-    # Not by a stream: the first look at a large cache reads two small files for each of its own.
+    # Not by a stream: the first look at a large cache reads two small files for each of its own. No
+    # links: where jobs may write to the tree, they could have root tell what only root may read.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, flags)
     except OSError:
         return b""
     try:

@@ -20,6 +20,9 @@ from pandawn_pilot.pcache.layout import DATA
 # Clocks of file systems tick every few milliseconds: a directory that changed just now may change
 # once more without a trace.
 _TOO_FRESH_NS = 2_000_000_000
+# What Linux opens by one name, less room for the names of files in a directory. What lies deeper was
+# not put there by pcache, and is passed over: it must not keep all else from being told.
+_MAX_PATH_BYTES = 4096 - 256
 # Its own name and its dot. (Some file systems do not count, and say 1.)
 _LINKS_OF_A_LEAF = 2
 
@@ -104,7 +107,10 @@ class Walk:
             row = self._look(path, time_ns)
         if row is None or names:
             self.directories[path] = time_ns
-        waiting.extend(f"{path}/{name}" if path else name for name in names)
+        room = _MAX_PATH_BYTES - len(os.fsencode(f"{self._cache}/{path}/"))
+        waiting.extend(
+            f"{path}/{name}" if path else name for name in names if len(os.fsencode(name)) < room
+        )
         if row is not None:
             yield path, row
 

@@ -18,4 +18,5 @@ pytest_plugins = [
     "tests.fixtures.world",
     "tests.fixtures.certificates",
     "tests.fixtures.tokens",
+    "tests.fixtures.secure",  # imports those above
 ]

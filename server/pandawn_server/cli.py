@@ -90,8 +90,10 @@ def _rotate(loaded: Loaded, *, end_sessions: bool) -> None:
 @app.command("check-config")
 @with_settings
 def check_config(loaded: Loaded) -> None:
-    """Show each setting and where it comes from, and try the database and the catalog."""
+    """Show each setting and where it comes from; read what addresses need, try database and catalog."""
     from pandawn_server.main import open_checked_database, open_reachable_catalog
+    from pandawn_server.wire.auth.doors import check_doors
+    from pandawn_server.wire.listening import StartError
 
     settings = loaded.settings
     typer.echo(f"configuration file: {loaded.file or 'none'}")
@@ -103,6 +105,13 @@ def check_config(loaded: Loaded) -> None:
     for listener in settings.listeners:
         typer.echo(f"at {listener.address}: {listener.described()}")
     failed = Exit.OK
+    try:
+        check_doors(settings)
+    except StartError as error:
+        typer.echo(f"addresses: {error}")
+        failed = Exit.FAILED
+    else:
+        typer.echo("addresses: ok")
     attempts: tuple[tuple[str, Callable[[Settings], None]], ...] = (
         ("database", lambda settings: open_checked_database(settings).dispose()),
         ("catalog", lambda settings: open_reachable_catalog(settings).close()),

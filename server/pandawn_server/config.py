@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         default=(DEFAULT_LISTEN,),
         min_length=1,
         description="addresses to listen on, HOST:PORT or unix:PATH, with options behind a ?: "
-        "auth=x509+token+host, tls=on|proxy, forwarded=on, mode=0660; port 0 takes a free one",
+        "auth=x509+token+host, tls=on|proxy, proxies=accept, forwarded=on, mode=0660; port 0 takes a free one",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -104,6 +104,27 @@ class Settings(BaseSettings):
     )
     reflection: Literal["operators", "anybody"] = Field(
         default="operators", description="who may ask for the contracts by gRPC's reflection"
+    )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="certificate of the server with its chain, in PEM; read again when it changes",
+    )
+    tls_key: Path | None = Field(
+        default=None, description="its key, in PEM; read again when it changes"
+    )
+    tls_client_ca: Path | None = Field(
+        default=None,
+        description="authorities of clients' certificates: a file, or a directory as "
+        "/etc/grid-security/certificates",
+    )
+    tls_revocations: Path | None = Field(
+        default=None,
+        description="lists of revoked certificates: a file, or a directory with .r0 and .crl files",
+    )
+    admission_file: Path | None = Field(
+        default=None,
+        description="rules that let in certificates and tokens, and the token issuers; read again "
+        "when it changes (docs/identity.md)",
     )
     reuse_port: bool = Field(
         default=False, description="let other server processes on this machine share the port"

@@ -4,6 +4,7 @@ An entry is `HOST:PORT` or `unix:PATH`, with options behind a question mark:
 
     auth=x509+token+host+local   what callers may show, asked in this order
     tls=on|off|proxy             proxy: a declared proxy before us ends TLS
+    proxies=refuse|accept        whether certificates may be RFC 3820 proxies
     forwarded=on|off             believe the trusted proxies for whom they speak
     mode=0660                    of the socket file of unix:PATH
 """
@@ -25,7 +26,7 @@ DEFAULT_SOCKET_MODE = 0o600
 
 _MAX_SOCKET_PATH_BYTES = 107
 _WORLD = 0o007
-_OPTIONS = ("auth", "tls", "forwarded", "mode")
+_OPTIONS = ("auth", "tls", "proxies", "forwarded", "mode")
 
 
 class Tls(Enum):
@@ -48,6 +49,7 @@ class Listener:
     tls: Tls = Tls.OFF
     is_forwarded: bool = False
     socket_mode: int = DEFAULT_SOCKET_MODE
+    accepts_proxies: bool = False
 
     @property
     def socket_path(self) -> str | None:
@@ -79,6 +81,8 @@ class Listener:
             others = "other callers" if shown else "callers on this machine"
             parts.append(f"{others} are operators")
         parts.append({"off": "no TLS", "on": "TLS", "proxy": "TLS ends at a proxy"}[self.tls.value])
+        if self.accepts_proxies:
+            parts.append("certificates may be proxies")
         if self.is_forwarded:
             parts.append("trusted proxies say for whom they speak")
         if self.socket_path is not None:
@@ -100,6 +104,7 @@ def parse_listener(entry: str) -> Listener:
         _tls(entry, options.get("tls", "off")),
         _switch(entry, "forwarded", options.get("forwarded", "off")),
         _mode(entry, options.get("mode", f"{DEFAULT_SOCKET_MODE:o}")),
+        _accepts_proxies(entry, options.get("proxies", "refuse")),
     )
     if "mode" in options and listener.socket_path is None:
         raise ValueError(f"{entry!r}: mode is for unix:PATH only")
@@ -160,6 +165,12 @@ def _switch(entry: str, name: str, value: str) -> bool:
     return value == "on"
 
 
+def _accepts_proxies(entry: str, value: str) -> bool:
+    if value not in {"refuse", "accept"}:
+        raise ValueError(f"{entry!r}: proxies is refuse or accept, not {value!r}")
+    return value == "accept"
+
+
 def _mode(entry: str, value: str) -> int:
     try:
         mode = int(value, 8)
@@ -191,6 +202,8 @@ def _check_safe(entry: str, listener: Listener) -> None:
             )
     if Method.X509 in listener.methods and listener.tls is not Tls.ON:
         raise ValueError(f"{entry!r}: certificates are shown by TLS; auth=x509 needs tls=on")
+    if listener.accepts_proxies and Method.X509 not in listener.methods:
+        raise ValueError(f"{entry!r}: proxies are certificates; proxies=accept needs auth=x509")
     if Method.TOKEN in listener.methods and listener.tls is Tls.OFF and not listener.is_local:
         raise ValueError(
             f"{entry!r}: tokens would travel in the clear for anybody to take; add tls=on, or tls=proxy "

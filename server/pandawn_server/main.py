@@ -34,7 +34,8 @@ from pandawn_server.usecases.session_book import Sessions
 from pandawn_server.usecases.sessions import REFRESH_INTERVAL, refresh_sessions
 from pandawn_server.usecases.telling import log_events
 from pandawn_server.usecases.watch_queues import look_ahead
-from pandawn_server.wire.auth.doors import doors
+from pandawn_server.wire.auth.doors import doors, open_identity
+from pandawn_server.wire.auth.identity import Identity
 from pandawn_server.wire.auth.resolver import SystemNames, ThreadedResolver
 from pandawn_server.wire.auth.session import SessionAuthenticator
 from pandawn_server.wire.batcher import Batchers
@@ -54,6 +55,9 @@ PIN_REFRESH_INTERVAL = timedelta(seconds=5)
 ADMISSION_INTERVAL = timedelta(seconds=1)
 """Time between two looks for jobs that wait for a limit of their user only: so long a slot of that user
 stays empty at most. Without such jobs a look is one read of an empty index."""
+
+FIRST_KEYS_S = 3.0
+"""Time that the start waits for the keys of token issuers."""
 
 LAST_WORK_S = 2.0
 """Least time for work that is still in the database when all calls have ended, where the grace is
@@ -144,8 +148,9 @@ async def _serve(
     deps = _deps(settings, backends, telemetry)
     await deps.runner.run(refresh_sessions, deps.context)
     sessions = deps.context.sessions
+    identity = await _identity(settings)
     listening = Listening(
-        doors(settings, telemetry, SessionAuthenticator(sessions), sessions.has_ended),
+        doors(settings, telemetry, SessionAuthenticator(sessions), sessions.has_ended, identity),
         settings.reuse_port,
         timedelta(seconds=settings.max_connection_age_seconds),
     )
@@ -185,6 +190,15 @@ async def _serve(
             _log.error("work in the database hangs; ending without it")
             os._exit(1)
         await last_work
+
+
+async def _identity(settings: Settings) -> Identity:
+    """What callers are judged by, with the keys of those token issuers that answer soon."""
+    identity = open_identity(settings)
+    identity.start()
+    # One that is away must not keep the server from starting; keys of before are on disk.
+    await asyncio.to_thread(identity.is_ready.wait, FIRST_KEYS_S)
+    return identity
 
 
 async def _finish(deps: Deps, workers: Sequence[PeriodicWorker[Any]]) -> None:

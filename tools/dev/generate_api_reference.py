@@ -35,6 +35,7 @@ _GATE = (
     "* `UNAUTHENTICATED` (CERTIFICATE_INVALID, CERTIFICATE_REVOKED, PROXY_INVALID, REVOCATION_LIST_EXPIRED): the",
     "  certificate is not one that this server takes.",
     "* `PERMISSION_DENIED` (NOT_ADMITTED, NO_USER_NAME, USER_NAME_TAKEN): no admission rule names the caller.",
+    "* `PERMISSION_DENIED` (LIMITED_PROXY): it may not start work with a limited proxy; show a full one.",
     "* `PERMISSION_DENIED` (ROLE_MISSING, SCOPE_MISSING): the caller is known and the method not for it; do not retry.",
 )
 """What the server answers whatever the method: no comment of a contract could say it better."""

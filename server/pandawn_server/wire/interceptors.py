@@ -107,7 +107,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
     def _guarded(self, method: str, behavior: Behavior) -> Behavior:
         async def call(request: object, context: ServicerContext) -> object:
-            enter_call(method, context.peer())
+            enter_call(method, self._gate.address(context))
             if self._shutting_down.is_set():
                 await self._refuse(context, _stopping())
             try:
@@ -133,7 +133,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                 RPC, method, attributes, carrier=tuple(context.invocation_metadata() or ())
             )
             observation.begin()
-            observation.set(PEER_ADDRESS, context.peer())
+            observation.set(PEER_ADDRESS, self._gate.address(context))
             # What it stays when neither a response nor a status is sent: the client went away.
             code = grpc.StatusCode.CANCELLED
             try:

@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 
 from pandawn_server.listeners import Listener
+from pandawn_server.wire.auth.front import TlsFront
 
 
 class StartError(Exception):
@@ -40,6 +41,18 @@ def bind(
     if listener.socket_path is not None:
         return address
     return f"{address.rpartition(':')[0]}:{port}"
+
+
+def open_front(front: TlsFront, listener: Listener, *, reuse_port: bool) -> str:
+    """Lets a front accept, and returns the address with its actual port. Raises `StartError`."""
+    host, _, port = listener.address.rpartition(":")
+    try:
+        return f"{host}:{front.start(host, int(port), reuse_port=reuse_port)}"
+    except OSError as error:
+        raise StartError(
+            f"cannot listen on {listener.address}: {error.strerror or error}; "
+            "is another server running there?"
+        ) from None
 
 
 @contextmanager

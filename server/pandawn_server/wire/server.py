@@ -15,10 +15,11 @@ from grpc_reflection.v1alpha import reflection
 
 from pandawn_server.listeners import Listener
 from pandawn_server.telemetry.api import Telemetry
+from pandawn_server.wire.auth.front import TlsFront
 from pandawn_server.wire.auth.gate import Gate
 from pandawn_server.wire.handlers import MAX_MESSAGE_BYTES
 from pandawn_server.wire.interceptors import EdgeInterceptor
-from pandawn_server.wire.listening import bind
+from pandawn_server.wire.listening import bind, open_front
 
 CLIENT_PING_INTERVAL = timedelta(seconds=30)
 """Shortest time between two keepalive pings that a client may send; ours ping every 60 s."""
@@ -48,11 +49,15 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """One address to listen on, who is let in there, and the credentials for TLS; None without it."""
+    """One address to listen on, who is let in there, and what speaks TLS.
+
+    That is gRPC, with `credentials`, or a front of ours, or nobody.
+    """
 
     listener: Listener
     gate: Gate
     credentials: grpc.ServerCredentials | None = None
+    front: TlsFront | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class EdgeServer:
     ) -> None:
         """`shutting_down` ends streams of the health and reflection services."""
         self._names = [service.name for service in services]
+        self._listening = listening
         self._health = health.aio.HealthServicer()
         self._servers: list[tuple[Door, grpc.aio.Server]] = []
         for door in listening.doors:
@@ -100,9 +106,14 @@ class EdgeServer:
 
         Raises `StartError` if one cannot be listened on.
         """
-        bound = [bind(server, door.listener, door.credentials) for door, server in self._servers]
+        bound = [_bind(door, server) for door, server in self._servers]
         for _, server in self._servers:
             await server.start()
+        for n, (door, _) in enumerate(self._servers):
+            if door.front is not None:
+                bound[n] = open_front(
+                    door.front, door.listener, reuse_port=self._listening.reuse_port
+                )
         for name in self._names:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return bound
@@ -113,12 +124,25 @@ class EdgeServer:
 
     async def stop(self, grace: timedelta) -> None:
         """Takes no more calls and waits for those in flight; after `grace` they are cancelled."""
+        for door, _ in self._servers:
+            if door.front is not None:
+                await door.front.refuse_new()
         # gRPC answers calls that it has read and not yet handed over with CANCELLED, as if the
         # caller had wished it (grpc/grpc#41785). For a moment the interceptor refuses them instead.
         await asyncio.sleep(REFUSE_FIRST / timedelta(seconds=1))
         await asyncio.gather(
             *(server.stop(grace / timedelta(seconds=1)) for _, server in self._servers)
         )
+        for door, _ in self._servers:
+            if door.front is not None:
+                await door.front.stop()
+
+
+def _bind(door: Door, server: grpc.aio.Server) -> str:
+    if door.front is None:
+        return bind(server, door.listener, door.credentials)
+    server.add_insecure_port(door.front.backend)
+    return door.listener.address
 
 
 class _GenericHandlersOnly:

@@ -18,10 +18,12 @@ from pandawn.broker.v1 import broker_pb2_grpc
 from pandawn.filecatalog.v1 import filecatalog_pb2_grpc
 from pandawn.monitor.v1 import monitor_pb2_grpc
 from pandawn.queueconfig.v1 import queueconfig_pb2_grpc
-from pandawn_tools.cli.errors import usage_error
+from pandawn_tools.cli.credentials import NOTHING, Credentials
+from pandawn_tools.cli.errors import CliError, usage_error
 from pandawn_tools.cli.remote import Refusal, read_refusal, to_cli_error
 from pandawn_tools.cli.render import note
 from pandawn_tools.cli.settings import Address
+from pandawn_tools.cli.signing import Signer
 from pandawn_tools.cli.units import format_size
 
 # The server's limit for one message, both ways.
@@ -101,11 +103,13 @@ class Client:
         self,
         address: Address,
         *,
+        credentials: Credentials = NOTHING,
         patience_s: float = PATIENCE_S,
         say: Callable[[str], None] = note,
     ) -> None:
         """Opens the channel; nothing is sent before the first call.
 
+        `credentials` are what the server is shown.
         `patience_s` bounds the time that one call is tried again while the server is away, once
         it has answered; before, `PATIENCE_S` does. `say` is told when that takes longer, and may
         be exchanged while the screen is drawn by others.
@@ -114,11 +118,15 @@ class Client:
         self.say = say
         self._patience_s = patience_s
         self._has_answered = False
-        self._channel = grpc.insecure_channel(address.target, options=_channel_options(address))
-        self.broker = broker_pb2_grpc.BrokerStub(self._channel)
-        self.catalog = filecatalog_pb2_grpc.FileCatalogStub(self._channel)
-        self.monitor = monitor_pb2_grpc.MonitorStub(self._channel)
-        self.queues = queueconfig_pb2_grpc.QueueConfigStub(self._channel)
+        self.credentials = credentials
+        self._channel = _open(address, credentials)
+        signed = self._channel
+        if credentials.token is not None:
+            signed = grpc.intercept_channel(signed, Signer(credentials.token.read))
+        self.broker = broker_pb2_grpc.BrokerStub(signed)
+        self.catalog = filecatalog_pb2_grpc.FileCatalogStub(signed)
+        self.monitor = monitor_pb2_grpc.MonitorStub(signed)
+        self.queues = queueconfig_pb2_grpc.QueueConfigStub(signed)
 
     def __enter__(self) -> Self:
         return self
@@ -189,7 +197,7 @@ class Client:
             except grpc.RpcError as error:
                 refusal = read_refusal(error)
                 if not retries.pause(refusal, self.address):
-                    raise to_cli_error(refusal, _call_name(type(request)), self.address) from error
+                    raise self._failed(refusal, _call_name(type(request))) from error
             else:
                 return
 
@@ -215,6 +223,9 @@ class Client:
             if not token or (limit is not None and len(found) >= limit):
                 return found, bool(token)
 
+    def _failed(self, refusal: Refusal, name: str) -> CliError:
+        return to_cli_error(refusal, name, self.address, tls=self.credentials.channel is not None)
+
     def _persist(self, attempt: Callable[[], Response], name: str) -> Response:
         retries = _Retries(self.patience_s, self.say)
         while True:
@@ -223,7 +234,7 @@ class Client:
             except grpc.RpcError as error:
                 refusal = read_refusal(error)
                 if not retries.pause(refusal, self.address):
-                    raise to_cli_error(refusal, name, self.address) from error
+                    raise self._failed(refusal, name) from error
             else:
                 self._has_answered = True
                 retries.succeed(self.address)
@@ -245,6 +256,13 @@ def check_size(request: Message) -> None:
 
 def _call_name(request: type[Message]) -> str:
     return request.DESCRIPTOR.name.removesuffix("Request")
+
+
+def _open(address: Address, credentials: Credentials) -> grpc.Channel:
+    options = _channel_options(address)
+    if credentials.channel is None:
+        return grpc.insecure_channel(address.target, options=options)
+    return grpc.secure_channel(address.target, credentials.channel, options=options)
 
 
 def _channel_options(address: Address) -> list[tuple[str, int]]:

@@ -16,6 +16,7 @@ from pandawn_tools.cli import (
     events,
     job,
     jobs,
+    login,
     nodes,
     options,
     queues,
@@ -23,6 +24,7 @@ from pandawn_tools.cli import (
     submit,
     tasks,
 )
+from pandawn_tools.cli.credentials import Given
 from pandawn_tools.cli.errors import EXIT_STATUS_HELP, CliError, ExitStatus, report
 
 # For whoever mends `pandawn` itself.
@@ -49,6 +51,11 @@ def _print_version(wanted: bool) -> None:
 def root(
     ctx: typer.Context,
     server: options.ServerOption = None,
+    ca: options.CaOption = None,
+    cert: options.CertOption = None,
+    key: options.KeyOption = None,
+    token_file: options.TokenFileOption = None,
+    tls: options.TlsOption = None,
     version_: Annotated[
         bool,
         typer.Option(
@@ -62,17 +69,21 @@ def root(
     in ~/.config/pandawn/config.toml, else it is 127.0.0.1:25443.
     """
     del version_
-    ctx.obj = server
+    ctx.obj = options.Chosen(server, Given(ca, cert, key, token_file, tls))
 
 
 _WORK = "Work"
 _LOOK = "Look"
 _OPERATE = "Operate"
+_ACCOUNT = "Who you are"
 
 app.command(cls=submit.SplitCommand, help=submit.HELP, rich_help_panel=_WORK)(submit.submit)
 app.command(rich_help_panel=_WORK)(tasks.wait)
 app.command(rich_help_panel=_WORK)(control.kill)
 app.command(rich_help_panel=_WORK)(control.retry)
+app.command(rich_help_panel=_ACCOUNT)(login.login)
+app.command(rich_help_panel=_ACCOUNT)(login.logout)
+app.command(rich_help_panel=_ACCOUNT)(login.whoami)
 app.command(rich_help_panel=_LOOK)(tasks.tasks)
 app.command(rich_help_panel=_LOOK)(jobs.jobs)
 app.command(rich_help_panel=_LOOK)(job.job)

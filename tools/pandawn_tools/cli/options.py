@@ -1,6 +1,7 @@
 """Options that several commands share, and what their values mean."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, TypeVar
 
@@ -8,8 +9,9 @@ import typer
 from google.protobuf.duration_pb2 import Duration
 
 from pandawn_tools.cli.client import LONG_PATIENCE_S, PATIENCE_S, Client
+from pandawn_tools.cli.credentials import Given, find_credentials
 from pandawn_tools.cli.errors import usage_error
-from pandawn_tools.cli.settings import find_address
+from pandawn_tools.cli.settings import Address, find_address
 from pandawn_tools.cli.units import parse_duration, parse_size
 
 Value = TypeVar("Value")
@@ -47,7 +49,7 @@ ServerOption = Annotated[
         "--server",
         "-s",
         metavar="HOST:PORT",
-        help="Server to talk to. Else: $PANDAWN_SERVER, the configuration file, 127.0.0.1:25443.",
+        help="Server to talk to, or unix:PATH. Else: $PANDAWN_SERVER, the configuration file, 127.0.0.1:25443.",
         show_default=False,
     ),
 ]
@@ -88,15 +90,86 @@ NodeFilter = Annotated[
 ]
 
 
+CaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ca",
+        metavar="PATH",
+        help="Authorities of the server's certificate, a file or a directory. Else: $PANDAWN_CA, the "
+        "configuration file, $X509_CERT_DIR, the system's.",
+        show_default=False,
+    ),
+]
+CertOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cert",
+        metavar="FILE",
+        help="Certificate to show, with its chain, or a proxy. Else: $PANDAWN_CERT, the configuration "
+        "file; without a token $X509_USER_PROXY.",
+        show_default=False,
+    ),
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        metavar="FILE",
+        help="Its key. Else: $PANDAWN_KEY, the configuration file, that in --cert.",
+        show_default=False,
+    ),
+]
+TokenFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="Bearer token to show. Else: the configuration file, $BEARER_TOKEN, $BEARER_TOKEN_FILE, that of "
+        "pandawn login, bt_u<uid> in $XDG_RUNTIME_DIR or /tmp.",
+        show_default=False,
+    ),
+]
+TlsOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--tls/--no-tls",
+        help="Speak TLS. Else: $PANDAWN_TLS, the configuration file, and with all servers that are not "
+        "on this machine.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What stood before the command: which server, and what to show it."""
+
+    server: str | None = None
+    given: Given = field(default_factory=Given)
+
+
+def chosen(ctx: typer.Context) -> Chosen:
+    """Returns what stood before the command."""
+    before = ctx.find_root().obj
+    return before if isinstance(before, Chosen) else Chosen()
+
+
+def address_of(ctx: typer.Context, server: str | None) -> Address:
+    """Returns the server of a command: its own `--server` wins over the one before it."""
+    return find_address(server if server is not None else chosen(ctx).server)
+
+
 def connect(ctx: typer.Context, server: str | None, *, patient: bool = False) -> Client:
     """Opens the connection of a command: its own `--server` wins over the one before it.
 
     A `patient` command waits long for a server that is away, as one that follows something should.
     """
-    before = ctx.find_root().obj
-    chosen = server if server is not None else before
-    address = find_address(chosen if isinstance(chosen, str) else None)
-    return Client(address, patience_s=LONG_PATIENCE_S if patient else PATIENCE_S)
+    address = address_of(ctx, server)
+    return Client(
+        address,
+        credentials=find_credentials(address, chosen(ctx).given),
+        patience_s=LONG_PATIENCE_S if patient else PATIENCE_S,
+    )
 
 
 def limit_or_none(limit: int, everything: bool) -> int | None:

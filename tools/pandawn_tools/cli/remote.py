@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from pandawn_tools.cli.errors import CliError, ExitStatus, Violation
+from pandawn_tools.cli.identity_words import IDENTITY_REMEDIES, tls_remedies
 from pandawn_tools.cli.settings import Address
 
 _DETAILS_KEY = "grpc-status-details-bin"
@@ -134,19 +135,19 @@ def _unpack_details(
     return details
 
 
-def to_cli_error(refusal: Refusal, call: str, address: Address) -> CliError:
-    """Puts a failed call into words: `call` names it, such as `SubmitTask`."""
+def to_cli_error(refusal: Refusal, call: str, address: Address, *, tls: bool = False) -> CliError:
+    """Puts a failed call into words: `call` names it, such as `SubmitTask`; `tls`: whether it was spoken."""
     if not refusal.is_from_server and (
         refusal.code in _OUT_OF_REACH or _NOT_GRPC in refusal.message
     ):
-        return _out_of_reach(refusal, address)
+        return _out_of_reach(refusal, address, tls=tls)
     reason = refusal.reason or refusal.code.name
     details = [f"{v.field}: {v.description}" for v in refusal.violations]
     annotation = _ANNOTATIONS.get(refusal.code)
     if annotation is not None:
         details.append(annotation)
     details.append(f"{address.target} answered {call} with {refusal.code.name}")
-    remedy = _REMEDIES.get(reason)
+    remedy = _REMEDIES.get(reason) or IDENTITY_REMEDIES.get(reason)
     # A list of violations says the same as the message, and better.
     message = refusal.message
     if refusal.violations:
@@ -162,7 +163,7 @@ def to_cli_error(refusal: Refusal, call: str, address: Address) -> CliError:
     )
 
 
-def _out_of_reach(refusal: Refusal, address: Address) -> CliError:
+def _out_of_reach(refusal: Refusal, address: Address, *, tls: bool) -> CliError:
     match = _LAST_ERROR.search(refusal.message)
     cause = match["cause"] if match else refusal.message
     late = refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -171,6 +172,9 @@ def _out_of_reach(refusal: Refusal, address: Address) -> CliError:
         "check that the server runs there (pandawn-server serve)",
         "or name another with --server HOST:PORT",
     ]
+    secured = tls_remedies(refusal.message, address, tls=tls)
+    if secured:
+        remedies = secured
     if proxy is not None and not address.is_loopback:
         host = address.target.rpartition(":")[0]
         remedies.append(f"or go around the proxy that {proxy} names: export no_proxy={host}")

@@ -1,4 +1,4 @@
-"""Where the server is: option, environment, configuration file, default; in this order."""
+"""Where the server is, and what it is shown: option, environment, configuration file, default; in this order."""
 
 import os
 import re
@@ -16,20 +16,40 @@ SERVER_VARIABLE = "PANDAWN_SERVER"
 _HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?)"
 _ADDRESS = re.compile(rf"(?P<host>{_HOST})(?::(?P<port>\d{{1,5}}))?")
 _LOOPBACK = re.compile(r"127\.[0-9.]+|localhost|\[::1\]")
-_KEYS = frozenset({"server"})
+_TEXTS = ("server", "ca", "cert", "key", "token_file")
+_UNIX = "unix:"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server's address `host:port`, and where it was found, for people."""
+    """A server's address `host:port` or `unix:/path`, and where it was found, for people."""
 
     target: str
     source: str
+    is_default: bool = False
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it is this machine's loopback, by its name."""
-        return _LOOPBACK.fullmatch(self.target.rpartition(":")[0]) is not None
+        """Whether it is this machine's loopback, by its name, or a socket file."""
+        return self.is_socket or _LOOPBACK.fullmatch(self.target.rpartition(":")[0]) is not None
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether it is a socket file."""
+        return self.target.startswith(_UNIX)
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """What the configuration file says; None for what it leaves out. `path` is where it is, or would be."""
+
+    path: Path
+    server: str | None = None
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    token_file: str | None = None
+    tls: bool | None = None
 
 
 def config_path(environ: Mapping[str, str]) -> Path:
@@ -49,35 +69,45 @@ def find_address(option: str | None, environ: Mapping[str, str] | None = None) -
         return parse_address(option, "--server")
     if environ.get(SERVER_VARIABLE):
         return parse_address(environ[SERVER_VARIABLE], f"the variable {SERVER_VARIABLE}")
-    path = config_path(environ)
-    configured = _read_server(path)
-    if configured is not None:
-        return parse_address(configured, str(path))
-    return Address(DEFAULT_SERVER, "the default")
+    configured = read_config(environ)
+    if configured.server is not None:
+        return parse_address(configured.server, str(configured.path))
+    return Address(DEFAULT_SERVER, "the default", is_default=True)
 
 
 def parse_address(text: str, source: str) -> Address:
-    """Reads `host` or `host:port`; an IPv6 address stands in brackets.
+    """Reads `host`, `host:port` or `unix:/path`; an IPv6 address stands in brackets.
 
     Raises:
-        CliError: It is neither.
+        CliError: It is none of them.
     """
-    match = _ADDRESS.fullmatch(text.strip())
+    text = text.strip()
+    if text.startswith(f"{_UNIX}/"):
+        return Address(text, source)
+    match = _ADDRESS.fullmatch(text)
     port = int(match["port"] or DEFAULT_PORT) if match else 0
     if match is None or not 0 < port < 65536:
         raise usage_error(
             "INVALID_ADDRESS",
             f"{text!r}, from {source}, is not the address of a server",
-            remedies=["write it as HOST or HOST:PORT, such as pandawn.example.org:25443"],
+            remedies=[
+                "write it as HOST or HOST:PORT, such as pandawn.example.org:25443, or as unix:/PATH"
+            ],
         )
     return Address(f"{match['host']}:{port}", source)
 
 
-def _read_server(path: Path) -> str | None:
+def read_config(environ: Mapping[str, str]) -> Configured:
+    """Returns what the user's configuration file says.
+
+    Raises:
+        CliError: It is malformed.
+    """
+    path = config_path(environ)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return Configured(path)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise usage_error(
             "INVALID_CONFIGURATION",
@@ -85,14 +115,20 @@ def _read_server(path: Path) -> str | None:
             details=[str(error)],
             remedies=['write it in TOML, such as: server = "pandawn.example.org:25443"'],
         ) from error
-    unknown = sorted(set(content) - _KEYS)
-    server = content.get("server")
-    if unknown or (server is not None and not isinstance(server, str)):
-        what = f"unknown keys: {', '.join(unknown)}" if unknown else "`server` is not a text"
+    texts = {name: content.pop(name) for name in _TEXTS if name in content}
+    tls = content.pop("tls", None)
+    wrong = [
+        f"`{name}` is not a text" for name, value in texts.items() if not isinstance(value, str)
+    ]
+    if tls is not None and not isinstance(tls, bool):
+        wrong.append("`tls` is neither true nor false")
+    if content:
+        wrong.append(f"unknown keys: {', '.join(sorted(content))}")
+    if wrong:
         raise usage_error(
             "INVALID_CONFIGURATION",
             f"the configuration file {path} is wrong",
-            details=[what],
-            remedies=['it may hold one key: server = "HOST:PORT"'],
+            details=wrong,
+            remedies=[f"it may hold: {', '.join(_TEXTS)} (texts), and tls (true or false)"],
         )
-    return server
+    return Configured(path, tls=tls, **texts)

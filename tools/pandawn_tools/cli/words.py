@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.descriptor import EnumDescriptor
 
-from pandawn.broker.v1 import job_pb2, task_pb2
+from pandawn.broker.v1 import caller_pb2, job_pb2, task_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2 as filecatalog
 from pandawn.monitor.v1 import monitor_pb2 as monitor
 from pandawn.queueconfig.v1 import access_pb2 as access
@@ -127,3 +127,13 @@ def job_state_words() -> list[str]:
 def queue_status_words() -> list[str]:
     """Returns all states of a queue; for shell completion."""
     return _words(queueconfig.QueueStatus.DESCRIPTOR, _QUEUE_STATUS)
+
+
+def caller_method(value: caller_pb2.CallerMethod.ValueType) -> str:
+    """Returns how a caller showed who it is: `token`, `x509`, `local` ..."""
+    return _word(value, caller_pb2.CallerMethod.DESCRIPTOR, "CALLER_METHOD_")
+
+
+def caller_role(value: caller_pb2.CallerRole.ValueType) -> str:
+    """Returns what a caller may be: `user`, `site-admin` ..."""
+    return _word(value, caller_pb2.CallerRole.DESCRIPTOR, "CALLER_ROLE_")

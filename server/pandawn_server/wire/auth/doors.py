@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import assert_never
 
 import grpc
 
+from pandawn_server.admission_config import AdmissionFileError
 from pandawn_server.config import Settings
 from pandawn_server.domain.principals import LOCAL_OPERATOR, Method, Principal
 from pandawn_server.listeners import Listener, Tls
 from pandawn_server.telemetry.api import Telemetry
 from pandawn_server.wire.auth.api import Authenticator
+from pandawn_server.wire.auth.front import TlsFront
 from pandawn_server.wire.auth.gate import Gate
 from pandawn_server.wire.auth.host import HostAuthenticator
+from pandawn_server.wire.auth.identity import Identity
 from pandawn_server.wire.auth.peers import forwarded_peer
+from pandawn_server.wire.auth.tls_files import TlsFiles, TlsFilesError, server_credentials
 from pandawn_server.wire.listening import StartError
 from pandawn_server.wire.policies import OPEN_METHODS, REFLECTION_METHODS
 from pandawn_server.wire.server import Door
 
-_MAKERS: Mapping[Method, Callable[[Settings], Authenticator]] = {
-    Method.HOST: lambda _settings: HostAuthenticator(),
-}
+NEEDS_RULES = frozenset({Method.X509, Method.TOKEN})
+"""Methods that let nobody in without an admission file."""
+
+
+def open_identity(settings: Settings) -> Identity:
+    """What certificates and tokens are judged by. Raises `StartError` for files that cannot be used."""
+    try:
+        return Identity(
+            admission_file=settings.admission_file,
+            keys_directory=settings.data_dir / "keys",
+            client_ca=settings.tls_client_ca,
+            revocations=settings.tls_revocations,
+        )
+    except (AdmissionFileError, TlsFilesError) as error:
+        raise StartError(str(error)) from None
 
 
 def doors(
@@ -28,50 +45,104 @@ def doors(
     telemetry: Telemetry,
     sessions: Authenticator,
     has_ended: Callable[[Principal], bool],
+    identity: Identity,
 ) -> list[Door]:
     """One door for each `listen` entry. Raises `StartError` for what cannot be had."""
-    return [
-        Door(
-            listener,
-            _gate(listener, settings, telemetry, sessions, has_ended),
-            server_credentials(listener, settings),
+    files = _tls_files(settings)
+    made = []
+    for listener in settings.listeners:
+        _check_rules(listener, settings)
+        try:
+            front = _front(listener, files)
+            credentials = None if front is not None else _credentials(listener, files)
+        except TlsFilesError as error:
+            raise StartError(f"{listener.address}: {error}") from None
+        gate = Gate(
+            [_authenticator(m, identity) for m in listener.methods if m is not Method.LOCAL],
+            sessions=sessions,
+            has_ended=has_ended,
+            otherwise=LOCAL_OPERATOR if listener.admits_this_machine else None,
+            peer_of=_peer_of(listener, settings),
+            open_methods=OPEN_METHODS
+            | (REFLECTION_METHODS if settings.reflection == "anybody" else frozenset()),
+            front=None if front is None else front.caller,
+            changes=identity.changes,
+            telemetry=telemetry,
         )
-        for listener in settings.listeners
-    ]
+        made.append(Door(listener, gate, credentials, front))
+    return made
 
 
-def server_credentials(listener: Listener, settings: Settings) -> grpc.ServerCredentials | None:
-    """What an address needs to speak TLS; None without it. Raises `StartError`."""
-    del settings
-    if listener.tls is Tls.ON:
-        raise StartError(f"{listener.address}: this server has no certificate for tls=on")
-    return None
+def check_doors(settings: Settings) -> None:
+    """Reads all files that the addresses need. Raises `StartError` for what cannot be used."""
+    open_identity(settings)
+    files = _tls_files(settings)
+    for listener in settings.listeners:
+        _check_rules(listener, settings)
+        if listener.tls is Tls.ON and Method.X509 in listener.methods:
+            _needed(listener, files)
+            if settings.tls_client_ca is None:
+                raise StartError(f"{listener.address}: auth=x509 needs tls_client_ca")
 
 
-def _gate(
-    listener: Listener,
-    settings: Settings,
-    telemetry: Telemetry,
-    sessions: Authenticator,
-    has_ended: Callable[[Principal], bool],
-) -> Gate:
-    return Gate(
-        [_authenticator(m, listener, settings) for m in listener.methods if m is not Method.LOCAL],
-        sessions=sessions,
-        has_ended=has_ended,
-        otherwise=LOCAL_OPERATOR if listener.admits_this_machine else None,
-        peer_of=_peer_of(listener, settings),
-        open_methods=OPEN_METHODS
-        | (REFLECTION_METHODS if settings.reflection == "anybody" else frozenset()),
-        telemetry=telemetry,
+def _tls_files(settings: Settings) -> TlsFiles | None:
+    if all(listener.tls is not Tls.ON for listener in settings.listeners):
+        return None
+    if settings.tls_certificate is None or settings.tls_key is None:
+        raise StartError("listen: tls=on needs tls_certificate and tls_key")
+    try:
+        return TlsFiles(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+    except TlsFilesError as error:
+        raise StartError(str(error)) from None
+
+
+def _check_rules(listener: Listener, settings: Settings) -> None:
+    if settings.admission_file is None and NEEDS_RULES & set(listener.methods):
+        raise StartError(
+            f"{listener.address}: without admission_file no certificate and no token would be let in"
+        )
+
+
+def _needed(listener: Listener, files: TlsFiles | None) -> TlsFiles:
+    if files is None:
+        raise StartError(f"{listener.address}: tls=on needs tls_certificate and tls_key")
+    return files
+
+
+def _front(listener: Listener, files: TlsFiles | None) -> TlsFront | None:
+    """A front, where gRPC's own TLS does not do: it takes no proxies, and certificates of all or none."""
+    if listener.tls is not Tls.ON or Method.X509 not in listener.methods:
+        return None
+    only_certificates = listener.methods == (Method.X509,)
+    if only_certificates and not listener.accepts_proxies:
+        return None
+    return TlsFront(
+        _needed(listener, files),
+        accept_proxies=listener.accepts_proxies,
+        require_certificate=only_certificates,
     )
 
 
-def _authenticator(method: Method, listener: Listener, settings: Settings) -> Authenticator:
-    make = _MAKERS.get(method)
-    if make is None:
-        raise StartError(f"{listener.address}: this server cannot check {method.value} credentials")
-    return make(settings)
+def _credentials(listener: Listener, files: TlsFiles | None) -> grpc.ServerCredentials | None:
+    if listener.tls is not Tls.ON:
+        return None
+    return server_credentials(
+        _needed(listener, files), require_certificate=Method.X509 in listener.methods
+    )
+
+
+def _authenticator(method: Method, identity: Identity) -> Authenticator:
+    match method:
+        case Method.X509:
+            return identity.x509
+        case Method.TOKEN:
+            return identity.token
+        case Method.HOST:
+            return HostAuthenticator()
+        case Method.LOCAL | Method.SESSION:
+            raise ValueError(f"{method} is not asked for by an authenticator")
+        case _:
+            assert_never(method)
 
 
 def _peer_of(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TypeVar
 
 import structlog
@@ -18,6 +19,7 @@ from pandawn_server.logs import Log
 from pandawn_server.telemetry.api import OFF, Telemetry
 from pandawn_server.telemetry.names import ADMISSIONS, AUTH_METHOD
 from pandawn_server.wire.auth.api import AUTHORIZATION, SESSION, Authenticator, Evidence
+from pandawn_server.wire.auth.front import FrontCaller
 from pandawn_server.wire.handlers import ServicerContext
 from pandawn_server.wire.policies import OPEN_METHODS, OPERATORS_ONLY, POLICIES, Policy
 
@@ -34,6 +36,7 @@ _log: Log = structlog.get_logger(__name__)
 
 _Metadata = Iterable[tuple[str, str | bytes]]
 _Seen = tuple[Principal, datetime]
+_Certificates = tuple[bytes, ...]
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -54,6 +57,8 @@ class Gate:
         otherwise: Principal | None = None,
         peer_of: Callable[[str, Mapping[str, str]], str] | None = None,
         open_methods: frozenset[str] = OPEN_METHODS,
+        front: Callable[[str], FrontCaller | None] | None = None,
+        changes: Callable[[], int] = lambda: 0,
         telemetry: Telemetry = OFF,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -61,19 +66,24 @@ class Gate:
 
         `has_ended` says whether the pilot of a session has ended, which takes its session with it.
         `otherwise` is who calls without showing anything. `peer_of` says for whom a peer speaks,
-        given what gRPC calls it and the metadata. Anybody may call the `open_methods`.
+        given what gRPC calls it and the metadata. Anybody may call the `open_methods`. `front` tells by
+        the peer who is behind a connection that came through a TLS front. `changes` counts how often
+        what credentials are judged by has changed.
         """
         self._authenticators = tuple(authenticators)
         self._sessions = sessions
         self._has_ended = has_ended
         self._otherwise = otherwise
         self._peer_of = peer_of
+        self._front = front
+        self._changes = changes
+        self._judged_at = changes()
         self._open_methods = open_methods
         self._wants_certificates = any(a.name == Method.X509.value for a in authenticators)
         self._telemetry = telemetry
         self._clock = clock
         self._seen_sessions: dict[str, _Seen] = {}
-        self._seen: dict[tuple[str, bytes], _Seen] = {}
+        self._seen: dict[tuple[str, _Certificates], _Seen] = {}
 
     def admit(self, method: str, context: ServicerContext) -> Principal | None:
         """Who makes a call of this method; None where the method is open to anybody.
@@ -124,12 +134,13 @@ class Gate:
     def _of_credential(self, metadata: _Metadata, context: ServicerContext) -> Principal | None:
         now = self._clock()
         shown = _joined(metadata)
-        pem = _certificate(context) if self._wants_certificates else b""
-        key = (shown.get(AUTHORIZATION, ""), pem)
+        self._forget_if_changed()
+        certificates = self._certificates(context) if self._wants_certificates else ()
+        key = (shown.get(AUTHORIZATION, ""), certificates)
         seen = self._seen.get(key)
         if seen is not None and seen[1] > now:
             return seen[0]
-        evidence = Evidence(self._peer(context, shown), shown, _as_der(pem))
+        evidence = Evidence(self._peer(context, shown), shown, certificates)
         for authenticator in self._authenticators:
             principal = authenticator.authenticate(evidence, now)
             if principal is not None:
@@ -139,8 +150,29 @@ class Gate:
         return None
 
     def _peer(self, context: ServicerContext, shown: Mapping[str, str]) -> str:
-        peer = context.peer()
+        peer = self.address(context)
         return peer if self._peer_of is None else self._peer_of(peer, shown)
+
+    def address(self, context: ServicerContext) -> str:
+        """The other end of the connection as gRPC writes it, beyond a front of ours."""
+        peer = context.peer()
+        if self._front is None:
+            return peer
+        behind = self._front(peer)
+        return peer if behind is None else behind.peer
+
+    def _certificates(self, context: ServicerContext) -> _Certificates:
+        """Those of a verified client, in DER, the leaf first."""
+        if self._front is not None:
+            behind = self._front(context.peer())
+            return () if behind is None else behind.certificates
+        return tuple(map(_as_der, context.auth_context().get("x509_pem_cert", ())))
+
+    def _forget_if_changed(self) -> None:
+        changes = self._changes()
+        if changes != self._judged_at:
+            self._judged_at = changes
+            self._seen.clear()
 
     def _remember(
         self, seen: dict[Key, _Seen], key: Key, principal: Principal, now: datetime
@@ -207,10 +239,6 @@ def _joined(metadata: _Metadata) -> dict[str, str]:
     return shown
 
 
-def _certificate(context: ServicerContext) -> bytes:
-    """The verified certificate of the client in PEM; empty without one."""
-    return next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
-
-
-def _as_der(pem: bytes) -> tuple[bytes, ...]:
-    return (ssl.PEM_cert_to_DER_cert(pem.decode("ascii")),) if pem else ()
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _as_der(pem: bytes) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(pem.decode("ascii"))

@@ -1,11 +1,13 @@
 """What certificates and tokens are judged by, kept up to date while the server runs.
 
-`refresh` is called by a periodic worker in a thread of its own: it reads files and fetches key sets, so
-that no call ever waits for either. What it replaces is replaced whole.
+A thread of its own reads files and fetches key sets, so that no call ever waits for either. What it
+replaces is replaced whole.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +30,9 @@ from pandawn_server.wire.auth.tokens import TokenAuthenticator
 from pandawn_server.wire.auth.x509 import X509Authenticator
 
 _log: Log = structlog.get_logger(__name__)
+
+REFRESH_INTERVAL_S = 2.0
+"""Seconds between two looks at the files."""
 
 _Mark = tuple[tuple[str, int, int], ...]
 
@@ -56,6 +61,8 @@ class Identity:
             NOBODY if admission_file is None else read_admission_file(admission_file)
         )
         self._revocations = NOTHING_REVOKED
+        self._changes = 0
+        self.is_ready = threading.Event()
         self._keys = KeyRing(keys_directory)
         self._keys.watch(self._file.issuers.values())
         self.x509 = X509Authenticator(self.admission, lambda: self._revocations)
@@ -77,6 +84,26 @@ class Identity:
     def revocations(self) -> Revocations:
         """What the authorities have revoked."""
         return self._revocations
+
+    def changes(self) -> int:
+        """How often rules, issuers or revocations have changed: what was judged before is to be judged anew."""
+        return self._changes
+
+    def start(self) -> None:
+        """Keeps itself up to date from now on; `is_ready` is set after the first time.
+
+        In a thread that ends with the process: no stop of the server waits for an issuer that hangs.
+        """
+        threading.Thread(target=self._keep_up, name="identity", daemon=True).start()
+
+    def _keep_up(self) -> None:
+        while True:
+            try:
+                self.refresh()
+            except Exception:  # noqa: BLE001 (the loop must go on)
+                _log.exception("what callers are judged by cannot be brought up to date")
+            self.is_ready.set()
+            time.sleep(REFRESH_INTERVAL_S)
 
     def refresh(self) -> None:
         """Reads what changed and fetches what is due; may take as long as an issuer takes to answer."""
@@ -104,6 +131,7 @@ class Identity:
             )
             return
         self._file = read
+        self._changes += 1
         self._keys.watch(read.issuers.values())
         _log.info("admission file read anew", file=str(self._admission_file))
 
@@ -126,6 +154,7 @@ class Identity:
             _log.warning("a list of revoked certificates is not used", reason=problem)
         if found.lists:
             self._revocations = found
+            self._changes += 1
         else:
             _log.error("no list of revoked certificates can be used; those of before hold")
 

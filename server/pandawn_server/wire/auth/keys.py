@@ -91,7 +91,10 @@ class KeyRing:
                 known.issuer = issuer
                 sources[issuer.url] = known
             else:
-                sources[issuer.url] = _Source(issuer, self._stored(issuer))
+                source = _Source(issuer, self._stored(issuer))
+                if not issuer.is_remote:
+                    _read(source)
+                sources[issuer.url] = source
         self.sources = sources
 
     def keys(self, issuer: str) -> tuple[IssuerKey, ...]:

@@ -1,0 +1,58 @@
+"""What a user can do when the server does not know or not take them, or TLS does not come about."""
+
+from collections.abc import Mapping
+
+from pandawn_tools.cli.settings import Address
+
+_NEW_TOKEN = "get a new token, and hand it to: pandawn login"  # noqa: S105 (a sentence)
+_NEW_CERTIFICATE = (
+    "get a new one: a proxy by voms-proxy-init -rfc, a certificate from your authority"
+)
+_ASK = "send what `pandawn whoami` says, or said above, to whoever runs the server"
+
+IDENTITY_REMEDIES: Mapping[str, str] = {
+    "CREDENTIALS_REQUIRED": "show who you are: pandawn login keeps a token; --cert and --key "
+    "(or X509_USER_PROXY) name a certificate",
+    "TOKEN_EXPIRED": _NEW_TOKEN,
+    "TOKEN_NOT_YET_VALID": "compare the clocks of this machine, the issuer and the server",
+    "TOKEN_MALFORMED": _NEW_TOKEN,
+    "TOKEN_PROFILE_UNKNOWN": _ASK,
+    "BAD_SIGNATURE": _NEW_TOKEN,
+    "UNKNOWN_KEY": "try again in a minute; then get a new token, and hand it to: pandawn login",
+    "UNKNOWN_ISSUER": "get a token of an issuer that this server trusts; whoever runs it knows which",
+    "ALGORITHM_NOT_ALLOWED": _ASK,
+    "WRONG_AUDIENCE": "ask your issuer for a token with that audience, and hand it to: pandawn login",
+    "SCOPE_MISSING": "ask your issuer for a token with that scope, and hand it to: pandawn login",
+    "ROLE_MISSING": _ASK,
+    "NOT_ADMITTED": _ASK,
+    "NO_USER_NAME": _ASK,
+    "USER_NAME_TAKEN": _ASK,
+    "CERTIFICATE_EXPIRED": _NEW_CERTIFICATE,
+    "CERTIFICATE_REVOKED": _NEW_CERTIFICATE,
+    "CERTIFICATE_INVALID": _NEW_CERTIFICATE,
+    "PROXY_INVALID": _NEW_CERTIFICATE,
+    "LIMITED_PROXY": "make a full proxy: voms-proxy-init -rfc, without -limited",
+    "REVOCATION_LIST_EXPIRED": "tell whoever runs the server",
+}
+"""By the reason that the server gives."""
+
+
+def tls_remedies(message: str, address: Address, *, tls: bool) -> list[str]:
+    """What to do about a connection that TLS ended; empty where TLS has nothing to do with it."""
+    if tls and "CERTIFICATE_VERIFY_FAILED" in message:
+        return [
+            "name the authority that vouches for the server: --ca FILE (or PANDAWN_CA, X509_CERT_DIR)",
+            "if it should be known already, somebody may be in between: ask whoever runs the server",
+        ]
+    if tls and "Hostname Verification" in message:
+        return ["use the name that is in the server's certificate: --server NAME:PORT"]
+    if tls and ("WRONG_VERSION_NUMBER" in message or "HTTP_REQUEST" in message):
+        return [f"nobody speaks TLS at {address.target}: check the port"]
+    if tls and any(word in message for word in ("Socket closed", "handshake", "reset by peer")):
+        return [
+            "the server may not take your certificate: too old, of another authority, or a proxy",
+            "or it takes nobody without one: --cert FILE --key FILE",
+        ]
+    if not tls and any(word in message for word in ("Socket closed", "reset by peer")):
+        return ["the server there may want TLS: say --tls, or name its authority with --ca FILE"]
+    return []

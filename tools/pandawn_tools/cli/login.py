@@ -1,0 +1,197 @@
+"""Who one is: `pandawn login`, `pandawn logout`, `pandawn whoami`."""
+
+import getpass
+import os
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pandawn.broker.v1 import broker_pb2 as broker
+from pandawn.broker.v1 import caller_pb2
+from pandawn_tools.cli import options, words
+from pandawn_tools.cli.client import Client
+from pandawn_tools.cli.credentials import Credentials, find_credentials
+from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
+from pandawn_tools.cli.jsonout import message_json, print_json
+from pandawn_tools.cli.render import note
+from pandawn_tools.cli.secrets_on_disk import MAX_SECRET_BYTES
+from pandawn_tools.cli.settings import Address
+from pandawn_tools.cli.tables import Cell, print_fields
+from pandawn_tools.cli.tokens import (
+    FILE_VARIABLE,
+    TOKEN_VARIABLE,
+    FoundToken,
+    check_token,
+    find_ambient_token,
+    keep_token,
+    kept_path,
+    peek,
+    read_token,
+)
+from pandawn_tools.cli.units import format_span
+
+_STANDARD_INPUT = "-"
+
+
+def login(
+    ctx: typer.Context,
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="Take the token from this file; - for the standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    server: options.ServerOption = None,
+) -> None:
+    """Keep a bearer token for a server, in a file that only you can read.
+
+    It is taken from --token-file, from the standard input where something is piped in, from
+    $BEARER_TOKEN or $BEARER_TOKEN_FILE, or asked for without being shown. The server is asked
+    first: a token that it does not take is not kept.
+    """
+    address = options.address_of(ctx, server)
+    token = _obtain(address, token_file or options.chosen(ctx).given.token_file)
+    claims = peek(token)
+    print_fields([] if claims is None else _claim_fields(token))
+    if claims is not None and claims.expire_time is not None:
+        now = datetime.now(UTC)
+        if claims.expire_time <= now:
+            raise usage_error(
+                "TOKEN_EXPIRED",
+                f"the token has expired {format_span(now - claims.expire_time)} ago; it is not kept",
+                remedies=["get a new one from your issuer"],
+            )
+    said = _try(ctx, address, token)
+    path = keep_token(address, token, os.environ)
+    print_fields([("server", address.target), ("user", said or ""), ("kept in", str(path))])
+    for variable in (TOKEN_VARIABLE, FILE_VARIABLE):
+        if os.environ.get(variable):
+            note(f"{variable} is set and goes before what is kept")
+
+
+def logout(
+    ctx: typer.Context,
+    server: options.ServerOption = None,
+    everywhere: Annotated[
+        bool, typer.Option("--all", help="Forget the tokens for all servers.")
+    ] = False,
+) -> None:
+    """Remove the token that `pandawn login` kept."""
+    path = kept_path(options.address_of(ctx, server), os.environ)
+    paths = sorted(path.parent.iterdir()) if everywhere and path.parent.is_dir() else [path]
+    removed = 0
+    for each in paths:
+        try:
+            each.unlink()
+            removed += 1
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise usage_error(
+                "CREDENTIAL_NOT_REMOVED",
+                f"{each} cannot be removed",
+                details=[error.strerror or ""],
+            ) from error
+        note(f"removed {each}")
+    if not removed:
+        note("there was no token to remove")
+    if os.environ.get(TOKEN_VARIABLE):
+        note(f"{TOKEN_VARIABLE} is set and is still shown to servers: unset {TOKEN_VARIABLE}")
+
+
+def whoami(
+    ctx: typer.Context,
+    json_output: options.JsonOption = False,
+    server: options.ServerOption = None,
+) -> None:
+    """Show who the server takes you for, by which rule, and what you may be."""
+    with options.connect(ctx, server) as client:
+        caller = client.call(client.broker.WhoAmI, broker.WhoAmIRequest()).caller
+        shown = client.credentials
+    if json_output:
+        print_json(message_json(caller))
+        return
+    print_fields(_caller_fields(caller, shown))
+
+
+def _obtain(address: Address, token_file: str | None) -> str:
+    """The token to keep: from where the user says, or wherever there is one."""
+    if token_file is not None and token_file != _STANDARD_INPUT:
+        return read_token(Path(token_file).expanduser())
+    if token_file == _STANDARD_INPUT or not sys.stdin.isatty():
+        piped = sys.stdin.buffer.read(MAX_SECRET_BYTES)
+        if piped.strip() or token_file == _STANDARD_INPUT:
+            return check_token(piped, "the standard input")
+    found = find_ambient_token(os.environ)
+    if found is not None:
+        note(f"taking the token in {found.source}")
+        return found.text
+    if not sys.stdin.isatty():
+        raise usage_error(
+            "NO_TOKEN",
+            "there is no token to keep",
+            remedies=["pipe one in, or name its file: pandawn login --token-file FILE"],
+        )
+    return check_token(getpass.getpass(f"Token for {address.target}: ").encode(), "what was typed")
+
+
+def _try(ctx: typer.Context, address: Address, token: str) -> str | None:
+    """Whom the server takes the holder for; None where it cannot be asked now."""
+    # With all else that will be shown beside it.
+    shown = find_credentials(
+        address, options.chosen(ctx).given, token=FoundToken(lambda: token, "this login")
+    )
+    with Client(address, credentials=shown) as client:
+        try:
+            caller = client.call(client.broker.WhoAmI, broker.WhoAmIRequest()).caller
+        except CliError as error:
+            if error.status is not ExitStatus.UNREACHABLE:
+                raise
+            note(f"the server cannot be asked now ({error.message}); the token is kept untried")
+            return None
+    return caller.user or words.caller_method(caller.method)
+
+
+def _claim_fields(token: str) -> Iterator[tuple[str, Cell]]:
+    claims = peek(token)
+    if claims is None:
+        return
+    yield "issuer", claims.issuer
+    yield "subject", claims.subject
+    yield "audience", " ".join(claims.audience)
+    yield "scopes", " ".join(claims.scopes)
+    yield "groups", " ".join(claims.groups)
+    if claims.expire_time is not None:
+        yield "expires", _expiry(claims.expire_time)
+
+
+def _caller_fields(caller: caller_pb2.Caller, shown: Credentials) -> Iterator[tuple[str, Cell]]:
+    yield "user", caller.user or "(none of its own)"
+    yield "by", words.caller_method(caller.method)
+    yield "subject", caller.subject
+    yield "rule", caller.rule
+    yield "roles", " ".join(map(words.caller_role, caller.roles))
+    yield "sites", " ".join(caller.sites)
+    yield "groups", " ".join(caller.groups)
+    yield "scopes", " ".join(caller.scopes)
+    if caller.limited:
+        yield "limited", "yes: it cannot submit"
+    if caller.HasField("expire_time"):
+        yield "expires", _expiry(caller.expire_time.ToDatetime(UTC))
+    if shown.token is not None and caller.method == caller_pb2.CALLER_METHOD_TOKEN:
+        yield "token in", shown.token.source
+    if caller.method == caller_pb2.CALLER_METHOD_X509:
+        yield "certificate", shown.certificate
+
+
+def _expiry(end: datetime) -> str:
+    left = end - datetime.now(UTC)
+    when = f"{end.astimezone():%Y-%m-%d %H:%M:%S}"
+    return f"{when} (in {format_span(left)})" if left.total_seconds() > 0 else f"{when} (expired)"

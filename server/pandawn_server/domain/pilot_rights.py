@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pandawn_server.domain.errors import ForbiddenError
 from pandawn_server.domain.inventory import NodeKey
-from pandawn_server.domain.leases import Lease
 from pandawn_server.domain.pilots import Pilot
 from pandawn_server.domain.principals import Principal, Session
 from pandawn_server.domain.queues import Queue
@@ -64,21 +63,15 @@ def check_pilot_of_node(by: Principal, pilot_id: str, pilot: Pilot | None) -> No
         raise not_your_pilot(pilot_id)
 
 
-def may_use_lease(session: Session | None, lease: Lease, holder: Pilot | None) -> bool:
-    """Whether a session may renew or end a lease; without a session an operator asks, and may.
+def may_speak_for(session: Session | None, pilot_id: str, holder: Pilot | None) -> bool:
+    """Whether a session may renew or end what a pilot holds, or ask again what became of it.
 
-    `holder` is needed where the lease is another pilot's.
+    Without a session an operator asks, and may. `holder` is that pilot, needed where it is not the
+    session's own.
     """
-    if session is None or lease.pilot_id == session.pilot_id:
-        return True
-    return bool(session.pilot_id) and holder is not None and _comes_after(session, holder)
-
-
-def may_repeat_report(session: Session | None, pilot_id: str, holder: Pilot | None) -> bool:
-    """Whether a session may ask again what became of an attempt of a pilot, which has ended."""
     if session is None or pilot_id == session.pilot_id:
         return True
-    return bool(session.pilot_id) and holder is not None and _comes_after(session, holder)
+    return holder is not None and _comes_after(session, holder)
 
 
 def check_cache(by: Principal, key: NodeKey) -> None:
@@ -115,7 +108,9 @@ def not_your_lease(job_id: int, attempt: int) -> ForbiddenError:
 
 
 def _comes_after(session: Session, pilot: Pilot) -> bool:
-    return pilot.key == session.key and pilot.queue == session.queue
+    # A tool of the node has no pilot: it speaks for the cache and for no job.
+    is_pilot = bool(session.pilot_id)
+    return is_pilot and pilot.key == session.key and pilot.queue == session.queue
 
 
 def _shown(key: NodeKey) -> str:

@@ -10,7 +10,7 @@ from pandawn_server.domain.errors import PandawnError, PreconditionError, Unavai
 from pandawn_server.domain.inventory import CacheState, NodeKey
 from pandawn_server.domain.jobs import JobState, Phase, state_in_phase
 from pandawn_server.domain.leases import Lease, is_current
-from pandawn_server.domain.pilot_rights import may_use_lease, not_your_lease
+from pandawn_server.domain.pilot_rights import may_speak_for, not_your_lease
 from pandawn_server.domain.pilots import Pilot, PilotState
 from pandawn_server.domain.principals import Session
 from pandawn_server.domain.queues import QueueStatus
@@ -125,7 +125,7 @@ def _renew(
     lease = held.get(renewal.job_id)
     if lease is None or not is_current(lease, renewal.attempt, renewal.lease_token):
         return stale_lease(renewal.job_id, renewal.attempt)
-    if not may_use_lease(session, lease, others.get(lease.pilot_id)):
+    if not may_speak_for(session, lease.pilot_id, others.get(lease.pilot_id)):
         return not_your_lease(renewal.job_id, renewal.attempt)
     # The lease is renewed even for a pilot that the server has forgotten: it holds the token, and
     # will register again and report.

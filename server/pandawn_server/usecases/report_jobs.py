@@ -10,7 +10,7 @@ from pandawn_server.domain.attempts import Attempt, AttemptEnd
 from pandawn_server.domain.errors import InvalidRequestError, PandawnError, Violation
 from pandawn_server.domain.jobs import Job, JobError, JobState, Phase, ResourceUse
 from pandawn_server.domain.leases import Lease, is_current
-from pandawn_server.domain.pilot_rights import may_repeat_report, may_use_lease, not_your_lease
+from pandawn_server.domain.pilot_rights import may_speak_for, not_your_lease
 from pandawn_server.domain.pilots import Pilot
 from pandawn_server.domain.principals import Session
 from pandawn_server.domain.tasks import File, FileRole, Task, planned_outputs
@@ -84,7 +84,7 @@ def report_jobs(context: Context, reports: Sequence[Report]) -> list[Reported | 
             lease = held.get(ref.job_id)
             if lease is None or not is_current(lease, ref.attempt, ref.lease_token):
                 continue
-            if not may_use_lease(ref.session, lease, others.get(lease.pilot_id)):
+            if not may_speak_for(ref.session, lease.pilot_id, others.get(lease.pilot_id)):
                 continue
             job = job_of[ref.job_id]
             missing = _missing_outputs(report, job, task_of[job.task_id])
@@ -153,7 +153,7 @@ def _answer(
     known = ended_before.get((ref.job_id, ref.attempt))
     if known is None or known.lease_token != ref.lease_token:
         return stale_lease(ref.job_id, ref.attempt)
-    if not may_repeat_report(ref.session, known.pilot_id, others.get(known.pilot_id)):
+    if not may_speak_for(ref.session, known.pilot_id, others.get(known.pilot_id)):
         return not_your_lease(ref.job_id, ref.attempt)
     if taken is not None and taken.end.attempt == ref.attempt:
         return Reported(ended.states[ref.job_id], ended.runnable_queues)
@@ -180,7 +180,7 @@ def release_jobs(context: Context, refs: Sequence[LeaseRef]) -> list[Reported | 
         foreign = {
             ref
             for ref, lease in shown
-            if not may_use_lease(ref.session, lease, others.get(lease.pilot_id))
+            if not may_speak_for(ref.session, lease.pilot_id, others.get(lease.pilot_id))
         }
         current = {ref.job_id: lease for ref, lease in shown if ref not in foreign}
         ended = end_attempts(

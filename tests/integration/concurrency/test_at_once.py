@@ -10,11 +10,13 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from pandawn_server.domain.errors import PreconditionError, UnavailableError
+from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import FINAL_STATES, JobState, Phase
-from pandawn_server.domain.principals import LOCAL_OPERATOR
+from pandawn_server.domain.principals import LOCAL_OPERATOR, Session
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases.leasing import Grant
 from pandawn_server.usecases.read_tasks import get_job
+from pandawn_server.usecases.sessions import begin_session, refresh_sessions
 from tests.fixtures.catalog import catalog_on, memory_store
 from tests.fixtures.database import OpenDatabase
 from tests.fixtures.interleave import at_once
@@ -118,3 +120,15 @@ def test_everything_at_once_ends_every_job_once(
         assert (job.parent_job_id is None) == (job.job_id <= 24)
     with one.db.read() as tx:
         assert tx.exec_driver_sql("SELECT count(*) FROM leases").scalar() == 0
+
+
+def test_servers_that_start_at_once_agree_on_the_first_key(
+    database: Database, open_database: OpenDatabase
+) -> None:
+    servers = make_servers(database, open_database)
+    for future in at_once(*(partial(refresh_sessions, server.context) for server in servers * 3)):
+        future.result()
+    session = Session("p", "Q", NodeKey("T3", "wn1"))
+    for one, other in (servers, reversed(servers)):
+        token, _ = begin_session(one.context, session)
+        assert other.context.sessions.open(token, other.clock()).session == session

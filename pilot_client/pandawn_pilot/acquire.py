@@ -71,11 +71,12 @@ class Acquirer:
         failures = 0
         while drain.reason is None:
             asked = time.monotonic()
+            count = self._session.count
             try:
                 response = self._ask(request, wait_seconds + _MARGIN_SECONDS, drain)
             except CallError as failure:
-                if failure.reason == "PILOT_NOT_FOUND":
-                    self._session.register_again(request.pilot_id, drain)
+                if self._session.is_over(failure, request.pilot_id):
+                    self._session.begin_again(count, failure, drain)
                     request.pilot_id = self._session.pilot_id
                     continue
                 out_of_time = (
@@ -91,6 +92,7 @@ class Acquirer:
                 if failures:
                     self._log.info("asking for jobs succeeded after %d failures", failures)
                 if response is not None:
+                    self._connection.identity.renew(response.session_token)
                     return Acquired(asked, response)
         # A request that was never sent left nothing behind.
         return self._salvage(request) if asked is not None else Acquired(begin, _NOTHING)

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import tarfile
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from pandawn_pilot.errors import BAD_ARCHIVE, WORK_DIR_TOO_LARGE, JobFailedError
@@ -49,10 +50,16 @@ def unpack(archive: Path, directory: Path, *, max_bytes: int, stop: Stop) -> Non
     _check_links(links, directory)
 
 
-def pack(directory: Path, archive: Path, stop: Stop) -> None:
+def pack(
+    directory: Path,
+    archive: Path,
+    stop: Stop,
+    may_take: Callable[[os.stat_result], bool] = lambda _: True,
+) -> None:
     """Packs all below `directory` into a gzip-compressed tar archive that depends on it alone.
 
-    Times, owners and the order of the directory are left out; so are sockets, pipes and devices.
+    Times, owners and the order of the directory are left out; so are sockets, pipes and devices,
+    and files that `may_take` refuses.
     """
     with (
         archive.open("wb") as raw,
@@ -71,6 +78,8 @@ def pack(directory: Path, archive: Path, stop: Stop) -> None:
                 member.type, member.linkname = tarfile.REGTYPE, ""
                 member.size = path.stat().st_size
             if member.isreg():
+                if not may_take(path.stat()):
+                    continue
                 with path.open("rb") as content:
                     tar.addfile(member, content)
             else:

@@ -17,8 +17,15 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from pandawn_pilot.accounts import SAME, AccountChoice, AccountError, parse_choice
 from pandawn_pilot.cache_room import DEFAULT_LOW_WATER
 from pandawn_pilot.client import Connection
+from pandawn_pilot.credentials import (
+    CredentialError,
+    add_credential_options,
+    read_credentials,
+)
+from pandawn_pilot.hardening import hide_memory
 from pandawn_pilot.logs import Log, make_log
 from pandawn_pilot.options import PilotOptions
 from pandawn_pilot.pcache.command import PcacheCommand
@@ -48,21 +55,27 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
+    # First of all: later there is something to see.
+    hide_memory()
     parser = _parser()
     given = parser.parse_args(arguments)
     for kind, option in (("own", "cache_dir"), ("pcache", "pcache_cmd"), ("none", "no_cache")):
         if given.cache == kind and not getattr(given, option):
             parser.error(f"--cache {kind} goes with --{option.replace('_', '-')}")
+    try:
+        credentials = read_credentials(given, given.server)
+    except CredentialError as error:
+        parser.error(str(error))
     options = _options(given)
     log = make_log(as_json=given.json_log, node=options.node)
     # Before gRPC starts threads: all of them inherit that the signals do not reach them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    connection = Connection(options.server)
-    pilot = Pilot(options, connection, log)
+    connection = Connection(options.server, credentials)
+    pilot = Pilot(options, connection, credentials, log)
     _heed_signals(pilot, log)
     try:
         status = pilot.run()
-    except (WorkDirBusyError, OSError) as error:
+    except (WorkDirBusyError, AccountError, CredentialError, OSError) as error:
         log.error("the pilot cannot work here: %s", error)  # noqa: TRY400 (the message says it all)
         status = ExitStatus.USAGE
     except Exception:
@@ -100,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_places(run)
+    _add_security(run)
     _add_bounds(run)
     _add_offer(run)
     run.add_argument("--json-log", action="store_true", help="log lines as JSON objects")
@@ -107,7 +121,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_places(run: argparse.ArgumentParser) -> None:
-    run.add_argument("--server", required=True, metavar="HOST:PORT", help="the Pandawn server")
+    run.add_argument(
+        "--server", required=True, metavar="ADDRESS", help="the server, HOST:PORT or unix:PATH"
+    )
     run.add_argument("--queue", required=True, help="queue to work for")
     run.add_argument(
         "--work-dir", required=True, type=Path, metavar="DIR", help="where jobs run; one a pilot"
@@ -145,6 +161,25 @@ def _add_places(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument(
         "--keep-work-dir", action="store_true", help="keep the directories of ended jobs"
+    )
+
+
+def _add_security(run: argparse.ArgumentParser) -> None:
+    group = run.add_argument_group(
+        "credentials and payloads", "what the server is shown, and what payloads are kept from"
+    )
+    add_credential_options(group)
+    group.add_argument(
+        "--keep-token-file",
+        action="store_true",
+        help="do not remove the token's file where payloads, under the same account, can read it",
+    )
+    group.add_argument(
+        "--payload-user",
+        type=_account_choice,
+        metavar="USER",
+        help="as root: account of payloads, a name, a number, or FIRST-LAST for one each"
+        f" (default: as the queue says, else a free number for each); {SAME!r}: the pilot's own",
     )
 
 
@@ -216,6 +251,8 @@ def _options(given: argparse.Namespace) -> PilotOptions:
         disk_bytes=given.disk,
         batch_id=batch if given.batch_id is None else given.batch_id,
         keep_work_dir=given.keep_work_dir,
+        payload_user=given.payload_user,
+        keep_token_file=given.keep_token_file,
     )
 
 
@@ -239,6 +276,13 @@ def _location(text: str) -> Location:
 def _pcache(text: str) -> PcacheCommand:
     try:
         return PcacheCommand(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _account_choice(text: str) -> AccountChoice:
+    try:
+        return parse_choice(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

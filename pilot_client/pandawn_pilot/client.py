@@ -14,6 +14,9 @@ from google.protobuf.message import Message
 
 from pandawn.dispatcher.v1.dispatcher_pb2_grpc import DispatcherStub
 from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
+from pandawn.queueconfig.v1.queueconfig_pb2_grpc import QueueConfigStub
+from pandawn_pilot.credentials import Credentials
+from pandawn_pilot.identity import Identity, Signer
 
 # The server takes messages up to this size and sends none larger.
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
@@ -48,6 +51,8 @@ _TRANSIENT = frozenset(
         # repeated.
         grpc.StatusCode.INTERNAL,
         grpc.StatusCode.UNKNOWN,
+        # A session has ended. Whoever keeps it begins another one meanwhile.
+        grpc.StatusCode.UNAUTHENTICATED,
     }
 )
 
@@ -81,13 +86,28 @@ class CallError(Exception):
 
 
 class Connection:
-    """One channel to a server and the stubs on it; usable from all threads."""
+    """One channel to a server and the stubs on it; usable from all threads.
 
-    def __init__(self, server: str) -> None:
+    `server` is HOST:PORT or unix:PATH. `identity` says what calls show.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        credentials: Credentials | None = None,
+        identity: Identity | None = None,
+    ) -> None:
         self.server = server
-        self._channel = grpc.insecure_channel(server, options=_OPTIONS)
-        self.dispatcher = DispatcherStub(self._channel)
-        self.catalog = FileCatalogStub(self._channel)
+        self.identity = identity or Identity(credentials.token if credentials is not None else "")
+        secured = credentials.channel() if credentials is not None else None
+        if secured is None:
+            self._channel = grpc.insecure_channel(server, options=_OPTIONS)
+        else:
+            self._channel = grpc.secure_channel(server, secured, options=_OPTIONS)
+        signed = grpc.intercept_channel(self._channel, Signer(self.identity))
+        self.dispatcher = DispatcherStub(signed)
+        self.catalog = FileCatalogStub(signed)
+        self.queues = QueueConfigStub(signed)
 
     def close(self) -> None:
         """Ends the channel; running calls end as cancelled."""
@@ -105,6 +125,23 @@ def call(
         return method(request, timeout=timeout)
     except grpc.RpcError as error:
         raise failure_of(error) from error
+
+
+def begin(
+    method: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT],
+    request: RequestT,
+    timeout: float = CALL_TIMEOUT_SECONDS,
+) -> ResponseT:
+    """Calls a method that begins a session: who is not let in there need not come again.
+
+    Raises CallError.
+    """
+    try:
+        return call(method, request, timeout)
+    except CallError as failure:
+        if failure.code is grpc.StatusCode.UNAUTHENTICATED:
+            failure.transient = False
+        raise
 
 
 def call_with_stream(

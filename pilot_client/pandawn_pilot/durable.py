@@ -8,12 +8,18 @@ import stat
 from pathlib import Path
 
 
-def replace_text(path: Path, text: str, *, sync: bool = False) -> None:
-    """Replaces the file's content at one stroke; with `sync` it survives a power cut, too."""
+def replace_text(path: Path, text: str, *, sync: bool = False, private: bool = False) -> None:
+    """Replaces the file's content at one stroke; with `sync` it survives a power cut, too.
+
+    A `private` file is for our eyes only.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
-            share(stream.fileno(), path.parent)
+            if private:
+                os.fchmod(stream.fileno(), 0o600)
+            else:
+                share(stream.fileno(), path.parent)
             stream.write(text)
             if sync:
                 stream.flush()

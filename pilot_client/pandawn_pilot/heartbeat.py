@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+import grpc
+
 from pandawn.dispatcher.v1.dispatcher_pb2 import (
     JOB_COMMAND_CANCEL,
     RenewalResult,
@@ -23,10 +25,14 @@ from pandawn_pilot.stop import Stop, StoppedError, StopReason
 
 # A heartbeat that takes longer is tried again on another connection.
 TIMEOUT_SECONDS = 15.0
+_REFUSALS = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
 
 
 class Heartbeat:
-    """Beats from `start` to `stop`. `on_drain` is told why the server wants the pilot to end."""
+    """Beats from `start` to `stop`. `on_drain` is told why the server wants the pilot to end.
+
+    `on_refusal` is told that the server does not let the pilot in any more; the beat ends then.
+    """
 
     def __init__(
         self,
@@ -35,6 +41,7 @@ class Heartbeat:
         jobs: JobTable,
         catalog: CatalogLoop | None,
         on_drain: Callable[[str], None],
+        on_refusal: Callable[[CallError], None],
         log: Log,
     ) -> None:
         self._connection = connection
@@ -42,6 +49,7 @@ class Heartbeat:
         self._jobs = jobs
         self._catalog = catalog
         self._on_drain = on_drain
+        self._on_refusal = on_refusal
         self._log = log
         self._end = Stop()
         self._now = threading.Event()
@@ -69,6 +77,9 @@ class Heartbeat:
             try:
                 self._beat()
             except CallError as failure:
+                if failure.code in _REFUSALS and not failure.transient:
+                    self._on_refusal(failure)
+                    return
                 failures += 1
                 if failures == 1:
                     self._log.warning("heartbeat failed, trying again: %s", failure)
@@ -87,7 +98,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         jobs = self._jobs.all()
-        pilot_id = self._session.pilot_id
+        count, pilot_id = self._session.count, self._session.pilot_id
         state = state_message(self._catalog.state()) if self._catalog is not None else None
         asked = time.monotonic()
         request = RenewLeasesRequest(
@@ -96,11 +107,12 @@ class Heartbeat:
         try:
             response = call(self._connection.dispatcher.RenewLeases, request, TIMEOUT_SECONDS)
         except CallError as failure:
-            if failure.reason != "PILOT_NOT_FOUND":
+            if not self._session.is_over(failure, pilot_id):
                 raise
-            self._session.register_again(pilot_id, self._end)
+            self._session.begin_again(count, failure, self._end)
             self._now.set()
             return
+        self._connection.identity.renew(response.session_token)
         self._take(asked, jobs, response.results)
         if response.inventory_requested and self._catalog is not None:
             self._catalog.ask_inventory()

@@ -18,6 +18,7 @@ from pandawn.type.v1.type_pb2 import (
     PHASE_STAGE_IN,
     PHASE_STAGE_OUT,
 )
+from pandawn_pilot.accounts import Account, Accounts
 from pandawn_pilot.archives import pack, unpack
 from pandawn_pilot.client import Connection
 from pandawn_pilot.durations import seconds
@@ -37,6 +38,7 @@ from pandawn_pilot.errors import (
 )
 from pandawn_pilot.input_cache import InputCache
 from pandawn_pilot.job_report import PhaseClock, make_report
+from pandawn_pilot.lending import find_output, lent, may_offer
 from pandawn_pilot.live_job import LiveJob
 from pandawn_pilot.log_tarball import pack_log
 from pandawn_pilot.logs import JobLog
@@ -60,6 +62,7 @@ class Surroundings:
     cache: InputCache | None
     renew_now: Callable[[], None]
     deadline: float | None
+    accounts: Accounts
     local_server: LocalServer | None = None
 
 
@@ -83,6 +86,8 @@ class JobRunner:
         )
         self._exit_code: int | None = None
         self._payload_started = False
+        # Under which the payload ran; None: the pilot's own.
+        self._account: Account | None = None
 
     def run(self) -> JobReport | None:
         """Does the job; None when it was not started or must not be reported, because its lease is over.
@@ -137,7 +142,8 @@ class JobRunner:
         with self._clock.phase(PHASE_PAYLOAD):
             self._job.stop.check()
             if spec.command:
-                self._run_payload(names)
+                with self._pilot.accounts.borrow() as self._account:
+                    self._run_payload(names)
         with self._clock.phase(PHASE_STAGE_OUT):
             self._job.stop.check()
             self._log.info("stage-out begins: %d files", len(spec.outputs))
@@ -175,11 +181,13 @@ class JobRunner:
             "PANDAWN_INPUTS": ",".join(names),
         }
         environment = payload_environment(
-            os.environ, spec.environment, about, self._dir.work, self._dir.tmp
+            os.environ, spec.environment, about, self._dir.work, self._dir.tmp, self._account
         )
         arguments = substitute_inputs(spec.command, names)
         try:
-            arguments[0] = find_program(arguments[0], environment.get("PATH", ""), self._dir.work)
+            arguments[0] = find_program(
+                arguments[0], environment.get("PATH", ""), self._dir.work, self._account
+            )
         except JobFailedError as failure:
             self._exit_code = _shell_code(failure.fault)
             raise
@@ -190,10 +198,14 @@ class JobRunner:
             self._dir.stdout,
             self._dir.stderr,
             measured=self._dir.root,
+            account=self._account,
         )
         self._payload_started = True
-        self._log.info("payload begins: %s", " ".join(arguments))
-        end = run_payload(program, self._limits(), self._note_use, self._job.stop)
+        who = "" if self._account is None else f" (as {self._account.name})"
+        self._log.info("payload begins%s: %s", who, " ".join(arguments))
+        inputs = [self._dir.work / name for name in names]
+        with lent(self._dir, self._account, inputs, self._job.stop):
+            end = run_payload(program, self._limits(), self._note_use, self._job.stop)
         self._exit_code = end.exit_code
         self._note_use(end.use)
         self._log.info(
@@ -221,7 +233,10 @@ class JobRunner:
         if spec.kind == JOB_KIND_BUILD:
             return [self._store_library()]
         stage_out = self._stage_out(for_log=False)
-        return [stage_out.store(self._dir.work / item.name, item) for item in spec.outputs]
+        return [
+            stage_out.store(find_output(self._dir, item.name, self._account), item)
+            for item in spec.outputs
+        ]
 
     def _store_library(self) -> StoredFile:
         outputs = self._job.spec.outputs
@@ -230,7 +245,7 @@ class JobRunner:
                 OUTPUT_MISSING, f"a build job has one output, its library, not {len(outputs)}"
             )
         library = self._dir.root / "packed.tar.gz"
-        pack(self._dir.work, library, self._job.stop)
+        pack(self._dir.work, library, self._job.stop, lambda of: may_offer(of, self._account))
         stored = self._stage_out(for_log=False).store(library, outputs[0])
         library.unlink()
         return stored

@@ -21,7 +21,7 @@ def pack_log(job_dir: JobDir, archive: Path) -> None:
     """
     with tarfile.open(archive, "w:gz") as tar:
         for path in (job_dir.stdout, job_dir.stderr, job_dir.log, job_dir.spec):
-            if path.is_file():
+            if path.is_file() and not path.is_symlink():
                 content = _bounded(path)
                 member = tarfile.TarInfo(path.name)
                 member.size = len(content)
@@ -31,7 +31,8 @@ def pack_log(job_dir: JobDir, archive: Path) -> None:
 
 
 def _bounded(path: Path) -> bytes:
-    with path.open("rb") as stream:
+    # A payload of the pilot's account can put a link here; what that leads to is not for the log.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         if size <= HEAD_BYTES + TAIL_BYTES:
             return stream.read(HEAD_BYTES + TAIL_BYTES)

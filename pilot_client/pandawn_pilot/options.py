@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pandawn_pilot.accounts import AccountChoice
 from pandawn_pilot.pcache.command import PcacheCommand
 from pandawn_pilot.xrootd.address import Location
 
@@ -44,3 +45,7 @@ class PilotOptions:
     # Identifier in the batch system, empty when there is none.
     batch_id: str
     keep_work_dir: bool
+    # Under which accounts payloads run; None: the safest that this pilot can give.
+    payload_user: AccountChoice | None
+    # Whether the token's file stays although payloads can read it.
+    keep_token_file: bool

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pandawn_pilot import payload_wrapper
+from pandawn_pilot.accounts import Account
 from pandawn_pilot.disk_use import directory_bytes, free_bytes
 from pandawn_pilot.errors import (
     MEMORY_EXCEEDED,
@@ -29,6 +30,7 @@ from pandawn_pilot.errors import (
     Fault,
     JobFailedError,
 )
+from pandawn_pilot.payload_command import clean_environment
 from pandawn_pilot.process_tree import proportional_bytes, session_members, tree_use
 from pandawn_pilot.stop import Stop, StopReason
 
@@ -78,7 +80,8 @@ class PayloadEnd:
 class Program:
     """What to run, where, and the files that take what it prints.
 
-    What counts for the size of the work directory is all below `measured`.
+    What counts for the size of the work directory is all below `measured`. `account` None: the
+    pilot's own.
     """
 
     arguments: list[str]
@@ -87,6 +90,7 @@ class Program:
     stdout: Path
     stderr: Path
     measured: Path
+    account: Account | None = None
 
 
 def run_payload(
@@ -124,6 +128,8 @@ class _Run:
             # Of a signal to the pilot's group the payload's wrapper should hear nothing.
             start_new_session=True,
             cwd="/",
+            # Of ours, what it needs to run, and nothing that a payload could read there.
+            env=clean_environment(os.environ),
         )
         try:
             return self._run(wrapper)
@@ -140,6 +146,7 @@ class _Run:
                 wrapper.wait()
 
     def _run(self, wrapper: subprocess.Popen[bytes]) -> PayloadEnd:
+        account = self._program.account
         order = payload_wrapper.Order(
             arguments=self._program.arguments,
             environment=self._program.environment,
@@ -147,6 +154,8 @@ class _Run:
             stdout=str(self._program.stdout),
             stderr=str(self._program.stderr),
             max_file_bytes=self._limits.work_dir_bytes,
+            uid=-1 if account is None else account.uid,
+            gid=-1 if account is None else account.gid,
         )
         _send(wrapper, json.dumps(asdict(order)).encode() + b"\n")
         begin = time.monotonic()
@@ -266,6 +275,8 @@ class _Run:
             )
             return PayloadEnd(127, failure, self._use)
         why = os.strerror(number)
+        if self._program.account is not None:
+            why += f" (for account {self._program.account.name})"
         failure = JobFailedError(PAYLOAD_NOT_EXECUTABLE, f"{program} cannot be executed: {why}")
         return PayloadEnd(126, failure, self._use)
 

@@ -32,14 +32,21 @@ from pathlib import Path
 from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+# What a payload under an account of its own makes is nobody else's business.
+_PRIVATE_UMASK = 0o077
 # A process that does not die from SIGKILL waits for a dead disk: it is left to the kernel.
 _KILL_PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Order:
-    """What to run: `arguments[0]` is the path of the program. `max_file_bytes` 0 means no limit."""
+    """What to run: `arguments[0]` is the path of the program. `max_file_bytes` 0 means no limit.
+
+    `uid` and `gid` are those of the payload's account; -1: it runs under this process's account.
+    """
 
     arguments: list[str]
     environment: dict[str, str]
@@ -47,6 +54,8 @@ class Order:
     stdout: str
     stderr: str
     max_file_bytes: int
+    uid: int = -1
+    gid: int = -1
 
 
 def main() -> int:
@@ -66,6 +75,8 @@ def main() -> int:
     except OSError as error:
         _answer({"failed": error.errno or 0})
         return 0
+    # From here on a payload of the same account may not put words into our mouth.
+    _prctl(_PR_SET_DUMPABLE, 0)
     _answer({"started": payload})
     status = _watch(payload, wakeup_reader, rest)
     _kill_all()
@@ -185,10 +196,6 @@ def _start(order: Order) -> int:
 def _become(order: Order, parent: int) -> NoReturn:
     """Turns this process into the payload."""
     os.setsid()
-    # Should this wrapper be killed, its payload goes with it.
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(127)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if order.max_file_bytes > 0:
         # Between two looks at the directory, this keeps a single file from filling the disk.
@@ -205,9 +212,29 @@ def _become(order: Order, parent: int) -> NoReturn:
     os.chdir(order.directory)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(os.open(order.stdout, flags, 0o644), 1)
-    os.dup2(os.open(order.stderr, flags, 0o644), 2)
+    for stream, path in ((1, order.stdout), (2, order.stderr)):
+        opened = os.open(path, flags | os.O_NOFOLLOW, 0o600)
+        if order.uid >= 0:
+            # /dev/stdout is opened by name, with the rights of the payload.
+            os.fchown(opened, order.uid, order.gid)
+        os.dup2(opened, stream)
+    if order.uid >= 0:
+        _change_account(order.uid, order.gid)
+    # Should this wrapper be killed, its payload goes with it. A change of account would undo it.
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(127)
     os.execve(order.arguments[0], order.arguments, order.environment)  # noqa: S606 (meant so)
+
+
+def _change_account(uid: int, gid: int) -> None:
+    """Gives up this account for good: real, effective and saved numbers, groups, capabilities."""
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    # Neither set-user-ID programs nor file capabilities lead back.
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    os.umask(_PRIVATE_UMASK)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -8,12 +8,14 @@ from enum import IntEnum
 
 from pandawn.dispatcher.v1.dispatcher_pb2 import AcquireJobsResponse
 from pandawn.type.v1.type_pb2 import Requirements
+from pandawn_pilot.accounts import Accounts, SameAccount, check_account, open_accounts
 from pandawn_pilot.acquire import Acquired, Acquirer
 from pandawn_pilot.cache_room import default_limits
 from pandawn_pilot.catalog_client import CatalogClient, state_message
 from pandawn_pilot.catalog_loop import CatalogLoop
 from pandawn_pilot.catalog_reporter import CatalogReporter
 from pandawn_pilot.client import CallError, Connection
+from pandawn_pilot.credentials import Credentials
 from pandawn_pilot.disk_use import free_bytes
 from pandawn_pilot.durations import duration, seconds
 from pandawn_pilot.heartbeat import Heartbeat
@@ -29,6 +31,7 @@ from pandawn_pilot.pcache.cache import SitePcache
 from pandawn_pilot.reporting import Reporting
 from pandawn_pilot.session import Session
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
+from pandawn_pilot.token_file import TokenKeeper
 from pandawn_pilot.work_dir import WorkDir
 from pandawn_pilot.xrootd.local_server import LocalServer
 
@@ -55,7 +58,9 @@ class ExitStatus(IntEnum):
 class Pilot:
     """One life of a pilot. `drain` and `halt` may be called from other threads."""
 
-    def __init__(self, options: PilotOptions, connection: Connection, log: Log) -> None:
+    def __init__(
+        self, options: PilotOptions, connection: Connection, credentials: Credentials, log: Log
+    ) -> None:
         self._options = options
         self._connection = connection
         self._log = log
@@ -63,7 +68,10 @@ class Pilot:
         self._why = ""
         self._status = ExitStatus.DONE
         self._work_dir = WorkDir(options.work_dir)
-        self._session = Session(connection, options, self._work_dir, log)
+        self._token = TokenKeeper(
+            connection.identity, credentials, log, keep_file=options.keep_token_file
+        )
+        self._session = Session(connection, options, self._work_dir, self._token.refresh, log)
         self._reporting = Reporting(connection, self._work_dir.reports, log)
         self._jobs = JobThreads(self._work_dir, self._session, self._reporting, options, log)
         self._acquirer = Acquirer(connection, self._session, log)
@@ -96,10 +104,13 @@ class Pilot:
         self._jobs.halt()
 
     def run(self) -> ExitStatus:
-        """Lives. Raises WorkDirBusyError and OSError when the directories cannot be used."""
+        """Lives.
+
+        Raises WorkDirBusyError, AccountError, CredentialError and OSError when it cannot work here.
+        """
         with self._work_dir.occupied(), ExitStack() as stack:
+            former = self._work_dir.former_pilot()
             try:
-                self._settle_earlier_life()
                 self._session.register(self._drain)
             except StoppedError:
                 return self._status
@@ -107,6 +118,14 @@ class Pilot:
                 self._end_by(failure)
                 return self._status
             stack.callback(self._take_leave)
+            accounts = self._open_accounts()
+            try:
+                self._settle_earlier_life(former)
+            except StoppedError:
+                return self._status
+            except CallError as failure:
+                self._end_by(failure)
+                return self._status
             self._open_cache()
             if self._catalog is not None:
                 self._catalog.start()
@@ -117,8 +136,11 @@ class Pilot:
                 self._jobs.table,
                 self._catalog,
                 self.drain,
+                self._refused,
                 self._log,
             )
+            # What a session is refused for, the heartbeat finds out and mends.
+            self._connection.identity.on_refused = heartbeat.beat_now
             heartbeat.start()
             stack.callback(heartbeat.stop)
             surroundings = Surroundings(
@@ -126,6 +148,7 @@ class Pilot:
                 self._cache,
                 heartbeat.beat_now,
                 self._deadline,
+                accounts,
                 self._local_server,
             )
             self._take_jobs(surroundings)
@@ -134,10 +157,17 @@ class Pilot:
                 self._catalog.flush(FLUSH_SECONDS)
         return self._status
 
-    def _settle_earlier_life(self) -> None:
+    def _open_accounts(self) -> Accounts:
+        accounts = open_accounts(self._options.payload_user, self._options.max_jobs)
+        self._token.hide_from_payloads(same_account=isinstance(accounts, SameAccount))
+        if not isinstance(accounts, SameAccount):
+            self._work_dir.let_pass()
+            check_account(accounts, self._work_dir.jobs)
+        return accounts
+
+    def _settle_earlier_life(self, former: str) -> None:
         """Ends what a pilot that died in this directory has left: its reports first, then its leases."""
         self._reporting.deliver_old(self._drain, self._options.connect_timeout)
-        former = self._work_dir.former_pilot()
         if former:
             self._session.take_leave_of(former, "the pilot died")
         if not self._options.keep_work_dir:
@@ -262,6 +292,11 @@ class Pilot:
         what = "cannot be reached" if failure.transient else "refuses the pilot"
         self._log.error("server %s %s: %s", self._connection.server, what, failure)
         self.drain(f"the server {what}")
+
+    def _refused(self, failure: CallError) -> None:
+        """The server does not let the pilot in any more: what it still does would be in vain."""
+        self._end_by(failure)
+        self._jobs.halt()
 
     def _take_leave(self) -> None:
         if self._reporting.has_undelivered():

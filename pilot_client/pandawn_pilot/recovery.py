@@ -27,6 +27,11 @@ class StoredReport:
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 
+    def set_aside(self) -> None:
+        """Lets it lie for people to look at: nobody will send it."""
+        if self.path is not None:
+            self.path.rename(self.path.with_suffix(".refused"))
+
 
 def store_report(directory: Path, pilot_id: str, report: JobReport) -> StoredReport:
     """Writes a report down, to the disk."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import grpc
+
 from pandawn.dispatcher.v1.dispatcher_pb2 import (
     OUTCOME_FAILED,
     OUTCOME_FINISHED,
@@ -60,7 +62,14 @@ class Reporting:
         """Sends what an earlier life of the pilot could not. Raises CallError and StoppedError."""
         for stored in stored_reports(self._directory):
             self._log.info("reporting job %d for an earlier life", stored.report.job_id)
-            self._deliver(stored, stop, self._log, give_up_after)
+            try:
+                self._deliver(stored, stop, self._log, give_up_after)
+            except CallError as failure:
+                if failure.transient:
+                    raise
+                # Of another queue or node, say: it is not for this pilot to report.
+                self._log.error("the report is set aside: %s", failure)
+                stored.set_aside()
 
     def has_undelivered(self) -> bool:
         """Whether reports wait for the server."""
@@ -85,7 +94,8 @@ class Reporting:
         try:
             result = self._send(stored.pilot_id, report, stop, log, give_up_after)
         except CallError as failure:
-            if failure.transient:
+            if failure.transient or failure.code is grpc.StatusCode.PERMISSION_DENIED:
+                # Somebody may mend who is let in: the report stays for the pilot's next life.
                 raise
             log.error("the server refuses the report: %s", failure)  # noqa: TRY400 (no bug)
             stored.forget()

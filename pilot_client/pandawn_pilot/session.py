@@ -1,4 +1,9 @@
-"""A pilot's standing at the server: its identifier, its queue, and registering anew when it was forgotten."""
+"""A pilot's standing at the server: its identifier, its session, and registering anew when either is over.
+
+A session that has expired is begun again by the same registration, and the pilot stays who it is. A
+pilot that the server has ended, or a session that it does not know, makes a new pilot of it; its jobs
+and its reports go with it.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,16 @@ import importlib.metadata
 import secrets
 import socket
 import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import grpc
 
 from pandawn.dispatcher.v1.pilot_pb2 import DeregisterPilotRequest, RegisterPilotRequest
 from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
 from pandawn_pilot.backoff import persist
-from pandawn_pilot.client import CallError, Connection, call
+from pandawn_pilot.client import CallError, Connection, begin, call
 from pandawn_pilot.durations import seconds
 from pandawn_pilot.logs import Log
 from pandawn_pilot.options import PilotOptions
@@ -20,6 +30,11 @@ from pandawn_pilot.work_dir import WorkDir
 
 # A goodbye is a courtesy; a pilot does not wait long for a server that does not answer.
 GOODBYE_SECONDS = 5.0
+# A server that takes registrations and not the sessions that it gives for them is not asked for ever.
+MAX_BEGINNINGS = 5
+BEGINNINGS_SECONDS = 60.0
+# The server knows the pilot: only its session is over. Of all else it says that it does not.
+_LASTING_REASONS = frozenset({"SESSION_EXPIRED", "CREDENTIALS_REQUIRED"})
 _SHORTEST_HEARTBEAT_SECONDS = 0.2
 
 
@@ -27,15 +42,25 @@ class Session:
     """A registered pilot, for all threads. `pilot_id` changes when the server has forgotten it."""
 
     def __init__(
-        self, connection: Connection, options: PilotOptions, work_dir: WorkDir, log: Log
+        self,
+        connection: Connection,
+        options: PilotOptions,
+        work_dir: WorkDir,
+        refresh_token: Callable[[], None],
+        log: Log,
     ) -> None:
         self._connection = connection
         self._options = options
         self._work_dir = work_dir
+        self._refresh_token = refresh_token
         self._log = log
         # Held while registering, which may last as long as the server is away: reading needs no
         # lock.
         self._registering = threading.Lock()
+        self._request_id = ""
+        self._beginnings: deque[float] = deque(maxlen=MAX_BEGINNINGS)
+        # Grows with each registration: who makes a call notes it before, and tells it after.
+        self.count = 0
         self.pilot_id = ""
         self.queue = Queue()
         self.heartbeat_seconds = 0.0
@@ -45,12 +70,40 @@ class Session:
         with self._registering:
             self._register(stop, self._options.connect_timeout)
 
-    def register_again(self, forgotten: str, stop: Stop) -> None:
-        """Registers anew unless another thread has done so since `forgotten` was the identifier."""
+    def begin_again(self, count: int, failure: CallError, stop: Stop) -> None:
+        """Registers anew after such a failure, unless that was done since `count`.
+
+        To be called where `is_over` says so. Raises CallError when the server does not let the pilot
+        in any more, and StoppedError.
+        """
         with self._registering:
-            if self.pilot_id == forgotten:
-                self._log.warning("the server does not know this pilot any more, registering again")
+            if self.count != count:
+                return
+            if self._is_circling():
+                failure.transient = False
+                raise failure
+            if failure.reason in _LASTING_REASONS:
+                self._log.warning("the session is over, registering again: %s", failure)
+            else:
+                self._log.warning("the pilot is known no more, registering another: %s", failure)
+                self._request_id = ""
+            try:
                 self._register(stop, None)
+            except CallError as refused:
+                if refused.reason != "PILOT_NOT_FOUND":
+                    raise
+                # It ended while its session was over.
+                self._request_id = ""
+                self._register(stop, None)
+
+    def is_over(self, failure: CallError, pilot_id: str) -> bool:
+        """Whether a call that `pilot_id` made failed because its standing is over."""
+        if failure.code is grpc.StatusCode.PERMISSION_DENIED:
+            # Made under the identifier of before, with the session of now.
+            return failure.reason == "NOT_YOUR_PILOT" and pilot_id != self.pilot_id
+        return (
+            failure.code is grpc.StatusCode.UNAUTHENTICATED or failure.reason == "PILOT_NOT_FOUND"
+        )
 
     def take_leave(self, reason: str) -> None:
         """Says goodbye. A server that does not answer will find out by itself."""
@@ -69,9 +122,16 @@ class Session:
             self._log.info("the server takes back %d jobs", response.requeued_count)
         return True
 
+    def _is_circling(self) -> bool:
+        recent = [at for at in self._beginnings if time.monotonic() - at < BEGINNINGS_SECONDS]
+        return len(recent) == MAX_BEGINNINGS
+
     def _register(self, stop: Stop, give_up_after: float | None) -> None:
+        self._refresh_token()
+        self._beginnings.append(time.monotonic())
+        self._request_id = self._request_id or secrets.token_hex(16)
         request = RegisterPilotRequest(
-            request_id=secrets.token_hex(16),
+            request_id=self._request_id,
             queue=self._options.queue,
             node=self._options.node,
             host=socket.gethostname(),
@@ -80,12 +140,14 @@ class Session:
             transports=sorted(TRANSPORTS),
         )
         response = persist(
-            lambda: call(self._connection.dispatcher.RegisterPilot, request),
+            lambda: begin(self._connection.dispatcher.RegisterPilot, request),
             "registration",
             self._log,
             stop=stop,
             give_up_after=give_up_after,
         )
+        self._connection.identity.begin(response.session_token)
+        self.count += 1
         self.pilot_id = response.pilot_id
         self.queue = response.queue
         asked_for = self._options.heartbeat or seconds(response.heartbeat_interval)

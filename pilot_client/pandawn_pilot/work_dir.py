@@ -1,14 +1,17 @@
 """The directory that a pilot works in.
 
 lock             held as long as the pilot lives
-pilot.json       the pilot's identifier at the server, while it is registered
+pilot.json       the pilot's registration at the server, while it lasts; for the pilot's eyes
 jobs/<job>.<attempt>/
     job.json     what to do
     pilot.log    what the pilot did
     payload.stdout, payload.stderr
     work/        the payload's directory
     tmp/         its TMPDIR
-reports/         see recovery
+reports/         see recovery; for the pilot's eyes
+
+What other accounts may see of it is what its payloads, if they have other accounts, have to pass
+through.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,7 +75,8 @@ class JobDir:
     def create(self) -> None:
         """Makes the directory, empty even if an earlier life of the pilot has left something in it."""
         remove_tree(self.root)
-        self.work.mkdir(parents=True)
+        self.root.mkdir(mode=0o700, parents=True)
+        self.work.mkdir()
         self.tmp.mkdir()
 
     def remove(self) -> None:
@@ -85,14 +90,16 @@ class WorkDir:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.reports = root / "reports"
-        self._jobs = root / "jobs"
+        self.jobs = root / "jobs"
         self._pilot = root / "pilot.json"
 
     @contextmanager
     def occupied(self) -> Iterator[None]:
         """Makes the directory and holds its lock. Raises WorkDirBusyError and OSError."""
-        self._jobs.mkdir(parents=True, exist_ok=True)
+        self.jobs.mkdir(parents=True, exist_ok=True)
         self.reports.mkdir(exist_ok=True)
+        # Leases are in there: who has them can report in the pilot's name.
+        self.reports.chmod(0o700)
         with locks.attempt(self.root / "lock") as held:
             if not held:
                 raise WorkDirBusyError(
@@ -100,13 +107,18 @@ class WorkDir:
                 )
             yield
 
+    def let_pass(self) -> None:
+        """Lets all accounts through to the directories of jobs, each of which has its own guard."""
+        for directory in (self.root, self.jobs):
+            directory.chmod(directory.stat().st_mode & 0o7777 | 0o111)
+
     def job(self, job_id: int, attempt: int) -> JobDir:
         """Place of one attempt at one job."""
-        return JobDir(self._jobs / f"{job_id}.{attempt}")
+        return JobDir(self.jobs / f"{job_id}.{attempt}")
 
     def clear_jobs(self) -> None:
         """Removes what earlier lives of the pilot have left behind."""
-        for left in self._jobs.iterdir():
+        for left in self.jobs.iterdir():
             remove_tree(left)
 
     def former_pilot(self) -> str:
@@ -119,7 +131,8 @@ class WorkDir:
 
     def note_pilot(self, pilot_id: str) -> None:
         """Notes who works here now."""
-        replace_text(self._pilot, json.dumps({"version": FORMAT_VERSION, "pilot_id": pilot_id}))
+        document = {"version": FORMAT_VERSION, "pilot_id": pilot_id}
+        replace_text(self._pilot, json.dumps(document), private=True)
 
     def forget_pilot(self) -> None:
         """Notes that the pilot has taken leave."""
@@ -128,10 +141,16 @@ class WorkDir:
 
 def remove_tree(root: Path) -> None:
     """Removes a directory with all below it, also where a payload has taken our rights away."""
-    for parent, directories, _ in os.walk(root):
-        for name in directories:
-            path = Path(parent, name)
-            if not path.is_symlink():
-                with contextlib.suppress(OSError):
-                    path.chmod(0o700)
-    shutil.rmtree(root, ignore_errors=True)
+    # Root needs no rights, and follows no name that a payload might still be changing.
+    if os.geteuid() != 0:
+        for parent, directories, _ in os.walk(root):
+            for name in directories:
+                path = Path(parent, name)
+                if not path.is_symlink():
+                    with contextlib.suppress(OSError):
+                        path.chmod(0o700)
+    try:
+        shutil.rmtree(root, ignore_errors=True)
+    except RecursionError:
+        # Directories nested by the thousand.
+        subprocess.run(["rm", "-rf", "--", str(root)], stdin=subprocess.DEVNULL, check=False)

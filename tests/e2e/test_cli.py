@@ -101,7 +101,8 @@ def test_every_reading_command_answers_in_80_columns_and_in_json(
 def test_a_payload_that_fails_gives_status_1_and_its_story_and_can_be_retried(
     pandawn: Pandawn, tier3: Tier3, start_pilot: StartPilot, tmp_path: Path
 ) -> None:
-    start_pilot(tier3)
+    # The payload looks for the flag where no account but the user's may look.
+    start_pilot(tier3, payload_user="same")
     flag = tmp_path / "repaired"
     done = pandawn.run(
         *("submit", "--jobs", "2", "--max-attempts", "1", "--queue", tier3.queue, "--wait"),

@@ -172,13 +172,13 @@ def test_a_pilot_that_the_server_has_forgotten_registers_again(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(pilot_root: Path) -> Iterator[Path]:
     """A file system of eight megabytes."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a small disk")
-    directory = tmp_path / "disk"
+    directory = pilot_root / "disk"
     directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(directory)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=755", "tmpfs", str(directory)]
     if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
         pytest.skip("this container may not mount")
     yield directory

@@ -185,6 +185,8 @@ class Cluster:
         command = [
             *(_program("pandawn-pilot"), "run", "--server", self.address, "--queue", queue),
             *("--node", node, "--cache-dir", str(disk / "cache"), "--work-dir", str(disk / "work")),
+            # Payloads use the demo's own Python, which may lie where other accounts may not look.
+            *("--payload-user", "same"),
         ]
         disk.mkdir(parents=True, exist_ok=True)
         log = self._logs / f"pilot-{node}.log"

@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.fixtures.besieged",
     "tests.fixtures.database",
     "tests.fixtures.world",
+    "tests.fixtures.callers",
     "tests.fixtures.certificates",
     "tests.fixtures.tokens",
     "tests.fixtures.secure",  # imports those above

@@ -149,6 +149,9 @@ class Settings(BaseSettings):
     event_retention_days: float = Field(
         default=30.0, gt=0, description="age at which events are deleted"
     )
+    audit_retention_days: float = Field(
+        default=90.0, gt=0, le=36500, description="age at which lines of the audit are deleted"
+    )
     pin_silence_days: float = Field(
         default=30.0,
         gt=0,
@@ -178,6 +181,11 @@ class Settings(BaseSettings):
     def reaper_interval(self) -> timedelta:
         """See `reaper_interval_seconds`."""
         return timedelta(seconds=self.reaper_interval_seconds)
+
+    @property
+    def audit_retention(self) -> timedelta:
+        """See `audit_retention_days`."""
+        return timedelta(days=self.audit_retention_days)
 
     @property
     def event_retention(self) -> timedelta:

@@ -34,6 +34,7 @@ from pandawn_server.usecases.session_book import Sessions
 from pandawn_server.usecases.sessions import REFRESH_INTERVAL, refresh_sessions
 from pandawn_server.usecases.telling import log_events
 from pandawn_server.usecases.watch_queues import look_ahead
+from pandawn_server.wire.auditing import FLUSH_INTERVAL, Auditor
 from pandawn_server.wire.auth.doors import doors, open_identity
 from pandawn_server.wire.auth.identity import Identity
 from pandawn_server.wire.auth.resolver import SystemNames, ThreadedResolver
@@ -154,13 +155,17 @@ async def _serve(
         settings.reuse_port,
         timedelta(seconds=settings.max_connection_age_seconds),
     )
-    server = EdgeServer([*services(deps), *more_services], listening, telemetry, deps.shutting_down)
+    auditor = Auditor(deps.context, deps.batchers, deps.runner)
+    server = EdgeServer(
+        [*services(deps), *more_services], listening, telemetry, deps.shutting_down, auditor
+    )
     workers: list[PeriodicWorker[Any]] = [
         _reaper(deps),
         _queue_watch(deps),
         _pin_refresh(deps),
         _admission(deps),
         _session_refresh(deps),
+        _audit(deps, auditor),
     ]
     with _stop_signals() as stop:
         addresses = await server.start()
@@ -183,7 +188,7 @@ async def _serve(
         deps.shutting_down.set()
         deps.waiting.close()
         await server.stop(timedelta(seconds=settings.grace_seconds))
-        last_work = asyncio.ensure_future(_finish(deps, workers))
+        last_work = asyncio.ensure_future(_finish(deps, workers, auditor))
         await asyncio.wait([last_work], timeout=max(settings.grace_seconds, LAST_WORK_S))
         if not last_work.done():
             # Python itself would wait for the threads for ever.
@@ -201,8 +206,9 @@ async def _identity(settings: Settings) -> Identity:
     return identity
 
 
-async def _finish(deps: Deps, workers: Sequence[PeriodicWorker[Any]]) -> None:
+async def _finish(deps: Deps, workers: Sequence[PeriodicWorker[Any]], auditor: Auditor) -> None:
     """Waits for work whose callers have gone, and lets none begin."""
+    await auditor.close()
     await deps.batchers.close()
     for worker in workers:
         await worker.stop()
@@ -261,6 +267,7 @@ def _reaper(deps: Deps) -> PeriodicWorker[Reaped]:
             deps.context.new_id(),
             settings.reaper_interval,
             settings.event_retention,
+            settings.audit_retention,
         ),
         deps.runner,
         after=after,
@@ -291,6 +298,12 @@ def _admission(deps: Deps) -> PeriodicWorker[frozenset[str]]:
         deps.runner,
         after=after,
         telemetry=deps.telemetry,
+    )
+
+
+def _audit(deps: Deps, auditor: Auditor) -> PeriodicWorker[None]:
+    return PeriodicWorker(
+        "audit", FLUSH_INTERVAL, auditor.flush, deps.runner, telemetry=deps.telemetry
     )
 
 

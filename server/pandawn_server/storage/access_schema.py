@@ -1,11 +1,11 @@
-"""The tables of access: lists of who may use which queue, and what was seen of users."""
+"""The tables of access: lists of who may use which queue, what was seen of users, and the audit."""
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Column, Integer, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, Table, Text, text
 
 from pandawn_server.storage.metadata import metadata
-from pandawn_server.storage.types import UtcDateTime
+from pandawn_server.storage.types import BigId, UtcDateTime
 
 queue_access = Table(
     "queue_access",
@@ -34,4 +34,44 @@ users = Table(
     Column("subject", Text, nullable=False),
     Column("groups", JSON, nullable=False),
     Column("seen_time", UtcDateTime, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("audit_id", BigId, primary_key=True),
+    Column("audit_time", UtcDateTime, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("peer", Text, nullable=False),
+    Column("rpc", Text, nullable=False),
+    Column("task_id", BigInteger, nullable=False),
+    Column("job_id", BigInteger, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("site", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("thing", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    # Calls that the line stands for.
+    Column("count", BigInteger, nullable=False),
+    Column("denied", Boolean, nullable=False),
+    # Pages by each of the usual filters; administrators read by queue and site.
+    Index(None, "user", "audit_id"),
+    Index(None, "rpc", "audit_id"),
+    Index(None, "queue", "audit_id"),
+    Index(None, "site", "audit_id"),
+    Index(None, "task_id", "audit_id"),
+    Index(None, "audit_time", "audit_id"),
+    Index(
+        "ix_audit_denied",
+        "audit_id",
+        postgresql_where=text("denied"),
+        sqlite_where=text("denied"),
+    ),
+    sqlite_autoincrement=True,
 )

@@ -10,7 +10,7 @@ from pandawn_server.domain.jobs import JobState, lost_heartbeat
 from pandawn_server.domain.leases import server_was_away
 from pandawn_server.domain.pilots import LOST_AFTER_LEASES, PilotState
 from pandawn_server.domain.queues import Queue
-from pandawn_server.storage import claims, events, leases, pilots, queues, requests, tasks
+from pandawn_server.storage import audit, claims, events, leases, pilots, queues, requests, tasks
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.ending import Ended, end_attempts, ending
@@ -36,7 +36,13 @@ class Reaped:
     closed_tasks: int = 0
 
 
-def reap(context: Context, owner: str, interval: timedelta, events_kept: timedelta) -> Reaped:
+def reap(
+    context: Context,
+    owner: str,
+    interval: timedelta,
+    events_kept: timedelta,
+    audit_kept: timedelta,
+) -> Reaped:
     """One run of the reaper, to be repeated every `interval` by each server process.
 
     `owner` names the process; only one of them does the work at a time. After a time in which no
@@ -55,6 +61,7 @@ def reap(context: Context, owner: str, interval: timedelta, events_kept: timedel
         lost = [pilot_id for queue in known for pilot_id in _lose_silent(tx, queue, now)]
         closed = _close_tasks(tx, now)
         events.delete_events(tx, now - events_kept)
+        audit.delete_records(tx, now - audit_kept)
         requests.delete_answers(tx, now - ANSWERS_KEPT)
     context.known.forget_pilots(lost)
     context.sessions.end(lost, now)

@@ -14,6 +14,11 @@ def enter_caller(principal: Principal) -> None:
     _CALLER.set(principal)
 
 
+def known_caller() -> Principal | None:
+    """Who makes the call that runs, if that is known already."""
+    return _CALLER.get(None)
+
+
 def caller() -> Principal:
     """Who makes the call that runs. Raises `LookupError` outside of one."""
     return _CALLER.get()

@@ -7,6 +7,7 @@ from functools import partial
 
 from pandawn.filecatalog.v1 import coverage_pb2, filecatalog_pb2, filecatalog_pb2_grpc, pins_pb2
 from pandawn.type.v1 import type_pb2
+from pandawn_server.domain.audit import About
 from pandawn_server.domain.errors import ExhaustedError
 from pandawn_server.domain.inventory import (
     CachedFile,
@@ -19,6 +20,7 @@ from pandawn_server.domain.inventory import (
 from pandawn_server.domain.pilot_rights import check_cache
 from pandawn_server.usecases import catalog_files, coverage, pins
 from pandawn_server.usecases.open_session import open_session
+from pandawn_server.wire.auditing import tell_about
 from pandawn_server.wire.auth.host import host_facts
 from pandawn_server.wire.batcher import Batcher
 from pandawn_server.wire.caller import caller
@@ -161,6 +163,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         check.size("header.state.sequence", header.state.sequence)
         check.done()
         check_cache(caller(), key)
+        tell_about(About(site=key.site, node=key.node))
         inventory = Inventory(key, header.state.epoch, header.state.sequence, tuple(files))
         drift = await self._deps.runner.run(
             catalog_files.replace_inventory, self._deps.context, inventory

@@ -52,10 +52,13 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 """A method as gRPC knows it."""
 
 
-def behavior_of(method: str, handler: Handler) -> Behavior:
+def behavior_of(
+    method: str, handler: Handler, *, seen: Callable[[object], None] | None = None
+) -> Behavior:
     """The servicer's method as a coroutine, also where it is an asynchronous generator.
 
-    It takes encoded requests, and may raise `InvalidRequestError`.
+    It takes encoded requests, and may raise `InvalidRequestError`. `seen` is shown the request, decoded, if
+    it is one.
     """
     found = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
@@ -64,7 +67,9 @@ def behavior_of(method: str, handler: Handler) -> Behavior:
     if inspect.isasyncgenfunction(found):
         behavior = _written(found)
     decode = _strict(handler.request_deserializer, _most_bytes(method))
-    return (_of_stream if handler.request_streaming else _of_one)(behavior, decode)
+    if handler.request_streaming:
+        return _of_stream(behavior, decode)
+    return _of_one(behavior, decode if seen is None else _shown(decode, seen))
 
 
 def rebuilt(handler: Handler, behavior: Behavior) -> Handler:
@@ -94,6 +99,15 @@ class _DecodedStream:
 
 def _most_bytes(method: str) -> int:
     return MAX_MESSAGE_BYTES if method in _LONG_LISTS else USUAL_MESSAGE_BYTES
+
+
+def _shown(decode: Decode, seen: Callable[[object], None]) -> Decode:
+    def shown(encoded: bytes) -> object:
+        message = decode(encoded)
+        seen(message)
+        return message
+
+    return shown
 
 
 def _of_one(behavior: Behavior, decode: Decode) -> Behavior:

@@ -30,8 +30,8 @@ from pandawn_server.telemetry.names import (
     RPC_STATUS_CODE,
     RPC_SYSTEM,
 )
+from pandawn_server.wire.auditing import Auditor, note_request
 from pandawn_server.wire.auth.gate import Gate
-from pandawn_server.wire.caller import enter_caller
 from pandawn_server.wire.errors import Refusal, incident_refusal, refusal_of
 from pandawn_server.wire.handlers import (
     Behavior,
@@ -70,11 +70,19 @@ _log: Log = structlog.get_logger(__name__)
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the handlers of all services for the callers that come through `gate`.
 
-    `shutting_down` ends streams of gRPC's own services, and refuses calls that come after it.
+    `shutting_down` ends streams of gRPC's own services, and refuses calls that come after it. Without an
+    `auditor` nothing is written down.
     """
 
-    def __init__(self, gate: Gate, telemetry: Telemetry, shutting_down: asyncio.Event) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        telemetry: Telemetry,
+        shutting_down: asyncio.Event,
+        auditor: Auditor | None = None,
+    ) -> None:
         self._gate = gate
+        self._auditor = auditor
         self._telemetry = telemetry
         self._shutting_down = shutting_down
         self._handlers: dict[str, Handler] = {}
@@ -96,10 +104,15 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         return handler
 
     def _wrapped(self, method: str, handler: Handler) -> Handler:
-        behavior = behavior_of(method, handler)
+        auditor = self._auditor
+        if auditor is not None and not auditor.writes_down(method):
+            auditor = None
+        behavior = behavior_of(method, handler, seen=None if auditor is None else note_request)
         is_own = method.startswith(_OWN_SERVICES)
         if handler.response_streaming and not is_own:
             behavior = self._ended_by_shutdown(behavior)
+        if auditor is not None:
+            behavior = self._audited(method, behavior, auditor)
         behavior = self._guarded(method, behavior)
         if self._telemetry.enabled and is_own:
             behavior = self._observed(method.removeprefix("/"), behavior)
@@ -111,17 +124,36 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             if self._shutting_down.is_set():
                 await self._refuse(context, _stopping())
             try:
-                principal = self._gate.admit(method, context)
-                if principal is not None:
-                    enter_caller(principal)
+                self._gate.admit(method, context)
                 return await behavior(request, context)
             except PandawnError as error:
+                if self._auditor is not None:
+                    self._auditor.refused(method, self._gate.peer(context), error)
                 await self._refuse(context, error)
             except grpc.aio.BaseError:
                 # A handler that aborted by itself, or a connection that is gone.
                 raise
             except Exception as error:  # noqa: BLE001 (the client shall not see it)
                 await self._report(context, error)
+
+        return call
+
+    def _audited(self, method: str, behavior: Behavior, auditor: Auditor) -> Behavior:
+        async def call(request: object, context: ServicerContext) -> object:
+            auditor.begin()
+            peer = self._gate.peer(context)
+            try:
+                response = await behavior(request, context)
+            except PandawnError:
+                raise
+            except asyncio.CancelledError:
+                auditor.interrupted(method, peer, grpc.StatusCode.CANCELLED.name)
+                raise
+            except Exception:
+                auditor.interrupted(method, peer, grpc.StatusCode.INTERNAL.name)
+                raise
+            await auditor.accepted(method, peer, response)
+            return response
 
         return call
 

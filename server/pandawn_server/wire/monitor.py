@@ -6,21 +6,27 @@ import asyncio
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 
-from pandawn.monitor.v1 import monitor_pb2, monitor_pb2_grpc
+from pandawn.monitor.v1 import audit_pb2, monitor_pb2, monitor_pb2_grpc
 from pandawn.type.v1 import type_pb2
+from pandawn_server.domain.audit import AuditFilter
 from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.events import NumberedEvent
 from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.ownership import may_touch
 from pandawn_server.domain.pilots import Pilot, PilotFilter
 from pandawn_server.usecases import monitor
+from pandawn_server.usecases.audit import list_audit
 from pandawn_server.usecases.monitor import NodeView
+from pandawn_server.wire.auditing import short_name
 from pandawn_server.wire.caller import caller
+from pandawn_server.wire.convert.audit import to_line
 from pandawn_server.wire.convert.catalog import to_cache
 from pandawn_server.wire.convert.common import to_timestamp
 from pandawn_server.wire.convert.enums import JOB_STATE, PILOT_STATE
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.handlers import ServicerContext
-from pandawn_server.wire.page_token import decode_page_token, encode_page_token
+from pandawn_server.wire.page_token import FilterPart, decode_page_token, encode_page_token
+from pandawn_server.wire.policies import POLICIES
 from pandawn_server.wire.validation import Checker
 
 EVENTS_A_MESSAGE = 500
@@ -113,6 +119,51 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
             token = encode_page_token("ListNodes", filters, (last.site, last.node))
         return monitor_pb2.ListNodesResponse(nodes=map(_to_node, page), next_page_token=token)
 
+    async def ListAudit(  # noqa: N802 (gRPC's name)
+        self, request: audit_pb2.ListAuditRequest, context: ServicerContext
+    ) -> audit_pb2.ListAuditResponse:
+        """Lists who did what, newest first."""
+        del context
+        check = Checker(request)
+        check.user("user", request.user, required=False)
+        check.queue("queue", request.queue, required=False)
+        check.size("task_id", request.task_id)
+        size = check.page_size(request.page_size)
+        rpcs = tuple(name for name in map(short_name, POLICIES) if _is_named(request.rpc, name))
+        check.require(bool(rpcs), "rpc", "is no method of this server; write it as SubmitTask")
+        if request.HasField("since_time"):
+            check.timestamp("since_time", request.since_time)
+        check.done()
+        since = request.since_time.ToDatetime(UTC) if request.HasField("since_time") else None
+        by = caller()
+        filters: list[FilterPart] = [
+            *(request.user, request.rpc, request.queue, request.task_id, request.denied_only),
+            "" if since is None else since.isoformat(),
+            *may_touch(by).key,
+        ]
+        key = decode_page_token(request.page_token, "ListAudit", filters, (int,))
+        found = await self._deps.runner.run(
+            list_audit,
+            self._deps.context,
+            int(key[0]) if key else None,
+            size + 1,
+            AuditFilter(
+                user=request.user,
+                rpcs=rpcs if request.rpc else (),
+                queue=request.queue,
+                task_id=request.task_id,
+                since=since,
+                denied_only=request.denied_only,
+            ),
+            by,
+        )
+        token = ""
+        if len(found) > size:
+            token = encode_page_token("ListAudit", filters, (found[size - 1].audit_id,))
+        return audit_pb2.ListAuditResponse(
+            records=map(to_line, found[:size]), next_page_token=token
+        )
+
     async def StreamEvents(  # noqa: N802 (gRPC's name)
         self, request: monitor_pb2.StreamEventsRequest, context: ServicerContext
     ) -> AsyncGenerator[monitor_pb2.StreamEventsResponse, None]:
@@ -170,6 +221,10 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
         except TimeoutError:
             return False
         return True
+
+
+def _is_named(asked: str, name: str) -> bool:
+    return asked in {"", name, name.partition(".")[2]}
 
 
 def _to_pilot(pilot: Pilot, job_count: int) -> monitor_pb2.Pilot:

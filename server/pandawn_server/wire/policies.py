@@ -19,15 +19,17 @@ class Policy:
     """Who may call a method. Operators may call all of them and are not named.
 
     `scope` is the WLCG scope that a token must have (WLCG Common JWT Profiles 1.0, capabilities of
-    computing), empty where any token will do; `changes` says that the outcome goes into the audit. A
-    method that `begins_session` looks at credentials and not at session tokens; one that `needs_session`
-    is bound to one pilot or node; one that `starts_work` is not for limited proxies. A pilot that has
-    ended may still call one that is allowed `after_end`.
+    computing), empty where any token will do; `changes` says that the outcome goes into the audit,
+    `people_change` that it does for callers with a credential of their own. A method that `begins_session`
+    looks at credentials and not at session tokens; one that `needs_session` is bound to one pilot or node;
+    one that `starts_work` is not for limited proxies. A pilot that has ended may still call one that is
+    allowed `after_end`.
     """
 
     roles: frozenset[Role]
     scope: str
     changes: bool = False
+    people_change: bool = False
     begins_session: bool = False
     needs_session: bool = False
     starts_work: bool = False
@@ -54,7 +56,8 @@ _PILOTS_WORK = Policy(frozenset({_PILOT}), "compute.create", needs_session=True)
 # Repeated by a pilot that did not hear the answer, and whose session has ended with it.
 _GOODBYE = replace(_PILOTS_WORK, after_end=True)
 _BEGINS_SESSION = Policy(frozenset({_PILOT}), "compute.create", changes=True, begins_session=True)
-_CATALOG_WRITE = Policy(frozenset({_PILOT, _ADMIN}), "compute.modify")
+# What people write into the catalog is seldom, and nothing else tells of it.
+_CATALOG_WRITE = Policy(frozenset({_PILOT, _ADMIN}), "compute.modify", people_change=True)
 
 POLICIES: Mapping[str, Policy] = {
     "/pandawn.broker.v1.Broker/WhoAmI": Policy(frozenset(_EVERYBODY), scope=""),
@@ -93,6 +96,7 @@ POLICIES: Mapping[str, Policy] = {
     "/pandawn.monitor.v1.Monitor/ListPilots": _reads(*_PEOPLE),
     "/pandawn.monitor.v1.Monitor/ListNodes": _reads(*_PEOPLE),
     "/pandawn.monitor.v1.Monitor/StreamEvents": _reads(*_PEOPLE),
+    "/pandawn.monitor.v1.Monitor/ListAudit": _reads(_ADMIN),
     "/pandawn.queueconfig.v1.QueueConfig/GetQueue": _reads(*_EVERYBODY),
     "/pandawn.queueconfig.v1.QueueConfig/ListQueues": _reads(*_PEOPLE),
     "/pandawn.queueconfig.v1.QueueConfig/ApplyQueue": _writes("compute.modify", _ADMIN),

@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from pandawn_server.listeners import Listener
 from pandawn_server.telemetry.api import Telemetry
+from pandawn_server.wire.auditing import Auditor
 from pandawn_server.wire.auth.front import TlsFront
 from pandawn_server.wire.auth.gate import Gate
 from pandawn_server.wire.handlers import MAX_MESSAGE_BYTES
@@ -81,6 +82,7 @@ class EdgeServer:
         listening: Listening,
         telemetry: Telemetry,
         shutting_down: asyncio.Event,
+        auditor: Auditor | None = None,
     ) -> None:
         """`shutting_down` ends streams of the health and reflection services."""
         self._names = [service.name for service in services]
@@ -89,7 +91,7 @@ class EdgeServer:
         self._servers: list[tuple[Door, grpc.aio.Server]] = []
         for door in listening.doors:
             server = grpc.aio.server(
-                interceptors=[EdgeInterceptor(door.gate, telemetry, shutting_down)],
+                interceptors=[EdgeInterceptor(door.gate, telemetry, shutting_down, auditor)],
                 options=list(_options(listening).items()),
             )
             handlers = cast("grpc.aio.Server", _GenericHandlersOnly(server))

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("hurried")
 
 COMMANDS = (
     *("submit", "wait", "kill", "retry", "tasks", "jobs", "job", "why", "events", "nodes"),
-    *("pilots", "queues", "cache", "access", "demo"),
+    *("pilots", "queues", "cache", "access", "audit", "demo"),
 )
 
 
@@ -85,6 +85,7 @@ def test_every_command_has_help_that_fits_80_columns(run_cli: RunCli, command: s
         ("queues", "apply", "Q", "--cores", "2", "--reset", "cores"),
         ("access", "grant", "team:x", "Q"),
         ("access", "grant", "anna", "Q", "--for", "soon"),
+        ("audit", "--since", "yesterday"),
         ("cache", "add", "wn01"),
         ("cache", "add", "wn01", "--lfn", "x"),
         ("tasks", "--server", "a b"),

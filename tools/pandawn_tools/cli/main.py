@@ -9,6 +9,7 @@ import typer
 
 from pandawn_tools.cli import (
     access,
+    audit,
     bench,
     cache,
     control,
@@ -94,6 +95,7 @@ app.command(rich_help_panel=_LOOK)(nodes.pilots)
 app.add_typer(queues.app, name="queues", rich_help_panel=_OPERATE)
 app.add_typer(access.app, name="access", rich_help_panel=_OPERATE)
 app.add_typer(cache.app, name="cache", rich_help_panel=_OPERATE)
+app.command(rich_help_panel=_OPERATE)(audit.audit)
 app.command(rich_help_panel=_OPERATE)(demo.demo)
 app.command(rich_help_panel=_OPERATE)(bench.bench)
 app.command(rich_help_panel=_OPERATE)(simulate.simulate)

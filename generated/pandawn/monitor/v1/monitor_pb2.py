@@ -24,42 +24,43 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2 as pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2
+from pandawn.monitor.v1 import audit_pb2 as pandawn_dot_monitor_dot_v1_dot_audit__pb2
 from pandawn.type.v1 import type_pb2 as pandawn_dot_type_dot_v1_dot_type__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n pandawn/monitor/v1/monitor.proto\x12\x12pandawn.monitor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(pandawn/filecatalog/v1/filecatalog.proto\x1a\x1apandawn/type/v1/type.proto\"/\n\x10\x43ountJobsRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\"A\n\x11\x43ountJobsResponse\x12,\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x1c.pandawn.monitor.v1.JobCount\"`\n\x08JobCount\x12\r\n\x05queue\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.pandawn.type.v1.JobState\x12\x0c\n\x04user\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\"`\n\x11ListPilotsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x15\n\rinclude_ended\x18\x04 \x01(\x08\"X\n\x12ListPilotsResponse\x12)\n\x06pilots\x18\x01 \x03(\x0b\x32\x19.pandawn.monitor.v1.Pilot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x02\n\x05Pilot\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x15\n\rpilot_version\x18\x05 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x06 \x01(\t\x12-\n\x05state\x18\x07 \x01(\x0e\x32\x1e.pandawn.monitor.v1.PilotState\x12\x11\n\tjob_count\x18\x08 \x01(\x05\x12\x31\n\rregister_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ontact_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nend_reason\x18\x0b \x01(\t\"G\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t\"U\n\x11ListNodesResponse\x12\'\n\x05nodes\x18\x01 \x03(\x0b\x32\x18.pandawn.monitor.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa9\x02\n\x04Node\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x13\n\x0bpilot_count\x18\x03 \x01(\x05\x12\x11\n\tjob_count\x18\x04 \x01(\x05\x12\x30\n\x0c\x63ontact_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x05\x63\x61\x63he\x18\x06 \x01(\x0b\x32\x1d.pandawn.filecatalog.v1.Cache\x12+\n\x08locality\x18\x07 \x01(\x0e\x32\x19.pandawn.type.v1.Locality\x12\x38\n\x14suspended_until_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0esuspend_reason\x18\t \x01(\t\"l\n\x13StreamEventsRequest\x12\x16\n\x0e\x61\x66ter_event_id\x18\x01 \x01(\x03\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x0f\n\x07task_id\x18\x03 \x01(\x03\x12\x0e\n\x06job_id\x18\x04 \x01(\x03\x12\x0c\n\x04tail\x18\x05 \x01(\x05\"A\n\x14StreamEventsResponse\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.pandawn.monitor.v1.Event\"\xd4\x01\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x03\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\x03\x12\x0e\n\x06job_id\x18\x05 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\r\n\x05queue\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x10\n\x08pilot_id\x18\t \x01(\t\x12\x0c\n\x04user\x18\n \x01(\t\x12\x0c\n\x04text\x18\x0b \x01(\t*l\n\nPilotState\x12\x1b\n\x17PILOT_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10PILOT_STATE_LIVE\x10\x01\x12\x15\n\x11PILOT_STATE_ENDED\x10\x02\x12\x14\n\x10PILOT_STATE_LOST\x10\x03\x32\xff\x02\n\x07Monitor\x12X\n\tCountJobs\x12$.pandawn.monitor.v1.CountJobsRequest\x1a%.pandawn.monitor.v1.CountJobsResponse\x12[\n\nListPilots\x12%.pandawn.monitor.v1.ListPilotsRequest\x1a&.pandawn.monitor.v1.ListPilotsResponse\x12X\n\tListNodes\x12$.pandawn.monitor.v1.ListNodesRequest\x1a%.pandawn.monitor.v1.ListNodesResponse\x12\x63\n\x0cStreamEvents\x12\'.pandawn.monitor.v1.StreamEventsRequest\x1a(.pandawn.monitor.v1.StreamEventsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n pandawn/monitor/v1/monitor.proto\x12\x12pandawn.monitor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(pandawn/filecatalog/v1/filecatalog.proto\x1a\x1epandawn/monitor/v1/audit.proto\x1a\x1apandawn/type/v1/type.proto\"/\n\x10\x43ountJobsRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\"A\n\x11\x43ountJobsResponse\x12,\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x1c.pandawn.monitor.v1.JobCount\"`\n\x08JobCount\x12\r\n\x05queue\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.pandawn.type.v1.JobState\x12\x0c\n\x04user\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\"`\n\x11ListPilotsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x15\n\rinclude_ended\x18\x04 \x01(\x08\"X\n\x12ListPilotsResponse\x12)\n\x06pilots\x18\x01 \x03(\x0b\x32\x19.pandawn.monitor.v1.Pilot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x02\n\x05Pilot\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x15\n\rpilot_version\x18\x05 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x06 \x01(\t\x12-\n\x05state\x18\x07 \x01(\x0e\x32\x1e.pandawn.monitor.v1.PilotState\x12\x11\n\tjob_count\x18\x08 \x01(\x05\x12\x31\n\rregister_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ontact_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nend_reason\x18\x0b \x01(\t\"G\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t\"U\n\x11ListNodesResponse\x12\'\n\x05nodes\x18\x01 \x03(\x0b\x32\x18.pandawn.monitor.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa9\x02\n\x04Node\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x13\n\x0bpilot_count\x18\x03 \x01(\x05\x12\x11\n\tjob_count\x18\x04 \x01(\x05\x12\x30\n\x0c\x63ontact_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x05\x63\x61\x63he\x18\x06 \x01(\x0b\x32\x1d.pandawn.filecatalog.v1.Cache\x12+\n\x08locality\x18\x07 \x01(\x0e\x32\x19.pandawn.type.v1.Locality\x12\x38\n\x14suspended_until_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0esuspend_reason\x18\t \x01(\t\"l\n\x13StreamEventsRequest\x12\x16\n\x0e\x61\x66ter_event_id\x18\x01 \x01(\x03\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x0f\n\x07task_id\x18\x03 \x01(\x03\x12\x0e\n\x06job_id\x18\x04 \x01(\x03\x12\x0c\n\x04tail\x18\x05 \x01(\x05\"A\n\x14StreamEventsResponse\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.pandawn.monitor.v1.Event\"\xd4\x01\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x03\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\x03\x12\x0e\n\x06job_id\x18\x05 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\r\n\x05queue\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x10\n\x08pilot_id\x18\t \x01(\t\x12\x0c\n\x04user\x18\n \x01(\t\x12\x0c\n\x04text\x18\x0b \x01(\t*l\n\nPilotState\x12\x1b\n\x17PILOT_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10PILOT_STATE_LIVE\x10\x01\x12\x15\n\x11PILOT_STATE_ENDED\x10\x02\x12\x14\n\x10PILOT_STATE_LOST\x10\x03\x32\xd9\x03\n\x07Monitor\x12X\n\tCountJobs\x12$.pandawn.monitor.v1.CountJobsRequest\x1a%.pandawn.monitor.v1.CountJobsResponse\x12[\n\nListPilots\x12%.pandawn.monitor.v1.ListPilotsRequest\x1a&.pandawn.monitor.v1.ListPilotsResponse\x12X\n\tListNodes\x12$.pandawn.monitor.v1.ListNodesRequest\x1a%.pandawn.monitor.v1.ListNodesResponse\x12\x63\n\x0cStreamEvents\x12\'.pandawn.monitor.v1.StreamEventsRequest\x1a(.pandawn.monitor.v1.StreamEventsResponse0\x01\x12X\n\tListAudit\x12$.pandawn.monitor.v1.ListAuditRequest\x1a%.pandawn.monitor.v1.ListAuditResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pandawn.monitor.v1.monitor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PILOTSTATE']._serialized_start=1712
-  _globals['_PILOTSTATE']._serialized_end=1820
-  _globals['_COUNTJOBSREQUEST']._serialized_start=159
-  _globals['_COUNTJOBSREQUEST']._serialized_end=206
-  _globals['_COUNTJOBSRESPONSE']._serialized_start=208
-  _globals['_COUNTJOBSRESPONSE']._serialized_end=273
-  _globals['_JOBCOUNT']._serialized_start=275
-  _globals['_JOBCOUNT']._serialized_end=371
-  _globals['_LISTPILOTSREQUEST']._serialized_start=373
-  _globals['_LISTPILOTSREQUEST']._serialized_end=469
-  _globals['_LISTPILOTSRESPONSE']._serialized_start=471
-  _globals['_LISTPILOTSRESPONSE']._serialized_end=559
-  _globals['_PILOT']._serialized_start=562
-  _globals['_PILOT']._serialized_end=858
-  _globals['_LISTNODESREQUEST']._serialized_start=860
-  _globals['_LISTNODESREQUEST']._serialized_end=931
-  _globals['_LISTNODESRESPONSE']._serialized_start=933
-  _globals['_LISTNODESRESPONSE']._serialized_end=1018
-  _globals['_NODE']._serialized_start=1021
-  _globals['_NODE']._serialized_end=1318
-  _globals['_STREAMEVENTSREQUEST']._serialized_start=1320
-  _globals['_STREAMEVENTSREQUEST']._serialized_end=1428
-  _globals['_STREAMEVENTSRESPONSE']._serialized_start=1430
-  _globals['_STREAMEVENTSRESPONSE']._serialized_end=1495
-  _globals['_EVENT']._serialized_start=1498
-  _globals['_EVENT']._serialized_end=1710
-  _globals['_MONITOR']._serialized_start=1823
-  _globals['_MONITOR']._serialized_end=2206
+  _globals['_PILOTSTATE']._serialized_start=1744
+  _globals['_PILOTSTATE']._serialized_end=1852
+  _globals['_COUNTJOBSREQUEST']._serialized_start=191
+  _globals['_COUNTJOBSREQUEST']._serialized_end=238
+  _globals['_COUNTJOBSRESPONSE']._serialized_start=240
+  _globals['_COUNTJOBSRESPONSE']._serialized_end=305
+  _globals['_JOBCOUNT']._serialized_start=307
+  _globals['_JOBCOUNT']._serialized_end=403
+  _globals['_LISTPILOTSREQUEST']._serialized_start=405
+  _globals['_LISTPILOTSREQUEST']._serialized_end=501
+  _globals['_LISTPILOTSRESPONSE']._serialized_start=503
+  _globals['_LISTPILOTSRESPONSE']._serialized_end=591
+  _globals['_PILOT']._serialized_start=594
+  _globals['_PILOT']._serialized_end=890
+  _globals['_LISTNODESREQUEST']._serialized_start=892
+  _globals['_LISTNODESREQUEST']._serialized_end=963
+  _globals['_LISTNODESRESPONSE']._serialized_start=965
+  _globals['_LISTNODESRESPONSE']._serialized_end=1050
+  _globals['_NODE']._serialized_start=1053
+  _globals['_NODE']._serialized_end=1350
+  _globals['_STREAMEVENTSREQUEST']._serialized_start=1352
+  _globals['_STREAMEVENTSREQUEST']._serialized_end=1460
+  _globals['_STREAMEVENTSRESPONSE']._serialized_start=1462
+  _globals['_STREAMEVENTSRESPONSE']._serialized_end=1527
+  _globals['_EVENT']._serialized_start=1530
+  _globals['_EVENT']._serialized_end=1742
+  _globals['_MONITOR']._serialized_start=1855
+  _globals['_MONITOR']._serialized_end=2328
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from pandawn.monitor.v1 import audit_pb2 as pandawn_dot_monitor_dot_v1_dot_audit__pb2
 from pandawn.monitor.v1 import monitor_pb2 as pandawn_dot_monitor_dot_v1_dot_monitor__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
@@ -54,6 +55,11 @@ class MonitorStub(object):
                 '/pandawn.monitor.v1.Monitor/StreamEvents',
                 request_serializer=pandawn_dot_monitor_dot_v1_dot_monitor__pb2.StreamEventsRequest.SerializeToString,
                 response_deserializer=pandawn_dot_monitor_dot_v1_dot_monitor__pb2.StreamEventsResponse.FromString,
+                _registered_method=True)
+        self.ListAudit = channel.unary_unary(
+                '/pandawn.monitor.v1.Monitor/ListAudit',
+                request_serializer=pandawn_dot_monitor_dot_v1_dot_audit__pb2.ListAuditRequest.SerializeToString,
+                response_deserializer=pandawn_dot_monitor_dot_v1_dot_audit__pb2.ListAuditResponse.FromString,
                 _registered_method=True)
 
 
@@ -108,6 +114,22 @@ class MonitorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAudit(self, request, context):
+        """Lists who did what, newest first, a page at a time: each call that changed something, and each refusal.
+        Operators read all, site administrators what is about their sites and their queues.
+
+        A call that changed something is in the audit when it is answered. Refusals follow within seconds;
+        a flood of them is counted together.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
+        belongs to another filter.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the queue is of a site that the caller does not administer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MonitorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -130,6 +152,11 @@ def add_MonitorServicer_to_server(servicer, server):
                     servicer.StreamEvents,
                     request_deserializer=pandawn_dot_monitor_dot_v1_dot_monitor__pb2.StreamEventsRequest.FromString,
                     response_serializer=pandawn_dot_monitor_dot_v1_dot_monitor__pb2.StreamEventsResponse.SerializeToString,
+            ),
+            'ListAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAudit,
+                    request_deserializer=pandawn_dot_monitor_dot_v1_dot_audit__pb2.ListAuditRequest.FromString,
+                    response_serializer=pandawn_dot_monitor_dot_v1_dot_audit__pb2.ListAuditResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -241,6 +268,33 @@ class Monitor(object):
             '/pandawn.monitor.v1.Monitor/StreamEvents',
             pandawn_dot_monitor_dot_v1_dot_monitor__pb2.StreamEventsRequest.SerializeToString,
             pandawn_dot_monitor_dot_v1_dot_monitor__pb2.StreamEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.monitor.v1.Monitor/ListAudit',
+            pandawn_dot_monitor_dot_v1_dot_audit__pb2.ListAuditRequest.SerializeToString,
+            pandawn_dot_monitor_dot_v1_dot_audit__pb2.ListAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ What goes on, for people and pages."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from pandawn.monitor.v1 import audit_pb2 as _audit_pb2
 from pandawn.monitor.v1 import monitor_pb2 as _monitor_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -64,6 +65,18 @@ class MonitorStub:
     * `NOT_FOUND` (TASK_NOT_FOUND, JOB_NOT_FOUND): no such thing; only where the caller may not see all.
     * `PERMISSION_DENIED` (NOT_YOUR_TASK, NOT_YOUR_JOB): it is another user's.
     """
+    ListAudit: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditResponse]
+    """Lists who did what, newest first, a page at a time: each call that changed something, and each refusal.
+    Operators read all, site administrators what is about their sites and their queues.
+
+    A call that changed something is in the audit when it is answered. Refusals follow within seconds;
+    a flood of them is counted together.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
+      belongs to another filter.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the queue is of a site that the caller does not administer.
+    """
 
 @_typing.type_check_only
 class MonitorAsyncStub(MonitorStub):
@@ -100,6 +113,18 @@ class MonitorAsyncStub(MonitorStub):
     * `UNAVAILABLE` (SHUTTING_DOWN): the server stops; go on elsewhere after the last event.
     * `NOT_FOUND` (TASK_NOT_FOUND, JOB_NOT_FOUND): no such thing; only where the caller may not see all.
     * `PERMISSION_DENIED` (NOT_YOUR_TASK, NOT_YOUR_JOB): it is another user's.
+    """
+    ListAudit: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditResponse]  # type: ignore[assignment]
+    """Lists who did what, newest first, a page at a time: each call that changed something, and each refusal.
+    Operators read all, site administrators what is about their sites and their queues.
+
+    A call that changed something is in the audit when it is answered. Refusals follow within seconds;
+    a flood of them is counted together.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
+      belongs to another filter.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the queue is of a site that the caller does not administer.
     """
 
 class MonitorServicer(metaclass=_abc_1.ABCMeta):
@@ -158,6 +183,24 @@ class MonitorServicer(metaclass=_abc_1.ABCMeta):
         * `UNAVAILABLE` (SHUTTING_DOWN): the server stops; go on elsewhere after the last event.
         * `NOT_FOUND` (TASK_NOT_FOUND, JOB_NOT_FOUND): no such thing; only where the caller may not see all.
         * `PERMISSION_DENIED` (NOT_YOUR_TASK, NOT_YOUR_JOB): it is another user's.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAudit(
+        self,
+        request: _audit_pb2.ListAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ListAuditResponse, _abc.Awaitable[_audit_pb2.ListAuditResponse]]:
+        """Lists who did what, newest first, a page at a time: each call that changed something, and each refusal.
+        Operators read all, site administrators what is about their sites and their queues.
+
+        A call that changed something is in the audit when it is answered. Refusals follow within seconds;
+        a flood of them is counted together.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
+          belongs to another filter.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the queue is of a site that the caller does not administer.
         """
 
 def add_MonitorServicer_to_server(servicer: MonitorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

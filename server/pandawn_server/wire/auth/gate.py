@@ -13,13 +13,14 @@ from typing import TypeVar
 
 import structlog
 
-from pandawn_server.domain.errors import ForbiddenError, UnauthenticatedError
+from pandawn_server.domain.errors import ForbiddenError, PandawnError, UnauthenticatedError
 from pandawn_server.domain.principals import Method, Principal
 from pandawn_server.logs import Log
 from pandawn_server.telemetry.api import OFF, Telemetry
 from pandawn_server.telemetry.names import ADMISSIONS, AUTH_METHOD
 from pandawn_server.wire.auth.api import AUTHORIZATION, SESSION, Authenticator, Evidence
 from pandawn_server.wire.auth.front import FrontCaller
+from pandawn_server.wire.caller import enter_caller
 from pandawn_server.wire.handlers import ServicerContext
 from pandawn_server.wire.policies import OPEN_METHODS, OPERATORS_ONLY, POLICIES, Policy
 
@@ -94,8 +95,18 @@ class Gate:
             return None
         policy = POLICIES.get(method, OPERATORS_ONLY)
         principal = self._identify(policy, context)
+        # Already here: whoever is refused by the policy is known by name, and told so in the audit.
+        enter_caller(principal)
         _check(method, policy, principal)
         return principal
+
+    def peer(self, context: ServicerContext) -> str:
+        """The address that a call comes from, as far as a front or a proxy has told; else what gRPC says."""
+        try:
+            return self._peer(context, _joined(context.invocation_metadata() or ()))
+        except PandawnError:
+            # A proxy that did not say for whom it speaks.
+            return context.peer()
 
     def _identify(self, policy: Policy, context: ServicerContext) -> Principal:
         metadata: _Metadata = context.invocation_metadata() or ()

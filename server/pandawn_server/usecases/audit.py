@@ -1,0 +1,45 @@
+"""The audit is written, and read by those who look after what it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pandawn_server.domain.audit import AuditFilter, AuditRecord, NumberedRecord
+from pandawn_server.domain.principals import Principal, Role
+from pandawn_server.storage import audit, queues
+from pandawn_server.usecases.authority import require_sites
+from pandawn_server.usecases.context import Context
+from pandawn_server.usecases.within_reach import merged
+
+
+def write_audit(context: Context, records: Sequence[AuditRecord]) -> list[None]:
+    """Adds lines; all are on disk when it returns."""
+    with context.db.write() as tx:
+        audit.insert_records(tx, records)
+    return [None] * len(records)
+
+
+def list_audit(
+    context: Context, before: int | None, limit: int, wanted: AuditFilter, by: Principal
+) -> list[NumberedRecord]:
+    """Up to `limit` lines with numbers below `before`, newest first.
+
+    Operators read all, site administrators what is about their sites and the queues of these.
+    Raises `ForbiddenError` (SITE_ADMIN_REQUIRED) for the queue of another site.
+    """
+    with context.db.read() as tx:
+        if by.is_operator:
+            return audit.list_records(tx, before, limit, wanted)
+        sites = by.sites if Role.SITE_ADMIN in by.roles else frozenset[str]()
+        names = queues.names_of_sites(tx, sites)
+        if wanted.queue and wanted.queue not in names:
+            known = queues.get_queues(tx, [wanted.queue]).get(wanted.queue)
+            site = known.site if known is not None else wanted.queue
+            require_sites(by, [site], f"to read the audit of queue {wanted.queue!r}")
+        parts = [
+            replace(wanted, queue=name) for name in ([wanted.queue] if wanted.queue else names)
+        ]
+        found = [audit.list_records(tx, before, limit, part) for part in parts]
+        found += [audit.list_records(tx, before, limit, wanted, site) for site in sorted(sites)]
+        return merged(found, lambda line: line.audit_id, limit, descending=True)

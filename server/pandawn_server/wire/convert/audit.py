@@ -1,0 +1,99 @@
+"""Lines of the audit: what messages are about, and how lines look on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from pandawn.monitor.v1 import audit_pb2
+from pandawn_server.domain.audit import About, NumberedRecord, cleaned, joined
+from pandawn_server.wire.convert.common import to_timestamp
+
+_NUMBERS = ("task_id", "job_id")
+_NAMES = ("queue", "site", "node", "request_id")
+# Fields that tell of things without a column of their own, and how they are called.
+_THINGS = {
+    "sandbox_id": "sandbox",
+    "pilot_id": "pilot",
+    "revision": "revision",
+    "override_id": "override",
+    "subject": "entry",
+    "user": "user",
+}
+# Messages that say what the whole is about, by the field that holds them.
+_NESTED = ("task", "job", "queue", "entry", "header", "override")
+KNOWN_FIELDS = frozenset({*_NUMBERS, *_NAMES, *_THINGS, *_NESTED}) - {"request_id", "user"}
+"""Fields of which a method that changes something must have one, in its request or its response."""
+
+
+def about(message: object) -> About:
+    """What a request or response says of what its call is about."""
+    if not isinstance(message, Message):
+        # A stream has none.
+        return About()
+    found = _own(message, {})
+    for field in _fields(message.DESCRIPTOR):
+        if field.name in _NESTED and field.has_presence and message.HasField(field.name):
+            # What is a queue, a task or a job by itself says `name` or an identifier.
+            aliases = {"name": "queue"} if field.name == "queue" else {}
+            found = joined(found, _own(getattr(message, field.name), aliases))
+    return found
+
+
+def _own(message: Message, aliases: dict[str, str]) -> About:
+    numbers: dict[str, int] = {}
+    texts: dict[str, str] = {}
+    thing = ""
+    for field in _fields(message.DESCRIPTOR):
+        name = aliases.get(field.name, field.name)
+        value = getattr(message, field.name)
+        if name in _NUMBERS and isinstance(value, int):
+            # What is no number of ours is not stored as one.
+            numbers[name] = max(0, value)
+        elif name in _NAMES and isinstance(value, str):
+            texts[name] = cleaned(value)
+        elif name in _THINGS and isinstance(value, str | int) and value and not thing:
+            thing = f"{_THINGS[name]} {cleaned(str(value))}"
+    return About(
+        task_id=numbers.get("task_id", 0),
+        job_id=numbers.get("job_id", 0),
+        queue=texts.get("queue", ""),
+        site=texts.get("site", ""),
+        node=texts.get("node", ""),
+        thing=thing,
+        request_id=texts.get("request_id", ""),
+    )
+
+
+def _fields(descriptor: object) -> Iterator[FieldDescriptor]:
+    # The type stubs offer the C implementation beside the interface that both have.
+    yield from cast("Descriptor", descriptor).fields
+
+
+def to_line(line: NumberedRecord) -> audit_pb2.AuditRecord:
+    """A line as it is read."""
+    record, on = line.record, line.record.about
+    return audit_pb2.AuditRecord(
+        audit_id=line.audit_id,
+        audit_time=to_timestamp(record.time),
+        user=record.user,
+        subject=record.subject,
+        method=record.method,
+        rule=record.rule,
+        peer=record.peer,
+        rpc=record.rpc,
+        task_id=on.task_id,
+        job_id=on.job_id,
+        queue=on.queue,
+        site=on.site,
+        node=on.node,
+        thing=on.thing,
+        request_id=on.request_id,
+        code=record.code,
+        reason=record.reason,
+        text=record.text,
+        call_count=record.count,
+    )

@@ -1,0 +1,41 @@
+"""The audit can say of each method that changes something what the call was about."""
+
+from __future__ import annotations
+
+import pytest
+from google.protobuf.descriptor_pb2 import DescriptorProto, MethodDescriptorProto
+
+from pandawn_server.wire.convert.audit import KNOWN_FIELDS
+from pandawn_server.wire.policies import POLICIES
+from tests.contract.test_proto_rules import FILES
+
+STREAMS_THAT_TELL = frozenset({"/pandawn.filecatalog.v1.FileCatalog/ReportInventory"})
+"""Their servicers call `tell_about`: what the stream is about stands in its first message only."""
+
+
+def messages() -> dict[str, DescriptorProto]:
+    return {
+        f".{file.package}.{message.name}": message
+        for file in FILES
+        for message in file.message_type
+    }
+
+
+def changing() -> dict[str, MethodDescriptorProto]:
+    return {
+        name: method
+        for file in FILES
+        for service in file.service
+        for method in service.method
+        if POLICIES[name := f"/{file.package}.{service.name}/{method.name}"].changes
+        or POLICIES[name].people_change
+    }
+
+
+@pytest.mark.parametrize("name", sorted(changing()))
+def test_a_change_names_what_it_changed(name: str) -> None:
+    method, known = changing()[name], messages()
+    fields = {field.name for field in known[method.output_type].field}
+    if not method.client_streaming:
+        fields |= {field.name for field in known[method.input_type].field}
+    assert fields & KNOWN_FIELDS or name in STREAMS_THAT_TELL

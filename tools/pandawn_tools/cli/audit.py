@@ -1,0 +1,140 @@
+"""`pandawn audit`: who did what, from where, and with which outcome."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from pandawn.monitor.v1 import audit_pb2
+from pandawn_tools.cli import options
+from pandawn_tools.cli.errors import CliError, usage_error, with_places
+from pandawn_tools.cli.jsonout import print_messages
+from pandawn_tools.cli.render import note
+from pandawn_tools.cli.tables import Cell, Column, print_table
+from pandawn_tools.cli.units import format_time, parse_duration
+
+_COLUMNS = (
+    Column("WHEN"),
+    Column("WHO", fold=True),
+    Column("FROM", fold=True),
+    Column("WHAT", fold=True),
+    Column("ABOUT", fold=True),
+    Column("OUTCOME", fold=True),
+    Column("CALLS", "right", optional=True),
+)
+_OPTIONS = {"rpc": "--rpc", "user": "--user", "queue": "--queue", "task_id": "--task"}
+_DENIALS = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
+
+
+def audit(
+    ctx: typer.Context,
+    user: options.UserFilter = None,
+    rpc: Annotated[
+        str | None,
+        typer.Option("--rpc", metavar="METHOD", help="Only of this method, as in SubmitTask."),
+    ] = None,
+    queue: options.QueueFilter = None,
+    task: options.TaskFilter = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="TIME", help="Only since a time, or so long ago: 2026-03-08, 2h."
+        ),
+    ] = None,
+    denied: Annotated[
+        bool,
+        typer.Option("--denied", help="Only what was refused because of who wanted it."),
+    ] = False,
+    limit: options.LimitOption = options.DEFAULT_LIMIT,
+    everything: options.AllOption = False,
+    json_output: options.JsonOption = False,
+    server: options.ServerOption = None,
+) -> None:
+    """List who changed what or was refused, the newest first.
+
+    Operators see all, site administrators what is about their sites and queues.
+    """
+    request = audit_pb2.ListAuditRequest(
+        user=user or "",
+        rpc=rpc or "",
+        queue=queue or "",
+        task_id=task or 0,
+        denied_only=denied,
+    )
+    if since is not None:
+        request.since_time.FromDatetime(read_since(since, datetime.now(UTC)))
+
+    def page(token: str, size: int) -> audit_pb2.ListAuditResponse:
+        request.page_token, request.page_size = token, size
+        return client.call(client.monitor.ListAudit, request)
+
+    with options.connect(ctx, server) as client:
+        try:
+            rows, more = client.pages(
+                page, lambda reply: reply.records, limit=options.limit_or_none(limit, everything)
+            )
+        except CliError as error:
+            raise with_places(error, lambda field: _OPTIONS.get(field, field)) from error
+    if json_output:
+        print_messages(rows)
+    else:
+        print_table(_COLUMNS, map(_row, rows), empty="There are no such calls in the audit.")
+    if more:
+        note(f"The last {len(rows)} are shown; --limit N or --all shows more.")
+
+
+def read_since(text: str, now: datetime) -> datetime:
+    """Returns the time that a span before now, a date or a date with a time names; in the user's zone.
+
+    Raises:
+        CliError: It names none.
+    """
+    try:
+        return now - parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise usage_error(
+            "INVALID_OPTION",
+            f"--since {text}: it is neither a time nor a span of time",
+            remedies=["write it like 2h, 3d, 2026-03-08 or 2026-03-08T14:30"],
+        ) from None
+
+
+def _row(line: audit_pb2.AuditRecord) -> list[Cell]:
+    outcome = line.code if not line.reason else f"{line.reason}: {line.text}"
+    style = "green" if line.code == "OK" else "bold red" if line.code in _DENIALS else "yellow"
+    return [
+        format_time(line.audit_time),
+        _who(line),
+        line.peer,
+        line.rpc,
+        _about(line),
+        Text(outcome, style=style),
+        "" if line.call_count == 1 else line.call_count,
+    ]
+
+
+def _who(line: audit_pb2.AuditRecord) -> str:
+    name = line.user or line.subject
+    return f"{name} ({line.method})" if line.method else "?"
+
+
+def _about(line: audit_pb2.AuditRecord) -> str:
+    words = []
+    if line.job_id:
+        words.append(f"job {line.job_id}")
+    elif line.task_id:
+        words.append(f"task {line.task_id}")
+    if line.queue:
+        words.append(f"queue {line.queue}")
+    elif line.site:
+        words.append(f"site {line.site}")
+    if line.node:
+        words.append(f"node {line.node}")
+    if line.thing:
+        words.append(line.thing)
+    return ", ".join(words)

@@ -33,13 +33,14 @@ from pandawn_server.usecases.reap import Reaped, reap
 from pandawn_server.usecases.session_book import Sessions
 from pandawn_server.usecases.sessions import REFRESH_INTERVAL, refresh_sessions
 from pandawn_server.usecases.telling import log_events
-from pandawn_server.usecases.watch_queues import look_ahead
+from pandawn_server.usecases.watch_queues import watch_queues
 from pandawn_server.wire.auditing import FLUSH_INTERVAL, Auditor
 from pandawn_server.wire.auth.doors import doors, open_identity
 from pandawn_server.wire.auth.identity import Identity
 from pandawn_server.wire.auth.resolver import SystemNames, ThreadedResolver
 from pandawn_server.wire.auth.session import SessionAuthenticator
 from pandawn_server.wire.batcher import Batchers
+from pandawn_server.wire.config_watch import ConfigWatch
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.runner import Runner
 from pandawn_server.wire.server import EdgeServer, Listening, Service
@@ -48,7 +49,7 @@ from pandawn_server.wire.waiting import WaitingCalls
 from pandawn_server.workers.loop import PeriodicWorker
 
 QUEUE_WATCH_INTERVAL = timedelta(seconds=1)
-"""Time between two looks for work that another server process made runnable."""
+"""Time between two looks for work that another server process made runnable, and for changes of queues."""
 
 PIN_REFRESH_INTERVAL = timedelta(seconds=5)
 """Time until a server process knows what was pinned through another one; it is one small query."""
@@ -187,6 +188,7 @@ async def _serve(
         await server.announce_stop()
         deps.shutting_down.set()
         deps.waiting.close()
+        deps.config_watch.close()
         await server.stop(timedelta(seconds=settings.grace_seconds))
         last_work = asyncio.ensure_future(_finish(deps, workers, auditor))
         await asyncio.wait([last_work], timeout=max(settings.grace_seconds, LAST_WORK_S))
@@ -245,6 +247,7 @@ def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
         runner=runner,
         batchers=batchers,
         waiting=WaitingCalls(context, runner, batchers),
+        config_watch=ConfigWatch(context),
         shutting_down=asyncio.Event(),
         telemetry=telemetry,
         resolver=ThreadedResolver(SystemNames()),
@@ -276,12 +279,16 @@ def _reaper(deps: Deps) -> PeriodicWorker[Reaped]:
 
 
 def _queue_watch(deps: Deps) -> PeriodicWorker[None]:
+    def after(_: None) -> None:
+        deps.config_watch.look()
+        deps.waiting.notify_all()
+
     return PeriodicWorker(
         "queue-watch",
         QUEUE_WATCH_INTERVAL,
-        partial(look_ahead, deps.context),
+        partial(watch_queues, deps.context),
         deps.runner,
-        after=lambda _: deps.waiting.notify_all(),
+        after=after,
         telemetry=deps.telemetry,
     )
 

@@ -5,19 +5,32 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import Boolean, bindparam, inspect, text
 from sqlalchemy.schema import CreateIndex
 
 from pandawn_server.domain.errors import PreconditionError
+from pandawn_server.domain.principals import LOCAL_OPERATOR
+from pandawn_server.domain.queues import QueueStatus
+from pandawn_server.domain.revisions import Cause
 from pandawn_server.storage.database import MIGRATIONS, Database
 from pandawn_server.storage.schema import metadata
+from pandawn_server.storage.types import UtcDateTime
+from pandawn_server.usecases.config_history import diff_revisions, list_revisions
+from pandawn_server.usecases.configure_queues import get_queue
+from pandawn_server.usecases.read_tasks import get_task
+from tests.fixtures.catalog import catalog_on, memory_store
+from tests.fixtures.clock import NOON
 from tests.fixtures.database import open_fast
+from tests.fixtures.world import World
 
 MIGRATE = "import sys; from pandawn_server.storage.database import Database; Database.open(sys.argv[1]).migrate()"
 
@@ -131,4 +144,62 @@ def test_a_migration_that_fails_leaves_nothing_behind(empty_url: str) -> None:
         database.migrate()
     with database.read() as tx:
         assert inspect(tx).get_table_names() == ["tasks"]
+    database.dispose()
+
+
+def migrate_to(database: Database, revision: str) -> None:
+    """Brings an empty database to an earlier version."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with database.write() as tx:
+        config.attributes["connection"] = tx
+        command.upgrade(config, revision)
+
+
+def test_queues_of_a_database_without_history_become_its_first_revision(empty_url: str) -> None:
+    database = open_fast(empty_url)
+    migrate_to(database, "0006")
+    with database.write() as tx:
+        tx.execute(
+            text(
+                """
+                INSERT INTO queues (name, site, status, max_wall_time_s, cores, etag, update_time)
+                VALUES ('A', 'S', 'brokeroff', 3600.5, 8, 'etag-a', :now),
+                    ('B', NULL, NULL, NULL, NULL, 'etag-b', :now)
+                """
+            ).bindparams(bindparam("now", type_=UtcDateTime)),
+            {"now": NOON},
+        )
+        tx.execute(
+            text(
+                """
+                INSERT INTO tasks ("user", dataset, queue, site, priority, max_attempts, files_per_job, build,
+                    sandbox_id, command, build_command, outputs, environment, output_url, create_time)
+                VALUES ('anna', 'd', 'A', 'S', 0, 3, 1, :no, '', '[]', '[]', '[]', '{}', '', :now)
+                """
+            ).bindparams(bindparam("now", type_=UtcDateTime), bindparam("no", type_=Boolean)),
+            {"now": NOON, "no": False},
+        )
+    database.migrate()
+    world = World(database, catalog_on(memory_store()))
+    queue = get_queue(world.context, "A")
+    assert (queue.site, queue.status, queue.cores) == ("S", QueueStatus.BROKEROFF, 8)
+    assert (queue.max_wall_time, queue.etag) == (timedelta(seconds=3600.5), "etag-a")
+    assert (queue.update_time, queue.revision) == (NOON, 1)
+    assert get_queue(world.context, "B").site == "B"
+    (first,) = list_revisions(world.context, 0, 10, None)
+    assert (first.revision, first.cause, first.created) == (1, Cause.MIGRATION, 2)
+    _, changes = diff_revisions(world.context, 0, 1)
+    assert [change.key.name for change in changes] == ["A", "B"]
+    assert world.queue("A", cores=4).revision == 2
+    assert not get_task(world.context, 1, LOCAL_OPERATOR).task.spec.test
+    database.dispose()
+
+
+def test_an_empty_database_has_no_revision_yet(empty_url: str) -> None:
+    database = open_fast(empty_url)
+    database.migrate()
+    world = World(database, catalog_on(memory_store()))
+    assert list_revisions(world.context, 0, 10, None) == []
+    assert world.queue().revision == 1
     database.dispose()

@@ -42,8 +42,7 @@ TASK_JOBS = 100
 NODES = 5_000
 FILL = (
     """
-    INSERT INTO queues (name, etag, update_time, site)
-    SELECT 'Q' || q, '', now(), 'TIER3' FROM generate_series(0, 9) q
+    INSERT INTO queues (name) SELECT 'Q' || q FROM generate_series(0, 9) q
     """,
     """
     INSERT INTO tasks ("user", dataset, queue, site, priority, max_attempts, files_per_job, build,
@@ -217,7 +216,7 @@ CASES = {
     "live pilots of a queue": Case(
         lambda tx: pilots.live_pilots(tx, "Q2", 20), 60, frozenset({"ix_pilots_state"})
     ),
-    "silent pilots of a queue": Case(lambda tx: pilots.silent_pilots(tx, "Q2", LONG_AGO, 5), 60),
+    "silent pilots of a queue": Case(lambda tx: pilots.silent_pilots(tx, ["Q2"], LONG_AGO, 5), 60),
     "a registration": Case(lambda tx: pilots.find_registration(tx, "r77"), 10),
     "some nodes": Case(lambda tx: nodes.get_nodes(tx, KEYS), 100),
     "use of some nodes": Case(lambda tx: pilots.use_of_nodes(tx, KEYS), 200),

@@ -12,6 +12,10 @@ MAX_LINES = 400
 _SUFFIXES = {".css", ".html", ".js", ".proto", ".py", ".sh"}
 _NOT_HAND_WRITTEN = ("generated/",)
 
+# A table is looked up, not read: the parameters of a queue are one flat message, with six lines each, and
+# the messages that hold a queue cannot stand in another file than its service without a circle of imports.
+_TABLES = ("proto/pandawn/queueconfig/v1/queueconfig.proto",)
+
 
 def long_files() -> list[tuple[str, int]]:
     """Return path and length of each source file that is too long, the longest first."""
@@ -28,6 +32,7 @@ def long_files() -> list[tuple[str, int]]:
         for name in set(listing.split("\0"))
         if Path(name).suffix in _SUFFIXES
         and not name.startswith(_NOT_HAND_WRITTEN)
+        and name not in _TABLES
         and (ROOT / name).is_file()
     ]
     return sorted(

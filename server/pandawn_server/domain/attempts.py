@@ -12,7 +12,7 @@ from pandawn_server.domain.matching import Match
 
 @dataclass(frozen=True, slots=True)
 class NewAttempt:
-    """An attempt that begins, with the explanation of its match."""
+    """An attempt that begins, with the explanation of its match and the revision of its queue."""
 
     job_id: int
     attempt: int
@@ -21,6 +21,7 @@ class NewAttempt:
     key: NodeKey
     lease_token: str
     match: Match
+    queue_revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +64,4 @@ class Attempt:
     input_bytes: int
     bytes_from_cache: int
     phase_times: dict[Phase, timedelta]
+    queue_revision: int

@@ -58,6 +58,7 @@ class TaskSpec:
     requirements: Requirements = field(default_factory=Requirements)
     priority: int = 0
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    test: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ def insert_attempts(tx: Transaction, new: Sequence[NewAttempt], now: datetime) -
         "match_candidates",
         "match_held",
         "match_waited_s",
+        "queue_revision",
     )
     insert_rows(
         tx,
@@ -59,6 +60,7 @@ def insert_attempts(tx: Transaction, new: Sequence[NewAttempt], now: datetime) -
                 a.match.candidates,
                 a.match.held,
                 a.match.waited.total_seconds(),
+                a.queue_revision,
             )
             for a in new
         ),
@@ -194,4 +196,5 @@ def _to_attempt(row: RowMapping) -> Attempt:
         input_bytes=row["input_bytes"],
         bytes_from_cache=row["bytes_from_cache"],
         phase_times={phase: time for phase, time in times.items() if time is not None},
+        queue_revision=row["queue_revision"],
     )

@@ -7,7 +7,7 @@ to layer in Python; the document is encoded by one call.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 
@@ -17,8 +17,18 @@ from sqlalchemy.dialects import postgresql
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.types import with_zone
 
-Value = str | int | float | bool | datetime | list[str | int] | list[list[str | int]] | None
-"""What a column takes; lists for JSON columns."""
+Value = (
+    str
+    | int
+    | float
+    | bool
+    | datetime
+    | Sequence[str | int]
+    | Sequence[Sequence[str | int]]
+    | Mapping[str, object]
+    | None
+)
+"""What a column takes; lists and maps for JSON columns."""
 
 
 def insert_rows(

@@ -48,6 +48,7 @@ class Offer(NamedTuple):
     expire_time: datetime
     duration: timedelta
     queue: str
+    queue_revision: int
     text: str
 
 
@@ -143,6 +144,7 @@ def _in_steps(tx: Transaction, offers: Sequence[Offer], now: datetime) -> dict[i
                 offer.key,
                 offer.token,
                 offer.match,
+                offer.queue_revision,
             )
             for offer, job in mine
         ],
@@ -180,7 +182,8 @@ _AT_ONCE = text(
             CAST(r ->> 8 AS double precision) AS duration_s, r ->> 9 AS queue, r ->> 10 AS told,
             r ->> 11 AS locality, r ->> 12 AS rule, CAST(r ->> 13 AS bigint) AS input_bytes,
             CAST(r ->> 14 AS bigint) AS local_bytes, CAST(r ->> 15 AS integer) AS candidates,
-            CAST(r ->> 16 AS integer) AS held, CAST(r ->> 17 AS double precision) AS waited_s, place
+            CAST(r ->> 16 AS integer) AS held, CAST(r ->> 17 AS double precision) AS waited_s,
+            CAST(r ->> 18 AS bigint) AS queue_revision, place
         FROM json_array_elements(CAST(:offers AS json)) WITH ORDINALITY AS o (r, place)
     ), free AS MATERIALIZED (
         SELECT jobs.job_id FROM jobs
@@ -201,9 +204,9 @@ _AT_ONCE = text(
     ), tried AS (
         INSERT INTO attempts (job_id, attempt, task_id, pilot_id, site, node, lease_token,
             start_time, locality, rule, match_input_bytes, match_local_bytes, match_candidates,
-            match_held, match_waited_s)
+            match_held, match_waited_s, queue_revision)
         SELECT job_id, c.attempt, c.task_id, pilot_id, site, node, token, :now, locality, rule,
-            input_bytes, local_bytes, candidates, held, waited_s
+            input_bytes, local_bytes, candidates, held, waited_s, queue_revision
         FROM claimed AS c JOIN asked USING (job_id)
     ), noted AS (
         INSERT INTO events (event_time, kind, text, task_id, job_id, attempt, queue, node,
@@ -239,6 +242,7 @@ def _at_once(tx: Transaction, offers: Sequence[Offer], now: datetime) -> dict[in
             offer.match.candidates,
             offer.match.held,
             offer.match.waited.total_seconds(),
+            offer.queue_revision,
         )
         for offer in offers
     ]

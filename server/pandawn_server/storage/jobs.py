@@ -222,19 +222,31 @@ def count_ahead(tx: Transaction, job: Job) -> int:
     return tx.execute(query).scalar_one()
 
 
+def queues_with_jobs(tx: Transaction, names: Collection[str]) -> set[str]:
+    """Those of the queues that have jobs which have not ended."""
+    query = (
+        select(jobs.c.queue)
+        .where(among(tx, jobs.c.queue, names), jobs.c.state.not_in([s.value for s in FINAL_STATES]))
+        .distinct()
+    )
+    return set(tx.execute(query).scalars())
+
+
 def queue_loads(tx: Transaction, names: Sequence[str]) -> dict[str, float]:
     """Jobs that have not ended for each live pilot of a queue, by queue (without pilots: as for half a one)."""
     waiting: dict[str, int] = dict(
         tx.execute(
             select(jobs.c.queue, func.count())
-            .where(jobs.c.queue.in_(names), jobs.c.state.not_in([s.value for s in FINAL_STATES]))
+            .where(
+                among(tx, jobs.c.queue, names), jobs.c.state.not_in([s.value for s in FINAL_STATES])
+            )
             .group_by(jobs.c.queue)
         ).all()
     )
     live: dict[str, int] = dict(
         tx.execute(
             select(pilots.c.queue, func.count())
-            .where(pilots.c.queue.in_(names), pilots.c.state == PilotState.LIVE.value)
+            .where(among(tx, pilots.c.queue, names), pilots.c.state == PilotState.LIVE.value)
             .group_by(pilots.c.queue)
         ).all()
     )

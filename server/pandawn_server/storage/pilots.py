@@ -112,14 +112,16 @@ def set_state(tx: Transaction, pilot_ids: Collection[str], state: PilotState, re
         )
 
 
-def silent_pilots(tx: Transaction, queue: str, before: datetime, limit: int) -> list[Pilot]:
-    """Live pilots of a queue not heard of since `before` that hold no lease."""
+def silent_pilots(
+    tx: Transaction, queue_names: Collection[str], before: datetime, limit: int
+) -> list[Pilot]:
+    """Live pilots of some queues not heard of since `before` that hold no lease."""
     has_lease = select(leases.c.job_id).where(leases.c.pilot_id == pilots.c.pilot_id).exists()
     query = (
         select(pilots)
         .where(
             pilots.c.state == PilotState.LIVE.value,
-            pilots.c.queue == queue,
+            among(tx, pilots.c.queue, queue_names),
             pilots.c.contact_time < before,
             ~has_lease,
         )
@@ -137,6 +139,16 @@ def live_pilots(tx: Transaction, queue: str, limit: int) -> list[Pilot]:
         .limit(limit)
     )
     return [_to_pilot(row) for row in tx.execute(query).mappings()]
+
+
+def queues_with_pilots(tx: Transaction, names: Collection[str]) -> set[str]:
+    """Those of the queues that have live pilots."""
+    query = (
+        select(pilots.c.queue)
+        .where(pilots.c.state == PilotState.LIVE.value, among(tx, pilots.c.queue, names))
+        .distinct()
+    )
+    return set(tx.execute(query).scalars())
 
 
 def live_nodes(tx: Transaction, queue: str, limit: int) -> list[NodeKey]:

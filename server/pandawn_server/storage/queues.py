@@ -1,106 +1,49 @@
-"""Queues as somebody configured them; unset parameters stay NULL and are filled when read."""
+"""Which queues there are, and of which sites; what they are is in the documents of the configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import fields
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Collection
 
-from sqlalchemy import RowMapping, func, insert, select, update
+from sqlalchemy import ColumnElement, func, select
 
-from pandawn_server.domain.queues import Queue, QueueSettings, QueueStatus, effective_queue
+from pandawn_server.domain.layers import DocumentKind
 from pandawn_server.storage.among import among
+from pandawn_server.storage.bulk import insert_rows
+from pandawn_server.storage.config_schema import config_documents
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import queues
 
-_SPANS = {"max_wall_time", "lease_duration", "locality_wait"}
+# Only the document of a queue itself says of which site it is; without that it is of the site of its name.
+_SITE: ColumnElement[str] = func.coalesce(
+    func.nullif(config_documents.c.settings["site"].as_string(), ""), config_documents.c.name
+)
+
+_OF_QUEUES = config_documents.c.kind == DocumentKind.QUEUE.value
 
 
-def _to_columns(settings: QueueSettings) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if field.name in _SPANS:
-            row[f"{field.name}_s"] = None if value is None else value.total_seconds()
-        elif field.name == "status":
-            row["status"] = None if value is None else value.value
-        else:
-            row[field.name] = value
-    return row
-
-
-def _to_settings(row: RowMapping) -> QueueSettings:
-    values: dict[str, Any] = {}
-    for field in fields(QueueSettings):
-        if field.name in _SPANS:
-            seconds = row[f"{field.name}_s"]
-            values[field.name] = None if seconds is None else timedelta(seconds=seconds)
-        elif field.name == "status":
-            values["status"] = None if row["status"] is None else QueueStatus(row["status"])
-        else:
-            values[field.name] = row[field.name]
-    return QueueSettings(**values)
-
-
-def _to_queue(row: RowMapping) -> Queue:
-    return effective_queue(row["name"], _to_settings(row), row["etag"], row["update_time"])
-
-
-def get_queues(tx: Transaction, names: Collection[str]) -> dict[str, Queue]:
-    """The queues that exist among `names`, by name."""
-    rows = tx.execute(select(queues).where(among(tx, queues.c.name, names))).mappings()
-    return {row["name"]: _to_queue(row) for row in rows}
-
-
-def get_settings_for_update(tx: Transaction, name: str) -> tuple[QueueSettings, str] | None:
-    """Parameters as set and etag of a queue, locked until the end of the transaction; None if unknown."""
-    row = (
-        tx.execute(select(queues).where(queues.c.name == name).with_for_update()).mappings().first()
+def site_of(tx: Transaction, name: str) -> str:
+    """The site of a queue; empty if there is no such queue."""
+    query = select(_SITE).where(
+        _OF_QUEUES, config_documents.c.name == name, ~config_documents.c.is_deleted
     )
-    return None if row is None else (_to_settings(row), row["etag"])
-
-
-def list_queues(tx: Transaction, after: str, limit: int, site: str) -> list[Queue]:
-    """Up to `limit` queues with names greater than `after`, by name; an empty `site` is any."""
-    query = select(queues).where(queues.c.name > after).order_by(queues.c.name).limit(limit)
-    if site:
-        # A queue without a site belongs to the site of its own name.
-        unset = queues.c.site.is_(None) & (queues.c.name == site)
-        query = query.where((queues.c.site == site) | unset)
-    return [_to_queue(row) for row in tx.execute(query).mappings()]
-
-
-def all_queues(tx: Transaction) -> Sequence[Queue]:
-    """Every queue, by name: for choosing one at submission."""
-    return [_to_queue(row) for row in tx.execute(select(queues).order_by(queues.c.name)).mappings()]
+    return tx.execute(query).scalar() or ""
 
 
 def names_of_sites(tx: Transaction, sites: Collection[str]) -> list[str]:
     """Names of the queues of some sites, in order."""
     if not sites:
         return []
-    # A queue without a site belongs to the site of its own name.
-    site = func.coalesce(queues.c.site, queues.c.name)
-    query = select(queues.c.name).where(among(tx, site, sites)).order_by(queues.c.name)
+    query = (
+        select(config_documents.c.name)
+        .where(_OF_QUEUES, ~config_documents.c.is_deleted, among(tx, _SITE, sites))
+        .order_by(config_documents.c.name)
+    )
     return list(tx.execute(query).scalars())
 
 
-def insert_queue(
-    tx: Transaction, name: str, settings: QueueSettings, etag: str, now: datetime
-) -> None:
-    """Stores a new queue."""
-    tx.execute(
-        insert(queues).values(name=name, etag=etag, update_time=now, **_to_columns(settings))
-    )
-
-
-def update_queue(
-    tx: Transaction, name: str, settings: QueueSettings, etag: str, now: datetime
-) -> None:
-    """Stores changed parameters of a queue that the caller has locked."""
-    tx.execute(
-        update(queues)
-        .where(queues.c.name == name)
-        .values(etag=etag, update_time=now, **_to_columns(settings))
-    )
+def add_queues(tx: Transaction, names: Collection[str]) -> None:
+    """Notes that queues of these names exist or existed; those known already are passed over."""
+    if names:
+        query = select(queues.c.name).where(among(tx, queues.c.name, names))
+        known = set(tx.execute(query).scalars())
+        insert_rows(tx, queues, ("name",), ((name,) for name in names if name not in known))

@@ -15,15 +15,16 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
+    false,
     text,
 )
 
 from pandawn_server.domain.jobs import FINAL_STATES, JobState
-from pandawn_server.storage import access_schema
+from pandawn_server.storage import access_schema, config_schema
 from pandawn_server.storage.metadata import metadata
 from pandawn_server.storage.types import BigId, UtcDateTime
 
-__all__ = ["access_schema", "metadata"]
+__all__ = ["access_schema", "config_schema", "metadata"]
 
 _states = ", ".join(f"'{state.value}'" for state in JobState)
 _final = ", ".join(f"'{state.value}'" for state in sorted(FINAL_STATES, key=lambda s: s.value))
@@ -31,22 +32,8 @@ _final = ", ".join(f"'{state.value}'" for state in sorted(FINAL_STATES, key=lamb
 queues = Table(
     "queues",
     metadata,
+    # Every queue that ever was: tasks outlive the queues that they ran on. What they are is in documents.
     Column("name", Text, primary_key=True),
-    # Parameters as somebody set them; NULL is *unset* and takes the default when read.
-    Column("site", Text),
-    Column("cloud", Text),
-    Column("status", Text),
-    Column("max_input_bytes", BigInteger),
-    Column("max_work_dir_bytes", BigInteger),
-    Column("max_wall_time_s", Float),
-    Column("memory_bytes", BigInteger),
-    Column("cores", Integer),
-    Column("storage_root", Text),
-    Column("lease_duration_s", Float),
-    Column("locality_wait_s", Float),
-    Column("priority_band", Integer),
-    Column("etag", Text, nullable=False),
-    Column("update_time", UtcDateTime, nullable=False),
 )
 
 sandboxes = Table(
@@ -86,6 +73,8 @@ tasks = Table(
     Column("max_attempts", Integer, nullable=False),
     Column("files_per_job", Integer, nullable=False),
     Column("build", Boolean, nullable=False),
+    # Whether it is there to try out a queue.
+    Column("test", Boolean, nullable=False, server_default=false()),
     Column("sandbox_id", Text, nullable=False),
     Column("command", JSON, nullable=False),
     Column("build_command", JSON, nullable=False),
@@ -249,6 +238,8 @@ attempts = Table(
     Column("stage_in_s", Float),
     Column("payload_s", Float),
     Column("stage_out_s", Float),
+    # Revision of the queue under which it was given out.
+    Column("queue_revision", BigInteger, nullable=False, server_default="0"),
     # The explanation of the match.
     Column("locality", Text, nullable=False),
     Column("rule", Text, nullable=False),

@@ -39,6 +39,7 @@ def _to_task(row: RowMapping) -> Task:
         requirements=to_requirements(row),
         priority=row["priority"],
         max_attempts=row["max_attempts"],
+        test=row["test"],
     )
     return Task(
         task_id=row["task_id"],
@@ -71,6 +72,7 @@ def insert_task(
         "max_attempts": spec.max_attempts,
         "files_per_job": spec.files_per_job,
         "build": spec.build,
+        "test": spec.test,
         "sandbox_id": spec.sandbox_id,
         "command": list(spec.command),
         "build_command": list(spec.build_command),

@@ -74,13 +74,20 @@ def last_arrival(tx: Transaction, queue: str) -> Arrival | None:
     return None if row is None else Arrival(*row)
 
 
-def ranked_after(tx: Transaction, queue: str, after: Rank | None, limit: int) -> list[Rank]:
-    """Up to `limit` runnable jobs of a queue that come after a place by priority and age."""
+def ranked_after(
+    tx: Transaction, queue: str, after: Rank | None, limit: int, *, tests_only: bool = False
+) -> list[Rank]:
+    """Up to `limit` runnable jobs of a queue that come after a place by priority and age.
+
+    With `tests_only` those of test tasks, however many others there are.
+    """
     query = (
         select(jobs.c.priority, jobs.c.job_id)
         .where(jobs.c.queue == queue, jobs.c.state == JobState.ACTIVATED.value)
         .order_by(jobs.c.priority.desc(), jobs.c.job_id)
     )
+    if tests_only:
+        query = query.join(tasks, tasks.c.task_id == jobs.c.task_id).where(tasks.c.test)
     if after is None:
         return [Rank(*row) for row in tx.execute(query.limit(limit))]
     # Two steps: each is one range of the index, which both conditions in one would not be.
@@ -100,8 +107,10 @@ def still_runnable(tx: Transaction, job_ids: Collection[int]) -> set[int]:
     return set(tx.execute(query).scalars())
 
 
-def get_runnable(tx: Transaction, job_ids: Collection[int]) -> list[RunnableJob]:
-    """Those of the jobs that are runnable, by priority and age."""
+def get_runnable(
+    tx: Transaction, job_ids: Collection[int], *, tests_only: bool = False
+) -> list[RunnableJob]:
+    """Those of the jobs that are runnable, by priority and age; with `tests_only` those of test tasks."""
     if not job_ids:
         return []
     query = (
@@ -124,6 +133,8 @@ def get_runnable(tx: Transaction, job_ids: Collection[int]) -> list[RunnableJob]
         .where(among(tx, jobs.c.job_id, job_ids), jobs.c.state == JobState.ACTIVATED.value)
         .order_by(jobs.c.priority.desc(), jobs.c.job_id)
     )
+    if tests_only:
+        query = query.where(tasks.c.test)
     return [
         RunnableJob(
             job_id,

@@ -24,7 +24,7 @@ from pandawn_server.domain.errors import (
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.principals import Principal
 from pandawn_server.domain.queues import Queue
-from pandawn_server.storage import access, events, queues, throttling
+from pandawn_server.storage import access, events, throttling
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.throttling import Load
 from pandawn_server.usecases.admission import decisions, rules_of
@@ -55,7 +55,7 @@ def grant_access(context: Context, entry: AccessEntry, by: Principal) -> Granted
     if violations:
         raise InvalidRequestError.of(violations)
     with context.db.write() as tx:
-        queue = _administered(tx, entry.queue, by)
+        queue = _administered(context, tx, entry.queue, by)
         known = access.get_entry(tx, entry.queue, entry.kind, entry.subject)
         if known is None and access.count_entries(tx, entry.queue) >= MAX_ENTRIES:
             raise ExhaustedError(
@@ -84,7 +84,7 @@ def revoke_access(
     """
     now = context.clock()
     with context.db.write() as tx:
-        queue = _administered(tx, name, by)
+        queue = _administered(context, tx, name, by)
         known = access.get_entry(tx, name, kind, subject)
         if known is None:
             raise NotFoundError(
@@ -108,7 +108,7 @@ def list_access(
     what somebody thinks of people.
     """
     with context.db.read() as tx:
-        queue = _administered(tx, name, by)
+        queue = _administered(context, tx, name, by)
         return access.list_entries(tx, name, after, limit), rules_of(queue).is_open
 
 
@@ -140,7 +140,7 @@ def check_access(
     if not user:
         raise InvalidRequestError.of([Violation("user", "must be set")])
     with context.db.read() as tx:
-        queue = _existing(tx, name)
+        queue = _existing(context, tx, name)
         keeps = by.administers(queue.site)
         if by.name == user and not groups:
             who = Identity.of(by)
@@ -170,15 +170,15 @@ def name_of(by: Principal) -> str:
     return by.name or by.subject
 
 
-def _existing(tx: Transaction, name: str) -> Queue:
-    queue = queues.get_queues(tx, [name]).get(name)
+def _existing(context: Context, tx: Transaction, name: str) -> Queue:
+    queue = context.config.queue(tx, name, context.clock())
     if queue is None:
         raise queue_not_found(name)
     return queue
 
 
-def _administered(tx: Transaction, name: str, by: Principal) -> Queue:
-    queue = _existing(tx, name)
+def _administered(context: Context, tx: Transaction, name: str, by: Principal) -> Queue:
+    queue = _existing(context, tx, name)
     require_sites(by, [queue.site], f"the list of queue {name!r}")
     return queue
 

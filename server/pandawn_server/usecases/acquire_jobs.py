@@ -12,7 +12,7 @@ from pandawn_server.domain.jobs import Requirements
 from pandawn_server.domain.matching import Match, sentence
 from pandawn_server.domain.pilots import Pilot
 from pandawn_server.domain.queues import Queue, QueueStatus
-from pandawn_server.storage import nodes, pilots, queues
+from pandawn_server.storage import nodes, pilots
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.handout import Offer, hand_out
 from pandawn_server.storage.nodes import Node
@@ -20,7 +20,7 @@ from pandawn_server.usecases.brokers import AcquireCall, Broker, Caller, CallKey
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.feeding import feed_jobs, feed_nodes, prune
 from pandawn_server.usecases.leasing import Grant, new_grants, repeated_grants
-from pandawn_server.usecases.register_pilot import pilot_not_found, queue_offline
+from pandawn_server.usecases.register_pilot import because, pilot_not_found, queue_offline
 from pandawn_server.usecases.renew_leases import note_contacts
 
 CLAIM_ROUNDS = 4
@@ -32,13 +32,18 @@ IDLE_RETRY = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True)
 class AcquireAnswer:
-    """What a pilot gets. `queue` is where new work for it would appear."""
+    """What a pilot gets. `queue` is where new work for it would appear, `queue_revision` where that stands.
+
+    `drain` says that there will be none: the queue is offline.
+    """
 
     queue: str
     grants: tuple[Grant, ...]
     inventory_requested: bool
     retry_after: timedelta
     idle_reason: str
+    queue_revision: int = 0
+    drain: bool = False
 
 
 @dataclass(slots=True)
@@ -113,9 +118,32 @@ def _hand_out(
             for key, grants in scene.grants.items()
             if key not in asked_now
         ]
+        for queue in scene.queue_of.values():
+            if queue.status is QueueStatus.OFFLINE:
+                deliveries += _sent_away(context, queue)
         if deliveries:
             deliver(deliveries)
     return scene
+
+
+def _sent_away(context: Context, queue: Queue) -> list[Delivery]:
+    """Those who wait for jobs of a queue that gives out none are told at once, and wait no longer."""
+    broker = context.brokers.get(queue.name)
+    if broker is None:
+        return []
+    callers = list(broker.waiting.values())
+    for caller in callers:
+        broker.withdraw(caller.name)
+    answer = AcquireAnswer(
+        queue=queue.name,
+        grants=(),
+        inventory_requested=False,
+        retry_after=IDLE_RETRY,
+        idle_reason=queue_offline(queue).message,
+        queue_revision=queue.revision,
+        drain=True,
+    )
+    return [(caller.call.key, answer) for caller in callers]
 
 
 def _take_back(context: Context, calls: Sequence[AcquireCall], scene: _Scene) -> None:
@@ -138,10 +166,11 @@ def _look_around(
 ) -> None:
     now = scene.now
     known = context.known.live_pilots(tx, {call.pilot_id for call in calls}, now)
-    scene.pilot_of.update(known)
     scene.queue_of.update(
-        queues.get_queues(tx, {pilot.queue for pilot in known.values()} | set(queue_names))
+        context.config.queues(tx, {pilot.queue for pilot in known.values()} | set(queue_names), now)
     )
+    # A queue with live pilots cannot be deleted, but one may have come just then.
+    scene.pilot_of.update({i: p for i, p in known.items() if p.queue in scene.queue_of})
     scene.suspended.update(nodes.suspended_nodes(tx, now))
     _note_contacts(context, tx, scene, calls)
 
@@ -210,7 +239,8 @@ def _serve_queue(
     callers = [Caller(call, scene.pilot_of[call.pilot_id].key) for call in calls]
     feed_jobs(tx, queue.name, broker, now)
     broker.ask(callers)
-    _match_and_claim(context, tx, scene, queue, broker)
+    if queue.status is not QueueStatus.PAUSED:
+        _match_and_claim(context, tx, scene, queue, broker)
     for caller in callers:
         if not caller.call.waits:
             broker.withdraw(caller.name)
@@ -272,6 +302,7 @@ def _offer(context: Context, scene: _Scene, queue: Queue, caller: Caller, match:
         expire_time=scene.now + queue.lease_duration,
         duration=queue.lease_duration,
         queue=queue.name,
+        queue_revision=queue.revision,
         text=sentence(match, key.node),
     )
 
@@ -282,7 +313,7 @@ def _answer(call: AcquireCall, scene: _Scene) -> AcquireAnswer | PandawnError:
         return pilot_not_found(call.pilot_id)
     mine = tuple(scene.grants.get(call.key, ()))
     if not mine and scene.queue(pilot).status is QueueStatus.OFFLINE:
-        return queue_offline(pilot.queue)
+        return queue_offline(scene.queue(pilot))
     return _answered(pilot, mine, scene)
 
 
@@ -294,11 +325,16 @@ def _answered(pilot: Pilot, grants: tuple[Grant, ...], scene: _Scene) -> Acquire
         until = f"{node.suspended_until:%H:%M:%S} UTC"
         reason = f"the node gets no jobs until {until}: {node.suspend_reason}"
     elif not grants:
-        reason = f"queue {pilot.queue} has no job for this node now"
+        queue = scene.queue(pilot)
+        if queue.status is QueueStatus.PAUSED:
+            reason = f"queue {queue.name} is paused{because(queue)}"
+        else:
+            reason = f"queue {queue.name} has no job for this node now"
     return AcquireAnswer(
         queue=pilot.queue,
         grants=grants,
         inventory_requested=pilot.key in scene.inventories_wanted,
         retry_after=retry_after,
         idle_reason=reason,
+        queue_revision=scene.queue(pilot).revision,
     )

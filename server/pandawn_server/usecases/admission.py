@@ -21,9 +21,10 @@ from pandawn_server.domain.access import (
 from pandawn_server.domain.errors import ExhaustedError, ForbiddenError
 from pandawn_server.domain.principals import Principal, Role
 from pandawn_server.domain.queues import Queue
-from pandawn_server.storage import access, claims, queues, throttling
+from pandawn_server.storage import access, claims, throttling
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.throttling import Load
+from pandawn_server.usecases.config_cache import Configuration
 from pandawn_server.usecases.context import Context
 
 CLAIM_INTERVALS = 1.5
@@ -54,8 +55,11 @@ def decisions(
 
 def rules_of(queue: Queue) -> QueueRules:
     """What the parameters of a queue say of those on whom its list is silent."""
-    del queue
-    return QueueRules()
+    return QueueRules(
+        is_open=queue.open_access,
+        max_running=queue.max_running_per_user,
+        max_waiting=queue.max_waiting_per_user,
+    )
 
 
 def access_denied(who: Identity, queue: Queue) -> ForbiddenError:
@@ -106,9 +110,11 @@ def too_many_waiting(user: str, queue: str, room: Room, number: int) -> Exhauste
     )
 
 
-def running_limit(tx: Transaction, name: str, user: str, now: datetime) -> int:
+def running_limit(
+    tx: Transaction, config: Configuration, name: str, user: str, now: datetime
+) -> int:
     """The limit of running jobs of a user on a queue, 0 for none."""
-    queue = queues.get_queues(tx, [name]).get(name)
+    queue = config.queue(name, now)
     if queue is None:
         return NO_LIMIT
     who = access.get_identities(tx, [user]).get(user, Identity(user))
@@ -139,8 +145,9 @@ def admit_all(context: Context, owner: str, interval: timedelta) -> frozenset[st
         granted, _ = claims.claim(tx, "admission", owner, now, interval * CLAIM_INTERVALS)
         if not granted:
             return frozenset()
+        config = context.config.current(tx)
         limits: Mapping[tuple[str, str], int] = {
-            (queue, user): running_limit(tx, queue, user, now)
+            (queue, user): running_limit(tx, config, queue, user, now)
             # In one order, as each takes a lock.
             for queue, user in sorted(throttling.throttled(tx))
         }

@@ -10,7 +10,7 @@ from pandawn_server.domain.host_admission import HostFacts, HostRules, admit_hos
 from pandawn_server.domain.pilot_rights import check_may_bring
 from pandawn_server.domain.principals import Method, Principal
 from pandawn_server.domain.queues import Queue
-from pandawn_server.storage import events, queues
+from pandawn_server.storage import events
 from pandawn_server.usecases.context import Context
 
 RETRY_AFTER = timedelta(seconds=30)
@@ -28,8 +28,12 @@ def queue_not_found(name: str) -> NotFoundError:
 
 def queue_to_serve(context: Context, name: str) -> Queue:
     """The queue that somebody wants to bring pilots to. Raises `NotFoundError` (QUEUE_NOT_FOUND)."""
-    with context.db.read() as tx:
-        queue = queues.get_queues(tx, [name]).get(name)
+    now = context.clock()
+    # Without a transaction, for there is mostly nothing to read.
+    queue = context.config.remembered.queue(name, now)
+    if queue is None:
+        with context.db.read() as tx:
+            queue = context.config.queue(tx, name, now)
     if queue is None:
         raise queue_not_found(name)
     return queue

@@ -83,8 +83,7 @@ def _covers(tx: Transaction, reach: Reach, user: str, queue: str) -> bool:
 
 def _site(tx: Transaction, queue: str) -> str:
     # Where the queue belongs now: administrators change with it.
-    known = queues.get_queues(tx, [queue]).get(queue)
-    return "" if known is None else known.site
+    return queues.site_of(tx, queue)
 
 
 def _denied(tx: Transaction, reason: str, kind: str, number: int, queue: str) -> ForbiddenError:

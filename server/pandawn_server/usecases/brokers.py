@@ -18,7 +18,7 @@ from pandawn_server.domain.brokerage.values import Limits, Request
 from pandawn_server.domain.inventory import CacheState, NodeKey
 from pandawn_server.domain.jobs import Requirements
 from pandawn_server.domain.matching import Rules
-from pandawn_server.domain.queues import Queue
+from pandawn_server.domain.queues import Queue, QueueStatus
 from pandawn_server.storage.waiting import Arrival, Rank
 
 CallKey = tuple[str, str]
@@ -80,6 +80,8 @@ class Broker:
     """The brokerage of one queue, and the places up to which it has read."""
 
     brokerage: Brokerage
+    # Whether it knows jobs of test tasks only, as the queue gives out no others.
+    tests_only: bool = False
     # The job that became runnable last among those read; all that were runnable before are read
     # page by page, from the top, over and over.
     newest: Arrival | None = None
@@ -153,11 +155,14 @@ class Brokers:
     def of(self, queue: Queue, now: datetime) -> Broker:
         """The broker of a queue, by its rules of today."""
         rules = Rules(queue.priority_band, queue.locality_wait, queue.max_input_bytes)
+        tests_only = queue.status is QueueStatus.TEST
         broker = self._by_queue.get(queue.name)
-        if broker is None:
-            broker = self._by_queue[queue.name] = Broker(Brokerage(rules, self._limits))
-        else:
+        if broker is not None and broker.tests_only is tests_only:
             broker.brokerage.set_rules(rules, now)
+            return broker
+        waiting = () if broker is None else broker.waiting.values()
+        broker = self._by_queue[queue.name] = Broker(Brokerage(rules, self._limits), tests_only)
+        broker.ask(waiting)
         return broker
 
     def get(self, queue: str) -> Broker | None:

@@ -13,6 +13,7 @@ from pandawn_server.domain.principals import Principal
 from pandawn_server.storage import events, job_moves, jobs, tasks
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.authority import require_job, require_task
+from pandawn_server.usecases.config_cache import Configuration
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.ending import settle_dependants
 from pandawn_server.usecases.submit_task import TaskView, view_of
@@ -58,7 +59,9 @@ def cancel_task(context: Context, task_id: int, by: Principal) -> CancelledTask:
         if task is None:
             raise task_not_found(task_id)
         require_task(tx, by, task)
-        cancelled, pending = _cancel(tx, jobs.list_task_jobs(tx, task_id, _OPEN_STATES), now)
+        config = context.config.current(tx)
+        open_jobs = jobs.list_task_jobs(tx, task_id, _OPEN_STATES)
+        cancelled, pending = _cancel(tx, config, open_jobs, now)
         return CancelledTask(view_of(tx, task_id), cancelled, pending)
 
 
@@ -76,11 +79,14 @@ def cancel_job(context: Context, job_id: int, by: Principal) -> Job:
         if job.kind is JobKind.BUILD:
             tasks.lock_tasks(tx, [job.task_id])
         # Locked: a job that is given back between the two statements would escape both.
-        _cancel(tx, list(jobs.lock_jobs(tx, [job_id]).values()), now)
+        locked = list(jobs.lock_jobs(tx, [job_id]).values())
+        _cancel(tx, context.config.current(tx), locked, now)
         return jobs.get_jobs(tx, [job_id])[job_id]
 
 
-def _cancel(tx: Transaction, wanted: Sequence[Job], now: datetime) -> tuple[int, int]:
+def _cancel(
+    tx: Transaction, config: Configuration, wanted: Sequence[Job], now: datetime
+) -> tuple[int, int]:
     ids = [job.job_id for job in wanted if not job.cancel_requested]
     ended = job_moves.cancel_queued(tx, ids, now)
     # What was taken by a pilot between the two statements is caught by the second.
@@ -107,6 +113,6 @@ def _cancel(tx: Transaction, wanted: Sequence[Job], now: datetime) -> tuple[int,
             )
         )
         if job.kind is JobKind.BUILD and job.job_id in ended:
-            told += settle_dependants(tx, job, JobState.CANCELLED, None, now)
+            told += settle_dependants(tx, config, job, JobState.CANCELLED, None, now)
     events.insert_events(tx, told)
     return len(ended), len(asked) + sum(job.cancel_requested for job in wanted)

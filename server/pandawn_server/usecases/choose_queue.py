@@ -13,9 +13,9 @@ from pandawn_server.domain.errors import (
     NotFoundError,
     PreconditionError,
 )
-from pandawn_server.domain.queues import Queue, QueueStatus
+from pandawn_server.domain.queues import Queue, QueueStatus, fits
 from pandawn_server.domain.tasks import TaskSpec
-from pandawn_server.storage import jobs, queues
+from pandawn_server.storage import jobs
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.admission import (
     access_denied,
@@ -24,6 +24,8 @@ from pandawn_server.usecases.admission import (
     waiting_room,
 )
 from pandawn_server.usecases.admit_hosts import queue_not_found
+from pandawn_server.usecases.config_cache import Configuration
+from pandawn_server.usecases.register_pilot import because
 
 MAX_PASSED_OVER = 20
 """Queues named among those that were passed over; a grid has hundreds."""
@@ -39,12 +41,17 @@ class Choice:
 
 
 def choose_queue(
-    tx: Transaction, spec: TaskSpec, job_count: int, who: Identity, now: datetime
+    tx: Transaction,
+    config: Configuration,
+    spec: TaskSpec,
+    job_count: int,
+    who: Identity,
+    now: datetime,
 ) -> Choice:
     """The queue of a task of `job_count` jobs. Raises what `Broker.SubmitTask` names."""
     if not spec.queue:
-        return _best_queue(tx, spec, job_count, who, now)
-    queue = queues.get_queues(tx, [spec.queue]).get(spec.queue)
+        return _best_queue(tx, config.queues(now), spec, job_count, who, now)
+    queue = config.queue(spec.queue, now)
     if queue is None:
         raise queue_not_found(spec.queue)
     if spec.site and queue.site != spec.site:
@@ -55,8 +62,15 @@ def choose_queue(
     if queue.status is QueueStatus.OFFLINE:
         raise PreconditionError(
             "QUEUE_OFFLINE",
-            f"queue {queue.name!r} is offline and takes no tasks; name another queue, or none "
-            "to have one chosen",
+            f"queue {queue.name!r} is offline and takes no tasks{because(queue)}; name another queue, "
+            "or none to have one chosen",
+            metadata={"queue": queue.name},
+        )
+    if queue.status is QueueStatus.TEST and not spec.test:
+        raise PreconditionError(
+            "QUEUE_TEST",
+            f"queue {queue.name!r} is being tried out and takes test tasks only{because(queue)}; name "
+            "another queue, or submit the task as a test",
             metadata={"queue": queue.name},
         )
     decision = decisions(tx, [queue], who, now)[queue.name]
@@ -69,18 +83,26 @@ def choose_queue(
 
 
 def _best_queue(
-    tx: Transaction, spec: TaskSpec, job_count: int, who: Identity, now: datetime
+    tx: Transaction,
+    known: Sequence[Queue],
+    spec: TaskSpec,
+    job_count: int,
+    who: Identity,
+    now: datetime,
 ) -> Choice:
-    of_site = _queues_of_site(queues.all_queues(tx), spec.site)
+    of_site = _queues_of_site(known, spec.site)
+    statuses = {QueueStatus.ONLINE, QueueStatus.TEST} if spec.test else {QueueStatus.ONLINE}
     online = [
-        queue for queue in of_site if queue.status is QueueStatus.ONLINE and queue.storage_root
+        queue
+        for queue in of_site
+        if queue.status in statuses and queue.storage_root and fits(queue, spec.requirements)
     ]
     if not online:
         states = ", ".join(f"{queue.name}: {queue.status.value}" for queue in of_site[:10])
         raise PreconditionError(
             "NO_QUEUE_AVAILABLE",
-            f"no queue with a storage_root is online ({states}); name a queue to use one that is in "
-            "test or brokeroff",
+            f"no queue with a storage_root is online and has room for such jobs ({states}); name a queue to use "
+            "one that is brokeroff",
         )
     found = decisions(tx, online, who, now)
     allowed = [queue for queue in online if found[queue.name].is_allowed]

@@ -11,6 +11,7 @@ from pandawn_server.catalog.pins import PinBook
 from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases.brokers import Brokers
+from pandawn_server.usecases.config_cache import ConfigCache
 from pandawn_server.usecases.known import Known
 from pandawn_server.usecases.refusals import Refusals
 from pandawn_server.usecases.session_book import Sessions
@@ -20,7 +21,8 @@ from pandawn_server.usecases.session_book import Sessions
 class Context:
     """Handed to each use case. `clock` returns the time in UTC; `rng` draws identifiers and tokens.
 
-    `brokers`, `known`, `refusals` and `sessions` are what this process remembers; the truth is in the database.
+    `brokers`, `known`, `refusals`, `sessions` and `config` are what this process remembers; the truth is in
+    the database.
     `pins` is the book whose pins the catalog answers with (`catalog.pinned.PinnedCatalog`).
     """
 
@@ -32,6 +34,7 @@ class Context:
     known: Known = field(default_factory=Known)
     refusals: Refusals = field(default_factory=Refusals)
     sessions: Sessions = field(default_factory=Sessions)
+    config: ConfigCache = field(default_factory=ConfigCache)
     pins: PinBook = field(default_factory=PinBook)
 
     def new_id(self) -> str:

@@ -28,6 +28,7 @@ from pandawn_server.domain.tasks import File, FileRole
 from pandawn_server.storage import attempts, events, files, job_moves, jobs, leases, nodes, tasks
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.admission import admit, running_limit
+from pandawn_server.usecases.config_cache import Configuration
 
 _RECENT_ATTEMPTS = STREAK * 4
 """Attempts on a node that are looked at: the streak, and room for several tries of one job."""
@@ -59,7 +60,9 @@ class Ended:
     runnable_queues: frozenset[str]
 
 
-def end_attempts(tx: Transaction, endings: Sequence[Ending], now: datetime) -> Ended:
+def end_attempts(
+    tx: Transaction, config: Configuration, endings: Sequence[Ending], now: datetime
+) -> Ended:
     """Ends attempts whose leases the caller has locked, and does all that follows from it."""
     if not endings:
         return Ended({}, frozenset())
@@ -77,7 +80,7 @@ def end_attempts(tx: Transaction, endings: Sequence[Ending], now: datetime) -> E
         job = ended_jobs[ending.end.job_id]
         state = states[job.job_id]
         if job.kind is JobKind.BUILD and state in FINAL_STATES:
-            happened += settle_dependants(tx, job, state, _library(ending), now)
+            happened += settle_dependants(tx, config, job, state, _library(ending), now)
             runnable.add(job.queue)
     failing = {e.lease.key for e in endings if e.end.outcome is JobState.FAILED}
     happened += _suspend_black_holes(tx, failing, now)
@@ -130,12 +133,17 @@ def _library(ending: Ending) -> File | None:
 
 
 def settle_dependants(
-    tx: Transaction, build: Job, state: JobState, library: File | None, now: datetime
+    tx: Transaction,
+    config: Configuration,
+    build: Job,
+    state: JobState,
+    library: File | None,
+    now: datetime,
 ) -> list[Event]:
     """Lets the jobs that wait for a build job go, or ends them with it; returns what to tell."""
     if state is JobState.FINISHED and library is not None:
         tasks.set_library(tx, build.task_id, library)
-        limit = running_limit(tx, build.queue, build.user, now)
+        limit = running_limit(tx, config, build.queue, build.user, now)
         count = job_moves.activate_waiting(
             tx, build.task_id, library.size_bytes, now, throttled=limit != NO_LIMIT
         )

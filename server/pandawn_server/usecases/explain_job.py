@@ -19,7 +19,7 @@ from pandawn_server.domain.matching import Candidate, Hold, Match, Rules, Share
 from pandawn_server.domain.pilots import Pilot
 from pandawn_server.domain.principals import Principal
 from pandawn_server.domain.queues import Queue
-from pandawn_server.storage import attempts, jobs, nodes, pilots, queues, throttling
+from pandawn_server.storage import attempts, jobs, nodes, pilots, throttling
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.admission import running_limit
 from pandawn_server.usecases.authority import require_sight_of_job
@@ -55,7 +55,7 @@ def explain_job(context: Context, job_id: int, by: Principal) -> Explanation:
             raise job_not_found(job_id)
         require_sight_of_job(tx, by, job)
         if job.throttled:
-            limit = running_limit(tx, job.queue, job.user, now)
+            limit = running_limit(tx, context.config.current(tx), job.queue, job.user, now)
             load = throttling.load_of(tx, job.queue, job.user)
             return Explanation(job, why_throttled(job, load.active, limit))
         tried = attempts.list_attempts(tx, job_id)
@@ -67,7 +67,9 @@ def explain_job(context: Context, job_id: int, by: Principal) -> Explanation:
                 match=last.match if last else None,
                 match_node=last.node if last else "",
             )
-        queue = queues.get_queues(tx, [job.queue])[job.queue]
+        queue = context.config.queue(tx, job.queue, now)
+        # A queue with a job that has not ended cannot be deleted.
+        assert queue is not None, f"queue {job.queue} of job {job_id} is gone"
         live = pilots.live_pilots(tx, queue.name, MAX_LIVE_NODES)
         suspended = nodes.suspended_nodes(tx, now)
         ahead = jobs.count_ahead(tx, job)

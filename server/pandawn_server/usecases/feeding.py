@@ -69,7 +69,7 @@ def feed_jobs(tx: Transaction, name: str, broker: Broker, now: datetime) -> None
 def feed_page(tx: Transaction, name: str, broker: Broker, now: datetime) -> bool:
     """Takes in the next page of all that is runnable; returns whether it was the last one."""
     broker.page_time = now
-    ranks = waiting.ranked_after(tx, name, broker.page, PAGE)
+    ranks = waiting.ranked_after(tx, name, broker.page, PAGE, tests_only=broker.tests_only)
     if broker.brokerage.room:
         take_in(tx, broker, [rank.job_id for rank in ranks], now)
     is_last = len(ranks) < PAGE
@@ -87,7 +87,8 @@ def prune(tx: Transaction, broker: Broker) -> None:
 def take_in(tx: Transaction, broker: Broker, job_ids: Iterable[int], now: datetime) -> None:
     """Takes in those of the jobs that are runnable and not known yet."""
     unknown = [job_id for job_id in job_ids if job_id not in broker.brokerage]
-    broker.brokerage.add(map(_waiting_job, waiting.get_runnable(tx, unknown)), now)
+    runnable = waiting.get_runnable(tx, unknown, tests_only=broker.tests_only)
+    broker.brokerage.add(map(_waiting_job, runnable), now)
 
 
 def _waiting_job(job: RunnableJob) -> WaitingJob:

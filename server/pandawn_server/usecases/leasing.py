@@ -23,7 +23,10 @@ from pandawn_server.usecases.known import Known
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A lease with all that the pilot needs to do the job. `library` stands among `inputs` too."""
+    """A lease with all that the pilot needs to do the job. `library` stands among `inputs` too.
+
+    `queue_revision` is the one under which the job was given out, be `queue` newer or not.
+    """
 
     job: HandedJob
     task: Task
@@ -35,6 +38,7 @@ class Grant:
     duration: timedelta
     match: Match
     explanation: str
+    queue_revision: int
 
     @property
     def attempt(self) -> int:
@@ -62,6 +66,7 @@ def new_grants(
                 offer.duration,
                 offer.match,
                 offer.text,
+                offer.queue_revision,
             ),
         )
         for offer, job in pairs
@@ -76,6 +81,7 @@ def _grant(
     duration: timedelta,
     match: Match,
     explanation: str,
+    queue_revision: int,
 ) -> Grant:
     library = task.library if job.kind is JobKind.RUN else None
     return Grant(
@@ -89,6 +95,7 @@ def _grant(
         duration=duration,
         match=match,
         explanation=explanation,
+        queue_revision=queue_revision,
     )
 
 
@@ -110,7 +117,8 @@ def repeated_grants(
     grants: dict[CallKey, list[Grant]] = {}
     for key, mine in leased.items():
         for lease in mine:
-            match = attempt_of[lease.job_id, lease.attempt].match
+            attempt = attempt_of[lease.job_id, lease.attempt]
+            match = attempt.match
             job = handed[lease.job_id]
             grants.setdefault(key, []).append(
                 _grant(
@@ -121,6 +129,7 @@ def repeated_grants(
                     lease.duration,
                     match,
                     sentence(match, lease.key.node),
+                    attempt.queue_revision,
                 )
             )
     return grants

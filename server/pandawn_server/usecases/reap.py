@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -9,9 +10,9 @@ from pandawn_server.domain.events import Event
 from pandawn_server.domain.jobs import JobState, lost_heartbeat
 from pandawn_server.domain.leases import server_was_away
 from pandawn_server.domain.pilots import LOST_AFTER_LEASES, PilotState
-from pandawn_server.domain.queues import Queue
-from pandawn_server.storage import audit, claims, events, leases, pilots, queues, requests, tasks
+from pandawn_server.storage import audit, claims, events, leases, pilots, requests, tasks
 from pandawn_server.storage.database import Transaction
+from pandawn_server.usecases.config_cache import Configuration
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.ending import Ended, end_attempts, ending
 
@@ -53,12 +54,20 @@ def reap(
         granted, last_run = claims.claim(tx, "reaper", owner, now, interval * CLAIM_INTERVALS)
         if not granted:
             return Reaped(was_granted=False)
-        known = queues.all_queues(tx)
+        config = context.config.current(tx)
+        known = config.queues(now)
         if server_was_away(last_run, now, interval):
             grace = max((queue.lease_duration for queue in known), default=timedelta(0))
             leases.prolong_all(tx, now, grace)
-        ended = _end_lapsed(tx, now)
-        lost = [pilot_id for queue in known for pilot_id in _lose_silent(tx, queue, now)]
+        ended = _end_lapsed(tx, config, now)
+        by_lease: dict[timedelta, list[str]] = {}
+        for queue in known:
+            by_lease.setdefault(queue.lease_duration, []).append(queue.name)
+        lost = [
+            pilot_id
+            for lease_duration, names in by_lease.items()
+            for pilot_id in _lose_silent(tx, names, lease_duration, now)
+        ]
         closed = _close_tasks(tx, now)
         events.delete_events(tx, now - events_kept)
         audit.delete_records(tx, now - audit_kept)
@@ -68,16 +77,21 @@ def reap(
     return Reaped(was_granted=True, ended=ended, lost_pilots=len(lost), closed_tasks=closed)
 
 
-def _end_lapsed(tx: Transaction, now: datetime) -> Ended:
+def _end_lapsed(tx: Transaction, config: Configuration, now: datetime) -> Ended:
     lapsed = leases.lock_lapsed(tx, now, BATCH)
     return end_attempts(
-        tx, [ending(lease, JobState.FAILED, lost_heartbeat(lease.phase)) for lease in lapsed], now
+        tx,
+        config,
+        [ending(lease, JobState.FAILED, lost_heartbeat(lease.phase)) for lease in lapsed],
+        now,
     )
 
 
-def _lose_silent(tx: Transaction, queue: Queue, now: datetime) -> list[str]:
-    silence = queue.lease_duration * LOST_AFTER_LEASES
-    silent = pilots.silent_pilots(tx, queue.name, now - silence, BATCH)
+def _lose_silent(
+    tx: Transaction, queue_names: Collection[str], lease_duration: timedelta, now: datetime
+) -> list[str]:
+    silence = lease_duration * LOST_AFTER_LEASES
+    silent = pilots.silent_pilots(tx, queue_names, now - silence, BATCH)
     reason = f"not heard of for more than {silence}"
     pilots.set_state(tx, [pilot.pilot_id for pilot in silent], PilotState.LOST, reason)
     events.insert_events(
@@ -87,7 +101,7 @@ def _lose_silent(tx: Transaction, queue: Queue, now: datetime) -> list[str]:
                 now,
                 "PILOT_LOST",
                 f"the pilot on {pilot.key.node} was {reason}",
-                queue=queue.name,
+                queue=pilot.queue,
                 node=pilot.key.node,
                 pilot_id=pilot.pilot_id,
             )

@@ -18,7 +18,7 @@ from pandawn_server.domain.pilot_rights import check_pilot_of_node
 from pandawn_server.domain.pilots import Pilot, PilotState
 from pandawn_server.domain.principals import Principal, Session
 from pandawn_server.domain.queues import Queue, QueueStatus
-from pandawn_server.storage import events, leases, nodes, pilots, queues
+from pandawn_server.storage import events, leases, nodes, pilots
 from pandawn_server.usecases.admit_hosts import check_bringer, queue_not_found, queue_to_serve
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.ending import Ended, end_attempts, ending
@@ -38,13 +38,19 @@ class Registration:
     transports: tuple[str, ...]
 
 
-def queue_offline(name: str) -> PreconditionError:
+def queue_offline(queue: Queue) -> PreconditionError:
     """The error for a queue that takes no pilots."""
     return PreconditionError(
         "QUEUE_OFFLINE",
-        f"queue {name!r} is offline and takes no pilots; its site administrator can set it online",
-        metadata={"queue": name},
+        f"queue {queue.name!r} is offline{because(queue)} and takes no pilots; its site administrator can "
+        "set it online",
+        metadata={"queue": queue.name},
     )
+
+
+def because(queue: Queue) -> str:
+    """Why the status is what it is, if somebody said so."""
+    return f" ({queue.state_reason})" if queue.state_reason else ""
 
 
 def pilot_not_found(pilot_id: str) -> NotFoundError:
@@ -83,11 +89,11 @@ def register_pilot(
 def _register(context: Context, registration: Registration) -> tuple[Pilot, Queue]:
     now = context.clock()
     with context.db.write() as tx:
-        queue = queues.get_queues(tx, [registration.queue]).get(registration.queue)
+        queue = context.config.queue(tx, registration.queue, now)
         if queue is None:
             raise queue_not_found(registration.queue)
         if queue.status is QueueStatus.OFFLINE:
-            raise queue_offline(registration.queue)
+            raise queue_offline(queue)
         known = pilots.find_registration(tx, registration.request_id)
         if known is not None:
             if known.queue != registration.queue or known.key.node != registration.node:
@@ -147,6 +153,7 @@ def deregister_pilot(
         held = leases.lock_pilot_leases(tx, [pilot_id])
         ended = end_attempts(
             tx,
+            context.config.current(tx),
             [ending(lease, JobState.FAILED, pilot_ended()) for lease in held],
             now,
         )

@@ -13,8 +13,8 @@ from pandawn_server.domain.leases import Lease, is_current
 from pandawn_server.domain.pilot_rights import may_speak_for, not_your_lease
 from pandawn_server.domain.pilots import Pilot, PilotState
 from pandawn_server.domain.principals import Session
-from pandawn_server.domain.queues import QueueStatus
-from pandawn_server.storage import job_moves, leases, nodes, pilots, queues
+from pandawn_server.domain.queues import Queue, QueueStatus
+from pandawn_server.storage import job_moves, leases, nodes, pilots
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.holders import other_holders
@@ -56,6 +56,7 @@ class HeartbeatAnswer:
     results: tuple[Renewed | PandawnError, ...]
     inventory_requested: bool
     drain: bool
+    queue_revision: int = 0
 
 
 def stale_lease(job_id: int, attempt: int) -> PreconditionError:
@@ -92,13 +93,17 @@ def renew_leases(
         ]
         leases.renew(tx, list(renewals.values()), now)
         job_moves.advance(tx, _moves(renewals), now)
-        queue_of = queues.get_queues(tx, {p.queue for p in live.values()})
+        queue_of = context.config.queues(tx, {p.queue for p in live.values()}, now)
         note_contacts(
             tx,
-            [p for p in live.values() if p.contact_is_due(now, queue_of[p.queue].lease_duration)],
+            [
+                p
+                for p in live.values()
+                if p.queue not in queue_of
+                or p.contact_is_due(now, queue_of[p.queue].lease_duration)
+            ],
             now,
         )
-        offline = {name for name, queue in queue_of.items() if queue.status is QueueStatus.OFFLINE}
     wanted = inventories_wanted(
         context,
         [(live[h.pilot_id].key, h.cache) for h in heartbeats if h.cache and h.pilot_id in live],
@@ -107,12 +112,21 @@ def renew_leases(
         HeartbeatAnswer(
             result,
             inventory_requested=live[h.pilot_id].key in wanted if h.cache else False,
-            drain=live[h.pilot_id].queue in offline,
+            drain=_drains(queue_of.get(live[h.pilot_id].queue)),
+            queue_revision=_revision(queue_of.get(live[h.pilot_id].queue)),
         )
         if h.pilot_id in live
         else pilot_not_found(h.pilot_id)
         for h, result in zip(heartbeats, results, strict=True)
     ]
+
+
+def _drains(queue: Queue | None) -> bool:
+    return queue is None or queue.status is QueueStatus.OFFLINE
+
+
+def _revision(queue: Queue | None) -> int:
+    return 0 if queue is None else queue.revision
 
 
 def _renew(

@@ -92,7 +92,8 @@ def report_jobs(context: Context, reports: Sequence[Report]) -> list[Reported | 
                 refused[position] = InvalidRequestError.of(missing, "OUTPUTS_MISSING")
             else:
                 accepted.setdefault(ref.job_id, _ending(report, lease))
-        ended = end_attempts(tx, list(accepted.values()), now)
+        config = context.config.current(tx)
+        ended = end_attempts(tx, config, list(accepted.values()), now)
         seen = pilots.get_pilots(tx, {e.lease.pilot_id for e in accepted.values()})
         pilots.note_contact(tx, [p.pilot_id for p in seen.values() if p.contact_is_due(now)], now)
     return [
@@ -184,7 +185,10 @@ def release_jobs(context: Context, refs: Sequence[LeaseRef]) -> list[Reported | 
         }
         current = {ref.job_id: lease for ref, lease in shown if ref not in foreign}
         ended = end_attempts(
-            tx, [ending(lease, JobState.ACTIVATED) for lease in current.values()], now
+            tx,
+            context.config.current(tx),
+            [ending(lease, JobState.ACTIVATED) for lease in current.values()],
+            now,
         )
     return [
         not_your_lease(ref.job_id, ref.attempt)

@@ -11,7 +11,7 @@ from pandawn_server.domain.events import Event
 from pandawn_server.domain.jobs import Job, JobKind, JobState
 from pandawn_server.domain.principals import Principal
 from pandawn_server.domain.tasks import NewJob, Task
-from pandawn_server.storage import events, files, job_moves, jobs, queues, requests, tasks
+from pandawn_server.storage import events, files, job_moves, jobs, requests, tasks
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.requests import Answer
 from pandawn_server.usecases.admission import (
@@ -22,8 +22,10 @@ from pandawn_server.usecases.admission import (
     too_many_waiting,
     waiting_room,
 )
+from pandawn_server.usecases.admit_hosts import queue_not_found
 from pandawn_server.usecases.authority import require_job, require_task
 from pandawn_server.usecases.cancel import job_not_found, task_not_found
+from pandawn_server.usecases.config_cache import Configuration
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.submit_task import TaskView, require_same, view_of
 
@@ -59,7 +61,7 @@ def retry_task(
                 f"no job of task {task_id} has failed or was cancelled and not retried yet",
                 metadata={"task_id": str(task_id)},
             )
-        job_ids = _retry(tx, task, failed, by, now)
+        job_ids = _retry(tx, context.config.refresh(tx), task, failed, by, now)
         requests.insert_answer(tx, request_id, Answer(fingerprint, task_id, tuple(job_ids)), now)
         return view_of(tx, task_id), tuple(job_ids)
 
@@ -101,7 +103,7 @@ def retry_job(context: Context, request_id: str, job_id: int, by: Principal) -> 
                 f"`pandawn retry --task {task.task_id}` retries both",
                 metadata={"job_id": str(job_id), "task_id": str(task.task_id)},
             )
-        job_ids = _retry(tx, task, [job], by, now)
+        job_ids = _retry(tx, context.config.refresh(tx), task, [job], by, now)
         requests.insert_answer(
             tx, request_id, Answer(fingerprint, task.task_id, tuple(job_ids)), now
         )
@@ -119,10 +121,17 @@ def _lacks_library(task: Task) -> bool:
 
 
 def _running_limit(
-    tx: Transaction, task: Task, job_count: int, by: Principal, now: datetime
+    tx: Transaction,
+    config: Configuration,
+    task: Task,
+    job_count: int,
+    by: Principal,
+    now: datetime,
 ) -> int:
     """Asks the list of the queue anew: it may have changed since the task was submitted."""
-    queue = queues.get_queues(tx, [task.queue])[task.queue]
+    queue = config.queue(task.queue, now)
+    if queue is None:
+        raise queue_not_found(task.queue)
     who = identity_for(tx, by, task.spec.user, now)
     decision = decisions(tx, [queue], who, now)[queue.name]
     if not decision.is_allowed:
@@ -134,9 +143,14 @@ def _running_limit(
 
 
 def _retry(
-    tx: Transaction, task: Task, failed: Sequence[Job], by: Principal, now: datetime
+    tx: Transaction,
+    config: Configuration,
+    task: Task,
+    failed: Sequence[Job],
+    by: Principal,
+    now: datetime,
 ) -> list[int]:
-    limit = _running_limit(tx, task, len(failed), by, now)
+    limit = _running_limit(tx, config, task, len(failed), by, now)
     own_inputs = files.get_inputs(tx, [job.job_id for job in failed])
     waits = _lacks_library(task)
     new = [

@@ -64,7 +64,9 @@ def submit_task(
         if spec.sandbox_id:
             _require_sandbox(tx, spec.sandbox_id, by)
         who = identity_for(tx, by, spec.user, now)
-        choice = choose_queue(tx, spec, len(new_jobs), who, now)
+        # Once more from the database, if anything changed: nothing shall go to a queue that is just offline.
+        config = context.config.refresh(tx)
+        choice = choose_queue(tx, config, spec, len(new_jobs), who, now)
         queue = choice.queue
         if not queue.storage_root:
             raise PreconditionError(

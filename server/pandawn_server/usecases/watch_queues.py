@@ -1,10 +1,10 @@
-"""Reads ahead what pilots have not asked for yet, so that the best job is known when they do."""
+"""What a server process looks for by itself every second: changes of queues, and jobs that nobody asked for yet."""
 
 from __future__ import annotations
 
-from pandawn_server.storage import queues
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.feeding import feed_page, read_nodes
+from pandawn_server.usecases.override_queues import write_down_expired
 
 PAGES = 16
 """Pages of jobs read ahead at a time: some 8,000 jobs a second, and no pilot waits long for it."""
@@ -14,6 +14,14 @@ NODES_AT_ONCE = 32
 
 NODE_READS = 16
 """How often that is done at a time: some 500 nodes a second."""
+
+
+def watch_queues(context: Context) -> None:
+    """Takes in what other processes changed of queues, writes down overrides that ended, and reads ahead."""
+    with context.db.read() as tx:
+        context.config.refresh(tx)
+    write_down_expired(context)
+    look_ahead(context)
 
 
 def look_ahead(context: Context) -> None:
@@ -29,10 +37,10 @@ def look_ahead(context: Context) -> None:
 
 def _read_page(context: Context, name: str) -> bool:
     with context.brokers.lock, context.db.read() as tx:
-        queue = queues.get_queues(tx, [name]).get(name)
+        now = context.clock()
+        queue = context.config.queues(tx, [name], now).get(name)
         if queue is None:
             return False
-        now = context.clock()
         broker = context.brokers.of(queue, now)
         if broker.is_complete or not broker.brokerage.room:
             return False

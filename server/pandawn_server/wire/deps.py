@@ -10,6 +10,7 @@ from pandawn_server.telemetry.api import Telemetry
 from pandawn_server.usecases.context import Context
 from pandawn_server.wire.auth.resolver import Resolver
 from pandawn_server.wire.batcher import Batchers
+from pandawn_server.wire.config_watch import ConfigWatch
 from pandawn_server.wire.runner import Runner
 from pandawn_server.wire.waiting import WaitingCalls
 
@@ -27,6 +28,7 @@ class Deps:
     runner: Runner
     batchers: Batchers
     waiting: WaitingCalls
+    config_watch: ConfigWatch
     shutting_down: asyncio.Event
     telemetry: Telemetry
     resolver: Resolver

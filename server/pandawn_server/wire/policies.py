@@ -99,11 +99,20 @@ POLICIES: Mapping[str, Policy] = {
     "/pandawn.monitor.v1.Monitor/ListAudit": _reads(_ADMIN),
     "/pandawn.queueconfig.v1.QueueConfig/GetQueue": _reads(*_EVERYBODY),
     "/pandawn.queueconfig.v1.QueueConfig/ListQueues": _reads(*_PEOPLE),
+    "/pandawn.queueconfig.v1.QueueConfig/WatchQueue": _reads(*_EVERYBODY),
     "/pandawn.queueconfig.v1.QueueConfig/ApplyQueue": _writes("compute.modify", _ADMIN),
     "/pandawn.queueconfig.v1.QueueConfig/GrantAccess": _writes("compute.modify", _ADMIN),
     "/pandawn.queueconfig.v1.QueueConfig/RevokeAccess": _writes("compute.modify", _ADMIN),
     "/pandawn.queueconfig.v1.QueueConfig/ListAccess": _reads(_ADMIN),
     "/pandawn.queueconfig.v1.QueueConfig/CheckAccess": _reads(*_PEOPLE),
+    "/pandawn.queueconfig.v1.QueueConfig/ApplyConfig": _writes("compute.modify", _ADMIN),
+    "/pandawn.queueconfig.v1.QueueConfig/ExportConfig": _reads(*_PEOPLE),
+    "/pandawn.queueconfig.v1.QueueConfig/SetOverride": _writes("compute.modify", _ADMIN),
+    "/pandawn.queueconfig.v1.QueueConfig/ClearOverride": _writes("compute.modify", _ADMIN),
+    "/pandawn.queueconfig.v1.QueueConfig/ListOverrides": _reads(*_PEOPLE),
+    "/pandawn.queueconfig.v1.QueueConfig/ListRevisions": _reads(*_PEOPLE),
+    "/pandawn.queueconfig.v1.QueueConfig/DiffRevisions": _reads(*_PEOPLE),
+    "/pandawn.queueconfig.v1.QueueConfig/Rollback": _writes("compute.modify", _ADMIN),
 }
 """The policy of each method, by its full name as gRPC gives it."""
 

@@ -129,10 +129,10 @@ class WaitingCalls:
         unclaimed = []
         for key, answer in deliveries:
             answered = self._answers.get(key)
-            if answered is None or answered.done():
-                unclaimed.append(answer)
-            else:
+            if answered is not None and not answered.done():
                 answered.set_result(answer)
+            elif answer.grants:
+                unclaimed.append(answer)
         if unclaimed:
             self._send(self.on_unclaimed(unclaimed))
 

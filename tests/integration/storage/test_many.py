@@ -9,13 +9,14 @@ from pandawn_server.domain.jobs import JobState
 from pandawn_server.domain.tasks import MAX_JOBS
 from pandawn_server.storage import (
     attempts,
+    documents,
     files,
     job_moves,
     jobs,
     leases,
     nodes,
     pilots,
-    queues,
+    revisions,
     sandboxes,
     tasks,
 )
@@ -46,7 +47,11 @@ CALLS: dict[str, Call] = {
     ),
     "get_tasks": lambda tx, ids, _: tasks.get_tasks(tx, ids),
     "lock_tasks": lambda tx, ids, _: tasks.lock_tasks(tx, ids),
-    "get_queues": lambda tx, _, names: queues.get_queues(tx, names),
+    "read_overrides": lambda tx, _, names: documents.read_overrides(tx, names),
+    "get_revisions": lambda tx, ids, _: revisions.get_revisions(tx, ids),
+    "queues_with_jobs": lambda tx, _, names: jobs.queues_with_jobs(tx, names),
+    "queues_with_pilots": lambda tx, _, names: pilots.queues_with_pilots(tx, names),
+    "silent_pilots": lambda tx, _, names: pilots.silent_pilots(tx, names, NOON, 5),
     "known_sandboxes": lambda tx, _, names: sandboxes.known_sandboxes(tx, names),
 }
 

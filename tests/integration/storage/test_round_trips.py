@@ -17,7 +17,6 @@ from pandawn_server.domain.jobs import (
     Requirements,
     ResourceUse,
 )
-from pandawn_server.domain.queues import QueueSettings
 from pandawn_server.domain.tasks import File, NewJob, TaskSpec
 from pandawn_server.storage import attempts, files, jobs, queues, tasks
 from pandawn_server.storage.database import Database, Transaction
@@ -61,7 +60,7 @@ ON_BOTH = settings(
 
 def store(tx: Transaction, spec: TaskSpec) -> tuple[int, int]:
     """Stores a task with one job that reads all its inputs; returns both."""
-    queues.insert_queue(tx, QUEUE, QueueSettings(), "etag", NOON)
+    queues.add_queues(tx, [QUEUE])
     task_id = tasks.insert_task(tx, spec, QUEUE, "TIER3", "file:///s/ä", "", NOON)
     new = NewJob(1, JobKind.RUN, JobState.ACTIVATED, spec.inputs)
     (job_id,) = jobs.insert_jobs(tx, task_id, spec, QUEUE, [new], NOON)

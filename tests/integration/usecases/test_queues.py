@@ -5,7 +5,15 @@ from datetime import timedelta
 import pytest
 
 from pandawn_server.domain.errors import AbortedError, InvalidRequestError, NotFoundError
-from pandawn_server.domain.queues import SETTING_NAMES, QueueSettings, QueueStatus
+from pandawn_server.domain.queues import (
+    PARAMETERS,
+    SETTING_NAMES,
+    Parameter,
+    PayloadIsolation,
+    QueueSettings,
+    QueueStatus,
+    Value,
+)
 from pandawn_server.usecases.configure_queues import apply_queue, get_queue, list_queues
 from tests.fixtures.factories import QUEUE, SITE
 from tests.fixtures.world import World
@@ -20,23 +28,35 @@ def test_a_queue_that_is_applied_first_is_created_with_defaults_for_the_rest(wor
     assert queue.update_time == world.clock.now
 
 
+def other_value(parameter: Parameter) -> Value:
+    """A value that is not the default."""
+    default, bounds = parameter.default, parameter.bounds
+    if bounds is not None:
+        return bounds.low if default != bounds.low else bounds.high
+    if isinstance(default, bool):
+        return not default
+    others: dict[type, Value] = {
+        str: f"ä {parameter.name}",
+        tuple: ("b", "a", ""),
+        QueueStatus: QueueStatus.TEST,
+        PayloadIsolation: PayloadIsolation.REQUIRED,
+    }
+    return others.get(parameter.type, {"B": "2", "A": ""})
+
+
 def test_every_parameter_comes_back_as_it_was_set(world: World) -> None:
+    special = {"pilot_methods": ("x509",), "pilot_networks": ("192.0.2.0/24",)}
     settings = QueueSettings(
-        site="S",
-        cloud="DE",
-        status=QueueStatus.TEST,
-        max_input_bytes=2**50,
-        max_work_dir_bytes=0,
-        max_wall_time=timedelta(hours=1.5),
-        memory_bytes=2**40,
-        cores=64,
-        storage_root="file:///s",
-        lease_duration=timedelta(seconds=5),
-        locality_wait=timedelta(milliseconds=2500),
-        priority_band=7,
+        **{name: special.get(name) or other_value(p) for name, p in PARAMETERS.items()}
     )
     queue = apply_queue(world.context, "Q", settings, SETTING_NAMES, "").queue
-    assert QueueSettings(*(getattr(queue, name) for name in SETTING_NAMES)) == settings
+    # From the database, as another process reads it.
+    again = get_queue(world.beside(world.db).context, "Q")
+    assert again == queue
+    for name, value in settings.items():
+        # A heartbeat is never longer than a third of the lease, which is at its shortest here.
+        expected = timedelta(seconds=5) / 3 if name == "heartbeat_interval" else value
+        assert getattr(queue, name) == expected, name
 
 
 def test_only_what_the_mask_names_is_changed_and_what_is_not_given_is_reset(world: World) -> None:

@@ -7,12 +7,18 @@ from collections.abc import Callable
 import pytest
 
 from pandawn_server.domain.jobs import Phase, Requirements
+from pandawn_server.domain.layers import DocumentKey, DocumentKind
 from pandawn_server.domain.nodes import STREAK
+from pandawn_server.domain.queues import QueueSettings
+from pandawn_server.domain.revisions import Author
 from pandawn_server.usecases.brokers import AcquireCall
+from pandawn_server.usecases.change_config import Wanted, change_documents
+from pandawn_server.usecases.configure_queues import get_queue
 from pandawn_server.usecases.leasing import Grant
+from pandawn_server.usecases.override_queues import set_override
 from pandawn_server.usecases.renew_leases import Heartbeat, Renewal, renew_leases
 from pandawn_server.usecases.report_jobs import release_jobs, report_jobs
-from tests.fixtures.factories import make_inputs
+from tests.fixtures.factories import QUEUE, make_inputs
 from tests.fixtures.plans import recorded
 from tests.fixtures.world import LEASE, World, failure, good, lease_ref, success
 
@@ -106,3 +112,60 @@ def test_a_batch_of_twenty_takes_as_many_statements_as_a_batch_of_two(
         counts.append([sql.split("(")[0][:60] for sql, _ in statements.sent])
     assert counts[0] == counts[1]
     assert len(counts[0]) < 30
+
+
+def beating(world: World) -> Callable[[], object]:
+    beats = [Heartbeat(world.pilot(node).pilot_id, (), None, None) for node in range(1, 5)]
+    return lambda: renew_leases(world.context, beats)
+
+
+def asking(world: World) -> Callable[[], object]:
+    batch = calls(world, 4)
+    world.ask_all(calls(world, 1))
+    return lambda: world.ask_all(batch)
+
+
+def registering(world: World) -> Callable[[], object]:
+    return lambda: world.pilot(7)
+
+
+def showing(world: World) -> Callable[[], object]:
+    return lambda: get_queue(world.context, QUEUE)
+
+
+@pytest.mark.parametrize(
+    "prepare", [beating, asking, registering, showing], ids=lambda prepare: prepare.__name__
+)
+def test_no_statement_of_what_pilots_call_reads_queues(
+    world: World, prepare: Callable[[World], Callable[[], object]]
+) -> None:
+    world.submit_jobs(10)
+    set_override(
+        world.context, QUEUE, QueueSettings(cores=2), world.clock.now + LEASE, Author("anna")
+    )
+    call = prepare(world)
+    with recorded(world.db) as statements:
+        call()
+    assert [sql for sql, _ in statements.sent if "config" in sql or "queues" in sql] == []
+
+
+def test_a_look_for_changes_is_one_tiny_statement_where_there_are_none(world: World) -> None:
+    get_queue(world.context, QUEUE)
+    with recorded(world.db) as statements, world.db.read() as tx:
+        world.context.config.refresh(tx)
+    (sql,) = (sql for sql, _ in statements.sent if sql.startswith("SELECT"))
+    assert "config_head" in sql
+
+
+def test_many_documents_are_applied_by_as_many_statements_as_few(world: World) -> None:
+    counts = []
+    for number in (2, 1000):
+        wanted = [
+            Wanted(DocumentKey(DocumentKind.QUEUE, f"Q{number}-{i}"), QueueSettings(cores=i + 1))
+            for i in range(number)
+        ]
+        with recorded(world.db) as statements:
+            change_documents(world.context, wanted, Author("anna"))
+        counts.append([sql.split("(")[0][:60] for sql, _ in statements.sent])
+    assert counts[0] == counts[1]
+    assert len(counts[0]) < 20

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from pandawn_server.domain.errors import PandawnError
-from pandawn_server.domain.jobs import JobKind, JobState
+from pandawn_server.domain.jobs import JobKind, JobState, Requirements
 from pandawn_server.domain.principals import LOCAL_OPERATOR
 from pandawn_server.domain.queues import QueueStatus
 from pandawn_server.domain.tasks import FileRole, TaskState
+from pandawn_server.storage.database import Database
 from pandawn_server.usecases.read_tasks import get_job, get_task
 from pandawn_server.usecases.sandboxes import MAX_SANDBOX_BYTES, read_chunk, store_sandbox
+from tests.fixtures.catalog import catalog_on, memory_store
 from tests.fixtures.factories import MIB, QUEUE, make_input, make_inputs
 from tests.fixtures.world import World
 
@@ -57,8 +60,8 @@ def test_an_offline_queue_takes_no_task(world: World) -> None:
     assert refused(lambda: world.submit(queue="")).reason == "NO_QUEUE_AVAILABLE"
 
 
-@pytest.mark.parametrize("status", [QueueStatus.TEST, QueueStatus.BROKEROFF])
-def test_a_queue_in_test_or_brokeroff_takes_tasks_that_name_it_and_no_others(
+@pytest.mark.parametrize("status", [QueueStatus.PAUSED, QueueStatus.BROKEROFF])
+def test_a_queue_in_brokeroff_or_paused_takes_tasks_that_name_it_and_no_others(
     world: World, status: QueueStatus
 ) -> None:
     world.queue(status=status)
@@ -152,9 +155,18 @@ def test_a_site_narrows_the_choice_of_queues(world: World) -> None:
     assert world.submit(queue="", site="OTHER").task.queue == "ELSEWHERE"
 
 
-def test_without_any_queue_the_error_tells_how_to_make_one(world: World) -> None:
-    with world.db.write() as tx:
-        tx.exec_driver_sql("DELETE FROM queues")
+def test_a_task_is_brokered_to_a_queue_whose_limits_it_keeps(world: World) -> None:
+    world.queue(min_memory_bytes=4 * MIB, max_wall_time=timedelta(hours=1))
+    small, long = Requirements(memory_bytes=MIB), Requirements(wall_time=timedelta(hours=2))
+    for asked in (small, long):
+        error = refused(lambda asked=asked: world.submit(queue="", requirements=asked))  # type: ignore[misc]
+        assert error.reason == "NO_QUEUE_AVAILABLE"
+    world.queue("HUGE", min_wall_time=timedelta(minutes=90))
+    assert world.submit(queue="", requirements=long).task.queue == "HUGE"
+
+
+def test_without_any_queue_the_error_tells_how_to_make_one(database: Database) -> None:
+    world = World(database, catalog_on(memory_store()))
     error = refused(lambda: world.submit(queue=""))
     assert error.reason == "NO_QUEUE_AVAILABLE"
     assert "pandawn queues apply" in error.message

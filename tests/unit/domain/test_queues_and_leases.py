@@ -17,8 +17,8 @@ from pandawn_server.domain.queues import (
     SETTING_NAMES,
     QueueSettings,
     QueueStatus,
+    bound_violations,
     merged,
-    setting_violations,
 )
 from tests.fixtures.clock import NOON
 from tests.fixtures.factories import make_queue, node_key, seconds_after_noon
@@ -89,9 +89,9 @@ def test_a_mask_takes_only_what_it_names_and_can_unset() -> None:
 
 def test_every_parameter_out_of_bounds_is_named() -> None:
     settings = QueueSettings(cores=0, lease_duration=timedelta(seconds=1), priority_band=0)
-    fields = {violation.field for violation in setting_violations(settings)}
-    assert fields == {"queue.cores", "queue.lease_duration", "queue.priority_band"}
-    assert not setting_violations(QueueSettings())
+    fields = {violation.field for violation in bound_violations(settings)}
+    assert fields == {"cores", "lease_duration", "priority_band"}
+    assert not bound_violations(QueueSettings())
 
 
 KNOWN = CacheState(epoch=7, sequence=10, digest=0)

@@ -134,6 +134,10 @@ def submit(
         str | None,
         typer.Option("--user", "-u", metavar="USER", help="Who submits. Default: the login name."),
     ] = None,
+    test: Annotated[
+        bool,
+        typer.Option("--test", help="A test of a queue: only such goes to queues in status test."),
+    ] = False,
     priority: Annotated[
         int,
         typer.Option(
@@ -233,6 +237,7 @@ def submit(
         ),
         priority=priority,
         max_attempts=max_attempts,
+        test=test,
     )
     archive = sandbox.pack(sandbox_dir, extras) if sandbox_dir is not None or extras else b""
     with options.connect(ctx, server, patient=wait) as client:

@@ -42,6 +42,7 @@ _OPTION_OF_FIELD = {
     "environment": "--env",
     "priority": "--priority",
     "max_attempts": "--max-attempts",
+    "test": "--test",
     "requirements.memory_bytes": "--memory",
     "requirements.cores": "--cores",
     "requirements.disk_bytes": "--disk",
@@ -87,6 +88,7 @@ class Plan:
     resources: Resources = field(default_factory=Resources)
     priority: int = 0
     max_attempts: int = 0
+    test: bool = False
 
     def message(self, sandbox_id: str) -> task_pb2.TaskSpec:
         """Returns it as the contract's message."""
@@ -115,6 +117,7 @@ class Plan:
             requirements=self.resources.message(),
             priority=self.priority,
             max_attempts=self.max_attempts,
+            test=self.test,
         )
 
 

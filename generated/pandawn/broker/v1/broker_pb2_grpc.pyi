@@ -60,8 +60,8 @@ class BrokerStub:
       violations are listed; a task may have 100,000 jobs.
     * `INVALID_ARGUMENT` (INPUT_TOO_LARGE): the inputs of a job exceed the queue's `max_input_bytes`.
     * `NOT_FOUND` (QUEUE_NOT_FOUND, SITE_NOT_FOUND, SANDBOX_NOT_FOUND): no such thing.
-    * `FAILED_PRECONDITION` (QUEUE_OFFLINE, NO_QUEUE_AVAILABLE, NO_STORAGE_ROOT): the queue takes no
-      such task, or with no queue named, none does.
+    * `FAILED_PRECONDITION` (QUEUE_OFFLINE, QUEUE_TEST, NO_QUEUE_AVAILABLE, NO_STORAGE_ROOT): the queue
+      takes no such task, or with no queue named, none does.
     * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another task.
     * `ALREADY_EXISTS` (DATASET_EXISTS): the user has a task that writes this output dataset.
     * `PERMISSION_DENIED` (NOT_YOUR_NAME): `user` is another one than the caller, who is no operator.
@@ -124,7 +124,7 @@ class BrokerStub:
     A retry of the call with the same `request_id` returns the same jobs.
 
     Errors:
-    * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
+    * `NOT_FOUND` (TASK_NOT_FOUND, QUEUE_NOT_FOUND): no such task, or its queue was deleted.
     * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): no job of the task failed, or all were retried.
     * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
     * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the owner may not use the queue any more.
@@ -136,7 +136,7 @@ class BrokerStub:
     A retry of the call with the same `request_id` returns the same job.
 
     Errors:
-    * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
+    * `NOT_FOUND` (JOB_NOT_FOUND, QUEUE_NOT_FOUND): no such job, or its queue was deleted.
     * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): the job did not fail, or was retried already.
     * `FAILED_PRECONDITION` (UPSTREAM_FAILED): the build job failed; retry the task.
     * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
@@ -184,8 +184,8 @@ class BrokerAsyncStub(BrokerStub):
       violations are listed; a task may have 100,000 jobs.
     * `INVALID_ARGUMENT` (INPUT_TOO_LARGE): the inputs of a job exceed the queue's `max_input_bytes`.
     * `NOT_FOUND` (QUEUE_NOT_FOUND, SITE_NOT_FOUND, SANDBOX_NOT_FOUND): no such thing.
-    * `FAILED_PRECONDITION` (QUEUE_OFFLINE, NO_QUEUE_AVAILABLE, NO_STORAGE_ROOT): the queue takes no
-      such task, or with no queue named, none does.
+    * `FAILED_PRECONDITION` (QUEUE_OFFLINE, QUEUE_TEST, NO_QUEUE_AVAILABLE, NO_STORAGE_ROOT): the queue
+      takes no such task, or with no queue named, none does.
     * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another task.
     * `ALREADY_EXISTS` (DATASET_EXISTS): the user has a task that writes this output dataset.
     * `PERMISSION_DENIED` (NOT_YOUR_NAME): `user` is another one than the caller, who is no operator.
@@ -248,7 +248,7 @@ class BrokerAsyncStub(BrokerStub):
     A retry of the call with the same `request_id` returns the same jobs.
 
     Errors:
-    * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
+    * `NOT_FOUND` (TASK_NOT_FOUND, QUEUE_NOT_FOUND): no such task, or its queue was deleted.
     * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): no job of the task failed, or all were retried.
     * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
     * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the owner may not use the queue any more.
@@ -260,7 +260,7 @@ class BrokerAsyncStub(BrokerStub):
     A retry of the call with the same `request_id` returns the same job.
 
     Errors:
-    * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
+    * `NOT_FOUND` (JOB_NOT_FOUND, QUEUE_NOT_FOUND): no such job, or its queue was deleted.
     * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): the job did not fail, or was retried already.
     * `FAILED_PRECONDITION` (UPSTREAM_FAILED): the build job failed; retry the task.
     * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
@@ -323,8 +323,8 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
           violations are listed; a task may have 100,000 jobs.
         * `INVALID_ARGUMENT` (INPUT_TOO_LARGE): the inputs of a job exceed the queue's `max_input_bytes`.
         * `NOT_FOUND` (QUEUE_NOT_FOUND, SITE_NOT_FOUND, SANDBOX_NOT_FOUND): no such thing.
-        * `FAILED_PRECONDITION` (QUEUE_OFFLINE, NO_QUEUE_AVAILABLE, NO_STORAGE_ROOT): the queue takes no
-          such task, or with no queue named, none does.
+        * `FAILED_PRECONDITION` (QUEUE_OFFLINE, QUEUE_TEST, NO_QUEUE_AVAILABLE, NO_STORAGE_ROOT): the queue
+          takes no such task, or with no queue named, none does.
         * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another task.
         * `ALREADY_EXISTS` (DATASET_EXISTS): the user has a task that writes this output dataset.
         * `PERMISSION_DENIED` (NOT_YOUR_NAME): `user` is another one than the caller, who is no operator.
@@ -429,7 +429,7 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         A retry of the call with the same `request_id` returns the same jobs.
 
         Errors:
-        * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
+        * `NOT_FOUND` (TASK_NOT_FOUND, QUEUE_NOT_FOUND): no such task, or its queue was deleted.
         * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): no job of the task failed, or all were retried.
         * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
         * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the owner may not use the queue any more.
@@ -447,7 +447,7 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         A retry of the call with the same `request_id` returns the same job.
 
         Errors:
-        * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
+        * `NOT_FOUND` (JOB_NOT_FOUND, QUEUE_NOT_FOUND): no such job, or its queue was deleted.
         * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): the job did not fail, or was retried already.
         * `FAILED_PRECONDITION` (UPSTREAM_FAILED): the build job failed; retry the task.
         * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.

@@ -209,6 +209,7 @@ class Attempt(_message.Message):
     INPUT_BYTES_FIELD_NUMBER: _builtins.int
     BYTES_FROM_CACHE_FIELD_NUMBER: _builtins.int
     PHASE_TIMES_FIELD_NUMBER: _builtins.int
+    QUEUE_REVISION_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """Number, from 1."""
     pilot_id: _builtins.str
@@ -223,6 +224,8 @@ class Attempt(_message.Message):
     """Bytes staged in."""
     bytes_from_cache: _builtins.int
     """Bytes of them that came out of the node's cache."""
+    queue_revision: _builtins.int
+    """`Queue.revision` under which it was given out; 0: before revisions were written down."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it was leased."""
@@ -263,10 +266,11 @@ class Attempt(_message.Message):
         input_bytes: _builtins.int = ...,
         bytes_from_cache: _builtins.int = ...,
         phase_times: _abc.Iterable[_duration_pb2.Duration] | None = ...,
+        queue_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "match", b"match", "start_time", b"start_time", "use", b"use"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "bytes_from_cache", b"bytes_from_cache", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "input_bytes", b"input_bytes", "match", b"match", "node", b"node", "outcome", b"outcome", "phase_times", b"phase_times", "pilot_id", b"pilot_id", "start_time", b"start_time", "use", b"use"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "bytes_from_cache", b"bytes_from_cache", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "input_bytes", b"input_bytes", "match", b"match", "node", b"node", "outcome", b"outcome", "phase_times", b"phase_times", "pilot_id", b"pilot_id", "queue_revision", b"queue_revision", "start_time", b"start_time", "use", b"use"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

@@ -123,6 +123,7 @@ class TaskSpec(_message.Message):
     REQUIREMENTS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    TEST_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """Owner, 1 to 64 characters of `A-Z a-z 0-9 _ . -`. Empty: the caller, whose name it must be otherwise;
     operators submit for anybody, and must name somebody where they have no name of their own.
@@ -145,6 +146,8 @@ class TaskSpec(_message.Message):
     """Priority, -10,000 to 10,000; higher goes first."""
     max_attempts: _builtins.int
     """Attempts at each job before it fails, 1 to 20; 0: 3."""
+    test: _builtins.bool
+    """Whether it is there to try out a queue: queues in `test` take such tasks, and no others."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskInput]:
         """Input files, distinct LFNs, at most 500,000; may be empty only with `job_count`."""
@@ -188,10 +191,11 @@ class TaskSpec(_message.Message):
         requirements: _type_pb2.Requirements | None = ...,
         priority: _builtins.int = ...,
         max_attempts: _builtins.int = ...,
+        test: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["requirements", b"requirements"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["build", b"build", "build_command", b"build_command", "command", b"command", "dataset", b"dataset", "environment", b"environment", "files_per_job", b"files_per_job", "inputs", b"inputs", "job_count", b"job_count", "max_attempts", b"max_attempts", "outputs", b"outputs", "priority", b"priority", "queue", b"queue", "requirements", b"requirements", "sandbox_id", b"sandbox_id", "site", b"site", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["build", b"build", "build_command", b"build_command", "command", b"command", "dataset", b"dataset", "environment", b"environment", "files_per_job", b"files_per_job", "inputs", b"inputs", "job_count", b"job_count", "max_attempts", b"max_attempts", "outputs", b"outputs", "priority", b"priority", "queue", b"queue", "requirements", b"requirements", "sandbox_id", b"sandbox_id", "site", b"site", "test", b"test", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

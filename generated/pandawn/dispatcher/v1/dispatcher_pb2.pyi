@@ -137,6 +137,7 @@ class AcquireJobsResponse(_message.Message):
     DRAIN_FIELD_NUMBER: _builtins.int
     IDLE_REASON_FIELD_NUMBER: _builtins.int
     SESSION_TOKEN_FIELD_NUMBER: _builtins.int
+    QUEUE_REVISION_FIELD_NUMBER: _builtins.int
     inventory_requested: _builtins.bool
     """The catalog disagrees with the cache: send `FileCatalog.ReportInventory`."""
     drain: _builtins.bool
@@ -145,6 +146,8 @@ class AcquireJobsResponse(_message.Message):
     """Why no job was given, for people; empty when one was."""
     session_token: _builtins.str
     """Takes the place of the session token in use; empty: go on with that."""
+    queue_revision: _builtins.int
+    """`Queue.revision` that the queue stands at: who has an older one asks `QueueConfig.GetQueue`."""
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
         """Leases, none when there is no work."""
@@ -162,10 +165,11 @@ class AcquireJobsResponse(_message.Message):
         drain: _builtins.bool = ...,
         idle_reason: _builtins.str = ...,
         session_token: _builtins.str = ...,
+        queue_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "idle_reason", b"idle_reason", "inventory_requested", b"inventory_requested", "leases", b"leases", "retry_after", b"retry_after", "session_token", b"session_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "idle_reason", b"idle_reason", "inventory_requested", b"inventory_requested", "leases", b"leases", "queue_revision", b"queue_revision", "retry_after", b"retry_after", "session_token", b"session_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -253,6 +257,7 @@ class JobSpec(_message.Message):
     LOG_FIELD_NUMBER: _builtins.int
     SANDBOX_ID_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    QUEUE_REVISION_FIELD_NUMBER: _builtins.int
     job_id: _builtins.int
     """Identifier of the job."""
     task_id: _builtins.int
@@ -265,6 +270,8 @@ class JobSpec(_message.Message):
     """Who submitted it."""
     sandbox_id: _builtins.str
     """User's code to unpack into the work directory before the payload; empty when there is none."""
+    queue_revision: _builtins.int
+    """`Queue.revision` under which the job was given out; it runs by that to its end."""
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Command, one element an argument. `%IN` in an element becomes the names of
@@ -307,10 +314,11 @@ class JobSpec(_message.Message):
         log: Global___OutputFile | None = ...,
         sandbox_id: _builtins.str = ...,
         limits: Global___Limits | None = ...,
+        queue_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "log", b"log"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "environment", b"environment", "index", b"index", "inputs", b"inputs", "job_id", b"job_id", "kind", b"kind", "limits", b"limits", "log", b"log", "outputs", b"outputs", "sandbox_id", b"sandbox_id", "task_id", b"task_id", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "environment", b"environment", "index", b"index", "inputs", b"inputs", "job_id", b"job_id", "kind", b"kind", "limits", b"limits", "log", b"log", "outputs", b"outputs", "queue_revision", b"queue_revision", "sandbox_id", b"sandbox_id", "task_id", b"task_id", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -498,12 +506,15 @@ class RenewLeasesResponse(_message.Message):
     INVENTORY_REQUESTED_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     SESSION_TOKEN_FIELD_NUMBER: _builtins.int
+    QUEUE_REVISION_FIELD_NUMBER: _builtins.int
     inventory_requested: _builtins.bool
     """The catalog disagrees with the cache: send `FileCatalog.ReportInventory`."""
     drain: _builtins.bool
     """The pilot should end when its jobs are done."""
     session_token: _builtins.str
     """Takes the place of the session token in use; empty: go on with that."""
+    queue_revision: _builtins.int
+    """`Queue.revision` that the queue stands at: who has an older one asks `QueueConfig.GetQueue`."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RenewalResult]:
         """One answer a renewal, in request order."""
@@ -515,10 +526,11 @@ class RenewLeasesResponse(_message.Message):
         inventory_requested: _builtins.bool = ...,
         drain: _builtins.bool = ...,
         session_token: _builtins.str = ...,
+        queue_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "inventory_requested", b"inventory_requested", "results", b"results", "session_token", b"session_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "inventory_requested", b"inventory_requested", "queue_revision", b"queue_revision", "results", b"results", "session_token", b"session_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -46,10 +46,55 @@ class QueueConfigStub(object):
                 request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListQueuesRequest.SerializeToString,
                 response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListQueuesResponse.FromString,
                 _registered_method=True)
+        self.WatchQueue = channel.unary_stream(
+                '/pandawn.queueconfig.v1.QueueConfig/WatchQueue',
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.WatchQueueRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.WatchQueueResponse.FromString,
+                _registered_method=True)
         self.ApplyQueue = channel.unary_unary(
                 '/pandawn.queueconfig.v1.QueueConfig/ApplyQueue',
                 request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueRequest.SerializeToString,
                 response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueResponse.FromString,
+                _registered_method=True)
+        self.ApplyConfig = channel.unary_unary(
+                '/pandawn.queueconfig.v1.QueueConfig/ApplyConfig',
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyConfigRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyConfigResponse.FromString,
+                _registered_method=True)
+        self.ExportConfig = channel.unary_stream(
+                '/pandawn.queueconfig.v1.QueueConfig/ExportConfig',
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ExportConfigRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ExportConfigResponse.FromString,
+                _registered_method=True)
+        self.SetOverride = channel.unary_unary(
+                '/pandawn.queueconfig.v1.QueueConfig/SetOverride',
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.SetOverrideRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.SetOverrideResponse.FromString,
+                _registered_method=True)
+        self.ClearOverride = channel.unary_unary(
+                '/pandawn.queueconfig.v1.QueueConfig/ClearOverride',
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ClearOverrideRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ClearOverrideResponse.FromString,
+                _registered_method=True)
+        self.ListOverrides = channel.unary_unary(
+                '/pandawn.queueconfig.v1.QueueConfig/ListOverrides',
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListOverridesRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListOverridesResponse.FromString,
+                _registered_method=True)
+        self.ListRevisions = channel.unary_unary(
+                '/pandawn.queueconfig.v1.QueueConfig/ListRevisions',
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListRevisionsRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListRevisionsResponse.FromString,
+                _registered_method=True)
+        self.DiffRevisions = channel.unary_stream(
+                '/pandawn.queueconfig.v1.QueueConfig/DiffRevisions',
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.DiffRevisionsRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.DiffRevisionsResponse.FromString,
+                _registered_method=True)
+        self.Rollback = channel.unary_unary(
+                '/pandawn.queueconfig.v1.QueueConfig/Rollback',
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackResponse.FromString,
                 _registered_method=True)
         self.GrantAccess = channel.unary_unary(
                 '/pandawn.queueconfig.v1.QueueConfig/GrantAccess',
@@ -78,7 +123,7 @@ class QueueConfigServicer(object):
     """
 
     def GetQueue(self, request, context):
-        """Returns one queue with every parameter filled in.
+        """Returns one queue with every parameter filled in, and on request where each value comes from.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): the name is malformed.
@@ -99,6 +144,19 @@ class QueueConfigServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchQueue(self, request, context):
+        """Streams a queue: as it is now, and again after each change of its effective values, whichever server
+        made it, within about two seconds. Ends without an error when the server stops: call again, with
+        `after_revision` of the last reply. A change that is undone before it was sent is not sent.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue, or it was deleted meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ApplyQueue(self, request, context):
         """Creates a queue or changes one.
 
@@ -109,6 +167,106 @@ class QueueConfigServicer(object):
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `ABORTED` (STALE_ETAG): the queue was changed since it was read; read it
         again and repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyConfig(self, request, context):
+        """Creates, changes and deletes many documents in one transaction: all or none. Naturally idempotent.
+
+        With `validate_only` nothing is changed; the reply has what would change, and all violations.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): something is wrong; as many violations as fit are listed,
+        `validate_only` lists them all.
+        * `ABORTED` (STALE_ETAG, STALE_REVISION): a document, or the configuration, was changed since it was
+        read; read it again and repeat.
+        * `FAILED_PRECONDITION` (TOO_MANY_QUEUES): it would delete or take offline more than a quarter of the
+        queues; `removals` in the metadata is the number to give as `allowed_removals` if that is meant.
+        * `FAILED_PRECONDITION` (QUEUE_IN_USE): a queue to delete has jobs that have not ended, or live
+        pilots; take it offline and wait, or cancel them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportConfig(self, request, context):
+        """Streams all documents as they are set, without defaults and overrides, of one revision: clouds, then
+        sites, then queues, each by name.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetOverride(self, request, context):
+        """Sets parameters of a queue for a time. What is set already is replaced, parameter by parameter.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearOverride(self, request, context):
+        """Ends overrides of a queue before their time. Clearing what is not set changes nothing.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOverrides(self, request, context):
+        """Lists overrides that count now, by queue, a page at a time.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is
+        malformed, or the token belongs to another filter.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRevisions(self, request, context):
+        """Lists revisions, the newest first, a page at a time.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is
+        malformed, or the token belongs to another filter.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffRevisions(self, request, context):
+        """Streams what is different between two revisions: documents that differ, by kind and name. What was
+        changed and changed back is not among them. Overrides are not compared.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+        * `NOT_FOUND` (REVISION_NOT_FOUND): no such revision.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rollback(self, request, context):
+        """Puts all documents back to what they were at a revision, by a new revision. Overrides stay: they end by
+        themselves, or are cleared.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed, or a document of then breaks rules of now.
+        * `NOT_FOUND` (REVISION_NOT_FOUND): no such revision.
+        * `ABORTED` (STALE_REVISION): the configuration was changed since it was read.
+        * `FAILED_PRECONDITION` (TOO_MANY_QUEUES, QUEUE_IN_USE): as for `ApplyConfig`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -181,10 +339,55 @@ def add_QueueConfigServicer_to_server(servicer, server):
                     request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListQueuesRequest.FromString,
                     response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListQueuesResponse.SerializeToString,
             ),
+            'WatchQueue': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchQueue,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.WatchQueueRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.WatchQueueResponse.SerializeToString,
+            ),
             'ApplyQueue': grpc.unary_unary_rpc_method_handler(
                     servicer.ApplyQueue,
                     request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueRequest.FromString,
                     response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueResponse.SerializeToString,
+            ),
+            'ApplyConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyConfig,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyConfigRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyConfigResponse.SerializeToString,
+            ),
+            'ExportConfig': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportConfig,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ExportConfigRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ExportConfigResponse.SerializeToString,
+            ),
+            'SetOverride': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetOverride,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.SetOverrideRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.SetOverrideResponse.SerializeToString,
+            ),
+            'ClearOverride': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearOverride,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ClearOverrideRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ClearOverrideResponse.SerializeToString,
+            ),
+            'ListOverrides': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOverrides,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListOverridesRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListOverridesResponse.SerializeToString,
+            ),
+            'ListRevisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRevisions,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListRevisionsRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListRevisionsResponse.SerializeToString,
+            ),
+            'DiffRevisions': grpc.unary_stream_rpc_method_handler(
+                    servicer.DiffRevisions,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.DiffRevisionsRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.DiffRevisionsResponse.SerializeToString,
+            ),
+            'Rollback': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rollback,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackResponse.SerializeToString,
             ),
             'GrantAccess': grpc.unary_unary_rpc_method_handler(
                     servicer.GrantAccess,
@@ -273,6 +476,33 @@ class QueueConfig(object):
             _registered_method=True)
 
     @staticmethod
+    def WatchQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pandawn.queueconfig.v1.QueueConfig/WatchQueue',
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.WatchQueueRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.WatchQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ApplyQueue(request,
             target,
             options=(),
@@ -289,6 +519,222 @@ class QueueConfig(object):
             '/pandawn.queueconfig.v1.QueueConfig/ApplyQueue',
             pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueRequest.SerializeToString,
             pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.queueconfig.v1.QueueConfig/ApplyConfig',
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyConfigRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyConfigResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pandawn.queueconfig.v1.QueueConfig/ExportConfig',
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ExportConfigRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ExportConfigResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetOverride(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.queueconfig.v1.QueueConfig/SetOverride',
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.SetOverrideRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.SetOverrideResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearOverride(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.queueconfig.v1.QueueConfig/ClearOverride',
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ClearOverrideRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ClearOverrideResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOverrides(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.queueconfig.v1.QueueConfig/ListOverrides',
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListOverridesRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListOverridesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.queueconfig.v1.QueueConfig/ListRevisions',
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListRevisionsRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pandawn.queueconfig.v1.QueueConfig/DiffRevisions',
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.DiffRevisionsRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.DiffRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rollback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.queueconfig.v1.QueueConfig/Rollback',
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -128,7 +128,10 @@ def _from_stored(check: Checker, path: Path, message: dispatcher_pb2.StoredFile)
 def to_acquired(answer: AcquireAnswer, shutting_down: bool) -> dispatcher_pb2.AcquireJobsResponse:
     """The leases a pilot gets, or when to ask again."""
     message = dispatcher_pb2.AcquireJobsResponse(
-        inventory_requested=answer.inventory_requested, idle_reason=answer.idle_reason
+        inventory_requested=answer.inventory_requested,
+        idle_reason=answer.idle_reason,
+        queue_revision=answer.queue_revision,
+        drain=answer.drain,
     )
     for grant in answer.grants:
         _fill_lease(message.leases.add(), grant)
@@ -157,6 +160,7 @@ def _fill_spec(message: dispatcher_pb2.JobSpec, grant: Grant) -> None:
     message.MergeFromString(_same_in_all(_SameTask(job.task_id, task, queue), job.kind))
     message.job_id = job.job_id
     message.index = job.index
+    message.queue_revision = grant.queue_revision
     if grant.library is None:
         # A run job finds the user's code in the library, if there is one.
         message.sandbox_id = task.spec.sandbox_id
@@ -171,12 +175,18 @@ def _fill_spec(message: dispatcher_pb2.JobSpec, grant: Grant) -> None:
 
 
 class _SameTask:
-    """A task on a queue as a key: both stay what they are under their identifier and etag."""
+    """A task on a queue as a key: a task stays what it is, and of the queue its limits count."""
 
     __slots__ = ("key", "queue", "task")
 
     def __init__(self, task_id: int, task: Task, queue: Queue) -> None:
-        self.key = (task_id, queue.name, queue.etag)
+        self.key = (
+            task_id,
+            queue.max_input_bytes,
+            queue.max_work_dir_bytes,
+            queue.max_wall_time,
+            queue.memory_bytes,
+        )
         self.task = task
         self.queue = queue
 
@@ -219,6 +229,7 @@ def to_heartbeat_answer(answer: HeartbeatAnswer) -> dispatcher_pb2.RenewLeasesRe
         results=map(_to_renewal_result, answer.results),
         inventory_requested=answer.inventory_requested,
         drain=answer.drain,
+        queue_revision=answer.queue_revision,
     )
 
 

@@ -9,15 +9,17 @@ from typing import Generic, Protocol, TypeVar
 from pandawn.broker.v1 import caller_pb2, job_pb2, task_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
 from pandawn.monitor.v1 import monitor_pb2
-from pandawn.queueconfig.v1 import access_pb2, queueconfig_pb2
+from pandawn.queueconfig.v1 import access_pb2, queueconfig_pb2, revision_pb2
 from pandawn.type.v1 import type_pb2
 from pandawn_server.domain.access import Effect, Ground, SubjectKind
 from pandawn_server.domain.inventory import DeltaResult
 from pandawn_server.domain.jobs import ErrorComponent, JobKind, JobState, Phase
+from pandawn_server.domain.layers import DocumentKind, Level
 from pandawn_server.domain.matching import Locality, MatchRule
 from pandawn_server.domain.pilots import PilotState
 from pandawn_server.domain.principals import Method, Role
-from pandawn_server.domain.queues import QueueStatus
+from pandawn_server.domain.queues import PayloadIsolation, QueueStatus
+from pandawn_server.domain.revisions import Action, Cause
 from pandawn_server.domain.tasks import FileRole, TaskState
 
 V = TypeVar("V", bound=int)
@@ -59,6 +61,13 @@ MATCH_RULE = EnumPair(type_pb2.MatchRule, MatchRule, "MATCH_RULE")
 FILE_ROLE = EnumPair(job_pb2.FileRole, FileRole, "FILE_ROLE")
 TASK_STATE = EnumPair(task_pb2.TaskState, TaskState, "TASK_STATE")
 QUEUE_STATUS = EnumPair(queueconfig_pb2.QueueStatus, QueueStatus, "QUEUE_STATUS")
+PAYLOAD_ISOLATION = EnumPair(
+    queueconfig_pb2.PayloadIsolation, PayloadIsolation, "PAYLOAD_ISOLATION"
+)
+DOCUMENT_KIND = EnumPair(revision_pb2.DocumentKind, DocumentKind, "DOCUMENT_KIND")
+DOCUMENT_ACTION = EnumPair(revision_pb2.DocumentAction, Action, "DOCUMENT_ACTION")
+REVISION_CAUSE = EnumPair(revision_pb2.RevisionCause, Cause, "REVISION_CAUSE")
+LEVEL = EnumPair(revision_pb2.Level, Level, "LEVEL")
 PILOT_STATE = EnumPair(monitor_pb2.PilotState, PilotState, "PILOT_STATE")
 SUBJECT_KIND = EnumPair(access_pb2.SubjectKind, SubjectKind, "SUBJECT_KIND")
 ACCESS_EFFECT = EnumPair(access_pb2.AccessEffect, Effect, "ACCESS_EFFECT")

@@ -81,6 +81,7 @@ def from_spec(check: Checker, message: task_pb2.TaskSpec) -> TaskSpec:
         requirements=from_requirements(check, "task.requirements", message.requirements),
         priority=message.priority,
         max_attempts=message.max_attempts or DEFAULT_MAX_ATTEMPTS,
+        test=message.test,
     )
 
 
@@ -204,6 +205,7 @@ def _to_attempt(attempt: Attempt) -> job_pb2.Attempt:
             to_duration(attempt.phase_times.get(phase, timedelta(0)))
             for phase in list(Phase)[: len(attempt.phase_times)]
         ],
+        queue_revision=attempt.queue_revision,
     )
 
 

@@ -1,0 +1,143 @@
+"""The configuration as this process remembers it, so that no call reads queues from the database.
+
+The whole of it is kept: 10,000 queues are some 20 MB. One tiny query says whether it changed, and what
+changed is read then.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pandawn_server.domain.layers import (
+    Document,
+    DocumentKey,
+    DocumentKind,
+    Layers,
+    Override,
+    layers_of,
+    next_expiry,
+)
+from pandawn_server.domain.queues import Queue
+from pandawn_server.storage import documents, revisions
+from pandawn_server.storage.database import Transaction
+
+Overrides = Mapping[str, tuple[Override, ...]]
+"""Overrides by queue, those among them that have expired and are not written down as such yet."""
+
+
+@dataclass(slots=True)
+class Configuration:
+    """All documents and overrides of one revision. Nobody changes one; a change makes another."""
+
+    revision: int
+    documents: Mapping[DocumentKey, Document]
+    overrides: Overrides
+    # Queues as they were joined, and until when that is good.
+    _joined: dict[str, tuple[Queue, datetime | None]] = field(default_factory=dict)
+    _names: list[str] | None = None
+
+    def layers(self, name: str, now: datetime) -> Layers | None:
+        """The layers of a queue; None if there is no such queue."""
+        return layers_of(name, self.documents, self.overrides.get(name, ()), now)
+
+    def queue(self, name: str, now: datetime) -> Queue | None:
+        """A queue with every parameter filled in; None if there is none. An override ends at its very time."""
+        joined = self._joined.get(name)
+        if joined is not None and (joined[1] is None or joined[1] > now):
+            return joined[0]
+        layers = self.layers(name, now)
+        if layers is None:
+            return None
+        queue = layers.queue
+        self._joined[name] = queue, next_expiry(layers.overrides, now)
+        return queue
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all queues, in order."""
+        if self._names is None:
+            self._names = sorted(
+                key.name
+                for key, document in self.documents.items()
+                if key.kind is DocumentKind.QUEUE and not document.is_deleted
+            )
+        return self._names
+
+    def queues(self, now: datetime) -> list[Queue]:
+        """All queues, by name."""
+        return [queue for name in self.names if (queue := self.queue(name, now)) is not None]
+
+    def expired(self, now: datetime) -> bool:
+        """Whether an override has ended that is not written down as ended."""
+        return any(o.expire_time <= now for mine in self.overrides.values() for o in mine)
+
+
+_NOTHING = Configuration(-1, {}, {})
+
+
+class ConfigCache:
+    """What this process remembers of the configuration. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._current = _NOTHING
+
+    def current(self, tx: Transaction) -> Configuration:
+        """What is remembered; read from the database if nothing is yet."""
+        if self._current is _NOTHING:
+            self.refresh(tx)
+        return self._current
+
+    @property
+    def remembered(self) -> Configuration:
+        """What is remembered; nothing before the first look into the database."""
+        return self._current
+
+    def refresh(self, tx: Transaction) -> Configuration:
+        """What the database says now: one tiny query unless something changed.
+
+        To be called in a transaction before it changes the configuration itself, or after.
+        """
+        # With the lock, so that of two threads the later one leaves the later picture. Nobody waits
+        # for the lock of a row in between: these are plain reads.
+        with self._lock:
+            known = self._current
+            head = revisions.read_head(tx)
+            if head != known.revision:
+                self._current = _read(tx, known, head)
+            return self._current
+
+    def queue(self, tx: Transaction, name: str, now: datetime) -> Queue | None:
+        """A queue. Whether one that is not remembered was just created elsewhere is looked up."""
+        return self.current(tx).queue(name, now) or self.refresh(tx).queue(name, now)
+
+    def queues(self, tx: Transaction, names: Collection[str], now: datetime) -> dict[str, Queue]:
+        """The queues that exist among `names`, by name; without a statement where all are remembered."""
+        found = _found(self.current(tx), names, now)
+        return found if len(found) == len(names) else _found(self.refresh(tx), names, now)
+
+
+def _found(config: Configuration, names: Collection[str], now: datetime) -> dict[str, Queue]:
+    found = ((name, config.queue(name, now)) for name in names)
+    return {name: queue for name, queue in found if queue is not None}
+
+
+def _read(tx: Transaction, known: Configuration, head: int) -> Configuration:
+    changed = documents.read_documents(tx, max(known.revision, 0))
+    of_queues = {d.key.name for d in changed if d.key.kind is DocumentKind.QUEUE}
+    is_first = known.revision < 0
+    overrides = dict(known.overrides)
+    for name in of_queues:
+        overrides.pop(name, None)
+    for override in documents.read_overrides(tx, None if is_first else of_queues):
+        overrides[override.queue] = (*overrides.get(override.queue, ()), override)
+    joined = known._joined if len(of_queues) == len(changed) else {}  # noqa: SLF001 (its maker)
+    return Configuration(
+        head,
+        {**known.documents, **{document.key: document for document in changed}},
+        overrides,
+        {name: queue for name, queue in joined.items() if name not in of_queues},
+    )

@@ -30,4 +30,4 @@ def test_an_unset_value_has_no_word_and_a_newer_one_its_number() -> None:
 
 def test_words_of_two_parts_are_hyphenated() -> None:
     assert words.phase(types.PHASE_STAGE_IN) == "stage-in"
-    assert words.queue_status_words() == ["online", "offline", "test", "brokeroff"]
+    assert words.queue_status_words() == ["online", "offline", "test", "brokeroff", "paused"]

@@ -50,8 +50,7 @@ class HostRules:
     @classmethod
     def of(cls, queue: Queue) -> HostRules:
         """Those of a queue, whose networks and pattern were checked when they were set."""
-        networks: tuple[str, ...] = getattr(queue, "pilot_networks", ())
-        return cls(tuple(map(ip_network, networks)), getattr(queue, "pilot_host_pattern", ""))
+        return cls(tuple(map(ip_network, queue.pilot_networks)), queue.pilot_host_pattern)
 
 
 @dataclass(frozen=True, slots=True)

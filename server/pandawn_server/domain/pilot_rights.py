@@ -15,7 +15,7 @@ def check_may_bring(by: Principal, queue: Queue) -> None:
     PILOT_METHOD_REFUSED: the queue does not take this way to show who one is, from operators neither;
     NOT_YOUR_SITE.
     """
-    taken: tuple[str, ...] = getattr(queue, "pilot_methods", (by.method.value,))
+    taken = queue.pilot_methods
     if by.method.value not in taken:
         raise ForbiddenError(
             "PILOT_METHOD_REFUSED",

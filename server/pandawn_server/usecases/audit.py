@@ -34,8 +34,7 @@ def list_audit(
         sites = by.sites if Role.SITE_ADMIN in by.roles else frozenset[str]()
         names = queues.names_of_sites(tx, sites)
         if wanted.queue and wanted.queue not in names:
-            known = queues.get_queues(tx, [wanted.queue]).get(wanted.queue)
-            site = known.site if known is not None else wanted.queue
+            site = queues.site_of(tx, wanted.queue) or wanted.queue
             require_sites(by, [site], f"to read the audit of queue {wanted.queue!r}")
         parts = [
             replace(wanted, queue=name) for name in ([wanted.queue] if wanted.queue else names)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Mapping
 from typing import cast
 
 from pandawn_server.domain.errors import Violation
+from pandawn_server.domain.host_pattern import compile_host_pattern
 from pandawn_server.domain.layers import NOT_IN, Level
 from pandawn_server.domain.queues import Value, bound_violations
 
 PILOT_METHODS = ("x509", "token", "host", "local")
 """How those who bring pilots may show who they are."""
-
-MAX_PATTERN_CHARACTERS = 1_000
-"""Longest pattern for the names of hosts."""
 
 UNASKED_REMOVALS = 4
 """One in so many queues may be deleted or taken offline by one change that does not name the number."""
@@ -60,11 +57,8 @@ _WHERE: Mapping[Level, str] = {
 
 
 def _pattern_violations(pattern: str) -> list[Violation]:
-    if len(pattern) > MAX_PATTERN_CHARACTERS:
-        text = f"has {len(pattern)} characters; {MAX_PATTERN_CHARACTERS:,} are allowed"
-        return [Violation("pilot_host_pattern", text)]
     try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        return [Violation("pilot_host_pattern", f"is not a regular expression: {error}")]
+        compile_host_pattern(pattern)
+    except ValueError as error:
+        return [Violation("pilot_host_pattern", f"is no pattern of host names: it {error}")]
     return []

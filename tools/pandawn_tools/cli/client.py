@@ -24,6 +24,7 @@ from pandawn_tools.cli.remote import Refusal, read_refusal, to_cli_error
 from pandawn_tools.cli.render import note
 from pandawn_tools.cli.settings import Address
 from pandawn_tools.cli.signing import Signer
+from pandawn_tools.cli.tls_trouble import find_trouble
 from pandawn_tools.cli.units import format_size
 
 # The server's limit for one message, both ways.
@@ -224,7 +225,8 @@ class Client:
                 return found, bool(token)
 
     def _failed(self, refusal: Refusal, name: str) -> CliError:
-        return to_cli_error(refusal, name, self.address, tls=self.credentials.channel is not None)
+        trouble = find_trouble(self.address, self.credentials) if refusal.is_out_of_reach else None
+        return to_cli_error(refusal, name, self.address, trouble)
 
     def _persist(self, attempt: Callable[[], Response], name: str) -> Response:
         retries = _Retries(self.patience_s, self.say)

@@ -36,11 +36,15 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What to show. `certificate` says for people where the certificate comes from."""
+    """What to show, and whose word for the server counts; None for those that gRPC brings along.
+
+    `certificate` says for people where the certificate comes from.
+    """
 
     channel: grpc.ChannelCredentials | None = None
     token: FoundToken | None = None
     certificate: str = ""
+    authorities: bytes | None = None
 
 
 NOTHING = Credentials()
@@ -78,8 +82,10 @@ def find_credentials(
     chain_pem = key_pem = None
     if cert is not None:
         chain_pem, key_pem = _read_pair(Path(cert[0]), Path((key or cert)[0]))
-    channel = grpc.ssl_channel_credentials(_authorities(ca, environ), key_pem, chain_pem)
-    return Credentials(channel, token, "" if cert is None else f"{cert[0]}, from {cert[1]}")
+    authorities = _authorities(ca, environ)
+    channel = grpc.ssl_channel_credentials(authorities, key_pem, chain_pem)
+    certificate = "" if cert is None else f"{cert[0]}, from {cert[1]}"
+    return Credentials(channel, token, certificate, authorities)
 
 
 _Found = tuple[str, str]

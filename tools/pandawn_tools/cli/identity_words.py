@@ -1,8 +1,6 @@
-"""What a user can do when the server does not know or not take them, or TLS does not come about."""
+"""What a user can do when the server does not know or not take them."""
 
 from collections.abc import Mapping
-
-from pandawn_tools.cli.settings import Address
 
 _NEW_TOKEN = "get a new token, and hand it to: pandawn login"  # noqa: S105 (a sentence)
 _NEW_CERTIFICATE = (
@@ -35,24 +33,3 @@ IDENTITY_REMEDIES: Mapping[str, str] = {
     "REVOCATION_LIST_EXPIRED": "tell whoever runs the server",
 }
 """By the reason that the server gives."""
-
-
-def tls_remedies(message: str, address: Address, *, tls: bool) -> list[str]:
-    """What to do about a connection that TLS ended; empty where TLS has nothing to do with it."""
-    if tls and "CERTIFICATE_VERIFY_FAILED" in message:
-        return [
-            "name the authority that vouches for the server: --ca FILE (or PANDAWN_CA, X509_CERT_DIR)",
-            "if it should be known already, somebody may be in between: ask whoever runs the server",
-        ]
-    if tls and "Hostname Verification" in message:
-        return ["use the name that is in the server's certificate: --server NAME:PORT"]
-    if tls and ("WRONG_VERSION_NUMBER" in message or "HTTP_REQUEST" in message):
-        return [f"nobody speaks TLS at {address.target}: check the port"]
-    if tls and any(word in message for word in ("Socket closed", "handshake", "reset by peer")):
-        return [
-            "the server may not take your certificate: too old, of another authority, or a proxy",
-            "or it takes nobody without one: --cert FILE --key FILE",
-        ]
-    if not tls and any(word in message for word in ("Socket closed", "reset by peer")):
-        return ["the server there may want TLS: say --tls, or name its authority with --ca FILE"]
-    return []

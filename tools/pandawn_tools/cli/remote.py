@@ -12,8 +12,9 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from pandawn_tools.cli.errors import CliError, ExitStatus, Violation
-from pandawn_tools.cli.identity_words import IDENTITY_REMEDIES, tls_remedies
+from pandawn_tools.cli.identity_words import IDENTITY_REMEDIES
 from pandawn_tools.cli.settings import Address
+from pandawn_tools.cli.tls_trouble import Trouble
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _REASON_KEY = "pandawn-reason"
@@ -87,6 +88,11 @@ class Refusal:
         )
 
     @property
+    def is_out_of_reach(self) -> bool:
+        """Whether nobody was reached who knows the call."""
+        return not self.is_from_server and (self.code in _OUT_OF_REACH or _NOT_GRPC in self.message)
+
+    @property
     def is_from_server(self) -> bool:
         """Whether the server itself said it, and not the transport on the way."""
         return bool(self.reason)
@@ -135,12 +141,15 @@ def _unpack_details(
     return details
 
 
-def to_cli_error(refusal: Refusal, call: str, address: Address, *, tls: bool = False) -> CliError:
-    """Puts a failed call into words: `call` names it, such as `SubmitTask`; `tls`: whether it was spoken."""
-    if not refusal.is_from_server and (
-        refusal.code in _OUT_OF_REACH or _NOT_GRPC in refusal.message
-    ):
-        return _out_of_reach(refusal, address, tls=tls)
+def to_cli_error(
+    refusal: Refusal, call: str, address: Address, trouble: Trouble | None = None
+) -> CliError:
+    """Puts a failed call into words: `call` names it, such as `SubmitTask`.
+
+    `trouble` is what was found out about a server that cannot be reached.
+    """
+    if refusal.is_out_of_reach:
+        return _out_of_reach(refusal, address, trouble)
     reason = refusal.reason or refusal.code.name
     details = [f"{v.field}: {v.description}" for v in refusal.violations]
     annotation = _ANNOTATIONS.get(refusal.code)
@@ -163,7 +172,7 @@ def to_cli_error(refusal: Refusal, call: str, address: Address, *, tls: bool = F
     )
 
 
-def _out_of_reach(refusal: Refusal, address: Address, *, tls: bool) -> CliError:
+def _out_of_reach(refusal: Refusal, address: Address, trouble: Trouble | None) -> CliError:
     match = _LAST_ERROR.search(refusal.message)
     cause = match["cause"] if match else refusal.message
     late = refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -172,9 +181,8 @@ def _out_of_reach(refusal: Refusal, address: Address, *, tls: bool) -> CliError:
         "check that the server runs there (pandawn-server serve)",
         "or name another with --server HOST:PORT",
     ]
-    secured = tls_remedies(refusal.message, address, tls=tls)
-    if secured:
-        remedies = secured
+    if trouble is not None:
+        cause, remedies = trouble.cause, list(trouble.remedies)
     if proxy is not None and not address.is_loopback:
         host = address.target.rpartition(":")[0]
         remedies.append(f"or go around the proxy that {proxy} names: export no_proxy={host}")

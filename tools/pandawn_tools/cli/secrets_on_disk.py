@@ -11,7 +11,6 @@ from pandawn_tools.cli.errors import CliError, usage_error
 MAX_SECRET_BYTES = 1024 * 1024
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def read_secret(path: Path, what: str, *, from_shared_place: bool = False) -> bytes:
@@ -64,7 +63,7 @@ def write_secret(path: Path, content: bytes, what: str) -> None:
         CliError: It cannot be written, or cannot be kept from others there.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(path.parent)
         _protect(path.parent, what)
         handle, name = tempfile.mkstemp(dir=path.parent)
         try:
@@ -81,6 +80,13 @@ def write_secret(path: Path, content: bytes, what: str) -> None:
             f"{what} cannot be kept in {path}",
             details=[error.strerror or str(error)],
         ) from error
+
+
+def _make_private(directory: Path) -> None:
+    """Makes a directory and those above it that are missing, all for this user alone."""
+    if not directory.exists():
+        _make_private(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def _check_private(file: int, path: Path, what: str) -> None:
@@ -100,8 +106,14 @@ def _protect(directory: Path, what: str) -> None:
     for above in directory.resolve().parents:
         status = above.stat()
         # Whoever may rename the directories above can put another in their place.
-        if status.st_mode & _OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
+        if _is_open(status) and not status.st_mode & stat.S_ISVTX:
             raise _unsafe(above, what, "others can write into that directory")
+
+
+def _is_open(status: os.stat_result) -> bool:
+    # Where each user has a group of their own, directories are made writable for it.
+    by_group = status.st_mode & stat.S_IWGRP and status.st_gid != os.getegid()
+    return bool(status.st_mode & stat.S_IWOTH or by_group)
 
 
 def _unsafe(path: Path, what: str, why: str) -> CliError:

@@ -26,7 +26,7 @@ from pandawn_server.logs import Log
 from pandawn_server.storage.database import Database
 from pandawn_server.telemetry.api import OFF, Attributes, Telemetry
 from pandawn_server.telemetry.names import QUEUE, WAITING_PILOTS
-from pandawn_server.usecases.admission import admit_all
+from pandawn_server.usecases.allowances import let_go_all
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.pins import refresh_pins
 from pandawn_server.usecases.reap import Reaped, reap
@@ -54,7 +54,7 @@ QUEUE_WATCH_INTERVAL = timedelta(seconds=1)
 PIN_REFRESH_INTERVAL = timedelta(seconds=5)
 """Time until a server process knows what was pinned through another one; it is one small query."""
 
-ADMISSION_INTERVAL = timedelta(seconds=1)
+THROTTLE_INTERVAL = timedelta(seconds=1)
 """Time between two looks for jobs that wait for a limit of their user only: so long a slot of that user
 stays empty at most. Without such jobs a look is one read of an empty index."""
 
@@ -164,7 +164,7 @@ async def _serve(
         _reaper(deps),
         _queue_watch(deps),
         _pin_refresh(deps),
-        _admission(deps),
+        _throttle(deps),
         _session_refresh(deps),
         _audit(deps, auditor),
     ]
@@ -293,15 +293,15 @@ def _queue_watch(deps: Deps) -> PeriodicWorker[None]:
     )
 
 
-def _admission(deps: Deps) -> PeriodicWorker[frozenset[str]]:
+def _throttle(deps: Deps) -> PeriodicWorker[frozenset[str]]:
     def after(queues: frozenset[str]) -> None:
         for queue in queues:
             deps.waiting.notify(queue)
 
     return PeriodicWorker(
-        "admission",
-        ADMISSION_INTERVAL,
-        partial(admit_all, deps.context, deps.context.new_id(), ADMISSION_INTERVAL),
+        "throttle",
+        THROTTLE_INTERVAL,
+        partial(let_go_all, deps.context, deps.context.new_id(), THROTTLE_INTERVAL),
         deps.runner,
         after=after,
         telemetry=deps.telemetry,

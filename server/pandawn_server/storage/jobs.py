@@ -83,7 +83,7 @@ def insert_jobs(
     """Stores jobs of a task and returns their identifiers in order.
 
     `parents` names what each replaces; `library_bytes` is the size of the task's library, if it is built.
-    `throttled` keeps those that would be runnable waiting, until `usecases.admission` lets them go.
+    `throttled` keeps those that would be runnable waiting, until `usecases.allowances` lets them go.
     """
     job_ids = _reserve_ids(tx, len(new_jobs))
     same_in_all = {

@@ -27,8 +27,8 @@ from pandawn_server.domain.queues import Queue
 from pandawn_server.storage import access, events, throttling
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.throttling import Load
-from pandawn_server.usecases.admission import decisions, rules_of
 from pandawn_server.usecases.admit_hosts import queue_not_found
+from pandawn_server.usecases.allowances import decisions, rules_of
 from pandawn_server.usecases.authority import require_sites
 from pandawn_server.usecases.context import Context
 

@@ -17,13 +17,13 @@ from pandawn_server.domain.queues import Queue, QueueStatus, fits
 from pandawn_server.domain.tasks import TaskSpec
 from pandawn_server.storage import jobs
 from pandawn_server.storage.database import Transaction
-from pandawn_server.usecases.admission import (
+from pandawn_server.usecases.admit_hosts import queue_not_found
+from pandawn_server.usecases.allowances import (
     access_denied,
     decisions,
     too_many_waiting,
     waiting_room,
 )
-from pandawn_server.usecases.admit_hosts import queue_not_found
 from pandawn_server.usecases.config_cache import Configuration
 from pandawn_server.usecases.register_pilot import because
 

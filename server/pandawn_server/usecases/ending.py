@@ -27,7 +27,7 @@ from pandawn_server.domain.retries import state_after_failure
 from pandawn_server.domain.tasks import File, FileRole
 from pandawn_server.storage import attempts, events, files, job_moves, jobs, leases, nodes, tasks
 from pandawn_server.storage.database import Transaction
-from pandawn_server.usecases.admission import admit, running_limit
+from pandawn_server.usecases.allowances import let_go, running_limit
 from pandawn_server.usecases.config_cache import Configuration
 
 _RECENT_ATTEMPTS = STREAK * 4
@@ -148,7 +148,7 @@ def settle_dependants(
             tx, build.task_id, library.size_bytes, now, throttled=limit != NO_LIMIT
         )
         if limit != NO_LIMIT:
-            count = admit(tx, build.queue, build.user, limit, now)
+            count = let_go(tx, build.queue, build.user, limit, now)
         kind, text = "TASK_BUILT", f"the library is built; {count} jobs became runnable"
     else:
         error: JobError | None = None

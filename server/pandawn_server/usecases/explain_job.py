@@ -21,7 +21,7 @@ from pandawn_server.domain.principals import Principal
 from pandawn_server.domain.queues import Queue
 from pandawn_server.storage import attempts, jobs, nodes, pilots, throttling
 from pandawn_server.storage.database import Transaction
-from pandawn_server.usecases.admission import running_limit
+from pandawn_server.usecases.allowances import running_limit
 from pandawn_server.usecases.authority import require_sight_of_job
 from pandawn_server.usecases.cancel import job_not_found
 from pandawn_server.usecases.context import Context

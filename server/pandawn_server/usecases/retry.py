@@ -14,15 +14,15 @@ from pandawn_server.domain.tasks import NewJob, Task
 from pandawn_server.storage import events, files, job_moves, jobs, requests, tasks
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.requests import Answer
-from pandawn_server.usecases.admission import (
+from pandawn_server.usecases.admit_hosts import queue_not_found
+from pandawn_server.usecases.allowances import (
     access_denied,
-    admit,
     decisions,
     identity_for,
+    let_go,
     too_many_waiting,
     waiting_room,
 )
-from pandawn_server.usecases.admit_hosts import queue_not_found
 from pandawn_server.usecases.authority import require_job, require_task
 from pandawn_server.usecases.cancel import job_not_found, task_not_found
 from pandawn_server.usecases.config_cache import Configuration
@@ -175,7 +175,7 @@ def _retry(
         throttled=limit != NO_LIMIT,
     )
     if limit != NO_LIMIT:
-        admit(tx, task.queue, task.spec.user, limit, now)
+        let_go(tx, task.queue, task.spec.user, limit, now)
     files.insert_inputs(tx, zip(job_ids, (job.inputs for job in new), strict=True))
     job_moves.set_retries(
         tx, {job.job_id: job_id for job, job_id in zip(failed, job_ids, strict=True)}

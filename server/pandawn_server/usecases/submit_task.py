@@ -27,7 +27,7 @@ from pandawn_server.domain.tasks import (
 from pandawn_server.storage import events, files, jobs, requests, sandboxes, tasks
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.requests import Answer
-from pandawn_server.usecases.admission import admit, identity_for
+from pandawn_server.usecases.allowances import identity_for, let_go
 from pandawn_server.usecases.choose_queue import choose_queue
 from pandawn_server.usecases.context import Context
 
@@ -97,7 +97,7 @@ def submit_task(
         )
         files.insert_inputs(tx, zip(job_ids, (job.inputs for job in new_jobs), strict=True))
         if limit != NO_LIMIT:
-            admit(tx, queue.name, spec.user, limit, now)
+            let_go(tx, queue.name, spec.user, limit, now)
         requests.insert_answer(tx, request_id, Answer(fingerprint, task_id, ()), now)
         text = (
             f"{spec.user} submitted {len(new_jobs)} jobs to {queue.name} for dataset {spec.dataset}"

@@ -20,7 +20,7 @@ from pandawn_server.usecases.access_lists import (
     list_access,
     revoke_access,
 )
-from pandawn_server.usecases.admission import admit_all
+from pandawn_server.usecases.allowances import let_go_all
 from pandawn_server.usecases.sandboxes import store_sandbox
 from tests.fixtures.clock import NOON
 from tests.fixtures.factories import QUEUE, SITE
@@ -217,7 +217,7 @@ def states(world: World, task_id: int) -> list[JobState]:
 
 
 def look(world: World, owner: str = "one") -> frozenset[str]:
-    return admit_all(world.context, owner, LOOK)
+    return let_go_all(world.context, owner, LOOK)
 
 
 def test_no_more_jobs_of_a_user_run_than_the_limit_allows(world: World) -> None:

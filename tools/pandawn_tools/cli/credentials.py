@@ -46,6 +46,11 @@ class Credentials:
     certificate: str = ""
     authorities: bytes | None = None
 
+    @property
+    def shows_anything(self) -> bool:
+        """Whether the server learns who calls."""
+        return self.token is not None or bool(self.certificate)
+
 
 NOTHING = Credentials()
 """No TLS, and nothing shown: for a server on this machine that asks for nothing."""

@@ -1,5 +1,6 @@
 """`pandawn submit`: checks what the user gave, uploads the code, submits the task, may wait."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -132,7 +133,12 @@ def submit(
     ] = "",
     user: Annotated[
         str | None,
-        typer.Option("--user", "-u", metavar="USER", help="Who submits. Default: the login name."),
+        typer.Option(
+            "--user",
+            "-u",
+            metavar="USER",
+            help="Whose it is. Default: who you are to the server, or your login name.",
+        ),
     ] = None,
     test: Annotated[
         bool,
@@ -217,7 +223,7 @@ def submit(
             remedies=["name it with --sandbox DIR or --extra FILE"],
         )
     plan = taskspec.Plan(
-        user=user if user is not None else taskspec.login_name(),
+        user=user or "",
         dataset=dataset if dataset is not None else taskspec.fresh_dataset(command),
         command=command,
         queue=queue,
@@ -241,6 +247,9 @@ def submit(
     )
     archive = sandbox.pack(sandbox_dir, extras) if sandbox_dir is not None or extras else b""
     with options.connect(ctx, server, patient=wait) as client:
+        if user is None and not client.credentials.shows_anything:
+            # Whoever shows nothing is the operator of the server's machine, who says for whom it is.
+            plan = replace(plan, user=taskspec.login_name())
         task = send(client, plan, archive)
         if not json_output:
             _announce(task, plan, waits=wait)
@@ -318,6 +327,8 @@ def _announce(task: task_pb2.Task, plan: taskspec.Plan, *, waits: bool) -> None:
             + (f" at {location(task.output_url)}" if task.output_url else ""),
         ]
     )
+    if task.passed_over:
+        note(f"Passed over: {task.passed_over}")
     if waits:
         return
     note(

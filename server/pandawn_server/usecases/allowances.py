@@ -121,7 +121,7 @@ def running_limit(
     return decisions(tx, [queue], who, now)[name].max_running.value
 
 
-def admit(tx: Transaction, queue: str, user: str, limit: int, now: datetime) -> int:
+def let_go(tx: Transaction, queue: str, user: str, limit: int, now: datetime) -> int:
     """Makes throttled jobs of a user runnable, as many as the limit leaves room for; returns how many."""
     throttling.lock(tx, queue, user)
     room = None if limit == NO_LIMIT else limit - throttling.load_of(tx, queue, user).active
@@ -130,7 +130,7 @@ def admit(tx: Transaction, queue: str, user: str, limit: int, now: datetime) -> 
     return throttling.release(tx, queue, user, room, now)
 
 
-def admit_all(context: Context, owner: str, interval: timedelta) -> frozenset[str]:
+def let_go_all(context: Context, owner: str, interval: timedelta) -> frozenset[str]:
     """Looks whether throttled jobs may run by now; returns the queues in which some became runnable.
 
     To be repeated every `interval` by each server process; one of them does the work.
@@ -142,7 +142,7 @@ def admit_all(context: Context, owner: str, interval: timedelta) -> frozenset[st
             return frozenset()
     admitted: set[str] = set()
     with context.db.write() as tx:
-        granted, _ = claims.claim(tx, "admission", owner, now, interval * CLAIM_INTERVALS)
+        granted, _ = claims.claim(tx, "throttle", owner, now, interval * CLAIM_INTERVALS)
         if not granted:
             return frozenset()
         config = context.config.current(tx)
@@ -152,6 +152,6 @@ def admit_all(context: Context, owner: str, interval: timedelta) -> frozenset[st
             for queue, user in sorted(throttling.throttled(tx))
         }
         for (queue, user), limit in limits.items():
-            if admit(tx, queue, user, limit, now):
+            if let_go(tx, queue, user, limit, now):
                 admitted.add(queue)
     return frozenset(admitted)

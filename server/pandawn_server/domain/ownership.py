@@ -35,6 +35,13 @@ def may_see(by: Principal) -> Reach:
     return may_touch(by)
 
 
+def sites_to_change(by: Principal) -> frozenset[str] | None:
+    """The sites whose queues and lists are a caller's to change; None for all."""
+    if by.is_operator:
+        return None
+    return by.sites if Role.SITE_ADMIN in by.roles else frozenset()
+
+
 def may_touch(by: Principal) -> Reach:
     """What a caller may change."""
     if by.is_operator:

@@ -36,7 +36,8 @@ class Author:
     """Who makes a change, from where, by what, and why.
 
     `name` is the user, or what the credential says where there is none (`subject`); `peer` the address as
-    gRPC gives it; `tool` and `message` are the author's own words.
+    gRPC gives it; `tool` and `message` are the author's own words. `sites` are those whose configuration is
+    the author's to change; None: all, as for operators and the server itself. It is not kept.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Author:
     peer: str = ""
     tool: str = ""
     message: str = ""
+    sites: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

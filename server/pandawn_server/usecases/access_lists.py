@@ -179,7 +179,7 @@ def _existing(context: Context, tx: Transaction, name: str) -> Queue:
 
 def _administered(context: Context, tx: Transaction, name: str, by: Principal) -> Queue:
     queue = _existing(context, tx, name)
-    require_sites(by, [queue.site], f"the list of queue {name!r}")
+    require_sites(by, [queue.site], f"the access list of queue {name!r}")
     return queue
 
 

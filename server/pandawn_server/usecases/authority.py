@@ -11,11 +11,14 @@ from collections.abc import Iterable
 
 from pandawn_server.domain.errors import ForbiddenError
 from pandawn_server.domain.jobs import Job
-from pandawn_server.domain.ownership import Reach, may_see, may_touch
+from pandawn_server.domain.ownership import Reach, may_see, may_touch, sites_to_change
 from pandawn_server.domain.principals import Principal
 from pandawn_server.domain.tasks import Task
 from pandawn_server.storage import queues
 from pandawn_server.storage.database import Transaction
+
+MAX_SHOWN = 10
+"""Sites that a message lists."""
 
 
 def require_sight_of_task(tx: Transaction, by: Principal, task: Task) -> None:
@@ -43,9 +46,15 @@ def require_sites(by: Principal, sites: Iterable[str], what: str) -> None:
 
     `what` says what it takes that for, as in *to change queue Q*.
     """
-    missing = sorted({site for site in sites if not by.administers(site)})
+    require_among(sites_to_change(by), sites, what)
+
+
+def require_among(mine: frozenset[str] | None, sites: Iterable[str], what: str) -> None:
+    """The same for somebody of whom the administered sites are known; None: all."""
+    missing = sorted(set(sites) - mine) if mine is not None else []
     if missing:
-        named = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" * (len(missing) > 10))
+        others = len(missing) - MAX_SHOWN
+        named = ", ".join(missing[:MAX_SHOWN]) + (f" and {others} more" if others > 0 else "")
         raise ForbiddenError(
             "SITE_ADMIN_REQUIRED",
             f"{what} takes an administrator of site {named}, which you are not; "

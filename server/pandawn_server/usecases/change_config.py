@@ -26,6 +26,7 @@ from pandawn_server.domain.revisions import Action, Author, Cause, Change
 from pandawn_server.storage import documents, events, jobs, pilots, queues, revisions
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.config_cache import Configuration
+from pandawn_server.usecases.config_rights import require_author_of
 from pandawn_server.usecases.context import Context
 
 _LEVELS: Mapping[DocumentKind, Level] = {
@@ -112,14 +113,15 @@ def change_documents(
 ) -> Outcome:
     """Makes documents what they are wanted to be, in one transaction: all or none.
 
-    Raises `InvalidRequestError` with all that is wrong, `AbortedError` (STALE_ETAG, STALE_REVISION) and
-    `PreconditionError` (TOO_MANY_QUEUES, QUEUE_IN_USE).
+    Raises `ForbiddenError` (SITE_ADMIN_REQUIRED), `InvalidRequestError` with all that is wrong,
+    `AbortedError` (STALE_ETAG, STALE_REVISION) and `PreconditionError` (TOO_MANY_QUEUES, QUEUE_IN_USE).
     """
     now = context.clock()
     with context.db.write() as tx:
         # After this nobody else changes anything until we are done.
         head = revisions.lock_head(tx)
         plan = _plan(tx, context.config.refresh(tx), wanted, now)
+        require_author_of(author, plan.base, plan.changes)
         _refuse(plan, wanted, guards, head)
         if not plan.changes:
             return plan.outcome(head)

@@ -14,6 +14,7 @@ from pandawn_server.domain.revisions import Author, Cause, Change
 from pandawn_server.storage import documents, events, revisions
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.admit_hosts import queue_not_found
+from pandawn_server.usecases.config_rights import require_author_at
 from pandawn_server.usecases.configure_queues import NOBODY, get_queue
 from pandawn_server.usecases.context import Context
 
@@ -26,15 +27,18 @@ def set_override(
 ) -> tuple[Queue, int]:
     """Sets parameters of a queue until a time; returns the queue, and the revision that it made.
 
-    Raises `InvalidRequestError` and `NotFoundError` (QUEUE_NOT_FOUND).
+    Raises `InvalidRequestError`, `NotFoundError` (QUEUE_NOT_FOUND) and `ForbiddenError`
+    (SITE_ADMIN_REQUIRED).
     """
     now = context.clock()
     _check(settings, expire_time, now)
     with context.db.write() as tx:
         revision = revisions.lock_head(tx) + 1
         config = context.config.refresh(tx)
-        if config.layers(name, now) is None:
+        queue = config.queue(name, now)
+        if queue is None:
             raise queue_not_found(name)
+        require_author_at(author, [queue.site], f"queue {name!r}")
         before = [o for o in config.overrides.get(name, ()) if o.expire_time > now]
         new = [Override(name, p, value, expire_time, revision) for p, value in settings.items()]
         documents.delete_overrides(tx, [name], list(settings))
@@ -52,14 +56,16 @@ def clear_override(
 ) -> tuple[Queue, int, int]:
     """Ends overrides of a queue, all if no parameter is named; returns the queue, the revision, and how many.
 
-    Raises `NotFoundError` (QUEUE_NOT_FOUND).
+    Raises `NotFoundError` (QUEUE_NOT_FOUND) and `ForbiddenError` (SITE_ADMIN_REQUIRED).
     """
     now = context.clock()
     with context.db.write() as tx:
         head = revisions.lock_head(tx)
         config = context.config.refresh(tx)
-        if config.layers(name, now) is None:
+        queue = config.queue(name, now)
+        if queue is None:
             raise queue_not_found(name)
+        require_author_at(author, [queue.site], f"queue {name!r}")
         before = [o for o in config.overrides.get(name, ()) if o.expire_time > now]
         ended = [o for o in before if not parameters or o.parameter in parameters]
         if not ended:

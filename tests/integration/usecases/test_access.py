@@ -347,3 +347,28 @@ def test_the_identity_of_a_user_is_the_one_last_seen(world: World) -> None:
         world.by = replace(ANNA, groups=groups)
         submit(world)
     assert check(world, "anna").who.groups == ("b",)
+
+
+def test_a_queue_that_is_not_open_takes_those_on_its_list_only(world: World) -> None:
+    world.queue(QUEUE, open_access=False)
+    granted = grant(world, K.USER, "anna")
+    assert not granted.is_open
+    world.by = ANNA
+    submit(world)
+    world.by = BEN
+    assert refused(lambda: submit(world)).reason == "QUEUE_ACCESS_DENIED"
+    assert check(world, "ben").decision.ground is Ground.NOT_LISTED
+
+
+def test_the_queue_s_own_limits_hold_for_all_whom_no_entry_gives_others(world: World) -> None:
+    world.queue(QUEUE, max_running_per_user=1, max_waiting_per_user=3)
+    grant(world, K.USER, "anna", max_running=0, max_waiting=0)
+    world.by = ANNA
+    assert set(states(world, submit(world, 9))) == {ACTIVATED}
+    world.by = BEN
+    assert refused(lambda: submit(world, 4)).reason == "WAITING_LIMIT_REACHED"
+    task_id = submit(world, 3)
+    assert states(world, task_id) == [ACTIVATED, WAITING, WAITING]
+    world.queue(QUEUE, max_running_per_user=2)
+    look(world)
+    assert states(world, task_id) == [ACTIVATED, ACTIVATED, WAITING]

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from pandawn.broker.v1 import broker_pb2, task_pb2
 from pandawn.filecatalog.v1 import pins_pb2
 from pandawn.monitor.v1 import audit_pb2, monitor_pb2
-from pandawn.queueconfig.v1 import access_pb2, queueconfig_pb2
+from pandawn.queueconfig.v1 import access_pb2, queueconfig_pb2, revision_pb2
 from pandawn.type.v1 import type_pb2
 from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.tasks import TaskSpec, spec_violations
@@ -261,3 +261,27 @@ async def test_a_caller_that_goes_away_while_it_is_served_leaves_a_line_all_the_
         while not (found := await lines(callers, rpc="SubmitTask")):  # noqa: ASYNC110 (as above)
             await asyncio.sleep(0.01)
     assert [(line.user, line.code, line.queue) for line in found] == [("anna", "CANCELLED", QUEUE)]
+
+
+async def test_a_queue_s_configuration_is_its_site_s(callers: Callers) -> None:
+    await configure(callers)
+    queue = queueconfig_pb2.Queue(name=QUEUE, cores=4)
+    override = queueconfig_pb2.SetOverrideRequest(parameters=queue)
+    override.duration.FromSeconds(3600)
+    change = queueconfig_pb2.DocumentChange(
+        kind=revision_pb2.DOCUMENT_KIND_QUEUE,
+        name=QUEUE,
+        parameters=queueconfig_pb2.Queue(site=SITE, cores=8),
+    )
+    calls: list[Callable[[Stubs], Awaitable[object]]] = [
+        lambda s: s.queues.ApplyQueue(queueconfig_pb2.ApplyQueueRequest(queue=queue)),
+        lambda s: s.queues.SetOverride(override),
+        lambda s: s.queues.ClearOverride(queueconfig_pb2.ClearOverrideRequest(queue=QUEUE)),
+        lambda s: s.queues.ApplyConfig(queueconfig_pb2.ApplyConfigRequest(changes=[change])),
+        lambda s: s.queues.Rollback(queueconfig_pb2.RollbackRequest(revision=1)),
+    ]
+    async with callers.of("otto") as otto, callers.of("rosa") as rosa, callers.of("anna") as anna:
+        for call in calls:
+            assert await refusal(call(otto)) in {("PERMISSION_DENIED", "SITE_ADMIN_REQUIRED")}
+            assert await refusal(call(anna)) == ("PERMISSION_DENIED", "ROLE_MISSING")
+            await call(rosa)

@@ -167,6 +167,8 @@ class QueueConfigServicer(object):
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `ABORTED` (STALE_ETAG): the queue was changed since it was read; read it
         again and repeat.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the site of the queue, or
+        not the one that it is moved to.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -186,6 +188,8 @@ class QueueConfigServicer(object):
         queues; `removals` in the metadata is the number to give as `allowed_removals` if that is meant.
         * `FAILED_PRECONDITION` (QUEUE_IN_USE): a queue to delete has jobs that have not ended, or live
         pilots; take it offline and wait, or cancel them.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
+        a cloud touches those of all queues in it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -208,6 +212,7 @@ class QueueConfigServicer(object):
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -219,6 +224,7 @@ class QueueConfigServicer(object):
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -267,6 +273,8 @@ class QueueConfigServicer(object):
         * `NOT_FOUND` (REVISION_NOT_FOUND): no such revision.
         * `ABORTED` (STALE_REVISION): the configuration was changed since it was read.
         * `FAILED_PRECONDITION` (TOO_MANY_QUEUES, QUEUE_IN_USE): as for `ApplyConfig`.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
+        a cloud touches those of all queues in it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

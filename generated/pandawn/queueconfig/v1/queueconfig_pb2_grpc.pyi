@@ -71,6 +71,8 @@ class QueueConfigStub:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `ABORTED` (STALE_ETAG): the queue was changed since it was read; read it
       again and repeat.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the site of the queue, or
+      not the one that it is moved to.
     """
     ApplyConfig: _grpc.UnaryUnaryMultiCallable[_queueconfig_pb2.ApplyConfigRequest, _queueconfig_pb2.ApplyConfigResponse]
     """Creates, changes and deletes many documents in one transaction: all or none. Naturally idempotent.
@@ -86,6 +88,8 @@ class QueueConfigStub:
       queues; `removals` in the metadata is the number to give as `allowed_removals` if that is meant.
     * `FAILED_PRECONDITION` (QUEUE_IN_USE): a queue to delete has jobs that have not ended, or live
       pilots; take it offline and wait, or cancel them.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
+      a cloud touches those of all queues in it.
     """
     ExportConfig: _grpc.UnaryStreamMultiCallable[_queueconfig_pb2.ExportConfigRequest, _queueconfig_pb2.ExportConfigResponse]
     """Streams all documents as they are set, without defaults and overrides, of one revision: clouds, then
@@ -100,6 +104,7 @@ class QueueConfigStub:
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
     """
     ClearOverride: _grpc.UnaryUnaryMultiCallable[_queueconfig_pb2.ClearOverrideRequest, _queueconfig_pb2.ClearOverrideResponse]
     """Ends overrides of a queue before their time. Clearing what is not set changes nothing.
@@ -107,6 +112,7 @@ class QueueConfigStub:
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
     """
     ListOverrides: _grpc.UnaryUnaryMultiCallable[_queueconfig_pb2.ListOverridesRequest, _queueconfig_pb2.ListOverridesResponse]
     """Lists overrides that count now, by queue, a page at a time.
@@ -139,6 +145,8 @@ class QueueConfigStub:
     * `NOT_FOUND` (REVISION_NOT_FOUND): no such revision.
     * `ABORTED` (STALE_REVISION): the configuration was changed since it was read.
     * `FAILED_PRECONDITION` (TOO_MANY_QUEUES, QUEUE_IN_USE): as for `ApplyConfig`.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
+      a cloud touches those of all queues in it.
     """
     GrantAccess: _grpc.UnaryUnaryMultiCallable[_access_pb2.GrantAccessRequest, _access_pb2.GrantAccessResponse]
     """Writes an entry of a queue's access list, over the one of the same subject. Writing what is there
@@ -217,6 +225,8 @@ class QueueConfigAsyncStub(QueueConfigStub):
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `ABORTED` (STALE_ETAG): the queue was changed since it was read; read it
       again and repeat.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the site of the queue, or
+      not the one that it is moved to.
     """
     ApplyConfig: _aio.UnaryUnaryMultiCallable[_queueconfig_pb2.ApplyConfigRequest, _queueconfig_pb2.ApplyConfigResponse]  # type: ignore[assignment]
     """Creates, changes and deletes many documents in one transaction: all or none. Naturally idempotent.
@@ -232,6 +242,8 @@ class QueueConfigAsyncStub(QueueConfigStub):
       queues; `removals` in the metadata is the number to give as `allowed_removals` if that is meant.
     * `FAILED_PRECONDITION` (QUEUE_IN_USE): a queue to delete has jobs that have not ended, or live
       pilots; take it offline and wait, or cancel them.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
+      a cloud touches those of all queues in it.
     """
     ExportConfig: _aio.UnaryStreamMultiCallable[_queueconfig_pb2.ExportConfigRequest, _queueconfig_pb2.ExportConfigResponse]  # type: ignore[assignment]
     """Streams all documents as they are set, without defaults and overrides, of one revision: clouds, then
@@ -246,6 +258,7 @@ class QueueConfigAsyncStub(QueueConfigStub):
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
     """
     ClearOverride: _aio.UnaryUnaryMultiCallable[_queueconfig_pb2.ClearOverrideRequest, _queueconfig_pb2.ClearOverrideResponse]  # type: ignore[assignment]
     """Ends overrides of a queue before their time. Clearing what is not set changes nothing.
@@ -253,6 +266,7 @@ class QueueConfigAsyncStub(QueueConfigStub):
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
     """
     ListOverrides: _aio.UnaryUnaryMultiCallable[_queueconfig_pb2.ListOverridesRequest, _queueconfig_pb2.ListOverridesResponse]  # type: ignore[assignment]
     """Lists overrides that count now, by queue, a page at a time.
@@ -285,6 +299,8 @@ class QueueConfigAsyncStub(QueueConfigStub):
     * `NOT_FOUND` (REVISION_NOT_FOUND): no such revision.
     * `ABORTED` (STALE_REVISION): the configuration was changed since it was read.
     * `FAILED_PRECONDITION` (TOO_MANY_QUEUES, QUEUE_IN_USE): as for `ApplyConfig`.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
+      a cloud touches those of all queues in it.
     """
     GrantAccess: _aio.UnaryUnaryMultiCallable[_access_pb2.GrantAccessRequest, _access_pb2.GrantAccessResponse]  # type: ignore[assignment]
     """Writes an entry of a queue's access list, over the one of the same subject. Writing what is there
@@ -384,6 +400,8 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `ABORTED` (STALE_ETAG): the queue was changed since it was read; read it
           again and repeat.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the site of the queue, or
+          not the one that it is moved to.
         """
 
     @_abc_1.abstractmethod
@@ -405,6 +423,8 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
           queues; `removals` in the metadata is the number to give as `allowed_removals` if that is meant.
         * `FAILED_PRECONDITION` (QUEUE_IN_USE): a queue to delete has jobs that have not ended, or live
           pilots; take it offline and wait, or cancel them.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
+          a cloud touches those of all queues in it.
         """
 
     @_abc_1.abstractmethod
@@ -431,6 +451,7 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
         """
 
     @_abc_1.abstractmethod
@@ -444,6 +465,7 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
         """
 
     @_abc_1.abstractmethod
@@ -500,6 +522,8 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         * `NOT_FOUND` (REVISION_NOT_FOUND): no such revision.
         * `ABORTED` (STALE_REVISION): the configuration was changed since it was read.
         * `FAILED_PRECONDITION` (TOO_MANY_QUEUES, QUEUE_IN_USE): as for `ApplyConfig`.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
+          a cloud touches those of all queues in it.
         """
 
     @_abc_1.abstractmethod

@@ -24,7 +24,9 @@ _THINGS = {
     "user": "user",
 }
 # Messages that say what the whole is about, by the field that holds them.
-_NESTED = ("task", "job", "queue", "entry", "header", "override")
+_NESTED = ("task", "job", "queue", "parameters", "entry", "header", "override")
+# Those of them that are queues, which say `name`.
+_QUEUES = frozenset({"queue", "parameters"})
 KNOWN_FIELDS = frozenset({*_NUMBERS, *_NAMES, *_THINGS, *_NESTED}) - {"request_id", "user"}
 """Fields of which a method that changes something must have one, in its request or its response."""
 
@@ -38,7 +40,7 @@ def about(message: object) -> About:
     for field in _fields(message.DESCRIPTOR):
         if field.name in _NESTED and field.has_presence and message.HasField(field.name):
             # What is a queue, a task or a job by itself says `name` or an identifier.
-            aliases = {"name": "queue"} if field.name == "queue" else {}
+            aliases = {"name": "queue"} if field.name in _QUEUES else {}
             found = joined(found, _own(getattr(message, field.name), aliases))
     return found
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 from pandawn.queueconfig.v1 import queueconfig_pb2, revision_pb2
 from pandawn_server.domain.errors import Violation
 from pandawn_server.domain.layers import Document, DocumentKey, DocumentKind
+from pandawn_server.domain.ownership import sites_to_change
 from pandawn_server.domain.queues import NOTHING_SET, SETTING_NAMES, QueueSettings
 from pandawn_server.domain.revisions import Author, Change, Revision
 from pandawn_server.usecases.change_config import Fault, Guards, Wanted
@@ -52,6 +53,7 @@ def author_of(check: Checker, note: revision_pb2.ChangeNote, peer: str) -> Autho
         peer=peer,
         tool=check.text("note.tool", note.tool, max_bytes=MAX_TOOL_BYTES),
         message=check.text("note.message", note.message),
+        sites=sites_to_change(who),
     )
 
 

@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.fixtures.server",
     "tests.fixtures.fake_broker",
     "tests.fixtures.command",
+    "tests.fixtures.netns",
     "tests.fixtures.pilots",
     "tests.fixtures.pcache",  # imports the one above
     "tests.fixtures.tier3",  # imports the two above

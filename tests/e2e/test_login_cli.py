@@ -13,20 +13,20 @@ import pytest
 
 from tests.fixtures.certificates import LIMITED, Authority
 from tests.fixtures.command import PROGRAM, RunCli, Said
-from tests.fixtures.secure import SecureSite
+from tests.fixtures.ports import free_port
+from tests.fixtures.secure import RunningSite, SecureSite
 from tests.fixtures.server import StartServer
 from tests.fixtures.tokens import TokenIssuer
 
-MIXED = "auth=token+x509&tls=on&proxies=accept"
 USAGE, REFUSED, UNREACHABLE = 2, 3, 4
 
 
 class Site:
     """The command line of somebody at a site."""
 
-    def __init__(self, site: SecureSite, run_cli: RunCli, home: Path) -> None:
+    def __init__(self, site: SecureSite, target: str, run_cli: RunCli, home: Path) -> None:
         self.secure = site
-        self.target = site.start(MIXED)
+        self.target = target
         self.run_cli = run_cli
         self.home = home
 
@@ -57,8 +57,8 @@ class Site:
 
 
 @pytest.fixture
-def site(secure_site: SecureSite, run_cli: RunCli, tmp_path: Path) -> Site:
-    return Site(secure_site, run_cli, tmp_path)
+def site(mixed_site: RunningSite, run_cli: RunCli, tmp_path: Path) -> Site:
+    return Site(mixed_site.site, mixed_site.target, run_cli, tmp_path)
 
 
 def test_a_token_that_is_piped_in_is_kept_used_and_forgotten(site: Site) -> None:
@@ -123,8 +123,10 @@ def test_a_token_that_the_server_does_not_take_is_not_kept(
     assert not site.kept.exists()
 
 
-def test_a_token_for_a_server_that_is_away_is_kept_untried(site: Site) -> None:
-    site.secure.servers[0].kill()
+def test_a_token_for_a_server_that_is_away_is_kept_untried(
+    secure_site: SecureSite, run_cli: RunCli, tmp_path: Path
+) -> None:
+    site = Site(secure_site, f"localhost:{free_port()}", run_cli, tmp_path)
     done = site.pipe(site.secure.token(), "login")
     assert done.returncode == 0, done.stderr
     assert "untried" in done.stderr
@@ -153,6 +155,21 @@ def test_certificates_and_proxies_are_shown(
     )
     assert said.status == REFUSED
     assert "LIMITED_PROXY" in said.err
+
+
+def test_a_task_is_of_whom_the_server_takes_the_token_for(site: Site) -> None:
+    operator = {"PANDAWN_SERVER": site.secure.servers[0].address, "PANDAWN_CA": ""}
+    queue = ("Q", "--site", "T3", "--storage-root", str(site.home / "out"))
+    assert site.run("queues", "apply", *queue, **operator).status == 0
+    token = site.secure.token()
+    submit = ("submit", "--queue", "Q", "--jobs", "1", "--json")
+    said = site.run(*submit, "--", "true", BEARER_TOKEN=token)
+    assert said.status == 0, said.err
+    assert json.loads(said.out)["user"] == "ann"
+    said = site.run(*submit, "--user", "jane", "--", "true", BEARER_TOKEN=token)
+    assert said.status == REFUSED
+    said = site.run(*submit, "--", "true", **operator)
+    assert json.loads(said.out)["user"] not in {"", "ann"}
 
 
 def test_a_server_that_nobody_vouches_for_is_not_spoken_to(site: Site, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ fmt: $(VENV) ## Format the code and the contracts, and mend what ruff can mend
 	@$(BIN)/buf format --write
 
 .PHONY: stubs
-stubs: $(VENV) ## Generate the Python stubs in generated/ and docs/api.md from proto/
+stubs: $(VENV) ## Generate the Python stubs in generated/, docs/api.md and docs/parameters.md from proto/
 	@$(BIN)/python tools/dev/generate_stubs.py
 	@$(BIN)/python tools/dev/generate_api_reference.py
 

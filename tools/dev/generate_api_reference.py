@@ -1,7 +1,7 @@
-"""Writes `docs/api.md` from the contracts and their comments, or compares it.
+"""Writes `docs/api.md` and `docs/parameters.md` from the contracts and their comments, or compares them.
 
-generate_api_reference.py           write docs/api.md
-generate_api_reference.py --check   exit 1 if docs/api.md is not what the contracts say
+generate_api_reference.py           write both
+generate_api_reference.py --check   exit 1 if one is not what the contracts say
 """
 
 import sys
@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import cast
 
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
@@ -19,9 +20,12 @@ from google.protobuf.descriptor_pb2 import (
 )
 from grpc_tools import protoc
 
+from pandawn.type.v1 import parameter_pb2
+
 ROOT = Path(__file__).resolve().parents[2]
 PROTO = ROOT / "proto"
 REFERENCE = ROOT / "docs" / "api.md"
+PARAMETERS = ROOT / "docs" / "parameters.md"
 
 _GATE = (
     "* `UNAUTHENTICATED` (CREDENTIALS_REQUIRED): nothing shows who calls; the message says what the address takes.",
@@ -164,16 +168,83 @@ def _cell(comment: str) -> str:
     return " ".join(comment.split()).replace("|", r"\|")
 
 
+def parameters() -> str:
+    """The page of the parameters of queues, by group."""
+    (file,) = (
+        f for f in descriptors().file if f.name == "pandawn/queueconfig/v1/queueconfig.proto"
+    )
+    at = [message.name for message in file.message_type].index("Queue")
+    comments, queue = _comments(file), file.message_type[at]
+    rows: dict[int, list[str]] = {}
+    for i, field in enumerate(queue.field):
+        if field.options.HasExtension(parameter_pb2.parameter):
+            said = field.options.Extensions[parameter_pb2.parameter]
+            meaning = _cell(comments.get((_FILE_MESSAGE, at, _MESSAGE_FIELD, i), ""))
+            rows.setdefault(said.group, []).append(
+                f"| `{field.name}` | {_kind(field, said)} | {_bounds(said)} | {_aliases(said)} | {meaning} |"
+            )
+    lines = [
+        "# Parameters of queues",
+        "",
+        "Made by `make stubs` from `proto/pandawn/queueconfig/v1/queueconfig.proto`; mend it there. How they are",
+        "set, and by whom, is in [queues.md](queues.md). Old names are those of schedconfig, AGIS and CRIC, with",
+        "their units where these are others; `a.b` is `b` in the object `a`. `MB` is 1024 * 1024 bytes there.",
+    ]
+    for group, found in sorted(rows.items()):
+        title = parameter_pb2.ParameterGroup.Name(
+            cast("parameter_pb2.ParameterGroup.ValueType", group)
+        )
+        lines += ["", f"## {title.removeprefix('PARAMETER_GROUP_').capitalize()}", ""]
+        lines += [
+            "| parameter | type | bounds | old names | meaning |",
+            "|---|---|---|---|---|",
+            *found,
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _kind(field: FieldDescriptorProto, said: parameter_pb2.ParameterOptions) -> str:
+    names = {"StringList": "list", "StringMap": "map", "Duration": "time", "QueueStatus": "word"}
+    if field.type_name:
+        return names.get(_short(field.type_name), "word")
+    if said.unit == "bytes":
+        return "size"
+    kind = FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_").lower()
+    return {"string": "text", "bool": "yes or no"}.get(kind, f"number of {said.unit}")
+
+
+def _bounds(said: parameter_pb2.ParameterOptions) -> str:
+    if not said.HasField("min"):
+        return ""
+    return f"{_amount(said.min, said.unit)} to {_amount(said.max, said.unit)}"
+
+
+def _amount(number: int, unit: str) -> str:
+    scales = {
+        "bytes": ((2**60, "EiB"), (2**50, "PiB"), (2**30, "GiB"), (2**20, "MiB")),
+        "s": ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")),
+    }
+    for size, name in scales.get(unit, ()):
+        if number and number % size == 0:
+            return f"{number // size:,} {name}"
+    return f"{number:,}"
+
+
+def _aliases(said: parameter_pb2.ParameterOptions) -> str:
+    return ", ".join(f"`{a.name}`" + (f" ({a.unit})" if a.unit else "") for a in said.aliases)
+
+
 def main(arguments: list[str]) -> int:
-    """Write or check the page and return the exit status."""
-    page = reference()
-    if arguments != ["--check"]:
-        REFERENCE.write_text(page)
-        return 0
-    if REFERENCE.exists() and REFERENCE.read_text() == page:
-        return 0
-    print("docs/api.md is not what the contracts say; run `make stubs`")
-    return 1
+    """Write or check the pages and return the exit status."""
+    pages = {REFERENCE: reference(), PARAMETERS: parameters()}
+    status = 0
+    for path, page in pages.items():
+        if arguments != ["--check"]:
+            path.write_text(page)
+        elif not path.exists() or path.read_text() != page:
+            print(f"{path.relative_to(ROOT)} is not what the contracts say; run `make stubs`")
+            status = 1
+    return status
 
 
 if __name__ == "__main__":

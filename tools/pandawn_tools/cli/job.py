@@ -140,6 +140,8 @@ def _attempt(attempt: job_pb2.Attempt) -> Iterator[tuple[str, Cell]]:
         "" if live else ("given back" if outcome == "activated" else state_text(outcome)),
     )
     yield "began", format_time(attempt.start_time)
+    if attempt.queue_revision:
+        yield "queue", f"as of revision {attempt.queue_revision}"
     if not live:
         lasted = attempt.end_time.ToDatetime() - attempt.start_time.ToDatetime()
         yield "lasted", format_span(lasted) + _phases(attempt)

@@ -26,6 +26,26 @@ class Obstacle:
         return len(self.excluded)
 
 
+_KEEP_JOBS = {
+    QueueStatus.OFFLINE: (
+        "QUEUE_OFFLINE",
+        "the queue is offline and gives out no jobs",
+        "the site administrator can set it online",
+    ),
+    QueueStatus.PAUSED: (
+        "QUEUE_PAUSED",
+        "the queue is paused and gives out no jobs for now",
+        "wait, or ask the site administrator until when",
+    ),
+    QueueStatus.TEST: (
+        "QUEUE_TEST",
+        "the queue is being tried out and gives out jobs of test tasks only",
+        "wait until the site administrator sets it online, or submit to another queue",
+    ),
+}
+"""Why a queue gives out no jobs, by its status, and what would help."""
+
+
 def node_obstacles(
     job: Candidate,
     offers: Mapping[str, Sequence[Requirements]],
@@ -36,18 +56,13 @@ def node_obstacles(
     """What keeps the nodes of a queue from taking a runnable job.
 
     `offers` are what the live pilots of each node offer to jobs; a node is excluded by a predicate
-    when all its pilots fail it. `suspended` are the nodes that get no jobs, with the reasons.
+    when all its pilots fail it. `status` is that of the queue as it concerns the job: ONLINE for a test
+    of a queue in test. `suspended` are the nodes that get no jobs, with the reasons.
     """
     found = []
-    if status is QueueStatus.OFFLINE:
-        found.append(
-            Obstacle(
-                "QUEUE_OFFLINE",
-                frozenset(offers),
-                "the queue is offline and gives out no jobs",
-                "the site administrator can set it online",
-            )
-        )
+    if status in _KEEP_JOBS:
+        predicate, detail, remedy = _KEEP_JOBS[status]
+        found.append(Obstacle(predicate, frozenset(offers), detail, remedy))
     if not offers:
         found.append(
             Obstacle(

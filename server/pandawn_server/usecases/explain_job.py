@@ -18,8 +18,8 @@ from pandawn_server.domain.jobs import Job, JobState, Requirements
 from pandawn_server.domain.matching import Candidate, Hold, Match, Rules, Share
 from pandawn_server.domain.pilots import Pilot
 from pandawn_server.domain.principals import Principal
-from pandawn_server.domain.queues import Queue
-from pandawn_server.storage import attempts, jobs, nodes, pilots, throttling
+from pandawn_server.domain.queues import Queue, QueueStatus
+from pandawn_server.storage import attempts, jobs, nodes, pilots, tasks, throttling
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.allowances import running_limit
 from pandawn_server.usecases.authority import require_sight_of_job
@@ -73,6 +73,7 @@ def explain_job(context: Context, job_id: int, by: Principal) -> Explanation:
         live = pilots.live_pilots(tx, queue.name, MAX_LIVE_NODES)
         suspended = nodes.suspended_nodes(tx, now)
         ahead = jobs.count_ahead(tx, job)
+        status = _status_for(tx, queue, job)
     # A transaction of its own: to count a long queue takes a while, and pilots wait for this lock.
     with context.brokers.lock, context.db.read() as tx:
         standing = _standing(context, tx, queue, job_id, now)
@@ -86,7 +87,7 @@ def explain_job(context: Context, job_id: int, by: Principal) -> Explanation:
         for pilot in live
         if pilot.key in suspended
     }
-    obstacles = node_obstacles(candidate, offers, rules, queue.status, out)
+    obstacles = node_obstacles(candidate, offers, rules, status, out)
     nearest = nearest_change(candidate, offers, rules, out)
     kept = overtaken_until = None
     if standing is not None:
@@ -114,6 +115,16 @@ def explain_job(context: Context, job_id: int, by: Principal) -> Explanation:
         match_node=last.node if last else "",
         shares=[Share(key.node, held) for key, held in standing.shares] if standing else (),
     )
+
+
+def _status_for(tx: Transaction, queue: Queue, job: Job) -> QueueStatus:
+    """What the status of a queue means to a job: for tests a queue in test is as good as online."""
+    if (
+        queue.status is QueueStatus.TEST
+        and tasks.get_tasks(tx, [job.task_id])[job.task_id].spec.test
+    ):
+        return QueueStatus.ONLINE
+    return queue.status
 
 
 def _offers(live: Sequence[Pilot]) -> dict[str, list[Requirements]]:

@@ -81,6 +81,17 @@ def test_an_offline_queue_is_told(world: World) -> None:
     assert "set it online" in world.why(1).summary
 
 
+def test_a_paused_queue_and_one_in_test_are_told_but_not_to_tests(world: World) -> None:
+    (job,) = world.submit_jobs(1)
+    (test,) = world.submit_jobs(1, test=True)
+    world.pilot(1)
+    world.queue(status=QueueStatus.PAUSED)
+    assert predicates(world, job.job_id) == predicates(world, test.job_id) == {"QUEUE_PAUSED": 1}
+    world.queue(status=QueueStatus.TEST)
+    assert predicates(world, job.job_id) == {"QUEUE_TEST": 1}
+    assert predicates(world, test.job_id) == {}
+
+
 def test_a_suspended_node_is_told_with_its_reason(world: World) -> None:
     world.submit_jobs(STREAK, max_attempts=1)
     broken = world.pilot(2)

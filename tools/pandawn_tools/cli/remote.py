@@ -36,6 +36,7 @@ _REMEDIES = {
     "TASK_NOT_FOUND": "see which tasks there are: pandawn tasks",
     "JOB_NOT_FOUND": "see which jobs there are: pandawn jobs",
     "SANDBOX_NOT_FOUND": "submit again, which uploads the code again",
+    "QUEUE_TEST": "choose another queue (pandawn queues list), or submit with --test",
     "QUEUE_OFFLINE": "choose another queue (pandawn queues list), or ask whoever runs this one",
     "NO_QUEUE_AVAILABLE": "name a queue with --queue; pandawn queues list shows their status",
     "NO_STORAGE_ROOT": "give the queue a place for outputs: "

@@ -60,11 +60,14 @@ class StageIn:
         local_server: LocalServer | None = None,
         *,
         expect_local: bool = False,
+        for_others: bool = False,
     ) -> None:
         self.sums = StageInSums()
         self._local_server = local_server
         # Whether the server knew some of the job's files to be on this node.
         self._expect_local = expect_local
+        # Whether the payload has another account, and must not get what it may not read itself.
+        self._for_others = for_others
         self._cache = cache
         self._stop = stop
         self._log = log
@@ -94,6 +97,9 @@ class StageIn:
             )
         wanted = wanted_file(item)
         try:
+            if self._for_others and item.url.startswith("file:"):
+                # Also where the cache has it, or another program brings it.
+                transport_for(item.url, for_others=True).size_of(item.url, self._stop)
             near = self._copy_from_local_server(item, wanted, destination)
             if near is not None:
                 hit = True
@@ -144,7 +150,7 @@ class StageIn:
 
     def _fetch(self, item: InputFile, destination: Path) -> None:
         """Transfers a file, several times if need be. Raises TransferError."""
-        transport = transport_for(item.url)
+        transport = transport_for(item.url, for_others=self._for_others)
         for left in reversed(range(TRIES)):
             try:
                 # Asked first: of a file that is not the task's, no byte is to be moved.

@@ -18,6 +18,7 @@ import pytest
 import pandawn
 import pandawn_pilot
 from pandawn.broker.v1.job_pb2 import FILE_ROLE_LOG, FILE_ROLE_OUTPUT
+from pandawn.broker.v1.task_pb2 import TaskInput
 from pandawn.type.v1 import type_pb2
 from tests.fixtures import thief
 from tests.fixtures.pilots import PilotPlace, PilotProcess, StartPilot, wait_until
@@ -224,6 +225,24 @@ def test_a_payload_in_another_account_cannot_have_root_read_files_for_it(
     assert stored
     assert not any(thief.looks_like_secret(path.read_bytes()) for path in stored)
     assert pilot.is_running()
+
+
+def test_a_user_cannot_have_root_stage_in_what_the_payload_may_not_read(
+    site: Tier3, start_pilot: StartPilot
+) -> None:
+    (item,) = site.make_inputs(1)
+    secret = Path(item.url.removeprefix("file://"))
+    secret.chmod(0o640)
+    link = secret.with_name("link")
+    link.symlink_to(secret)
+    start_pilot(site)
+    for url in (item.url, link.as_uri(), f"file://{secret.parent}/%6cink"):
+        named = TaskInput(file=item.file, url=url)
+        (job,) = site.wait_for_end(site.submit("cat *", [named], max_attempts=1))
+        assert job.error.reason == "INPUT_UNREADABLE", job.error
+        assert "may not be read by everybody" in job.error.text
+    secret.chmod(0o644)
+    site.finish(site.submit("true", [item]))
 
 
 def test_payloads_of_other_slots_cannot_look_into_each_others_directories(

@@ -14,12 +14,16 @@ from pandawn_pilot.transports.file import FileTransport
 from pandawn_pilot.transports.root import RootTransport
 
 TRANSPORTS: Mapping[str, Transport] = {"file": FileTransport(), "root": RootTransport()}
+_FOR_OTHERS: Mapping[str, Transport] = {**TRANSPORTS, "file": FileTransport(for_others=True)}
 
 
-def transport_for(url: str) -> Transport:
-    """The transport of a URL. Raises TransferError when the pilot has none for it."""
+def transport_for(url: str, *, for_others: bool = False) -> Transport:
+    """The transport of a URL. Raises TransferError when the pilot has none for it.
+
+    One `for_others` fetches what everybody may read, and not what only the pilot may.
+    """
     scheme = urlsplit(url).scheme
-    transport = TRANSPORTS.get(scheme)
+    transport = (_FOR_OTHERS if for_others else TRANSPORTS).get(scheme)
     if transport is None:
         raise TransferError(
             TransferFault.NO_TRANSPORT,

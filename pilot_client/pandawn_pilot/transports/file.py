@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
@@ -19,7 +20,14 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class FileTransport:
-    """Copies files by way of mounted file systems."""
+    """Copies files by way of mounted file systems.
+
+    One `for_others` is for payloads that have another account: a user names a file by its URL, and
+    root would read it, a key of the host or somebody's token.
+    """
+
+    def __init__(self, *, for_others: bool = False) -> None:
+        self._for_others = for_others
 
     def size_of(self, url: str, stop: Stop | None = None) -> int:
         """See Transport."""
@@ -29,6 +37,7 @@ class FileTransport:
             status = path.stat()
         except OSError as error:
             raise _failure(error, f"cannot look at {path}") from error
+        self._check(path, status)
         if not stat.S_ISREG(status.st_mode):
             raise TransferError(TransferFault.FORBIDDEN, f"{path} is not a regular file")
         return status.st_size
@@ -38,7 +47,13 @@ class FileTransport:
         del checksum
         path = path_of(url)
         try:
-            copy_contents(path, destination, stop)
+            # What is looked at is what is copied, wherever the name leads by then.
+            opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                self._check(path, os.fstat(opened))
+                copy_contents(Path(f"/proc/self/fd/{opened}"), destination, stop)
+            finally:
+                os.close(opened)
         except OSError as error:
             raise _failure(error, f"cannot copy {path} to {destination}") from error
 
@@ -70,6 +85,14 @@ class FileTransport:
             sync_directory(target.parent)
         except OSError as error:
             raise _failure(error, f"cannot store {target}") from error
+
+    def _check(self, path: Path, status: os.stat_result) -> None:
+        if self._for_others and not status.st_mode & stat.S_IROTH:
+            raise TransferError(
+                TransferFault.FORBIDDEN,
+                f"{path} may not be read by everybody (chmod o+r), and the payload has an account of"
+                " its own",
+            )
 
 
 def path_of(url: str) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -110,36 +111,29 @@ def test_random_requests_are_answered_as_was_thought_of(fuzzed: Besieged, method
 
 @BOUNDED
 @given(DOCUMENTS)
-def test_an_admission_file_is_read_or_refused_with_a_sentence(content: bytes) -> None:
+def test_an_admission_file_is_read_or_refused(content: bytes) -> None:
     with TemporaryDirectory() as directory:
         path = Path(directory) / "admission.toml"
         path.write_bytes(content)
-        try:
+        with suppress(AdmissionFileError):
             read_admission_file(path)
-        except AdmissionFileError as error:
-            assert str(path) in str(error)
 
 
 @BOUNDED
 @given(DOCUMENTS)
-def test_a_configuration_file_is_read_or_refused_with_a_sentence(content: bytes) -> None:
+def test_a_configuration_file_is_read_or_refused(content: bytes) -> None:
     with TemporaryDirectory() as directory:
         path = Path(directory) / "pandawn.toml"
         path.write_bytes(content)
-        try:
+        with suppress(ConfigError):
             load_settings({}, path)
-        except ConfigError as error:
-            assert str(error)
 
 
 @BOUNDED
 @given(st.lists(WORDS | st.text(max_size=4), max_size=5).map("".join))
-def test_an_entry_of_listen_is_read_or_refused_with_a_sentence(entry: str) -> None:
-    try:
+def test_an_entry_of_listen_is_read_or_refused(entry: str) -> None:
+    with suppress(ValueError):
         listener = parse_listener(entry)
-    except ValueError as error:
-        assert str(error)
-    else:
         assert listener.is_local or not listener.admits_this_machine
 
 

@@ -26,7 +26,7 @@ from pandawn_server.logs import Log
 from pandawn_server.storage.database import Database
 from pandawn_server.telemetry.api import OFF, Attributes, Telemetry
 from pandawn_server.telemetry.names import QUEUE, WAITING_PILOTS
-from pandawn_server.usecases.allowances import let_go_all
+from pandawn_server.usecases.allowances import hold_back_all, let_go_all
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.pins import refresh_pins
 from pandawn_server.usecases.reap import Reaped, reap
@@ -60,6 +60,10 @@ stays empty at most. Without such jobs a look is one read of an empty index."""
 
 FIRST_KEYS_S = 3.0
 """Time that the start waits for the keys of token issuers."""
+
+HOLD_BACK_INTERVAL = timedelta(seconds=10)
+"""Time between two looks for runnable jobs above a limit that was lowered. Where there are limits, a look
+counts what is runnable on those queues."""
 
 LAST_WORK_S = 2.0
 """Least time for work that is still in the database when all calls have ended, where the grace is
@@ -165,6 +169,7 @@ async def _serve(
         _queue_watch(deps),
         _pin_refresh(deps),
         _throttle(deps),
+        _hold_back(deps),
         _session_refresh(deps),
         _audit(deps, auditor),
     ]
@@ -304,6 +309,16 @@ def _throttle(deps: Deps) -> PeriodicWorker[frozenset[str]]:
         partial(let_go_all, deps.context, deps.context.new_id(), THROTTLE_INTERVAL),
         deps.runner,
         after=after,
+        telemetry=deps.telemetry,
+    )
+
+
+def _hold_back(deps: Deps) -> PeriodicWorker[int]:
+    return PeriodicWorker(
+        "hold-back",
+        HOLD_BACK_INTERVAL,
+        partial(hold_back_all, deps.context, deps.context.new_id(), HOLD_BACK_INTERVAL),
+        deps.runner,
         telemetry=deps.telemetry,
     )
 

@@ -10,10 +10,12 @@ import pytest
 from sqlalchemy import text
 
 from pandawn_server.domain.access import SubjectKind
+from pandawn_server.domain.audit import AuditFilter
 from pandawn_server.domain.jobs import JobFilter, JobState
 from pandawn_server.storage import (
     access,
     attempts,
+    audit,
     counts,
     events,
     files,
@@ -137,6 +139,15 @@ FILL = (
     """
     INSERT INTO sandbox_owners (sandbox_id, "user") SELECT 's' || s, 'user' || s % 50
     FROM generate_series(1, 2000) s
+    """,
+    """
+    INSERT INTO audit (audit_time, "user", subject, method, rule, peer, rpc, task_id, job_id, queue, site,
+        node, thing, request_id, code, reason, text, count, denied)
+    SELECT now() - (20000 - a) * interval '1 s',
+        CASE WHEN a % 1000 = 0 THEN 'rare' ELSE 'user' || a % 50 END, '', 'token', '', '', 'Broker.GetTask',
+        a % 4000, 0, CASE WHEN a % 1000 = 0 THEN 'rare' ELSE 'Q' || a % 10 END,
+        CASE WHEN a % 1000 = 0 THEN 'rare' ELSE '' END, '', '', '', 'OK', '', '', 1, a % 500 = 0
+    FROM generate_series(1, 20000) a
     """,
     "ANALYZE",
 )
@@ -271,6 +282,40 @@ CASES = {
     "a page of a list": Case(lambda tx: access.list_entries(tx, "Q3", ("user", "u300"), 20), 60),
     "what was seen of a user": Case(lambda tx: access.get_identities(tx, ["user3"]), 10),
     "whose a sandbox is": Case(lambda tx: sandboxes.sandboxes_of(tx, "user3", ["s3"]), 10),
+    "loads of the users of a queue": Case(
+        lambda tx: throttling.loads_on(tx, ["Q3"]), 500, frozenset({"ix_jobs_open"})
+    ),
+    "a page of the audit": Case(lambda tx: audit.list_records(tx, 15_000, 20, AuditFilter()), 40),
+    "a page of a user's audit": Case(
+        lambda tx: audit.list_records(tx, 15_000, 20, AuditFilter(user="rare")), 80
+    ),
+    "a page of a task's audit": Case(
+        lambda tx: audit.list_records(tx, None, 20, AuditFilter(task_id=7)),
+        80,
+        frozenset({"ix_audit_task_id_audit_id"}),
+    ),
+    "a page of a queue's audit": Case(
+        lambda tx: audit.list_records(tx, None, 20, AuditFilter(queue="rare")),
+        80,
+        frozenset({"ix_audit_queue_audit_id"}),
+    ),
+    "a page of a site's audit": Case(
+        lambda tx: audit.list_records(tx, None, 20, AuditFilter(), "rare"),
+        80,
+        frozenset({"ix_audit_site_audit_id"}),
+    ),
+    "refusals": Case(
+        lambda tx: audit.list_records(tx, None, 20, AuditFilter(denied_only=True)),
+        80,
+        frozenset({"ix_audit_denied"}),
+    ),
+    "the audit since a while": Case(
+        lambda tx: audit.list_records(
+            tx, None, 20, AuditFilter(user="rare", since=NOON.replace(year=2030))
+        ),
+        20,
+    ),
+    "old audit": Case(lambda tx: audit.delete_records(tx, NOON.replace(year=2000)), 10),
     "load of queues": Case(
         lambda tx: jobs.queue_loads(tx, ["Q5", "Q6"]), 500, frozenset({"ix_jobs_open"})
     ),

@@ -25,7 +25,8 @@ _S = JobState
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     # A waiting job fails when the job it waits for does.
     _S.WAITING: frozenset({_S.ACTIVATED, _S.FAILED, _S.CANCELLED}),
-    _S.ACTIVATED: frozenset({_S.SENT, _S.CANCELLED}),
+    # A runnable job waits again when a limit of its user is lowered.
+    _S.ACTIVATED: frozenset({_S.SENT, _S.CANCELLED, _S.WAITING}),
     # From the states with a pilot the way back to ACTIVATED is a new attempt. A short job may
     # report before its first heartbeat, so SENT and RUNNING reach the final states directly.
     _S.SENT: frozenset(

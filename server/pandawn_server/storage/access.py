@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, and_, delete, func, insert, select, tuple_, update
+from sqlalchemy import RowMapping, and_, delete, func, insert, or_, select, tuple_, update
 
 from pandawn_server.domain.access import AccessEntry, Effect, Identity, SubjectKind
 from pandawn_server.domain.principals import Method
@@ -107,6 +107,13 @@ def entries_about(
     for row in tx.execute(query).mappings():
         about[row["queue"]].append(_to_entry(row))
     return about
+
+
+def queues_with_limits(tx: Transaction, now: datetime) -> set[str]:
+    """Queues whose lists limit how many jobs of somebody run."""
+    stands = or_(queue_access.c.expire_time.is_(None), queue_access.c.expire_time > now)
+    query = select(queue_access.c.queue).where(queue_access.c.max_running > 0, stands).distinct()
+    return set(tx.execute(query).scalars())
 
 
 def get_identities(tx: Transaction, names: Sequence[str]) -> dict[str, Identity]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select, text, update
 
 from pandawn_server.domain.jobs import LEASED_STATES, QUEUED_STATES, JobState
+from pandawn_server.storage.among import among
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import jobs
 
@@ -52,6 +54,46 @@ def load_of(tx: Transaction, queue: str, user: str) -> Load:
         waiting=sum(counts.get(state, 0) for state in QUEUED_STATES),
         running=running,
     )
+
+
+def loads_on(tx: Transaction, queues: Collection[str]) -> dict[tuple[str, str], Load]:
+    """The jobs of each user on some queues who has runnable ones there, by queue and user."""
+    states = [state.value for state in LEASED_STATES | {JobState.ACTIVATED}]
+    query = (
+        select(jobs.c.queue, jobs.c.user, jobs.c.state, func.count())
+        .where(among(tx, jobs.c.queue, queues), jobs.c.state.in_(states))
+        .group_by(jobs.c.queue, jobs.c.user, jobs.c.state)
+    )
+    runnable: dict[tuple[str, str], int] = {}
+    running: dict[tuple[str, str], int] = {}
+    for queue, user, state, count in tx.execute(query):
+        found = runnable if state == JobState.ACTIVATED.value else running
+        found[queue, user] = found.get((queue, user), 0) + count
+    return {
+        key: Load(active=count + running.get(key, 0), waiting=count, running=running.get(key, 0))
+        for key, count in runnable.items()
+    }
+
+
+def hold_back(tx: Transaction, queue: str, user: str, most: int, now: datetime) -> int:
+    """Lets up to `most` runnable jobs of a user wait again, the last by priority and age; returns how many."""
+    chosen = (
+        select(jobs.c.job_id)
+        .where(jobs.c.queue == queue, jobs.c.user == user, jobs.c.state == JobState.ACTIVATED.value)
+        .order_by(jobs.c.priority, jobs.c.job_id.desc())
+        .limit(most)
+        # What a pilot is just being given is passed over.
+        .with_for_update(skip_locked=True)
+    )
+    # Two statements: inside an update PostgreSQL may run the inner one again and again, and each time
+    # pass over what it locked itself.
+    job_ids = list(tx.execute(chosen).scalars())
+    statement = (
+        update(jobs)
+        .where(among(tx, jobs.c.job_id, job_ids), jobs.c.state == JobState.ACTIVATED.value)
+        .values(state=JobState.WAITING.value, state_time=now, throttled=True)
+    )
+    return tx.execute(statement).rowcount
 
 
 def throttled(tx: Transaction) -> set[tuple[str, str]]:

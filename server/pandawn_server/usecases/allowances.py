@@ -28,7 +28,7 @@ from pandawn_server.usecases.config_cache import Configuration
 from pandawn_server.usecases.context import Context
 
 CLAIM_INTERVALS = 1.5
-"""Length of the claim on the periodic look in intervals, as the reaper's."""
+"""Length of the claim on a periodic look in intervals, as the reaper's."""
 
 
 def identity_for(tx: Transaction, by: Principal, user: str, now: datetime) -> Identity:
@@ -155,3 +155,36 @@ def let_go_all(context: Context, owner: str, interval: timedelta) -> frozenset[s
             if let_go(tx, queue, user, limit, now):
                 admitted.add(queue)
     return frozenset(admitted)
+
+
+def hold_back_all(context: Context, owner: str, interval: timedelta) -> int:
+    """Lets runnable jobs above a limit wait again: those there were before it was set or lowered.
+
+    To be repeated every `interval` by each server process; one of them does the work. Returns how many
+    jobs wait again. What runs goes on.
+    """
+    now = context.clock()
+    with context.db.read() as tx:
+        config = context.config.current(tx)
+        limited = {q.name for q in config.queues(now) if q.max_running_per_user}
+        limited |= access.queues_with_limits(tx, now)
+        if not limited:
+            return 0
+        over = {
+            key: limit
+            for key, load in throttling.loads_on(tx, limited).items()
+            if NO_LIMIT < (limit := running_limit(tx, config, *key, now)) < load.active
+        }
+    if not over:
+        return 0
+    count = 0
+    with context.db.write() as tx:
+        granted, _ = claims.claim(tx, "hold-back", owner, now, interval * CLAIM_INTERVALS)
+        if not granted:
+            return 0
+        for (queue, user), limit in sorted(over.items()):
+            throttling.lock(tx, queue, user)
+            excess = throttling.load_of(tx, queue, user).active - limit
+            if excess > 0:
+                count += throttling.hold_back(tx, queue, user, excess, now)
+    return count

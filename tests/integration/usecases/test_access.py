@@ -20,7 +20,7 @@ from pandawn_server.usecases.access_lists import (
     list_access,
     revoke_access,
 )
-from pandawn_server.usecases.allowances import let_go_all
+from pandawn_server.usecases.allowances import hold_back_all, let_go_all
 from pandawn_server.usecases.sandboxes import store_sandbox
 from tests.fixtures.clock import NOON
 from tests.fixtures.factories import QUEUE, SITE
@@ -279,6 +279,32 @@ def test_why_names_the_limit(world: World) -> None:
         f"waits because anna has 1 job on {QUEUE} runnable or running, and the limit is 1; "
         "it becomes runnable when one of them ends"
     )
+
+
+def test_a_limit_that_is_lowered_holds_for_what_is_runnable_already(world: World) -> None:
+    world.by = ANNA
+    first, last = submit(world, 3), submit(world, 3, priority=5)
+    grant(world, K.USER, "anna", max_running=2)
+    running = world.take()
+    assert hold_back_all(world.context, "one", LOOK) == 4
+    assert states(world, last) == [JobState.SENT, ACTIVATED, WAITING]
+    assert set(states(world, first)) == {WAITING}
+    assert hold_back_all(world.context, "one", LOOK) == 0
+    # The brokerage in memory knows of them still, and gives none out.
+    assert [g.job.job_id for g in world.acquire(world.pilot(), 5)] == [5]
+    world.finish(running)
+    look(world)
+    assert [g.job.job_id for g in world.acquire(world.pilot(), 5)] == [6]
+    revoke_access(world.context, QUEUE, K.USER, "anna", ADMIN)
+    look(world)
+    assert [g.job.job_id for g in world.acquire(world.pilot(), 5)] == [1, 2, 3]
+
+
+def test_without_limits_there_is_nothing_to_hold_back(world: World) -> None:
+    world.by = ANNA
+    submit(world, 3)
+    grant(world, K.USER, "anna", max_running=0, max_waiting=3)
+    assert hold_back_all(world.context, "one", LOOK) == 0
 
 
 def test_one_process_at_a_time_looks(world: World) -> None:

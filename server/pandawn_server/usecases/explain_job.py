@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pandawn_server.domain.brokerage.values import Standing
@@ -41,13 +41,21 @@ class Explanation:
     match: Match | None = None
     match_node: str = ""
     shares: Sequence[Share] = ()
+    passed_over: str = ""
 
 
 def explain_job(context: Context, job_id: int, by: Principal) -> Explanation:
-    """Explains where a job stands.
+    """Explains where a job stands, and which queues its task did not get.
 
     Raises `NotFoundError` (JOB_NOT_FOUND) and `ForbiddenError` (NOT_YOUR_JOB).
     """
+    found = _explain(context, job_id, by)
+    with context.db.read() as tx:
+        task = tasks.get_tasks(tx, [found.job.task_id])[found.job.task_id]
+    return replace(found, passed_over=task.passed_over)
+
+
+def _explain(context: Context, job_id: int, by: Principal) -> Explanation:
     now = context.clock()
     with context.db.read() as tx:
         job = jobs.get_jobs(tx, [job_id]).get(job_id)

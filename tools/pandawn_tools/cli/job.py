@@ -61,6 +61,7 @@ def why(
     print_prose(answer.summary)
     waits = answer.job.state == types.JOB_STATE_ACTIVATED
     print_fields(_waiting(answer) if waits else _match(answer.match))
+    print_fields([("passed over", answer.passed_over)])
     if answer.obstacles:
         print_lines([""])
         print_table(

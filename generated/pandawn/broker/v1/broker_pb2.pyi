@@ -655,6 +655,7 @@ class ExplainJobResponse(_message.Message):
     HELD_UNTIL_TIME_FIELD_NUMBER: _builtins.int
     MATCH_FIELD_NUMBER: _builtins.int
     SHARES_FIELD_NUMBER: _builtins.int
+    PASSED_OVER_FIELD_NUMBER: _builtins.int
     summary: _builtins.str
     """The answer in a sentence or two."""
     node_count: _builtins.int
@@ -663,6 +664,8 @@ class ExplainJobResponse(_message.Message):
     """For an activated job: jobs of its queue that go before it by priority and age."""
     held_for: _builtins.str
     """For an activated job: node it is held for; empty when it is not held."""
+    passed_over: _builtins.str
+    """Which queues were passed over when one was chosen for the task, as in `Task.passed_over`."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
         """The job."""
@@ -695,10 +698,11 @@ class ExplainJobResponse(_message.Message):
         held_until_time: _timestamp_pb2.Timestamp | None = ...,
         match: _type_pb2.Match | None = ...,
         shares: _abc.Iterable[_job_pb2.NodeShare] | None = ...,
+        passed_over: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["held_until_time", b"held_until_time", "job", b"job", "match", b"match"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_for", b"held_for", "held_until_time", b"held_until_time", "job", b"job", "jobs_ahead", b"jobs_ahead", "match", b"match", "node_count", b"node_count", "obstacles", b"obstacles", "shares", b"shares", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_for", b"held_for", "held_until_time", b"held_until_time", "job", b"job", "jobs_ahead", b"jobs_ahead", "match", b"match", "node_count", b"node_count", "obstacles", b"obstacles", "passed_over", b"passed_over", "shares", b"shares", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -229,6 +229,7 @@ def to_explanation(explanation: Explanation) -> broker_pb2.ExplainJobResponse:
             job_pb2.NodeShare(node=share.node, local_bytes=share.local_bytes)
             for share in explanation.shares
         ],
+        passed_over=explanation.passed_over,
     )
     if explanation.hold is not None:
         message.held_for = explanation.hold.node

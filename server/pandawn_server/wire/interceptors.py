@@ -32,6 +32,7 @@ from pandawn_server.telemetry.names import (
 )
 from pandawn_server.wire.auditing import Auditor, note_request
 from pandawn_server.wire.auth.gate import Gate
+from pandawn_server.wire.auth.shown import enter_metadata, metadata_of
 from pandawn_server.wire.errors import Refusal, incident_refusal, refusal_of
 from pandawn_server.wire.handlers import (
     Behavior,
@@ -95,6 +96,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """Returns the wrapped handler of a method, None for an unknown one."""
         method = handler_call_details.method
+        # The handler runs in the same task.
+        enter_metadata(handler_call_details.invocation_metadata)
         handler = self._handlers.get(method)
         if handler is None:
             found = await continuation(handler_call_details)
@@ -162,7 +165,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
         async def call(request: object, context: ServicerContext) -> object:
             observation = self._telemetry.observe(
-                RPC, method, attributes, carrier=tuple(context.invocation_metadata() or ())
+                RPC, method, attributes, carrier=tuple(metadata_of(context))
             )
             observation.begin()
             observation.set(PEER_ADDRESS, self._gate.address(context))

@@ -6,7 +6,7 @@ A call pays for what it shows once a minute: what was read of a credential is re
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TypeVar
@@ -20,6 +20,7 @@ from pandawn_server.telemetry.api import OFF, Telemetry
 from pandawn_server.telemetry.names import ADMISSIONS, AUTH_METHOD
 from pandawn_server.wire.auth.api import AUTHORIZATION, SESSION, Authenticator, Evidence
 from pandawn_server.wire.auth.front import FrontCaller
+from pandawn_server.wire.auth.shown import Metadata, metadata_of
 from pandawn_server.wire.caller import enter_caller
 from pandawn_server.wire.handlers import ServicerContext
 from pandawn_server.wire.policies import OPEN_METHODS, OPERATORS_ONLY, POLICIES, Policy
@@ -35,7 +36,6 @@ _CACHED_METHODS = frozenset({Method.X509, Method.TOKEN})
 
 _log: Log = structlog.get_logger(__name__)
 
-_Metadata = Iterable[tuple[str, str | bytes]]
 _Seen = tuple[Principal, datetime]
 _Certificates = tuple[bytes, ...]
 Key = TypeVar("Key", bound=Hashable)
@@ -103,13 +103,13 @@ class Gate:
     def peer(self, context: ServicerContext) -> str:
         """The address that a call comes from, as far as a front or a proxy has told; else what gRPC says."""
         try:
-            return self._peer(context, _joined(context.invocation_metadata() or ()))
+            return self._peer(context, _joined(metadata_of(context)))
         except PandawnError:
             # A proxy that did not say for whom it speaks.
             return context.peer()
 
     def _identify(self, policy: Policy, context: ServicerContext) -> Principal:
-        metadata: _Metadata = context.invocation_metadata() or ()
+        metadata = metadata_of(context)
         if self._sessions is not None and not policy.begins_session:
             for key, value in metadata:
                 if key == SESSION and isinstance(value, str):
@@ -142,7 +142,7 @@ class Gate:
             )
         return principal
 
-    def _of_credential(self, metadata: _Metadata, context: ServicerContext) -> Principal | None:
+    def _of_credential(self, metadata: Metadata, context: ServicerContext) -> Principal | None:
         now = self._clock()
         shown = _joined(metadata)
         self._forget_if_changed()
@@ -241,7 +241,7 @@ def _short(method: str) -> str:
     return method.rpartition(".")[2].replace("/", ".")
 
 
-def _joined(metadata: _Metadata) -> dict[str, str]:
+def _joined(metadata: Metadata) -> dict[str, str]:
     """The text of the metadata; what is there twice is joined, as HTTP wants it."""
     shown: dict[str, str] = {}
     for key, value in metadata:

@@ -20,7 +20,7 @@ from pandawn_server.wire.auth.front import TlsFront
 from pandawn_server.wire.auth.gate import Gate
 from pandawn_server.wire.handlers import MAX_MESSAGE_BYTES
 from pandawn_server.wire.interceptors import EdgeInterceptor
-from pandawn_server.wire.listening import bind, open_front
+from pandawn_server.wire.listening import StartError, bind, open_front
 
 CLIENT_PING_INTERVAL = timedelta(seconds=30)
 """Shortest time between two keepalive pings that a client may send; ours ping every 60 s."""
@@ -143,7 +143,13 @@ class EdgeServer:
 def _bind(door: Door, server: grpc.aio.Server) -> str:
     if door.front is None:
         return bind(server, door.listener, door.credentials)
-    server.add_insecure_port(door.front.backend)
+    try:
+        server.add_insecure_port(door.front.backend)
+    except RuntimeError as error:
+        raise StartError(
+            f"cannot listen on {door.front.backend}, behind {door.listener.address}: {error}; "
+            "is the path too long? TMPDIR names another place"
+        ) from None
     return door.listener.address
 
 

@@ -20,6 +20,7 @@ import socket
 import ssl
 import sys
 import tempfile
+import weakref
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -73,6 +74,8 @@ class TlsFront:
         self._used = files.current()
         self._context = self._make_context(self._used)
         self._directory = Path(tempfile.mkdtemp(prefix="pandawn-front-"))
+        # Also for a server that ends before it has begun.
+        self._remove = weakref.finalize(self, shutil.rmtree, self._directory, ignore_errors=True)
         self._numbers = itertools.count()
         self._callers: dict[str, FrontCaller] = {}
         self._connections: set[asyncio.Task[None]] = set()
@@ -128,7 +131,7 @@ class TlsFront:
             task.cancel()
         if self._connections:
             await asyncio.wait(self._connections)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._remove()
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()

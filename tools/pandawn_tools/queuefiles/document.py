@@ -1,0 +1,201 @@
+"""One file: the document of a queue, a site or a cloud, with the line of each value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import revision_pb2 as revisions
+from pandawn.queueconfig.v1.revision_pb2 import DocumentKind
+from pandawn_tools.queuefiles.legacy import Json, convert
+from pandawn_tools.queuefiles.parameters import (
+    OldName,
+    Parameter,
+    Value,
+    assign,
+    old_names,
+    parameters,
+)
+from pandawn_tools.queuefiles.problems import Problem, shown, suggestion
+from pandawn_tools.queuefiles.values import from_node, plain
+from pandawn_tools.queuefiles.yamltree import Entries, Items, Node, Scalar
+
+CLOUD = revisions.DOCUMENT_KIND_CLOUD
+SITE = revisions.DOCUMENT_KIND_SITE
+QUEUE = revisions.DOCUMENT_KIND_QUEUE
+
+KIND_WORDS: Mapping[DocumentKind.ValueType, str] = {
+    CLOUD: "cloud",
+    SITE: "site",
+    QUEUE: "queue",
+}
+"""Words for the kinds of documents, which also are the first names in their files."""
+
+# A document cannot say where it belongs when that is what it is.
+_NOT_IN: Mapping[DocumentKind.ValueType, frozenset[str]] = {
+    CLOUD: frozenset({"site", "cloud"}),
+    SITE: frozenset({"site"}),
+    QUEUE: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """Names a document. Clouds come before sites, sites before queues."""
+
+    kind: DocumentKind.ValueType
+    name: str
+
+    def __str__(self) -> str:
+        return f"{KIND_WORDS[self.kind]} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileDocument:
+    """A document as a file has it.
+
+    `lines` has the line of each parameter and of the name (under the word for the kind); `keys` the
+    names in the file that a parameter stands under, old ones included.
+    """
+
+    key: Key
+    path: Path
+    values: queueconfig.Queue
+    lines: Mapping[str, int]
+    keys: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What has been found so far in one file."""
+
+    file: str
+    kind: DocumentKind.ValueType
+    values: queueconfig.Queue = field(default_factory=queueconfig.Queue)
+    lines: dict[str, int] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+    name: str | None = None
+
+    def wrong(self, line: int, message: str) -> None:
+        self.problems.append(Problem(self.file, line, message))
+
+
+@cache
+def known(kind: DocumentKind.ValueType) -> Mapping[str, Parameter]:
+    """Returns the parameters that a document of the kind may set by name, in their order."""
+    return {p.name: p for p in parameters().values() if p.name not in _NOT_IN[kind]}
+
+
+def allowed(kind: DocumentKind.ValueType) -> Iterable[Parameter]:
+    """Returns the parameters that a document of the kind may set, in their order."""
+    return known(kind).values()
+
+
+def read_document(
+    root: Entries, path: Path, file: str, kind: DocumentKind.ValueType
+) -> tuple[FileDocument | None, list[Problem], list[Problem]]:
+    """Returns the document, everything wrong with it, and what is worth knowing about it.
+
+    There is no document where the file says no name; where values are wrong, it lacks those.
+    """
+    reading = _Reading(file, kind)
+    word = KIND_WORDS[kind]
+    seen: dict[str, int] = {}
+    for key, node in root.entries:
+        line = key.span.line
+        if key.text in seen:
+            reading.wrong(line, f"{key.text} stands in line {seen[key.text]} already")
+            continue
+        seen[key.text] = line
+        if key.text == word:
+            _read_name(reading, node, line)
+        else:
+            _read_parameter(reading, key, node)
+    if word not in seen:
+        reading.wrong(0, f"it does not say which {word} it describes; begin it with `{word}: NAME`")
+    if reading.name is None:
+        return None, reading.problems, reading.notes
+    document = FileDocument(
+        Key(kind, reading.name), path, reading.values, reading.lines, reading.keys
+    )
+    return document, reading.problems, reading.notes
+
+
+def _read_name(reading: _Reading, node: Node, line: int) -> None:
+    word = KIND_WORDS[reading.kind]
+    reading.lines[word] = line
+    if not isinstance(node, Scalar) or not node.text:
+        reading.wrong(line, f"{word} is a name")
+        return
+    reading.name = node.text
+
+
+def _read_parameter(reading: _Reading, key: Scalar, node: Node) -> None:
+    name, line = key.text, key.span.line
+    names = known(reading.kind)
+    if name in names:
+        try:
+            value = from_node(names[name], node)
+        except ValueError as error:
+            reading.wrong(line, f"{name}: {error}")
+            return
+        _set(reading, names[name], key, value)
+        return
+    if name in parameters():
+        reading.wrong(line, f"{name} cannot be set for a {KIND_WORDS[reading.kind]}")
+        return
+    meanings = [(p, old) for p, old in old_names().get(name, ()) if p.name in names]
+    if not meanings:
+        hint = suggestion(name, [*names, *old_names(), KIND_WORDS[reading.kind]])
+        reading.wrong(line, f"{shown(name)} is no parameter{hint}")
+    for parameter, old in meanings:
+        _read_old(reading, parameter, old, key, node)
+
+
+def _read_old(
+    reading: _Reading, parameter: Parameter, old: OldName, key: Scalar, node: Node
+) -> None:
+    line = key.span.line
+    try:
+        converted = convert(parameter, old, _as_json(node))
+    except ValueError as error:
+        reading.wrong(line, f"{old.name} (now {parameter.name}): {error}")
+        return
+    if converted.value is None:
+        said = f"{old.name} is called {parameter.name} now; {converted.note}"
+    else:
+        said = f"{old.name} is called {parameter.name} now: {plain(parameter, converted.value)}"
+        _set(reading, parameter, key, converted.value)
+    reading.notes.append(Problem(reading.file, line, said))
+
+
+def _set(reading: _Reading, parameter: Parameter, key: Scalar, value: Value) -> None:
+    line = key.span.line
+    if parameter.name in reading.lines:
+        before = reading.keys[parameter.name]
+        also = "" if before == parameter.name == key.text else f" (as {before})"
+        reading.wrong(
+            line,
+            f"{key.text} sets {parameter.name}, which line {reading.lines[parameter.name]} "
+            f"sets already{also}",
+        )
+        return
+    reading.lines[parameter.name] = line
+    reading.keys[parameter.name] = key.text
+    try:
+        assign(reading.values, parameter, value)
+    except ValueError as error:
+        reading.wrong(line, f"{key.text}: {error}")
+
+
+def _as_json(node: Node) -> Json:
+    if isinstance(node, Scalar):
+        return None if node.plain and node.text in {"", "~", "null"} else node.text
+    if isinstance(node, Items):
+        return [_as_json(item) for item in node.items]
+    return {key.text: _as_json(value) for key, value in node.entries}

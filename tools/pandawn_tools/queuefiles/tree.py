@@ -1,0 +1,151 @@
+"""A directory of files: clouds/, sites/ and queues/, one file a document."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from pandawn.queueconfig.v1.revision_pb2 import DocumentKind
+from pandawn_tools.queuefiles.document import (
+    CLOUD,
+    KIND_WORDS,
+    QUEUE,
+    SITE,
+    FileDocument,
+    Key,
+    read_document,
+)
+from pandawn_tools.queuefiles.problems import Problem
+from pandawn_tools.queuefiles.yamltree import MAX_FILE_BYTES, YamlError, decode, parse
+
+DIRECTORIES = {"clouds": CLOUD, "sites": SITE, "queues": QUEUE}
+"""Kinds of documents by the directory that holds them."""
+
+# Ten times what the largest experiment has; what one call can carry.
+MAX_FILES = 30_000
+_ENDINGS = (".yaml", ".yml")
+
+
+class TreeError(Exception):
+    """The directory is none that describes queues."""
+
+
+@dataclass(slots=True)
+class Tree:
+    """What a directory says.
+
+    `documents` are those that were read, wrong values left out; `broken` are files that could not
+    be read or have something wrong; `files` has all that were looked at.
+    """
+
+    documents: dict[Key, FileDocument] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+
+    @property
+    def broken(self) -> frozenset[str]:
+        """Files with something wrong in them, as problems name them."""
+        return frozenset(problem.file for problem in self.problems)
+
+
+def default_path(directory: Path, key: Key) -> Path:
+    """Returns where a document lies unless somebody put it elsewhere."""
+    folder = next(name for name, kind in DIRECTORIES.items() if kind == key.kind)
+    # A name that begins with a dot would be hidden.
+    name = quote(key.name, safe="")
+    return directory / folder / f"{name if name[:1] != '.' else '%2E' + name[1:]}.yaml"
+
+
+def read_tree(directory: Path) -> Tree:
+    """Reads all files below `clouds/`, `sites/` and `queues/`; other files there are nobody's.
+
+    Raises:
+        TreeError: There is no such directory, or nothing in it is for us.
+    """
+    if not directory.is_dir():
+        raise TreeError(f"{directory} is no directory")
+    tree = Tree()
+    for folder, kind in DIRECTORIES.items():
+        for path in _files(directory / folder):
+            if len(tree.files) >= MAX_FILES:
+                raise TreeError(f"{directory} has more than {MAX_FILES:,} files")
+            tree.files.append(path)
+            _read(tree, directory, path, kind)
+    for path in sorted(directory.iterdir()):
+        if path.suffix in _ENDINGS and not path.name.startswith("."):
+            where = ", ".join(f"{name}/" for name in DIRECTORIES)
+            tree.problems.append(Problem(path.name, 0, f"it lies in none of {where}"))
+    tree.problems.sort()
+    tree.notes.sort()
+    return tree
+
+
+def has_folders(directory: Path) -> bool:
+    """Tells whether a directory has any of the folders that are read."""
+    return any((directory / folder).is_dir() for folder in DIRECTORIES)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    # A link could lead anywhere; neither directories nor files are reached by one.
+    if folder.is_symlink():
+        return
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.endswith(_ENDINGS) and not name.startswith("."):
+                yield Path(parent, name)
+
+
+def _read(tree: Tree, directory: Path, path: Path, kind: DocumentKind.ValueType) -> None:
+    file = str(path.relative_to(directory))
+    word = KIND_WORDS[kind]
+    try:
+        text = read_text(path)
+        root = parse(text)
+    except YamlError as error:
+        tree.problems.append(Problem(file, error.line, str(error)))
+        return
+    document, problems, notes = read_document(root, path, file, kind)
+    tree.problems += problems
+    tree.notes += notes
+    if document is None:
+        return
+    line = document.lines[word]
+    name = unquote(path.name.rpartition(".")[0])
+    if name != document.key.name:
+        wanted = default_path(directory, document.key).name
+        tree.problems.append(
+            Problem(file, line, f"it describes {document.key}, so its name is to be {wanted}")
+        )
+    if document.key in tree.documents:
+        other = tree.documents[document.key].path.relative_to(directory)
+        tree.problems.append(Problem(file, line, f"{document.key} is described by {other} already"))
+        return
+    tree.documents[document.key] = document
+
+
+def read_text(path: Path) -> str:
+    """Returns the text of a file, within bounds.
+
+    Raises:
+        YamlError: It cannot be read, is too large, no UTF-8, or no file of its own.
+    """
+    if path.is_symlink():
+        raise YamlError("it is a symbolic link, which could lead anywhere; put the file here", 0)
+    if not path.is_file():
+        raise YamlError("it is no regular file", 0)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise YamlError(f"it cannot be read: {error.strerror or error}", 0) from error
+    return decode(raw)
+
+
+def lines_of(document: FileDocument) -> Mapping[str, int]:
+    """Returns the line of each field that the server may complain about."""
+    return {**document.lines, "name": document.lines[KIND_WORDS[document.key.kind]]}

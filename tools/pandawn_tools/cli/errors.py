@@ -20,6 +20,7 @@ class ExitStatus(IntEnum):
     USAGE = 2
     REFUSED = 3
     UNREACHABLE = 4
+    CHANGES = 5
     BUG = 70
     INTERRUPTED = 130
     BROKEN_PIPE = 141
@@ -28,7 +29,7 @@ class ExitStatus(IntEnum):
 EXIT_STATUS_HELP = (
     "Exit status: 0 done; 1 the work failed (a task that was waited for, or the demo); "
     "2 wrong usage or unusable input, nothing was sent; 3 the server refused; "
-    "4 the server cannot be reached, or cannot serve now; 70 a bug in pandawn; "
+    "4 the server cannot be reached, or cannot serve now; 5 a plan has changes; 70 a bug in pandawn; "
     "130 interrupted; 141 nobody reads the output."
 )
 

@@ -1,0 +1,232 @@
+"""`pandawn queues apply`: a directory of files, or options for one queue."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn_tools.cli import options, words
+from pandawn_tools.cli.errors import usage_error
+from pandawn_tools.cli.queues.common import MessageOption, RemovalsOption, parameter_names
+from pandawn_tools.cli.queues.files import DeleteOption, apply_directory
+from pandawn_tools.cli.queues.single import EtagOption, ResetOption, send_queue
+
+# Parameters that have an option here; the others are set by `pandawn queues set`.
+_OPTIONS = {
+    "site": "site",
+    "cloud": "cloud",
+    "status": "status",
+    "max-input": "max_input_bytes",
+    "max-work-dir": "max_work_dir_bytes",
+    "max-wall-time": "max_wall_time",
+    "memory": "memory_bytes",
+    "cores": "cores",
+    "storage-root": "storage_root",
+    "lease": "lease_duration",
+    "locality-wait": "locality_wait",
+    "priority-band": "priority_band",
+}
+_ONE = "One queue"
+_MANY = "A directory"
+
+
+def apply(
+    ctx: typer.Context,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|QUEUE",
+            help="A directory of queue files (`./DIR`, or any that is there), or one queue.",
+        ),
+    ],
+    message: MessageOption = "",
+    delete: DeleteOption = False,
+    allow_offline: RemovalsOption = None,
+    site: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SITE",
+            help="Site it belongs to. A new queue: its own name.",
+            rich_help_panel=_ONE,
+        ),
+    ] = None,
+    cloud: Annotated[
+        str | None,
+        typer.Option(metavar="CLOUD", help="Region of the site.", rich_help_panel=_ONE),
+    ] = None,
+    status: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STATUS",
+            help="online, offline, test, brokeroff or paused.",
+            autocompletion=words.queue_status_words,
+            rich_help_panel=_ONE,
+        ),
+    ] = None,
+    max_input: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Largest input of one job; 0: no limit.", rich_help_panel=_ONE
+        ),
+    ] = None,
+    max_work_dir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Largest work directory of a job; 0: no limit.",
+            rich_help_panel=_ONE,
+        ),
+    ] = None,
+    max_wall_time: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Longest run of a payload.", rich_help_panel=_ONE),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Memory of a job slot; 0: no limit.", rich_help_panel=_ONE
+        ),
+    ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(
+            callback=options.positive_int32,
+            metavar="N",
+            help="Cores of a job slot.",
+            rich_help_panel=_ONE,
+        ),
+    ] = None,
+    storage_root: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where outputs go: a directory, file:// or root:// URL.",
+            rich_help_panel=_ONE,
+        ),
+    ] = None,
+    lease: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Silence after which a pilot's jobs go to another.",
+            rich_help_panel=_ONE,
+        ),
+    ] = None,
+    locality_wait: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Longest wait of a job for a node that has its files.",
+            rich_help_panel=_ONE,
+        ),
+    ] = None,
+    priority_band: Annotated[
+        int | None,
+        typer.Option(
+            callback=options.positive_int32,
+            metavar="N",
+            help="Priorities that count as equal.",
+            rich_help_panel=_ONE,
+        ),
+    ] = None,
+    reset: ResetOption = None,
+    etag: EtagOption = "",
+    json_output: options.JsonOption = False,
+    server: options.ServerOption = None,
+) -> None:
+    """Make the server's queues what the files of a directory say, in one transaction.
+
+    Or: create one queue or change it by options; `pandawn queues set` does that for all parameters.
+    """
+    wall_time = options.duration_option("--max-wall-time", max_wall_time)
+    lease_span = options.duration_option("--lease", lease)
+    wait_span = options.duration_option("--locality-wait", locality_wait)
+    queue = queueconfig.Queue(
+        site=site,
+        cloud=cloud,
+        status=None if status is None else words.read_queue_status(status),
+        max_input_bytes=options.size_option("--max-input", max_input),
+        max_work_dir_bytes=options.size_option("--max-work-dir", max_work_dir),
+        max_wall_time=None if wall_time is None else options.to_duration(wall_time),
+        memory_bytes=options.size_option("--memory", memory),
+        cores=cores,
+        storage_root=None if storage_root is None else _storage_url(storage_root),
+        lease_duration=None if lease_span is None else options.to_duration(lease_span),
+        locality_wait=None if wait_span is None else options.to_duration(wait_span),
+        priority_band=priority_band,
+    )
+    was_set = [field.name for field, _ in queue.ListFields()]
+    if _is_directory(target, has_options=bool(was_set or reset or etag)):
+        if not message.strip():
+            raise usage_error(
+                "NO_MESSAGE",
+                "say why with -m TEXT: it is kept in the history",
+                details=["nothing was sent"],
+            )
+        with options.connect(ctx, server) as client:
+            apply_directory(
+                client,
+                Path(target).expanduser(),
+                message=message,
+                delete=delete,
+                allowed=allow_offline,
+                json_output=json_output,
+            )
+        return
+    if delete or allow_offline is not None:
+        raise usage_error(
+            "INVALID_OPTION",
+            f"{target} is no directory: --delete and --allow-offline are for directories",
+            remedies=[f"if it was to be one: there is none at {Path(target).absolute()}"],
+        )
+    queue.name = target
+    # A mask replaces the rule "what is set": so it names both.
+    mask = [*was_set, *_fields_to_reset(reset, was_set)] if reset else []
+    with options.connect(ctx, server) as client:
+        send_queue(
+            client,
+            queue,
+            mask=mask,
+            etag=etag,
+            message=message,
+            json_output=json_output,
+            places={field: f"--{name}" for name, field in _OPTIONS.items()},
+        )
+
+
+def _is_directory(target: str, *, has_options: bool) -> bool:
+    """Tells what is meant. No queue has a slash in its name, and files have no options."""
+    looks_like_one = "/" in target or target in {".", "..", "~"}
+    if not has_options:
+        return looks_like_one or Path(target).is_dir()
+    if looks_like_one:
+        raise usage_error(
+            "INVALID_OPTION",
+            f"{target} is a directory, and options set parameters of one queue",
+            remedies=["put the values into its file, or name the queue instead"],
+        )
+    return False
+
+
+def _fields_to_reset(names: list[str], was_set: list[str]) -> list[str]:
+    today = [_OPTIONS.get(name.removeprefix("--").replace("_", "-"), name) for name in names]
+    fields = parameter_names(today, "--reset")
+    for name, field in zip(names, fields, strict=False):
+        if field in was_set:
+            raise usage_error("INVALID_OPTION", f"--reset {name}: it is set by the same command")
+    return fields
+
+
+def _storage_url(text: str) -> str:
+    if "://" in text or not text:
+        return text
+    path = Path(text).expanduser()
+    if not path.is_absolute():
+        raise usage_error(
+            "INVALID_OPTION",
+            f"--storage-root {text}: it is not absolute",
+            details=["pilots on other machines have other working directories"],
+            remedies=[f"write {path.absolute()}, if it is the same directory on all nodes"],
+        )
+    return path.as_uri()

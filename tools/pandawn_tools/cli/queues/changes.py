@@ -1,0 +1,64 @@
+"""How differences between documents look: one block a document, one line a parameter."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.text import Text
+
+from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import revision_pb2 as revisions
+from pandawn_tools.cli.render import clean, stdout_console
+from pandawn_tools.cli.units import format_count
+from pandawn_tools.queuefiles.document import KIND_WORDS
+from pandawn_tools.queuefiles.parameters import Parameter, parameters, value_of
+from pandawn_tools.queuefiles.values import plain
+
+_SIGNS = {
+    revisions.DOCUMENT_ACTION_CREATE: ("+", "green"),
+    revisions.DOCUMENT_ACTION_CHANGE: ("~", "yellow"),
+    revisions.DOCUMENT_ACTION_DELETE: ("-", "red"),
+}
+# What is to be done, and what was.
+_WORDS = {
+    revisions.DOCUMENT_ACTION_CREATE: ("to create", "created"),
+    revisions.DOCUMENT_ACTION_CHANGE: ("to change", "changed"),
+    revisions.DOCUMENT_ACTION_DELETE: ("to delete", "deleted"),
+}
+_UNSET = "(unset)"
+
+
+def print_diffs(diffs: Iterable[queueconfig.DocumentDiff]) -> None:
+    """Prints what is different, in colour on a terminal."""
+    console = stdout_console()
+    for diff in diffs:
+        sign, style = _SIGNS.get(diff.action, ("?", ""))
+        kind = KIND_WORDS.get(diff.kind, "document")
+        console.print(Text(f"{sign} {kind} {clean(diff.name)}", style=f"bold {style}"))
+        for parameter in parameters().values():
+            if parameter.name in diff.parameters:
+                console.print(_line(diff, parameter), soft_wrap=True)
+
+
+def _line(diff: queueconfig.DocumentDiff, parameter: Parameter) -> Text:
+    old = _shown(diff.old_values, parameter)
+    new = _shown(diff.new_values, parameter)
+    line = Text(f"    {parameter.name}: ")
+    if diff.action == revisions.DOCUMENT_ACTION_CREATE:
+        return line.append(new, style="green")
+    if diff.action == revisions.DOCUMENT_ACTION_DELETE:
+        return line.append(old, style="red")
+    line.append(old, style="red").append(" -> ")
+    return line.append(new, style="green")
+
+
+def _shown(values: queueconfig.Queue, parameter: Parameter) -> str:
+    value = value_of(values, parameter)
+    return _UNSET if value is None else clean(plain(parameter, value))
+
+
+def counts(diffs: Sequence[queueconfig.DocumentDiff], *, done: bool) -> str:
+    """Sums up: `2 queues to create, 1 site to change`, or, where it is done, `2 queues created`."""
+    found: dict[tuple[str, str], int] = {}
+    for diff in diffs:
+        key = (KIND_WORDS.get(diff.kind, "document"), _WORDS[diff.action][done])
+        found[key] = found.get(key, 0) + 1
+    return ", ".join(f"{format_count(n, kind)} {word}" for (kind, word), n in found.items())

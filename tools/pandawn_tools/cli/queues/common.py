@@ -1,0 +1,168 @@
+"""What the commands of `pandawn queues` share: options, documents of the server, typed values."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import revision_pb2 as revisions
+from pandawn_tools.cli import options
+from pandawn_tools.cli.client import Client
+from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
+from pandawn_tools.cli.render import note
+from pandawn_tools.queuefiles.document import Key
+from pandawn_tools.queuefiles.legacy import convert
+from pandawn_tools.queuefiles.parameters import Parameter, assign, old_names, parameters
+from pandawn_tools.queuefiles.problems import suggestion
+from pandawn_tools.queuefiles.values import from_text, plain
+
+Name = Annotated[str, typer.Argument(metavar="QUEUE", help="Name of the queue.")]
+MessageOption = Annotated[
+    str, typer.Option("--message", "-m", metavar="TEXT", help="Why: it is kept in the history.")
+]
+RemovalsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--allow-offline",
+        metavar="N",
+        min=0,
+        show_default=False,
+        help="Queues that may be deleted or taken offline. Else: a quarter of all.",
+    ),
+]
+
+
+def change_note(message: str) -> revisions.ChangeNote:
+    """Returns what is to be written down of a change."""
+    return revisions.ChangeNote(message=message, tool=f"pandawn {version('pandawn')}")
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """All documents that are set, of one revision."""
+
+    revision: int
+    documents: Mapping[Key, queueconfig.Queue]
+
+
+def fetch_configuration(
+    client: Client, kinds: Sequence[revisions.DocumentKind.ValueType] = ()
+) -> Configuration:
+    """Reads all documents of the kinds given, or all there are."""
+    found: dict[Key, queueconfig.Queue] = {}
+
+    def from_the_start() -> queueconfig.ExportConfigRequest:
+        found.clear()
+        return queueconfig.ExportConfigRequest(kinds=kinds)
+
+    revision = 0
+    for reply in client.stream(client.queues.ExportConfig, from_the_start):
+        revision = reply.revision
+        for document in reply.documents:
+            document.parameters.ClearField("name")
+            found[Key(document.kind, document.name)] = document.parameters
+    return Configuration(revision, found)
+
+
+def standing_revision(client: Client) -> int:
+    """Returns the number of the last revision; 0 where there is none."""
+    request = queueconfig.ListRevisionsRequest(page_size=1)
+    newest = client.call(client.queues.ListRevisions, request).revisions
+    return newest[0].revision if newest else 0
+
+
+def read_assignments(pairs: Iterable[str]) -> queueconfig.Queue:
+    """Reads what was typed as `PARAMETER=VALUE`, old names included.
+
+    Raises:
+        CliError: Everything wrong with them.
+    """
+    queue = queueconfig.Queue()
+    wrong: list[str] = []
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            wrong.append(f"{pair}: write PARAMETER=VALUE")
+            continue
+        try:
+            _read_assignment(queue, name.strip(), text)
+        except ValueError as error:
+            wrong.append(f"{name}: {error}")
+    if wrong:
+        raise usage_error("INVALID_PARAMETER", "nothing was sent", details=wrong)
+    return queue
+
+
+def _read_assignment(queue: queueconfig.Queue, name: str, text: str) -> None:
+    known = parameters()
+    if name in known:
+        _set_once(queue, known[name], lambda: from_text(known[name], text))
+        return
+    for parameter, old in old_names().get(name, ()):
+        converted = convert(parameter, old, text)
+        if converted.value is None:
+            raise ValueError(f"{converted.note}; to unset {parameter.name}, reset it")
+        value = converted.value
+        _set_once(queue, parameter, lambda value=value: value)  # type: ignore[misc]
+        note(f"{name} is called {parameter.name} now: {plain(parameter, value)}")
+    if name not in old_names():
+        raise ValueError(f"there is no such parameter{suggestion(name, [*known, *old_names()])}")
+
+
+def _set_once(queue: queueconfig.Queue, parameter: Parameter, read: Callable[[], object]) -> None:
+    if queue.HasField(parameter.name):  # type: ignore[arg-type]
+        raise ValueError(f"{parameter.name} is given twice")
+    assign(queue, parameter, read())  # type: ignore[arg-type]
+
+
+def parameter_names(names: Iterable[str], option: str) -> list[str]:
+    """Returns today's names for names of parameters as people type them.
+
+    Raises:
+        CliError: One is none.
+    """
+    found: list[str] = []
+    for name in names:
+        today = name.removeprefix("--").replace("-", "_")
+        if today in parameters():
+            found.append(today)
+        elif name in old_names():
+            found += [parameter.name for parameter, _ in old_names()[name]]
+        else:
+            raise usage_error(
+                "INVALID_OPTION",
+                f"{option} {name}: a queue has no such parameter"
+                f"{suggestion(today, [*parameters(), *old_names()])}",
+                remedies=["see them all: pandawn queues show QUEUE"],
+            )
+    return found
+
+
+def complete_parameters() -> list[str]:
+    """Returns the names of all parameters; for shell completion."""
+    return list(parameters())
+
+
+def complete_assignments() -> list[str]:
+    """Returns the beginnings of all assignments; for shell completion."""
+    return [f"{name}=" for name in parameters()]
+
+
+def too_many_removals(removals: int, limit: int, what: str) -> CliError:
+    """Returns the refusal of a change that deletes or takes offline more queues than is usual."""
+    return CliError(
+        ExitStatus.REFUSED,
+        "TOO_MANY_QUEUES",
+        f"{what} would delete or take offline {removals:,} queues; "
+        f"{limit:,} are the most without being told",
+        details=["nothing was changed"],
+        remedies=[f"if that is meant, repeat with --allow-offline {removals}"],
+    )
+
+
+def connect(ctx: typer.Context, server: str | None) -> Client:
+    """Opens the connection of a command."""
+    return options.connect(ctx, server)

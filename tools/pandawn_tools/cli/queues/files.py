@@ -1,0 +1,315 @@
+"""`pandawn queues export|plan`, and what `apply` does with a directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1.revision_pb2 import DocumentViolation
+from pandawn_tools.cli import options
+from pandawn_tools.cli.client import Client
+from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
+from pandawn_tools.cli.jsonout import Json, message_json, print_json
+from pandawn_tools.cli.queues.changes import counts, print_diffs
+from pandawn_tools.cli.queues.common import (
+    Configuration,
+    change_note,
+    fetch_configuration,
+    too_many_removals,
+)
+from pandawn_tools.cli.render import note, print_lines
+from pandawn_tools.cli.units import format_count
+from pandawn_tools.queuefiles.document import FileDocument, Key
+from pandawn_tools.queuefiles.export import export
+from pandawn_tools.queuefiles.problems import Problem
+from pandawn_tools.queuefiles.tree import Tree, TreeError, has_folders, lines_of, read_tree
+
+DeleteOption = Annotated[
+    bool,
+    typer.Option("--delete", help="Delete what the server has and the directory has no file for."),
+]
+Directory = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Directory with queues/, sites/ and clouds/.")
+]
+# How many names of queues a sentence can bear.
+_FEW = 5
+
+
+def export_files(
+    ctx: typer.Context,
+    directory: Directory,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove files of what the server does not have.")
+    ] = False,
+    json_output: options.JsonOption = False,
+    server: options.ServerOption = None,
+) -> None:
+    """Write what is set into YAML files, one a queue, site and cloud.
+
+    Files that are there keep their comments, order and layout; only values that differ change.
+    """
+    with options.connect(ctx, server) as client:
+        configuration = fetch_configuration(client)
+    try:
+        done = export(directory, configuration.documents, prune=prune)
+    except TreeError as error:
+        raise usage_error("NO_QUEUE_FILES", str(error)) from error
+    except OSError as error:
+        raise usage_error(
+            "CANNOT_WRITE", f"{error.filename or directory}: {error.strerror or error}"
+        ) from error
+    groups = {
+        "created": done.created,
+        "changed": done.changed,
+        "removed": done.removed,
+        "gone": done.gone,
+    }
+    if json_output:
+        said: dict[str, Json] = {
+            name: [str(path.relative_to(directory)) for path in paths]
+            for name, paths in groups.items()
+        }
+        print_json(
+            {
+                "revision": configuration.revision,
+                **said,
+                "same": done.same,
+                "problems": _problems_json(done.problems),
+            }
+        )
+    else:
+        for word, paths in groups.items():
+            if word == "gone":
+                continue
+            print_lines(f"{word} {path}" for path in paths)
+        note(
+            f"revision {configuration.revision}: "
+            f"{format_count(len(done.created), 'file')} created, {len(done.changed)} changed, "
+            f"{done.same} as they should be"
+        )
+        if done.gone:
+            names = ", ".join(str(path.relative_to(directory)) for path in done.gone[:_FEW])
+            more = f" and {len(done.gone) - _FEW} more" if len(done.gone) > _FEW else ""
+            note(f"not on the server: {names}{more}; --prune removes these files")
+    if done.problems:
+        raise _problems_error(done.problems, directory, "these files were left as they are")
+
+
+def plan(
+    ctx: typer.Context,
+    directory: Directory,
+    delete: DeleteOption = False,
+    check_only: Annotated[
+        bool, typer.Option("--check-only", help="Only look for errors in the files: no server.")
+    ] = False,
+    json_output: options.JsonOption = False,
+    server: options.ServerOption = None,
+) -> None:
+    """Show what `apply` would change, and everything that is wrong with the files.
+
+    Exit status: 0 nothing to do; 5 there are changes; 2 something is wrong.
+    """
+    tree = _read(directory)
+    say = _print_json if json_output else _say
+    if check_only:
+        say(tree, None)
+        _refuse_problems(tree.problems, directory)
+        note(f"{format_count(len(tree.documents), 'file')}: nothing is wrong")
+        return
+    try:
+        with options.connect(ctx, server) as client:
+            planned = _plan(client, directory, tree, delete=delete)
+    except CliError:
+        if tree.problems:
+            say(tree, None)
+            note("the files could not be compared with the server, which did not answer")
+            _refuse_problems(tree.problems, directory)
+        raise
+    if not json_output:
+        print_diffs(planned.reply.diffs)
+    say(tree, planned)
+    _refuse_problems([*tree.problems, *planned.problems], directory)
+    if planned.reply.removals > planned.reply.removals_limit:
+        note(
+            f"{planned.reply.removals} queues would be deleted or taken offline: "
+            f"apply it with --allow-offline {planned.reply.removals}"
+        )
+    for name in planned.reply.queues_in_use:
+        note(f"queue {name} has jobs or pilots: it cannot be deleted yet")
+    if planned.reply.diffs:
+        raise typer.Exit(ExitStatus.CHANGES)
+
+
+def apply_directory(
+    client: Client,
+    directory: Path,
+    *,
+    message: str,
+    delete: bool,
+    allowed: int | None,
+    json_output: bool,
+) -> None:
+    """Makes the server's documents what the files say, all or none.
+
+    Raises:
+        CliError: Something is wrong with the files, or the server refused.
+    """
+    tree = _read(directory)
+    if tree.problems:
+        _say(tree, None)
+        _refuse_problems(tree.problems, directory)
+    planned = _plan(client, directory, tree, delete=delete)
+    if not json_output:
+        print_diffs(planned.reply.diffs)
+    _say(tree, planned)
+    _refuse_problems(planned.problems, directory)
+    removals, limit = planned.reply.removals, planned.reply.removals_limit
+    if removals > limit and (allowed is None or removals > allowed):
+        raise too_many_removals(removals, limit, str(directory))
+    if not planned.reply.diffs:
+        if json_output:
+            print_json(message_json(planned.reply))
+        return
+    request = queueconfig.ApplyConfigRequest(
+        changes=planned.changes,
+        expected_revision=planned.before.revision,
+        allowed_removals=allowed,
+        note=change_note(message),
+    )
+    reply = client.call(client.queues.ApplyConfig, request)
+    if json_output:
+        print_json(message_json(reply))
+    note(f"revision {reply.revision}: {counts(reply.diffs, done=True)}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """Changes that a directory asks for, and what the server says of them."""
+
+    before: Configuration
+    changes: Sequence[queueconfig.DocumentChange]
+    reply: queueconfig.ApplyConfigResponse
+    problems: Sequence[Problem]
+    kept: Sequence[Key]
+
+
+def _read(directory: Path) -> Tree:
+    try:
+        tree = read_tree(directory)
+    except (TreeError, OSError) as error:
+        raise usage_error("NO_QUEUE_FILES", str(error)) from error
+    if not tree.files and not has_folders(directory) and not tree.problems:
+        raise usage_error(
+            "NO_QUEUE_FILES",
+            f"{directory} has none of queues/, sites/ and clouds/",
+            remedies=[f"make them from what the server has: pandawn queues export {directory}"],
+        )
+    return tree
+
+
+def _plan(client: Client, directory: Path, tree: Tree, *, delete: bool) -> _Planned:
+    before = fetch_configuration(client)
+    broken = tree.broken
+    wanted = [
+        document
+        for key, document in tree.documents.items()
+        if str(document.path.relative_to(directory)) not in broken
+        and before.documents.get(key) != document.values
+    ]
+    changes = [
+        queueconfig.DocumentChange(kind=d.key.kind, name=d.key.name, parameters=d.values)
+        for d in wanted
+    ]
+    # A file that cannot be read may be the one of any document: then nothing is missing for sure.
+    missing = [] if broken else [key for key in before.documents if key not in tree.documents]
+    if delete:
+        changes += [
+            queueconfig.DocumentChange(kind=key.kind, name=key.name, delete=True) for key in missing
+        ]
+    if not changes:
+        reply = queueconfig.ApplyConfigResponse(revision=before.revision)
+    else:
+        request = queueconfig.ApplyConfigRequest(changes=changes, validate_only=True)
+        reply = client.call(client.queues.ApplyConfig, request)
+    problems = [_placed(violation, wanted, directory) for violation in reply.violations]
+    return _Planned(before, changes, reply, problems, [] if delete else missing)
+
+
+def _placed(
+    violation: DocumentViolation, documents: Sequence[FileDocument], directory: Path
+) -> Problem:
+    """Returns what the server says of a document as a problem of a line of its file."""
+    if violation.position >= len(documents):
+        return Problem("", 0, f"{violation.name}: {violation.description}")
+    document = documents[violation.position]
+    field = violation.field.partition(".")[0]
+    key = document.keys.get(field, field)
+    said = violation.description if key == "name" else f"{key}: {violation.description}"
+    line = lines_of(document).get(field, 0)
+    return Problem(str(document.path.relative_to(directory)), line, said)
+
+
+def _print_json(tree: Tree, planned: _Planned | None) -> None:
+    reply = queueconfig.ApplyConfigResponse() if planned is None else planned.reply
+    problems = [*tree.problems, *(planned.problems if planned is not None else ())]
+    print_json(
+        {
+            "revision": reply.revision,
+            "diffs": [message_json(diff) for diff in reply.diffs],
+            "removals": reply.removals,
+            "removals_limit": reply.removals_limit,
+            "queues_in_use": list(reply.queues_in_use),
+            "problems": _problems_json(problems),
+            "notes": _problems_json(tree.notes),
+        }
+    )
+
+
+def _say(tree: Tree, planned: _Planned | None) -> None:
+    """Says beside the result what is wrong, worth knowing, and how much there is to do."""
+    for said in tree.notes:
+        note(f"note: {said}")
+    for problem in sorted([*tree.problems, *(planned.problems if planned is not None else ())]):
+        note(str(problem))
+    if planned is None:
+        return
+    summary = counts(planned.reply.diffs, done=False) or "nothing to do"
+    note(f"compared with revision {planned.before.revision}: {summary}")
+    if planned.kept:
+        names = ", ".join(map(str, planned.kept[:_FEW]))
+        more = ", ..." if len(planned.kept) > _FEW else ""
+        note(
+            f"without a file, and kept: {format_count(len(planned.kept), 'document')} "
+            f"({names}{more}); --delete deletes them"
+        )
+
+
+def _refuse_problems(problems: Sequence[Problem], directory: Path) -> None:
+    if problems:
+        files = len({problem.file for problem in problems})
+        raise usage_error(
+            "INVALID_QUEUE_FILES",
+            f"{format_count(len(problems), 'thing')} to mend in "
+            f"{format_count(files, 'file')} of {directory}",
+            details=["nothing was changed"],
+        )
+
+
+def _problems_error(problems: Sequence[Problem], directory: Path, what: str) -> CliError:
+    return usage_error(
+        "INVALID_QUEUE_FILES",
+        f"{directory}: {what}",
+        details=[str(problem) for problem in sorted(problems)],
+    )
+
+
+def _problems_json(problems: Sequence[Problem]) -> list[Json]:
+    return [
+        {"file": problem.file, "line": problem.line, "message": problem.message}
+        for problem in problems
+    ]

@@ -1,0 +1,153 @@
+"""`pandawn queues list|show`: queues as they are in effect, and where each value comes from."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import revision_pb2 as revisions
+from pandawn_tools.cli import options, words
+from pandawn_tools.cli.jsonout import message_json, print_json, print_messages
+from pandawn_tools.cli.queues.common import Name
+from pandawn_tools.cli.render import clean, location, state_text
+from pandawn_tools.cli.tables import Cell, Column, print_fields, print_table
+from pandawn_tools.cli.units import format_age, format_duration, format_limit, format_time
+from pandawn_tools.queuefiles.parameters import Parameter, parameters, value_of
+from pandawn_tools.queuefiles.values import plain
+
+_COLUMNS = (
+    Column("QUEUE", fold=True),
+    Column("SITE", fold=True),
+    Column("CLOUD", fold=True, optional=True),
+    Column("STATUS"),
+    Column("MAX INPUT", "right"),
+    Column("LEASE", "right"),
+    Column("WAIT", "right"),
+    Column("CHANGED", "right"),
+    Column("STORAGE", fold=True),
+)
+_ORIGIN_COLUMNS = (
+    Column("PARAMETER"),
+    Column("VALUE", fold=True),
+    Column("FROM", fold=True),
+    Column("BY", fold=True, optional=True),
+    Column("SINCE", optional=True),
+    Column("UNTIL", optional=True),
+    Column("WHY", fold=True, optional=True),
+)
+_LEVELS = {
+    revisions.LEVEL_DEFAULT: "default",
+    revisions.LEVEL_CLOUD: "cloud",
+    revisions.LEVEL_SITE: "site",
+    revisions.LEVEL_QUEUE: "queue",
+    revisions.LEVEL_OVERRIDE: "override",
+}
+
+
+def list_queues(
+    ctx: typer.Context,
+    site: Annotated[
+        str | None, typer.Option("--site", metavar="SITE", help="Only of this site.")
+    ] = None,
+    json_output: options.JsonOption = False,
+    server: options.ServerOption = None,
+) -> None:
+    """List queues. WAIT is the longest time that a job is kept for a node that has its files."""
+    with options.connect(ctx, server) as client:
+        rows, _ = client.pages(
+            lambda token, size: client.call(
+                client.queues.ListQueues,
+                queueconfig.ListQueuesRequest(page_token=token, page_size=size, site=site or ""),
+            ),
+            lambda page: page.queues,
+            limit=None,
+        )
+    if json_output:
+        print_messages(rows)
+        return
+    now = datetime.now(UTC)
+    print_table(
+        _COLUMNS,
+        (_row(queue, now) for queue in rows),
+        empty="There are no queues; make one: pandawn queues set QUEUE storage_root=file:///DIR",
+    )
+
+
+def show(
+    ctx: typer.Context,
+    name: Name,
+    origin: Annotated[
+        bool, typer.Option("--origin", help="Say where each value comes from, and who set it.")
+    ] = False,
+    json_output: options.JsonOption = False,
+    server: options.ServerOption = None,
+) -> None:
+    """Show all parameters of a queue as they are in effect, and the etag that `set --etag` takes."""
+    request = queueconfig.GetQueueRequest(name=name, with_origins=origin)
+    with options.connect(ctx, server) as client:
+        reply = client.call(client.queues.GetQueue, request)
+    if json_output:
+        print_json(message_json(reply) if origin else message_json(reply.queue))
+    elif origin:
+        print_table(_ORIGIN_COLUMNS, _origin_rows(reply), empty="")
+    else:
+        print_fields(facts(reply.queue))
+
+
+def facts(queue: queueconfig.Queue) -> Iterator[tuple[str, Cell]]:
+    """Yields what there is to say of a queue: its parameters by group, then its version."""
+    yield "name", queue.name
+    for parameter in parameters().values():
+        yield parameter.name, _cell(queue, parameter)
+    yield "etag", queue.etag
+    yield "revision", queue.revision
+    yield "changed", format_time(queue.update_time)
+
+
+def _cell(queue: queueconfig.Queue, parameter: Parameter) -> Cell:
+    value = value_of(queue, parameter)
+    if value is None:
+        return ""
+    if parameter.name == "status":
+        return state_text(plain(parameter, value))
+    # Empty texts, lists and mappings stand for nothing: print_fields leaves them out.
+    empty = isinstance(value, str | Sequence | dict) and not value
+    return "" if empty else plain(parameter, value)
+
+
+def _origin_rows(reply: queueconfig.GetQueueResponse) -> Iterator[list[Cell]]:
+    origins = {origin.parameter: origin for origin in reply.origins}
+    for parameter in parameters().values():
+        origin = origins.get(parameter.name, revisions.Origin())
+        level = _LEVELS.get(origin.level, "")
+        # Of its own document and overrides the queue need not be named.
+        named = "" if origin.name == reply.queue.name else origin.name
+        value = value_of(reply.queue, parameter)
+        shown = "" if value is None else plain(parameter, value)
+        style = "" if origin.level != revisions.LEVEL_DEFAULT else "dim"
+        yield [
+            Text(parameter.name, style=style),
+            Text(shown, style=style),
+            Text(clean(f"{level} {named}".strip()), style=style),
+            origin.author,
+            format_time(origin.set_time),
+            format_time(origin.expire_time),
+            origin.message,
+        ]
+
+
+def _row(queue: queueconfig.Queue, now: datetime) -> list[Cell]:
+    return [
+        queue.name,
+        queue.site,
+        queue.cloud,
+        state_text(words.queue_status(queue.status)),
+        format_limit(queue.max_input_bytes),
+        format_duration(queue.lease_duration),
+        format_duration(queue.locality_wait),
+        format_age(queue.update_time, now),
+        location(queue.storage_root),
+    ]

@@ -1,6 +1,6 @@
 """How differences between documents look: one block a document, one line a parameter."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.text import Text
 
@@ -29,13 +29,22 @@ _UNSET = "(unset)"
 def print_diffs(diffs: Iterable[queueconfig.DocumentDiff]) -> None:
     """Prints what is different, in colour on a terminal."""
     console = stdout_console()
-    for diff in diffs:
-        sign, style = _SIGNS.get(diff.action, ("?", ""))
-        kind = KIND_WORDS.get(diff.kind, "document")
-        console.print(Text(f"{sign} {kind} {clean(diff.name)}", style=f"bold {style}"))
-        for parameter in parameters().values():
-            if parameter.name in diff.parameters:
-                console.print(_line(diff, parameter), soft_wrap=True)
+    lines = (line for diff in diffs for line in _lines(diff))
+    if console.is_terminal:
+        for line in lines:
+            console.print(line, soft_wrap=True)
+    elif plain_lines := [line.plain for line in lines]:
+        # A first import has a hundred thousand lines, and rich takes its time for each.
+        console.print("\n".join(plain_lines), soft_wrap=True, markup=False, emoji=False)
+
+
+def _lines(diff: queueconfig.DocumentDiff) -> Iterator[Text]:
+    sign, style = _SIGNS.get(diff.action, ("?", ""))
+    kind = KIND_WORDS.get(diff.kind, "document")
+    yield Text(f"{sign} {kind} {clean(diff.name)}", style=f"bold {style}")
+    for parameter in parameters().values():
+        if parameter.name in diff.parameters:
+            yield _line(diff, parameter)
 
 
 def _line(diff: queueconfig.DocumentDiff, parameter: Parameter) -> Text:

@@ -1,23 +1,30 @@
 """What the commands of `pandawn queues` share: options, documents of the server, typed values."""
 
+# grpc's classes are generic in their type stubs only.
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, TypeVar
 
+import grpc
 import typer
+from google.protobuf.message import Message
 
 from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
 from pandawn.queueconfig.v1 import revision_pb2 as revisions
-from pandawn_tools.cli import options
 from pandawn_tools.cli.client import Client
-from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
+from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error, with_places
 from pandawn_tools.cli.render import note
 from pandawn_tools.queuefiles.document import Key
 from pandawn_tools.queuefiles.legacy import convert
 from pandawn_tools.queuefiles.parameters import Parameter, assign, old_names, parameters
 from pandawn_tools.queuefiles.problems import suggestion
 from pandawn_tools.queuefiles.values import from_text, plain
+
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
 
 Name = Annotated[str, typer.Argument(metavar="QUEUE", help="Name of the queue.")]
 MessageOption = Annotated[
@@ -163,6 +170,23 @@ def too_many_removals(removals: int, limit: int, what: str) -> CliError:
     )
 
 
-def connect(ctx: typer.Context, server: str | None) -> Client:
-    """Opens the connection of a command."""
-    return options.connect(ctx, server)
+def call_for_parameters(
+    client: Client,
+    method: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT],
+    request: RequestT,
+    places: Mapping[str, str] | None = None,
+) -> ResponseT:
+    """Makes a call; what is wrong with a parameter is said of its name, or of `places` of it.
+
+    Raises:
+        CliError: The server refused.
+    """
+
+    def place(field: str) -> str:
+        bare = field.rpartition("queue.")[2].rpartition("parameters.")[2]
+        return (places or {}).get(bare, bare)
+
+    try:
+        return client.call(method, request)
+    except CliError as error:
+        raise with_places(error, place) from error

@@ -38,7 +38,6 @@ _CAUSES = {
     revisions.REVISION_CAUSE_ROLLBACK: "rollback",
     revisions.REVISION_CAUSE_MIGRATION: "migration",
 }
-RevisionNumber = Annotated[int, typer.Argument(metavar="REVISION", min=0)]
 
 
 def history(
@@ -69,7 +68,8 @@ def history(
     if json_output:
         print_messages(rows)
         return
-    print_table(_COLUMNS, map(_row, rows), empty="Nothing has been changed yet.")
+    what = f"No revision changed {level.value} {name}." if name else "Nothing has been changed yet."
+    print_table(_COLUMNS, map(_row, rows), empty=what)
     if more:
         note(f"the {len(rows):,} newest; --limit N or --all shows more")
 

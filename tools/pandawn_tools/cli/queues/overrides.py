@@ -12,6 +12,7 @@ from pandawn_tools.cli.jsonout import message_json, print_json, print_messages
 from pandawn_tools.cli.queues.common import (
     MessageOption,
     Name,
+    call_for_parameters,
     change_note,
     complete_assignments,
     parameter_names,
@@ -77,7 +78,7 @@ def override(
         parameters=values, duration=options.to_duration(length), note=change_note(message)
     )
     with options.connect(ctx, server) as client:
-        reply = client.call(client.queues.SetOverride, request)
+        reply = call_for_parameters(client, client.queues.SetOverride, request)
     if json_output:
         print_json(message_json(reply))
     else:

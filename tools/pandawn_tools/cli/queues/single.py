@@ -9,12 +9,13 @@ import typer
 from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
 from pandawn_tools.cli import options
 from pandawn_tools.cli.client import Client
-from pandawn_tools.cli.errors import CliError, usage_error, with_places
+from pandawn_tools.cli.errors import usage_error
 from pandawn_tools.cli.jsonout import message_json, print_json
 from pandawn_tools.cli.queues.changes import print_diffs
 from pandawn_tools.cli.queues.common import (
     MessageOption,
     RemovalsOption,
+    call_for_parameters,
     change_note,
     complete_assignments,
     complete_parameters,
@@ -108,7 +109,7 @@ def set_parameters(
         )
         if not mask:
             raise usage_error("INVALID_OPTION", "say what to set, or what to --reset")
-        reply = client.call(client.queues.ApplyConfig, request)
+        reply = call_for_parameters(client, client.queues.ApplyConfig, request)
     if json_output:
         print_json(message_json(reply))
         return
@@ -129,17 +130,9 @@ def send_queue(
     """Applies one queue and shows it; `places` names parameters as their typist knows them."""
     request = queueconfig.ApplyQueueRequest(queue=queue, etag=etag, note=change_note(message))
     request.update_mask.paths.extend(mask)
-    try:
-        reply = client.call(client.queues.ApplyQueue, request)
-    except CliError as error:
-        raise with_places(error, lambda field: _place(field, places)) from error
+    reply = call_for_parameters(client, client.queues.ApplyQueue, request, places)
     if json_output:
         print_json(message_json(reply))
         return
     print_lines([f"queue {queue.name} {'created' if reply.created else 'is now'}:"])
     print_fields(facts(reply.queue))
-
-
-def _place(field: str, places: Mapping[str, str]) -> str:
-    bare = field.removeprefix("queue.")
-    return places.get(bare, bare)

@@ -25,7 +25,6 @@ from pandawn_tools.cli.queues.common import (
 )
 from pandawn_tools.cli.queues.cricout import Result, print_result
 from pandawn_tools.cli.render import note
-from pandawn_tools.cli.settings import DEFAULT_SERVER, find_address
 from pandawn_tools.cric.changes import Planned, plan_changes, take_back, vanished
 from pandawn_tools.cric.document import CricList, DocumentError, read_list
 from pandawn_tools.cric.findings import Outcome
@@ -125,19 +124,14 @@ def import_cric(
     def show(result: Result) -> None:
         print_result(result, json_output=json_output, everything=everything, diff=show_diff)
 
-    if dry_run and not _server_is_named(ctx, server):
+    # A dry run does not go looking for a server that nobody named.
+    if dry_run and options.address_of(ctx, server).is_default:
         body = _fetched(source, ca, None)
         queues, _ = _read(wish, body.body)
         show(Result(source, body.digest, make_report(queues), len(queues)))
         return
     with options.connect(ctx, server) as client:
         _import(client, wish, ca, show, fresh=fresh)
-
-
-def _server_is_named(ctx: typer.Context, server: str | None) -> bool:
-    """Tells whether anybody named a server: a dry run does not go looking for one."""
-    named = server or ctx.find_root().obj
-    return bool(named) or find_address(None).target != DEFAULT_SERVER
 
 
 def _import(

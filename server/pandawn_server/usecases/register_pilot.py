@@ -14,7 +14,7 @@ from pandawn_server.domain.events import Event
 from pandawn_server.domain.host_admission import HostFacts
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import JobState, pilot_ended
-from pandawn_server.domain.pilot_rights import check_pilot_of_node
+from pandawn_server.domain.pilot_rights import check_pilot_of_node, not_your_pilot
 from pandawn_server.domain.pilots import Pilot, PilotState
 from pandawn_server.domain.principals import Principal, Session
 from pandawn_server.domain.queues import Queue, QueueStatus
@@ -146,8 +146,13 @@ def deregister_pilot(
     """
     now = context.clock()
     with context.db.write() as tx:
-        pilot = pilots.get_pilots(tx, [pilot_id]).get(pilot_id)
+        own_id = by.session.pilot_id if by.session is not None else ""
+        found = pilots.get_pilots(tx, {pilot_id, own_id} - {""})
+        pilot, own = found.get(pilot_id), found.get(own_id)
         check_pilot_of_node(by, pilot_id, pilot)
+        # The gate lets an ended pilot say goodbye once more: for itself, and for no living one.
+        if own_id not in {"", pilot_id} and (own is None or own.state is not PilotState.LIVE):
+            raise not_your_pilot(pilot_id)
         if pilot is None:
             raise pilot_not_found(pilot_id)
         held = leases.lock_pilot_leases(tx, [pilot_id])

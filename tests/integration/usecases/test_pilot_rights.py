@@ -122,6 +122,17 @@ def test_a_pilot_that_begins_again_on_the_node_speaks_for_the_one_before(
     deregister_pilot(world.context, owner.pilot_id, "a crash", by(session))
 
 
+def test_a_pilot_that_has_ended_ends_no_other(world: World, owner: Pilot) -> None:
+    gone = world.pilot(1)
+    session = session_of(gone)
+    deregister_pilot(world.context, gone.pilot_id, "done", by(session))
+    with pytest.raises(ForbiddenError) as error:
+        deregister_pilot(world.context, owner.pilot_id, "so there", by(session))
+    assert error.value.reason == "NOT_YOUR_PILOT"
+    # Its own goodbye may be repeated.
+    deregister_pilot(world.context, gone.pilot_id, "done", by(session))
+
+
 def test_in_the_name_of_others_a_pilot_takes_no_work_and_no_leave(
     world: World, owner: Pilot
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -215,6 +216,10 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
         raise PreconditionError(
             "BAD_DATABASE_URL", f"the directory of {path} cannot be made: {error}; choose another"
         ) from None
+    with contextlib.suppress(OSError):
+        # The keys of sessions are in it. What SQLite puts beside it gets the same mode; a file that is
+        # there already keeps the one that somebody gave it. An error will be SQLite's to report.
+        Path(path).touch(mode=0o600, exist_ok=True)
     engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=30)
 
     @event.listens_for(engine, "connect")

@@ -165,6 +165,21 @@ def test_a_directory_in_place_of_a_file_is_told(tmp_path: Path) -> None:
     database.dispose()
 
 
+def test_the_embedded_database_is_for_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "pandawn.db"
+    migrate(f"sqlite:///{path}")
+    database = Database.open(f"sqlite:///{path}")
+    with database.write():
+        modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    database.dispose()
+    assert set(modes.values()) == {0o600}
+    assert "pandawn.db-wal" in modes
+    # Who wants a group to read it has said so.
+    path.chmod(0o640)
+    Database.open(f"sqlite:///{path}").dispose()
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def make_mails(path: Path, application_id: int) -> None:
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE mails (subject)")

@@ -11,6 +11,7 @@ from pandawn_server.domain.host_pattern import MAX_NAME_CHARACTERS, compile_host
         (r"wn\d+\.example\.org", "wn17.example.org", True),
         (r"wn\d+\.example\.org", "xwn17.example.org", False),
         (r"wn\d+\.example\.org", "wn17.example.org.evil.net", False),
+        (r"wn\d+\.example\.org", "wn17.example.org\n", False),
         (r"wn\d+\.example\.org", "wn17xexample.org", False),
         (r"wn17", "wn1", False),
         # A half that would match is no match: the alternatives are inside the whole.
@@ -20,6 +21,8 @@ from pandawn_server.domain.host_pattern import MAX_NAME_CHARACTERS, compile_host
         (r"WN[A-F0-9]+", "wnab0", True),
         (r".*\.example\.org", ".example.org", True),
         (r".*", "wn\n1", False),
+        # The sign for Kelvin is a k where case does not matter.
+        (r"k1", "\u212a1", False),
         (r"", "", True),
         (r"", "wn", False),
         (r"(a|b)*c", "ababc", True),
@@ -37,7 +40,7 @@ def test_the_whole_name_must_match(pattern: str, name: str, fits: bool) -> None:
         r"(a|aa)+b",
         r"(.*)*b",
         r"((a*)*)*b",
-        "a?" * 300 + "a" * 300,
+        "a?" * 200 + "a" * 300,
         ".*" * 300 + "b",
         "(a|a)" * 100 + "b",
     ],
@@ -50,30 +53,20 @@ def test_what_takes_other_engines_years_is_matched(pattern: str) -> None:
     ("pattern", "problem"),
     [
         ("a" * 1001, "1001 characters"),
-        ("(" * 60 + ")" * 60, "groups within groups"),
-        ("(a{1000}){1000}", "repeats too much"),
-        ("((((){1000}){1000}){1000}){1000}", "repeats too much"),
-        ("a{2,1}", "{m,n} that is none"),
-        ("a{", "{m,n} that is none"),
-        ("a{99999}", "number of repetitions"),
-        ("*a", "nothing before it"),
-        ("a**", "repeats a repetition"),
-        ("a++", "repeats a repetition"),
-        ("(a", "( without its )"),
-        ("a)", ") without its ("),
-        ("[a", "[ without its ]"),
-        ("[z-a]", "a range in [...] that is none"),
-        ("[a-☃]", "beyond ASCII"),
-        (r"[\D]", "opposite of a class"),
-        (r"(a)\1", r"\1, which is not for host names"),
-        (r"\bwn", r"\b, which is not for host names"),
-        ("wn\\", "which is not for host names"),
-        ("(?=a)", "(?...) other than (?:...)"),
-        ("(?i)a", "(?...) other than (?:...)"),
-        ("(?P<n>a)", "(?...) other than (?:...)"),
+        ("((((a{100}){100}){100}){100}){100}", "repetition"),
+        ("*a", "no argument for repetition operator: *"),
+        ("(a", "missing ): (a"),
+        ("a)", "unexpected ): a)"),
+        ("[a", "missing ]: [a"),
+        ("[z-a]", "invalid character class range: z-a"),
+        (r"(a)\1", r"invalid escape sequence: \1"),
+        ("wn\\", "trailing \\"),
+        ("(?=a)", "invalid perl operator: (?="),
     ],
 )
-def test_what_is_not_known_is_refused_and_never_guessed(pattern: str, problem: str) -> None:
+def test_what_cannot_be_matched_in_a_bounded_time_or_is_no_pattern_is_refused(
+    pattern: str, problem: str
+) -> None:
     with pytest.raises(ValueError, match=r"\w") as refused:
         compile_host_pattern(pattern)
     assert problem in str(refused.value)

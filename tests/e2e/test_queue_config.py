@@ -10,6 +10,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc, task_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
 from pandawn.queueconfig.v1 import queueconfig_pb2 as config
 from pandawn.queueconfig.v1 import queueconfig_pb2_grpc, revision_pb2
@@ -229,3 +230,36 @@ def test_origins_come_on_request_in_the_order_of_the_contract(
     assert (origin["cores"].revision, origin["cores"].message) == (revision, "because")
     assert origin["comment"].level == revision_pb2.LEVEL_DEFAULT
     assert all(plain.queue.HasField(o.parameter) for o in asked.origins)  # type: ignore[arg-type]
+
+
+def test_a_pilot_learns_the_revision_of_its_queue_and_the_job_records_it(
+    server: PandawnServer,
+) -> None:
+    channel = server.channel()
+    apply(stub_of(server), change("A", storage_root="file:///storage", cores=2))
+    dispatcher = dispatcher_pb2_grpc.DispatcherStub(channel)
+    broker = broker_pb2_grpc.BrokerStub(channel)
+    pilot = dispatcher.RegisterPilot(
+        pilot_pb2.RegisterPilotRequest(
+            request_id="p", queue="A", node="wn01.example.org", transports=["file"]
+        ),
+        timeout=TIMEOUT_S,
+    )
+    spec = task_pb2.TaskSpec(user="anna", dataset="d", command=["true"], job_count=1, test=True)
+    task = broker.SubmitTask(
+        broker_pb2.SubmitTaskRequest(request_id="t", task=spec), timeout=TIMEOUT_S
+    ).task
+    assert task.test
+    answer = dispatcher.AcquireJobs(
+        dispatcher_pb2.AcquireJobsRequest(pilot_id=pilot.pilot_id, request_id="r", max_jobs=1),
+        timeout=TIMEOUT_S,
+    )
+    (lease,) = answer.leases
+    assert lease.job.queue_revision == answer.queue_revision == pilot.queue.revision > 0
+    newer = apply(stub_of(server), change("A", storage_root="file:///storage", cores=4)).revision
+    beat = dispatcher.RenewLeases(
+        dispatcher_pb2.RenewLeasesRequest(pilot_id=pilot.pilot_id), timeout=TIMEOUT_S
+    )
+    assert (beat.queue_revision, beat.drain) == (newer, False)
+    job = broker.GetJob(broker_pb2.GetJobRequest(job_id=lease.job.job_id), timeout=TIMEOUT_S)
+    assert [a.queue_revision for a in job.attempts] == [pilot.queue.revision]

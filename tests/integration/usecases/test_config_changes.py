@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -261,3 +262,28 @@ def test_every_change_is_told_with_its_reason(world: World) -> None:
     with world.db.read() as tx:
         row = tx.exec_driver_sql('SELECT text, "user" FROM events ORDER BY event_id DESC LIMIT 1')
         assert tuple(row.one()) == ("queue A was created (because)", "anna")
+
+
+def test_changes_of_many_at_once_are_revisions_one_after_the_other(
+    world: World, open_database: OpenDatabase
+) -> None:
+    others = [world.beside(open_database(), seed) for seed in range(1, 5)]
+
+    def change(number: int) -> list[int]:
+        return [
+            apply(
+                others[number], queue(f"Q{number}-{i}"), queue("SHARED", cores=4 * i + number + 1)
+            ).revision
+            for i in range(5)
+        ]
+
+    with ThreadPoolExecutor() as threads:
+        made = [r for revisions in threads.map(change, range(4)) for r in revisions]
+    base = min(made)
+    assert sorted(made) == list(range(base, base + 20))
+    with world.db.read() as tx:
+        world.context.config.refresh(tx)
+    last = get_queue(world.context, "SHARED")
+    assert last.revision == max(made)
+    number = next(n for n in range(4) if last.revision == made[5 * n + 4])
+    assert last.cores == 4 * 4 + number + 1

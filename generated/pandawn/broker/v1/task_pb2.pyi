@@ -221,6 +221,7 @@ class Task(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     PASSED_OVER_FIELD_NUMBER: _builtins.int
+    TEST_FIELD_NUMBER: _builtins.int
     task_id: _builtins.int
     """Identifier."""
     user: _builtins.str
@@ -245,6 +246,8 @@ class Task(_message.Message):
     """Which queues were passed over when one was chosen, each with the reason; empty where there were none,
     or the queue was named.
     """
+    test: _builtins.bool
+    """Whether it is there to try out a queue."""
     @_builtins.property
     def job_counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateCount]:
         """Jobs by state, those replaced by a retry left out."""
@@ -274,10 +277,11 @@ class Task(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         passed_over: _builtins.str = ...,
+        test: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_from_cache", b"bytes_from_cache", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "input_bytes", b"input_bytes", "job_counts", b"job_counts", "output_url", b"output_url", "passed_over", b"passed_over", "priority", b"priority", "queue", b"queue", "site", b"site", "state", b"state", "task_id", b"task_id", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_from_cache", b"bytes_from_cache", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "input_bytes", b"input_bytes", "job_counts", b"job_counts", "output_url", b"output_url", "passed_over", b"passed_over", "priority", b"priority", "queue", b"queue", "site", b"site", "state", b"state", "task_id", b"task_id", "test", b"test", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

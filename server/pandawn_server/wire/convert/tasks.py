@@ -127,6 +127,7 @@ def to_task(view: TaskView) -> task_pb2.Task:
         queue=task.queue,
         site=task.site,
         state=TASK_STATE.to_wire(progress.state),
+        test=task.spec.test,
         priority=task.spec.priority,
         job_counts=[
             task_pb2.StateCount(state=JOB_STATE.to_wire(state), count=progress.job_counts[state])

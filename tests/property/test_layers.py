@@ -28,7 +28,7 @@ from pandawn_server.domain.queues import (
     merged,
 )
 from pandawn_server.domain.revisions import Change, composed
-from pandawn_server.storage.settings import pack_settings, unpack_settings
+from pandawn_server.storage.settings import Json, pack_settings, unpack_settings
 from pandawn_server.wire.convert.queues import from_settings, to_settings
 from tests.fixtures.clock import NOON
 
@@ -189,3 +189,8 @@ def applied(
         if change.new is not None:
             after[change.key] = change.new
     return after
+
+
+def test_what_a_newer_version_set_is_left_out_and_the_rest_is_read() -> None:
+    packed: dict[str, Json] = {"cores": 4, "status": "drowsy", "colour": "red", "releases": ["a"]}
+    assert unpack_settings(packed) == QueueSettings(cores=4, releases=("a",))

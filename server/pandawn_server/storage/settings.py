@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from enum import Enum
 from typing import Any, cast
@@ -19,9 +20,13 @@ def pack_settings(settings: Mapping[str, Value]) -> dict[str, Json]:
 
 def unpack_settings(packed: Mapping[str, Json]) -> QueueSettings:
     """The same back. What this version does not know, as a newer one may have set it, is left out."""
-    return QueueSettings(
-        **{name: _unpack(name, value) for name, value in packed.items() if name in PARAMETERS}
-    )
+    values: dict[str, Value] = {}
+    for name, value in packed.items():
+        if name in PARAMETERS:
+            # A word may be newer than this version too.
+            with suppress(ValueError):
+                values[name] = _unpack(name, value)
+    return QueueSettings(**values)
 
 
 def _pack(value: Value) -> Json:

@@ -150,7 +150,8 @@ class QueueConfigServicer(AccessMethods):
         author = convert.author_of(check, request.note, context.peer())
         guards = convert.guards_of(check, request)
         check.done()
-        wanted = convert.from_changes(check, request.changes)
+        # Thousands of documents take a while, in which the event loop has others to serve.
+        wanted = await self._run(convert.from_changes, check, request.changes)
         check.done()
         if request.validate_only:
             outcome = await self._run(change_config.preview_documents, self._context, wanted)
@@ -159,14 +160,7 @@ class QueueConfigServicer(AccessMethods):
                 change_config.change_documents, self._context, wanted, author, guards
             )
             self._changed()
-        return queueconfig_pb2.ApplyConfigResponse(
-            revision=outcome.revision,
-            diffs=map(convert.to_diff, outcome.changes),
-            violations=convert.to_faults(outcome.faults),
-            removals=outcome.removals,
-            removals_limit=outcome.removals_limit,
-            queues_in_use=outcome.in_use,
-        )
+        return await self._run(convert.to_applied, outcome)
 
     async def ExportConfig(  # noqa: N802 (gRPC's name)
         self, request: queueconfig_pb2.ExportConfigRequest, context: ServicerContext
@@ -174,6 +168,8 @@ class QueueConfigServicer(AccessMethods):
         """Streams all documents of one revision."""
         del context
         check = Checker()
+        check.count("kinds", request.kinds, 0, MAX_MASK)
+        check.done()
         kinds = {DOCUMENT_KIND.to_domain(kind) for kind in request.kinds} or set(DocumentKind)
         check.require(None not in kinds, "kinds", "must be CLOUD, SITE or QUEUE")
         check.done()
@@ -211,6 +207,8 @@ class QueueConfigServicer(AccessMethods):
         """Ends overrides."""
         check = Checker()
         check.queue("queue", request.queue)
+        check.count("parameters", request.parameters, 0, MAX_MASK)
+        check.done()
         for position, name in enumerate(request.parameters):
             check.require(
                 name in SETTING_NAMES,

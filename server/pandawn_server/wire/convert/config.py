@@ -12,7 +12,7 @@ from pandawn_server.domain.layers import Document, DocumentKey, DocumentKind
 from pandawn_server.domain.ownership import sites_to_change
 from pandawn_server.domain.queues import NOTHING_SET, SETTING_NAMES, QueueSettings
 from pandawn_server.domain.revisions import Author, Change, Revision
-from pandawn_server.usecases.change_config import Fault, Guards, Wanted
+from pandawn_server.usecases.change_config import Fault, Guards, Outcome, Wanted
 from pandawn_server.usecases.configure_queues import Origin, SetOverride
 from pandawn_server.usecases.override_queues import LONGEST_OVERRIDE
 from pandawn_server.wire.caller import caller
@@ -107,7 +107,9 @@ def _from_change(
     seen.add(key)
     if change.parameters.name not in ("", change.name):
         wrong.append(Violation("name", "is not the name in the parameters"))
-    mask = tuple(change.update_mask.paths)
+    mask = tuple(change.update_mask.paths[: len(SETTING_NAMES) + 1])
+    if len(mask) > len(SETTING_NAMES):
+        wrong.append(Violation("update_mask", "names more parameters than there are"))
     wrong += [
         Violation("update_mask", UNKNOWN_PARAMETER.format(name[:64]))
         for name in mask
@@ -124,6 +126,18 @@ def _from_change(
         etag=change.etag,
         field=f"changes[{position}].parameters",
         violations=(*wrong, *violations),
+    )
+
+
+def to_applied(outcome: Outcome) -> queueconfig_pb2.ApplyConfigResponse:
+    """What documents became, or would."""
+    return queueconfig_pb2.ApplyConfigResponse(
+        revision=outcome.revision,
+        diffs=map(to_diff, outcome.changes),
+        violations=to_faults(outcome.faults),
+        removals=outcome.removals,
+        removals_limit=outcome.removals_limit,
+        queues_in_use=outcome.in_use,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,18 @@ def test_a_token_that_is_around_is_not_shown_to_whoever_listens_at_the_default_p
     # A server that was named is meant.
     assert find_credentials(NEAR, Given(), environ).token is not None
     assert find_credentials(SOCKET, Given(), environ).token is not None
+
+
+def test_a_bad_file_that_is_merely_around_hinders_nobody_on_this_machine(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "tmp" / f"bt_u{os.geteuid()}"
+    path.write_text("x")
+    path.chmod(0o644)
+    for address in (DEFAULT, NEAR, SOCKET):
+        assert find_credentials(address, Given(), environ).token is None
+    with pytest.raises(CliError):
+        find_credentials(FAR, Given(), environ)
 
 
 def test_a_proxy_file_holds_certificate_and_key(

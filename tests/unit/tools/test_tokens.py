@@ -43,7 +43,7 @@ def put(path: Path, token: str, mode: int = 0o600) -> Path:
 
 
 def found(environ: dict[str, str], option: str | None = None) -> FoundToken:
-    token = find_token(SERVER, option, None, environ)
+    token = find_token(SERVER, option, None, environ, over_tls=True)
     assert token is not None
     return token
 
@@ -52,7 +52,7 @@ def test_the_places_are_looked_at_in_the_order_of_the_discovery(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
     uid = os.geteuid()
-    assert find_token(SERVER, None, None, environ) is None
+    assert find_token(SERVER, None, None, environ, over_tls=True) is None
     put(tmp_path / "tmp" / f"bt_u{uid}", "last")
     assert found(environ).text == "last"
     environ["XDG_RUNTIME_DIR"] = str(tmp_path / "run")
@@ -71,9 +71,8 @@ def test_the_places_are_looked_at_in_the_order_of_the_discovery(
 def test_what_is_kept_for_one_server_is_shown_to_no_other(environ: dict[str, str]) -> None:
     keep_token(SERVER, "kept", environ)
     assert found(environ).text == "kept"
-    assert not found(environ).is_ambient
     for target in ("pandawn.example.org:25444", "evil.example.org:25443", "127.0.0.1:25443"):
-        assert find_token(Address(target, "a test"), None, None, environ) is None
+        assert find_token(Address(target, "a test"), None, None, environ, over_tls=True) is None
 
 
 def test_a_kept_token_is_for_its_user_alone(environ: dict[str, str]) -> None:
@@ -130,7 +129,7 @@ def test_a_token_that_others_can_read_is_refused_wherever_it_is(
     environ["BEARER_TOKEN_FILE"] = str(path)
     for option in (None, str(path)):
         with pytest.raises(CliError) as caught:
-            find_token(SERVER, option, None, environ)
+            find_token(SERVER, option, None, environ, over_tls=True)
         assert caught.value.reason == "CREDENTIAL_EXPOSED"
         assert f"chmod 600 {path}" in caught.value.remedies
 
@@ -173,9 +172,9 @@ def test_a_renewed_token_is_heard_and_a_missing_file_is_not(
 
 def test_a_file_that_is_not_there_is_named(environ: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(CliError, match="nowhere"):
-        find_token(SERVER, str(tmp_path / "nowhere"), None, environ)
+        find_token(SERVER, str(tmp_path / "nowhere"), None, environ, over_tls=True)
     with pytest.raises(CliError, match="cannot be read"):
-        find_token(SERVER, str(tmp_path), None, environ)
+        find_token(SERVER, str(tmp_path), None, environ, over_tls=True)
 
 
 def test_a_secret_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

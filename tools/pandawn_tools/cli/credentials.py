@@ -77,7 +77,7 @@ def find_credentials(
     cert = _chosen("cert", given.cert, environ, configured)
     tls = _wants_tls(address, given.tls, environ, configured, names_any=bool(ca or cert))
     if token is None:
-        token = find_token(address, given.token_file, configured.token_file, environ)
+        token = find_token(address, given.token_file, configured.token_file, environ, over_tls=tls)
     if not tls:
         return Credentials(token=_fit_for_clear(address, token))
     key = _chosen("key", given.key, environ, configured)
@@ -146,10 +146,7 @@ def _wants_tls(
 
 def _fit_for_clear(address: Address, token: FoundToken | None) -> FoundToken | None:
     """The token, if it may go without TLS: only to this machine, and only to whom it is meant for."""
-    if token is None or (address.is_default and token.is_ambient):
-        # On the default port of loopback any user of the machine may listen.
-        return None
-    if not address.is_loopback:
+    if token is not None and not address.is_loopback:
         raise usage_error(
             "TOKEN_IN_THE_CLEAR",
             f"a token would go to {address.target} for everybody on the way to read",

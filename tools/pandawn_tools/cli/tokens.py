@@ -30,11 +30,10 @@ _SHAPE = re.compile(rb"[\x21-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class FoundToken:
-    """A token and where it was found. `is_ambient`: not for this server in particular."""
+    """A token and where it was found."""
 
     read: Callable[[], str]
     source: str
-    is_ambient: bool = False
 
     @property
     def text(self) -> str:
@@ -43,9 +42,17 @@ class FoundToken:
 
 
 def find_token(
-    address: Address, option: str | None, configured: str | None, environ: Mapping[str, str]
+    address: Address,
+    option: str | None,
+    configured: str | None,
+    environ: Mapping[str, str],
+    *,
+    over_tls: bool,
 ) -> FoundToken | None:
     """Returns the token to show to a server; None where there is none.
+
+    What is merely around is for servers that TLS has verified: at a port of this machine any of its users
+    may listen. One that was named may get what the environment holds.
 
     Raises:
         CliError: A file that was named cannot be used.
@@ -53,13 +60,13 @@ def find_token(
     for path, source in ((option, "--token-file"), (configured, str(config_path(environ)))):
         if path is not None:
             return _in_file(Path(path).expanduser(), f"{path}, from {source}")
-    found = _in_environment(environ)
+    found = _in_environment(environ) if over_tls or not address.is_default else None
     if found is not None:
         return found
     kept = kept_path(address, environ)
     if kept.exists():
         return _in_file(kept, f"{kept}, where `pandawn login` put it")
-    return _in_shared_place(environ)
+    return _in_shared_place(environ) if over_tls else None
 
 
 def find_ambient_token(environ: Mapping[str, str]) -> FoundToken | None:
@@ -74,10 +81,10 @@ def find_ambient_token(environ: Mapping[str, str]) -> FoundToken | None:
 def _in_environment(environ: Mapping[str, str]) -> FoundToken | None:
     if environ.get(TOKEN_VARIABLE):
         token = check_token(environ[TOKEN_VARIABLE].encode(), f"the variable {TOKEN_VARIABLE}")
-        return FoundToken(lambda: token, f"the variable {TOKEN_VARIABLE}", is_ambient=True)
+        return FoundToken(lambda: token, f"the variable {TOKEN_VARIABLE}")
     if environ.get(FILE_VARIABLE):
         path = environ[FILE_VARIABLE]
-        return _in_file(Path(path), f"{path}, from the variable {FILE_VARIABLE}", is_ambient=True)
+        return _in_file(Path(path), f"{path}, from the variable {FILE_VARIABLE}")
     return None
 
 
@@ -86,7 +93,7 @@ def _in_shared_place(environ: Mapping[str, str]) -> FoundToken | None:
         if directory:
             found = Path(directory, f"bt_u{os.geteuid()}")
             if found.exists():
-                return _in_file(found, str(found), is_ambient=True, from_shared_place=True)
+                return _in_file(found, str(found), from_shared_place=True)
     return None
 
 
@@ -133,9 +140,7 @@ def check_token(content: bytes, where: str) -> str:
     return token.decode("ascii")
 
 
-def _in_file(
-    path: Path, source: str, *, is_ambient: bool = False, from_shared_place: bool = False
-) -> FoundToken:
+def _in_file(path: Path, source: str, *, from_shared_place: bool = False) -> FoundToken:
     last = read_token(path, from_shared_place=from_shared_place)
 
     def read() -> str:
@@ -145,7 +150,7 @@ def _in_file(
             last = read_token(path, from_shared_place=from_shared_place)
         return last
 
-    return FoundToken(read, source, is_ambient)
+    return FoundToken(read, source)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ pytest_plugins = [
     "tests.fixtures.besieged",
     "tests.fixtures.database",
     "tests.fixtures.world",
+    "tests.fixtures.web",
     "tests.fixtures.callers",
     "tests.fixtures.certificates",
     "tests.fixtures.tokens",

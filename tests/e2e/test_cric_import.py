@@ -9,6 +9,7 @@ import pytest
 from tests.fixtures.command import Pandawn, RunCli
 from tests.fixtures.cric import CricObject, cric_bytes, make_cric_list, make_cric_queue
 from tests.fixtures.server import PandawnServer
+from tests.fixtures.web import WebSite
 
 REFUSED = 3
 USAGE = 2
@@ -157,6 +158,20 @@ def test_somebody_s_change_is_seen_although_the_list_is_the_same(
     imported(embedded, path)
     embedded.ok("queues", "set", "Q0", "cores=77")
     assert len(imported(embedded, path)["diffs"]) == 1
+
+
+def test_a_list_on_the_web_is_fetched_again_only_when_it_is_new(
+    embedded: Pandawn, web_site: WebSite
+) -> None:
+    web_site.body = cric_bytes(small_list())
+    web_site.headers = {"ETag": '"v1"'}
+    run = ("queues", "import-cric", web_site.url)
+    assert "8 queues created" in embedded.run(*run).err
+    assert "nothing has changed" in embedded.run(*run).err
+    assert [asked.get("If-None-Match") for asked in web_site.asked] == [None, '"v1"']
+    web_site.headers = {"ETag": '"v2"'}
+    web_site.body = cric_bytes(small_list(9))
+    assert "1 queue created" in embedded.run(*run).err
 
 
 def test_what_the_server_refuses_is_wrong_in_its_field_only(

@@ -143,6 +143,25 @@ def test_a_file_that_is_missing_deletes_its_queue_only_when_told(
     assert len(json.loads(pandawn.ok("queues", "list", "--json"))) == 4
 
 
+def test_a_site_keeps_files_of_its_own_queues_only(pandawn: Pandawn, tmp_path: Path) -> None:
+    pandawn.ok("queues", "set", "A1", "site=A")
+    pandawn.ok("queues", "set", "A2", "site=A")
+    pandawn.ok("queues", "set", "B", "cores=2")
+    pandawn.ok("queues", "set", "A", "--level", "site", "cores=4")
+    root = tmp_path / "conf"
+    pandawn.ok("queues", "export", str(root), "--of-site", "A")
+    files = sorted(str(path.relative_to(root)) for path in root.rglob("*.yaml"))
+    assert files == ["queues/A1.yaml", "queues/A2.yaml", "sites/A.yaml"]
+    (root / "queues/A2.yaml").unlink()
+    plan = pandawn.run("queues", "plan", str(root), "--of-site", "A", "--delete")
+    assert plan.out.split() == ["-", "queue", "A2", "site:", "A"]
+    apply(pandawn, root, "--of-site", "A", "--delete", "--allow-offline", "1")
+    assert {queue["name"] for queue in json.loads(pandawn.ok("queues", "list", "--json"))} == {
+        "A1",
+        "B",
+    }
+
+
 def test_more_than_a_quarter_goes_offline_only_with_the_number(
     pandawn: Pandawn, tmp_path: Path
 ) -> None:

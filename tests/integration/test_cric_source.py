@@ -2,90 +2,25 @@
 
 from __future__ import annotations
 
-import http.server
 import os
 import ssl
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import trustme
 
 from pandawn_tools.cric.source import Fetched, SourceError, Validators, fetch
+from tests.fixtures.web import WebSite, serve_web, without_proxies
 
 BODY = b'{"Q": {}}'
 
 
-@dataclass
-class Site:
-    """How the web server is to answer, and what it was asked."""
-
-    url: str = ""
-    status: int = 200
-    body: bytes = BODY
-    headers: dict[str, str] = field(default_factory=dict)
-    length: int | None = None
-    pause_s: float = 0.0
-    asked: list[dict[str, str]] = field(default_factory=list)
-
-
-def _handler(site: Site, done: threading.Event) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            site.asked.append(dict(self.headers))
-            status = site.status
-            if "ETag" in site.headers and self.headers["If-None-Match"] == site.headers["ETag"]:
-                status = 304
-            self.send_response(status)
-            for name, value in site.headers.items():
-                self.send_header(name, value)
-            body = b"" if status == 304 else site.body
-            self.send_header(
-                "Content-Length", str(len(body) if site.length is None else site.length)
-            )
-            self.end_headers()
-            for n in range(len(body)):
-                if site.pause_s and done.wait(site.pause_s):
-                    return
-                self.wfile.write(body[n : n + 1] if site.pause_s else body)
-                if not site.pause_s:
-                    return
-
-        def log_message(self, *args: object) -> None:
-            del args
-
-    return Handler
-
-
-def serve(context: ssl.SSLContext | None = None) -> Iterator[Site]:
-    site, done = Site(), threading.Event()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(site, done))
-    if context is not None:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    scheme = "http" if context is None else "https"
-    site.url = f"{scheme}://127.0.0.1:{server.server_address[1]}/list?json"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield site
-    done.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
 @pytest.fixture
-def site() -> Iterator[Site]:
-    yield from serve()
+def site(web_site: WebSite) -> WebSite:
+    web_site.body = BODY
+    return web_site
 
 
 @pytest.fixture
@@ -97,10 +32,15 @@ def authority(tmp_path: Path) -> tuple[trustme.CA, Path]:
 
 
 @pytest.fixture
-def secure_site(authority: tuple[trustme.CA, Path]) -> Iterator[Site]:
+def secure_site(
+    authority: tuple[trustme.CA, Path], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[WebSite]:
+    without_proxies(monkeypatch)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority[0].issue_cert("127.0.0.1").configure_cert(context)
-    yield from serve(context)
+    for made in serve_web(context):
+        made.body = BODY
+        yield made
 
 
 def test_a_path_and_a_file_url_are_read(tmp_path: Path) -> None:
@@ -133,7 +73,7 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
         fetch(str(path), max_bytes=100)
 
 
-def test_a_list_comes_from_a_web_server_and_only_a_new_version_comes_again(site: Site) -> None:
+def test_a_list_comes_from_a_web_server_and_only_a_new_version_comes_again(site: WebSite) -> None:
     site.headers = {"ETag": '"v1"', "Last-Modified": "Mon, 02 Nov 2026 10:00:00 GMT"}
     first = fetch(site.url)
     assert first is not None
@@ -147,13 +87,13 @@ def test_a_list_comes_from_a_web_server_and_only_a_new_version_comes_again(site:
 
 
 @pytest.mark.parametrize("status", [403, 404, 500, 503])
-def test_a_refusal_is_told_with_its_number(site: Site, status: int) -> None:
+def test_a_refusal_is_told_with_its_number(site: WebSite, status: int) -> None:
     site.status = status
     with pytest.raises(SourceError, match=f"answered {status}"):
         fetch(site.url)
 
 
-def test_an_answer_that_is_too_large_is_not_read(site: Site) -> None:
+def test_an_answer_that_is_too_large_is_not_read(site: WebSite) -> None:
     site.body = b"x" * 101
     with pytest.raises(SourceError, match="larger than"):
         fetch(site.url, max_bytes=100)
@@ -162,13 +102,13 @@ def test_an_answer_that_is_too_large_is_not_read(site: Site) -> None:
         fetch(site.url)
 
 
-def test_an_answer_that_breaks_off_is_not_taken_for_the_list(site: Site) -> None:
+def test_an_answer_that_breaks_off_is_not_taken_for_the_list(site: WebSite) -> None:
     site.length = len(BODY) + 1
     with pytest.raises(SourceError, match="broke off after 9 of 10 bytes"):
         fetch(site.url)
 
 
-def test_a_server_that_drips_is_given_up(site: Site) -> None:
+def test_a_server_that_drips_is_given_up(site: WebSite) -> None:
     site.pause_s = 0.3
     begin = time.monotonic()
     with pytest.raises(SourceError, match=r"too slowly|did not send the list within 0\.5 s"):
@@ -176,21 +116,21 @@ def test_a_server_that_drips_is_given_up(site: Site) -> None:
     assert time.monotonic() - begin < 60
 
 
-def test_nobody_there_is_told(site: Site) -> None:
+def test_nobody_there_is_told(site: WebSite) -> None:
     with pytest.raises(SourceError, match="refused"):
         fetch("http://127.0.0.1:1/x")
     assert site.asked == []
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x"])
-def test_a_redirect_does_not_lead_to_files(site: Site, target: str) -> None:
+def test_a_redirect_does_not_lead_to_files(site: WebSite, target: str) -> None:
     site.status, site.headers = 302, {"Location": target}
     with pytest.raises(SourceError, match=r"not allowed|not trusted"):
         fetch(site.url)
 
 
 def test_https_needs_a_certificate_that_is_trusted(
-    secure_site: Site, authority: tuple[trustme.CA, Path]
+    secure_site: WebSite, authority: tuple[trustme.CA, Path]
 ) -> None:
     assert fetch(secure_site.url, ca=authority[1]) == Fetched(BODY)
     with pytest.raises(SourceError, match="is not trusted") as refusal:
@@ -199,7 +139,7 @@ def test_https_needs_a_certificate_that_is_trusted(
 
 
 def test_https_is_not_left_for_http(
-    secure_site: Site, authority: tuple[trustme.CA, Path], site: Site
+    secure_site: WebSite, authority: tuple[trustme.CA, Path], site: WebSite
 ) -> None:
     secure_site.status, secure_site.headers = 302, {"Location": site.url}
     with pytest.raises(SourceError, match="not trusted"):
@@ -207,7 +147,7 @@ def test_https_is_not_left_for_http(
     assert site.asked == []
 
 
-def test_a_file_of_certificates_that_is_none_is_named(tmp_path: Path, secure_site: Site) -> None:
+def test_a_file_of_certificates_that_is_none_is_named(tmp_path: Path, secure_site: WebSite) -> None:
     bad = tmp_path / "bad.pem"
     bad.write_text("nothing")
     for path in (bad, tmp_path / "nope.pem"):

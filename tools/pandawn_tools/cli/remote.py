@@ -47,6 +47,9 @@ _REMEDIES = {
     "max_input_bytes (pandawn queues show QUEUE)",
     "EMPTY_FILE_LIST": "name input files, or say --jobs N for jobs without input",
     "STALE_ETAG": "read the queue again (pandawn queues show QUEUE) and repeat with its etag",
+    "STALE_REVISION": "somebody changed queues meanwhile: see pandawn queues history, and repeat",
+    "TOO_MANY_QUEUES": "if that is meant, repeat with --allow-offline N",
+    "QUEUE_IN_USE": "take it offline first (pandawn queues set QUEUE status=offline), and wait",
     "NOTHING_TO_RETRY": "see how its jobs stand: pandawn jobs --task TASK",
     "QUEUE_ACCESS_DENIED": "see which queues there are: pandawn queues list; "
     "and whether one takes you: pandawn access check USER QUEUE",

@@ -9,7 +9,7 @@ from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.errors import usage_error
 from pandawn_tools.cli.queues.common import MessageOption, RemovalsOption, parameter_names
-from pandawn_tools.cli.queues.files import DeleteOption, apply_directory
+from pandawn_tools.cli.queues.files import DeleteOption, OfSiteOption, apply_directory
 from pandawn_tools.cli.queues.single import EtagOption, ResetOption, send_queue
 
 # Parameters that have an option here; the others are set by `pandawn queues set`.
@@ -28,7 +28,6 @@ _OPTIONS = {
     "priority-band": "priority_band",
 }
 _ONE = "One queue"
-_MANY = "A directory"
 
 
 def apply(
@@ -42,6 +41,7 @@ def apply(
     ],
     message: MessageOption = "",
     delete: DeleteOption = False,
+    of_site: OfSiteOption = None,
     allow_offline: RemovalsOption = None,
     site: Annotated[
         str | None,
@@ -170,14 +170,15 @@ def apply(
                 Path(target).expanduser(),
                 message=message,
                 delete=delete,
+                of_site=of_site,
                 allowed=allow_offline,
                 json_output=json_output,
             )
         return
-    if delete or allow_offline is not None:
+    if delete or of_site is not None or allow_offline is not None:
         raise usage_error(
             "INVALID_OPTION",
-            f"{target} is no directory: --delete and --allow-offline are for directories",
+            f"{target} is no directory: --delete, --of-site and --allow-offline are for directories",
             remedies=[f"if it was to be one: there is none at {Path(target).absolute()}"],
         )
     queue.name = target

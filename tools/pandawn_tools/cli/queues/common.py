@@ -17,7 +17,7 @@ from pandawn.queueconfig.v1 import revision_pb2 as revisions
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error, with_places
 from pandawn_tools.cli.render import note
-from pandawn_tools.queuefiles.document import Key
+from pandawn_tools.queuefiles.document import QUEUE, SITE, Key
 from pandawn_tools.queuefiles.legacy import convert
 from pandawn_tools.queuefiles.parameters import Parameter, assign, old_names, parameters
 from pandawn_tools.queuefiles.problems import suggestion
@@ -53,6 +53,19 @@ class Configuration:
 
     revision: int
     documents: Mapping[Key, queueconfig.Queue]
+
+    def of_site(self, site: str | None) -> Configuration:
+        """Returns the documents of a site and its queues; all of them for None."""
+        if site is None:
+            return self
+        mine = {
+            key: values
+            for key, values in self.documents.items()
+            if (key.kind == SITE and key.name == site)
+            # The site of a queue that names none is its own name.
+            or (key.kind == QUEUE and (values.site or key.name) == site)
+        }
+        return Configuration(self.revision, mine)
 
 
 def fetch_configuration(

@@ -33,6 +33,12 @@ DeleteOption = Annotated[
     bool,
     typer.Option("--delete", help="Delete what the server has and the directory has no file for."),
 ]
+OfSiteOption = Annotated[
+    str | None,
+    typer.Option(
+        "--of-site", metavar="SITE", help="What others have is not looked at: only this site."
+    ),
+]
 Directory = Annotated[
     Path, typer.Argument(metavar="DIR", help="Directory with queues/, sites/ and clouds/.")
 ]
@@ -46,6 +52,7 @@ def export_files(
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove files of what the server does not have.")
     ] = False,
+    of_site: OfSiteOption = None,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
@@ -54,7 +61,7 @@ def export_files(
     Files that are there keep their comments, order and layout; only values that differ change.
     """
     with options.connect(ctx, server) as client:
-        configuration = fetch_configuration(client)
+        configuration = fetch_configuration(client).of_site(of_site)
     try:
         done = export(directory, configuration.documents, prune=prune)
     except TreeError as error:
@@ -104,6 +111,7 @@ def plan(
     ctx: typer.Context,
     directory: Directory,
     delete: DeleteOption = False,
+    of_site: OfSiteOption = None,
     check_only: Annotated[
         bool, typer.Option("--check-only", help="Only look for errors in the files: no server.")
     ] = False,
@@ -123,7 +131,7 @@ def plan(
         return
     try:
         with options.connect(ctx, server) as client:
-            planned = _plan(client, directory, tree, delete=delete)
+            planned = _plan(client, directory, tree, delete=delete, of_site=of_site)
     except CliError:
         if tree.problems:
             say(tree, None)
@@ -151,6 +159,7 @@ def apply_directory(
     *,
     message: str,
     delete: bool,
+    of_site: str | None,
     allowed: int | None,
     json_output: bool,
 ) -> None:
@@ -163,7 +172,7 @@ def apply_directory(
     if tree.problems:
         _say(tree, None)
         _refuse_problems(tree.problems, directory)
-    planned = _plan(client, directory, tree, delete=delete)
+    planned = _plan(client, directory, tree, delete=delete, of_site=of_site)
     if not json_output:
         print_diffs(planned.reply.diffs)
     _say(tree, planned)
@@ -212,7 +221,9 @@ def _read(directory: Path) -> Tree:
     return tree
 
 
-def _plan(client: Client, directory: Path, tree: Tree, *, delete: bool) -> _Planned:
+def _plan(
+    client: Client, directory: Path, tree: Tree, *, delete: bool, of_site: str | None
+) -> _Planned:
     before = fetch_configuration(client)
     broken = tree.broken
     wanted = [
@@ -226,7 +237,11 @@ def _plan(client: Client, directory: Path, tree: Tree, *, delete: bool) -> _Plan
         for d in wanted
     ]
     # A file that cannot be read may be the one of any document: then nothing is missing for sure.
-    missing = [] if broken else [key for key in before.documents if key not in tree.documents]
+    missing = (
+        []
+        if broken
+        else [key for key in before.of_site(of_site).documents if key not in tree.documents]
+    )
     if delete:
         changes += [
             queueconfig.DocumentChange(kind=key.kind, name=key.name, delete=True) for key in missing

@@ -19,7 +19,7 @@ from pandawn_server.domain.access import (
     decide,
 )
 from pandawn_server.domain.errors import ExhaustedError, ForbiddenError
-from pandawn_server.domain.principals import Principal, Role
+from pandawn_server.domain.principals import Principal
 from pandawn_server.domain.queues import Queue
 from pandawn_server.storage import access, claims, throttling
 from pandawn_server.storage.database import Transaction
@@ -36,10 +36,9 @@ def identity_for(tx: Transaction, by: Principal, user: str, now: datetime) -> Id
 
     For oneself that is what one shows now, which is taken down; for others what was last seen of them.
     """
-    if by.name == user and by.name:
+    if by.name and by.name == user:
         who = Identity.of(by)
-        if Role.USER in by.roles:
-            access.note_identity(tx, who, now)
+        access.note_identity(tx, who, now)
         return who
     return access.get_identities(tx, [user]).get(user, Identity(user))
 

@@ -1,8 +1,10 @@
+import json
 from datetime import UTC, datetime
 from statistics import mean
 
 import pytest
 
+from pandawn_server.storage.files import unpack
 from pandawn_server.storage.schema import metadata
 from pandawn_tools.bench import workload
 from pandawn_tools.bench.rows import LEASES_PER_PILOT, Pool, Table, dataset_count, tables
@@ -67,6 +69,17 @@ def test_rows_fit_the_schema_of_the_server() -> None:
         ]
         assert not missing, f"{table.name} needs {missing}"
         assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_each_job_has_its_inputs_where_the_server_looks_for_them() -> None:
+    rows = [row for table in filled() if table.name == "job_inputs" for row in table.rows]
+    read = {int(number): [unpack(file) for file in json.loads(packed)] for number, packed in rows}
+
+    jobs = [job for pool in POOLS for task in pool.tasks for job in pool.jobs(task)]
+    assert list(read) == [job.number + 1 for job in jobs]
+    for job in jobs:
+        found = [(file.lfn, file.size_bytes, file.url, file.guid) for file in read[job.number + 1]]
+        assert found == [(f.lfn, f.size_bytes, f.url, f.guid) for f in job.inputs]
 
 
 def test_the_states_of_jobs_are_those_of_their_pool() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -149,7 +150,7 @@ def tables(pools: Sequence[Pool], nodes: int, now: datetime) -> Iterator[Table]:
         for first in range(pool.tasks.start, pool.tasks.stop, TASKS_AT_ONCE):
             tasks = range(first, min(first + TASKS_AT_ONCE, pool.tasks.stop))
             yield Table("jobs", _JOB, _jobs(pool, tasks, now))
-            yield Table("job_files", _FILE, _files(pool, tasks))
+            yield Table("job_inputs", ("job_id", "files"), _inputs(pool, tasks))
         if pool.leased:
             yield Table("attempts", _ATTEMPT, _attempts(pool, contact))
             expire = _time(now + timedelta(seconds=LEASE_S))
@@ -211,26 +212,17 @@ def _jobs(pool: Pool, tasks: range, now: datetime) -> Iterator[Row]:
             )
 
 
-_FILE = (
-    *("job_id", "role", "position"),
-    *("scope", "lfn", "guid", "size_bytes", "checksum", "url"),
-)
-
-
-def _files(pool: Pool, tasks: range) -> Iterator[Row]:
+def _inputs(pool: Pool, tasks: range) -> Iterator[Row]:
     for task in tasks:
         for job in pool.jobs(task):
-            number = f"{job_id(job)}"
-            for position, file in enumerate(job.inputs):
-                yield (number, "input", _DIGITS[position], *_file(file))
-
-
-_DIGITS = [str(number) for number in range(100)]
+            yield f"{job_id(job)}", f"[{', '.join(map(_file, job.inputs))}]"
 
 
 @lru_cache(maxsize=8192)
-def _file(file: BenchFile) -> Row:
-    return SCOPE, file.lfn, file.guid, str(file.size_bytes), file.checksum, file.url
+def _file(file: BenchFile) -> str:
+    """A file as `storage.files.pack` puts it."""
+    packed = [file.lfn, file.size_bytes, file.url, SCOPE, file.guid, file.checksum]
+    return json.dumps(packed)
 
 
 _PILOT = (

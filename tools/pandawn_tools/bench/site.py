@@ -186,6 +186,8 @@ def _set_response(server: PandawnServer, pool: Pool, nodes: Sequence[Node]) -> N
         found = [acquire(next(requests), timeout=_CALL_TIMEOUT_S) for _ in range(_SAMPLES)]
         if not all(response.leases for response in found):
             raise BenchError(f"the server gave a pilot no job: {found}")
+        if not all(response.leases[0].job.inputs for response in found):
+            raise BenchError(f"the server gave jobs without their input files: {found}")
         if any(response.inventory_requested for response in found):
             raise BenchError("the catalog is not filled with what the caches hold")
         typical = sorted(found, key=lambda response: response.ByteSize())[_SAMPLES // 2]

@@ -33,6 +33,7 @@ from pandawn_server.usecases.reap import Reaped, reap
 from pandawn_server.usecases.session_book import Sessions
 from pandawn_server.usecases.sessions import REFRESH_INTERVAL, refresh_sessions
 from pandawn_server.usecases.telling import log_events
+from pandawn_server.usecases.watch_catalog import watch_catalog
 from pandawn_server.usecases.watch_queues import watch_queues
 from pandawn_server.wire.auditing import FLUSH_INTERVAL, Auditor
 from pandawn_server.wire.auth.doors import doors, open_identity
@@ -50,6 +51,9 @@ from pandawn_server.workers.loop import PeriodicWorker
 
 QUEUE_WATCH_INTERVAL = timedelta(seconds=1)
 """Time between two looks for work that another server process made runnable, and for changes of queues."""
+
+CATALOG_WATCH_INTERVAL = timedelta(seconds=2)
+"""Time until a server process knows that a server of the catalog was lost or came back: one small question to each."""
 
 PIN_REFRESH_INTERVAL = timedelta(seconds=5)
 """Time until a server process knows what was pinned through another one; it is one small query."""
@@ -167,6 +171,7 @@ async def _serve(
     workers: list[PeriodicWorker[Any]] = [
         _reaper(deps),
         _queue_watch(deps),
+        _catalog_watch(deps),
         _pin_refresh(deps),
         _throttle(deps),
         _hold_back(deps),
@@ -294,6 +299,16 @@ def _queue_watch(deps: Deps) -> PeriodicWorker[None]:
         partial(watch_queues, deps.context),
         deps.runner,
         after=after,
+        telemetry=deps.telemetry,
+    )
+
+
+def _catalog_watch(deps: Deps) -> PeriodicWorker[None]:
+    return PeriodicWorker(
+        "catalog-watch",
+        CATALOG_WATCH_INTERVAL,
+        partial(watch_catalog, deps.context),
+        deps.runner,
         telemetry=deps.telemetry,
     )
 

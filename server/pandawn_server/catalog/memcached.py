@@ -8,6 +8,7 @@ elsewhere: what it still has of them is outdated, and no older state may come ba
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +24,7 @@ from pandawn_server.catalog.member import (
     delete_keys,
 )
 from pandawn_server.catalog.ring import Ring
-from pandawn_server.catalog.store import Slot, Stored, Token
+from pandawn_server.catalog.store import Pulse, Slot, Stored, Token
 from pandawn_server.domain.errors import UnavailableError
 
 _KEYS_AT_ONCE = 1000
@@ -34,6 +35,11 @@ _BYTES_AT_ONCE = 2**20
 
 _RELATIVE_EXPIRY_S = 30 * 24 * 3600
 """Longer lives memcached takes for a point in time, in seconds since 1970."""
+
+_PULSE_KEY = "pandawn-pulse"
+"""Holds a random value in each server until that forgets it, with all the rest."""
+
+_LOST = "lost"
 
 _MIN_RETRY_AFTER = timedelta(seconds=1)
 
@@ -129,6 +135,18 @@ class MemcachedStore:
                     member.call(lambda connection: connection.version())
         return [member.cause for member in self._members if member.is_lost]
 
+    def pulse(self) -> Pulse:
+        """See `Store.pulse`."""
+        return tuple(map(self._pulse_of, self._members))
+
+    def _pulse_of(self, member: Member) -> str:
+        if member.is_lost and member.rest_left() == 0:
+            self._look_after(member)
+        try:
+            return _LOST if member.is_lost else member.call(_read_pulse)
+        except (LostError, NoRoomError):
+            return _LOST
+
     def close(self) -> None:
         """See `Store.close`."""
         for member in self._members:
@@ -219,6 +237,15 @@ def _write_parts(connection: Connection, values: Mapping[str, bytes], expire: in
         size += len(value)
     connection.set_many(some, expire=expire)
     return True
+
+
+def _read_pulse(connection: Connection) -> str:
+    found = connection.get(_PULSE_KEY)
+    if found is None:
+        # Another process may be faster: what it wrote counts.
+        connection.add(_PULSE_KEY, secrets.token_bytes(8), expire=0)
+        found = connection.get(_PULSE_KEY)
+    return found.hex() if isinstance(found, bytes) else ""
 
 
 def _stored(member: Member, write: Callable[[Connection], bool]) -> Stored:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from threading import Lock
 
-from pandawn_server.catalog.store import Slot, Stored, Token
+from pandawn_server.catalog.store import Pulse, Slot, Stored, Token
 
 _OVERHEAD_BYTES = 200
 """Counted for each value beside its bytes: the key, the objects and the place in the map."""
@@ -98,6 +98,10 @@ class MemoryStore:
     def unreachable(self) -> list[str]:
         """See `Store.unreachable`."""
         return []
+
+    def pulse(self) -> Pulse:
+        """See `Store.pulse`."""
+        return ()
 
     def close(self) -> None:
         """See `Store.close`."""

@@ -21,7 +21,7 @@ from pandawn_server.catalog.draft import Draft
 from pandawn_server.catalog.lag import LagWatch
 from pandawn_server.catalog.lifetimes import Lifetimes
 from pandawn_server.catalog.snapshots import Snapshots
-from pandawn_server.catalog.store import Store
+from pandawn_server.catalog.store import Pulse, Store
 from pandawn_server.catalog.views import Wanted
 from pandawn_server.catalog.writer import Writer
 from pandawn_server.domain.inventory import (
@@ -140,6 +140,10 @@ class PackedCatalog:
     def unreachable(self) -> list[str]:
         """See `Catalog.unreachable`."""
         return self._store.unreachable()
+
+    def pulse(self) -> Pulse:
+        """See `Catalog.pulse`."""
+        return self._store.pulse()
 
     def close(self) -> None:
         """See `Catalog.close`."""

@@ -12,6 +12,7 @@ from datetime import datetime
 from pandawn_server.catalog.contents import Contents, HeldFiles, Version, held_files
 from pandawn_server.catalog.pins import PinBook, PinnedFiles
 from pandawn_server.catalog.protocol import Catalog
+from pandawn_server.catalog.store import Pulse
 from pandawn_server.domain.inventory import (
     CachedFile,
     CacheState,
@@ -97,6 +98,10 @@ class PinnedCatalog:
     def unreachable(self) -> list[str]:
         """See `Catalog.unreachable`."""
         return self._caches.unreachable()
+
+    def pulse(self) -> Pulse:
+        """See `Catalog.pulse`."""
+        return self._caches.pulse()
 
     def close(self) -> None:
         """See `Catalog.close`."""

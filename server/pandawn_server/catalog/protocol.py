@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from pandawn_server.catalog.contents import Contents, Version
+from pandawn_server.catalog.store import Pulse
 from pandawn_server.domain.inventory import (
     CachedFile,
     CacheState,
@@ -107,6 +108,14 @@ class Catalog(Protocol):
 
     def unreachable(self) -> list[str]:
         """Asks each server of the store and returns a sentence for each that does not answer."""
+        ...
+
+    def pulse(self) -> Pulse:
+        """A cheap look at each server of the store. Does not raise.
+
+        A pulse that is not the last one says that a server was lost, came back, or forgot
+        everything: what was read before is to be compared anew.
+        """
         ...
 
     def close(self) -> None:

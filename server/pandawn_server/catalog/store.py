@@ -49,6 +49,10 @@ class Slot:
     token: Token
 
 
+Pulse = tuple[str, ...]
+"""How the servers of a store are, in their order; to be compared with another one only."""
+
+
 class Stored(Enum):
     """What came of a write; after a conflict the head must be read again."""
 
@@ -93,6 +97,10 @@ class Store(Protocol):
 
     def unreachable(self) -> list[str]:
         """Asks each server and returns a sentence for each that does not answer."""
+        ...
+
+    def pulse(self) -> Pulse:
+        """A cheap look at each server: see `Catalog.pulse`. Does not raise."""
         ...
 
     def close(self) -> None:

@@ -218,17 +218,20 @@ def held_s(spared_bytes: int, locality_wait_s: float) -> float:
     return min(locality_wait_s, WAIT_PER_MOVE * spared_bytes / MOVE_BYTES_PER_S)
 
 
+_WHY = {
+    MatchRule.ONLY_CANDIDATE: "no other job was eligible",
+    MatchRule.PRIORITY: "it had the highest priority",
+    MatchRule.LOCAL_BYTES: "it left the fewest bytes to move",
+    MatchRule.AGE: "it had waited longest among equals",
+    MatchRule.HELD: "it was kept for this node, which holds most of it or soon will",
+    MatchRule.SPREAD: "the nodes that hold its files have no slot for it in time",
+    MatchRule.NEIGHBOUR: "it reads on where another job of its task began here",
+}
+
+
 def sentence(match: Match, node: str) -> str:
     """The explanation of a match for people."""
-    why = {
-        MatchRule.ONLY_CANDIDATE: "no other job was eligible",
-        MatchRule.PRIORITY: "it had the highest priority",
-        MatchRule.LOCAL_BYTES: "it left the fewest bytes to move",
-        MatchRule.AGE: "it had waited longest among equals",
-        MatchRule.HELD: "it was kept for this node, which holds most of it or soon will",
-        MatchRule.SPREAD: "the nodes that hold its files have no slot for it in time",
-        MatchRule.NEIGHBOUR: "it reads on where another job of its task began here",
-    }[match.rule]
+    why = _WHY[match.rule]
     if match.locality is Locality.UNKNOWN:
         where = "the file catalog did not answer, so what the node held is not known"
     elif not match.input_bytes:

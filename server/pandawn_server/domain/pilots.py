@@ -45,12 +45,16 @@ class Pilot:
     offer: Requirements = field(default_factory=Requirements)
 
     def contact_is_due(self, now: datetime, lease: timedelta = CONTACT_RESOLUTION) -> bool:
-        """Whether the last noted contact is old enough to note another, given the length of a lease.
+        """Whether the last noted contact is old enough to note another, given the length of a lease."""
+        return now - self.contact_time >= contact_resolution(lease)
 
-        A pilot is lost after `LOST_AFTER_LEASES` of silence: a quarter of one makes no difference.
-        """
-        resolution = max(CONTACT_RESOLUTION, min(lease / 4, LONGEST_CONTACT_RESOLUTION))
-        return now - self.contact_time >= resolution
+
+def contact_resolution(lease: timedelta) -> timedelta:
+    """How close together contacts are noted once, given the length of a lease.
+
+    A pilot is lost after `LOST_AFTER_LEASES` of silence: a quarter of one makes no difference.
+    """
+    return max(CONTACT_RESOLUTION, min(lease / 4, LONGEST_CONTACT_RESOLUTION))
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,7 @@ def _event(offer: Offer, job: HandedJob, now: datetime) -> Event:
     )
 
 
+# As jsonb: each field of a row in json would be found by reading the row from its beginning again.
 # The leases of a call are numbered without gaps: two processes that serve one call at a time want
 # the same number, and one is refused. Rows that another transaction is just claiming are passed over:
 # waiting for them could only tell that they are gone, and two that wait for each other would be a
@@ -184,10 +185,10 @@ _AT_ONCE = text(
             CAST(r ->> 14 AS bigint) AS local_bytes, CAST(r ->> 15 AS integer) AS candidates,
             CAST(r ->> 16 AS integer) AS held, CAST(r ->> 17 AS double precision) AS waited_s,
             CAST(r ->> 18 AS bigint) AS queue_revision, place
-        FROM json_array_elements(CAST(:offers AS json)) WITH ORDINALITY AS o (r, place)
+        FROM jsonb_array_elements(CAST(:offers AS jsonb)) WITH ORDINALITY AS o (r, place)
     ), free AS MATERIALIZED (
         SELECT jobs.job_id FROM jobs
-        WHERE jobs.job_id = ANY(:job_ids) AND jobs.state = 'activated'
+        WHERE jobs.job_id = ANY(CAST(:job_ids AS bigint[])) AND jobs.state = 'activated'
         ORDER BY jobs.job_id
         FOR NO KEY UPDATE SKIP LOCKED
     ), claimed AS (
@@ -250,7 +251,7 @@ def _at_once(tx: Transaction, offers: Sequence[Offer], now: datetime) -> dict[in
         _AT_ONCE,
         {
             "offers": json.dumps(rows, check_circular=False),
-            "job_ids": sorted(offer.match.job_id for offer in offers),
+            "job_ids": f"{{{','.join(sorted([str(offer.match.job_id) for offer in offers]))}}}",
             "now": now,
             "kind": JOB_SENT,
         },

@@ -87,10 +87,15 @@ def get_nodes(tx: Transaction, keys: Collection[NodeKey]) -> dict[NodeKey, Node]
     return {node.key: node for node in found if node.key in keys}
 
 
+# Made once: building it took longer than running it.
+_SUSPENDED = select(nodes).where(nodes.c.suspended_until > bindparam("now"))
+
+
 def suspended_nodes(tx: Transaction, now: datetime) -> dict[NodeKey, Node]:
     """The nodes that get no jobs now."""
-    query = select(nodes).where(nodes.c.suspended_until > now)
-    return {node.key: node for node in map(_to_node, tx.execute(query).mappings())}
+    return {
+        node.key: node for node in map(_to_node, tx.execute(_SUSPENDED, {"now": now}).mappings())
+    }
 
 
 def suspend(tx: Transaction, key: NodeKey, until: datetime, reason: str) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import RowMapping, bindparam, func, insert, select, update
+from sqlalchemy import RowMapping, bindparam, func, insert, select, text, update
 
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import Requirements
 from pandawn_server.domain.pilots import Pilot, PilotFilter, PilotState
+from pandawn_server.storage import nodes
 from pandawn_server.storage.among import among
 from pandawn_server.storage.columns import requirement_columns, to_requirements
 from pandawn_server.storage.database import Transaction
@@ -100,6 +102,66 @@ def note_offers(tx: Transaction, offers: Mapping[str, Requirements]) -> None:
                 for pilot_id, offer in sorted(offers.items())
             ],
         )
+
+
+_NOTE_ASKED = text(
+    """
+    WITH asked AS MATERIALIZED (
+        SELECT r ->> 0 AS pilot_id, r ->> 1 AS site, r ->> 2 AS node,
+            CAST(r ->> 3 AS boolean) AS offers, CAST(r ->> 4 AS bigint) AS memory,
+            CAST(r ->> 5 AS integer) AS cores, CAST(r ->> 6 AS bigint) AS disk,
+            CAST(r ->> 7 AS double precision) AS wall_time
+        FROM jsonb_array_elements(CAST(:asked AS jsonb)) AS r
+    ), noted AS (
+        UPDATE pilots SET contact_time = :now,
+            offer_memory_bytes = CASE WHEN offers THEN memory ELSE offer_memory_bytes END,
+            offer_cores = CASE WHEN offers THEN cores ELSE offer_cores END,
+            offer_disk_bytes = CASE WHEN offers THEN disk ELSE offer_disk_bytes END,
+            offer_wall_time_s = CASE WHEN offers THEN wall_time ELSE offer_wall_time_s END
+        FROM asked WHERE pilots.pilot_id = asked.pilot_id
+    )
+    INSERT INTO nodes (site, node, contact_time)
+    SELECT DISTINCT site, node, CAST(:now AS timestamptz) FROM asked ORDER BY 1, 2
+    ON CONFLICT (site, node) DO UPDATE SET contact_time = excluded.contact_time
+    """
+)
+
+
+def note_asked(
+    tx: Transaction,
+    contacts: Mapping[str, NodeKey],
+    offers: Mapping[str, Requirements],
+    now: datetime,
+) -> None:
+    """Notes that pilots, and their nodes, asked for jobs, and what some of them offer to jobs.
+
+    An offer is noted with a contact only. On PostgreSQL it is one statement, for it stands in the way of many calls.
+    """
+    if not contacts:
+        return
+    if tx.dialect.name == "sqlite":
+        note_contact(tx, contacts.keys(), now)
+        note_offers(tx, {i: offer for i, offer in offers.items() if i in contacts})
+        nodes.note_contact(tx, set(contacts.values()), now)
+        return
+    asked: list[tuple[object, ...]] = []
+    for pilot_id in sorted(contacts):
+        key, offer = contacts[pilot_id], offers.get(pilot_id)
+        columns = (
+            (False, None, None, None, None)
+            if offer is None
+            else (True, *requirement_columns(offer).values())
+        )
+        asked.append((pilot_id, key.site, key.node, *columns))
+    tx.execute(_NOTE_ASKED, {"asked": json.dumps(asked), "now": now})
+
+
+def ended_among(tx: Transaction, pilot_ids: Collection[str]) -> set[str]:
+    """Those of the pilots that are no longer live."""
+    query = select(pilots.c.pilot_id).where(
+        among(tx, pilots.c.pilot_id, pilot_ids), pilots.c.state != PilotState.LIVE.value
+    )
+    return set(tx.execute(query).scalars())
 
 
 def set_state(tx: Transaction, pilot_ids: Collection[str], state: PilotState, reason: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, literal, select, tuple_
+from sqlalchemy import BigInteger, FromClause, Integer, Select, bindparam, select, tuple_
 
 from pandawn_server.domain.jobs import JobKind, JobState, Requirements
 from pandawn_server.storage.among import among
@@ -33,7 +34,10 @@ class Rank(NamedTuple):
 
 
 class RunnableJob(NamedTuple):
-    """A runnable job with its files; `library_bytes` is None unless it reads a library, `library_lfn`."""
+    """A runnable job with its files; `library_bytes` is None unless it reads a library, `library_lfn`.
+
+    `test` says that its task is a test.
+    """
 
     job_id: int
     task_id: int
@@ -43,23 +47,7 @@ class RunnableJob(NamedTuple):
     files: PackedFiles
     library_lfn: str
     library_bytes: int | None
-
-
-def arrived_since(tx: Transaction, queue: str, after: Arrival | None, limit: int) -> list[Arrival]:
-    """Up to `limit` runnable jobs of a queue that became so after a place, in that order."""
-    query = (
-        select(jobs.c.state_time, jobs.c.job_id)
-        .where(jobs.c.queue == queue, jobs.c.state == JobState.ACTIVATED.value)
-        .order_by(jobs.c.state_time, jobs.c.job_id)
-        .limit(limit)
-    )
-    if after is not None:
-        # As one value: the database finds the place in the index, however many became so at once.
-        place = tuple_(
-            literal(after.state_time, jobs.c.state_time.type), literal(after.job_id, BigInteger)
-        )
-        query = query.where(tuple_(jobs.c.state_time, jobs.c.job_id) > place)
-    return [Arrival(*row) for row in tx.execute(query)]
+    test: bool
 
 
 def last_arrival(tx: Transaction, queue: str) -> Arrival | None:
@@ -107,13 +95,8 @@ def still_runnable(tx: Transaction, job_ids: Collection[int]) -> set[int]:
     return set(tx.execute(query).scalars())
 
 
-def get_runnable(
-    tx: Transaction, job_ids: Collection[int], *, tests_only: bool = False
-) -> list[RunnableJob]:
-    """Those of the jobs that are runnable, by priority and age; with `tests_only` those of test tasks."""
-    if not job_ids:
-        return []
-    query = (
+def _runnable(of: FromClause) -> Select[Any]:
+    return (
         select(
             jobs.c.job_id,
             jobs.c.task_id,
@@ -127,24 +110,82 @@ def get_runnable(
             job_inputs.c.files,
             tasks.c.library_lfn,
             tasks.c.library_bytes,
+            tasks.c.test,
         )
+        .select_from(of)
         .join(tasks, tasks.c.task_id == jobs.c.task_id)
         .outerjoin(job_inputs, job_inputs.c.job_id == jobs.c.job_id)
+    )
+
+
+def _arrived(first: Select[Any]) -> Select[Any]:
+    """Runnable jobs by the order in which they became so; the limit is applied before anything is joined."""
+    limited = (
+        first.where(jobs.c.queue == bindparam("queue"), jobs.c.state == JobState.ACTIVATED.value)
+        .order_by(jobs.c.state_time, jobs.c.job_id)
+        .limit(bindparam("limit", type_=Integer))
+        .subquery("arrived")
+    )
+    of = limited.join(jobs, jobs.c.job_id == limited.c.job_id)
+    return _runnable(of).order_by(limited.c.state_time, limited.c.job_id)
+
+
+# Made once: each batch of calls asks for them.
+_ARRIVALS = select(jobs.c.state_time, jobs.c.job_id)
+_FIRST_ARRIVED = _arrived(_ARRIVALS)
+_ARRIVED_SINCE = _arrived(
+    # As one value: the database finds the place in the index, however many became so at once.
+    _ARRIVALS.where(
+        tuple_(jobs.c.state_time, jobs.c.job_id)
+        > tuple_(
+            bindparam("state_time", type_=jobs.c.state_time.type),
+            bindparam("job_id", type_=BigInteger()),
+        )
+    )
+)
+
+
+def arrived_since(
+    tx: Transaction, queue: str, after: Arrival | None, limit: int
+) -> list[RunnableJob]:
+    """Up to `limit` runnable jobs of a queue that became so after a place, in that order."""
+    found = (
+        tx.execute(_FIRST_ARRIVED, {"queue": queue, "limit": limit})
+        if after is None
+        else tx.execute(_ARRIVED_SINCE, {"queue": queue, "limit": limit, **after._asdict()})
+    )
+    return _to_jobs(found)
+
+
+def get_runnable(
+    tx: Transaction, job_ids: Collection[int], *, tests_only: bool = False
+) -> list[RunnableJob]:
+    """Those of the jobs that are runnable, by priority and age; with `tests_only` those of test tasks."""
+    if not job_ids:
+        return []
+    query = (
+        _runnable(jobs)
         .where(among(tx, jobs.c.job_id, job_ids), jobs.c.state == JobState.ACTIVATED.value)
         .order_by(jobs.c.priority.desc(), jobs.c.job_id)
     )
     if tests_only:
         query = query.where(tasks.c.test)
+    return _to_jobs(tx.execute(query))
+
+
+def _to_jobs(rows: Iterable[Any]) -> list[RunnableJob]:
+    run = JobKind.RUN.value
     return [
         RunnableJob(
             job_id,
             task_id,
             priority,
             state_time,
-            Requirements(memory, cores, disk, span(wall_time)),
+            _requirements(memory, cores, disk, wall_time),
             files or (),
-            (library_lfn or "") if kind == JobKind.RUN.value else "",
-            library_bytes if kind == JobKind.RUN.value else None,
+            (library_lfn or "") if kind == run else "",
+            library_bytes if kind == run else None,
+            test,
         )
         for (
             job_id,
@@ -159,5 +200,14 @@ def get_runnable(
             files,
             library_lfn,
             library_bytes,
-        ) in tx.execute(query)
+            test,
+        ) in rows
     ]
+
+
+@lru_cache(4096)
+def _requirements(
+    memory: int | None, cores: int | None, disk: int | None, wall_time: float | None
+) -> Requirements:
+    # Jobs of a task are alike.
+    return Requirements(memory, cores, disk, span(wall_time))

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from pandawn_server.catalog.contents import Contents, Version
 from pandawn_server.catalog.protocol import Catalog
+from pandawn_server.catalog.store import Pulse
 from pandawn_server.domain.inventory import (
     CachedFile,
     CacheState,
@@ -96,6 +97,11 @@ class ObservedCatalog:
         """See `Catalog`."""
         with self._observe("unreachable", 1):
             return self._catalog.unreachable()
+
+    def pulse(self) -> Pulse:
+        """See `Catalog`."""
+        with self._observe("pulse", 1):
+            return self._catalog.pulse()
 
     def close(self) -> None:
         """See `Catalog`."""

@@ -10,7 +10,7 @@ from pandawn_server.domain.errors import PandawnError
 from pandawn_server.domain.inventory import CacheState, NodeKey
 from pandawn_server.domain.jobs import Requirements
 from pandawn_server.domain.matching import Match, sentence
-from pandawn_server.domain.pilots import Pilot
+from pandawn_server.domain.pilots import Pilot, contact_resolution
 from pandawn_server.domain.queues import Queue, QueueStatus
 from pandawn_server.storage import nodes, pilots
 from pandawn_server.storage.database import Transaction
@@ -21,10 +21,11 @@ from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.feeding import feed_jobs, feed_nodes, prune
 from pandawn_server.usecases.leasing import Grant, new_grants, repeated_grants
 from pandawn_server.usecases.register_pilot import because, pilot_not_found, queue_offline
-from pandawn_server.usecases.renew_leases import note_contacts
 
 CLAIM_ROUNDS = 4
 """How often jobs are matched anew when other processes had claimed the chosen ones."""
+
+_NOTHING = Requirements()
 
 IDLE_RETRY = timedelta(seconds=2)
 """When a pilot that got nothing should ask again; it waits in the server meanwhile, if it can."""
@@ -51,13 +52,19 @@ class _Scene:
     """One round of handing out: who asks, as read at the beginning, and what they got."""
 
     now: datetime
-    pilot_of: dict[str, Pilot]
-    queue_of: dict[str, Queue]
-    suspended: dict[NodeKey, Node]
+    calls: Sequence[AcquireCall]
+    pilot_of: dict[str, Pilot] = field(default_factory=dict)
+    queue_of: dict[str, Queue] = field(default_factory=dict)
+    suspended: dict[NodeKey, Node] = field(default_factory=dict)
     grants: dict[CallKey, list[Grant]] = field(default_factory=dict)
     inventories_wanted: set[NodeKey] = field(default_factory=set)
     # Jobs that the brokerage assigned, and to whom: to be taken back if the transaction fails.
     open: list[tuple[Broker, int, Caller]] = field(default_factory=list)
+    # The calls by the names of their requests.
+    asked_now: dict[str, AcquireCall] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.asked_now = {request_name(call.key): call for call in self.calls}
 
     def queue(self, pilot: Pilot) -> Queue:
         return self.queue_of[pilot.queue]
@@ -99,30 +106,40 @@ def _hand_out(
     queue_names: Iterable[str],
     deliver: Deliver,
 ) -> _Scene:
-    brokers, now = context.brokers, context.clock()
-    scene = _Scene(now, {}, {}, {})
+    brokers = context.brokers
+    scene = _Scene(context.clock(), calls)
+    try:
+        with context.db.write() as tx:
+            with brokers.lock:
+                # A call whose repeat is just being answered gets what that gets.
+                brokers.await_claims(scene.asked_now.keys())
+                scene.now = context.clock()
+                _look_around(context, tx, scene, queue_names)
+                served = _calls_to_serve(context, tx, scene)
+                chosen = [
+                    _match_queue(context, tx, scene, scene.queue_of[name], served)
+                    for name in sorted(scene.queue_of)
+                ]
+            # Without the lock: others match while the database works.
+            for choice in chosen:
+                _claim(context, tx, scene, choice)
+    except BaseException:
+        with brokers.lock:
+            _take_back(context, scene)
+            _end_claims(context, scene)
+        raise
     with brokers.lock:
-        try:
-            with context.db.write() as tx:
-                _look_around(context, tx, scene, calls, queue_names)
-                served = _calls_to_serve(context, tx, calls, scene)
-                for name in sorted(scene.queue_of):
-                    mine = [c for c in served if scene.pilot_of[c.pilot_id].queue == name]
-                    _serve_queue(context, tx, scene, scene.queue_of[name], mine)
-        except BaseException:
-            _take_back(context, calls, scene)
-            raise
-        asked_now = {call.key for call in calls}
         deliveries = [
             (key, _answered(scene.pilot_of[key[0]], tuple(grants), scene))
             for key, grants in scene.grants.items()
-            if key not in asked_now
+            if request_name(key) not in scene.asked_now
         ]
         for queue in scene.queue_of.values():
             if queue.status is QueueStatus.OFFLINE:
                 deliveries += _sent_away(context, queue)
         if deliveries:
             deliver(deliveries)
+        _end_claims(context, scene)
     return scene
 
 
@@ -131,7 +148,11 @@ def _sent_away(context: Context, queue: Queue) -> list[Delivery]:
     broker = context.brokers.get(queue.name)
     if broker is None:
         return []
-    callers = list(broker.waiting.values())
+    callers = [
+        caller
+        for caller in broker.waiting.values()
+        if not context.brokers.is_answering(caller.name)
+    ]
     for caller in callers:
         broker.withdraw(caller.name)
     answer = AcquireAnswer(
@@ -146,72 +167,73 @@ def _sent_away(context: Context, queue: Queue) -> list[Delivery]:
     return [(caller.call.key, answer) for caller in callers]
 
 
-def _take_back(context: Context, calls: Sequence[AcquireCall], scene: _Scene) -> None:
+def _take_back(context: Context, scene: _Scene) -> None:
     """After a rollback the jobs still wait, and so do those who waited for them before."""
-    asked_now = {request_name(call.key) for call in calls}
     for broker, job_id, caller in scene.open:
         broker.brokerage.give_back([job_id], scene.now)
-        if caller.name not in asked_now:
+        if caller.name not in scene.asked_now:
             broker.ask([caller])
-    for call in calls:
-        context.brokers.withdraw(call)
+    for name in scene.asked_now:
+        context.brokers.drop(name)
+
+
+def _end_claims(context: Context, scene: _Scene) -> None:
+    for broker, job_id, _ in scene.open:
+        broker.claiming.discard(job_id)
+    context.brokers.end_claims({caller.name for _, _, caller in scene.open})
 
 
 def _look_around(
-    context: Context,
-    tx: Transaction,
-    scene: _Scene,
-    calls: Sequence[AcquireCall],
-    queue_names: Iterable[str],
+    context: Context, tx: Transaction, scene: _Scene, queue_names: Iterable[str]
 ) -> None:
     now = scene.now
-    known = context.known.live_pilots(tx, {call.pilot_id for call in calls}, now)
+    known = context.known.live_pilots(tx, {call.pilot_id for call in scene.calls}, now)
     scene.queue_of.update(
         context.config.queues(tx, {pilot.queue for pilot in known.values()} | set(queue_names), now)
     )
     # A queue with live pilots cannot be deleted, but one may have come just then.
     scene.pilot_of.update({i: p for i, p in known.items() if p.queue in scene.queue_of})
     scene.suspended.update(nodes.suspended_nodes(tx, now))
-    _note_contacts(context, tx, scene, calls)
+    _note_contacts(context, tx, scene)
 
 
-def _note_contacts(
-    context: Context, tx: Transaction, scene: _Scene, calls: Sequence[AcquireCall]
-) -> None:
-    due: dict[str, Pilot] = {}
+def _note_contacts(context: Context, tx: Transaction, scene: _Scene) -> None:
+    contacts: dict[str, NodeKey] = {}
     offers: dict[str, Requirements] = {}
-    for call in calls:
-        pilot = scene.pilot_of.get(call.pilot_id)
-        if pilot is None:
+    latest = {
+        name: scene.now - contact_resolution(queue.lease_duration)
+        for name, queue in scene.queue_of.items()
+    }
+    for call in scene.calls:
+        pilot, known = scene.pilot_of.get(call.pilot_id), context.known.pilot(call.pilot_id)
+        if pilot is None or known is None:
             continue
-        is_due = pilot.contact_is_due(scene.now, scene.queue(pilot).lease_duration)
-        if is_due:
-            due[pilot.pilot_id] = pilot
         # Free disk changes by the second: one note with each noted contact is enough for `why`.
-        if pilot.offer != call.offer and (is_due or pilot.offer == Requirements()):
-            offers[pilot.pilot_id] = call.offer
-    note_contacts(tx, due.values(), scene.now)
-    pilots.note_offers(tx, offers)
-    context.known.note_contacts(due.values(), scene.now)
+        if known.contact_time <= latest[pilot.queue] or (
+            known.offer == _NOTHING and call.offer != _NOTHING
+        ):
+            contacts[pilot.pilot_id] = pilot.key
+            if known.offer != call.offer:
+                offers[pilot.pilot_id] = call.offer
+    pilots.note_asked(tx, contacts, offers, scene.now)
+    context.known.note_contacts(contacts, scene.now)
     context.known.note_offers(offers)
 
 
-def _calls_to_serve(
-    context: Context, tx: Transaction, calls: Sequence[AcquireCall], scene: _Scene
-) -> list[AcquireCall]:
-    if not calls:
+def _calls_to_serve(context: Context, tx: Transaction, scene: _Scene) -> list[AcquireCall]:
+    if not scene.calls:
         return []
     scene.grants.update(
         repeated_grants(
             tx,
             context.known,
-            {call.key for call in calls if call.pilot_id in scene.pilot_of},
+            {call.key for call in scene.calls if call.pilot_id in scene.pilot_of},
             scene.queue_of,
             {pilot_id: pilot.queue for pilot_id, pilot in scene.pilot_of.items()},
         )
     )
     served: dict[CallKey, AcquireCall] = {}
-    for call in calls:
+    for call in scene.calls:
         pilot = scene.pilot_of.get(call.pilot_id)
         # A call and its repeat may stand in one batch: the first is served, both get its leases.
         if pilot is not None and call.key not in scene.grants and scene.gets_jobs(pilot):
@@ -219,38 +241,74 @@ def _calls_to_serve(
     return list(served.values())
 
 
-def _serve_queue(
-    context: Context,
-    tx: Transaction,
-    scene: _Scene,
-    queue: Queue,
-    calls: Sequence[AcquireCall],
-) -> None:
+@dataclass(slots=True)
+class _Choice:
+    """Jobs that were chosen of a queue, and for whom."""
+
+    queue: Queue
+    broker: Broker
+    matched: list[tuple[Caller, Match]]
+
+
+def _match_queue(
+    context: Context, tx: Transaction, scene: _Scene, queue: Queue, served: Sequence[AcquireCall]
+) -> _Choice:
     now = scene.now
     broker = context.brokers.of(queue, now)
+    callers: list[Caller] = []
     asking: dict[NodeKey, CacheState | None] = {}
-    for call in calls:
-        key = scene.pilot_of[call.pilot_id].key
-        asking[key] = call.cache or asking.get(key)
+    for call in served:
+        pilot = scene.pilot_of[call.pilot_id]
+        if pilot.queue == queue.name:
+            callers.append(Caller.of(call, pilot.key))
+            asking[pilot.key] = call.cache or asking.get(pilot.key)
     scene.inventories_wanted |= feed_nodes(context, tx, queue, broker, asking, now)
     if queue.status is QueueStatus.OFFLINE:
-        return
+        return _Choice(queue, broker, [])
     broker.dismiss(scene.suspended)
-    callers = [Caller(call, scene.pilot_of[call.pilot_id].key) for call in calls]
     feed_jobs(tx, queue.name, broker, now)
     broker.ask(callers)
+    matched = []
     if queue.status is not QueueStatus.PAUSED:
-        _match_and_claim(context, tx, scene, queue, broker)
-    for caller in callers:
-        if not caller.call.waits:
-            broker.withdraw(caller.name)
-
-
-def _match_and_claim(
-    context: Context, tx: Transaction, scene: _Scene, queue: Queue, broker: Broker
-) -> None:
-    for _ in range(CLAIM_ROUNDS):
         matched = _matched(context, tx, scene, broker)
+    _let_go(scene, broker, matched)
+    return _Choice(queue, broker, matched)
+
+
+def _let_go(scene: _Scene, broker: Broker, matched: Sequence[tuple[Caller, Match]]) -> None:
+    """Who got nothing, and does not wait, asks no longer."""
+    names = {caller.name for caller, _ in matched}
+    for name, call in scene.asked_now.items():
+        if not call.waits and name not in names:
+            broker.withdraw(name)
+
+
+def _matched(
+    context: Context, tx: Transaction, scene: _Scene, broker: Broker
+) -> list[tuple[Caller, Match]]:
+    """Matches, with the lock."""
+    assignments = broker.brokerage.match(scene.now)
+    callers = [broker.waiting[a.request_id] for a in assignments]
+    # Among those that waited one may have ended meanwhile.
+    others = {caller.call.pilot_id for caller in callers} - scene.pilot_of.keys()
+    if others:
+        scene.pilot_of.update(context.known.live_pilots(tx, others, scene.now))
+    found = []
+    for assignment, caller in zip(assignments, callers, strict=True):
+        if caller.call.pilot_id in scene.pilot_of:
+            found.append((caller, assignment.match))
+            scene.open.append((broker, assignment.match.job_id, caller))
+        else:
+            broker.withdraw(caller.name)
+            broker.brokerage.give_back([assignment.match.job_id], scene.now)
+    broker.claiming.update(match.job_id for _, match in found)
+    context.brokers.begin_claims([caller.name for caller, _ in found])
+    return found
+
+
+def _claim(context: Context, tx: Transaction, scene: _Scene, choice: _Choice) -> None:
+    queue, broker, matched = choice.queue, choice.broker, choice.matched
+    for rounds_left in reversed(range(CLAIM_ROUNDS)):
         if not matched:
             return
         offers = [_offer(context, scene, queue, caller, match) for caller, match in matched]
@@ -258,52 +316,33 @@ def _match_and_claim(
         given = [(o, job) for o in offers if (job := handed.get(o.match.job_id)) is not None]
         for key, grant in new_grants(tx, context.known, given, scene.queue_of):
             scene.grants.setdefault(key, []).append(grant)
-            broker.waiting.pop(request_name(key), None)
-        if len(given) == len(offers):
-            return
-        # Another process gives out jobs of this queue too, or somebody cancelled some.
-        broker.brokerage.lost({offer.match.job_id for offer in offers} - handed.keys())
-        prune(tx, broker)
-        broker.ask({c.name: c for c, _ in matched if c.name in broker.waiting}.values())
-
-
-def _matched(
-    context: Context, tx: Transaction, scene: _Scene, broker: Broker
-) -> list[tuple[Caller, Match]]:
-    assignments = broker.brokerage.match(scene.now)
-    if not assignments:
-        return []
-    callers = [broker.waiting[a.request_id] for a in assignments]
-    scene.open += [
-        (broker, a.match.job_id, caller) for a, caller in zip(assignments, callers, strict=True)
-    ]
-    # Among those that waited one may have ended meanwhile.
-    others = {caller.call.pilot_id for caller in callers} - scene.pilot_of.keys()
-    scene.pilot_of.update(context.known.live_pilots(tx, others, scene.now))
-    found = []
-    for assignment, caller in zip(assignments, callers, strict=True):
-        if caller.call.pilot_id in scene.pilot_of:
-            found.append((caller, assignment.match))
-        else:
-            broker.withdraw(caller.name)
-            broker.brokerage.give_back([assignment.match.job_id], scene.now)
-    return found
+        with context.brokers.lock:
+            for offer, _ in given:
+                broker.waiting.pop(request_name((offer.pilot_id, offer.request_id)), None)
+            if len(given) == len(offers):
+                return
+            # Another process gives out jobs of this queue too, or somebody cancelled some.
+            broker.brokerage.lost({offer.match.job_id for offer in offers} - handed.keys())
+            prune(tx, broker)
+            broker.ask({c.name: c for c, _ in matched if c.name in broker.waiting}.values())
+            matched = _matched(context, tx, scene, broker) if rounds_left else []
+            _let_go(scene, broker, matched)
 
 
 def _offer(context: Context, scene: _Scene, queue: Queue, caller: Caller, match: Match) -> Offer:
-    call, key = caller
+    call = caller.call
     return Offer(
         match=match,
         token=context.new_id(),
         pilot_id=call.pilot_id,
-        key=key,
+        key=caller.node,
         request_id=call.request_id,
         granted=len(scene.grants.get(call.key, ())),
         expire_time=scene.now + queue.lease_duration,
         duration=queue.lease_duration,
         queue=queue.name,
         queue_revision=queue.revision,
-        text=sentence(match, key.node),
+        text=sentence(match, caller.node.node),
     )
 
 

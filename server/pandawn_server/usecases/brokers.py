@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from pandawn_server.catalog.contents import Contents, Version
+from pandawn_server.catalog.store import Pulse
 from pandawn_server.domain.brokerage.engine import Brokerage
 from pandawn_server.domain.brokerage.values import Limits, Request
 from pandawn_server.domain.inventory import CacheState, NodeKey
@@ -25,8 +26,7 @@ CallKey = tuple[str, str]
 """Names a call for jobs: the pilot and its request."""
 
 
-@dataclass(frozen=True, slots=True)
-class AcquireCall:
+class AcquireCall(NamedTuple):
     """One call of a pilot for up to `max_jobs` jobs; `cache` is None when it has none.
 
     `waits` says that the caller listens on for a while when there is no job now.
@@ -55,24 +55,27 @@ def file_number(scope: str, lfn: str, size_bytes: int) -> int:
 
 
 class Caller(NamedTuple):
-    """A call with the node of its pilot."""
+    """A call with the node of its pilot, and how the brokerage names its request."""
 
     call: AcquireCall
     node: NodeKey
+    name: str
 
-    @property
-    def name(self) -> str:
-        """How the brokerage names its request."""
-        return request_name(self.call.key)
+    @classmethod
+    def of(cls, call: AcquireCall, node: NodeKey) -> Caller:
+        """A call from a node."""
+        return cls(call, node, request_name(call.key))
 
 
 @dataclass(slots=True)
 class KnownNode:
-    """What was last taken from the catalog of a node; `state` is where its cache stood then."""
+    """What was last taken from the catalog of a node; `state` is where its cache stood when the two were compared."""
 
     version: Version
     state: CacheState | None
+    # When it was last read, and when the cache and the catalog were compared.
     time: datetime
+    met: datetime
 
 
 @dataclass(slots=True)
@@ -93,10 +96,14 @@ class Broker:
     nodes_time: datetime | None = None
     nodes: dict[NodeKey, KnownNode] = field(default_factory=dict)
     live: set[NodeKey] = field(default_factory=set)
+    # What was read of nodes before is to be compared with the catalog anew, which has lost some of it.
+    suspect: datetime | None = None
     # Nodes whose contents changed, or which were never read.
     unread: dict[NodeKey, None] = field(default_factory=dict)
     # Those who asked and have got nothing so far.
     waiting: dict[str, Caller] = field(default_factory=dict)
+    # Jobs that were given, whose claim is not committed yet: the database shows them as runnable still.
+    claiming: set[int] = field(default_factory=set)
 
     def ask(self, callers: Iterable[Caller]) -> None:
         """Lets calls ask for jobs; one that asks already asks anew."""
@@ -136,21 +143,28 @@ class Broker:
             numbers = list(map(hash, contents.files))
             self.brokerage.inventory(key, contents.epoch, contents.sequence, numbers)
         # At the end of the order: the first were read longest ago.
-        self.nodes.pop(key, None)
-        self.nodes[key] = KnownNode(contents.version, None, now)
+        known = self.nodes.pop(key, None)
+        if known is None or known.version != contents.version:
+            known = KnownNode(contents.version, None, now, now)
+        known.time = now
+        self.nodes[key] = known
 
 
 class Brokers:
     """All brokerages of the process.
 
-    `lock` is held by whoever uses one, from before its transaction until that has ended: so nobody
-    sees a job as runnable in the database that the brokerage has just given away.
+    `lock` is held by whoever uses one, but not while it claims in the database what was given: others match
+    meanwhile. Jobs that are being claimed are in `Broker.claiming`, so that nobody takes them in again whom the
+    database shows them as runnable; calls that are being answered are named by `begin_claims`.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.lock = threading.RLock()
+        self._settled = threading.Condition(self.lock)
+        self._claiming: set[str] = set()
         self._limits = limits or Limits()
         self._by_queue: dict[str, Broker] = {}
+        self._pulse: Pulse | None = None
 
     def of(self, queue: Queue, now: datetime) -> Broker:
         """The broker of a queue, by its rules of today."""
@@ -161,7 +175,9 @@ class Brokers:
             broker.brokerage.set_rules(rules, now)
             return broker
         waiting = () if broker is None else broker.waiting.values()
-        broker = self._by_queue[queue.name] = Broker(Brokerage(rules, self._limits), tests_only)
+        claiming = set() if broker is None else broker.claiming
+        broker = Broker(Brokerage(rules, self._limits), tests_only, claiming=claiming)
+        self._by_queue[queue.name] = broker
         broker.ask(waiting)
         return broker
 
@@ -187,13 +203,47 @@ class Brokers:
         """Lets a call wait no longer; False if it did not, for it has got jobs, say."""
         name = request_name(call.key)
         with self.lock:
-            return any(broker.withdraw(name) for broker in self._by_queue.values())
+            self.await_claims([name])
+            return self.drop(name)
+
+    def drop(self, name: str) -> bool:
+        """The same for whoever holds the lock, and is not answering the call."""
+        return any(broker.withdraw(name) for broker in self._by_queue.values())
+
+    # With the lock.
+
+    def begin_claims(self, names: Iterable[str]) -> None:
+        """Says that jobs are being claimed for requests."""
+        self._claiming.update(names)
+
+    def end_claims(self, names: Iterable[str]) -> None:
+        """Says that what became of requests is known, and told."""
+        self._claiming.difference_update(names)
+        self._settled.notify_all()
+
+    def is_answering(self, name: str) -> bool:
+        """Whether jobs are being claimed for a request."""
+        return name in self._claiming
+
+    def await_claims(self, names: Collection[str]) -> None:
+        """Waits, without the lock, until no jobs are being claimed for any of the requests."""
+        while not self._claiming.isdisjoint(names):
+            self._settled.wait()
 
     def nodes_changed(self, keys: Iterable[NodeKey]) -> None:
         """Says that what the catalog knows of nodes is not what it was."""
         # Without the lock: whoever writes the catalog shall not wait for those who match.
         for broker in list(self._by_queue.values()):
             broker.unread.update(dict.fromkeys(keys))
+
+    def note_pulse(self, pulse: Pulse, now: datetime) -> bool:
+        """Takes in how the servers of the catalog are; whether that has changed, so that all it said is in doubt."""
+        before, self._pulse = self._pulse, pulse
+        if before is None or before == pulse:
+            return False
+        for broker in list(self._by_queue.values()):
+            broker.suspect = now
+        return True
 
     def pilots_changed(self, queue: str) -> None:
         """Says that pilots of a queue came or went."""

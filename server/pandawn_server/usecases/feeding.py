@@ -12,7 +12,7 @@ from pandawn_server.domain.inventory import CacheState, NodeKey
 from pandawn_server.domain.queues import Queue
 from pandawn_server.storage import nodes, pilots, waiting
 from pandawn_server.storage.database import Transaction
-from pandawn_server.storage.waiting import RunnableJob
+from pandawn_server.storage.waiting import Arrival, RunnableJob
 from pandawn_server.usecases.brokers import Broker, file_number
 from pandawn_server.usecases.context import Context
 
@@ -26,12 +26,13 @@ transaction which was long, or with a clock that was late."""
 NODES_INTERVAL = timedelta(seconds=30)
 """Time between two looks for which nodes have live pilots."""
 
-NODE_AGE = timedelta(seconds=10)
-"""For how long what was read of a node is good while its cache says that nothing changed: the catalog's entry
-must be kept alive as well."""
+NODE_AGE = timedelta(minutes=5)
+"""For how long a cache and the catalog are not compared while the cache says that nothing changed, and no server of
+the catalog was lost (`watch_catalog`): the catalog's entry must be kept alive as well."""
 
-QUIET_NODE_AGE = timedelta(minutes=1)
-"""The same for nodes that do not ask."""
+READ_AGE = timedelta(minutes=1)
+"""For how long what was read of a node is good before it is read again, in the background: a server of the catalog
+may drop it alone."""
 
 NODES_READ = 8
 """Nodes read in the way of a match, besides those that ask; others are read ahead."""
@@ -54,10 +55,10 @@ def feed_jobs(tx: Transaction, name: str, broker: Broker, now: datetime) -> None
     else:
         arrivals = waiting.arrived_since(tx, name, broker.newest, PAGE)
         if arrivals:
-            broker.newest = arrivals[-1]
+            broker.newest = Arrival(arrivals[-1].state_time, arrivals[-1].job_id)
             # More than a page at once: the rest is read ahead.
             broker.is_complete = broker.is_complete and len(arrivals) < PAGE
-            take_in(tx, broker, [arrival.job_id for arrival in arrivals], now)
+            _add(broker, arrivals, now)
     if not broker.brokerage:
         # What is there is at the top.
         broker.page = None
@@ -86,9 +87,21 @@ def prune(tx: Transaction, broker: Broker) -> None:
 
 def take_in(tx: Transaction, broker: Broker, job_ids: Iterable[int], now: datetime) -> None:
     """Takes in those of the jobs that are runnable and not known yet."""
-    unknown = [job_id for job_id in job_ids if job_id not in broker.brokerage]
-    runnable = waiting.get_runnable(tx, unknown, tests_only=broker.tests_only)
-    broker.brokerage.add(map(_waiting_job, runnable), now)
+    unknown = [job_id for job_id in job_ids if _is_unknown(broker, job_id)]
+    _add(broker, waiting.get_runnable(tx, unknown, tests_only=broker.tests_only), now)
+
+
+def _is_unknown(broker: Broker, job_id: int) -> bool:
+    return job_id not in broker.brokerage and job_id not in broker.claiming
+
+
+def _add(broker: Broker, found: Iterable[RunnableJob], now: datetime) -> None:
+    jobs = [
+        _waiting_job(job)
+        for job in found
+        if _is_unknown(broker, job.job_id) and (job.test or not broker.tests_only)
+    ]
+    broker.brokerage.add(jobs, now)
 
 
 def _waiting_job(job: RunnableJob) -> WaitingJob:
@@ -120,7 +133,8 @@ def feed_nodes(
     """
     _follow_live_nodes(tx, queue, broker, now)
     wanted = _read_asking(context, broker, asking, now)
-    read_nodes(context, broker, NODES_READ, now, asking)
+    if broker.unread:
+        _read_unread(context, broker, NODES_READ, now, asking)
     return wanted
 
 
@@ -153,7 +167,7 @@ def _read_asking(
     reporting = [(key, state) for key, state in due.items() if state is not None]
     silent = [key for key, state in due.items() if state is None]
     try:
-        for (key, state), (contents, is_wanted) in zip(
+        for (key, _), (contents, is_wanted) in zip(
             reporting,
             context.catalog.meet(
                 [(key, _version(broker, key), state) for key, state in reporting], now
@@ -161,11 +175,13 @@ def _read_asking(
             strict=True,
         ):
             broker.note(key, contents, now)
-            if key in broker.nodes:
-                broker.nodes[key].state = state
             if is_wanted:
                 wanted.add(key)
         _read(context, broker, silent, now)
+        for key, told in due.items():
+            known = broker.nodes.get(key)
+            if known is not None:
+                known.state, known.met = told, now
     except UnavailableError:
         for key in due:
             broker.note(key, None, now)
@@ -178,29 +194,19 @@ def _is_due(broker: Broker, key: NodeKey, state: CacheState | None, now: datetim
         known is None
         or key in broker.unread
         or known.state != state
-        or now - known.time >= NODE_AGE
+        or now - known.met >= NODE_AGE
+        or (broker.suspect is not None and known.met <= broker.suspect)
     )
 
 
-def read_nodes(
-    context: Context,
-    broker: Broker,
-    limit: int,
-    now: datetime,
-    asking: Collection[NodeKey] = (),
-) -> int:
+def read_nodes(context: Context, broker: Broker, limit: int, now: datetime) -> int:
     """Takes in what up to `limit` live nodes hold that were never read, or not for long; returns how many."""
+    count = _read_unread(context, broker, limit, now)
     chosen: list[NodeKey] = []
-    for key in list(broker.unread):
-        if key not in broker.live:
-            # Read when it asks.
-            broker.unread.pop(key, None)
-        elif key not in asking and len(chosen) < limit:
-            chosen.append(key)
-    while len(chosen) < limit and broker.nodes:
+    while count + len(chosen) < limit and broker.nodes:
         # The oldest stand first, for whatever is read is put at the end.
         key = next(iter(broker.nodes))
-        if now - broker.nodes[key].time < QUIET_NODE_AGE or key in chosen:
+        if now - broker.nodes[key].time < READ_AGE or key in chosen:
             break
         known = broker.nodes.pop(key)
         if key in broker.live:
@@ -208,6 +214,31 @@ def read_nodes(
             chosen.append(key)
         else:
             broker.brokerage.forget(key)
+    _read_others(context, broker, chosen, now)
+    return count + len(chosen)
+
+
+def _read_unread(
+    context: Context,
+    broker: Broker,
+    limit: int,
+    now: datetime,
+    asking: Collection[NodeKey] = (),
+) -> int:
+    chosen: list[NodeKey] = []
+    for key in list(broker.unread):
+        if key not in broker.live:
+            # Read when it asks.
+            broker.unread.pop(key, None)
+        elif key not in asking and len(chosen) < limit:
+            chosen.append(key)
+    _read_others(context, broker, chosen, now)
+    return len(chosen)
+
+
+def _read_others(
+    context: Context, broker: Broker, chosen: Sequence[NodeKey], now: datetime
+) -> None:
     try:
         _read(context, broker, chosen, now)
     except UnavailableError:
@@ -216,7 +247,6 @@ def read_nodes(
             broker.unread.pop(key, None)
             if key in broker.nodes:
                 broker.nodes[key].time = now
-    return len(chosen)
 
 
 def _read(context: Context, broker: Broker, keys: Sequence[NodeKey], now: datetime) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from pandawn_server.domain.jobs import Requirements
@@ -12,9 +11,13 @@ from pandawn_server.domain.tasks import Task
 from pandawn_server.storage import pilots, tasks
 from pandawn_server.storage.database import Transaction
 
-PILOT_AGE = timedelta(seconds=20)
-"""For how long what was read of a pilot is good. One that another process ends may get a job meanwhile,
-as it may in the moment before its end; its leases end with it or lapse."""
+PILOT_CHECK = timedelta(seconds=15)
+"""After this time it is looked up whether a pilot was ended by another process: of many at once, in the
+background. One that was may get a job meanwhile, as it may in the moment before its end; its leases
+end with it or lapse."""
+
+PILOT_AGE = timedelta(minutes=1)
+"""For how long what was read of a pilot is good where nobody looks it up: the background is behind, or stuck."""
 
 MAX_PILOTS = 200_000
 """Pilots remembered; with more, all are forgotten and read anew."""
@@ -23,11 +26,24 @@ MAX_TASKS = 5_000
 """Tasks remembered, likewise."""
 
 
+class KnownPilot:
+    """A pilot as it was read, and what was noted of it since; `checked` is when it was live for sure."""
+
+    __slots__ = ("checked", "contact_time", "offer", "pilot")
+
+    def __init__(self, pilot: Pilot, checked: datetime) -> None:
+        self.pilot = pilot
+        self.checked = checked
+        self.contact_time = pilot.contact_time
+        self.offer = pilot.offer
+
+
 class Known:
-    """What was read of pilots and tasks. To be used by one thread at a time."""
+    """What was read. Of pilots to be used by one thread at a time, but for what says otherwise."""
 
     def __init__(self) -> None:
-        self._pilots: dict[str, tuple[Pilot, datetime]] = {}
+        # Those that were looked up longest ago first.
+        self._pilots: dict[str, KnownPilot] = {}
         self._tasks: dict[int, Task] = {}
 
     def live_pilots(
@@ -39,37 +55,59 @@ class Known:
         oldest = now - PILOT_AGE
         for pilot_id in pilot_ids:
             known = self._pilots.get(pilot_id)
-            if known is not None and known[1] > oldest:
-                found[pilot_id] = known[0]
+            if known is not None and known.checked > oldest:
+                found[pilot_id] = known.pilot
             else:
                 missing.append(pilot_id)
         if missing:
             if len(self._pilots) > MAX_PILOTS:
                 self._pilots.clear()
+            self.forget_pilots(missing)
             for pilot in pilots.get_pilots(tx, missing).values():
                 if pilot.state is PilotState.LIVE:
                     found[pilot.pilot_id] = pilot
-                    self._pilots[pilot.pilot_id] = (pilot, now)
-                else:
-                    self._pilots.pop(pilot.pilot_id, None)
+                    self._pilots[pilot.pilot_id] = KnownPilot(pilot, now)
         return found
 
-    def note_contacts(self, contacts: Iterable[Pilot], now: datetime) -> None:
+    def pilot(self, pilot_id: str) -> KnownPilot | None:
+        """What is remembered of a pilot."""
+        return self._pilots.get(pilot_id)
+
+    def unchecked_pilots(self, now: datetime) -> list[str]:
+        """The pilots to be looked up again."""
+        due: list[str] = []
+        oldest = now - PILOT_CHECK
+        for pilot_id, known in self._pilots.items():
+            if known.checked > oldest:
+                break
+            due.append(pilot_id)
+        return due
+
+    def note_checked(self, pilot_ids: Iterable[str], ended: Collection[str], now: datetime) -> None:
+        """Takes down that pilots were looked up, and which of them have ended."""
+        for pilot_id in pilot_ids:
+            known = self._pilots.pop(pilot_id, None)
+            if known is not None and pilot_id not in ended:
+                # One that was read anew meanwhile stands further back, and may: it is only checked earlier.
+                known.checked = max(known.checked, now)
+                self._pilots[pilot_id] = known
+
+    def note_contacts(self, pilot_ids: Iterable[str], now: datetime) -> None:
         """Takes down that contacts were noted."""
-        for pilot in contacts:
-            known = self._pilots.get(pilot.pilot_id)
+        for pilot_id in pilot_ids:
+            known = self._pilots.get(pilot_id)
             if known is not None:
-                self._pilots[pilot.pilot_id] = (replace(known[0], contact_time=now), known[1])
+                known.contact_time = now
 
     def note_offers(self, offers: Mapping[str, Requirements]) -> None:
         """Takes down that offers were noted, by pilot."""
         for pilot_id, offer in offers.items():
             known = self._pilots.get(pilot_id)
             if known is not None:
-                self._pilots[pilot_id] = (replace(known[0], offer=offer), known[1])
+                known.offer = offer
 
     def forget_pilots(self, pilot_ids: Iterable[str]) -> None:
-        """Forgets pilots that have ended."""
+        """Forgets pilots that have ended. Any thread may call it."""
         for pilot_id in pilot_ids:
             self._pilots.pop(pilot_id, None)
 

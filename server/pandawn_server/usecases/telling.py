@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 import structlog
@@ -17,7 +18,10 @@ _WORRYING = frozenset({"JOB_FAILED", "JOB_RETRIED", "PILOT_LOST", "NODE_SUSPENDE
 
 def log_events(happened: Iterable[Event]) -> None:
     """Logs events whose transaction is committed, with what they concern as fields."""
+    tells_all = _log.is_enabled_for(logging.INFO)
     for event in happened:
+        if not tells_all and event.kind not in _WORRYING:
+            continue
         log = _log.warning if event.kind in _WORRYING else _log.info
         about = {
             "task": event.task_id,

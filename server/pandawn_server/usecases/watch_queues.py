@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pandawn_server.storage import pilots
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.feeding import feed_page, read_nodes
 from pandawn_server.usecases.override_queues import write_down_expired
@@ -25,7 +26,11 @@ def watch_queues(context: Context) -> None:
 
 
 def look_ahead(context: Context) -> None:
-    """Reads on where a brokerage does not know all runnable jobs of its queue, or all its nodes, yet."""
+    """Reads on where a brokerage does not know all runnable jobs of its queue, or all its nodes, yet.
+
+    And looks up which of the pilots that are remembered have ended.
+    """
+    _check_pilots(context)
     for name in context.brokers.used():
         for _ in range(PAGES):
             if not _read_page(context, name):
@@ -33,6 +38,18 @@ def look_ahead(context: Context) -> None:
         for _ in range(NODE_READS):
             if not _read_some_nodes(context, name):
                 break
+
+
+def _check_pilots(context: Context) -> None:
+    now = context.clock()
+    with context.brokers.lock:
+        due = context.known.unchecked_pilots(now)
+    if due:
+        # Whoever ends after this is found out next time: `checked` is the time before.
+        with context.db.read() as tx:
+            ended = pilots.ended_among(tx, due)
+        with context.brokers.lock:
+            context.known.note_checked(due, ended, now)
 
 
 def _read_page(context: Context, name: str) -> bool:

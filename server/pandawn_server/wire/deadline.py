@@ -22,6 +22,8 @@ def time_to_wait(context: HasDeadline, wished: timedelta) -> timedelta:
 
     Jobs that are leased to a caller who has just hung up would stay idle until their lease lapses.
     """
+    if not wished:
+        return wished
     remaining = context.time_remaining()
     if remaining is None:
         return wished

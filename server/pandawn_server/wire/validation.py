@@ -50,6 +50,7 @@ MAX_TEXT_BYTES = 2000
 # the rest in a request of 32 MiB would keep all other callers waiting.
 _MAX_VIOLATIONS = 1000
 _NANOSECONDS_A_MICROSECOND = 1000
+_NO_TIME = timedelta(0)
 
 
 class Checker:
@@ -206,12 +207,12 @@ class Checker:
         field: FieldPath,
         value: Duration,
         *,
-        minimum: timedelta = timedelta(0),
+        minimum: timedelta = _NO_TIME,
         maximum: timedelta,
     ) -> timedelta:
         """Span of time between two bounds, both included; parts of a microsecond are dropped."""
-        whole = timedelta(seconds=max(-(10**12), min(value.seconds, 10**12)))
-        span = whole + timedelta(microseconds=value.nanos // _NANOSECONDS_A_MICROSECOND)
+        whole = max(-(10**12), min(value.seconds, 10**12))
+        span = timedelta(0, whole, value.nanos // _NANOSECONDS_A_MICROSECOND)
         if not minimum <= span <= maximum:
             self.add(field, f"is {_seconds(span)} s; it must be {_span(minimum, maximum)}")
         return span

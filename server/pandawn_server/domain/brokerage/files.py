@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Final
 
@@ -27,26 +28,30 @@ class Files:
     """
 
     def __init__(self) -> None:
-        self._known: dict[int, File | int | tuple[int, ...] | set[int]] = {}
+        self._wanted: dict[int, File] = {}
+        self._places: dict[int, int | tuple[int, ...] | set[int]] = {}
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._wanted) + len(self._places)
 
     # Jobs.
 
     def of(self, inputs: Mapping[int, int]) -> tuple[File, ...]:
         """Files by number and size, for a job that is added before anything else happens."""
-        found = []
-        for number, size in inputs.items():
-            known = self._known.get(number)
-            found.append(known if isinstance(known, File) else File(number, size, known))
-        return tuple(found)
+        wanted, places = self._wanted, self._places
+        return tuple(
+            [
+                wanted.get(number) or File(number, size, places.get(number))
+                for number, size in inputs.items()
+            ]
+        )
 
     def add(self, entry: Entry) -> None:
         """Takes in a job; its files are those told by `of`."""
         for file in entry.files:
             if not file.jobs:
-                self._known[file.number] = file
+                self._wanted[file.number] = file
+                self._places.pop(file.number, None)
             file.jobs.append(entry)
 
     def remove(self, entry: Entry) -> None:
@@ -61,48 +66,50 @@ class Files:
                     jobs[:] = [job for job in jobs if job.alive]
                     file.gone = 0
             if not jobs:
-                if file.places is None:
-                    del self._known[file.number]
-                else:
-                    self._known[file.number] = file.places
+                del self._wanted[file.number]
+                if file.places is not None:
+                    self._places[file.number] = file.places
 
-    def wanting(self, numbers: Iterable[int], limit: int) -> Iterable[Entry]:
-        """Up to about `limit` waiting jobs that want any of the files."""
+    def wanting(self, numbers: AbstractSet[int], limit: int) -> Iterable[Entry]:
+        """Up to about `limit` waiting jobs that want any of the files; a file that is nearly everywhere draws none."""
         found: dict[Entry, None] = {}
-        for number in numbers:
-            file = self._known.get(number)
-            if isinstance(file, File):
-                jobs = file.jobs
-                if len(jobs) <= _SHORT:
-                    found.update(dict.fromkeys(jobs))
-                else:
-                    waiting = (job for job in jobs[:_LOOKS] if job.alive)
-                    found.update(dict.fromkeys(islice(waiting, _SHORT)))
-                if len(found) >= limit:
-                    break
+        wanted = self._wanted
+        # In C, for a node looks through all its files this way.
+        for number in wanted.keys() & numbers:
+            file = wanted[number]
+            if isinstance(file.places, set):
+                continue
+            jobs = file.jobs
+            if len(jobs) <= _SHORT:
+                found.update(dict.fromkeys(jobs))
+            else:
+                waiting = (job for job in jobs[:_LOOKS] if job.alive)
+                found.update(dict.fromkeys(islice(waiting, _SHORT)))
+            if len(found) >= limit:
+                break
         return found
 
     # Places.
 
     def enter(self, number: int, node: int) -> None:
         """Notes that a file is on a live node where it was not."""
-        known = self._known.get(number)
-        if isinstance(known, File):
-            known.places = _with(known.places, node)
+        file = self._wanted.get(number)
+        if file is not None:
+            file.places = _with(file.places, node)
         else:
-            self._known[number] = _with(known, node)
+            self._places[number] = _with(self._places.get(number), node)
 
     def leave(self, number: int, node: int) -> None:
         """Notes that a file is no longer on a node where it was."""
-        known = self._known[number]
-        if isinstance(known, File):
-            known.places = _without(known.places, node)
+        file = self._wanted.get(number)
+        if file is not None:
+            file.places = _without(file.places, node)
             return
-        places = _without(known, node)
+        places = _without(self._places[number], node)
         if places is None:
-            del self._known[number]
+            del self._places[number]
         else:
-            self._known[number] = places
+            self._places[number] = places
 
 
 def _with(places: Places, node: int) -> int | tuple[int, ...] | set[int]:
@@ -133,19 +140,30 @@ def shares(files: Iterable[File]) -> dict[int, int]:
 
     Files on more than `MANY_HOLDERS` nodes are left out.
     """
-    # Files that came together are in the same places, told in the same order: each such order once.
-    together: dict[int | tuple[int, ...], int] = {}
+    found: dict[int, int] = {}
+    # Files that came together are in the same places, told in the same order, and are mostly read together:
+    # each such order once.
+    last: int | tuple[int, ...] | None = None
+    size = 0
     for file in files:
         places = file.places
-        if places is not None and not isinstance(places, set):
-            together[places] = together.get(places, 0) + file.size
-    found: dict[int, int] = {}
-    for places, size in together.items():
-        if isinstance(places, int):
-            found[places] = found.get(places, 0) + size
-        elif not found:
-            found = dict.fromkeys(places, size)
-        else:
-            for number in places:
-                found[number] = found.get(number, 0) + size
+        if isinstance(places, set):
+            continue
+        if places == last:
+            size += file.size
+            continue
+        if last is not None:
+            found = _added(found, last, size)
+        last, size = places, file.size
+    return found if last is None else _added(found, last, size)
+
+
+def _added(found: dict[int, int], places: int | tuple[int, ...], size: int) -> dict[int, int]:
+    if isinstance(places, int):
+        found[places] = found.get(places, 0) + size
+    elif not found:
+        return dict.fromkeys(places, size)
+    else:
+        for number in places:
+            found[number] = found.get(number, 0) + size
     return found

@@ -18,6 +18,8 @@ from pandawn_server.wire.validation import Checker, FieldPath
 MAX_WALL_TIME = timedelta(days=30)
 """Longest time that a job may ask for or a pilot may offer."""
 
+_MAX_CORES = 100_000
+
 
 def to_duration(span: timedelta) -> Duration:
     """A span."""
@@ -92,17 +94,19 @@ def from_requirements(
 ) -> Requirements:
     """Requirements or an offer, checked."""
     path = field if isinstance(field, tuple) else (field,)
-    memory = message.memory_bytes if message.HasField("memory_bytes") else None
-    cores = message.cores if message.HasField("cores") else None
-    disk = message.disk_bytes if message.HasField("disk_bytes") else None
-    if memory is not None:
+    has = message.HasField
+    memory = message.memory_bytes if has("memory_bytes") else None
+    cores = message.cores if has("cores") else None
+    disk = message.disk_bytes if has("disk_bytes") else None
+    # Paths are put together for what is wrong only: each call for jobs comes along here.
+    if memory is not None and memory < 0:
         check.size((*path, "memory_bytes"), memory)
-    if cores is not None:
-        check.range((*path, "cores"), cores, 0, 100_000)
-    if disk is not None:
+    if cores is not None and not 0 <= cores <= _MAX_CORES:
+        check.range((*path, "cores"), cores, 0, _MAX_CORES)
+    if disk is not None and disk < 0:
         check.size((*path, "disk_bytes"), disk)
     wall_time = None
-    if message.HasField("wall_time"):
+    if has("wall_time"):
         wall_time = check.duration((*path, "wall_time"), message.wall_time, maximum=MAX_WALL_TIME)
     return Requirements(memory, cores, disk, wall_time)
 

@@ -143,7 +143,6 @@ def tables(pools: Sequence[Pool], nodes: int, now: datetime) -> Iterator[Table]:
         ((SITE, node_name(node), contact) for node in range(nodes)),
     )
     for pool in pools:
-        yield _queue(pool, contact)
         yield Table("pilots", _PILOT, _pilots(pool, nodes, contact))
         yield Table("tasks", _TASK, _tasks(pool, contact))
         # Jobs and their files in turn, so that they are made up once.
@@ -155,20 +154,6 @@ def tables(pools: Sequence[Pool], nodes: int, now: datetime) -> Iterator[Table]:
             yield Table("attempts", _ATTEMPT, _attempts(pool, contact))
             expire = _time(now + timedelta(seconds=LEASE_S))
             yield Table("leases", _LEASE, _leases(pool, expire))
-
-
-def _queue(pool: Pool, now: str) -> Table:
-    row = {
-        "name": pool.queue,
-        "site": SITE,
-        "status": "online",
-        "storage_root": "file:///atlas/user",
-        "lease_duration_s": f"{LEASE_S}",
-        "locality_wait_s": f"{LOCALITY_WAIT_S}",
-        "etag": "1",
-        "update_time": now,
-    }
-    return Table("queues", tuple(row), [tuple(row.values())])
 
 
 # One line a group of columns: the rows below are laid out alike.

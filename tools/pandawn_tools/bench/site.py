@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Literal
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from pandawn.dispatcher.v1 import dispatcher_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
+from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
 from pandawn.type.v1 import type_pb2
 from pandawn_server.storage.database import Database
 from pandawn_tools.bench.databases import BenchDatabase, PostgresDatabase, SqliteDatabase
@@ -32,7 +34,7 @@ from pandawn_tools.bench.messages import (
     contacts,
 )
 from pandawn_tools.bench.processes import LOOPBACK, BenchError, cpu_seconds
-from pandawn_tools.bench.rows import Pool, dataset_count, tables
+from pandawn_tools.bench.rows import LEASE_S, LOCALITY_WAIT_S, Pool, dataset_count, tables
 from pandawn_tools.bench.services import Memcached, PandawnServer, Postgres
 from pandawn_tools.bench.workload import FILES_PER_NODE, SCOPE, SITE, hot_files
 
@@ -111,6 +113,7 @@ def running_site(engine: Engine, world: World, say: Say) -> Iterator[Site]:
         say("starting the server")
         server = PandawnServer(directory, database.url, memcached.url)
         closing.callback(server.process.stop)
+        _configure(server, world)
         say("warming it up: each node makes contact")
         _warm_up(server, world, nodes)
         _set_response(server, world.waiting[0], nodes)
@@ -133,6 +136,23 @@ def _fill(database: BenchDatabase, memcached: Memcached, world: World, say: Say)
         filling = executor.submit(fill_catalog, memcached.port, world.nodes, world.datasets)
         database.fill(tables(world.pools, world.nodes, datetime.now(UTC)))
         return filling.result()
+
+
+def _configure(server: PandawnServer, world: World) -> None:
+    """Makes the queues, as an administrator would."""
+    with grpc.insecure_channel(server.address) as channel:
+        queues = queueconfig_pb2_grpc.QueueConfigStub(channel)
+        for pool in world.pools:
+            queue = queueconfig_pb2.Queue(
+                name=pool.queue,
+                site=SITE,
+                status=queueconfig_pb2.QUEUE_STATUS_ONLINE,
+                storage_root="file:///atlas/user",
+                lease_duration=Duration(seconds=int(LEASE_S)),
+                locality_wait=Duration(seconds=int(LOCALITY_WAIT_S)),
+            )
+            request = queueconfig_pb2.ApplyQueueRequest(queue=queue)
+            queues.ApplyQueue(request, timeout=_CALL_TIMEOUT_S)
 
 
 def _warm_up(server: PandawnServer, world: World, nodes: Sequence[Node]) -> None:

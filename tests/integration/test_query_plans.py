@@ -190,9 +190,9 @@ CASES = {
     "what became runnable last": Case(
         lambda tx: waiting.last_arrival(tx, "Q1"), 20, frozenset({"ix_jobs_arrivals"})
     ),
-    "what became runnable since": Case(
+    "what became runnable since, with its files": Case(
         lambda tx: waiting.arrived_since(tx, "Q1", Arrival(NOON, 700), 20),
-        60,
+        400,
         frozenset({"ix_jobs_arrivals"}),
     ),
     "a first page of runnable jobs": Case(

@@ -183,7 +183,7 @@ class Brokerage:
             files = list(files)[: self._limits.files_per_node]
         came = state.holdings.replace(known, files)
         known.known, known.epoch, known.sequence = True, epoch, sequence
-        state.nominate(known, set(came), NOMINATED)
+        state.nominate(known, came, NOMINATED)
 
     def change(
         self,
@@ -214,7 +214,7 @@ class Brokerage:
         came = holdings.add(known, added if len(added) <= room else list(added)[: max(room, 0)])
         known.note_changes(len(added) + len(deleted))
         if came:
-            self._state.nominate(known, set(came), NOMINATED)
+            self._state.nominate(known, came, NOMINATED)
         return DeltaResult.APPLIED
 
     # Requests.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Final
 
@@ -70,14 +69,13 @@ class Files:
                 if file.places is not None:
                     self._places[file.number] = file.places
 
-    def wanting(self, numbers: AbstractSet[int], limit: int) -> Iterable[Entry]:
+    def wanting(self, numbers: Iterable[int], limit: int) -> Iterable[Entry]:
         """Up to about `limit` waiting jobs that want any of the files; a file that is nearly everywhere draws none."""
         found: dict[Entry, None] = {}
         wanted = self._wanted
-        # In C, for a node looks through all its files this way.
-        for number in wanted.keys() & numbers:
-            file = wanted[number]
-            if isinstance(file.places, set):
+        for number in numbers:
+            file = wanted.get(number)
+            if file is None or isinstance(file.places, set):
                 continue
             jobs = file.jobs
             if len(jobs) <= _SHORT:

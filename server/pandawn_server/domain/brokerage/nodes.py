@@ -30,6 +30,7 @@ class Node:
         "known",
         "last_grant",
         "live",
+        "look_from",
         "looked",
         "number",
         "offer",
@@ -51,6 +52,8 @@ class Node:
         self.offer: Needs | None = None
         self.promised = 0
         self.idle = 0
+        # Where the present look through its files goes on, and when the last one was complete.
+        self.look_from = 0
         self.rate = 0.0
         self.first_grant = self.last_grant = self.looked = 0.0
 

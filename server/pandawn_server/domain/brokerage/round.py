@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heapreplace
+from itertools import islice
 from typing import Final
 
 from pandawn_server.domain.brokerage.band import AskedLane, Band
@@ -21,6 +22,9 @@ other cuts through the same files find most of them in one place."""
 
 LOOK_AGAIN_S: Final = 60.0
 """A node without a job in its list looks through all its files for one at most once in so many seconds."""
+
+LOOK_FILES: Final = 64
+"""Files that it looks through for one request: bounds the work of a match, however many a node holds."""
 
 _Seat = tuple[int, int, int, int, Pick]
 """A pick with the number of the request it is for, which orders picks that are equal otherwise."""
@@ -90,9 +94,11 @@ class Round:
         node = asking.node
         if not node.files or self._at - node.looked < LOOK_AGAIN_S:
             return False
-        node.looked = self._at
-        state = self._state
-        return state.nominate(node, node.files, NOMINATED)
+        some = list(islice(node.files, node.look_from, node.look_from + LOOK_FILES))
+        node.look_from += LOOK_FILES
+        if node.look_from >= len(node.files):
+            node.look_from, node.looked = 0, self._at
+        return self._state.nominate(node, some, NOMINATED)
 
     def _serve_local(self, mine: Band, asked: list[Asking]) -> None:
         """One assignment for all: the smallest pick of any request goes first."""

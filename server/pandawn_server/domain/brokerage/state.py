@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from collections.abc import Set as AbstractSet
 from typing import Final
 
 from pandawn_server.domain.brokerage.band import Band
@@ -99,7 +98,7 @@ class State:
         node.note_grant(at)
         came = self.holdings.expect(node, [file.number for file in entry.files], at)
         if came:
-            self.nominate(node, set(came), NOMINATED)
+            self.nominate(node, came, NOMINATED)
         tentative = self._tentative
         tentative[entry.job_id] = (entry, node, came)
         if len(tentative) > TENTATIVE:
@@ -122,7 +121,7 @@ class State:
                 if self.idle:
                     self.fresh += freed
 
-    def nominate(self, node: Node, files: AbstractSet[int], limit: int) -> bool:
+    def nominate(self, node: Node, files: Iterable[int], limit: int) -> bool:
         """Enters up to about `limit` jobs that want files of a node in its lists; returns whether there are any."""
         if not node.live:
             return False

@@ -192,3 +192,20 @@ def test_two_servers_of_ours_agree_again_after_one_of_them_missed_an_outage(pool
     other.replace(inventory(2, FILES, key=pool.moved), NOW)
     for catalog in (pool.catalog, other):
         assert held(catalog, FILES, key=pool.moved) == [file.size_bytes for file in FILES]
+
+
+def test_the_pulse_changes_with_each_loss_and_each_return_and_not_otherwise(pool: Pool) -> None:
+    other = pool.open()
+    whole = pool.catalog.pulse()
+    assert len(set(whole)) == 3
+    assert pool.catalog.pulse() == other.pulse() == whole
+    pool.servers[0].kill()
+    broken = pool.catalog.pulse()
+    assert [was == now for was, now in zip(whole, broken, strict=True)] == [False, True, True]
+    assert pool.catalog.pulse() == broken
+    pool.servers[0].start()
+    pool.clock.advance(REST)
+    mended = pool.catalog.pulse()
+    assert mended[1:] == whole[1:]
+    assert mended[0] not in (whole[0], broken[0])
+    assert other.pulse() == mended

@@ -48,6 +48,7 @@ class Batcher(Generic[Req, Res]):
         *,
         max_batch: int = DEFAULT_MAX_BATCH,
         concurrency: int = 1,
+        crowd: int = 1,
         telemetry: Telemetry = OFF,
     ) -> None:
         """`run` is the use case: one answer for each request in order, called in a thread.
@@ -56,13 +57,14 @@ class Batcher(Generic[Req, Res]):
         `run` raises goes to all callers of the batch. After any other error, and after a
         DATABASE_CONFLICT, which must have changed nothing, `run` is called again for each request
         alone: one poison request cannot fail its neighbours. At most `concurrency` batches run at
-        a time.
+        a time; beside another one begins when `crowd` calls wait, for small batches cost more a call.
         """
         self._name = name
         self._run = run
         self._runner = runner
         self._max_batch = max_batch
         self._concurrency = concurrency
+        self._crowd = crowd
         self._telemetry = telemetry
         self._waiting: deque[_Entry[Req, Res]] = deque()
         self._drains: set[asyncio.Task[None]] = set()
@@ -91,6 +93,8 @@ class Batcher(Generic[Req, Res]):
 
     def _wake(self) -> None:
         if self._starting or len(self._drains) >= self._concurrency:
+            return
+        if self._drains and len(self._waiting) < self._crowd:
             return
         self._starting = True
         # A task begins after the callbacks that are ready now: calls that arrived together are
@@ -181,14 +185,17 @@ class Batchers:
         run: Callable[[Sequence[Req]], Sequence[Res | PandawnError]],
         *,
         max_batch: int = DEFAULT_MAX_BATCH,
+        concurrency: int | None = None,
+        crowd: int = 1,
     ) -> Batcher[Req, Res]:
-        """Makes a batcher; see `Batcher`."""
+        """Makes a batcher; see `Batcher`. `concurrency` is that of the others unless it is given."""
         batcher = Batcher(
             name,
             run,
             self._runner,
             max_batch=max_batch,
-            concurrency=self._concurrency,
+            concurrency=self._concurrency if concurrency is None else concurrency,
+            crowd=crowd,
             telemetry=self._telemetry,
         )
         self._closers.append(batcher.close)

@@ -28,6 +28,9 @@ ACQUIRE_BATCH = 64
 """Calls for jobs served at once: enough to share what a transaction costs, and few enough that some are
 answered while the database works for others."""
 
+ACQUIRE_CROWD = 32
+"""Calls that wait when a second batch begins beside the first."""
+
 _log: Log = structlog.get_logger(__name__)
 
 _Answered = asyncio.Future[AcquireAnswer | None]
@@ -42,7 +45,12 @@ class WaitingCalls:
         # Of calls with one key only the newest is listened to: the others' connections broke.
         self._answers: dict[CallKey, _Answered] = {}
         self._acquire: Batcher[AcquireCall, AcquireAnswer] = batchers.make(
-            "AcquireJobs", self._run_acquire, max_batch=ACQUIRE_BATCH
+            "AcquireJobs",
+            self._run_acquire,
+            max_batch=ACQUIRE_BATCH,
+            # While one batch is being claimed in the database the next one is matched. SQLite has one writer.
+            concurrency=1 if context.db.is_embedded else 2,
+            crowd=ACQUIRE_CROWD,
         )
         self._serve: Batcher[str, None] = batchers.make("serve-waiting", self._run_serve)
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pandawn_server.domain.attempts import AttemptEnd, NewAttempt
+from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import (
     ErrorComponent,
     JobError,
@@ -18,7 +20,7 @@ from pandawn_server.domain.jobs import (
     ResourceUse,
 )
 from pandawn_server.domain.tasks import File, NewJob, TaskSpec
-from pandawn_server.storage import attempts, files, jobs, queues, tasks
+from pandawn_server.storage import attempts, files, jobs, nodes, queues, tasks
 from pandawn_server.storage.database import Database, Transaction
 from pandawn_server.storage.files import pack, unpack
 from tests.fixtures.clock import NOON
@@ -142,3 +144,13 @@ def test_the_end_of_an_attempt_comes_back_as_it_was_reported(
     assert stored.phase_times.keys() == times.keys()
     for phase, time in times.items():
         assert abs(stored.phase_times[phase] - time) < timedelta(microseconds=10)
+
+
+@pytest.mark.parametrize(
+    "name", ['a"b', "a\\b", "{a,b}", "a b", "NULL", "null", "", "'", "é", "a,b", '\\"', "%s", ":x"]
+)
+def test_a_name_is_found_among_others_whatever_it_is_made_of(database: Database, name: str) -> None:
+    with database.write() as tx:
+        nodes.note_contact(tx, [NodeKey("S", name), NodeKey("S", "other")], NOON)
+        found = nodes.get_nodes(tx, [NodeKey("S", name)])
+    assert list(found) == [NodeKey("S", name)]

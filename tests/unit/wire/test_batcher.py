@@ -210,3 +210,31 @@ async def test_a_closed_batcher_refuses_calls(runner: Runner, use_case: UseCase)
     with pytest.raises(UnavailableError) as refused:
         await batcher.submit(2)
     assert refused.value.reason == "SHUTTING_DOWN"
+
+
+async def test_a_second_batch_begins_beside_the_first_when_a_crowd_waits(
+    runner: Runner, use_case: UseCase
+) -> None:
+    batcher = Batcher("double", use_case, runner, concurrency=2, crowd=3)
+    first = submitted(batcher, 2)
+    await seen(use_case, 1)
+    waiting = submitted(batcher, 4, 6)
+    await asyncio.sleep(0)
+    assert len(use_case.batches) == 1
+    waiting += submitted(batcher, 8)
+    await seen(use_case, 2)
+    assert use_case.batches == [[2], [4, 6, 8]]
+    use_case.let_go()
+    assert await asyncio.gather(*first, *waiting) == [4, 8, 12, 16]
+
+
+async def test_those_who_are_no_crowd_go_when_the_batch_before_them_is_done(
+    runner: Runner, use_case: UseCase
+) -> None:
+    batcher = Batcher("double", use_case, runner, concurrency=2, crowd=3)
+    calls = submitted(batcher, 2)
+    await seen(use_case, 1)
+    calls += submitted(batcher, 4, 6)
+    use_case.let_go()
+    assert await asyncio.gather(*calls) == [4, 8, 12]
+    assert use_case.batches == [[2], [4, 6]]

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from pandawn_tools.bench.depth import DepthKeeper
+from pandawn_tools.bench.h2 import Call
 from pandawn_tools.bench.load import Shape
 from pandawn_tools.bench.measure import Processes, Slice, measure
-from pandawn_tools.bench.messages import ACQUIRE, EMPTY, acquire_requests
+from pandawn_tools.bench.messages import ACQUIRE, EMPTY, signed_requests
 from pandawn_tools.bench.processes import BenchError
 from pandawn_tools.bench.rows import Pool
 from pandawn_tools.bench.site import Say, Site
@@ -44,7 +45,7 @@ class AcquireBench:
     shape: Shape
     processes: Processes
     rounds: dict[Pool, list[Round]] = field(default_factory=dict)
-    _requests: dict[Pool, Iterator[bytes]] = field(default_factory=dict)
+    _requests: dict[Pool, Iterator[Call]] = field(default_factory=dict)
     _keepers: dict[Pool, DepthKeeper] = field(default_factory=dict)
     _answered: int = 0
     _leased_before: int = 0
@@ -53,7 +54,7 @@ class AcquireBench:
         """Prepares the requests."""
         for pool in self.site.world.waiting:
             self.rounds[pool] = []
-            self._requests[pool] = acquire_requests(pool, self.site.nodes)
+            self._requests[pool] = signed_requests(pool, self.site.nodes, self.site.sessions)
             self._keepers[pool] = DepthKeeper(self.site.database, pool)
         self._leased_before = len(self.site.database.leased())
 

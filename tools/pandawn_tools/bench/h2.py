@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _FRAME = struct.Struct(">HBBBI")
@@ -32,6 +33,7 @@ _PREFIX_BYTES = 5
 _TOP_UP_BYTES = 2**30
 """Bytes received after which the server's window for the connection is filled up again."""
 
+_SEVEN_BITS = 0x7F
 _RECEIVE_BYTES = 2**18
 _CONNECT_TIMEOUT_S = 10.0
 
@@ -43,6 +45,30 @@ RESET = -1
 
 class ProtocolError(Exception):
     """The server did what a gRPC server does not do under load; the text says what."""
+
+
+class Call(NamedTuple):
+    """A message with headers of its own, as `header` encodes them."""
+
+    message: bytes
+    headers: bytes
+
+
+def header(name: str, value: str) -> bytes:
+    """A header field that goes into no table: it is another one in each call."""
+    return b"\x10" + b"".join(_length(len(text)) + text.encode() for text in (name, value))
+
+
+def _length(size: int) -> bytes:
+    """A length in the seven low bits of a byte, or in more bytes (RFC 7541, 5.1)."""
+    if size < _SEVEN_BITS:
+        return bytes([size])
+    left = size - _SEVEN_BITS
+    more = bytearray([_SEVEN_BITS])
+    while left > _SEVEN_BITS:
+        more.append(0x80 | (left & _SEVEN_BITS))
+        left >>= 7
+    return bytes([*more, left])
 
 
 @dataclass(slots=True)
@@ -93,8 +119,9 @@ class Connection:
         """Closes the connection; calls in flight are lost."""
         self.socket.close()
 
-    def call(self, message: bytes, now: float) -> bool:
+    def call(self, call: bytes | Call, now: float) -> bool:
         """Queues a call; `flush` sends it. Returns False if the server's window has no room now."""
+        message, headers = (call, b"") if isinstance(call, bytes) else call
         size = len(message) + _PREFIX_BYTES
         if size > _DEFAULT_WINDOW:
             raise ProtocolError(f"a message of {size} bytes exceeds the window of a stream")
@@ -104,7 +131,7 @@ class Connection:
         stream = self._next_stream
         self._next_stream = stream + 2
         self._begun[stream] = now
-        self._write(_HEADERS, _END_HEADERS, stream, self._headers)
+        self._write(_HEADERS, _END_HEADERS, stream, self._headers + headers)
         self._headers = self._later_headers
         body = b"\0" + len(message).to_bytes(4, "big") + message
         if size <= _FRAME_BYTES:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pandawn_tools.bench.h2 import Answer, Connection, ProtocolError
+from pandawn_tools.bench.h2 import Answer, Call, Connection, ProtocolError
 
 _POLL_S = 0.02
 _TURNS = 4
@@ -99,7 +99,7 @@ class Generator:
         self,
         target: Target,
         shape: Shape,
-        messages: Iterator[bytes],
+        messages: Iterator[bytes | Call],
         watcher: Watcher,
         *,
         min_bytes: int = 0,
@@ -119,7 +119,7 @@ class Generator:
         self._is_open = False
         self._is_dry = False
         # A message that a server had no room for goes with the next call.
-        self._held: bytes | None = None
+        self._held: bytes | Call | None = None
         self._connections = [
             Connection(
                 *target.addresses[number % len(target.addresses)],

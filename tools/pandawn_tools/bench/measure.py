@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pandawn_tools.bench.h2 import ProtocolError
+from pandawn_tools.bench.h2 import Call, ProtocolError
 from pandawn_tools.bench.load import Generator, Load, Shape, Target
 from pandawn_tools.bench.processes import BenchError, cpu_seconds, rss_mb, tree_cpu_seconds
 
@@ -89,7 +89,7 @@ def _nothing() -> None:
 def measure(
     target: Target,
     shape: Shape,
-    messages: Iterator[bytes],
+    messages: Iterator[bytes | Call],
     processes: Processes,
     *,
     on_ok: Callable[[], None] = _nothing,

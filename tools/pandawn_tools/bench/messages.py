@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import count, cycle, groupby
 from operator import itemgetter
 
@@ -12,6 +13,11 @@ from google.protobuf.duration_pb2 import Duration
 from pandawn.dispatcher.v1 import dispatcher_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
 from pandawn.type.v1 import type_pb2
+from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.principals import Session
+from pandawn_server.usecases.session_book import Sessions
+from pandawn_server.wire.auth.api import SESSION
+from pandawn_tools.bench.h2 import Call, header
 from pandawn_tools.bench.inventories import Node
 from pandawn_tools.bench.processes import BenchError
 from pandawn_tools.bench.rows import (
@@ -59,9 +65,24 @@ _run = f"{random.SystemRandom().getrandbits(64):016x}".encode()
 
 def acquire_requests(pool: Pool, nodes: Sequence[Node]) -> Iterator[bytes]:
     """Requests of one pilot after the other, in a random order of the nodes, without end."""
-    shuffled = random.Random(pool.queue).sample(nodes, len(nodes))
-    for head, tail in cycle([_around_request_id(_acquire(pool, node)) for node in shuffled]):
+    around = [_around_request_id(_acquire(pool, node)) for node in _shuffled(pool, nodes)]
+    for head, tail in cycle(around):
         yield b"%b%b%016x%b" % (head, _run, next(_request_numbers), tail)
+
+
+def signed_requests(pool: Pool, nodes: Sequence[Node], sessions: Sessions) -> Iterator[Call]:
+    """The same, each with the token of its pilot's session."""
+    now = datetime.now(UTC)
+    shuffled = _shuffled(pool, nodes)
+    shown = []
+    for node in shuffled:
+        bound = Session(pilot_id(pool, node.number), pool.queue, NodeKey(SITE, node.name))
+        shown.append(header(SESSION, sessions.issue(bound, now)[0]))
+    return map(Call, acquire_requests(pool, nodes), cycle(shown))
+
+
+def _shuffled(pool: Pool, nodes: Sequence[Node]) -> list[Node]:
+    return random.Random(pool.queue).sample(nodes, len(nodes))
 
 
 def _acquire(pool: Pool, node: Node) -> bytes:

@@ -9,7 +9,7 @@ from pandawn.dispatcher.v1 import dispatcher_pb2
 from pandawn_tools.bench.acquire import MIN_LEASE_BYTES
 from pandawn_tools.bench.load import Shape, Target
 from pandawn_tools.bench.measure import Processes, measure
-from pandawn_tools.bench.messages import ACQUIRE, acquire_requests
+from pandawn_tools.bench.messages import ACQUIRE, signed_requests
 from pandawn_tools.bench.processes import LOOPBACK, BenchError
 from pandawn_tools.bench.rows import Pool
 from pandawn_tools.bench.services import PandawnServer
@@ -36,7 +36,7 @@ def check_pair(site: Site, pool: Pool, shape: Shape) -> PairResult:
         found = measure(
             Target([(LOOPBACK, site.server.port), (LOOPBACK, second.port)], ACQUIRE),
             shape,
-            acquire_requests(pool, site.nodes),
+            signed_requests(pool, site.nodes, site.sessions),
             Processes(site.server.process.pid),
             min_bytes=MIN_LEASE_BYTES,
             keep_bodies=True,

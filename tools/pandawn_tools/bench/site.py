@@ -20,7 +20,9 @@ from pandawn.dispatcher.v1 import dispatcher_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
 from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
 from pandawn.type.v1 import type_pb2
+from pandawn_server.storage import session_keys
 from pandawn_server.storage.database import Database
+from pandawn_server.usecases.session_book import Sessions
 from pandawn_tools.bench.databases import BenchDatabase, PostgresDatabase, SqliteDatabase
 from pandawn_tools.bench.inventories import Node, fill_catalog
 from pandawn_tools.bench.load import Generator, Shape, Target
@@ -80,6 +82,7 @@ class Site:
     server: PandawnServer
     world: World
     nodes: Sequence[Node]
+    sessions: Sessions
 
     def target(self, path: str) -> Target:
         """A method of the server."""
@@ -119,7 +122,18 @@ def running_site(engine: Engine, world: World, say: Say) -> Iterator[Site]:
         _set_response(server, world.waiting[0], nodes)
         say("waiting until it has read all that waits")
         _settle(server, world, nodes)
-        yield Site(directory, postgres, memcached, database, server, world, nodes)
+        sessions = _sessions(database.url)
+        yield Site(directory, postgres, memcached, database, server, world, nodes, sessions)
+
+
+def _sessions(url: str) -> Sessions:
+    """What issues sessions for pilots that never registered: with the keys that the server has made."""
+    database = Database.open(url, pool_size=1)
+    sessions = Sessions()
+    with database.read() as tx:
+        sessions.take_keys(session_keys.all_keys(tx))
+    database.dispose()
+    return sessions
 
 
 def _migrate(url: str) -> None:

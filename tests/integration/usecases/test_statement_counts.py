@@ -60,6 +60,8 @@ def acquiring(world: World, number: int) -> Callable[[], object]:
 def idling(world: World, number: int) -> Callable[[], object]:
     batch = calls(world, number)
     world.cancel_task(1)
+    # The first call of a process begins to follow what becomes runnable.
+    world.ask_all(calls(world, 1))
     return lambda: world.ask_all(batch)
 
 

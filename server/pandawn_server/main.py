@@ -28,7 +28,6 @@ from pandawn_server.telemetry.api import OFF, Attributes, Telemetry
 from pandawn_server.telemetry.names import QUEUE, WAITING_PILOTS
 from pandawn_server.usecases.allowances import hold_back_all, let_go_all
 from pandawn_server.usecases.context import Context
-from pandawn_server.usecases.pins import refresh_pins
 from pandawn_server.usecases.reap import Reaped, reap
 from pandawn_server.usecases.session_book import Sessions
 from pandawn_server.usecases.sessions import REFRESH_INTERVAL, refresh_sessions
@@ -53,10 +52,8 @@ QUEUE_WATCH_INTERVAL = timedelta(seconds=1)
 """Time between two looks for work that another server process made runnable, and for changes of queues."""
 
 CATALOG_WATCH_INTERVAL = timedelta(seconds=2)
-"""Time until a server process knows that a server of the catalog was lost or came back: one small question to each."""
-
-PIN_REFRESH_INTERVAL = timedelta(seconds=5)
-"""Time until a server process knows what was pinned through another one; it is one small query."""
+"""Time until a server process knows that a server of the catalog was lost or came back, and what was pinned
+through another process: one small question to each, and one small query."""
 
 THROTTLE_INTERVAL = timedelta(seconds=1)
 """Time between two looks for jobs that wait for a limit of their user only: so long a slot of that user
@@ -172,7 +169,6 @@ async def _serve(
         _reaper(deps),
         _queue_watch(deps),
         _catalog_watch(deps),
-        _pin_refresh(deps),
         _throttle(deps),
         _hold_back(deps),
         _session_refresh(deps),
@@ -341,16 +337,6 @@ def _hold_back(deps: Deps) -> PeriodicWorker[int]:
 def _audit(deps: Deps, auditor: Auditor) -> PeriodicWorker[None]:
     return PeriodicWorker(
         "audit", FLUSH_INTERVAL, auditor.flush, deps.runner, telemetry=deps.telemetry
-    )
-
-
-def _pin_refresh(deps: Deps) -> PeriodicWorker[int]:
-    return PeriodicWorker(
-        "pin-refresh",
-        PIN_REFRESH_INTERVAL,
-        partial(refresh_pins, deps.context),
-        deps.runner,
-        telemetry=deps.telemetry,
     )
 
 

@@ -6,13 +6,18 @@ import structlog
 
 from pandawn_server.logs import Log
 from pandawn_server.usecases.context import Context
+from pandawn_server.usecases.pins import refresh_pins
 
 _log: Log = structlog.get_logger(__name__)
 
 
 def watch_catalog(context: Context) -> None:
-    """Looks how the servers of the catalog are; after a change each node is compared anew when it asks."""
+    """Looks how the servers of the catalog are, and reads pins that another process has changed.
+
+    When a server was lost or came back, each node is compared anew when it asks.
+    """
     # The time before the look: what is read after it is newer than the loss that it shows.
     now = context.clock()
     if context.brokers.note_pulse(context.catalog.pulse(), now):
         _log.info("a server of the catalog was lost or came back; nodes are compared anew")
+    refresh_pins(context)

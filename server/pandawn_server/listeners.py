@@ -80,7 +80,9 @@ class Listener:
         if self.admits_this_machine:
             others = "other callers" if shown else "callers on this machine"
             parts.append(f"{others} are operators")
-        parts.append({"off": "no TLS", "on": "TLS", "proxy": "TLS ends at a proxy"}[self.tls.value])
+        in_the_clear = "" if self.is_local else ": session tokens travel in the clear"
+        tls = {"off": f"no TLS{in_the_clear}", "on": "TLS", "proxy": "TLS ends at a proxy"}
+        parts.append(tls[self.tls.value])
         if self.accepts_proxies:
             parts.append("certificates may be proxies")
         if self.is_forwarded:

@@ -186,6 +186,7 @@ async def _serve(
             addresses=addresses,
             database=backends.database.shown_url,
             catalog=masked(settings.catalog),
+            takes=[listener.described() for listener in settings.listeners],
         )
         await stop.wait()
         _log.info("stopping", grace_seconds=settings.grace_seconds)

@@ -119,5 +119,7 @@ def test_it_is_described_for_people() -> None:
     assert (
         parse_listener("127.0.0.1:1").described() == "callers on this machine are operators; no TLS"
     )
+    host = parse_listener("0.0.0.0:1?auth=host").described()
+    assert host == "takes host; no TLS: session tokens travel in the clear"
     both = parse_listener("[::]:1?auth=token+host&tls=proxy&forwarded=on").described()
     assert both == "takes token, host; TLS ends at a proxy; trusted proxies say for whom they speak"

@@ -81,12 +81,12 @@ def register_pilot(
     """
     queue = queue_to_serve(context, registration.queue)
     check_bringer(context, queue, registration.node, by, facts)
-    pilot, queue = _register(context, registration)
+    pilot, queue = _register(context, registration, by)
     session = Session(pilot.pilot_id, pilot.queue, pilot.key)
     return Registered(pilot, queue, begin_session(context, session)[0])
 
 
-def _register(context: Context, registration: Registration) -> tuple[Pilot, Queue]:
+def _register(context: Context, registration: Registration, by: Principal) -> tuple[Pilot, Queue]:
     now = context.clock()
     with context.db.write() as tx:
         queue = context.config.queue(tx, registration.queue, now)
@@ -100,7 +100,8 @@ def _register(context: Context, registration: Registration) -> tuple[Pilot, Queu
                 raise InvalidRequestError.of(
                     [Violation("request_id", "was used for a pilot of another queue or node")]
                 )
-            if known.state is not PilotState.LIVE:
+            # The queue may have moved: its node is another site's now.
+            if known.state is not PilotState.LIVE or known.key.site != queue.site:
                 raise pilot_not_found(known.pilot_id)
             return known, queue
         pilot = Pilot(
@@ -118,7 +119,8 @@ def _register(context: Context, registration: Registration) -> tuple[Pilot, Queu
         pilots.insert_pilot(tx, pilot, registration.request_id)
         nodes.note_contact(tx, [pilot.key], now)
         text = (
-            f"pilot {pilot.pilot_version or '?'} began on {pilot.key.node} for queue {queue.name}"
+            f"pilot {pilot.pilot_version or '?'} began on {pilot.key.node} for queue {queue.name}; "
+            f"{by.subject or by.name} was let in by the rule {by.rule!r}"
         )
         events.insert_events(
             tx,

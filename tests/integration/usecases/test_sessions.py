@@ -62,6 +62,24 @@ def test_a_pilot_that_has_ended_is_not_taken_up_again(world: World) -> None:
     assert error.value.reason == "PILOT_NOT_FOUND"
 
 
+def test_a_pilot_of_a_queue_that_moved_is_not_taken_up_at_the_old_site(world: World) -> None:
+    register(world)
+    world.queue(site="ELSEWHERE")
+    with pytest.raises(NotFoundError) as error:
+        register(world)
+    assert error.value.reason == "PILOT_NOT_FOUND"
+    moved = opened(world, register(world, "another").session_token).session
+    assert moved is not None
+    assert moved.key == NodeKey("ELSEWHERE", "wn1")
+
+
+def test_the_rule_that_let_a_pilot_in_is_told(world: World) -> None:
+    robot = Principal("robot", Method.TOKEN, frozenset({Role.PILOT}), "pilot factory", "sub-7")
+    register(world, by=robot)
+    texts = [n.event.text for n in world.events() if n.event.kind == "PILOT_REGISTERED"]
+    assert texts[-1].endswith("sub-7 was let in by the rule 'pilot factory'")
+
+
 def test_a_session_that_is_half_over_is_renewed_and_no_sooner(world: World) -> None:
     registered = register(world)
     principal = opened(world, registered.session_token)

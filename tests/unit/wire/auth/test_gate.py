@@ -22,6 +22,7 @@ from pandawn_server.wire.auth.session import SessionAuthenticator
 from pandawn_server.wire.handlers import ServicerContext
 from pandawn_server.wire.policies import POLICIES
 from tests.fixtures.clock import SettableClock
+from tests.fixtures.telemetry import RecordingTelemetry
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 REGISTER = "/pandawn.dispatcher.v1.Dispatcher/RegisterPilot"
@@ -272,6 +273,14 @@ def test_an_address_is_never_remembered_for_another_caller() -> None:
 def test_a_client_whose_proxy_does_not_name_it_is_nobody() -> None:
     behind = Gate([HostAuthenticator()], peer_of=lambda _peer, _metadata: "")
     assert refused(behind, REGISTER).reason == "ADDRESS_UNKNOWN"
+
+
+def test_credentials_that_are_read_are_counted_and_calls_are_not() -> None:
+    telemetry = RecordingTelemetry()
+    counting = Gate([Words(anna=make_principal(Role.USER))], telemetry=telemetry)
+    for _ in range(3):
+        admit(counting, GET_TASK, Call(authorization="Bearer anna"))
+    assert telemetry.counts == [("pandawn.admissions", 1, {"pandawn.auth.method": "token"})]
 
 
 def test_the_rule_that_let_somebody_in_is_in_the_log() -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+import re
+import ssl
 import stat
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,11 @@ import grpc
 
 from pandawn_pilot.hardening import take_variable
 
-_MAX_TOKEN_BYTES = 64 * 1024
+_MAX_SECRET_BYTES = 64 * 1024
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_KEY = re.compile(
+    rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL
+)
 STANDARD_INPUT = "-"
 
 
@@ -53,20 +58,22 @@ def add_credential_options(
 ) -> None:
     """Adds the options that say what to show."""
     parser.add_argument(
-        "--tls", action="store_true", help="speak TLS; follows from the next two (or PANDAWN_TLS=1)"
+        "--tls",
+        action=argparse.BooleanOptionalAction,
+        help="speak TLS (default: PANDAWN_TLS, else with all servers that are not on this machine)",
     )
     parser.add_argument(
         "--ca",
         type=Path,
         metavar="PATH",
         help="the authorities that the server's certificate is checked against, a file or a"
-        " directory (default: PANDAWN_CA, or those of gRPC)",
+        " directory (default: PANDAWN_CA, X509_CERT_DIR, the system's)",
     )
     parser.add_argument(
         "--cert",
         type=Path,
         metavar="FILE",
-        help="certificate with its chain, or a proxy (default with TLS: PANDAWN_CERT or"
+        help="certificate with its chain, or a proxy (default: PANDAWN_CERT, without a token"
         " X509_USER_PROXY)",
     )
     parser.add_argument(
@@ -88,36 +95,35 @@ def read_credentials(given: argparse.Namespace, server: str) -> Credentials:
     token, token_file = _token(given.token_file)
     authorities = _path(given.ca, "PANDAWN_CA")
     certificate = _path(given.cert, "PANDAWN_CERT")
-    tls = bool(given.tls or authorities or certificate or os.environ.get("PANDAWN_TLS") == "1")
+    if not _wants_tls(given.tls, server, names_any=bool(authorities or certificate)):
+        if token and not is_local(server):
+            raise CredentialError(
+                f"a token would go to {server} for everybody on the way to read;"
+                " leave --no-tls (PANDAWN_TLS=0) away, or the token"
+            )
+        return Credentials(token=token, token_file=token_file)
     key_file = _path(given.key, "PANDAWN_KEY")
-    if tls and certificate is None:
+    if certificate is None and not token:
+        # Around on every grid node, and not for this server in particular.
         certificate = _path(None, "X509_USER_PROXY")
-    if tls and server.startswith("unix:"):
-        raise CredentialError("a Unix socket needs no TLS; leave --tls, --ca and --cert away")
-    if token and not tls and not is_local(server):
-        raise CredentialError(
-            f"a token would go to {server} over a line that others can read; give --tls or --ca"
-        )
-    if key_file is None:
-        key_file = certificate
-    chain = key = None
-    if certificate is not None and key_file is not None:
-        chain, key = _certificate(certificate, key_file)
-    root = _authorities(authorities) if authorities is not None else None
-    return Credentials(tls, root, chain, key, token, token_file, key_file)
+    if certificate is None:
+        root = _authorities(authorities)
+        return Credentials(tls=True, root=root, token=token, token_file=token_file)
+    chain, key = _certificate(certificate, key_file or certificate)
+    return Credentials(
+        tls=True,
+        root=_authorities(authorities),
+        chain=chain,
+        key=key,
+        token=token,
+        token_file=token_file,
+        key_file=key_file or certificate,
+    )
 
 
 def read_token_file(path: Path) -> str:
     """The token in a file that is for us alone. Raises CredentialError."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as stream:
-            mode = os.fstat(descriptor).st_mode
-            text = stream.read(_MAX_TOKEN_BYTES)
-    except OSError as error:
-        raise CredentialError(f"the token file {path} cannot be read: {error.strerror}") from error
-    if stat.S_ISREG(mode) and mode & stat.S_IROTH:
-        raise CredentialError(f"the token file {path} may be read by everybody; chmod 600 {path}")
+    text = _read_private(path, "token file")
     return _checked(text, f"the token file {path}")
 
 
@@ -134,10 +140,23 @@ def is_local(server: str) -> bool:
         return False
 
 
+def _wants_tls(option: bool | None, server: str, *, names_any: bool) -> bool:
+    if server.startswith("unix:"):
+        if option or names_any:
+            raise CredentialError("a Unix socket has no TLS; leave --tls, --ca and --cert away")
+        return False
+    if option is not None:
+        return option
+    variable = os.environ.get("PANDAWN_TLS", "")
+    if variable not in ("", "0", "1"):
+        raise CredentialError(f"PANDAWN_TLS is 0 or 1, not {variable!r}")
+    return variable == "1" or (not variable and (names_any or not is_local(server)))
+
+
 def _token(option: str | None) -> tuple[str, Path | None]:
     variables = {name: take_variable(name) for name in ("BEARER_TOKEN", "BEARER_TOKEN_FILE")}
     if option == STANDARD_INPUT:
-        text = sys.stdin.buffer.read(_MAX_TOKEN_BYTES)
+        text = sys.stdin.buffer.read(_MAX_SECRET_BYTES)
         return _checked(text, "the standard input"), None
     if option:
         path = Path(option).absolute()
@@ -158,50 +177,57 @@ def _checked(text: bytes, where: str) -> str:
     return token.decode("ascii")
 
 
-def _path(
-    option: Path | None, variable: str, environ: Mapping[str, str] = os.environ
-) -> Path | None:
-    text = str(option) if option is not None else environ.get(variable, "")
-    return Path(text).absolute() if text else None
+def _path(option: Path | None, variable: str) -> Path | None:
+    text = str(option) if option is not None else os.environ.get(variable, "")
+    return Path(text).expanduser().absolute() if text else None
 
 
 def _certificate(certificate: Path, key_file: Path) -> tuple[bytes, bytes]:
-    chain = _read(certificate, "certificate")
-    key = _read(key_file, "key")
-    if b"-----BEGIN CERTIFICATE-----" not in chain:
-        raise CredentialError(f"{certificate} holds no certificate in PEM")
-    if b"PRIVATE KEY-----" not in key:
-        raise CredentialError(f"{key_file} holds no private key in PEM; name it with --key")
-    if b"ENCRYPTED" in key:
-        raise CredentialError(
-            f"the key in {key_file} has a pass phrase; make a proxy, or take the phrase off"
-        )
     # Of a proxy, which holds both, each part goes where it belongs: gRPC takes nothing else in it.
-    return _blocks(chain, b"CERTIFICATE-----"), _blocks(key, b"PRIVATE KEY-----")
+    content = _read_private(key_file, "key file")
+    chain = content if key_file == certificate else _read(certificate, "certificate")
+    certificates, keys = _CERTIFICATE.findall(chain), _KEY.findall(content)
+    if not certificates:
+        raise CredentialError(f"{certificate} holds no certificate in PEM")
+    if not keys:
+        raise CredentialError(f"{key_file} holds no private key in PEM; name its file with --key")
+    if b"ENCRYPTED" in keys[0]:
+        raise CredentialError(
+            f"the key in {key_file} has a pass phrase, which nobody is there to type; make a proxy"
+        )
+    return b"\n".join(certificates) + b"\n", keys[0] + b"\n"
 
 
-def _blocks(pem: bytes, kind: bytes) -> bytes:
-    found: list[bytes] = []
-    inside = False
-    for line in pem.splitlines():
-        if line.startswith(b"-----BEGIN ") and line.strip().endswith(kind):
-            inside = True
-        if inside:
-            found.append(line.strip())
-        if line.startswith(b"-----END "):
-            inside = False
+def _authorities(path: Path | None) -> bytes | None:
+    if path is None:
+        path = _path(None, "X509_CERT_DIR")
+    if path is None:
+        # The system's, among which an institute may have put its own; None: those of gRPC.
+        system: str | None = ssl.get_default_verify_paths().cafile
+        return None if system is None else _read(Path(system), "authorities")
+    files = [path]
+    if path.is_dir():
+        # As /etc/grid-security/certificates is: links by hash lead to the same files once more.
+        suffixes = (".pem", ".0", ".1", ".crt")
+        files = sorted({item.resolve() for item in path.iterdir() if item.suffix in suffixes})
+    found = {pem: None for file in files for pem in _CERTIFICATE.findall(_read(file, "authority"))}
+    if not found:
+        raise CredentialError(f"there is no certificate of an authority in {path}")
     return b"\n".join(found) + b"\n"
 
 
-def _authorities(path: Path) -> bytes:
-    if not path.is_dir():
-        return _read(path, "authorities")
-    # As /etc/grid-security/certificates is: NAME.pem and links to it by hash.
-    found = {item.resolve() for item in path.iterdir() if item.suffix in (".pem", ".0", ".crt")}
-    pem = b"\n".join(_read(item, "authority") for item in sorted(found) if item.is_file())
-    if b"-----BEGIN CERTIFICATE-----" not in pem:
-        raise CredentialError(f"there is no certificate of an authority in {path}")
-    return pem
+def _read_private(path: Path, what: str) -> bytes:
+    try:
+        # What is no file, /dev/stdin say, is read as it is, and never waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as stream:
+            mode = os.fstat(descriptor).st_mode
+            content = stream.read(_MAX_SECRET_BYTES)
+    except OSError as error:
+        raise CredentialError(f"the {what} {path} cannot be read: {error.strerror}") from error
+    if stat.S_ISREG(mode) and mode & stat.S_IROTH:
+        raise CredentialError(f"the {what} {path} may be read by everybody; chmod 600 {path}")
+    return content or b""
 
 
 def _read(path: Path, what: str) -> bytes:

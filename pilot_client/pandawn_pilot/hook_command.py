@@ -61,7 +61,9 @@ def add_command(
     )
     parser.set_defaults(run=run)
     parser.add_argument(
-        "--server", metavar="HOST:PORT", help="the Pandawn server (default: PANDAWN_SERVER)"
+        "--server",
+        metavar="ADDRESS",
+        help="the server, HOST:PORT or unix:PATH (default: PANDAWN_SERVER)",
     )
     parser.add_argument("--site", required=True, type=utf8, help="site of the node")
     parser.add_argument("--node", type=utf8, help="name of the node (default: the full host name)")

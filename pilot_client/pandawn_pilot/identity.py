@@ -42,6 +42,11 @@ class Identity:
         if session:
             self._session = session
 
+    @staticmethod
+    def is_beginning(method: str) -> bool:
+        """Whether a method begins a session."""
+        return method in _BEGINNINGS
+
     def metadata(self, method: str) -> tuple[tuple[str, str], ...]:
         """What goes with a call of this method."""
         if method not in _BEGINNINGS and self._session:

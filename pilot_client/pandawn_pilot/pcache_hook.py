@@ -25,7 +25,7 @@ from pandawn.filecatalog.v1 import filecatalog_pb2 as wire
 from pandawn.type.v1.type_pb2 import File, FileRef
 from pandawn_pilot.backoff import Backoff
 from pandawn_pilot.catalog_client import MAX_FILES_PER_MESSAGE
-from pandawn_pilot.client import CALL_TIMEOUT_SECONDS, CallError, Connection, call
+from pandawn_pilot.client import CALL_TIMEOUT_SECONDS, CallError, call
 from pandawn_pilot.hook_command import (
     STATUSES,
     CacheError,
@@ -37,6 +37,7 @@ from pandawn_pilot.hook_command import (
     server_of,
     utf8,
 )
+from pandawn_pilot.hook_session import add_session_options, connect, helps_to_repeat
 from pandawn_pilot.pcache.sync import add_sync
 from pandawn_pilot.xrootd.hook import add_xrootd
 
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CacheError as error:
         return _complain(ExitStatus.NO_CACHE, error.reason, str(error))
     except CallError as error:
-        if error.transient:
+        if error.transient and error.code is not grpc.StatusCode.UNAUTHENTICATED:
             text = f"{error.message} (server {server_of(given)}, tried for {given.timeout:g} s)"
             return _complain(ExitStatus.UNREACHABLE, error.reason, text)
         return _complain(ExitStatus.REFUSED, error.reason, error.message)
@@ -131,7 +132,7 @@ class _Hook:
     """A connection to the server, over which each call is tried again for a bounded time."""
 
     def __init__(self, given: argparse.Namespace) -> None:
-        self._connection = Connection(server_of(given))
+        self._connection = connect(given)
         self.catalog = self._connection.catalog
         self._deadline = time.monotonic() + given.timeout
 
@@ -155,7 +156,10 @@ class _Hook:
                 return call(method, request, timeout=min(max(left, 1.0), CALL_TIMEOUT_SECONDS))
             except CallError as failure:
                 pause = backoff.next_pause(failure)
-                if not failure.transient or time.monotonic() + pause > self._deadline:
+                if (
+                    not helps_to_repeat(failure, self._connection)
+                    or time.monotonic() + pause > self._deadline
+                ):
                     raise
                 time.sleep(pause)
 
@@ -272,6 +276,8 @@ def _parser() -> argparse.ArgumentParser:
     add_command(commands, "flush", _flush, "the cache was emptied", _EPILOG)
     add_sync(commands, STATUSES)
     add_xrootd(commands, STATUSES)
+    for command in commands.choices.values():
+        add_session_options(command)
     return parser
 
 

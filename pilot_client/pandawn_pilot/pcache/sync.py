@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 
 import grpc
 
@@ -17,6 +18,7 @@ from pandawn_pilot.catalog_reporter import CatalogReporter
 from pandawn_pilot.client import CallError, Connection
 from pandawn_pilot.file_names import Naming
 from pandawn_pilot.hook_command import Commands, UsageError, add_command, node_of, server_of
+from pandawn_pilot.hook_session import connect, helps_to_repeat
 from pandawn_pilot.logs import Log, make_log
 from pandawn_pilot.pcache.books import Books, Holding
 from pandawn_pilot.pcache.layout import Place
@@ -64,11 +66,13 @@ def add_sync(commands: Commands[argparse.ArgumentParser], epilog: str) -> None:
 
 def run_sync(given: argparse.Namespace) -> str:
     """Does it; returns what there is to say. Raises UsageError and CallError."""
-    server, node = server_of(given), node_of(given)
+    node = node_of(given)
+    # Of a server that is not named, first of all.
+    server_of(given)
     # What goes wrong, and for a service all that happens.
     log = make_log(as_json=False, node=node, level=logging.INFO if given.watch else logging.WARNING)
     books = open_books(given, log)
-    connection = Connection(server)
+    connection = connect(given)
     try:
         client = CatalogClient(connection.catalog, given.site, node)
         reporter = CatalogReporter(books.reported(), client, log)
@@ -76,10 +80,14 @@ def run_sync(given: argparse.Namespace) -> str:
             from pandawn_pilot.pcache.watch import watch
 
             return watch(books, reporter, connection, log, use_inotify=not given.poll)
-        holding = _sync_once(books, reporter, given.timeout)
+
+        def sync_once() -> Holding:
+            return _sync_once(books, reporter, connection, given.timeout)
+
+        holding = sync_once()
         if given.settle:
             _say_done()
-            holding = _settle(books, reporter, holding, given.timeout)
+            holding = _settle(books, holding, sync_once)
     except OSError as error:
         raise _unusable(books.place, error) from error
     finally:
@@ -104,7 +112,9 @@ def open_books(given: argparse.Namespace, log: Log) -> Books:
         raise _unusable(place, error) from error
 
 
-def _sync_once(books: Books, reporter: CatalogReporter, patience_seconds: float) -> Holding:
+def _sync_once(
+    books: Books, reporter: CatalogReporter, connection: Connection, patience_seconds: float
+) -> Holding:
     """Looks and reports, for some time if need be. Raises CallError."""
     deadline = time.monotonic() + patience_seconds
     holding, _ = books.scan()
@@ -115,7 +125,7 @@ def _sync_once(books: Books, reporter: CatalogReporter, patience_seconds: float)
             return holding
         except CallError as failure:
             pause = backoff.next_pause(failure)
-            if not failure.transient or time.monotonic() + pause > deadline:
+            if not helps_to_repeat(failure, connection) or time.monotonic() + pause > deadline:
                 raise
             time.sleep(pause)
 
@@ -128,9 +138,7 @@ def _report(reporter: CatalogReporter, wait_seconds: float) -> None:
         raise CallError(grpc.StatusCode.UNAVAILABLE, "BUSY", text, transient=True)
 
 
-def _settle(
-    books: Books, reporter: CatalogReporter, holding: Holding, patience_seconds: float
-) -> Holding:
+def _settle(books: Books, holding: Holding, sync_once: Callable[[], Holding]) -> Holding:
     """Looks again as long as something changes."""
     end = time.monotonic() + _SETTLE_SECONDS
     stamp, quiet_since = books.place.stamp(), time.monotonic()
@@ -139,7 +147,7 @@ def _settle(
         now = books.place.stamp()
         if now != stamp:
             stamp, quiet_since = now, time.monotonic()
-            holding = _sync_once(books, reporter, patience_seconds)
+            holding = sync_once()
     return holding
 
 

@@ -25,6 +25,7 @@ from pandawn_pilot.hook_command import (
     server_of,
     utf8,
 )
+from pandawn_pilot.hook_session import connect, helps_to_repeat
 from pandawn_pilot.logs import Log, make_log
 from pandawn_pilot.node_journal import NodeJournal, beside
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
@@ -99,7 +100,9 @@ def add_xrootd(commands: Commands[argparse.ArgumentParser], epilog: str) -> None
 
 def run_xrootd(given: argparse.Namespace) -> str:
     """Does it; returns what there is to say. Raises UsageError, CacheError and CallError."""
-    server, node = server_of(given), node_of(given)
+    node = node_of(given)
+    # Of a server that is not named, first of all.
+    server_of(given)
     top = _top(given)
     log = make_log(as_json=False, node=node, level=logging.INFO if given.watch else logging.WARNING)
     directory = _directory(given, top, node)
@@ -112,16 +115,16 @@ def run_xrootd(given: argparse.Namespace) -> str:
     if given.watch:
         # Before gRPC starts threads: all of them inherit that the signals do not reach them.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    connection = Connection(server)
+    connection = connect(given)
     reporter = CatalogReporter(journal, CatalogClient(connection.catalog, given.site, node), log)
     try:
         if given.watch:
-            watcher = Watcher(books, reporter, given.interval, log)
+            watcher = Watcher(books, reporter, connection, given.interval, log)
             _heed_signals(watcher.stop, connection, log)
             watcher.run()
             return f"no longer watching {top.url}"
         change = look(books)
-        _report(reporter, given.timeout, log)
+        _report(reporter, connection, given.timeout, log)
     finally:
         connection.close()
     return f"{describe(change, top)}: the catalog has them for {node} at {given.site}"
@@ -131,11 +134,17 @@ class Watcher:
     """Looks and reports until `stop`, through outages of either side."""
 
     def __init__(
-        self, books: Books, reporter: CatalogReporter, interval_seconds: float, log: Log
+        self,
+        books: Books,
+        reporter: CatalogReporter,
+        connection: Connection,
+        interval_seconds: float,
+        log: Log,
     ) -> None:
         self.stop = Stop()
         self._books = books
         self._reporter = reporter
+        self._connection = connection
         self._interval_seconds = interval_seconds
         self._log = log
         self._compared = float("-inf")
@@ -173,7 +182,7 @@ class Watcher:
                 self._compared = time.monotonic()
         except CallError as failure:
             self.stop.check()
-            if not failure.transient:
+            if not helps_to_repeat(failure, self._connection):
                 raise
             # Whatever was lost with the call is found out by comparing notes.
             self._compared = float("-inf")
@@ -217,11 +226,17 @@ def describe(change: Change, top: Location) -> str:
     )
 
 
-def _report(reporter: CatalogReporter, patience_seconds: float, log: Log) -> None:
+def _report(
+    reporter: CatalogReporter, connection: Connection, patience_seconds: float, log: Log
+) -> None:
     def attempt() -> bool:
         # Also without a change: what the catalog has may have got lost.
         reporter.ask_inventory()
-        return reporter.report(patience_seconds)
+        try:
+            return reporter.report(patience_seconds)
+        except CallError as failure:
+            failure.transient = helps_to_repeat(failure, connection)
+            raise
 
     told = persist(attempt, "telling the catalog", log, stop=Stop(), give_up_after=patience_seconds)
     if not told:

@@ -93,6 +93,7 @@ class Acquirer:
                     self._log.info("asking for jobs succeeded after %d failures", failures)
                 if response is not None:
                     self._connection.identity.renew(response.session_token)
+                    self._session.queue.catch_up(response.queue_revision)
                     return Acquired(asked, response)
         # A request that was never sent left nothing behind.
         return self._salvage(request) if asked is not None else Acquired(begin, _NOTHING)

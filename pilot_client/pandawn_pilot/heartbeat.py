@@ -114,6 +114,7 @@ class Heartbeat:
             return
         self._connection.identity.renew(response.session_token)
         self._take(asked, jobs, response.results)
+        self._session.queue.catch_up(response.queue_revision)
         if response.inventory_requested and self._catalog is not None:
             self._catalog.ask_inventory()
         if response.drain:

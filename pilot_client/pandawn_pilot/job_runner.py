@@ -12,6 +12,7 @@ from pathlib import Path
 from google.protobuf import json_format
 
 from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile, JobReport, StoredFile
+from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
 from pandawn.type.v1.type_pb2 import (
     JOB_KIND_BUILD,
     PHASE_PAYLOAD,
@@ -44,8 +45,9 @@ from pandawn_pilot.log_tarball import pack_log
 from pandawn_pilot.logs import JobLog
 from pandawn_pilot.payload import PayloadLimits, Program, Use, run_payload
 from pandawn_pilot.payload_command import find_program, payload_environment, substitute_inputs
+from pandawn_pilot.queue_rules import behind_setup, local_input, queue_environment, uses_cache
 from pandawn_pilot.sandbox import download_sandbox
-from pandawn_pilot.stage_in import StageIn, local_names
+from pandawn_pilot.stage_in import DEFAULT_TRIES, StageIn, local_names
 from pandawn_pilot.stage_out import StageOut
 from pandawn_pilot.stop import StoppedError, StopReason
 from pandawn_pilot.work_dir import JobDir, remove_tree
@@ -63,6 +65,8 @@ class Surroundings:
     renew_now: Callable[[], None]
     deadline: float | None
     accounts: Accounts
+    # As it was when the job was given out; what becomes of it later is of no concern to the job.
+    queue: Queue
     local_server: LocalServer | None = None
 
 
@@ -78,12 +82,13 @@ class JobRunner:
         self._log = log
         self._clock = PhaseClock(job)
         self._stage_in = StageIn(
-            surroundings.cache,
+            surroundings.cache if uses_cache(surroundings.queue) else None,
             job.stop,
             log,
             surroundings.local_server,
             expect_local=job.lease.match.local_bytes > 0,
             for_others=not isinstance(surroundings.accounts, SameAccount),
+            tries=surroundings.queue.stage_in_attempts or DEFAULT_TRIES,
         )
         self._exit_code: int | None = None
         self._payload_started = False
@@ -137,6 +142,8 @@ class JobRunner:
     def _work(self) -> list[StoredFile]:
         spec = self._job.spec
         with self._clock.phase(PHASE_STAGE_IN):
+            queue = self._pilot.queue
+            self._log.info("goes by revision %d of queue %s", queue.revision, queue.name)
             self._log.info("stage-in begins: %d files", len(spec.inputs))
             self._stage_in.check_limits(spec.inputs, spec.limits, self._dir.work)
             names = self._bring_files()
@@ -153,13 +160,14 @@ class JobRunner:
     def _bring_files(self) -> list[str]:
         spec, work, stop = self._job.spec, self._dir.work, self._job.stop
         max_bytes = spec.limits.max_work_dir_bytes
-        own = [item for item in spec.inputs if not item.library]
+        inputs = [local_input(item, self._pilot.queue) for item in spec.inputs]
+        own = [item for item in inputs if not item.library]
         if spec.sandbox_id:
             archive = self._dir.root / "sandbox.tar.gz"
             download_sandbox(self._pilot.connection, spec.sandbox_id, archive, stop, self._log)
             unpack(archive, work, max_bytes=max_bytes, stop=stop)
             archive.unlink()
-        for library in (item for item in spec.inputs if item.library):
+        for library in (item for item in inputs if item.library):
             self._unpack_library(library, max_bytes)
         names = local_names(own)
         for item, name in zip(own, names, strict=True):
@@ -182,10 +190,18 @@ class JobRunner:
             "PANDAWN_INPUTS": ",".join(names),
         }
         environment = payload_environment(
-            os.environ, spec.environment, about, self._dir.work, self._dir.tmp, self._account
+            os.environ,
+            spec.environment,
+            about,
+            self._dir.work,
+            self._dir.tmp,
+            self._account,
+            queue_environment(self._pilot.queue),
         )
         arguments = substitute_inputs(spec.command, names)
         try:
+            if self._pilot.queue.setup_command:
+                arguments = behind_setup(self._pilot.queue, arguments, environment, self._dir.work)
             arguments[0] = find_program(
                 arguments[0], environment.get("PATH", ""), self._dir.work, self._account
             )
@@ -283,6 +299,7 @@ class JobRunner:
             # The log of a cancelled job is worth having.
             self._job.abandon if for_log else self._job.stop,
             self._log,
+            self._pilot.queue.stage_out_attempts or DEFAULT_TRIES,
         )
 
     def _note_use(self, use: Use) -> None:

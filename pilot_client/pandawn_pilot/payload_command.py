@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from pandawn_pilot.accounts import Account
 from pandawn_pilot.errors import (
@@ -79,13 +80,15 @@ def payload_environment(
     work_dir: Path,
     tmp_dir: Path,
     account: Account | None = None,
+    of_queue: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """The environment of a payload: the pilot's without secrets, the user's, the job's."""
+    """The environment of a payload: the pilot's without secrets, the queue's, the user's, the job's."""
     environment = clean_environment(inherited)
     if account is not None:
         environment.update({"USER": account.name, "LOGNAME": account.name})
         # A shell takes what it may not look at for what it may not execute.
         environment["PATH"] = _passable_path(environment.get("PATH", ""), account)
+    environment.update(of_queue)
     environment.update({"HOME": str(work_dir), "TMPDIR": str(tmp_dir), "PWD": str(work_dir)})
     environment.update(of_job)
     environment.update(about_job)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from enum import IntEnum
 
 from pandawn.dispatcher.v1.dispatcher_pb2 import AcquireJobsResponse
+from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
 from pandawn.type.v1.type_pb2 import Requirements
-from pandawn_pilot.accounts import Accounts, SameAccount, check_account, open_accounts
+from pandawn_pilot.accounts import (
+    AccountError,
+    Accounts,
+    SameAccount,
+    check_account,
+    open_accounts,
+)
 from pandawn_pilot.acquire import Acquired, Acquirer
 from pandawn_pilot.cache_room import default_limits
 from pandawn_pilot.catalog_client import CatalogClient, state_message
@@ -28,6 +37,9 @@ from pandawn_pilot.node_cache import NodeCache
 from pandawn_pilot.node_journal import NodeJournal, expect_more, has_more
 from pandawn_pilot.options import PilotOptions
 from pandawn_pilot.pcache.cache import SitePcache
+from pandawn_pilot.queue_rules import account_choice, wants_isolation, why_to_end
+from pandawn_pilot.queue_view import QueueView
+from pandawn_pilot.queue_watch import QueueWatch
 from pandawn_pilot.reporting import Reporting
 from pandawn_pilot.session import Session
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
@@ -71,7 +83,10 @@ class Pilot:
         self._token = TokenKeeper(
             connection.identity, credentials, log, keep_file=options.keep_token_file
         )
-        self._session = Session(connection, options, self._work_dir, self._token.refresh, log)
+        self._queue = QueueView(options.queue, self._work_dir.queue, connection, log)
+        self._session = Session(
+            connection, options, self._work_dir, self._queue, self._token.refresh, log
+        )
         self._reporting = Reporting(connection, self._work_dir.reports, log)
         self._jobs = JobThreads(self._work_dir, self._session, self._reporting, options, log)
         self._acquirer = Acquirer(connection, self._session, log)
@@ -80,8 +95,9 @@ class Pilot:
         self._local_server: LocalServer | None = None
         if options.local_xrootd is not None:
             self._local_server = LocalServer(options.local_xrootd, log)
-        self._idle_since = time.monotonic()
+        self._began = self._idle_since = time.monotonic()
         self._idle_reason = ""
+        self._isolated = False
         # By time.monotonic(): when the payloads must end, so that their outputs can be stored in
         # time.
         self._deadline: float | None = None
@@ -110,6 +126,7 @@ class Pilot:
         """
         with self._work_dir.occupied(), ExitStack() as stack:
             former = self._work_dir.former_pilot()
+            self._queue.load()
             try:
                 self._session.register(self._drain)
             except StoppedError:
@@ -143,12 +160,18 @@ class Pilot:
             self._connection.identity.on_refused = heartbeat.beat_now
             heartbeat.start()
             stack.callback(heartbeat.stop)
+            self._isolated = not isinstance(accounts, SameAccount)
+            self._queue.on_change = self._heed_queue
+            watch = QueueWatch(self._queue, self._connection, self._log)
+            watch.start()
+            stack.callback(watch.stop)
             surroundings = Surroundings(
                 self._connection,
                 self._cache,
                 heartbeat.beat_now,
                 self._deadline,
                 accounts,
+                self._queue.latest,
                 self._local_server,
             )
             self._take_jobs(surroundings)
@@ -158,7 +181,14 @@ class Pilot:
         return self._status
 
     def _open_accounts(self) -> Accounts:
-        accounts = open_accounts(self._options.payload_user, self._options.max_jobs)
+        queue, is_root = self._queue.latest, os.geteuid() == 0
+        choice = account_choice(queue, self._options.payload_user, is_root=is_root)
+        accounts = open_accounts(choice, self._options.max_jobs)
+        if wants_isolation(queue) and isinstance(accounts, SameAccount):
+            raise AccountError(
+                f"queue {queue.name} wants payloads to run under another account than their pilot;"
+                " run the pilot as root, and without --payload-user same"
+            )
         self._token.hide_from_payloads(same_account=isinstance(accounts, SameAccount))
         if not isinstance(accounts, SameAccount):
             self._work_dir.let_pass()
@@ -167,7 +197,8 @@ class Pilot:
 
     def _settle_earlier_life(self, former: str) -> None:
         """Ends what a pilot that died in this directory has left: its reports first, then its leases."""
-        self._reporting.deliver_old(self._drain, self._options.connect_timeout)
+        if self._queue.latest.job_recovery or not self._queue.latest.HasField("job_recovery"):
+            self._reporting.deliver_old(self._drain, self._options.connect_timeout)
         if former:
             self._session.take_leave_of(former, "the pilot died")
         if not self._options.keep_work_dir:
@@ -175,7 +206,7 @@ class Pilot:
 
     def _open_cache(self) -> None:
         client = CatalogClient(
-            self._connection.catalog, self._session.queue.site, self._options.node
+            self._connection.catalog, self._queue.latest.site, self._options.node
         )
         if self._options.pcache is not None:
             pcache = SitePcache(self._options.pcache, self._log)
@@ -226,6 +257,8 @@ class Pilot:
             self.drain("out of wall time")
         elif self._idle_left() == 0:
             self.drain("idle")
+        elif self._window_left() == 0:
+            self.drain("the time for further jobs is over, as the queue has it")
         return self._drain.reason is not None
 
     def _idle_left(self) -> float | None:
@@ -234,9 +267,16 @@ class Pilot:
             return None
         return max(0.0, self._options.idle_exit - (time.monotonic() - self._idle_since))
 
+    def _window_left(self) -> float | None:
+        """Seconds in which jobs may begin, as the queue says; None when as long as the pilot lives."""
+        window = seconds(self._queue.latest.multi_job_window)
+        return max(0.0, self._began + window - time.monotonic()) if window else None
+
     def _ask(self) -> Acquired:
-        idle_left = self._idle_left()
+        idle_left, window_left = self._idle_left(), self._window_left()
         waits = [ACQUIRE_WAIT_SECONDS]
+        if window_left is not None:
+            waits.append(window_left)
         if idle_left is not None:
             waits.append(idle_left)
         if self._deadline is not None:
@@ -265,15 +305,24 @@ class Pilot:
         if response.inventory_requested and self._catalog is not None:
             self._catalog.ask_inventory()
         if response.drain:
-            self.drain("the queue goes offline")
+            self.drain(why_to_end(self._queue.latest) or "the queue goes offline")
         given = [LiveJob(lease, acquired.asked) for lease in response.leases]
         if self._drain.reason is not None:
             self._reporting.release(self._session.pilot_id, [job.reference() for job in given])
             return
         for job in given:
-            self._jobs.start(job, surroundings)
+            queue = self._queue.at(job.spec.queue_revision)
+            self._jobs.start(job, replace(surroundings, queue=queue))
         if not given:
             self._rest(response)
+
+    def _heed_queue(self, queue: Queue) -> None:
+        """Follows a change of the queue as far as it concerns the pilot; jobs keep what they began with."""
+        why = why_to_end(queue)
+        if why is None and wants_isolation(queue) and not self._isolated:
+            why = f"queue {queue.name} wants payloads to run under another account than their pilot"
+        if why is not None:
+            self.drain(why)
 
     def _rest(self, response: AcquireJobsResponse) -> None:
         if response.idle_reason != self._idle_reason:

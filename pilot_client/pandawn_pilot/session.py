@@ -18,12 +18,12 @@ from collections.abc import Callable
 import grpc
 
 from pandawn.dispatcher.v1.pilot_pb2 import DeregisterPilotRequest, RegisterPilotRequest
-from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
 from pandawn_pilot.backoff import persist
 from pandawn_pilot.client import CallError, Connection, begin, call
 from pandawn_pilot.durations import seconds
 from pandawn_pilot.logs import Log
 from pandawn_pilot.options import PilotOptions
+from pandawn_pilot.queue_view import QueueView
 from pandawn_pilot.stop import Stop
 from pandawn_pilot.transports import TRANSPORTS
 from pandawn_pilot.work_dir import WorkDir
@@ -46,6 +46,7 @@ class Session:
         connection: Connection,
         options: PilotOptions,
         work_dir: WorkDir,
+        queue: QueueView,
         refresh_token: Callable[[], None],
         log: Log,
     ) -> None:
@@ -53,6 +54,7 @@ class Session:
         self._options = options
         self._work_dir = work_dir
         self._refresh_token = refresh_token
+        self._offered_heartbeat_seconds = 0.0
         self._log = log
         # Held while registering, which may last as long as the server is away: reading needs no
         # lock.
@@ -62,8 +64,13 @@ class Session:
         # Grows with each registration: who makes a call notes it before, and tells it after.
         self.count = 0
         self.pilot_id = ""
-        self.queue = Queue()
-        self.heartbeat_seconds = 0.0
+        self.queue = queue
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """Time between two heartbeats: as the option says, else as the queue says now."""
+        said = self._options.heartbeat or seconds(self.queue.latest.heartbeat_interval)
+        return max(said or self._offered_heartbeat_seconds, _SHORTEST_HEARTBEAT_SECONDS)
 
     def register(self, stop: Stop) -> None:
         """Introduces the pilot. Raises CallError (refused, or out of reach for too long), StoppedError."""
@@ -149,17 +156,16 @@ class Session:
         self._connection.identity.begin(response.session_token)
         self.count += 1
         self.pilot_id = response.pilot_id
-        self.queue = response.queue
-        asked_for = self._options.heartbeat or seconds(response.heartbeat_interval)
-        self.heartbeat_seconds = max(asked_for, _SHORTEST_HEARTBEAT_SECONDS)
+        self._offered_heartbeat_seconds = seconds(response.heartbeat_interval)
         self._work_dir.note_pilot(response.pilot_id)
         self._log.set(pilot=response.pilot_id)
         self._log.info(
             "registered for queue %s of site %s, heartbeat each %.1f s",
-            self.queue.name,
-            self.queue.site,
+            response.queue.name,
+            response.queue.site,
             self.heartbeat_seconds,
         )
+        self.queue.take(response.queue, anew=True)
 
 
 def _version() -> str:

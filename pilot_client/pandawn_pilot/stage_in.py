@@ -27,9 +27,11 @@ from pandawn_pilot.stop import Stop
 from pandawn_pilot.transports import PASSING, TransferError, TransferFault, transport_for
 from pandawn_pilot.xrootd.local_server import LocalServer
 
-# Tries at one file, for what may be a passing trouble of the storage.
-TRIES = 3
+# Between two tries at one file, for what may be a passing trouble of the storage.
 PAUSE_SECONDS = 2.0
+
+# Tries at one file, where the queue does not say.
+DEFAULT_TRIES = 3
 
 _FAULTS = {
     TransferFault.NO_TRANSPORT: NO_TRANSPORT,
@@ -61,6 +63,7 @@ class StageIn:
         *,
         expect_local: bool = False,
         for_others: bool = False,
+        tries: int = DEFAULT_TRIES,
     ) -> None:
         self.sums = StageInSums()
         self._local_server = local_server
@@ -71,6 +74,7 @@ class StageIn:
         self._cache = cache
         self._stop = stop
         self._log = log
+        self._tries = tries
 
     def check_limits(self, inputs: Sequence[InputFile], limits: Limits, work_dir: Path) -> None:
         """Raises JobFailedError if the files are too large together; no byte is copied before."""
@@ -151,7 +155,7 @@ class StageIn:
     def _fetch(self, item: InputFile, destination: Path) -> None:
         """Transfers a file, several times if need be. Raises TransferError."""
         transport = transport_for(item.url, for_others=self._for_others)
-        for left in reversed(range(TRIES)):
+        for left in reversed(range(self._tries)):
             try:
                 # Asked first: of a file that is not the task's, no byte is to be moved.
                 size = transport.size_of(item.url, self._stop)

@@ -19,9 +19,11 @@ from pandawn_pilot.logs import Log
 from pandawn_pilot.stop import Stop
 from pandawn_pilot.transports import PASSING, TransferError, TransferFault, transport_for
 
-# Tries at one file, for what may be a passing trouble of the storage.
-TRIES = 3
+# Between two tries at one file, for what may be a passing trouble of the storage.
 PAUSE_SECONDS = 2.0
+
+# Tries at one file, where the queue does not say.
+DEFAULT_TRIES = 3
 
 _FAULTS = {
     TransferFault.NO_TRANSPORT: NO_TRANSPORT,
@@ -37,8 +39,15 @@ class StageOut:
     """Stores the files of one attempt. `confirm_lease` is asked before each of them becomes visible."""
 
     def __init__(
-        self, job_id: int, attempt: int, confirm_lease: Callable[[], None], stop: Stop, log: Log
+        self,
+        job_id: int,
+        attempt: int,
+        confirm_lease: Callable[[], None],
+        stop: Stop,
+        log: Log,
+        tries: int = DEFAULT_TRIES,
     ) -> None:
+        self._tries = tries
         self._owner = f"{job_id}-{attempt}"
         self._earlier = [f"{job_id}-{number}" for number in range(1, attempt)]
         self._confirm_lease = confirm_lease
@@ -56,7 +65,7 @@ class StageOut:
             raise JobFailedError(
                 OUTPUT_MISSING, f"the output {output.name!r} cannot be read: {error}"
             ) from error
-        for left in reversed(range(TRIES)):
+        for left in reversed(range(self._tries)):
             try:
                 transport_for(output.url).store(
                     source,

@@ -8,6 +8,7 @@ jobs/<job>.<attempt>/
     payload.stdout, payload.stderr
     work/        the payload's directory
     tmp/         its TMPDIR
+queue.json       the queue that the pilot works for, as it was last seen
 reports/         see recovery; for the pilot's eyes
 
 What other accounts may see of it is what its payloads, if they have other accounts, have to pass
@@ -90,6 +91,7 @@ class WorkDir:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.reports = root / "reports"
+        self.queue = root / "queue.json"
         self.jobs = root / "jobs"
         self._pilot = root / "pilot.json"
 

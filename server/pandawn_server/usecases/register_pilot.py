@@ -92,8 +92,6 @@ def _register(context: Context, registration: Registration, by: Principal) -> tu
         queue = context.config.queue(tx, registration.queue, now)
         if queue is None:
             raise queue_not_found(registration.queue)
-        if queue.status is QueueStatus.OFFLINE:
-            raise queue_offline(queue)
         known = pilots.find_registration(tx, registration.request_id)
         if known is not None:
             if known.queue != registration.queue or known.key.node != registration.node:
@@ -103,7 +101,10 @@ def _register(context: Context, registration: Registration, by: Principal) -> tu
             # The queue may have moved: its node is another site's now.
             if known.state is not PilotState.LIVE or known.key.site != queue.site:
                 raise pilot_not_found(known.pilot_id)
+            # Also of a queue that went offline meanwhile: it has jobs to end and to report.
             return known, queue
+        if queue.status is QueueStatus.OFFLINE:
+            raise queue_offline(queue)
         pilot = Pilot(
             pilot_id=context.new_id(),
             queue=queue.name,

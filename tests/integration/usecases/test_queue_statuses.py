@@ -149,3 +149,11 @@ def test_a_job_knows_the_revision_of_the_queue_that_it_was_given_out_under(world
     for grant in (first, second):
         (attempt,) = get_job(world.context, grant.job.job_id, LOCAL_OPERATOR).attempts
         assert attempt.queue_revision == grant.queue_revision
+
+
+def test_a_pilot_of_a_queue_that_went_offline_may_begin_its_session_again(world: World) -> None:
+    pilot = world.pilot(request_id="the same")
+    world.queue(status=QueueStatus.OFFLINE)
+    assert world.pilot(request_id="the same") == pilot
+    with pytest.raises(PandawnError, match="takes no pilots"):
+        world.pilot(request_id="another")

@@ -302,7 +302,8 @@ def test_a_watching_hook_outlives_its_sessions(hasty_site: Site, pcache: Pcache)
     with subprocess.Popen([str(word) for word in command]) as hook:
         try:
             for name in ("one.root", "two.root"):
-                pcache.get(*pcache.make(name))
+                (source,) = pcache.make(name)
+                pcache.get(source)
                 wait_until(lambda name=name: name in hasty_site.cached(NODE))  # type: ignore[misc]
                 # Longer than a session lasts.
                 time.sleep(3)

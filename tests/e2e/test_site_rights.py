@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.certificates import Authority
 from tests.fixtures.command import RunCli, Said
 from tests.fixtures.secure import RULES, SecureSite
 
@@ -63,7 +64,7 @@ class Site:
 def site(secure_site: SecureSite, run_cli: RunCli, tmp_path: Path) -> Site:
     begin, end = RULES.split("[[admit]]", 1)
     secure_site.admission_file.write_text(f"{begin}{ADMINISTRATORS}\n[[admit]]{end}")
-    target = secure_site.start("auth=token&tls=on")
+    target = secure_site.start("auth=token+x509&tls=on&proxies=accept")
     site = Site(secure_site, target, secure_site.servers[0].address, run_cli)
     for queue, at in ((QUEUE, "T3"), (FAR, "FAR")):
         root = str(tmp_path / "storage")
@@ -130,3 +131,28 @@ def test_the_audit_knows_them_by_their_credentials(site: Site) -> None:
     assert {line["peer"] for line in found} == {"127.0.0.1"}
     (denied,) = json.loads(site.ok("operator", "audit", "--denied", "--user", "ben", "--json"))
     assert (denied["reason"], denied["task_id"]) == ("NOT_YOUR_TASK", 1)
+
+
+def test_a_proxy_s_owner_is_denied_by_the_name_in_the_certificate(
+    site: Site, authority: Authority, tmp_path: Path
+) -> None:
+    def submit() -> Said:
+        proxy = authority.person().proxy().write_proxy(tmp_path / "proxy")
+        return site.run_cli(
+            *("submit", "--jobs", "1", "--queue", QUEUE, "--", "true"),
+            PANDAWN_SERVER=site.target,
+            PANDAWN_CA=str(site.secure.ca_file),
+            X509_USER_PROXY=str(proxy),
+        )
+
+    said = submit()
+    assert "task 1 of jane: 1 run job" in said.out, said
+    site.ok("rosa", "access", "grant", "dn:/DC=org/DC=example/OU=People/CN=J*", QUEUE, "--deny")
+    assert "[QUEUE_ACCESS_DENIED]" in submit().err
+    said_of = site.ok("rosa", "access", "check", "jane", QUEUE)
+    assert "its list denies dn /DC=org/DC=example/OU=People/CN=J*" in said_of
+    (line,) = json.loads(site.ok("rosa", "audit", "--user", "jane", "--task", "1", "--json"))
+    assert (line["method"], line["subject"]) == (
+        "x509",
+        "/DC=org/DC=example/OU=People/CN=Jane Doe",
+    )

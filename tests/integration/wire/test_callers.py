@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from pandawn.broker.v1 import broker_pb2, task_pb2
-from pandawn.filecatalog.v1 import pins_pb2
+from pandawn.filecatalog.v1 import filecatalog_pb2, pins_pb2
 from pandawn.monitor.v1 import audit_pb2, monitor_pb2
 from pandawn.queueconfig.v1 import access_pb2, queueconfig_pb2, revision_pb2
 from pandawn.type.v1 import type_pb2
@@ -110,6 +110,21 @@ async def test_each_kind_of_change_says_what_it_was_about(callers: Callers) -> N
     assert found["QueueConfig.GrantAccess"].thing == "entry ben"
     assert found["QueueConfig.ApplyQueue"].queue == QUEUE
     assert found["Broker.UploadSandbox"].thing == f"sandbox {sandbox}"
+
+
+async def test_what_people_write_into_the_catalog_is_audited(callers: Callers) -> None:
+    await configure(callers)
+    request = filecatalog_pb2.AddFilesRequest(
+        site=SITE, node="wn01", files=[type_pb2.File(lfn="a", size_bytes=1)]
+    )
+    async with callers.of("rosa") as rosa, callers.of("otto") as otto:
+        await rosa.catalog.AddFiles(request)
+        assert (await refusal(otto.catalog.AddFiles(request)))[0] == "PERMISSION_DENIED"
+    found = await lines(callers, rpc="AddFiles")
+    assert [(line.user, line.code, line.site, line.node) for line in found] == [
+        ("otto", "PERMISSION_DENIED", SITE, "wn01"),
+        ("rosa", "OK", SITE, "wn01"),
+    ]
 
 
 async def test_what_is_not_one_s_own_is_refused_with_a_reason_and_audited(

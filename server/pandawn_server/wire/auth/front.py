@@ -19,15 +19,14 @@ import shutil
 import socket
 import ssl
 import sys
-import tempfile
 import weakref
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import structlog
 
 from pandawn_server.logs import Log
+from pandawn_server.wire.auth.private_directory import SOCKET_NAME, make_private_directory
 from pandawn_server.wire.auth.relay import Side, join
 from pandawn_server.wire.auth.tls_files import TlsFiles, TlsFilesError, TlsMaterial
 
@@ -73,7 +72,7 @@ class TlsFront:
         self._handshake_timeout = handshake_timeout
         self._used = files.current()
         self._context = self._make_context(self._used)
-        self._directory = Path(tempfile.mkdtemp(prefix="pandawn-front-"))
+        self._directory = make_private_directory()
         # Also for a server that ends before it has begun.
         self._remove = weakref.finalize(self, shutil.rmtree, self._directory, ignore_errors=True)
         self._numbers = itertools.count()
@@ -89,7 +88,7 @@ class TlsFront:
 
     @property
     def _backend_path(self) -> str:
-        return str(self._directory / "grpc")
+        return str(self._directory / SOCKET_NAME)
 
     def caller(self, backend_peer: str) -> FrontCaller | None:
         """Who calls, by what gRPC gives as the peer; None for a connection that is gone, or not ours."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import ssl
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from pandawn_server.wire.auth import tls_files
 from pandawn_server.wire.auth.front import TlsFront
+from pandawn_server.wire.auth.private_directory import make_private_directory
 from pandawn_server.wire.auth.tls_files import TlsFiles, TlsFilesError, server_credentials
 from tests.fixtures.certificates import DAY, LIMITED, Authority, Credential, self_signed
 from tests.fixtures.fronts import ECHO, STREAM, WHO, call, make_files, serve_echo
@@ -307,3 +309,24 @@ async def test_open_connections_outlive_the_listener(authority: Authority, tmp_p
         await front.refuse_new()
         assert await echo.is_refused()
         assert len(await call(channel, ECHO, b"x" * 1_000_000)) == 1_000_000
+
+
+def test_what_a_killed_server_left_is_removed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made = {name: make_private_directory() for name in ("killed", "alive", "starting", "empty")}
+    for name in ("killed", "starting"):
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(made[name] / "grpc"))
+    alive = socket.socket(socket.AF_UNIX)
+    alive.bind(str(made["alive"] / "grpc"))
+    alive.listen()
+    other = tmp_path / "pandawn-something"
+    other.mkdir()
+    for name in ("killed", "alive", "empty"):
+        os.utime(made[name], (1, 1))
+    make_private_directory()
+    assert {name for name, path in made.items() if path.exists()} == {"alive", "starting"}
+    assert other.exists()
+    alive.close()

@@ -209,6 +209,26 @@ def test_a_billion_laughs_are_refused_at_the_first(tmp_path: Path) -> None:
     assert time.process_time() - begin < 60
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, "- " * 60_000, "? " * 60_000, "a: [" + "b," * 60_000 + "]", "{" * 100_000],
+    ids=["brackets", "lists", "keys", "items", "braces"],
+)
+def test_what_only_costs_time_is_refused_at_a_bound(tmp_path: Path, text: str) -> None:
+    (found,) = problems(tmp_path, text)
+    assert "nested more than 4 deep" in found or "more than 10,000 values" in found
+
+
+def test_a_file_in_the_wrong_directory_is_told_so(tmp_path: Path) -> None:
+    write(tmp_path, "sites/Q.yaml", "queue: Q\nsite: S\ncores: 1\n")
+    said = [str(problem) for problem in read_tree(tmp_path).problems]
+    assert "sites/Q.yaml:1: it describes a queue, and lies where sites are described" in said
+    write(tmp_path, "sites/Q.yaml", "site: Q\n")
+    write(tmp_path, "clouds/C.yaml", "cloud: C\nsite: S\n")
+    (found,) = read_tree(tmp_path).problems
+    assert str(found) == "clouds/C.yaml:2: site cannot be set for a cloud"
+
+
 def test_files_of_others_are_left_alone_and_misplaced_ones_named(tmp_path: Path) -> None:
     for file in (".git/x.yaml", "README.md", "queues/.Q.yaml.swp", "queues/notes.txt", ".ci.yaml"):
         write(tmp_path, file, "x: y")

@@ -136,7 +136,7 @@ def _read_name(reading: _Reading, node: Node, line: int) -> None:
 
 
 def _read_parameter(reading: _Reading, key: Scalar, node: Node) -> None:
-    name, line = key.text, key.span.line
+    name, line, here = key.text, key.span.line, KIND_WORDS[reading.kind]
     names = known(reading.kind)
     if name in names:
         try:
@@ -146,12 +146,15 @@ def _read_parameter(reading: _Reading, key: Scalar, node: Node) -> None:
             return
         _set(reading, names[name], key, value)
         return
+    if name == KIND_WORDS[QUEUE]:
+        reading.wrong(line, f"it describes a queue, and lies where {here}s are described")
+        return
     if name in parameters():
-        reading.wrong(line, f"{name} cannot be set for a {KIND_WORDS[reading.kind]}")
+        reading.wrong(line, f"{name} cannot be set for a {here}")
         return
     meanings = [(p, old) for p, old in old_names().get(name, ()) if p.name in names]
     if not meanings:
-        hint = suggestion(name, [*names, *old_names(), KIND_WORDS[reading.kind]])
+        hint = suggestion(name, [*names, *old_names(), here])
         reading.wrong(line, f"{shown(name)} is no parameter{hint}")
     for parameter, old in meanings:
         _read_old(reading, parameter, old, key, node)

@@ -44,6 +44,8 @@ Directory = Annotated[
 ]
 # How many names of queues a sentence can bear.
 _FEW = 5
+# Old names do no harm: who has thousands of them need not read each.
+_MOST_NOTES = 20
 
 
 def export_files(
@@ -287,8 +289,10 @@ def _print_json(tree: Tree, planned: _Planned | None) -> None:
 
 def _say(tree: Tree, planned: _Planned | None) -> None:
     """Says beside the result what is wrong, worth knowing, and how much there is to do."""
-    for said in tree.notes:
+    for said in tree.notes[:_MOST_NOTES]:
         note(f"note: {said}")
+    if len(tree.notes) > _MOST_NOTES:
+        note(f"note: ... and {len(tree.notes) - _MOST_NOTES:,} more; --json has them all")
     for problem in sorted([*tree.problems, *(planned.problems if planned is not None else ())]):
         note(str(problem))
     if planned is None:

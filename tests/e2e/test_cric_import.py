@@ -13,6 +13,7 @@ from tests.fixtures.web import WebSite
 
 REFUSED = 3
 USAGE = 2
+UNREACHABLE = 4
 
 
 @pytest.fixture
@@ -194,6 +195,11 @@ def test_a_dry_run_needs_no_server(tmp_path: Path, run_cli: RunCli) -> None:
     assert done.status == 0
     assert "no server was named to compare with" in done.err
     assert "timefloor" in done.out
+    # One that is named and does not answer is no reason to keep silent about the list.
+    away = run_cli("queues", "import-cric", str(path), "--dry-run", "--server", "127.0.0.1:1")
+    assert away.status == UNREACHABLE
+    assert "timefloor" in away.out
+    assert "they could not be compared" in away.err
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import typer
 from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
 from pandawn_tools.cli import options
 from pandawn_tools.cli.client import Client
-from pandawn_tools.cli.errors import usage_error
+from pandawn_tools.cli.errors import CliError, usage_error
 from pandawn_tools.cli.queues.common import (
     Configuration,
     RemovalsOption,
@@ -155,6 +155,10 @@ def _import(
         show(_result(wish, fetched, queues, error.sent))
         removals, limit = error.sent.reply.removals, error.sent.reply.removals_limit
         raise too_many_removals(removals, limit, "the import") from None
+    except CliError:
+        # What was found in the list is true without a server too.
+        show(Result(wish.source, fetched.digest, make_report(queues), len(queues), asked=True))
+        raise
     show(_result(wish, fetched, queues, sent))
     if not wish.dry_run:
         versions = fetched.validators

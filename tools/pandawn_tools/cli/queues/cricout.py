@@ -31,7 +31,7 @@ _FEW = 5
 class Result:
     """An import: what was found, and what the server made, or would make, of it.
 
-    `reply` is None where no server was asked.
+    `reply` is None where no server was `asked`, or where it did not answer.
     """
 
     source: str
@@ -42,6 +42,7 @@ class Result:
     vanished: Sequence[str] = ()
     kept: bool = True
     dry_run: bool = True
+    asked: bool = False
 
 
 def print_result(result: Result, *, json_output: bool, everything: bool, diff: bool) -> None:
@@ -62,7 +63,10 @@ def print_result(result: Result, *, json_output: bool, everything: bool, diff: b
     _say_vanished(result)
     reply = result.reply
     if reply is None:
-        note(f"{format_count(result.queues, 'queue')} read; no server was named to compare with")
+        why = (
+            "they could not be compared" if result.asked else "no server was named to compare with"
+        )
+        note(f"{format_count(result.queues, 'queue')} read; {why}")
         return
     if diff:
         print_diffs(reply.diffs)

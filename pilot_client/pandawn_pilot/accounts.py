@@ -13,6 +13,7 @@ import random
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -164,23 +165,17 @@ class AccountRange:
 
 
 def check_account(accounts: Accounts, directory: Path) -> None:
-    """Raises AccountError unless payloads can be started under their account, and enter `directory`."""
+    """Raises AccountError unless payloads can be started under their account in a directory below."""
     try:
         with accounts.borrow() as account:
             if account is None:
                 return
-            entered = subprocess.run(
-                ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(directory)],
-                user=account.uid,
-                group=account.gid,
-                extra_groups=[],
-                cwd="/",
-                env={},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                check=False,
-            )
+            probe = Path(tempfile.mkdtemp(prefix="probe-", dir=directory))
+            try:
+                os.chown(probe, account.uid, account.gid)
+                entered = _can_enter(account, probe)
+            finally:
+                probe.rmdir()
     except JobFailedError as failure:
         raise AccountError(failure.text) from failure
     except (OSError, subprocess.SubprocessError) as error:
@@ -188,12 +183,28 @@ def check_account(accounts: Accounts, directory: Path) -> None:
             f"this process may not give payloads another account ({error});"
             f" to run them as itself, say --payload-user {SAME}"
         ) from error
-    if entered.returncode != 0:
+    if not entered:
         raise AccountError(
             f"payloads run under account {account.name}, which may not enter {directory}: let others"
             " pass through all directories above it (chmod o+x), choose another --work-dir, or run"
             f" payloads as root with --payload-user {SAME}"
         )
+
+
+def _can_enter(account: Account, directory: Path) -> bool:
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(directory)],
+        user=account.uid,
+        group=account.gid,
+        extra_groups=[],
+        cwd="/",
+        env={},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    return done.returncode == 0
 
 
 def processes_of(uid: int) -> list[int]:

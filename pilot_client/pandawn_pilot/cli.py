@@ -204,7 +204,7 @@ def _add_bounds(run: argparse.ArgumentParser) -> None:
         "--heartbeat",
         type=_seconds,
         metavar="SECONDS",
-        help="between heartbeats (default: as the server says)",
+        help="between heartbeats (default: as the queue says)",
     )
     run.add_argument(
         "--cache-size",

@@ -75,8 +75,6 @@ def main() -> int:
     except OSError as error:
         _answer({"failed": error.errno or 0})
         return 0
-    # From here on a payload of the same account may not put words into our mouth.
-    _prctl(_PR_SET_DUMPABLE, 0)
     _answer({"started": payload})
     status = _watch(payload, wakeup_reader, rest)
     _kill_all()
@@ -183,6 +181,8 @@ def _start(order: Order) -> int:
             os.write(error_writer, str(errno.EINVAL).encode())
         finally:
             os._exit(127)
+    # From here on a payload of the same account may not put words into our mouth.
+    _prctl(_PR_SET_DUMPABLE, 0)
     os.close(error_writer)
     # Closed by the successful exec, like all that Python opens.
     failure = os.read(error_reader, 16)

@@ -1,0 +1,111 @@
+"""Accounts of payloads: which one, whose it is not, and that nothing is left under it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pandawn_pilot.accounts import (
+    AccountChoice,
+    AccountError,
+    AccountRange,
+    OneAccount,
+    SameAccount,
+    open_accounts,
+    parse_choice,
+    processes_of,
+)
+from pandawn_pilot.errors import JobFailedError
+from pandawn_pilot.payload_command import clean_environment
+from pandawn_pilot.work_dir import remove_tree
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change accounts")
+
+
+def test_a_choice_is_a_name_a_number_or_a_range() -> None:
+    assert parse_choice("nobody") == AccountChoice(name="nobody")
+    assert parse_choice("4711") == AccountChoice(first=4711, last=4711)
+    assert parse_choice("70000-70009") == AccountChoice(first=70000, last=70009)
+    for bad in ("0", "0-5", "9-3", "99999999999"):
+        with pytest.raises(ValueError, match="user number"):
+            parse_choice(bad)
+
+
+@root_only
+@pytest.mark.parametrize(
+    ("choice", "why"),
+    [
+        (AccountChoice(name="root"), "which sees everything"),
+        (AccountChoice(name="no-such-account"), "has no such account"),
+        (AccountChoice(first=70000, last=70001), "has fewer accounts"),
+    ],
+)
+def test_a_choice_that_cannot_do_is_refused(choice: AccountChoice, why: str) -> None:
+    with pytest.raises(AccountError, match=why):
+        open_accounts(choice, 5)
+
+
+@root_only
+def test_root_gives_payloads_accounts_of_their_own_unless_told_otherwise() -> None:
+    assert isinstance(open_accounts(None, 1), AccountRange)
+    assert isinstance(open_accounts(AccountChoice(name="nobody"), 5), OneAccount)
+    assert isinstance(open_accounts(AccountChoice(name="same"), 5), SameAccount)
+
+
+@root_only
+def test_no_two_payloads_of_a_node_have_one_account_at_a_time(tmp_path: Path) -> None:
+    # Two pilots, as far as the locks can tell.
+    one, other = (AccountRange(70100, 70101, tmp_path) for _ in range(2))
+    with one.borrow() as first, other.borrow() as second:
+        assert first is not None
+        assert second is not None
+        assert {first.uid, second.uid} == {70100, 70101}
+        with pytest.raises(JobFailedError, match="none of the user numbers"), one.borrow():
+            pass
+    with other.borrow() as again:
+        assert again is not None
+
+
+@root_only
+def test_what_runs_under_a_borrowed_account_ends_with_it(tmp_path: Path) -> None:
+    with AccountRange(70200, 70200, tmp_path).borrow() as account:
+        assert account is not None
+        left = subprocess.Popen(["sleep", "600"], user=account.uid, cwd="/")
+        assert processes_of(account.uid) == [left.pid]
+    assert left.wait(20) == -9
+    # Somebody else's process keeps the number from being lent.
+    stranger = subprocess.Popen(["sleep", "600"], user=70200, cwd="/")
+    with pytest.raises(JobFailedError), AccountRange(70200, 70200, tmp_path).borrow():
+        pass
+    stranger.kill()
+    stranger.wait()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("PANDAWN_TOKEN", "BEARER_TOKEN", "BEARER_TOKEN_FILE", "X509_USER_PROXY", "X509_USER_KEY"),
+        *("SSH_AUTH_SOCK", "KRB5CCNAME", "_CONDOR_CREDS", "AWS_SECRET_ACCESS_KEY", "MY_PASSWORD"),
+        *("github_token", "XDG_RUNTIME_DIR", "GOOGLE_APPLICATION_CREDENTIALS", "GRPC_VERBOSITY"),
+    ],
+)
+def test_payloads_do_not_see_variables_of_credentials(name: str) -> None:
+    kept = {
+        "PATH": "/bin",
+        "X509_CERT_DIR": "/etc/c",
+        "ATLAS_LOCAL_ROOT_BASE": "/cvmfs",
+        "LANG": "C",
+    }
+    assert clean_environment({name: "x", **kept}) == kept
+
+
+def test_directories_nested_by_the_thousand_are_removed(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    script = "i=0; while [ $i -lt 3000 ]; do mkdir d && cd -P d || exit 1; i=$((i+1)); done"
+    subprocess.run(["/bin/sh", "-c", script], cwd=top, check=True)
+    remove_tree(top)
+    assert not top.exists()

@@ -278,13 +278,15 @@ class Queue(_message.Message):
     Default: empty: the queue takes no outputs.
     """
     allow_lan: _builtins.bool
-    """Whether pilots may stage in from the site's own storage; read by pilots. Default: true."""
+    """Whether pilots may stage in from the site's own storage; read by PanDA's pilots, not by ours. Default: true."""
     allow_wan: _builtins.bool
-    """Whether pilots may stage in from storage of other sites; read by pilots. Default: true."""
+    """Whether pilots may stage in from storage of other sites; read by PanDA's pilots, not by ours. Default: true."""
     direct_access_lan: _builtins.bool
-    """Whether payloads may read inputs in place from the site's storage; read by pilots. Default: false."""
+    """Whether payloads may read inputs in place from the site's storage; read by PanDA's pilots, not by ours. Default:
+    false.
+    """
     direct_access_wan: _builtins.bool
-    """Whether payloads may read inputs in place from other sites; read by pilots. Default: false."""
+    """Whether payloads may read inputs in place from other sites; read by PanDA's pilots, not by ours. Default: false."""
     use_pcache: _builtins.bool
     """Whether pilots keep inputs in the node's cache, where they have one; read by pilots. Default: true."""
     stage_in_attempts: _builtins.int
@@ -292,13 +294,15 @@ class Queue(_message.Message):
     stage_out_attempts: _builtins.int
     """Attempts at storing one output file; read by pilots. Default: 2."""
     platform: _builtins.str
-    """Platform that software is built for here, as in `x86_64-el9-gcc13-opt`; read by pilots. Default: empty."""
+    """Platform that software is built for here, as in `x86_64-el9-gcc13-opt`; read by PanDA's pilots, not by ours.
+    Default: empty.
+    """
     container_type: _builtins.str
-    """Container runtime that payloads run in, with who starts it, as in `apptainer:pilot`; read by pilots. Default:
-    empty, none.
+    """Container runtime that payloads run in, with who starts it, as in `apptainer:pilot`; read by PanDA's pilots, not
+    by ours. Default: empty, none.
     """
     container_options: _builtins.str
-    """Options of the container runtime; read by pilots. Default: empty."""
+    """Options of the container runtime; read by PanDA's pilots, not by ours. Default: empty."""
     app_dir: _builtins.str
     """Directory of the experiment's software; payloads find it as `PANDAWN_APP_DIR`. Default: empty."""
     scratch_dir: _builtins.str
@@ -312,8 +316,8 @@ class Queue(_message.Message):
     true.
     """
     recovery_dir: _builtins.str
-    """Shared directory where pilots keep what they could not store; read by pilots. Default: empty: the work
-    directory.
+    """Shared directory where pilots keep what they could not store; read by PanDA's pilots, not by ours. Default:
+    empty: the work directory.
     """
     open_access: _builtins.bool
     """--- Access. Who may bring pilots and submit, when nothing more special is said.
@@ -400,15 +404,19 @@ class Queue(_message.Message):
 
     @_builtins.property
     def copy_tools_in(self) -> Global___StringList:
-        """Tools that bring inputs, the first that can wins; read by pilots. Default: none: what the URL asks for."""
+        """Tools that bring inputs, the first that can wins; read by PanDA's pilots, not by ours. Default: none: what the
+        URL asks for.
+        """
 
     @_builtins.property
     def copy_tools_out(self) -> Global___StringList:
-        """Tools that store outputs, the first that can wins; read by pilots. Default: none: what the URL asks for."""
+        """Tools that store outputs, the first that can wins; read by PanDA's pilots, not by ours. Default: none: what the
+        URL asks for.
+        """
 
     @_builtins.property
     def copy_tool_setups(self) -> Global___StringMap:
-        """Shell command that makes a copy tool usable, by tool; read by pilots. Default: none."""
+        """Shell command that makes a copy tool usable, by tool; read by PanDA's pilots, not by ours. Default: none."""
 
     @_builtins.property
     def url_prefixes(self) -> Global___StringMap:
@@ -428,11 +436,11 @@ class Queue(_message.Message):
 
     @_builtins.property
     def stage_in_timeout(self) -> _duration_pb2.Duration:
-        """Longest attempt at bringing one file; read by pilots. Default: 0 s: the pilot's own limit."""
+        """Longest attempt at bringing one file; read by PanDA's pilots, not by ours. Default: 0 s: the pilot's own limit."""
 
     @_builtins.property
     def stage_out_timeout(self) -> _duration_pb2.Duration:
-        """Longest attempt at storing one file; read by pilots. Default: 0 s: the pilot's own limit."""
+        """Longest attempt at storing one file; read by PanDA's pilots, not by ours. Default: 0 s: the pilot's own limit."""
 
     @_builtins.property
     def releases(self) -> Global___StringList:

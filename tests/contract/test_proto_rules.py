@@ -44,6 +44,7 @@ AT_THE_GATE = frozenset(
         "NOT_ADMITTED",
         "NO_USER_NAME",
         "PROXY_INVALID",
+        "PROXY_NOT_DECLARED",
         "REVOCATION_LIST_EXPIRED",
         "ROLE_MISSING",
         "SCOPE_MISSING",

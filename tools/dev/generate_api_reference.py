@@ -30,6 +30,7 @@ PARAMETERS = ROOT / "docs" / "parameters.md"
 _GATE = (
     "* `UNAUTHENTICATED` (CREDENTIALS_REQUIRED): nothing shows who calls; the message says what the address takes.",
     "* `UNAUTHENTICATED` (ADDRESS_UNKNOWN): a proxy did not say for whom it speaks.",
+    "* `UNAUTHENTICATED` (PROXY_NOT_DECLARED): a proxy passed the call on to an address for this machine alone.",
     "* `UNAUTHENTICATED` (SESSION_REQUIRED): the method wants a session token in the metadata as `pandawn-session`.",
     "* `UNAUTHENTICATED` (SESSION_EXPIRED): register again with the same `request_id`, or open another session.",
     "* `UNAUTHENTICATED` (SESSION_ENDED, SESSION_INVALID): the pilot has ended or the token is bad; register anew.",

@@ -31,6 +31,9 @@ RECHECK_AFTER = timedelta(minutes=1)
 MAX_REMEMBERED = 50_000
 """Credentials remembered, of a kind; with more, all are forgotten and read anew."""
 
+_OF_PROXIES = frozenset({"x-forwarded-for", "x-real-ip", "forwarded", "via"})
+"""What proxies add to what they pass on."""
+
 _CACHED_METHODS = frozenset({Method.X509, Method.TOKEN})
 """What a caller showed is all that counts there; where it calls from does not."""
 
@@ -119,6 +122,7 @@ class Gate:
             if principal is not None:
                 return principal
         if self._otherwise is not None:
+            _check_no_proxy(metadata)
             return self._otherwise
         expected = "; ".join(a.expects for a in self._authenticators)
         raise UnauthenticatedError(
@@ -196,6 +200,18 @@ class Gate:
         seen[key] = (principal, until)
         self._telemetry.count(ADMISSIONS, attributes={AUTH_METHOD: principal.method.value})
         _log.debug("admitted", rule=principal.rule, subject=principal.subject, user=principal.name)
+
+
+def _check_no_proxy(metadata: Metadata) -> None:
+    # A proxy on this machine would make operators of all the world. What tells of one is not always sent,
+    # and never by callers of this machine.
+    for key, _ in metadata:
+        if key in _OF_PROXIES:
+            raise UnauthenticatedError(
+                "PROXY_NOT_DECLARED",
+                f"the call came through a proxy ({key}), and this address is for callers of this machine; "
+                "give the proxy an address with auth= and forwarded=on",
+            )
 
 
 def _check(method: str, policy: Policy, principal: Principal) -> None:

@@ -270,6 +270,18 @@ def test_an_address_is_never_remembered_for_another_caller() -> None:
         assert principal.subject == address
 
 
+@pytest.mark.parametrize("header", ["x-forwarded-for", "x-real-ip", "forwarded", "via"])
+def test_a_proxy_on_this_machine_makes_no_operators_of_strangers(
+    header: str, sessions: Sessions, clock: SettableClock
+) -> None:
+    local = session_gate(sessions, clock, otherwise=LOCAL_OPERATOR)
+    assert refused(local, SUBMIT, Call(**{header: "198.51.100.7"})).reason == "PROXY_NOT_DECLARED"
+    # Who shows a credential is not taken for somebody of this machine.
+    token, _ = sessions.issue(PILOT_SESSION, NOW)
+    call = Call(**{header: "198.51.100.7", "pandawn-session": token})
+    assert admit(local, ACQUIRE, call) is not None
+
+
 def test_a_client_whose_proxy_does_not_name_it_is_nobody() -> None:
     behind = Gate([HostAuthenticator()], peer_of=lambda _peer, _metadata: "")
     assert refused(behind, REGISTER).reason == "ADDRESS_UNKNOWN"

@@ -62,7 +62,7 @@ def test_the_audit_says_who_did_what_from_where(pandawn: Pandawn) -> None:
             for said in (
                 f"QueueConfig.GrantAccess queue {QUEUE}, entry ben",
                 f"Broker.SubmitTask task 1, queue {QUEUE}, user ann",
-                f"QueueConfig.ApplyQueue queue {QUEUE}",
+                f"QueueConfig.ApplyQueue queue {QUEUE}, revision 1",
             )
         )
     ]

@@ -2,7 +2,8 @@
 
 An entry is `HOST:PORT` or `unix:PATH`, with options behind a question mark:
 
-    auth=x509+token+host+local   what callers may show, asked in this order
+    auth=x509+token+host         what callers may show, asked in this order; host last
+    auth=token+local             local: who shows nothing is the operator, on this machine only
     tls=on|off|proxy             proxy: a declared proxy before us ends TLS
     proxies=refuse|accept        whether certificates may be RFC 3820 proxies
     forwarded=on|off             believe the trusted proxies for whom they speak
@@ -151,6 +152,13 @@ def _methods(entry: str, value: str) -> tuple[Method, ...]:
             raise ValueError(f"{entry!r}: auth takes {'+'.join(known)}, not {name!r}")
     if len(set(names)) < len(names):
         raise ValueError(f"{entry!r}: auth names the same thing twice")
+    if Method.HOST.value in names[:-1]:
+        raise ValueError(
+            f"{entry!r}: every caller has an address, so what stands behind host in auth is never asked for; "
+            "name host last"
+        )
+    if {Method.HOST.value, Method.LOCAL.value} <= set(names):
+        raise ValueError(f"{entry!r}: every caller has an address, so none is left for local")
     return tuple(known[name] for name in names)
 
 

@@ -51,9 +51,9 @@ def test_the_server_does_not_start_at_such_an_address() -> None:
 
 
 def test_options_are_read_in_any_order() -> None:
-    listener = parse_listener("[::]:25443?tls=on&forwarded=on&auth=host+token+x509")
+    listener = parse_listener("[::]:25443?tls=on&forwarded=on&auth=token+x509+host")
     assert listener.address == "[::]:25443"
-    assert listener.methods == (Method.HOST, Method.TOKEN, Method.X509)
+    assert listener.methods == (Method.TOKEN, Method.X509, Method.HOST)
     assert (listener.tls, listener.is_forwarded) == (Tls.ON, True)
     assert not listener.admits_this_machine
     assert parse_listener("unix:/s?mode=0660").socket_mode == 0o660
@@ -83,6 +83,9 @@ def test_tokens_over_the_network_want_tls_here_or_at_a_declared_proxy(tls: str) 
         ("127.0.0.1:1?auth=tokens", "auth takes x509+token+host+local, not 'tokens'"),
         ("127.0.0.1:1?auth=session", "auth takes"),
         ("127.0.0.1:1?auth=token+token", "the same thing twice"),
+        ("127.0.0.1:1?auth=host+token", "name host last"),
+        ("127.0.0.1:1?auth=host+local", "name host last"),
+        ("127.0.0.1:1?auth=local+host", "none is left for local"),
         ("127.0.0.1:1?auth=token&forwarded=yes", "forwarded is on or off"),
         ("127.0.0.1:1?mode=0600", "mode is for unix:PATH only"),
         ("unix:/s?mode=rw", "mode is octal"),

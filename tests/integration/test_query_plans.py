@@ -36,7 +36,7 @@ from pandawn_server.storage.waiting import Arrival, Rank
 from tests.fixtures.clock import NOON
 from tests.fixtures.database import TEMPLATE, migrate, open_fast
 from tests.fixtures.factories import node_key
-from tests.fixtures.plans import plans_of
+from tests.fixtures.plans import plans_of, recorded
 from tests.fixtures.postgres import PostgresServer
 
 JOBS = 20_000
@@ -342,3 +342,18 @@ def test_a_statement_touches_only_what_it_is_about(full_database: Database, name
         assert plan.pages <= case.pages, plan
         assert not plan.walked - SMALL_TABLES, plan
     assert case.indexes <= {index for plan in plans for index in plan.indexes}
+
+
+def test_what_is_runnable_is_named_in_the_text_of_its_queries(database: Database) -> None:
+    """A plan for all values, which PostgreSQL makes in time, can use the indexes of runnable jobs only then."""
+    with recorded(database) as statements, database.read() as tx:
+        waiting.last_arrival(tx, "Q1")
+        waiting.arrived_since(tx, "Q1", None, 20)
+        waiting.arrived_since(tx, "Q1", Arrival(NOON, 700), 20)
+        waiting.ranked_after(tx, "Q1", None, 20)
+        waiting.ranked_after(tx, "Q1", Rank(0, 9000), 20)
+        waiting.get_runnable(tx, SOME)
+        waiting.still_runnable(tx, SOME)
+    asked = [sql for sql, _ in statements.sent if "FROM jobs" in sql]
+    assert len(asked) >= 7
+    assert all("jobs.state = 'activated'" in sql for sql in asked)

@@ -7,13 +7,26 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, FromClause, Integer, Select, bindparam, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    FromClause,
+    Integer,
+    Select,
+    bindparam,
+    literal_column,
+    select,
+    tuple_,
+)
 
 from pandawn_server.domain.jobs import JobKind, JobState, Requirements
 from pandawn_server.storage.among import among
 from pandawn_server.storage.columns import span
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import job_inputs, jobs, tasks
+
+# In the text, as the limits are: of a value to come, a plan for all values could use neither index of runnable
+# jobs, for they hold those of this state only; it read the whole table.
+_IS_RUNNABLE = jobs.c.state == literal_column(f"'{JobState.ACTIVATED.value}'")
 
 PackedFiles = Sequence[Sequence[Any]]
 """The files of a job as its row holds them; see `storage.files.pack`."""
@@ -54,7 +67,7 @@ def last_arrival(tx: Transaction, queue: str) -> Arrival | None:
     """The runnable job of a queue that became so last, None if there is none."""
     query = (
         select(jobs.c.state_time, jobs.c.job_id)
-        .where(jobs.c.queue == queue, jobs.c.state == JobState.ACTIVATED.value)
+        .where(jobs.c.queue == queue, _IS_RUNNABLE)
         .order_by(jobs.c.state_time.desc(), jobs.c.job_id.desc())
         .limit(1)
     )
@@ -71,7 +84,7 @@ def ranked_after(
     """
     query = (
         select(jobs.c.priority, jobs.c.job_id)
-        .where(jobs.c.queue == queue, jobs.c.state == JobState.ACTIVATED.value)
+        .where(jobs.c.queue == queue, _IS_RUNNABLE)
         .order_by(jobs.c.priority.desc(), jobs.c.job_id)
     )
     if tests_only:
@@ -89,9 +102,7 @@ def ranked_after(
 
 def still_runnable(tx: Transaction, job_ids: Collection[int]) -> set[int]:
     """Those of the jobs that are runnable."""
-    query = select(jobs.c.job_id).where(
-        among(tx, jobs.c.job_id, job_ids), jobs.c.state == JobState.ACTIVATED.value
-    )
+    query = select(jobs.c.job_id).where(among(tx, jobs.c.job_id, job_ids), _IS_RUNNABLE)
     return set(tx.execute(query).scalars())
 
 
@@ -121,9 +132,9 @@ def _runnable(of: FromClause) -> Select[Any]:
 def _arrived(first: Select[Any]) -> Select[Any]:
     """Runnable jobs by the order in which they became so; the limit is applied before anything is joined."""
     limited = (
-        first.where(jobs.c.queue == bindparam("queue"), jobs.c.state == JobState.ACTIVATED.value)
+        first.where(jobs.c.queue == bindparam("queue"), _IS_RUNNABLE)
         .order_by(jobs.c.state_time, jobs.c.job_id)
-        .limit(bindparam("limit", type_=Integer))
+        .limit(bindparam("limit", type_=Integer, literal_execute=True))
         .subquery("arrived")
     )
     of = limited.join(jobs, jobs.c.job_id == limited.c.job_id)
@@ -165,7 +176,7 @@ def get_runnable(
         return []
     query = (
         _runnable(jobs)
-        .where(among(tx, jobs.c.job_id, job_ids), jobs.c.state == JobState.ACTIVATED.value)
+        .where(among(tx, jobs.c.job_id, job_ids), _IS_RUNNABLE)
         .order_by(jobs.c.priority.desc(), jobs.c.job_id)
     )
     if tests_only:

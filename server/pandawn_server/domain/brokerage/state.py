@@ -13,7 +13,7 @@ from pandawn_server.domain.brokerage.idle import Asking, IdlePool
 from pandawn_server.domain.brokerage.nodes import Node
 from pandawn_server.domain.matching import Rules, band, too_large
 
-NOMINATED: Final = 16
+NOMINATED: Final = 6
 """Waiting jobs that are looked at when a node gets new files: bounds the work of a match. Others
 that want the files are found when the node has none of these left."""
 

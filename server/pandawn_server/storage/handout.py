@@ -188,7 +188,7 @@ _AT_ONCE = text(
         FROM jsonb_array_elements(CAST(:offers AS jsonb)) WITH ORDINALITY AS o (r, place)
     ), free AS MATERIALIZED (
         SELECT jobs.job_id FROM jobs
-        WHERE jobs.job_id = ANY(CAST(:job_ids AS bigint[])) AND jobs.state = 'activated'
+        WHERE jobs.job_id = ANY(ARRAY(SELECT asked.job_id FROM asked)) AND jobs.state = 'activated'
         ORDER BY jobs.job_id
         FOR NO KEY UPDATE SKIP LOCKED
     ), claimed AS (
@@ -251,7 +251,6 @@ def _at_once(tx: Transaction, offers: Sequence[Offer], now: datetime) -> dict[in
         _AT_ONCE,
         {
             "offers": json.dumps(rows, check_circular=False),
-            "job_ids": f"{{{','.join(sorted([str(offer.match.job_id) for offer in offers]))}}}",
             "now": now,
             "kind": JOB_SENT,
         },

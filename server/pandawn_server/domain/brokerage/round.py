@@ -27,7 +27,7 @@ LOOK_FILES: Final = 64
 """Files that it looks through for one request: bounds the work of a match, however many a node holds."""
 
 LOOK_JOBS: Final = 4
-"""Waiting jobs that it takes from there to look at: more saved no bytes in simulations, for most are better elsewhere."""
+"""Waiting jobs that it takes from there to look at: more saved no bytes in simulations."""
 
 _Seat = tuple[int, int, int, int, Pick]
 """A pick with the number of the request it is for, which orders picks that are equal otherwise."""

@@ -212,7 +212,7 @@ def test_a_pilot_of_such_a_node_runs_jobs(network: Network, start_pilot: StartPi
         pilot = start_pilot(
             tier3,
             command=(*node.prefix, PROGRAM),
-            environment={"PANDAWN_TOKEN": ""},
+            no_tls=True,
             node="wn2.t3.test",
             idle_exit=2,
         )

@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.fixtures.pcache",  # imports the one above
     "tests.fixtures.tier3",  # imports the two above
     "tests.fixtures.besieged",
+    "tests.fixtures.machines",
     "tests.fixtures.database",
     "tests.fixtures.world",
     "tests.fixtures.web",

@@ -28,7 +28,8 @@ from pandawn_pilot.errors import NO_ACCOUNT, JobFailedError
 DEFAULT_RANGE = (61184, 65519)
 # The word for: no other account than the pilot's.
 SAME = "same"
-LOCKS = Path("/run/pandawn")
+# Not the directory that systemd gives a server on the same machine, and takes away with it.
+LOCKS = Path("/run/pandawn-pilot")
 _LARGEST = 2**32 - 2
 # A process that does not die from SIGKILL waits for a dead disk.
 _KILL_PATIENCE_SECONDS = 10.0

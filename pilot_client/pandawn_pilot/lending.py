@@ -66,7 +66,8 @@ def find_output(directory: JobDir, name: str, account: Account | None) -> Path:
             raise JobFailedError(
                 OUTPUT_MISSING, f"the output {name!r} is a file that the payload may not read"
             )
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        # ValueError: a NUL in the name, which no honest server lets through.
         raise JobFailedError(
             OUTPUT_MISSING, f"the output {name!r} cannot be found: {error}"
         ) from error

@@ -94,6 +94,8 @@ class StageIn:
     def bring(self, item: InputFile, destination: Path) -> None:
         """Puts one file at `destination`, read-only. Raises JobFailedError and StoppedError."""
         self._stop.check()
+        if "\0" in destination.name:
+            raise JobFailedError(STAGE_IN_FAILED, f"no file can have the name {destination.name!r}")
         if destination.is_dir():
             raise JobFailedError(
                 STAGE_IN_FAILED,

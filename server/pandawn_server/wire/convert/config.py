@@ -74,12 +74,14 @@ def expiry_of(
     if request.HasField("duration") == request.HasField("expire_time"):
         check.add("duration", "must be set, or expire_time, and not both")
     elif request.HasField("duration"):
-        return now + check.duration(
+        span = check.duration(
             "duration",
             request.duration,
             minimum=timedelta(seconds=1),
             maximum=LONGEST_OVERRIDE,
         )
+        # One that is refused may lead out of the calendar.
+        return now + span if check.ok else now
     else:
         check.timestamp("expire_time", request.expire_time)
         if check.ok:

@@ -233,7 +233,8 @@ def sentence(match: Match, node: str) -> str:
     """The explanation of a match for people."""
     why = _WHY[match.rule]
     if match.locality is Locality.UNKNOWN:
-        where = "the file catalog did not answer, so what the node held is not known"
+        # Of a node without a cache the catalog never hears; of others not while it is away.
+        where = "what the node held was not known: the file catalog had no word of it"
     elif not match.input_bytes:
         where = "it reads no input files"
     else:

@@ -133,6 +133,15 @@ def test_the_audit_knows_them_by_their_credentials(site: Site) -> None:
     assert (denied["reason"], denied["task_id"]) == ("NOT_YOUR_TASK", 1)
 
 
+def test_a_revision_says_from_where_it_was_made_whatever_ends_tls_before_the_server(
+    site: Site,
+) -> None:
+    site.ok("rosa", "queues", "apply", QUEUE, "--cores", "4")
+    newest = json.loads(site.ok("rosa", "queues", "history", QUEUE, "--json"))[0]
+    assert newest["author"].endswith("rosa")
+    assert newest["peer"].startswith("ipv4:127.0.0.1:")
+
+
 def test_a_proxy_s_owner_is_denied_by_the_name_in_the_certificate(
     site: Site, authority: Authority, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Who makes the call that runs: set by the interceptor, asked for by the servicers."""
+"""Who makes the call that runs, and from where: set by the interceptor, asked for by the servicers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from pandawn_server.domain.principals import Principal
 
 _CALLER: ContextVar[Principal] = ContextVar("pandawn_caller")
+_PEER: ContextVar[str] = ContextVar("pandawn_peer")
 
 
 def enter_caller(principal: Principal) -> None:
@@ -22,3 +23,13 @@ def known_caller() -> Principal | None:
 def caller() -> Principal:
     """Who makes the call that runs. Raises `LookupError` outside of one."""
     return _CALLER.get()
+
+
+def enter_peer(peer: str) -> None:
+    """Says from where the call of this task comes, beyond fronts and proxies; of calls that change something."""
+    _PEER.set(peer)
+
+
+def peer() -> str:
+    """From where the call comes that runs, as gRPC would write it. Raises `LookupError` where nobody said."""
+    return _PEER.get()

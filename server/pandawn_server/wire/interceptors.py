@@ -33,6 +33,7 @@ from pandawn_server.telemetry.names import (
 from pandawn_server.wire.auditing import Auditor, note_request
 from pandawn_server.wire.auth.gate import Gate
 from pandawn_server.wire.auth.shown import enter_metadata, metadata_of
+from pandawn_server.wire.caller import enter_peer, peer
 from pandawn_server.wire.errors import Refusal, incident_refusal, refusal_of
 from pandawn_server.wire.handlers import (
     Behavior,
@@ -41,6 +42,7 @@ from pandawn_server.wire.handlers import (
     behavior_of,
     rebuilt,
 )
+from pandawn_server.wire.policies import OPERATORS_ONLY, POLICIES
 
 WARNING_INTERVAL_S = 10.0
 """Seconds between two warnings about calls refused for one reason: all pilots see an outage at once, and
@@ -116,6 +118,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             behavior = self._ended_by_shutdown(behavior)
         if auditor is not None:
             behavior = self._audited(method, behavior, auditor)
+        if auditor is not None or POLICIES.get(method, OPERATORS_ONLY).changes:
+            behavior = self._located(behavior)
         behavior = self._guarded(method, behavior)
         if self._telemetry.enabled and is_own:
             behavior = self._observed(method.removeprefix("/"), behavior)
@@ -141,21 +145,29 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
         return call
 
+    def _located(self, behavior: Behavior) -> Behavior:
+        """Only where somebody asks from where a call comes: a pilot's every call should not pay for it."""
+
+        async def call(request: object, context: ServicerContext) -> object:
+            enter_peer(self._gate.peer(context))
+            return await behavior(request, context)
+
+        return call
+
     def _audited(self, method: str, behavior: Behavior, auditor: Auditor) -> Behavior:
         async def call(request: object, context: ServicerContext) -> object:
             auditor.begin()
-            peer = self._gate.peer(context)
             try:
                 response = await behavior(request, context)
             except PandawnError:
                 raise
             except asyncio.CancelledError:
-                auditor.interrupted(method, peer, grpc.StatusCode.CANCELLED.name)
+                auditor.interrupted(method, peer(), grpc.StatusCode.CANCELLED.name)
                 raise
             except Exception:
-                auditor.interrupted(method, peer, grpc.StatusCode.INTERNAL.name)
+                auditor.interrupted(method, peer(), grpc.StatusCode.INTERNAL.name)
                 raise
-            await auditor.accepted(method, peer, response)
+            await auditor.accepted(method, peer(), response)
             return response
 
         return call

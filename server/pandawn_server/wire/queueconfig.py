@@ -112,6 +112,7 @@ class QueueConfigServicer(AccessMethods):
         self, request: queueconfig_pb2.ApplyQueueRequest, context: ServicerContext
     ) -> queueconfig_pb2.ApplyQueueResponse:
         """Creates or changes a queue."""
+        del context
         check = Checker()
         check.queue("queue.name", request.queue.name)
         settings, violations = from_settings(request.queue)
@@ -124,7 +125,7 @@ class QueueConfigServicer(AccessMethods):
                 ("update_mask.paths", position),
                 convert.UNKNOWN_PARAMETER.format(name[:64]),
             )
-        author = convert.author_of(check, request.note, context.peer())
+        author = convert.author_of(check, request.note)
         check.done()
         mask = list(request.update_mask.paths) or settings_given(request.queue)
         applied = await self._run(
@@ -145,9 +146,10 @@ class QueueConfigServicer(AccessMethods):
         self, request: queueconfig_pb2.ApplyConfigRequest, context: ServicerContext
     ) -> queueconfig_pb2.ApplyConfigResponse:
         """Changes many documents at once."""
+        del context
         check = Checker()
         check.count("changes", request.changes, 1, MAX_CHANGES)
-        author = convert.author_of(check, request.note, context.peer())
+        author = convert.author_of(check, request.note)
         guards = convert.guards_of(check, request)
         check.done()
         # Thousands of documents take a while, in which the event loop has others to serve.
@@ -187,12 +189,13 @@ class QueueConfigServicer(AccessMethods):
         self, request: queueconfig_pb2.SetOverrideRequest, context: ServicerContext
     ) -> queueconfig_pb2.SetOverrideResponse:
         """Sets parameters for a time."""
+        del context
         check = Checker()
         name = check.queue("parameters.name", request.parameters.name)
         settings, violations = from_settings(request.parameters)
         for violation in violations:
             check.add(f"parameters.{violation.field}", violation.description)
-        author = convert.author_of(check, request.note, context.peer())
+        author = convert.author_of(check, request.note)
         expire_time = convert.expiry_of(check, request, self._context.clock())
         check.done()
         queue, revision = await self._run(
@@ -205,6 +208,7 @@ class QueueConfigServicer(AccessMethods):
         self, request: queueconfig_pb2.ClearOverrideRequest, context: ServicerContext
     ) -> queueconfig_pb2.ClearOverrideResponse:
         """Ends overrides."""
+        del context
         check = Checker()
         check.queue("queue", request.queue)
         check.count("parameters", request.parameters, 0, MAX_MASK)
@@ -215,7 +219,7 @@ class QueueConfigServicer(AccessMethods):
                 ("parameters", position),
                 convert.UNKNOWN_PARAMETER.format(name[:64]),
             )
-        author = convert.author_of(check, request.note, context.peer())
+        author = convert.author_of(check, request.note)
         check.done()
         queue, revision, count = await self._run(
             override_queues.clear_override,
@@ -309,9 +313,10 @@ class QueueConfigServicer(AccessMethods):
         self, request: queueconfig_pb2.RollbackRequest, context: ServicerContext
     ) -> queueconfig_pb2.RollbackResponse:
         """Puts all documents back to what they were."""
+        del context
         check = Checker()
         check.range("revision", request.revision, 1, _MAX_REVISION)
-        author = convert.author_of(check, request.note, context.peer())
+        author = convert.author_of(check, request.note)
         guards = convert.guards_of(check, request)
         check.done()
         outcome = await self._run(

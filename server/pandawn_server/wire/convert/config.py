@@ -15,7 +15,7 @@ from pandawn_server.domain.revisions import Author, Change, Revision
 from pandawn_server.usecases.change_config import Fault, Guards, Outcome, Wanted
 from pandawn_server.usecases.configure_queues import Origin, SetOverride
 from pandawn_server.usecases.override_queues import LONGEST_OVERRIDE
-from pandawn_server.wire.caller import caller
+from pandawn_server.wire.caller import caller, peer
 from pandawn_server.wire.convert.common import to_timestamp
 from pandawn_server.wire.convert.enums import (
     DOCUMENT_ACTION,
@@ -44,13 +44,13 @@ def portions(found: Sequence[T]) -> Iterator[Sequence[T]]:
         yield found[start : start + A_MESSAGE]
 
 
-def author_of(check: Checker, note: revision_pb2.ChangeNote, peer: str) -> Author:
+def author_of(check: Checker, note: revision_pb2.ChangeNote) -> Author:
     """Who makes the change of this call, and what is said of it."""
     who = caller()
     return Author(
         name=who.name or who.subject,
         subject=who.subject,
-        peer=peer,
+        peer=peer(),
         tool=check.text("note.tool", note.tool, max_bytes=MAX_TOOL_BYTES),
         message=check.text("note.message", note.message),
         sites=sites_to_change(who),

@@ -109,6 +109,22 @@ def too_many_waiting(user: str, queue: str, room: Room, number: int) -> Exhauste
     )
 
 
+def require_room(
+    tx: Transaction, queue: Queue, who: Identity, job_count: int, now: datetime
+) -> Decision:
+    """What the list of a queue says of somebody who wants to have so many more jobs wait there.
+
+    Raises `ForbiddenError` (QUEUE_ACCESS_DENIED) and `ExhaustedError` (WAITING_LIMIT_REACHED).
+    """
+    decision = decisions(tx, [queue], who, now)[queue.name]
+    if not decision.is_allowed:
+        raise access_denied(who, queue)
+    room = waiting_room(tx, queue.name, who.user, decision)
+    if not room.takes(job_count):
+        raise too_many_waiting(who.user, queue.name, room, job_count)
+    return decision
+
+
 def running_limit(
     tx: Transaction, config: Configuration, name: str, user: str, now: datetime
 ) -> int:

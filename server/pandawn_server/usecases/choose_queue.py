@@ -21,6 +21,7 @@ from pandawn_server.usecases.admit_hosts import queue_not_found
 from pandawn_server.usecases.allowances import (
     access_denied,
     decisions,
+    require_room,
     too_many_waiting,
     waiting_room,
 )
@@ -73,13 +74,7 @@ def choose_queue(
             "another queue, or submit the task as a test",
             metadata={"queue": queue.name},
         )
-    decision = decisions(tx, [queue], who, now)[queue.name]
-    if not decision.is_allowed:
-        raise access_denied(who, queue)
-    room = waiting_room(tx, queue.name, who.user, decision)
-    if not room.takes(job_count):
-        raise too_many_waiting(who.user, queue.name, room, job_count)
-    return Choice(queue, decision)
+    return Choice(queue, require_room(tx, queue, who, job_count, now))
 
 
 def _best_queue(

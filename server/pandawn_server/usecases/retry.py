@@ -16,12 +16,9 @@ from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.requests import Answer
 from pandawn_server.usecases.admit_hosts import queue_not_found
 from pandawn_server.usecases.allowances import (
-    access_denied,
-    decisions,
     identity_for,
     let_go,
-    too_many_waiting,
-    waiting_room,
+    require_room,
 )
 from pandawn_server.usecases.authority import require_job, require_task
 from pandawn_server.usecases.cancel import job_not_found, task_not_found
@@ -133,13 +130,7 @@ def _running_limit(
     if queue is None:
         raise queue_not_found(task.queue)
     who = identity_for(tx, by, task.spec.user, now)
-    decision = decisions(tx, [queue], who, now)[queue.name]
-    if not decision.is_allowed:
-        raise access_denied(who, queue)
-    room = waiting_room(tx, queue.name, who.user, decision)
-    if not room.takes(job_count):
-        raise too_many_waiting(who.user, queue.name, room, job_count)
-    return decision.max_running.value
+    return require_room(tx, queue, who, job_count, now).max_running.value
 
 
 def _retry(

@@ -134,7 +134,7 @@ def fresh_dataset(command: Sequence[str]) -> str:
     """Returns a name for a dataset that nobody used: the payload's name, the time, and a draw."""
     stem = next((Path(word).stem for word in reversed(command) if Path(word).suffix), "")
     stem = _NOT_IN_NAMES.sub("_", stem or Path(command[0]).name).strip("._-") or "task"
-    return f"{stem[:100]}.{time.strftime('%Y%m%d-%H%M%S')}.{secrets.token_hex(2)}"
+    return f"{stem[:100]}.{time.strftime('%Y%m%d-%H%M%S')}.{secrets.token_hex(4)}"
 
 
 def script_command(script: Path, arguments: Sequence[str], *, has_inputs: bool) -> list[str]:

@@ -77,7 +77,8 @@ class Known:
         """The pilots to be looked up again."""
         due: list[str] = []
         oldest = now - PILOT_CHECK
-        for pilot_id, known in self._pilots.items():
+        # A copy, made in one step: any thread may forget a pilot meanwhile.
+        for pilot_id, known in list(self._pilots.items()):
             if known.checked > oldest:
                 break
             due.append(pilot_id)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, timedelta
+from typing import ClassVar
 
 import pytest
 
@@ -46,6 +47,31 @@ def test_a_pilot_that_another_server_ended_is_found_out_in_the_background(
     look_ahead(world.context)
     (answer,) = world.ask_all([world.call(pilot)])
     assert reason(answer) == "PILOT_NOT_FOUND"
+
+
+class Interrupted(datetime):
+    """A time at whose first comparison something else happens, as between two threads."""
+
+    interruptions: ClassVar[list[Callable[[], None]]] = []
+
+    def __lt__(self, other: date) -> bool:
+        assert isinstance(other, datetime)
+        while self.interruptions:
+            self.interruptions.pop()()
+        return super().__lt__(other)
+
+
+def test_a_pilot_may_end_while_it_is_seen_whom_to_look_up(world: World) -> None:
+    world.submit_jobs(3)
+    gone, there = world.pilot(1), world.pilot(2)
+    for pilot in (gone, there):
+        world.take(pilot)
+    known = world.context.known
+    Interrupted.interruptions.append(lambda: known.forget_pilots([gone.pilot_id]))
+    later = world.clock.now + PILOT_CHECK * 2
+    now = Interrupted.fromtimestamp(later.timestamp(), later.tzinfo)
+    assert there.pilot_id in known.unchecked_pilots(now)
+    assert Interrupted.interruptions == []
 
 
 def test_a_pilot_that_lives_is_not_read_again_for_a_call_once_it_was_looked_up(

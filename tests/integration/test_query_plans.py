@@ -224,6 +224,9 @@ CASES = {
     ),
     "leases by pilot": Case(lambda tx: leases.count_by_pilot(tx, ["p103", "p113"]), 20),
     "some pilots": Case(lambda tx: pilots.get_pilots(tx, [f"p{n}" for n in SOME]), 100),
+    "which of some pilots have ended": Case(
+        lambda tx: pilots.ended_among(tx, [f"p{n}" for n in SOME]), 100
+    ),
     "live pilots of a queue": Case(
         lambda tx: pilots.live_pilots(tx, "Q2", 20), 60, frozenset({"ix_pilots_state"})
     ),

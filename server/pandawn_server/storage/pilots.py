@@ -7,7 +7,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import JSON, RowMapping, Text, bindparam, cast, func, insert, select, text, update
+from sqlalchemy import (
+    JSON,
+    RowMapping,
+    Text,
+    bindparam,
+    cast,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import Requirements
@@ -68,14 +79,6 @@ def get_pilots(tx: Transaction, pilot_ids: Collection[str]) -> dict[str, Pilot]:
     """The pilots that exist among `pilot_ids`, by identifier."""
     rows = tx.execute(select(pilots).where(among(tx, pilots.c.pilot_id, pilot_ids))).mappings()
     return {row["pilot_id"]: _to_pilot(row) for row in rows}
-
-
-def live_among(tx: Transaction, pilot_ids: Collection[str]) -> set[str]:
-    """Those of the pilots that are live."""
-    query = select(pilots.c.pilot_id).where(
-        among(tx, pilots.c.pilot_id, pilot_ids), pilots.c.state == PilotState.LIVE.value
-    )
-    return set(tx.execute(query).scalars())
 
 
 def note_contact(tx: Transaction, pilot_ids: Collection[str], now: datetime) -> None:
@@ -157,7 +160,7 @@ def note_asked(
 
 
 def ended_among(tx: Transaction, pilot_ids: Collection[str]) -> set[str]:
-    """Those of the pilots that are no longer live; made for thousands."""
+    """Those of the pilots that are no longer live, or were never known; made for thousands."""
     # A document: over a list of thousands the driver takes longer than the database does.
     unnest = (
         func.json_each(bindparam("ids", type_=Text))
@@ -165,9 +168,9 @@ def ended_among(tx: Transaction, pilot_ids: Collection[str]) -> set[str]:
         else func.json_array_elements_text(cast(bindparam("ids", type_=Text), JSON))
     )
     each = unnest.table_valued("value")
-    query = select(pilots.c.pilot_id).where(
-        pilots.c.pilot_id.in_(select(each.c.value)), pilots.c.state != PilotState.LIVE.value
-    )
+    # Looked up one by one: a join would read all live pilots there are.
+    state = select(pilots.c.state).where(pilots.c.pilot_id == each.c.value).scalar_subquery()
+    query = select(each.c.value).where(func.coalesce(state, "") != PilotState.LIVE.value)
     return set(tx.execute(query, {"ids": json.dumps(list(pilot_ids))}).scalars())
 
 

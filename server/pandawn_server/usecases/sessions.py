@@ -33,8 +33,8 @@ def refresh_sessions(context: Context) -> None:
     watched = sessions.watched(now)
     with context.db.read() as tx:
         keys = session_keys.all_keys(tx)
-        live = pilots.live_among(tx, watched) if watched else set()
-    sessions.end(set(watched) - live, now)
+        ended = pilots.ended_among(tx, watched) if watched else set()
+    sessions.end(ended, now)
     sessions.take_keys(keys or _first_key(context, now))
 
 

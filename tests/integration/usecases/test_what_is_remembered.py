@@ -49,6 +49,14 @@ def test_a_pilot_that_another_server_ended_is_found_out_in_the_background(
     assert reason(answer) == "PILOT_NOT_FOUND"
 
 
+def test_of_many_pilots_those_have_ended_that_left_or_never_were(world: World) -> None:
+    left, there = world.pilot(1), world.pilot(2)
+    world.leave(left)
+    asked = [left.pilot_id, there.pilot_id, "never"]
+    with world.db.read() as tx:
+        assert pilots.ended_among(tx, asked) == {left.pilot_id, "never"}
+
+
 class Interrupted(datetime):
     """A time at whose first comparison something else happens, as between two threads."""
 

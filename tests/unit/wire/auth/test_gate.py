@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -80,7 +81,8 @@ def make_principal(*roles: Role, **overrides: Any) -> Principal:
 
 
 def admit(gate: Gate, method: str, call: Call | None = None) -> Principal | None:
-    return gate.admit(method, cast("ServicerContext", call or Call()))
+    # Each call has a context of its own, as in the server: who was let in is not the caller of what comes after.
+    return copy_context().run(gate.admit, method, cast("ServicerContext", call or Call()))
 
 
 def refused(gate: Gate, method: str, call: Call | None = None) -> PandawnError:

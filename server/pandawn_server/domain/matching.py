@@ -234,7 +234,9 @@ def sentence(match: Match, node: str) -> str:
     why = _WHY[match.rule]
     if match.locality is Locality.UNKNOWN:
         # Of a node without a cache the catalog never hears; of others not while it is away.
-        where = "what the node held was not known: the file catalog had no word of it"
+        where = (
+            "what the node held is not known: the file catalog did not answer, or had no word of it"
+        )
     elif not match.input_bytes:
         where = "it reads no input files"
     else:

@@ -28,6 +28,9 @@ NOMINEES: Final = 8
 """Nodes, the best, in whose lists a job is entered; the others find it by age, or when they look
 through their files. Bounds the memory of a job that a hundred nodes hold."""
 
+COMPARED: Final = 2 * NOMINEES
+"""Nodes among which those are chosen: bounds the work of taking in a job whose files are in many places."""
+
 HOLD_ODDS: Final = 3.0
 """A job is held for a node that takes its next free job, in the mean, within this many times what is left of
 the hold: at 3 one in four such holds ends in time by luck alone, and a failed one costs only time."""
@@ -37,6 +40,9 @@ _PUT_OFF_AT_ONCE: Final = 16
 
 SWEEP: Final = 1024
 """When so many jobs more than still wait have been taken out, what lists keep of them is given up."""
+
+SWEPT_AT_ONCE: Final = 4
+"""Nodes whose lists are seen to then with each job that is taken out: all at once would be a pause."""
 
 AskedLane = tuple[Lane, Needs | None]
 """A lane with jobs that may fit an offer; with the offer, if each job has to be asked."""
@@ -56,7 +62,11 @@ class Band:
         # Every job that was added and whose turn by age has not come, given or not.
         self._arrivals: deque[Entry] = deque()
         self._now = 0.0
+        # Jobs taken out since the last sweep began, and nodes whose lists it has not come to.
         self._taken = 0
+        self._unswept: list[int] = []
+        # How many of the arrivals were removed.
+        self._removed = 0
         # No job is overdue before.
         self._due_at = math.inf
 
@@ -137,19 +147,27 @@ class Band:
         if not lane.count:
             del self._lanes[entry.kin]
             self._admitting.clear()
+        if entry.removed and not entry.turn:
+            self._removed += 1
+            if self._removed > SWEEP and 2 * self._removed > len(self._arrivals):
+                self._arrivals = deque([entry for entry in self._arrivals if not entry.removed])
+                self._removed = 0
         self._taken += 1
-        if self._taken > self.count + SWEEP:
+        if self._unswept:
+            self._sweep_some()
+        elif self._taken > self.count + SWEEP:
             self._taken = 0
-            self._sweep()
+            self._unswept = list(self._queues)
+            for lane in self._lanes.values():
+                lane.sweep()
 
-    def _sweep(self) -> None:
-        """Gives up what is kept of jobs that no longer wait: the work of it is as much as theirs was."""
-        self._arrivals = deque([entry for entry in self._arrivals if not entry.removed])
-        for lane in self._lanes.values():
-            lane.sweep()
-        for number, queue in list(self._queues.items()):
-            if not queue.sweep():
+    def _sweep_some(self) -> None:
+        """Gives up what lists of some nodes keep of jobs that no longer wait."""
+        for number in self._unswept[-SWEPT_AT_ONCE:]:
+            queue = self._queues.get(number)
+            if queue is not None and not queue.sweep():
                 del self._queues[number]
+        del self._unswept[-SWEPT_AT_ONCE:]
 
     def turn(self, now: float) -> None:
         """Notes that one more job was given: by age alone, whose turn was it?"""
@@ -158,6 +176,7 @@ class Band:
         while arrivals:
             entry = arrivals.popleft()
             if entry.removed:
+                self._removed -= 1
                 continue
             if entry.alive:
                 self._turned(entry, now)
@@ -191,8 +210,13 @@ class Band:
         return queue
 
     def _best(self, shares: dict[int, int], most: int) -> list[Node]:
+        numbers = [number for number, held in shares.items() if held == most]
+        if len(numbers) > COMPARED:
+            # Other files begin elsewhere, so that no node is always passed over.
+            start = most % (len(numbers) - COMPARED)
+            numbers = numbers[start : start + COMPARED]
         nodes = self._holdings.by_number
-        best = [nodes[number] for number, held in shares.items() if held == most]
+        best = [nodes[number] for number in numbers]
         if len(best) > NOMINEES:
             best.sort(key=lambda node: (-node.idle, node.promised))
             del best[NOMINEES:]

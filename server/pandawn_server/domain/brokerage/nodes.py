@@ -30,8 +30,8 @@ class Node:
         "known",
         "last_grant",
         "live",
+        "look_at",
         "look_from",
-        "looked",
         "number",
         "offer",
         "promised",
@@ -52,10 +52,11 @@ class Node:
         self.offer: Needs | None = None
         self.promised = 0
         self.idle = 0
-        # Where the present look through its files goes on, and when the last one was complete.
+        # Where the present look through its files goes on, and not before when.
         self.look_from = 0
+        self.look_at = 0.0
         self.rate = 0.0
-        self.first_grant = self.last_grant = self.looked = 0.0
+        self.first_grant = self.last_grant = 0.0
 
     def note_offer(self, offer: Needs) -> None:
         """Takes note of what a request offers; the next pilot may offer as much."""

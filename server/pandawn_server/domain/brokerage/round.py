@@ -24,7 +24,10 @@ LOOK_AGAIN_S: Final = 60.0
 """A node without a job in its list looks through all its files for one at most once in so many seconds."""
 
 LOOK_FILES: Final = 64
-"""Files that it looks through for one request: bounds the work of a match, however many a node holds."""
+"""Files that it looks through at once: bounds the work of a match, however many a node holds."""
+
+LOOK_PAUSE_S: Final = 10.0
+"""Time between two such looks of a node: the more often it asks, the less has come since it looked last."""
 
 LOOK_JOBS: Final = 4
 """Waiting jobs that it takes from there to look at: more saved no bytes in simulations."""
@@ -95,12 +98,13 @@ class Round:
 
     def _look_again(self, asking: Asking) -> bool:
         node = asking.node
-        if not node.files or self._at - node.looked < LOOK_AGAIN_S:
+        if not node.files or self._at < node.look_at:
             return False
         some = list(islice(node.files, node.look_from, node.look_from + LOOK_FILES))
         node.look_from += LOOK_FILES
+        node.look_at = self._at + LOOK_PAUSE_S
         if node.look_from >= len(node.files):
-            node.look_from, node.looked = 0, self._at
+            node.look_from, node.look_at = 0, self._at + LOOK_AGAIN_S
         return self._state.nominate(node, some, LOOK_JOBS)
 
     def _serve_local(self, mine: Band, asked: list[Asking]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
@@ -39,7 +40,8 @@ class State:
         self.fresh: list[Entry] = []
         self.dirty: dict[Node, None] = {}
         self._ordinal = self._first_ordinal = 0
-        self._tentative: dict[int, tuple[Entry, Node, list[int]]] = {}
+        # Ordered, for a usual one is slow to tell its first when many before it were taken out.
+        self._tentative: OrderedDict[int, tuple[Entry, Node, list[int]]] = OrderedDict()
 
     def band_of(self, entry: Entry) -> Band:
         """The band that the job stands in."""
@@ -102,7 +104,7 @@ class State:
         tentative = self._tentative
         tentative[entry.job_id] = (entry, node, came)
         if len(tentative) > TENTATIVE:
-            del tentative[next(iter(tentative))]
+            tentative.popitem(last=False)
 
     def revoke(self, job_id: int) -> Entry | None:
         """Takes back that a job was given; None if that is not known any more."""

@@ -289,6 +289,31 @@ def test_nothing_is_kept_of_jobs_behind_one_that_fits_nobody() -> None:
     assert kept < 2000
 
 
+def test_little_is_kept_of_removed_jobs_while_others_wait() -> None:
+    desk = Desk()
+    desk.node(1, [1])
+    desk.add(1, [1])
+    for job_id in range(10, 4010):
+        desk.add(job_id, [1])
+        desk.brokerage.remove([job_id])
+    (mine,) = desk.brokerage._state.bands.values()
+    assert len(mine._arrivals) < 2000
+    assert len(mine._queues[0].fresh) < 2000
+    assert desk.ask(1) == [1]
+
+
+def test_little_is_kept_of_given_jobs_in_the_lists_of_many_nodes_that_do_not_ask() -> None:
+    desk = Desk()
+    for number in range(1, 101):
+        desk.node(number, [number])
+    desk.add(1, [1], priority=0)
+    for job_id in range(10, 4010):
+        desk.add(job_id, [2 + job_id % 99])
+        desk.brokerage.remove([job_id])
+    (mine,) = desk.brokerage._state.bands.values()
+    assert sum(len(queue.fresh) for queue in mine._queues.values()) < 2000
+
+
 def test_two_brokerages_that_are_told_the_same_do_the_same() -> None:
     def story(desk: Desk) -> list[int]:
         for number in range(1, 9):

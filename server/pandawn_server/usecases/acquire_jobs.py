@@ -3,77 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
 
 from pandawn_server.domain.errors import PandawnError
 from pandawn_server.domain.inventory import CacheState, NodeKey
 from pandawn_server.domain.jobs import Requirements
 from pandawn_server.domain.matching import Match, sentence
-from pandawn_server.domain.pilots import Pilot, contact_resolution
+from pandawn_server.domain.pilots import contact_resolution
 from pandawn_server.domain.queues import Queue, QueueStatus
 from pandawn_server.storage import nodes, pilots
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.handout import Offer, hand_out
-from pandawn_server.storage.nodes import Node
+from pandawn_server.usecases.acquire_round import (
+    IDLE_RETRY,
+    AcquireAnswer,
+    Scene,
+    answer_to,
+    answered,
+)
 from pandawn_server.usecases.brokers import AcquireCall, Broker, Caller, CallKey, request_name
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.feeding import feed_jobs, feed_nodes, prune
-from pandawn_server.usecases.leasing import Grant, new_grants, repeated_grants
-from pandawn_server.usecases.register_pilot import because, pilot_not_found, queue_offline
+from pandawn_server.usecases.leasing import new_grants, repeated_grants
+from pandawn_server.usecases.register_pilot import queue_offline
 
 CLAIM_ROUNDS = 4
 """How often jobs are matched anew when other processes had claimed the chosen ones."""
 
 _NOTHING = Requirements()
-
-IDLE_RETRY = timedelta(seconds=2)
-"""When a pilot that got nothing should ask again; it waits in the server meanwhile, if it can."""
-
-
-@dataclass(frozen=True, slots=True)
-class AcquireAnswer:
-    """What a pilot gets. `queue` is where new work for it would appear, `queue_revision` where that stands.
-
-    `drain` says that there will be none: the queue is offline.
-    """
-
-    queue: str
-    grants: tuple[Grant, ...]
-    inventory_requested: bool
-    retry_after: timedelta
-    idle_reason: str
-    queue_revision: int = 0
-    drain: bool = False
-
-
-@dataclass(slots=True)
-class _Scene:
-    """One round of handing out: who asks, as read at the beginning, and what they got."""
-
-    now: datetime
-    calls: Sequence[AcquireCall]
-    pilot_of: dict[str, Pilot] = field(default_factory=dict)
-    queue_of: dict[str, Queue] = field(default_factory=dict)
-    suspended: dict[NodeKey, Node] = field(default_factory=dict)
-    grants: dict[CallKey, list[Grant]] = field(default_factory=dict)
-    inventories_wanted: set[NodeKey] = field(default_factory=set)
-    # Jobs that the brokerage assigned, and to whom: to be taken back if the transaction fails.
-    open: list[tuple[Broker, int, Caller]] = field(default_factory=list)
-    # The calls by the names of their requests.
-    asked_now: dict[str, AcquireCall] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.asked_now = {request_name(call.key): call for call in self.calls}
-
-    def queue(self, pilot: Pilot) -> Queue:
-        return self.queue_of[pilot.queue]
-
-    def gets_jobs(self, pilot: Pilot) -> bool:
-        return (
-            self.queue(pilot).status is not QueueStatus.OFFLINE and pilot.key not in self.suspended
-        )
-
 
 Delivery = tuple[CallKey, AcquireAnswer]
 """The answer to a call that waited."""
@@ -92,7 +49,7 @@ def acquire_jobs(
     is answered through `deliver` later, by whatever call of this or of `serve_waiting` has a job for it.
     """
     scene = _hand_out(context, calls, (), deliver)
-    return [_answer(call, scene) for call in calls]
+    return [answer_to(call, scene) for call in calls]
 
 
 def serve_waiting(context: Context, queue_names: Iterable[str], deliver: Deliver) -> None:
@@ -105,9 +62,9 @@ def _hand_out(
     calls: Sequence[AcquireCall],
     queue_names: Iterable[str],
     deliver: Deliver,
-) -> _Scene:
+) -> Scene:
     brokers = context.brokers
-    scene = _Scene(context.clock(), calls)
+    scene = Scene(context.clock(), calls)
     try:
         with context.db.write() as tx:
             with brokers.lock:
@@ -120,6 +77,7 @@ def _hand_out(
                     _match_queue(context, tx, scene, scene.queue_of[name], served)
                     for name in sorted(scene.queue_of)
                 ]
+                _look_up_rest(context, tx, scene)
             # Without the lock: others match while the database works.
             for choice in chosen:
                 _claim(context, tx, scene, choice)
@@ -130,7 +88,7 @@ def _hand_out(
         raise
     with brokers.lock:
         deliveries = [
-            (key, _answered(scene.pilot_of[key[0]], tuple(grants), scene))
+            (key, answered(scene.pilot_of[key[0]], tuple(grants), scene))
             for key, grants in scene.grants.items()
             if request_name(key) not in scene.asked_now
         ]
@@ -167,7 +125,7 @@ def _sent_away(context: Context, queue: Queue) -> list[Delivery]:
     return [(caller.call.key, answer) for caller in callers]
 
 
-def _take_back(context: Context, scene: _Scene) -> None:
+def _take_back(context: Context, scene: Scene) -> None:
     """After a rollback the jobs still wait, and so do those who waited for them before."""
     for broker, job_id, caller in scene.open:
         broker.brokerage.give_back([job_id], scene.now)
@@ -177,14 +135,14 @@ def _take_back(context: Context, scene: _Scene) -> None:
         context.brokers.drop(name)
 
 
-def _end_claims(context: Context, scene: _Scene) -> None:
+def _end_claims(context: Context, scene: Scene) -> None:
     for broker, job_id, _ in scene.open:
         broker.claiming.discard(job_id)
     context.brokers.end_claims({caller.name for _, _, caller in scene.open})
 
 
 def _look_around(
-    context: Context, tx: Transaction, scene: _Scene, queue_names: Iterable[str]
+    context: Context, tx: Transaction, scene: Scene, queue_names: Iterable[str]
 ) -> None:
     now = scene.now
     known = context.known.live_pilots(tx, {call.pilot_id for call in scene.calls}, now)
@@ -197,7 +155,7 @@ def _look_around(
     _note_contacts(context, tx, scene)
 
 
-def _note_contacts(context: Context, tx: Transaction, scene: _Scene) -> None:
+def _note_contacts(context: Context, tx: Transaction, scene: Scene) -> None:
     contacts: dict[str, NodeKey] = {}
     offers: dict[str, Requirements] = {}
     latest = {
@@ -220,17 +178,21 @@ def _note_contacts(context: Context, tx: Transaction, scene: _Scene) -> None:
     context.known.note_offers(offers)
 
 
-def _calls_to_serve(context: Context, tx: Transaction, scene: _Scene) -> list[AcquireCall]:
+def _calls_to_serve(context: Context, tx: Transaction, scene: Scene) -> list[AcquireCall]:
     if not scene.calls:
         return []
-    scene.grants.update(
-        repeated_grants(
-            tx,
-            context.known,
-            {call.key for call in scene.calls if call.pilot_id in scene.pilot_of},
-            scene.queue_of,
-            {pilot_id: pilot.queue for pilot_id, pilot in scene.pilot_of.items()},
-        )
+    # Of many calls those are looked up that may have been served before. What else is a repeat wants a lease that there
+    # is already: all is undone then, and each call comes again, alone.
+    _grant_again(
+        context,
+        tx,
+        scene,
+        [
+            call
+            for call in scene.calls
+            if call.pilot_id in scene.pilot_of
+            and (context.known.may_repeat(*call.key) or len(scene.calls) == 1)
+        ],
     )
     served: dict[CallKey, AcquireCall] = {}
     for call in scene.calls:
@@ -239,6 +201,42 @@ def _calls_to_serve(context: Context, tx: Transaction, scene: _Scene) -> list[Ac
         if pilot is not None and call.key not in scene.grants and scene.gets_jobs(pilot):
             served.setdefault(call.key, call)
     return list(served.values())
+
+
+def _grant_again(
+    context: Context, tx: Transaction, scene: Scene, calls: Iterable[AcquireCall]
+) -> None:
+    """Gives calls what they got when they came before."""
+    keys = {call.key for call in calls} - scene.looked_up
+    if not keys:
+        return
+    scene.looked_up |= keys
+    scene.grants.update(
+        repeated_grants(
+            tx,
+            context.known,
+            keys,
+            scene.queue_of,
+            {pilot_id: scene.pilot_of[pilot_id].queue for pilot_id, _ in keys},
+        )
+    )
+
+
+def _look_up_rest(context: Context, tx: Transaction, scene: Scene) -> None:
+    """Sees whether calls that get nothing are repeats of ones that other processes have served.
+
+    With the lock: nobody serves such a call meanwhile.
+    """
+    matched = {caller.name for _, _, caller in scene.open}
+    rest = [
+        call
+        for name, call in scene.asked_now.items()
+        if name not in matched and call.pilot_id in scene.pilot_of
+    ]
+    _grant_again(context, tx, scene, rest)
+    for call in rest:
+        if call.key in scene.grants:
+            context.brokers.drop(request_name(call.key))
 
 
 @dataclass(slots=True)
@@ -251,7 +249,7 @@ class _Choice:
 
 
 def _match_queue(
-    context: Context, tx: Transaction, scene: _Scene, queue: Queue, served: Sequence[AcquireCall]
+    context: Context, tx: Transaction, scene: Scene, queue: Queue, served: Sequence[AcquireCall]
 ) -> _Choice:
     now = scene.now
     broker = context.brokers.of(queue, now)
@@ -275,7 +273,7 @@ def _match_queue(
     return _Choice(queue, broker, matched)
 
 
-def _let_go(scene: _Scene, broker: Broker, matched: Sequence[tuple[Caller, Match]]) -> None:
+def _let_go(scene: Scene, broker: Broker, matched: Sequence[tuple[Caller, Match]]) -> None:
     """Who got nothing, and does not wait, asks no longer."""
     names = {caller.name for caller, _ in matched}
     for name, call in scene.asked_now.items():
@@ -284,7 +282,7 @@ def _let_go(scene: _Scene, broker: Broker, matched: Sequence[tuple[Caller, Match
 
 
 def _matched(
-    context: Context, tx: Transaction, scene: _Scene, broker: Broker
+    context: Context, tx: Transaction, scene: Scene, broker: Broker
 ) -> list[tuple[Caller, Match]]:
     """Matches, with the lock."""
     assignments = broker.brokerage.match(scene.now)
@@ -306,7 +304,7 @@ def _matched(
     return found
 
 
-def _claim(context: Context, tx: Transaction, scene: _Scene, choice: _Choice) -> None:
+def _claim(context: Context, tx: Transaction, scene: Scene, choice: _Choice) -> None:
     queue, broker, matched = choice.queue, choice.broker, choice.matched
     for rounds_left in reversed(range(CLAIM_ROUNDS)):
         if not matched:
@@ -329,7 +327,7 @@ def _claim(context: Context, tx: Transaction, scene: _Scene, choice: _Choice) ->
             _let_go(scene, broker, matched)
 
 
-def _offer(context: Context, scene: _Scene, queue: Queue, caller: Caller, match: Match) -> Offer:
+def _offer(context: Context, scene: Scene, queue: Queue, caller: Caller, match: Match) -> Offer:
     call = caller.call
     return Offer(
         match=match,
@@ -343,37 +341,4 @@ def _offer(context: Context, scene: _Scene, queue: Queue, caller: Caller, match:
         queue=queue.name,
         queue_revision=queue.revision,
         text=sentence(match, caller.node.node),
-    )
-
-
-def _answer(call: AcquireCall, scene: _Scene) -> AcquireAnswer | PandawnError:
-    pilot = scene.pilot_of.get(call.pilot_id)
-    if pilot is None:
-        return pilot_not_found(call.pilot_id)
-    mine = tuple(scene.grants.get(call.key, ()))
-    if not mine and scene.queue(pilot).status is QueueStatus.OFFLINE:
-        return queue_offline(scene.queue(pilot))
-    return _answered(pilot, mine, scene)
-
-
-def _answered(pilot: Pilot, grants: tuple[Grant, ...], scene: _Scene) -> AcquireAnswer:
-    retry_after, reason = IDLE_RETRY, ""
-    node = scene.suspended.get(pilot.key)
-    if not grants and node is not None and node.suspended_until is not None:
-        retry_after = node.suspended_until - scene.now
-        until = f"{node.suspended_until:%H:%M:%S} UTC"
-        reason = f"the node gets no jobs until {until}: {node.suspend_reason}"
-    elif not grants:
-        queue = scene.queue(pilot)
-        if queue.status is QueueStatus.PAUSED:
-            reason = f"queue {queue.name} is paused{because(queue)}"
-        else:
-            reason = f"queue {queue.name} has no job for this node now"
-    return AcquireAnswer(
-        queue=pilot.queue,
-        grants=grants,
-        inventory_requested=pilot.key in scene.inventories_wanted,
-        retry_after=retry_after,
-        idle_reason=reason,
-        queue_revision=scene.queue(pilot).revision,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from pandawn_server.domain.jobs import Requirements
 from pandawn_server.domain.pilots import Pilot, PilotState
@@ -27,15 +28,19 @@ MAX_TASKS = 5_000
 
 
 class KnownPilot:
-    """A pilot as it was read, and what was noted of it since; `checked` is when it was live for sure."""
+    """A pilot as it was read, and what was noted of it since.
 
-    __slots__ = ("checked", "contact_time", "offer", "pilot")
+    `checked` is when it was live for sure, `request_id` names its last request for jobs that came here.
+    """
+
+    __slots__ = ("checked", "contact_time", "offer", "pilot", "request_id")
 
     def __init__(self, pilot: Pilot, checked: datetime) -> None:
         self.pilot = pilot
         self.checked = checked
         self.contact_time = pilot.contact_time
         self.offer = pilot.offer
+        self.request_id = ""
 
 
 class Known:
@@ -73,16 +78,25 @@ class Known:
         """What is remembered of a pilot."""
         return self._pilots.get(pilot_id)
 
+    def may_repeat(self, pilot_id: str, request_id: str) -> bool:
+        """Whether a request for jobs may be one that was served before, and notes that it came.
+
+        It may if it is the pilot's last one, or the first one that comes here: those before went elsewhere perhaps.
+        A pilot whose repeat comes here after other requests of it is not recognised.
+        """
+        known = self._pilots.get(pilot_id)
+        if known is None:
+            return True
+        before, known.request_id = known.request_id, request_id
+        return before in {"", request_id}
+
     def unchecked_pilots(self, now: datetime) -> list[str]:
         """The pilots to be looked up again."""
-        due: list[str] = []
-        oldest = now - PILOT_CHECK
-        # A copy, made in one step: any thread may forget a pilot meanwhile.
-        for pilot_id, known in list(self._pilots.items()):
-            if known.checked > oldest:
-                break
-            due.append(pilot_id)
-        return due
+        try:
+            return _checked_before(now - PILOT_CHECK, self._pilots.items())
+        except RuntimeError:
+            # Another thread forgot a pilot meanwhile. A copy is made in one step, and takes its time.
+            return _checked_before(now - PILOT_CHECK, list(self._pilots.items()))
 
     def note_checked(self, pilot_ids: Iterable[str], ended: Collection[str], now: datetime) -> None:
         """Takes down that pilots were looked up, and which of them have ended."""
@@ -124,3 +138,8 @@ class Known:
             self._tasks |= {i: task for i, task in read.items() if not task.spec.build}
             found |= read
         return found
+
+
+def _checked_before(time: datetime, known: Iterable[tuple[str, KnownPilot]]) -> list[str]:
+    """Those at the beginning that were looked up before a time."""
+    return [pilot_id for pilot_id, _ in takewhile(lambda item: item[1].checked <= time, known)]

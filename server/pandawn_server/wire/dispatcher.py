@@ -11,7 +11,7 @@ from pandawn.type.v1 import type_pb2
 from pandawn_server.domain.errors import PandawnError
 from pandawn_server.domain.pilot_rights import acting_session, check_own_pilot
 from pandawn_server.domain.principals import Principal
-from pandawn_server.usecases.acquire_jobs import AcquireAnswer
+from pandawn_server.usecases.acquire_round import AcquireAnswer
 from pandawn_server.usecases.brokers import AcquireCall
 from pandawn_server.usecases.holders import check_speaks_for
 from pandawn_server.usecases.register_pilot import (

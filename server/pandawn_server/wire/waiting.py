@@ -14,11 +14,11 @@ import structlog
 from pandawn_server.domain.errors import PandawnError
 from pandawn_server.logs import Log
 from pandawn_server.usecases.acquire_jobs import (
-    AcquireAnswer,
     Delivery,
     acquire_jobs,
     serve_waiting,
 )
+from pandawn_server.usecases.acquire_round import AcquireAnswer
 from pandawn_server.usecases.brokers import AcquireCall, CallKey
 from pandawn_server.usecases.context import Context
 from pandawn_server.wire.batcher import Batcher, Batchers

@@ -8,7 +8,7 @@ from pandawn_server.domain.errors import NotFoundError, PreconditionError
 from pandawn_server.domain.jobs import JobKind, JobState, Requirements
 from pandawn_server.domain.pilots import PilotState
 from pandawn_server.domain.queues import QueueStatus
-from pandawn_server.usecases.acquire_jobs import IDLE_RETRY
+from pandawn_server.usecases.acquire_round import IDLE_RETRY
 from pandawn_server.usecases.brokers import AcquireCall
 from tests.fixtures.factories import ANYTHING, QUEUE, make_inputs
 from tests.fixtures.world import LEASE, World, good, job_ids, reason

@@ -62,11 +62,11 @@ class Interrupted(datetime):
 
     interruptions: ClassVar[list[Callable[[], None]]] = []
 
-    def __lt__(self, other: date) -> bool:
+    def __ge__(self, other: date) -> bool:
         assert isinstance(other, datetime)
         while self.interruptions:
             self.interruptions.pop()()
-        return super().__lt__(other)
+        return super().__ge__(other)
 
 
 def test_a_pilot_may_end_while_it_is_seen_whom_to_look_up(world: World) -> None:

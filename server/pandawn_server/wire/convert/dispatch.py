@@ -16,7 +16,7 @@ from pandawn_server.domain.jobs import JobKind, Phase, Requirements
 from pandawn_server.domain.principals import Session
 from pandawn_server.domain.queues import Queue
 from pandawn_server.domain.tasks import File, FileRole, Task
-from pandawn_server.usecases.acquire_jobs import AcquireAnswer
+from pandawn_server.usecases.acquire_round import AcquireAnswer
 from pandawn_server.usecases.leasing import Grant
 from pandawn_server.usecases.renew_leases import HeartbeatAnswer, Renewal, Renewed
 from pandawn_server.usecases.report_jobs import LeaseRef, Report

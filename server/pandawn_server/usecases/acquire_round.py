@@ -1,0 +1,102 @@
+"""One round of handing out jobs: who asks, what they got, and what they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from pandawn_server.domain.errors import PandawnError
+from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.pilots import Pilot
+from pandawn_server.domain.queues import Queue, QueueStatus
+from pandawn_server.storage.nodes import Node
+from pandawn_server.usecases.brokers import AcquireCall, Broker, Caller, CallKey, request_name
+from pandawn_server.usecases.leasing import Grant
+from pandawn_server.usecases.register_pilot import because, pilot_not_found, queue_offline
+
+IDLE_RETRY = timedelta(seconds=2)
+"""When a pilot that got nothing should ask again; it waits in the server meanwhile, if it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcquireAnswer:
+    """What a pilot gets. `queue` is where new work for it would appear, `queue_revision` where that stands.
+
+    `drain` says that there will be none: the queue is offline.
+    """
+
+    queue: str
+    grants: tuple[Grant, ...]
+    inventory_requested: bool
+    retry_after: timedelta
+    idle_reason: str
+    queue_revision: int = 0
+    drain: bool = False
+
+
+@dataclass(slots=True)
+class Scene:
+    """One round of handing out: who asks, as read at the beginning, and what they got."""
+
+    now: datetime
+    calls: Sequence[AcquireCall]
+    pilot_of: dict[str, Pilot] = field(default_factory=dict)
+    queue_of: dict[str, Queue] = field(default_factory=dict)
+    suspended: dict[NodeKey, Node] = field(default_factory=dict)
+    grants: dict[CallKey, list[Grant]] = field(default_factory=dict)
+    # Calls of which it was looked up what they got when they came before.
+    looked_up: set[CallKey] = field(default_factory=set)
+    inventories_wanted: set[NodeKey] = field(default_factory=set)
+    # Jobs that the brokerage assigned, and to whom: to be taken back if the transaction fails.
+    open: list[tuple[Broker, int, Caller]] = field(default_factory=list)
+    # The calls by the names of their requests.
+    asked_now: dict[str, AcquireCall] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.asked_now = {request_name(call.key): call for call in self.calls}
+
+    def queue(self, pilot: Pilot) -> Queue:
+        """The queue of a pilot."""
+        return self.queue_of[pilot.queue]
+
+    def gets_jobs(self, pilot: Pilot) -> bool:
+        """Whether a pilot gets jobs, as far as its queue and its node are concerned."""
+        return (
+            self.queue(pilot).status is not QueueStatus.OFFLINE and pilot.key not in self.suspended
+        )
+
+
+def answer_to(call: AcquireCall, scene: Scene) -> AcquireAnswer | PandawnError:
+    """What a call of the round is answered."""
+    pilot = scene.pilot_of.get(call.pilot_id)
+    if pilot is None:
+        return pilot_not_found(call.pilot_id)
+    mine = tuple(scene.grants.get(call.key, ()))
+    if not mine and scene.queue(pilot).status is QueueStatus.OFFLINE:
+        return queue_offline(scene.queue(pilot))
+    return answered(pilot, mine, scene)
+
+
+def answered(pilot: Pilot, grants: tuple[Grant, ...], scene: Scene) -> AcquireAnswer:
+    """The answer to a pilot with what it got, or why it got nothing."""
+    retry_after, reason = IDLE_RETRY, ""
+    node = scene.suspended.get(pilot.key)
+    if not grants and node is not None and node.suspended_until is not None:
+        retry_after = node.suspended_until - scene.now
+        until = f"{node.suspended_until:%H:%M:%S} UTC"
+        reason = f"the node gets no jobs until {until}: {node.suspend_reason}"
+    elif not grants:
+        queue = scene.queue(pilot)
+        if queue.status is QueueStatus.PAUSED:
+            reason = f"queue {queue.name} is paused{because(queue)}"
+        else:
+            reason = f"queue {queue.name} has no job for this node now"
+    return AcquireAnswer(
+        queue=pilot.queue,
+        grants=grants,
+        inventory_requested=pilot.key in scene.inventories_wanted,
+        retry_after=retry_after,
+        idle_reason=reason,
+        queue_revision=scene.queue(pilot).revision,
+    )

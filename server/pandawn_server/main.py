@@ -285,8 +285,8 @@ def _reaper(deps: Deps) -> PeriodicWorker[Reaped]:
     )
 
 
-def _queue_watch(deps: Deps) -> PeriodicWorker[None]:
-    def after(_: None) -> None:
+def _queue_watch(deps: Deps) -> PeriodicWorker[bool]:
+    def after(_: bool) -> None:
         deps.config_watch.look()
         deps.waiting.notify_all()
 
@@ -296,6 +296,7 @@ def _queue_watch(deps: Deps) -> PeriodicWorker[None]:
         partial(watch_queues, deps.context),
         deps.runner,
         after=after,
+        is_behind=bool,
         telemetry=deps.telemetry,
     )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 from pandawn_server.storage import pilots
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.feeding import feed_page, read_nodes
 from pandawn_server.usecases.override_queues import write_down_expired
 
 PAGES = 16
-"""Pages of jobs read ahead at a time: some 8,000 jobs a second, and no pilot waits long for it."""
+"""Pages of jobs of a queue read ahead at a time: some 8,000 jobs, in which other work of this kind waits."""
 
 NODES_AT_ONCE = 32
 """Nodes whose contents are taken in while nobody is served: some 15 ms of work with 500 files each."""
@@ -16,28 +18,44 @@ NODES_AT_ONCE = 32
 NODE_READS = 16
 """How often that is done at a time: some 500 nodes a second."""
 
+TURN_S = 0.001
+"""Time in which who waits for the brokerages gets them: a thread that lets them go and takes them again at once
+would mostly be first."""
 
-def watch_queues(context: Context) -> None:
-    """Takes in what other processes changed of queues, writes down overrides that ended, and reads ahead."""
+
+def watch_queues(context: Context) -> bool:
+    """Takes in what other processes changed of queues, writes down overrides that ended, and reads ahead.
+
+    Returns whether there are more jobs to read ahead.
+    """
     with context.db.read() as tx:
         context.config.refresh(tx)
     write_down_expired(context)
-    look_ahead(context)
+    return look_ahead(context)
 
 
-def look_ahead(context: Context) -> None:
+def look_ahead(context: Context) -> bool:
     """Reads on where a brokerage does not know all runnable jobs of its queue, or all its nodes, yet.
 
-    And looks up which of the pilots that are remembered have ended.
+    And looks up which of the pilots that are remembered have ended. Returns whether there are more jobs to read.
     """
     _check_pilots(context)
-    for name in context.brokers.used():
-        for _ in range(PAGES):
-            if not _read_page(context, name):
-                break
-        for _ in range(NODE_READS):
-            if not _read_some_nodes(context, name):
-                break
+    more = [_read_ahead(context, name) for name in context.brokers.used()]
+    return any(more)
+
+
+def _read_ahead(context: Context, name: str) -> bool:
+    more = True
+    for _ in range(PAGES):
+        more = _read_page(context, name)
+        if not more:
+            break
+        time.sleep(TURN_S)
+    for _ in range(NODE_READS):
+        if not _read_some_nodes(context, name):
+            break
+        time.sleep(TURN_S)
+    return more
 
 
 def _check_pilots(context: Context) -> None:

@@ -32,7 +32,10 @@ class Runs(Protocol):
 
 
 class PeriodicWorker(Generic[T]):
-    """One loop. `fn` is called in a thread; `after` gets its result, in the event loop."""
+    """One loop. `fn` is called in a thread; `after` gets its result, in the event loop.
+
+    There is no pause after a result of which `is_behind` says that there is more to do.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class PeriodicWorker(Generic[T]):
         runner: Runs,
         *,
         after: Callable[[T], None] | None = None,
+        is_behind: Callable[[T], bool] | None = None,
         telemetry: Telemetry = OFF,
         rng: random.Random | None = None,
     ) -> None:
@@ -50,6 +54,7 @@ class PeriodicWorker(Generic[T]):
         self._fn = fn
         self._runner = runner
         self._after = after
+        self._is_behind = is_behind
         self._telemetry = telemetry
         self._rng = rng or random.Random()
         self._stopping = asyncio.Event()
@@ -67,7 +72,8 @@ class PeriodicWorker(Generic[T]):
 
     async def _loop(self) -> None:
         while not self._stopping.is_set():
-            await self._run_once()
+            if await self._run_once():
+                continue
             pause = self._interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
             try:
                 async with asyncio.timeout(pause / timedelta(seconds=1)):
@@ -75,7 +81,8 @@ class PeriodicWorker(Generic[T]):
             except TimeoutError:
                 continue
 
-    async def _run_once(self) -> None:
+    async def _run_once(self) -> bool:
+        """Whether to go on at once."""
         with self._telemetry.observe(
             WORKER_RUN, f"worker {self._name}", {WORKER_NAME: self._name}
         ) as observation:
@@ -83,6 +90,7 @@ class PeriodicWorker(Generic[T]):
                 result = await self._runner.run(self._fn)
                 if self._after is not None:
                     self._after(result)
+                return self._is_behind is not None and self._is_behind(result)
             except UnavailableError as error:
                 # The database is away: it is tried again, and whoever asks us hears it too.
                 observation.fail(error.reason)
@@ -91,3 +99,4 @@ class PeriodicWorker(Generic[T]):
                 observation.fail(type(error).__name__)
                 self._telemetry.count(INCIDENTS)
                 _log.exception("worker run failed", worker=self._name)
+            return False

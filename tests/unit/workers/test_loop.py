@@ -53,6 +53,23 @@ async def test_a_failed_run_is_not_the_last(runner: Runner, error: Exception) ->
     assert len(runs) >= 3
 
 
+async def test_there_is_no_pause_while_there_is_more_to_do(runner: Runner) -> None:
+    left = iter([True, True, False])
+    done = asyncio.Event()
+    worker = PeriodicWorker(
+        "behind",
+        SELDOM,
+        lambda: next(left),
+        runner,
+        after=lambda more: None if more else done.set(),
+        is_behind=bool,
+    )
+    worker.start()
+    await done.wait()
+    await worker.stop()
+    assert list(left) == []
+
+
 async def test_stopping_does_not_wait_for_the_pause(runner: Runner) -> None:
     ran = asyncio.Event()
     worker = PeriodicWorker("idle", SELDOM, lambda: None, runner, after=lambda _: ran.set())

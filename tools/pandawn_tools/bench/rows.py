@@ -36,6 +36,15 @@ _MEMORY_BYTES = 2_000_000_000
 Row = tuple[str, ...]
 
 
+def locality_wait_s(depth: int, nodes: int) -> float:
+    """The hold of a queue with so many waiting jobs: none where there are more nodes than jobs.
+
+    Nodes that ask in turn and do not wait come back in seconds: there, all that waits would soon be held for
+    nodes to come, and most calls would get nothing and count for nothing.
+    """
+    return LOCALITY_WAIT_S if depth >= nodes else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
     """A queue of the benchmark, and its jobs in this order.

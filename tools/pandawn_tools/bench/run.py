@@ -19,7 +19,7 @@ from pandawn_tools.bench.peers import Peers, measure_peers
 from pandawn_tools.bench.profile import profile_acquire
 from pandawn_tools.bench.rates import measure_rates
 from pandawn_tools.bench.result import Result, acquire_figures
-from pandawn_tools.bench.rows import LEASES_PER_PILOT, LOCALITY_WAIT_S, Pool
+from pandawn_tools.bench.rows import LEASES_PER_PILOT, Pool, locality_wait_s
 from pandawn_tools.bench.services import POSTGRES_SETTINGS
 from pandawn_tools.bench.site import Engine, Site, World, running_site
 from pandawn_tools.bench.workload import FILES_PER_NODE, JOBS_PER_TASK
@@ -128,7 +128,9 @@ def _engine(options: Options, site: Site) -> dict[str, Json]:
         "catalog": "memcached",
         "nodes": options.nodes,
         "files_per_node": FILES_PER_NODE,
-        "locality_wait_s": LOCALITY_WAIT_S,
+        "locality_wait_s": {
+            str(depth): locality_wait_s(depth, options.nodes) for depth in options.depths
+        },
         "leases_per_renewal": LEASES_PER_PILOT,
         "connections": options.connections,
         "calls_in_flight": options.connections * options.streams,

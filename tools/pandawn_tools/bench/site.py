@@ -36,7 +36,7 @@ from pandawn_tools.bench.messages import (
     contacts,
 )
 from pandawn_tools.bench.processes import LOOPBACK, BenchError, cpu_seconds
-from pandawn_tools.bench.rows import LEASE_S, LOCALITY_WAIT_S, Pool, dataset_count, tables
+from pandawn_tools.bench.rows import LEASE_S, Pool, dataset_count, locality_wait_s, tables
 from pandawn_tools.bench.services import Memcached, PandawnServer, Postgres
 from pandawn_tools.bench.workload import FILES_PER_NODE, SCOPE, SITE, hot_files
 
@@ -47,7 +47,9 @@ _CALL_TIMEOUT_S = 300.0
 _WARM_UP = Shape(connections=4, streams=64, warm_s=0.0, measure_s=_CALL_TIMEOUT_S)
 _SAMPLES = 9
 _SETTLE_S = 900.0
-_QUIET_SECONDS = 3
+_LOOK_S = 0.5
+_QUIET_LOOKS = 4
+"""The server looks for more to read once a second."""
 _IDLE_CPU = 0.15
 """CPU seconds that a server without callers uses in a second, at most."""
 
@@ -163,7 +165,7 @@ def _configure(server: PandawnServer, world: World) -> None:
                 status=queueconfig_pb2.QUEUE_STATUS_ONLINE,
                 storage_root="file:///atlas/user",
                 lease_duration=Duration(seconds=int(LEASE_S)),
-                locality_wait=Duration(seconds=int(LOCALITY_WAIT_S)),
+                locality_wait=Duration(seconds=int(locality_wait_s(pool.depth, world.nodes))),
             )
             request = queueconfig_pb2.ApplyQueueRequest(queue=queue)
             queues.ApplyQueue(request, timeout=_CALL_TIMEOUT_S)
@@ -200,12 +202,13 @@ def _settle(server: PandawnServer, world: World, nodes: Sequence[Node]) -> None:
             acquire(next(acquire_requests(pool, nodes)), timeout=_CALL_TIMEOUT_S)
     end = time.monotonic() + _SETTLE_S
     quiet = 0
-    while quiet < _QUIET_SECONDS:
+    while quiet < _QUIET_LOOKS:
         if time.monotonic() > end:
             raise BenchError(f"the server was still reading after {_SETTLE_S:.0f} s")
         before = cpu_seconds(server.process.pid)
-        time.sleep(1)
-        quiet = quiet + 1 if cpu_seconds(server.process.pid) - before < _IDLE_CPU else 0
+        time.sleep(_LOOK_S)
+        used = cpu_seconds(server.process.pid) - before
+        quiet = quiet + 1 if used < _IDLE_CPU * _LOOK_S else 0
 
 
 def _set_response(server: PandawnServer, pool: Pool, nodes: Sequence[Node]) -> None:

@@ -90,11 +90,12 @@ def bench(
         warm_s=warm_s,
         connections=connections,
         streams=streams,
-        # Enough for 4,000 calls a second: more than one process answers when it does nothing.
-        reserve=reserve or int(4000 * rounds * (seconds + warm_s)),
-        leased=10_000 if quick else 40_000,
-        peer_jobs=5_000 if quick else 50_000,
-        peer_seconds=2.0 if quick else 10.0,
+        # Enough for 3,000 jobs a second: about what one process answers when it does nothing. And for the slice
+        # of a profile.
+        reserve=reserve or int(3000 * rounds * (seconds + warm_s)) + (60_000 if profile else 0),
+        leased=5_000 if quick else 40_000,
+        peer_jobs=3_000 if quick else 50_000,
+        peer_seconds=1.5 if quick else 10.0,
         is_full=not quick,
         only_acquire=only_acquire,
         profile=profile,

@@ -19,6 +19,7 @@ MAX_WALL_TIME = timedelta(days=30)
 """Longest time that a job may ask for or a pilot may offer."""
 
 _MAX_CORES = 100_000
+_SECONDS_A_DAY = 86_400
 
 
 def to_duration(span: timedelta) -> Duration:
@@ -26,6 +27,12 @@ def to_duration(span: timedelta) -> Duration:
     message = Duration()
     message.FromTimedelta(span)
     return message
+
+
+def fill_duration(message: Duration, span: timedelta) -> None:
+    """Fills in a span that is not negative; several times faster than `FromTimedelta`."""
+    message.seconds = span.days * _SECONDS_A_DAY + span.seconds
+    message.nanos = span.microseconds * 1000
 
 
 def to_timestamp(time: datetime | None) -> Timestamp | None:
@@ -46,13 +53,11 @@ def to_file(file: File) -> type_pb2.File:
 
 def fill_file(message: type_pb2.File, file: File) -> None:
     """Fills in a file without its place."""
-    message.lfn = file.lfn
-    message.size_bytes = file.size_bytes
-    message.scope = file.scope
-    if file.guid:
-        message.guid = file.guid
-    if file.checksum:
-        message.checksum = file.checksum
+    message.lfn, message.size_bytes, _, message.scope, guid, checksum = file
+    if guid:
+        message.guid = guid
+    if checksum:
+        message.checksum = checksum
 
 
 def from_file(message: type_pb2.File, url: str) -> File:
@@ -174,5 +179,5 @@ def fill_match(message: type_pb2.Match, match: Match, summary: str) -> None:
     message.local_bytes = match.local_bytes
     message.candidates = match.candidates
     message.held = match.held
-    message.waited.FromTimedelta(match.waited)
+    fill_duration(message.waited, match.waited)
     message.summary = summary

@@ -21,6 +21,7 @@ from pandawn_server.usecases.leasing import Grant
 from pandawn_server.usecases.renew_leases import HeartbeatAnswer, Renewal, Renewed
 from pandawn_server.usecases.report_jobs import LeaseRef, Report
 from pandawn_server.wire.convert.common import (
+    fill_duration,
     fill_file,
     fill_match,
     from_error,
@@ -149,7 +150,7 @@ def to_acquired(answer: AcquireAnswer, shutting_down: bool) -> dispatcher_pb2.Ac
 def _fill_lease(lease: dispatcher_pb2.Lease, grant: Grant) -> None:
     lease.attempt = grant.attempt
     lease.lease_token = grant.token
-    lease.lease_duration.FromTimedelta(grant.duration)
+    fill_duration(lease.lease_duration, grant.duration)
     fill_match(lease.match, grant.match, grant.explanation)
     _fill_spec(lease.job, grant)
 
@@ -164,9 +165,13 @@ def _fill_spec(message: dispatcher_pb2.JobSpec, grant: Grant) -> None:
     if grant.library is None:
         # A run job finds the user's code in the library, if there is one.
         message.sandbox_id = task.spec.sandbox_id
+    add = message.inputs.add
     for file in grant.inputs:
-        entry = message.inputs.add(url=file.url, library=file == grant.library)
+        entry = add()
+        entry.url = file.url
         fill_file(entry.file, file)
+        if file == grant.library:
+            entry.library = True
     for plan in grant.outputs:
         if plan.role is FileRole.OUTPUT:
             message.outputs.add(name=plan.name, lfn=plan.lfn, url=plan.url)

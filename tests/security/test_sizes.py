@@ -53,6 +53,10 @@ def peak_bytes(fortress: Besieged) -> int:
     return int(line.split()[1]) * 1024
 
 
+def rss_bytes(fortress: Besieged) -> int:
+    return int(psutil.Process(fortress.server.pid).memory_info().rss)
+
+
 @pytest.mark.parametrize(
     ("method", "path"), LISTS, ids=[f"{m.descriptor.name}.{'.'.join(p)}" for m, p in LISTS]
 )
@@ -105,6 +109,18 @@ def test_a_task_of_millions_of_empty_inputs_is_refused(fortress: Besieged) -> No
     raw = crowded(method.descriptor.input_type, ("task", "inputs"), MAX_BYTES - 100)
     assert called(fortress, method, raw).code is INVALID
     fortress.check_unharmed()
+
+
+def test_what_was_decoded_of_refused_requests_does_not_pile_up(fortress: Besieged) -> None:
+    method = BY_NAME["ReportJobs"]
+    kind = method.descriptor.input_type
+    base = sound(kind, fortress.known()).SerializeToString()
+    raw = base + crowded(kind, ("reports", "phase_times"), CROWD_BYTES)
+    called(fortress, method, raw)
+    before = rss_bytes(fortress)
+    for _ in range(20):
+        called(fortress, method, raw)
+    assert rss_bytes(fortress) - before < 256 * MIB
 
 
 def test_metadata_beyond_the_limit_of_grpc_ends_that_call_only(fortress: Besieged) -> None:

@@ -136,6 +136,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             except PandawnError as error:
                 if self._auditor is not None:
                     self._auditor.refused(method, self._gate.peer(context), error)
+                _let_go(error)
                 await self._refuse(context, error)
             except grpc.aio.BaseError:
                 # A handler that aborted by itself, or a connection that is gone.
@@ -231,7 +232,19 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         incident = secrets.token_hex(6)
         self._telemetry.count(INCIDENTS)
         _log.error("unforeseen error", incident=incident, exc_info=error)
+        _let_go(error)
         await _abort(context, incident_refusal(incident))
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Lets go of the request that an error was about.
+
+    gRPC keeps what `abort` raises in a circle with its call. With the error come the frames in which it was raised, and
+    what was decoded there, tens of times the size of the request, would stay until the garbage collector comes by.
+    """
+    while error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _stopping() -> UnavailableError:

@@ -213,8 +213,8 @@ class Band:
         numbers = [number for number, held in shares.items() if held == most]
         if len(numbers) > COMPARED:
             # Other files begin elsewhere, so that no node is always passed over.
-            start = most % (len(numbers) - COMPARED)
-            numbers = numbers[start : start + COMPARED]
+            start = most % len(numbers)
+            numbers = (numbers + numbers)[start : start + COMPARED]
         nodes = self._holdings.by_number
         best = [nodes[number] for number in numbers]
         if len(best) > NOMINEES:

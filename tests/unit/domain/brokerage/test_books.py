@@ -302,16 +302,26 @@ def test_little_is_kept_of_removed_jobs_while_others_wait() -> None:
     assert desk.ask(1) == [1]
 
 
-def test_little_is_kept_of_given_jobs_in_the_lists_of_many_nodes_that_do_not_ask() -> None:
+def test_little_is_kept_of_jobs_that_are_gone_in_the_lists_of_many_nodes() -> None:
     desk = Desk()
     for number in range(1, 101):
         desk.node(number, [number])
-    desk.add(1, [1], priority=0)
+    desk.add(1, [1])
     for job_id in range(10, 4010):
         desk.add(job_id, [2 + job_id % 99])
         desk.brokerage.remove([job_id])
     (mine,) = desk.brokerage._state.bands.values()
     assert sum(len(queue.fresh) for queue in mine._queues.values()) < 2000
+
+
+def test_of_many_nodes_that_hold_as_much_each_draws_some_jobs() -> None:
+    desk = Desk()
+    for number in range(1, 21):
+        desk.node(number, range(100))
+    for file in range(100):
+        desk.add(file, {file: GB + file})
+    (mine,) = desk.brokerage._state.bands.values()
+    assert len([queue for queue in mine._queues.values() if queue.fresh]) == 20
 
 
 def test_two_brokerages_that_are_told_the_same_do_the_same() -> None:

@@ -7,18 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import (
-    JSON,
-    RowMapping,
-    Text,
-    bindparam,
-    cast,
-    func,
-    insert,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import JSON, RowMapping, Text, bindparam, cast, func, insert, select, text, update
 
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import Requirements

@@ -7,25 +7,13 @@ import pytest
 from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.jobs import FINAL_STATES, JobState
 from pandawn_server.domain.principals import LOCAL_OPERATOR
-from pandawn_server.storage.database import Database
 from pandawn_server.usecases.leasing import Grant
 from pandawn_server.usecases.sandboxes import store_sandbox
-from tests.fixtures.catalog import catalog_on, memory_store
-from tests.fixtures.database import OpenDatabase
 from tests.fixtures.factories import make_inputs, payload_error
 from tests.fixtures.interleave import COMMIT, interleave
 from tests.fixtures.world import World, job_ids, reason, success
 
 FATAL = payload_error("PAYLOAD_NOT_FOUND")
-
-
-@pytest.fixture
-def servers(database: Database, open_database: OpenDatabase) -> tuple[World, World]:
-    """Two server processes on one database."""
-    one = World(database, catalog_on(memory_store()))
-    one.queue()
-    one.reap()
-    return one, one.beside(open_database())
 
 
 def submit_build(world: World) -> Grant:

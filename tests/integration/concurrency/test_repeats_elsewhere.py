@@ -7,20 +7,9 @@ import pytest
 from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.jobs import JobState
 from pandawn_server.domain.pilots import Pilot
-from pandawn_server.storage.database import Database
 from pandawn_server.usecases.brokers import AcquireCall
-from tests.fixtures.catalog import catalog_on, memory_store
-from tests.fixtures.database import OpenDatabase
 from tests.fixtures.factories import ANYTHING
 from tests.fixtures.world import World, good, job_ids
-
-
-@pytest.fixture
-def servers(database: Database, open_database: OpenDatabase) -> tuple[World, World]:
-    """Two server processes on one database."""
-    one = World(database, catalog_on(memory_store()))
-    one.queue()
-    return one, one.beside(open_database())
 
 
 @pytest.fixture

@@ -49,6 +49,19 @@ PAYLOAD_KILLED = Fault("PAYLOAD_KILLED", 1305, Component.PAYLOAD)
 OUTPUT_MISSING = Fault("OUTPUT_MISSING", 1165, Component.PAYLOAD)
 STAGE_OUT_FAILED = Fault("STAGE_OUT_FAILED", 1137, Component.PILOT)
 STORAGE_FULL = Fault("STORAGE_FULL", 1119, Component.PILOT)
+# The storage does not answer, hangs, or fails by itself (EIO, ESTALE): passing, and not the node's.
+STORAGE_UNAVAILABLE = Fault("STORAGE_UNAVAILABLE", 1324, Component.PILOT)
+STORAGE_READ_ONLY = Fault("STORAGE_READ_ONLY", 1324, Component.PILOT)
+# The storage's root is not there as seen from this node: not mounted, as a rule. The node's.
+STORAGE_NOT_MOUNTED = Fault("STORAGE_NOT_MOUNTED", 1133, Component.PILOT)
+# The pilot may not write where the queue says that outputs go: the site's configuration.
+STORAGE_FORBIDDEN = Fault("STORAGE_FORBIDDEN", 1137, Component.PILOT)
+# The node's own disk fails (EIO, read-only), not for want of room.
+LOCAL_DISK_FAILED = Fault("LOCAL_DISK_FAILED", 1098, Component.PILOT)
+# The file is not what the submitter named, or was written to while it was copied: the user's.
+INPUT_CHANGED = Fault("INPUT_CHANGED", 1175, Component.PILOT)
+# Something still wrote to it after the payload's end.
+OUTPUT_CHANGED = Fault("OUTPUT_CHANGED", 1165, Component.PAYLOAD)
 CANCELLED = Fault("CANCELLED", 1144, Component.PILOT)
 PILOT_STOPPED = Fault("PILOT_STOPPED", 1201, Component.PILOT)
 PILOT_ERROR = Fault("PILOT_ERROR", 1112, Component.PILOT)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import calendar
 import re
+import time
 from dataclasses import dataclass
 
 from pandawn_pilot.stop import Stop
@@ -25,6 +27,8 @@ _OLD_LINE = re.compile(
     r"(?P<kind>[d-])\S* +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +(?P<size>\d+) (?P<path>/.*)"
 )
 _SIZE = re.compile(r"^Size: +(?P<size>\d+)$", re.MULTILINE)
+# In UTC, whatever zone the client is in (seen of XRootD 5.5).
+_MODIFIED = re.compile(r"^MTime: +(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)$", re.MULTILINE)
 _FLAGS = re.compile(r"^Flags: +(?P<flags>\d+)", re.MULTILINE)
 _IS_DIRECTORY = 2
 # Where the server cannot look it says so beside the list, and succeeds.
@@ -85,8 +89,16 @@ def parse_listing(output: bytes) -> list[ListedFile]:
     return files
 
 
-def size_of(file: Location, stop: Stop | None = None) -> int:
-    """Size of a file in bytes. Raises XrootdError, with FORBIDDEN for a directory."""
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """What a server says of a file; `modify_time` is in seconds since 1970, None where it tells none."""
+
+    size_bytes: int
+    modify_time: int | None
+
+
+def stat_of(file: Location, stop: Stop | None = None) -> FileStat:
+    """Looks at a file. Raises XrootdError, with FORBIDDEN for a directory."""
     what = f"cannot look at {file.url}"
     answer = run(
         ["xrdfs", file.server.url, "stat", file.path], what, seconds=QUESTION_SECONDS, stop=stop
@@ -97,7 +109,19 @@ def size_of(file: Location, stop: Stop | None = None) -> int:
         raise XrootdError(XrootdFault.OTHER, f"{what}: xrdfs gives no size")
     if int(flags["flags"]) & _IS_DIRECTORY:
         raise XrootdError(XrootdFault.FORBIDDEN, f"{what}: it is a directory")
-    return int(size["size"])
+    return FileStat(int(size["size"]), _modify_time(text))
+
+
+def _modify_time(text: str) -> int | None:
+    found = _MODIFIED.search(text)
+    if found is None:
+        return None
+    return calendar.timegm(time.strptime(found["time"], "%Y-%m-%d %H:%M:%S"))
+
+
+def size_of(file: Location, stop: Stop | None = None) -> int:
+    """Size of a file in bytes. Raises XrootdError, with FORBIDDEN for a directory."""
+    return stat_of(file, stop).size_bytes
 
 
 def checksum_of(file: Location, stop: Stop | None = None) -> str:

@@ -1,11 +1,13 @@
+import hashlib
 import io
 import os
 import sys
-import zlib
 from pathlib import Path
 
 import pytest
 
+from pandawn_tools.cli import checksums
+from pandawn_tools.cli.checksums import Wish
 from pandawn_tools.cli.errors import CliError, ExitStatus
 from pandawn_tools.cli.inputs import InputFile, Named, inspect, name_arguments, read_list
 
@@ -18,7 +20,9 @@ def make_files(root: Path, *names: str) -> list[Path]:
     return paths
 
 
-def look(*texts: str | Path, lfn_depth: int = 1, checksum: bool = False) -> list[InputFile]:
+def look(
+    *texts: str | Path, lfn_depth: int = 1, checksum: Wish = Wish.AUTOMATIC
+) -> list[InputFile]:
     names = name_arguments(str(text) for text in texts)
     return inspect(names, lfn_depth=lfn_depth, checksum=checksum)
 
@@ -55,11 +59,43 @@ def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_name_size_url_and_checksum_are_those_of_the_file(tmp_path: Path) -> None:
     (path,) = make_files(tmp_path, "a b#1.root")
-    (file,) = look(path, checksum=True)
+    (file,) = look(path, checksum=Wish.ALWAYS)
     assert file.lfn == "a b#1.root"
     assert file.size_bytes == len(path.name)
     assert file.url == f"file://{tmp_path}/a%20b%231.root"
-    assert file.checksum == f"adler32:{zlib.adler32(path.name.encode()):08x}"
+    assert file.checksum == f"sha256:{hashlib.sha256(path.name.encode()).hexdigest()}"
+
+
+def test_what_tells_a_file_from_one_written_anew_goes_with_it(tmp_path: Path) -> None:
+    (path,) = make_files(tmp_path, "a.root")
+    os.utime(path, ns=(0, 1_700_000_000_123_456_789))
+    (file,) = look(path, checksum=Wish.NEVER)
+    assert (file.modify_time_ns, file.inode) == (1_700_000_000_123_456_789, path.stat().st_ino)
+    assert file.checksum == ""
+
+
+def test_files_of_a_small_task_get_checksums_without_being_asked_for(tmp_path: Path) -> None:
+    files = look(*make_files(tmp_path, "a.root", "b.root"))
+    assert [file.checksum[:7] for file in files] == ["sha256:", "sha256:"]
+    assert files[0].checksum != files[1].checksum
+
+
+def test_a_large_task_is_not_read_unless_asked_for(tmp_path: Path) -> None:
+    (small, large) = make_files(tmp_path, "small.root", "large.root")
+    os.truncate(large, checksums.AUTOMATIC_BYTES)
+    assert [file.checksum for file in look(small, large)] == ["", ""]
+    assert all(file.checksum for file in look(small, large, checksum=Wish.ALWAYS))
+
+
+def test_reading_many_bytes_tells_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checksums, "_FIRST_NOTE_S", -1.0)
+    (path,) = make_files(tmp_path, "a.root")
+    said: list[str] = []
+    checksums.sha256_of_all([path], 6, said.append)
+    assert said
+    assert "6 bytes of 6 bytes" in said[0] or "6 B of 6 B" in said[0]
 
 
 def test_a_file_url_names_the_same_file_as_its_path(tmp_path: Path) -> None:
@@ -149,6 +185,7 @@ def test_a_remote_file_with_its_size_is_taken_without_asking_anybody() -> None:
         ("root://se//a b.root\t0", "/a b.root", 0),
         ("root://se//a 5 7", "/a 5", 7),
         ("root://se//a%20b 1   md5:" + "0f" * 16, "/a%20b", 1),
+        ("root://se//a 1 ADLER32:0A", "/a", 1),
     ],
 )
 def test_what_stands_behind_a_remote_file_ends_its_name(line: str, path: str, size: int) -> None:
@@ -157,7 +194,18 @@ def test_what_stands_behind_a_remote_file_ends_its_name(line: str, path: str, si
     assert file.size_bytes == size
 
 
-@pytest.mark.parametrize("text", ["root://se/a 5", "root:////a 5", "root://se//a?b 5", "root://"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "root://se/a 5",
+        "root:////a 5",
+        "root://se//a?b 5",
+        "root://",
+        "root://se//a 5 crc32c:0a1b2c3d",
+        "root://se//a 5 md5:0a",
+        "root://se//a 5 12345678",
+    ],
+)
 def test_a_remote_file_that_is_none_is_refused_with_its_place(text: str) -> None:
     with pytest.raises(CliError) as caught:
         look(text)

@@ -19,6 +19,7 @@ from pandawn_tools.cli.cachenames import (
     find_site,
     named_file,
 )
+from pandawn_tools.cli.checksums import Wish
 from pandawn_tools.cli.errors import usage_error
 from pandawn_tools.cli.jsonout import message_json, print_json, print_messages
 from pandawn_tools.cli.nodes import list_nodes
@@ -169,7 +170,7 @@ def add(
     names += inputs.name_arguments(files or ())
     known = [
         types.File(lfn=file.lfn, scope=scope, size_bytes=file.size_bytes)
-        for file in inputs.inspect(names, lfn_depth=1, checksum=False)
+        for file in inputs.inspect(names, lfn_depth=1, checksum=Wish.AUTOMATIC)
     ]
     known += [named_file(pair, scope) for pair in lfn or ()]
     if not known:

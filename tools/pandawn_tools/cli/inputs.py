@@ -6,19 +6,17 @@ Everything that can be known to be wrong is found here, all of it at once, befor
 import os
 import stat
 import sys
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pandawn_pilot.xrootd.address import Location
 from pandawn_pilot.xrootd.command import XrootdError, XrootdFault
 from pandawn_tools.cli import xrootd_inputs
+from pandawn_tools.cli.checksums import AUTOMATIC_BYTES, Wish, sha256_of_all
 from pandawn_tools.cli.errors import usage_error
 
-# Read at a time for a checksum.
-_CHUNK_BYTES = 1024 * 1024
 _STDIN = "-"
 
 
@@ -32,13 +30,19 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """An input file that is there: `checksum` is `adler32:<hex>`, `md5:<hex>` or empty."""
+    """An input file that is there, as it is now.
+
+    `checksum` is `sha256:`, `adler32:` or `md5:` and hex digits, or empty. `modify_time_ns` (since 1970; None: not
+    known) and `inode` (0: not known) tell a file that was written anew from the one that was meant.
+    """
 
     place: str
     path: Path | Location
     lfn: str
     size_bytes: int
-    checksum: str
+    checksum: str = ""
+    modify_time_ns: int | None = None
+    inode: int = 0
 
     @property
     def url(self) -> str:
@@ -91,7 +95,7 @@ def name_arguments(arguments: Iterable[str]) -> list[Named]:
     return [Named(text, f"argument {number}") for number, text in enumerate(arguments, start=1)]
 
 
-def inspect(names: Sequence[Named], *, lfn_depth: int, checksum: bool) -> list[InputFile]:
+def inspect(names: Sequence[Named], *, lfn_depth: int, checksum: Wish) -> list[InputFile]:
     """Looks at each file and gives it its logical name: the last `lfn_depth` parts of its path.
 
     Raises:
@@ -101,14 +105,14 @@ def inspect(names: Sequence[Named], *, lfn_depth: int, checksum: bool) -> list[I
     problems: list[str] = []
     missing = 0
     remote = xrootd_inputs.look_up(
-        (named.text for named in names if xrootd_inputs.is_remote(named.text)), checksum=checksum
+        (named.text for named in names if xrootd_inputs.is_remote(named.text)), checksum
     )
     for named in names:
         try:
             if named.text in remote:
                 files.append(_take_remote(named, remote[named.text], lfn_depth))
             else:
-                files.append(_inspect_one(named, lfn_depth, checksum=checksum))
+                files.append(_inspect_one(named, lfn_depth))
         except FileNotFoundError:
             missing += 1
             problems.append(f"{named.place}: {named.text}: there is no such file")
@@ -116,6 +120,9 @@ def inspect(names: Sequence[Named], *, lfn_depth: int, checksum: bool) -> list[I
             problems.append(f"{named.place}: {named.text}: {error.strerror or error}")
         except _ProblemError as problem:
             problems.append(f"{named.place}: {named.text}: {problem}")
+    if not problems:
+        _check_distinct(files)
+        files, problems = _with_checksums(files, checksum)
     if problems:
         noun = "input file" if len(names) == 1 else "input files"
         raise usage_error(
@@ -124,8 +131,40 @@ def inspect(names: Sequence[Named], *, lfn_depth: int, checksum: bool) -> list[I
             details=problems,
             remedies=_hints(names, missing),
         )
-    _check_distinct(files)
     return files
+
+
+def _with_checksums(files: Sequence[InputFile], wish: Wish) -> tuple[list[InputFile], list[str]]:
+    """The files, the local ones with checksums if they are to have them; and what is wrong with some."""
+    paths = {file.path: file for file in files if isinstance(file.path, Path)}
+    total = sum(file.size_bytes for file in paths.values())
+    if wish is Wish.NEVER or (wish is Wish.AUTOMATIC and total > AUTOMATIC_BYTES):
+        return list(files), []
+    found = dict(zip(paths, sha256_of_all([*paths], total), strict=True))
+    known: list[InputFile] = []
+    problems: list[str] = []
+    for file in files:
+        checksum = (
+            found.get(file.path, file.checksum) if isinstance(file.path, Path) else file.checksum
+        )
+        if isinstance(checksum, OSError):
+            problems.append(f"{file.place}: {file.path}: {checksum.strerror or checksum}")
+        elif isinstance(file.path, Path) and _has_changed(file, file.path):
+            problems.append(
+                f"{file.place}: {file.path}: changed while it was read; wait for its writer"
+            )
+        else:
+            known.append(replace(file, checksum=checksum))
+    return known, problems
+
+
+def _has_changed(file: InputFile, path: Path) -> bool:
+    try:
+        status = path.stat()
+    except OSError:
+        return True
+    now = (status.st_size, status.st_mtime_ns, status.st_ino)
+    return now != (file.size_bytes, file.modify_time_ns, file.inode)
 
 
 def _hints(names: Sequence[Named], missing: int) -> list[str]:
@@ -136,7 +175,7 @@ def _hints(names: Sequence[Named], missing: int) -> list[str]:
     return []
 
 
-def _inspect_one(named: Named, lfn_depth: int, *, checksum: bool) -> InputFile:
+def _inspect_one(named: Named, lfn_depth: int) -> InputFile:
     path = _local_path(named.text)
     # Utf-8 is all that the contract can carry.
     try:
@@ -155,7 +194,8 @@ def _inspect_one(named: Named, lfn_depth: int, *, checksum: bool) -> InputFile:
         path=path,
         lfn="/".join(path.parts[1:][-lfn_depth:]),
         size_bytes=status.st_size,
-        checksum=f"adler32:{adler32(path):08x}" if checksum else "",
+        modify_time_ns=status.st_mtime_ns,
+        inode=status.st_ino,
     )
 
 
@@ -173,6 +213,7 @@ def _take_remote(
         lfn="/".join(path.split("/")[1:][-lfn_depth:]),
         size_bytes=found.size_bytes or 0,
         checksum=found.checksum,
+        modify_time_ns=None if found.modify_time is None else found.modify_time * 10**9,
     )
 
 
@@ -190,20 +231,6 @@ def _local_path(text: str) -> Path:
     if url.netloc not in {"", "localhost"} or url.query or url.fragment or not url.path:
         raise _ProblemError("a file URL looks like file:///path/of/the/file")
     return Path(unquote(url.path, errors="surrogateescape"))
-
-
-def adler32(path: Path) -> int:
-    """Returns the Adler-32 checksum of a file's content."""
-    value = 1
-    for chunk in _chunks(path):
-        value = zlib.adler32(chunk, value)
-    return value
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk
 
 
 def _check_distinct(files: Sequence[InputFile]) -> None:

@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 from pandawn.broker.v1 import broker_pb2 as broker
 from pandawn.broker.v1 import task_pb2
 from pandawn_tools.cli import inputs, options, sandbox, taskspec
+from pandawn_tools.cli.checksums import AUTOMATIC_BYTES, Wish
 from pandawn_tools.cli.client import Client, check_size, new_request_id
 from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error, with_places
 from pandawn_tools.cli.jsonout import message_json, print_json
@@ -184,9 +185,14 @@ def submit(
         typer.Option("--env", "-e", metavar="NAME=VALUE", help="Environment. May be repeated."),
     ] = None,
     checksum: Annotated[
-        bool,
-        typer.Option("--checksum", help="Compute Adler-32 of the inputs; nodes then compare it."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--checksum/--no-checksum",
+            help="Read the inputs for their SHA-256, which nodes compare; of remote files, ask the server. "
+            f"Default: read them up to {format_size(AUTOMATIC_BYTES)} a task; else size and time tell.",
+            show_default=False,
+        ),
+    ] = None,
     lfn_depth: Annotated[
         int,
         typer.Option(
@@ -207,7 +213,8 @@ def submit(
     names = [named for path in input_lists or () for named in inputs.read_list(path)]
     names += inputs.name_arguments(files or ())
     _check_shape(words, script, has_inputs=bool(names), jobs=jobs)
-    found = inputs.inspect(names, lfn_depth=lfn_depth, checksum=checksum)
+    wish = {None: Wish.AUTOMATIC, True: Wish.ALWAYS, False: Wish.NEVER}[checksum]
+    found = inputs.inspect(names, lfn_depth=lfn_depth, checksum=wish)
     if script is not None:
         command = taskspec.script_command(script, words, has_inputs=bool(names))
     else:

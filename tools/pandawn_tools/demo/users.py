@@ -7,6 +7,7 @@ from datetime import timedelta
 from pandawn.broker.v1 import task_pb2
 from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
 from pandawn_tools.cli import inputs, sandbox, submit, taskspec
+from pandawn_tools.cli.checksums import Wish
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.options import to_duration
 from pandawn_tools.demo.place import Place, analysis_dir, input_paths
@@ -87,7 +88,7 @@ def submit_analysis(
         dataset=analysis.dataset(place),
         command=command,
         queue=queue_name(place),
-        inputs=inputs.inspect(names, lfn_depth=1, checksum=True),
+        inputs=inputs.inspect(names, lfn_depth=1, checksum=Wish.ALWAYS),
         files_per_job=FILES_PER_JOB,
         outputs=[OUTPUT],
         build=True,

@@ -46,7 +46,9 @@ class CatalogClient:
 
     def delete_files(self, epoch: int, sequence: int, files: Sequence[CachedFile]) -> DeltaResult:
         """Reports files that the cache no longer holds, as delta `sequence`."""
-        references = [FileRef(lfn=file.lfn, scope=file.scope) for file in files]
+        references = [
+            FileRef(lfn=file.lfn, scope=file.scope, version=file.version) for file in files
+        ]
         request = wire.DeleteFilesRequest(
             site=self.site, node=self.node, epoch=epoch, sequence=sequence, files=references
         )
@@ -86,6 +88,7 @@ def file_message(file: CachedFile) -> File:
         guid=file.guid,
         size_bytes=file.size_bytes,
         checksum=file.checksum,
+        version=file.version,
     )
 
 

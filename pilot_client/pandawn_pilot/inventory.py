@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import sha256
 
 # Name space and logical name: what tells one file from another.
 FileKey = tuple[str, str]
@@ -18,6 +18,7 @@ class CachedFile:
     scope: str = ""
     guid: str = ""
     checksum: str = ""
+    version: str = ""
 
     @property
     def key(self) -> FileKey:
@@ -41,11 +42,14 @@ def file_digest(file: CachedFile) -> int:
     """
     scope = file.scope.encode()
     lfn = file.lfn.encode()
+    version = file.version.encode()
     parts = (
         len(scope).to_bytes(4, "big"),
         scope,
         len(lfn).to_bytes(4, "big"),
         lfn,
+        len(version).to_bytes(4, "big"),
+        version,
         file.size_bytes.to_bytes(8, "big"),
     )
-    return int.from_bytes(blake2b(b"".join(parts), digest_size=8).digest(), "big")
+    return int.from_bytes(sha256(b"".join(parts)).digest()[:8], "big")

@@ -80,7 +80,7 @@ def test_a_task_runs_exactly_while_a_job_has_not_ended(counts: dict[JobState, in
 
 NAMES = st.text(max_size=20)
 FILES = st.lists(
-    st.builds(CachedFile, lfn=NAMES, size_bytes=st.integers(0, 2**62), scope=NAMES),
+    st.builds(CachedFile, lfn=NAMES, size_bytes=st.integers(0, 2**62), scope=NAMES, version=NAMES),
     max_size=10,
     unique_by=lambda file: (file.scope, file.lfn),
 )
@@ -101,17 +101,19 @@ def test_a_digest_follows_adds_and_deletes_without_the_files(
 ) -> None:
     names = {(file.scope, file.lfn) for file in kept}
     new = [file for file in added if (file.scope, file.lfn) not in names]
-    change = reduce(xor, (file_digest(f.scope, f.lfn, f.size_bytes) for f in new), 0)
+    change = reduce(xor, (file_digest(f.scope, f.lfn, f.version, f.size_bytes) for f in new), 0)
     assert inventory_digest(kept) ^ change == inventory_digest([*kept, *new])
     assert inventory_digest([*kept, *new]) ^ change == inventory_digest(kept)
 
 
-@given(NAMES, NAMES, st.integers(0, 2**62))
+@given(NAMES, NAMES, NAMES, st.integers(0, 2**62))
 def test_a_digest_is_an_unsigned_64_bit_number_and_has_no_ambiguous_names(
-    scope: str, lfn: str, size: int
+    scope: str, lfn: str, version: str, size: int
 ) -> None:
-    digest = file_digest(scope, lfn, size)
+    digest = file_digest(scope, lfn, version, size)
     assert 0 <= digest < 2**64
     if scope:
-        assert digest != file_digest("", scope + lfn, size)
-    assert digest != file_digest(scope, lfn, size + 1)
+        assert digest != file_digest("", scope + lfn, version, size)
+    if version:
+        assert digest != file_digest(scope, lfn + version, "", size)
+    assert digest != file_digest(scope, lfn, version, size + 1)

@@ -137,7 +137,7 @@ class Draft:
             self._names_by_guid.setdefault(file.guid, []).append((file.scope, file.lfn))
 
     def _count(self, scope: str, lfn: str, size: int, sign: int) -> None:
-        self._digest ^= file_digest(scope, lfn, size)
+        self._digest ^= file_digest(scope, lfn, "", size)
         self.file_count += sign
         self.total_bytes += sign * size
         self.dirty = True

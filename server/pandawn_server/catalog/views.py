@@ -89,7 +89,7 @@ class Wanted:
     """A list of files by LFN, prepared to be looked up on one node or on many."""
 
     def __init__(self, refs: Sequence[FileRef], *, in_many: bool) -> None:
-        self._keys = [hash((scope, lfn)) for lfn, scope, _ in refs]
+        self._keys = [hash((scope, lfn)) for lfn, scope, _, _ in refs]
         self._places: dict[int, list[int]] = {}
         if in_many:
             for place, key in enumerate(self._keys):

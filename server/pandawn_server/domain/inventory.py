@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
-from hashlib import blake2b
+from hashlib import sha256
 from typing import NamedTuple
 
 # The two below are tuples because the match path makes and hashes them by the thousand: that takes
@@ -21,21 +21,29 @@ class NodeKey(NamedTuple):
 
 
 class FileRef(NamedTuple):
-    """A file by LFN with its scope, or by GUID; exactly one of `lfn` and `guid` is not empty."""
+    """A file by LFN with its scope, or by GUID; exactly one of `lfn` and `guid` is not empty.
+
+    Without a `version` all files of that name are meant.
+    """
 
     lfn: str = ""
     scope: str = ""
     guid: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedFile:
-    """A file in a cache; `size_bytes` is its confirmed size."""
+    """A file in a cache; `size_bytes` is its confirmed size.
+
+    `version` is as in `domain.file_version`; empty: nobody knows which file of that name it is.
+    """
 
     lfn: str
     size_bytes: int
     scope: str = ""
     guid: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,29 +149,31 @@ NO_DRIFT = Drift(0, 0)
 """The catalog was right, or claimed nothing."""
 
 
-def file_digest(scope: str, lfn: str, size_bytes: int) -> int:
+def file_digest(scope: str, lfn: str, version: str, size_bytes: int) -> int:
     """Digest of one file as an unsigned 64-bit number.
 
     The formula is part of the contract, see `pandawn/filecatalog/v1/filecatalog.proto`.
     """
     scope_utf8 = scope.encode()
     lfn_utf8 = lfn.encode()
-    hashed = blake2b(
+    version_utf8 = version.encode()
+    hashed = sha256(
         len(scope_utf8).to_bytes(4, "big")
         + scope_utf8
         + len(lfn_utf8).to_bytes(4, "big")
         + lfn_utf8
-        + size_bytes.to_bytes(8, "big"),
-        digest_size=8,
+        + len(version_utf8).to_bytes(4, "big")
+        + version_utf8
+        + size_bytes.to_bytes(8, "big")
     )
-    return int.from_bytes(hashed.digest(), "big")
+    return int.from_bytes(hashed.digest()[:8], "big")
 
 
 def inventory_digest(files: Iterable[CachedFile]) -> int:
     """Digest of a set of files: the XOR of theirs, so order does not matter and deltas are cheap."""
     digest = 0
     for file in files:
-        digest ^= file_digest(file.scope, file.lfn, file.size_bytes)
+        digest ^= file_digest(file.scope, file.lfn, file.version, file.size_bytes)
     return digest
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
+from pandawn_server.domain.file_version import is_version
+
 MAX_LFN_BYTES = 255
 """Longest LFN: it becomes a file name, and file systems allow no more."""
 
@@ -26,7 +28,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}")
 _GUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 _REQUEST_ID = re.compile(r"[!-~]{1,64}")
-_CHECKSUM = re.compile(r"adler32:[0-9a-f]{8}|md5:[0-9a-f]{32}")
+_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}|adler32:[0-9a-f]{8}")
+_CHECKSUM_DIGITS = {"sha256": 64, "md5": 32, "adler32": 8}
 _ROOT_URL = re.compile(
     r"root://(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?"
     r"/(?P<path>/+[^/].*)"
@@ -100,10 +103,23 @@ def guid_problem(value: str) -> str | None:
 
 
 def checksum_problem(value: str) -> str | None:
-    """Checksums with their algorithm."""
+    """Checksums with their algorithm, in the one spelling in which they can be compared."""
     if _CHECKSUM.fullmatch(value):
         return None
-    return f"{shown(value)} must be adler32: and 8, or md5: and 32 lower-case hexadecimal digits"
+    # Capitals, and zeros that some storage systems leave out: the same checksum, spelt otherwise.
+    algorithm, colon, digits = value.lower().partition(":")
+    if algorithm == "adler32" and digits:
+        digits = digits.zfill(_CHECKSUM_DIGITS[algorithm])
+    if _CHECKSUM.fullmatch(mended := f"{algorithm}{colon}{digits}"):
+        return f"{shown(value)} must be written {mended}"
+    return f"{shown(value)} must be sha256: and 64, md5: and 32, or adler32: and 8 lower-case hexadecimal digits"
+
+
+def version_problem(value: str) -> str | None:
+    """Versions of files, as the contract spells them."""
+    if is_version(value):
+        return None
+    return f"{shown(value)} must be a version of a file as in pandawn.type.v1.File"
 
 
 def sha256_problem(value: str) -> str | None:

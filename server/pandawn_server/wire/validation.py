@@ -144,6 +144,12 @@ class Checker:
             self._judge(field, rules.checksum_problem(value))
         return value
 
+    def version(self, field: FieldPath, value: str) -> str:
+        """Version of a file; empty: unknown, or any."""
+        if value:
+            self._judge(field, rules.version_problem(value))
+        return value
+
     def sandbox_id(self, field: FieldPath, value: str, *, required: bool = True) -> str:
         """Identifier of a sandbox: the SHA-256 of its content."""
         if value or required:
@@ -233,15 +239,17 @@ class Checker:
         else:
             self.guid((*path, "guid"), value.guid)
             self.require(not value.scope, (*path, "scope"), "must not be set beside guid")
+        self.version((*path, "version"), value.version)
 
     def file(self, field: FieldPath, value: type_pb2.File) -> None:
-        """A file with LFN and size; scope, GUID and checksum where they are set."""
+        """A file with LFN and size; scope, GUID, checksum and version where they are set."""
         path = field if isinstance(field, tuple) else (field,)
         self.lfn((*path, "lfn"), value.lfn)
         self.name((*path, "scope"), value.scope, required=False)
         self.guid((*path, "guid"), value.guid)
         self.size((*path, "size_bytes"), value.size_bytes)
         self.checksum((*path, "checksum"), value.checksum)
+        self.version((*path, "version"), value.version)
 
     def _judge(self, field: FieldPath, problem: str | None) -> None:
         if problem is not None:

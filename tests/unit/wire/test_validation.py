@@ -99,7 +99,9 @@ def test_what_is_no_host_name_is_refused(host: str) -> None:
     assert list(problems(lambda check: check.host("node", host))) == ["node"]
 
 
-@pytest.mark.parametrize("checksum", ["adler32:0a1b2c3d", "md5:" + "0f" * 16, ""])
+@pytest.mark.parametrize(
+    "checksum", ["adler32:0a1b2c3d", "md5:" + "0f" * 16, "sha256:" + "0f" * 32, ""]
+)
 def test_checksums_name_their_algorithm(checksum: str) -> None:
     assert not problems(lambda check: check.checksum("checksum", checksum))
 
@@ -109,6 +111,22 @@ def test_checksums_name_their_algorithm(checksum: str) -> None:
 )
 def test_other_checksums_are_refused(checksum: str) -> None:
     assert problems(lambda check: check.checksum("checksum", checksum))
+
+
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [
+        ("ADLER32:0A1B2C3D", "adler32:0a1b2c3d"),
+        ("adler32:a1b2c3d", "adler32:0a1b2c3d"),
+        ("MD5:" + "0F" * 16, "md5:" + "0f" * 16),
+        ("sha256:" + "A0" * 32, "sha256:" + "a0" * 32),
+    ],
+)
+def test_a_checksum_in_another_spelling_is_refused_with_the_right_one(
+    given: str, right: str
+) -> None:
+    found = problems(lambda check: check.checksum("checksum", given))
+    assert found["checksum"].endswith(f"must be written {right}")
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def _encoded(files: Sequence[BenchFile]) -> _Group:
     )
     digest = 0
     for file in files:
-        digest ^= file_digest(SCOPE, file.lfn, file.size_bytes)
+        digest ^= file_digest(SCOPE, file.lfn, "", file.size_bytes)
     return _Group(
         part_id,
         records,

@@ -61,21 +61,34 @@ class TaskInput(_message.Message):
 
     FILE_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
+    MODIFY_TIME_FIELD_NUMBER: _builtins.int
+    INODE_FIELD_NUMBER: _builtins.int
     url: _builtins.str
     """Where it is: `file:///path` or `root://host:port//path`."""
+    inode: _builtins.int
+    """Inode of the source as the submitter saw it; 0 where unknown."""
     @_builtins.property
     def file(self) -> _type_pb2.File:
-        """Names and size; the size is required."""
+        """Names and size; the size is required. With a checksum, best `sha256:`, the file is known by its content."""
+
+    @_builtins.property
+    def modify_time(self) -> _timestamp_pb2.Timestamp:
+        """When the source was last written, as the submitter saw it; unset where unknown. A source that was written
+        since fails the job (INPUT_CHANGED). Without it and without a checksum no node's copy of the file is ever
+        counted as local.
+        """
 
     def __init__(
         self,
         *,
         file: _type_pb2.File | None = ...,
         url: _builtins.str = ...,
+        modify_time: _timestamp_pb2.Timestamp | None = ...,
+        inode: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "modify_time", b"modify_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "inode", b"inode", "modify_time", b"modify_time", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

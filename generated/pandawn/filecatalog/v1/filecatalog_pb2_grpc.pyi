@@ -8,9 +8,19 @@ is named by site and node; one life of it is an *epoch*, a random non-zero
 number. Changes in an epoch are numbered 1, 2, 3 ...: a *delta* carries the
 sequence number of the change after which the cache stands. The *digest* of
 a cache is the XOR over its files of the first 8 bytes, big-endian, of
-BLAKE2b-8 over: byte length of scope (4 bytes, big-endian), scope in UTF-8,
-byte length of LFN, LFN, size (8 bytes, big-endian). It tells whether the
-catalog and the cache agree without sending either.
+SHA-256 over: byte length of scope (4 bytes, big-endian), scope in UTF-8,
+byte length of LFN, LFN, byte length of version, version, size (8 bytes,
+big-endian). It tells whether the catalog and the cache agree without
+sending either. Digests of single files, for trying out one's own:
+
+    scope   LFN         version                                                         size  digest
+    (none)  f1.dat      (none)                                                          7000  706e623f5cf8a2d3
+    (none)  evt.00.txt  mtime:1764363000.000000007/42@44508d7033aacd18a2c1fee2a3046a91    12  8d82e4e1d889b92f
+    data25  été.root    site                                                               0  2d3dc708ffdfb545
+
+A cache may hold several files of one name: versions, see `File` in
+`pandawn.type.v1`, that are different files. Where a request names a file
+without a version, it means all of that name.
 
 A *pin* says that a node has a file although its cache does not report it:
 data placed beside the cache by an operator or by another system. Pins are

@@ -224,7 +224,25 @@ Global___MatchRule: _TypeAlias = MatchRule  # noqa: Y015
 
 @_typing.final
 class File(_message.Message):
-    """A file of the experiment: its names, size and checksum."""
+    """A file of the experiment: its names, size, checksum and version.
+
+    Scope, LFN, size and version together tell a file from every other; names and size alone do not. A *version*
+    is one of these, the first that its facts allow:
+
+    * `site`: the site says that the scope is unique and immutable below a URL (`immutable_scopes` of a queue).
+    * `sha256:<64 hex>`: the content is proved, whatever the source.
+    * `adler32:<8 hex>@<src>`, `md5:<32 hex>@<src>`: such sums guard against accidents only, so the source is part.
+    * `mtime:<seconds>.<9 digits>/<inode>@<src>`: no checksum is known; when the source was last written, since
+      1970 (before it, seconds are negative and rounded down), and its inode, 0 where that is unknown.
+    * empty: nothing is known. Such a file is the same as no other: its bytes are never counted as local.
+
+    `<src>` is the first 32 digits of the SHA-256 of the source's URL as the task names it, in UTF-8; hexadecimal
+    digits are in lower case, numbers have no leading zeros. For `file:///data/run1/evt.00.txt`, last written
+    1,764,363,000.000000007 s after 1970, with inode 42, and for the same URL with a checksum:
+
+        mtime:1764363000.000000007/42@44508d7033aacd18a2c1fee2a3046a91
+        adler32:0a1b2c3d@44508d7033aacd18a2c1fee2a3046a91
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -233,6 +251,7 @@ class File(_message.Message):
     GUID_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     CHECKSUM_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     lfn: _builtins.str
     """Logical file name, 1 to 255 bytes of UTF-8 without control characters."""
     scope: _builtins.str
@@ -242,7 +261,13 @@ class File(_message.Message):
     size_bytes: _builtins.int
     """Size in bytes, 0 or more."""
     checksum: _builtins.str
-    """Checksum as `<algorithm>:<lower-case hex>`, `adler32:` or `md5:`; empty when unknown."""
+    """Checksum as `<algorithm>:<lower-case hex>`, `sha256:` with 64 digits, `md5:` with 32 or `adler32:` with 8;
+    empty when unknown.
+    """
+    version: _builtins.str
+    """Which version of the file it is, see above. The server sets it in what it sends; caches set it in what they
+    report. Must not be set in the inputs of a task: the server computes it from the facts given there.
+    """
     def __init__(
         self,
         *,
@@ -251,10 +276,11 @@ class File(_message.Message):
         guid: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
         checksum: _builtins.str = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "guid", b"guid", "lfn", b"lfn", "scope", b"scope", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "guid", b"guid", "lfn", b"lfn", "scope", b"scope", "size_bytes", b"size_bytes", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -271,22 +297,26 @@ class FileRef(_message.Message):
     LFN_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     GUID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     lfn: _builtins.str
     """Logical file name."""
     scope: _builtins.str
     """Name space of the LFN."""
     guid: _builtins.str
     """Globally unique identifier."""
+    version: _builtins.str
+    """Version of the file, see `File`; empty: any."""
     def __init__(
         self,
         *,
         lfn: _builtins.str = ...,
         scope: _builtins.str = ...,
         guid: _builtins.str = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["guid", b"guid", "lfn", b"lfn", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guid", b"guid", "lfn", b"lfn", "scope", b"scope", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

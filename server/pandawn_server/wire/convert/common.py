@@ -69,17 +69,25 @@ def from_file(message: type_pb2.File, url: str) -> File:
 
 def from_cached_file(message: type_pb2.File) -> CachedFile:
     """A file in a cache."""
-    return CachedFile(message.lfn, message.size_bytes, message.scope, message.guid.lower())
+    return CachedFile(
+        message.lfn, message.size_bytes, message.scope, message.guid.lower(), message.version
+    )
 
 
 def to_cached_file(file: CachedFile) -> type_pb2.File:
     """A file in a cache."""
-    return type_pb2.File(lfn=file.lfn, scope=file.scope, guid=file.guid, size_bytes=file.size_bytes)
+    return type_pb2.File(
+        lfn=file.lfn,
+        scope=file.scope,
+        guid=file.guid,
+        size_bytes=file.size_bytes,
+        version=file.version,
+    )
 
 
 def from_ref(message: type_pb2.FileRef) -> FileRef:
     """The names of a file; GUIDs are compared in lower case."""
-    return FileRef(message.lfn, message.scope, message.guid.lower())
+    return FileRef(message.lfn, message.scope, message.guid.lower(), message.version)
 
 
 def to_requirements(requirements: Requirements) -> type_pb2.Requirements:

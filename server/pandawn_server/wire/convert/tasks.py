@@ -55,6 +55,13 @@ def from_spec(check: Checker, message: task_pb2.TaskSpec) -> TaskSpec:
     for position, entry in enumerate(message.inputs):
         check.file(("task.inputs", position, "file"), entry.file)
         check.url(("task.inputs", position, "url"), entry.url)
+        if entry.file.version:
+            check.add(
+                ("task.inputs", position, "file.version"),
+                "must not be set: the server computes it from checksum, URL, modify_time and inode",
+            )
+        if entry.HasField("modify_time"):
+            check.timestamp(("task.inputs", position, "modify_time"), entry.modify_time)
     check.range("task.files_per_job", message.files_per_job, 0, 100_000)
     check.range("task.job_count", message.job_count, 0, 2**31 - 1)
     _check_command(check, "task.command", message.command, required=True)

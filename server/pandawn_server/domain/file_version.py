@@ -1,0 +1,165 @@
+"""Which version of a file is meant: what tells it from other files of its name and size.
+
+The forms are part of the contract, see `File` in `pandawn/type/v1/type.proto`. The pilot has the
+same in `pandawn_pilot/file_version.py`; both are tried against the same examples.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from hashlib import sha256
+from urllib.parse import unquote, urlsplit
+
+UNIQUE = "site"
+"""Version of a file whose name the site declares to be enough."""
+
+_NANOSECONDS = 10**9
+_SOURCE_DIGITS = 32
+# Kinds of places that pilots can fetch from, with their usual ports.
+_SCHEMES = {"file": 0, "root": 1094}
+_FORM = re.compile(
+    r"site|sha256:[0-9a-f]{64}|(?:adler32:[0-9a-f]{8}|md5:[0-9a-f]{32}"
+    r"|mtime:(?:0|-?[1-9][0-9]{0,11})\.[0-9]{9}/(?:0|[1-9][0-9]{0,19}))@[0-9a-f]{32}"
+)
+
+
+class VersionKind(Enum):
+    """What a version rests on."""
+
+    UNKNOWN = ""
+    UNIQUE = "site"
+    SHA256 = "sha256"
+    MD5 = "md5"
+    ADLER32 = "adler32"
+    MODIFY_TIME = "mtime"
+
+
+@dataclass(frozen=True, slots=True)
+class FileVersion:
+    """A version taken apart.
+
+    `checksum` is as in the contracts, empty where the kind has none; `modify_time_ns` (since 1970)
+    and `inode` are of the source, the former None but for MODIFY_TIME; `source` is the mark of the
+    source's URL (`source_mark`), empty where any source will do.
+    """
+
+    kind: VersionKind
+    checksum: str = ""
+    modify_time_ns: int | None = None
+    inode: int = 0
+    source: str = ""
+
+
+def source_mark(url: str) -> str:
+    """What stands for a source in versions: 32 hexadecimal digits."""
+    return sha256(url.encode()).hexdigest()[:_SOURCE_DIGITS]
+
+
+def file_version(
+    url: str,
+    *,
+    checksum: str = "",
+    modify_time_ns: int | None = None,
+    inode: int = 0,
+    unique: bool = False,
+) -> str:
+    """The version of the file at `url`, empty if nothing but its name and size is known.
+
+    `checksum` is well-formed or empty; `modify_time_ns` is in nanoseconds since 1970; `unique` says
+    that the site declares the name to be enough (`is_unique`).
+    """
+    if unique:
+        return UNIQUE
+    if checksum.startswith("sha256:"):
+        return checksum
+    if checksum:
+        return f"{checksum}@{source_mark(url)}"
+    if modify_time_ns is None:
+        return ""
+    seconds, nanoseconds = divmod(modify_time_ns, _NANOSECONDS)
+    return f"mtime:{seconds}.{nanoseconds:09d}/{inode}@{source_mark(url)}"
+
+
+def is_version(text: str) -> bool:
+    """Whether a text is a version, spelt as the contract spells it; the empty one is not."""
+    return _FORM.fullmatch(text) is not None
+
+
+def parse_version(text: str) -> FileVersion:
+    """Takes a version apart. Raises `ValueError` for a text that is none."""
+    if not text:
+        return FileVersion(VersionKind.UNKNOWN)
+    if not is_version(text):
+        raise ValueError(f"{text!r} is not a version of a file")
+    facts, _, source = text.partition("@")
+    word, _, value = facts.partition(":")
+    kind = VersionKind(word)
+    if kind is VersionKind.MODIFY_TIME:
+        time, _, inode = value.partition("/")
+        seconds, _, nanoseconds = time.partition(".")
+        time_ns = int(seconds) * _NANOSECONDS + int(nanoseconds)
+        return FileVersion(kind, "", time_ns, int(inode), source)
+    return FileVersion(kind, facts if value else "", source=source)
+
+
+def is_unique(scope: str, lfn: str, url: str, immutable_scopes: Iterable[str]) -> bool:
+    """Whether a site declares a file's name to be enough, by entries `SCOPE=URL-PREFIX`.
+
+    The file must lie where the entry says, under its own name: anybody may write any scope, LFN and
+    URL into a task, and what one user so brings is read by others.
+    """
+    if not scope:
+        return False
+    start = f"{scope}="
+    prefixes = [entry[len(start) :] for entry in immutable_scopes if entry.startswith(start)]
+    if not prefixes or (place := _place(url)) is None:
+        return False
+    name = lfn.split("/")
+    return any(
+        above.server == place.server
+        and above.path == place.path[: len(above.path)]
+        and place.path[len(above.path) :][-len(name) :] == name
+        for above in map(_place, prefixes)
+        if above is not None
+    )
+
+
+def prefix_problem(url: str) -> str | None:
+    """What is wrong with the prefix of an entry of `immutable_scopes`, or None."""
+    if _place(url) is None:
+        return (
+            f"{url!r} must be file:///PATH or root://HOST:PORT//PATH, without '.' and '..' path parts "
+            "and without ? and #"
+        )
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Server and path of a URL, each in one spelling."""
+
+    server: tuple[str, str, int]
+    path: list[str]
+
+
+def _place(url: str) -> _Place | None:
+    """Where a URL leads, None where that cannot be told for sure: then no promise holds for it."""
+    scheme, found, rest = url.partition("://")
+    if not found or scheme not in _SCHEMES or "?" in rest or "#" in rest:
+        return None
+    host, _, path = rest.partition("/")
+    # The transport of files decodes %2F and its like; what a data server does with them is its own.
+    if scheme == "root" and "%" in path:
+        return None
+    segments = [unquote(segment) for segment in path.split("/")]
+    if any(part in {".", ".."} or "/" in part for part in segments):
+        return None
+    try:
+        parts = urlsplit(f"{scheme}://{host}")
+        server = (scheme, parts.hostname or "", parts.port or _SCHEMES[scheme])
+    except ValueError:
+        return None
+    return _Place(server, [segment for segment in segments if segment])

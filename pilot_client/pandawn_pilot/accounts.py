@@ -64,6 +64,10 @@ class Accounts(Protocol):
         """An account for the time of one payload; None: the pilot's own. Raises JobFailedError."""
         ...
 
+    def reader(self) -> Account | None:
+        """An account that may read what any of the payloads' may; None: the pilot's own."""
+        ...
+
 
 def parse_choice(text: str) -> AccountChoice:
     """Reads `NAME`, `UID` or `FIRST-LAST`. Raises ValueError with a sentence for people."""
@@ -122,6 +126,10 @@ class SameAccount:
         """See Accounts."""
         yield None
 
+    def reader(self) -> Account | None:
+        """See Accounts."""
+        return None
+
 
 class OneAccount:
     """All payloads run under one account: apart from the pilot, not from each other."""
@@ -133,6 +141,10 @@ class OneAccount:
     def borrow(self) -> Iterator[Account | None]:
         """See Accounts."""
         yield self._account
+
+    def reader(self) -> Account | None:
+        """See Accounts."""
+        return self._account
 
 
 class AccountRange:
@@ -163,6 +175,12 @@ class AccountRange:
                 return
         first, last = self._numbers[0], self._numbers[-1]
         raise JobFailedError(NO_ACCOUNT, f"none of the user numbers {first}-{last} is free")
+
+    def reader(self) -> Account | None:
+        """See Accounts. All numbers of the range are nobody's, and may read the same."""
+        free = (uid for uid in self._numbers if not _is_somebodys(uid))
+        uid = next(free, self._numbers[0])
+        return Account(uid, uid, str(uid))
 
 
 def check_account(accounts: Accounts, directory: Path) -> None:

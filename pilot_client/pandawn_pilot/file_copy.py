@@ -31,17 +31,22 @@ def copy_contents(source: Path, destination: Path, stop: Stop, *, sync: bool = F
     try:
         if not stat.S_ISREG(os.fstat(reader).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(source))
-        # Not O_TRUNC: the cache has reserved the blocks.
-        writer = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            copied = _copy(reader, writer, stop)
-            os.ftruncate(writer, copied)
-            if sync:
-                os.fsync(writer)
-        finally:
-            os.close(writer)
+        return copy_opened(reader, destination, stop, sync=sync)
     finally:
         os.close(reader)
+
+
+def copy_opened(reader: int, destination: Path, stop: Stop, *, sync: bool = False) -> int:
+    """The same with a source that is open, at its beginning."""
+    # Not O_TRUNC: the cache has reserved the blocks.
+    writer = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        copied = _copy(reader, writer, stop)
+        os.ftruncate(writer, copied)
+        if sync:
+            os.fsync(writer)
+    finally:
+        os.close(writer)
     return copied
 
 

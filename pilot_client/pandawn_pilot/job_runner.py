@@ -19,7 +19,7 @@ from pandawn.type.v1.type_pb2 import (
     PHASE_STAGE_IN,
     PHASE_STAGE_OUT,
 )
-from pandawn_pilot.accounts import Account, Accounts, SameAccount
+from pandawn_pilot.accounts import Account, Accounts
 from pandawn_pilot.archives import pack, unpack
 from pandawn_pilot.client import Connection
 from pandawn_pilot.durations import seconds
@@ -87,7 +87,7 @@ class JobRunner:
             log,
             surroundings.local_server,
             expect_local=job.lease.match.local_bytes > 0,
-            for_others=not isinstance(surroundings.accounts, SameAccount),
+            reader=surroundings.accounts.reader(),
             tries=surroundings.queue.stage_in_attempts or DEFAULT_TRIES,
         )
         self._exit_code: int | None = None

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile, Limits
+from pandawn_pilot.accounts import Account
 from pandawn_pilot.disk_use import free_bytes, same_disk
 from pandawn_pilot.errors import (
+    INPUT_CHANGED,
     INPUT_CHECKSUM_MISMATCH,
     INPUT_MISSING,
     INPUT_SIZE_MISMATCH,
@@ -39,6 +41,7 @@ _FAULTS = {
     TransferFault.FORBIDDEN: INPUT_UNREADABLE,
     TransferFault.FULL: NO_LOCAL_SPACE,
     TransferFault.CORRUPT: INPUT_CHECKSUM_MISMATCH,
+    TransferFault.CHANGED: INPUT_CHANGED,
     TransferFault.OTHER: STAGE_IN_FAILED,
 }
 
@@ -62,15 +65,15 @@ class StageIn:
         local_server: LocalServer | None = None,
         *,
         expect_local: bool = False,
-        for_others: bool = False,
+        reader: Account | None = None,
         tries: int = DEFAULT_TRIES,
     ) -> None:
         self.sums = StageInSums()
         self._local_server = local_server
         # Whether the server knew some of the job's files to be on this node.
         self._expect_local = expect_local
-        # Whether the payload has another account, and must not get what it may not read itself.
-        self._for_others = for_others
+        # The payload must not get what its account may not read itself; None: it is the pilot's.
+        self._reader = reader
         self._cache = cache
         self._stop = stop
         self._log = log
@@ -103,9 +106,9 @@ class StageIn:
             )
         wanted = wanted_file(item)
         try:
-            if self._for_others and item.url.startswith("file:"):
+            if self._reader is not None and item.url.startswith("file:"):
                 # Also where the cache has it, or another program brings it.
-                transport_for(item.url, for_others=True).size_of(item.url, self._stop)
+                transport_for(item.url, self._reader).look(item.url, self._stop)
             near = self._copy_from_local_server(item, wanted, destination)
             if near is not None:
                 hit = True
@@ -156,11 +159,11 @@ class StageIn:
 
     def _fetch(self, item: InputFile, destination: Path) -> None:
         """Transfers a file, several times if need be. Raises TransferError."""
-        transport = transport_for(item.url, for_others=self._for_others)
+        transport = transport_for(item.url, self._reader)
         for left in reversed(range(self._tries)):
             try:
                 # Asked first: of a file that is not the task's, no byte is to be moved.
-                size = transport.size_of(item.url, self._stop)
+                size = transport.look(item.url, self._stop).size_bytes
                 if size == item.file.size_bytes:
                     transport.fetch(item.url, destination, self._stop, item.file.checksum)
                     return

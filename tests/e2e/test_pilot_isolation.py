@@ -240,7 +240,7 @@ def test_a_user_cannot_have_root_stage_in_what_the_payload_may_not_read(
         named = TaskInput(file=item.file, url=url)
         (job,) = site.wait_for_end(site.submit("cat *", [named], max_attempts=1))
         assert job.error.reason == "INPUT_UNREADABLE", job.error
-        assert "may not be read by everybody" in job.error.text
+        assert "may not read it" in job.error.text
     secret.chmod(0o644)
     site.finish(site.submit("true", [item]))
 

@@ -53,7 +53,7 @@ def test_a_file_arrives_whole_over_whatever_was_there(
     xrootd: XrootdServer, tmp_path: Path, name: str, content: bytes
 ) -> None:
     url = xrootd.put(name, content)
-    assert transport_for(url).size_of(url) == len(content)
+    assert transport_for(url).look(url).size_bytes == len(content)
     (tmp_path / "here?it=is").write_bytes(b"older and longer" * 1000)
     assert fetch(url, tmp_path / "here?it=is") == content
     store(tmp_path / "here?it=is", f"{xrootd.top}/back/{name}")

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     wanted = environment.get(SIZE_VARIABLE, "")
     try:
         transport = transport_for(url)
-        if wanted and (size := transport.size_of(url)) != int(wanted):
+        if wanted and (size := transport.look(url).size_bytes) != int(wanted):
             return _complain(f"{url} has {size} bytes, wanted are {wanted}")
         checksum = environment.get(CHECKSUM_VARIABLE, "")
         transport.fetch(url, Path(destination), Stop(), checksum)

@@ -9,21 +9,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from pandawn_pilot.transports.base import PASSING, TransferError, TransferFault, Transport
+from pandawn_pilot.accounts import Account
+from pandawn_pilot.transports.base import (
+    PASSING,
+    SourceStat,
+    TransferError,
+    TransferFault,
+    Transport,
+)
 from pandawn_pilot.transports.file import FileTransport
 from pandawn_pilot.transports.root import RootTransport
 
 TRANSPORTS: Mapping[str, Transport] = {"file": FileTransport(), "root": RootTransport()}
-_FOR_OTHERS: Mapping[str, Transport] = {**TRANSPORTS, "file": FileTransport(for_others=True)}
 
 
-def transport_for(url: str, *, for_others: bool = False) -> Transport:
+def transport_for(url: str, reader: Account | None = None) -> Transport:
     """The transport of a URL. Raises TransferError when the pilot has none for it.
 
-    One `for_others` fetches what everybody may read, and not what only the pilot may.
+    With a `reader`, files of mounted file systems are read as that account, and not as the pilot.
     """
     scheme = urlsplit(url).scheme
-    transport = (_FOR_OTHERS if for_others else TRANSPORTS).get(scheme)
+    transport = TRANSPORTS.get(scheme)
+    if reader is not None and scheme == "file":
+        return FileTransport(reader)
     if transport is None:
         raise TransferError(
             TransferFault.NO_TRANSPORT,
@@ -32,4 +40,12 @@ def transport_for(url: str, *, for_others: bool = False) -> Transport:
     return transport
 
 
-__all__ = ["PASSING", "TRANSPORTS", "TransferError", "TransferFault", "Transport", "transport_for"]
+__all__ = [
+    "PASSING",
+    "TRANSPORTS",
+    "SourceStat",
+    "TransferError",
+    "TransferFault",
+    "Transport",
+    "transport_for",
+]

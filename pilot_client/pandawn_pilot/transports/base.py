@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from typing import Protocol
@@ -20,10 +22,12 @@ class TransferFault(Enum):
     FULL = auto()
     # What arrived is not what the storage says it holds.
     CORRUPT = auto()
+    # Somebody wrote to it, or put another in its place, while it was copied.
+    CHANGED = auto()
     OTHER = auto()
 
 
-PASSING = frozenset({TransferFault.OTHER, TransferFault.CORRUPT})
+PASSING = frozenset({TransferFault.OTHER, TransferFault.CORRUPT, TransferFault.CHANGED})
 """Faults after which another try may succeed."""
 
 
@@ -35,19 +39,56 @@ class TransferError(Exception):
         self.fault = fault
 
 
+@dataclass(frozen=True, slots=True)
+class SourceStat:
+    """What a storage says of a file without reading it; 0: it does not say.
+
+    While all of it stays the same, nobody has written to the file or put another in its place. The
+    modification time alone can be set back; the time of change cannot.
+    """
+
+    size_bytes: int
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+    inode: int = 0
+    device: int = 0
+
+
+def settle(source: SourceStat, stop: Stop) -> None:
+    """Waits until the next change of a file would show in its times. Raises StoppedError.
+
+    Clocks of file systems tick: a file that changed within the present tick may change once more
+    without a trace. Called before the file is read, this lets a comparison of the times afterwards
+    be believed.
+    """
+    changed_ns = max(source.mtime_ns, source.ctime_ns)
+    tick_ns = _COARSE_TICK_NS if changed_ns % _COARSE_TICK_NS == 0 else _TICK_NS
+    age_ns = time.time_ns() - changed_ns
+    # A change in the future is one by another clock, of which nothing is known.
+    if changed_ns and 0 <= age_ns < tick_ns:
+        stop.sleep((tick_ns - age_ns) / 1e9)
+
+
+# Linux stamps files by its timer, at least a hundred times a second ...
+_TICK_NS = 20_000_000
+# ... and some storages by the second.
+_COARSE_TICK_NS = 1_000_000_000
+
+
 class Transport(Protocol):
     """Moves single files; called from several threads at once. StoppedError ends a transfer."""
 
-    def size_of(self, url: str, stop: Stop | None = None) -> int:
-        """Size in bytes of the file at `url`. Raises TransferError."""
+    def look(self, url: str, stop: Stop | None = None) -> SourceStat:
+        """What the storage says of the file at `url`, its size at least. Raises TransferError."""
         ...
 
-    def fetch(self, url: str, destination: Path, stop: Stop, checksum: str = "") -> None:
+    def fetch(self, url: str, destination: Path, stop: Stop, checksum: str = "") -> SourceStat:
         """Makes the local file `destination` a copy of `url`; the file may exist with any content.
 
-        `checksum` is what the caller is going to check the copy against. Without one a transport
-        compares with the storage's own checksum where that costs no transfer. Raises TransferError;
-        the destination may then hold anything.
+        Returns what the storage said of the file before it was copied. `checksum` is what the
+        caller is going to check the copy against; without one a transport compares with the
+        storage's own checksum where that costs no transfer, and sees that the file is still as it
+        was. Raises TransferError; the destination may then hold anything.
         """
         ...
 

@@ -10,10 +10,12 @@ from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from pandawn_pilot.accounts import Account
 from pandawn_pilot.durable import sync_directory
-from pandawn_pilot.file_copy import copy_contents
+from pandawn_pilot.file_copy import copy_contents, copy_opened
 from pandawn_pilot.stop import Stop
-from pandawn_pilot.transports.base import TransferError, TransferFault
+from pandawn_pilot.transports.base import SourceStat, TransferError, TransferFault, settle
+from pandawn_pilot.transports.open_as import open_as
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -22,40 +24,41 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 class FileTransport:
     """Copies files by way of mounted file systems.
 
-    One `for_others` is for payloads that have another account: a user names a file by its URL, and
-    root would read it, a key of the host or somebody's token.
+    What it reads, it opens as `reader`, the account of the payload: a user names a file by its URL,
+    and root would read it, a key of the host or somebody's token. None: as the pilot.
     """
 
-    def __init__(self, *, for_others: bool = False) -> None:
-        self._for_others = for_others
+    def __init__(self, reader: Account | None = None) -> None:
+        self._reader = reader
 
-    def size_of(self, url: str, stop: Stop | None = None) -> int:
+    def look(self, url: str, stop: Stop | None = None) -> SourceStat:
         """See Transport."""
         del stop
         path = path_of(url)
         try:
-            status = path.stat()
+            with open_as(path, self._reader) as opened:
+                return _source_stat(path, opened)
         except OSError as error:
-            raise _failure(error, f"cannot look at {path}") from error
-        self._check(path, status)
-        if not stat.S_ISREG(status.st_mode):
-            raise TransferError(TransferFault.FORBIDDEN, f"{path} is not a regular file")
-        return status.st_size
+            raise self._failure(error, f"cannot read {path}") from error
 
-    def fetch(self, url: str, destination: Path, stop: Stop, checksum: str = "") -> None:
+    def fetch(self, url: str, destination: Path, stop: Stop, checksum: str = "") -> SourceStat:
         """See Transport."""
         del checksum
         path = path_of(url)
         try:
             # What is looked at is what is copied, wherever the name leads by then.
-            opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                self._check(path, os.fstat(opened))
-                copy_contents(Path(f"/proc/self/fd/{opened}"), destination, stop)
-            finally:
-                os.close(opened)
+            with open_as(path, self._reader) as opened:
+                before = _source_stat(path, opened)
+                settle(before, stop)
+                copy_opened(opened, destination, stop)
+                after = _source_stat(path, opened)
         except OSError as error:
-            raise _failure(error, f"cannot copy {path} to {destination}") from error
+            raise self._failure(error, f"cannot copy {path} to {destination}") from error
+        if before != after:
+            raise TransferError(
+                TransferFault.CHANGED, f"{path} was changed by somebody while it was copied"
+            )
+        return before
 
     def store(
         self,
@@ -86,13 +89,21 @@ class FileTransport:
         except OSError as error:
             raise _failure(error, f"cannot store {target}") from error
 
-    def _check(self, path: Path, status: os.stat_result) -> None:
-        if self._for_others and not status.st_mode & stat.S_IROTH:
-            raise TransferError(
-                TransferFault.FORBIDDEN,
-                f"{path} may not be read by everybody (chmod o+r), and the payload has an account of"
-                " its own",
-            )
+    def _failure(self, error: OSError, what: str) -> TransferError:
+        failure = _failure(error, what)
+        if failure.fault is TransferFault.FORBIDDEN and self._reader is not None:
+            who = f"the payload's account, {self._reader.name}, may not read it"
+            return TransferError(failure.fault, f"{what}: {who}")
+        return failure
+
+
+def _source_stat(path: Path, opened: int) -> SourceStat:
+    status = os.fstat(opened)
+    if not stat.S_ISREG(status.st_mode):
+        raise TransferError(TransferFault.FORBIDDEN, f"{path} is not a regular file")
+    return SourceStat(
+        status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
+    )
 
 
 def path_of(url: str) -> Path:

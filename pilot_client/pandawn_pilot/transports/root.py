@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from pandawn_pilot.disk_use import free_bytes
 from pandawn_pilot.stop import Stop
-from pandawn_pilot.transports.base import TransferError, TransferFault
+from pandawn_pilot.transports.base import SourceStat, TransferError, TransferFault, settle
 from pandawn_pilot.xrootd import files
 from pandawn_pilot.xrootd.address import Location, parse_location
 from pandawn_pilot.xrootd.command import XrootdError, XrootdFault, run
@@ -40,25 +40,32 @@ _FAULTS = {
 class RootTransport:
     """Copies files from and to XRootD servers."""
 
-    def size_of(self, url: str, stop: Stop | None = None) -> int:
+    def look(self, url: str, stop: Stop | None = None) -> SourceStat:
         """See Transport."""
         try:
-            return files.size_of(location_of(url), stop)
+            return _source_stat(location_of(url), stop)
         except XrootdError as error:
             raise failure_of(error) from error
 
-    def fetch(self, url: str, destination: Path, stop: Stop, checksum: str = "") -> None:
+    def fetch(self, url: str, destination: Path, stop: Stop, checksum: str = "") -> SourceStat:
         """See Transport."""
         location = location_of(url)
         try:
-            size = files.size_of(location, stop)
+            before = _source_stat(location, stop)
             options = [] if checksum else self._checks_of(location)
             what = f"cannot fetch {location.url}"
+            if not checksum:
+                settle(before, stop)
             with _speakable(destination) as name:
-                _copy(location.url, name, what, size, options, stop)
-            _check_arrival(location, size, destination)
+                _copy(location.url, name, what, before.size_bytes, options, stop)
+            _check_arrival(location, before.size_bytes, destination)
+            if not checksum and _source_stat(location, stop) != before:
+                raise TransferError(
+                    TransferFault.CHANGED, f"{url} was changed by somebody while it was copied"
+                )
         except XrootdError as error:
             raise failure_of(error) from error
+        return before
 
     def store(
         self,
@@ -106,6 +113,11 @@ def location_of(url: str) -> Location:
         return parse_location(url)
     except ValueError as error:
         raise TransferError(TransferFault.NO_TRANSPORT, f"{url!r}: {error}") from error
+
+
+def _source_stat(location: Location, stop: Stop | None) -> SourceStat:
+    stat = files.stat_of(location, stop)
+    return SourceStat(stat.size_bytes, (stat.modify_time or 0) * 10**9)
 
 
 def failure_of(error: XrootdError) -> TransferError:

@@ -16,7 +16,7 @@ from pandawn_pilot.errors import JobFailedError
 from pandawn_pilot.node_cache import NodeCache
 from pandawn_pilot.stage_in import StageIn, local_names
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
-from pandawn_pilot.transports import TransferError, TransferFault
+from pandawn_pilot.transports import SourceStat, TransferError, TransferFault
 from tests.unit.pilot.factories import make_test_log
 
 
@@ -136,16 +136,17 @@ class Flaky:
         self.failures = failures
         self.calls = 0
 
-    def size_of(self, url: str, stop: Stop | None = None) -> int:
+    def look(self, url: str, stop: Stop | None = None) -> SourceStat:
         del url, stop
-        return 7
+        return SourceStat(7)
 
-    def fetch(self, url: str, destination: Path, stop: Stop, checksum: str = "") -> None:
+    def fetch(self, url: str, destination: Path, stop: Stop, checksum: str = "") -> SourceStat:
         del url, stop, checksum
         self.calls += 1
         if self.calls <= self.failures:
             raise TransferError(TransferFault.OTHER, "input/output error")
         destination.write_bytes(b"content")
+        return SourceStat(7)
 
 
 @pytest.mark.parametrize(("failures", "succeeds"), [(2, True), (3, False)])

@@ -42,8 +42,23 @@ MEMORY_EXCEEDED = Fault("MEMORY_EXCEEDED", 1235, Component.PILOT)
 WALL_TIME_EXCEEDED = Fault("WALL_TIME_EXCEEDED", 1150, Component.PILOT)
 PILOT_OUT_OF_TIME = Fault("PILOT_OUT_OF_TIME", 1213, Component.PILOT)
 WRAPPER_VANISHED = Fault("WRAPPER_VANISHED", 1176, Component.PILOT)
+# In the user's own code.
 PAYLOAD_NOT_FOUND = Fault("PAYLOAD_NOT_FOUND", 1305, Component.PAYLOAD)
 PAYLOAD_NOT_EXECUTABLE = Fault("PAYLOAD_NOT_EXECUTABLE", 1305, Component.PAYLOAD)
+# A program of the node that the command names, or the interpreter that the user's code asks for, is
+# not here or does not run here. The node's or the command's: another node can tell.
+PROGRAM_NOT_FOUND = Fault("PROGRAM_NOT_FOUND", 1305, Component.PAYLOAD)
+PROGRAM_NOT_EXECUTABLE = Fault("PROGRAM_NOT_EXECUTABLE", 1305, Component.PAYLOAD)
+# Command and environment are longer than a program can be given: the user's request.
+ARGUMENTS_TOO_LONG = Fault("ARGUMENTS_TOO_LONG", 1305, Component.PAYLOAD)
+# The node could start no process (EAGAIN, ENOMEM, EIO ...), or not from the work directory's disk.
+PAYLOAD_NOT_STARTED = Fault("PAYLOAD_NOT_STARTED", 1305, Component.PILOT)
+# The queue's set-up command failed before the payload began: the node's or the site's.
+SETUP_FAILED = Fault("SETUP_FAILED", 1110, Component.PILOT)
+# A file met the limit that the pilot's batch system sets (ulimit -f), not one of queue or task.
+FILE_SIZE_LIMITED = Fault("FILE_SIZE_LIMITED", 1104, Component.PILOT)
+# What a build has made cannot be packed for its task's other jobs: the user's.
+LIBRARY_NOT_PACKED = Fault("LIBRARY_NOT_PACKED", 1165, Component.PAYLOAD)
 PAYLOAD_FAILED = Fault("PAYLOAD_FAILED", 1305, Component.PAYLOAD)
 PAYLOAD_KILLED = Fault("PAYLOAD_KILLED", 1305, Component.PAYLOAD)
 OUTPUT_MISSING = Fault("OUTPUT_MISSING", 1165, Component.PAYLOAD)

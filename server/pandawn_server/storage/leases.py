@@ -38,6 +38,15 @@ class NewLease:
     duration: timedelta
 
 
+@dataclass(frozen=True, slots=True)
+class NewTerm:
+    """What becomes of a lease that is renewed: it holds for `duration` from now."""
+
+    lease: Lease
+    phase: Phase
+    duration: timedelta
+
+
 def insert_leases(tx: Transaction, new: Sequence[NewLease]) -> None:
     """Stores leases of jobs that the caller has claimed."""
     columns = (
@@ -169,7 +178,8 @@ def get_granted(
 _RENEW = text(
     """
     UPDATE leases
-    SET expire_time = CAST(:now AS timestamptz) + leases.duration_s * interval '1 second',
+    SET expire_time = CAST(:now AS timestamptz)
+            + CAST(r ->> 2 AS double precision) * interval '1 second',
         phase = r ->> 1
     FROM json_array_elements(CAST(:renewals AS json)) AS r
     WHERE leases.job_id = CAST(r ->> 0 AS bigint)
@@ -177,13 +187,15 @@ _RENEW = text(
 )
 
 
-def renew(tx: Transaction, renewals: Sequence[tuple[Lease, Phase]], now: datetime) -> None:
-    """Prolongs locked leases by their durations from now and notes the phases."""
+def renew(tx: Transaction, renewals: Sequence[NewTerm], now: datetime) -> None:
+    """Lets locked leases run for their new terms from now, and notes the phases."""
     if not renewals:
         return
     if tx.dialect.name != "sqlite":
         # As a document, for heartbeats are most of all calls: see `storage.bulk`.
-        document = json.dumps([(lease.job_id, phase.value) for lease, phase in renewals])
+        document = json.dumps(
+            [(t.lease.job_id, t.phase.value, t.duration.total_seconds()) for t in renewals]
+        )
         tx.execute(_RENEW, {"renewals": document, "now": now})
         return
     tx.execute(
@@ -192,11 +204,11 @@ def renew(tx: Transaction, renewals: Sequence[tuple[Lease, Phase]], now: datetim
         .values(expire_time=bindparam("b_expire_time"), phase=bindparam("b_phase")),
         [
             {
-                "b_job_id": lease.job_id,
-                "b_expire_time": now + lease.duration,
-                "b_phase": phase.value,
+                "b_job_id": term.lease.job_id,
+                "b_expire_time": now + term.duration,
+                "b_phase": term.phase.value,
             }
-            for lease, phase in renewals
+            for term in renewals
         ],
     )
 

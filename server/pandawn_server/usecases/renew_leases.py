@@ -33,12 +33,16 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """One call of a pilot; `cache` is None when it has none, `session` when an operator calls."""
+    """One call of a pilot; `cache` is None when it has none, `session` when an operator calls.
+
+    `longest` bounds the leases that it asks for; None: as long as their queues give.
+    """
 
     pilot_id: str
     renewals: tuple[Renewal, ...]
     cache: CacheState | None
     session: Session | None
+    longest: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +90,9 @@ def renew_leases(
                 if r.job_id in held
             ),
         )
-        renewals: dict[int, tuple[Lease, Phase]] = {}
+        renewals: dict[int, leases.NewTerm] = {}
         results = [
-            tuple(_renew(held, others, h.session, renewal, renewals) for renewal in h.renewals)
+            tuple(_renew(held, others, h, renewal, renewals) for renewal in h.renewals)
             for h in heartbeats
         ]
         leases.renew(tx, list(renewals.values()), now)
@@ -132,25 +136,27 @@ def _revision(queue: Queue | None) -> int:
 def _renew(
     held: Mapping[int, Lease],
     others: Mapping[str, Pilot],
-    session: Session | None,
+    heartbeat: Heartbeat,
     renewal: Renewal,
-    renewals: dict[int, tuple[Lease, Phase]],
+    renewals: dict[int, leases.NewTerm],
 ) -> Renewed | PandawnError:
     lease = held.get(renewal.job_id)
     if lease is None or not is_current(lease, renewal.attempt, renewal.lease_token):
         return stale_lease(renewal.job_id, renewal.attempt)
-    if not may_speak_for(session, lease.pilot_id, others.get(lease.pilot_id)):
+    if not may_speak_for(heartbeat.session, lease.pilot_id, others.get(lease.pilot_id)):
         return not_your_lease(renewal.job_id, renewal.attempt)
     # The lease is renewed even for a pilot that the server has forgotten: it holds the token, and
     # will register again and report.
-    renewals[lease.job_id] = (lease, renewal.phase)
-    return Renewed(lease.duration, lease.cancel_requested)
+    duration = min(lease.duration, heartbeat.longest or lease.duration)
+    renewals[lease.job_id] = leases.NewTerm(lease, renewal.phase, duration)
+    return Renewed(duration, lease.cancel_requested)
 
 
-def _moves(renewals: dict[int, tuple[Lease, Phase]]) -> dict[int, JobState]:
+def _moves(renewals: dict[int, leases.NewTerm]) -> dict[int, JobState]:
     moves = {}
-    for job_id, (lease, phase) in renewals.items():
-        state = state_in_phase(lease.job_state, phase)
+    for job_id, term in renewals.items():
+        lease = term.lease
+        state = state_in_phase(lease.job_state, term.phase)
         if state is not lease.job_state:
             moves[job_id] = state
     return moves

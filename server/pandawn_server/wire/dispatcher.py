@@ -46,6 +46,12 @@ from pandawn_server.wire.validation import Checker
 MAX_WAIT = timedelta(seconds=60)
 """Longest long poll: below what proxies between a pilot and the server usually cut."""
 
+SHORTEST_LEASE = timedelta(seconds=1)
+"""The least that a pilot may ask for: below it, a lease would lapse between two heartbeats."""
+
+LONGEST_LEASE = timedelta(days=1)
+"""The most that a pilot may ask for; its queue gives what it gives."""
+
 
 class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
     """See `pandawn/dispatcher/v1/dispatcher.proto`."""
@@ -160,6 +166,14 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
             renewals=tuple(dispatch.from_renewals(check, request.renewals)),
             cache=dispatch.from_cache(check, request) if request.HasField("cache") else None,
             session=by.session,
+            longest=check.duration(
+                "lease_duration",
+                request.lease_duration,
+                minimum=SHORTEST_LEASE,
+                maximum=LONGEST_LEASE,
+            )
+            if request.HasField("lease_duration")
+            else None,
         )
         check.done()
         check_own_pilot(by, request.pilot_id)

@@ -22,8 +22,9 @@ from pandawn_server.wire.handlers import MAX_MESSAGE_BYTES
 from pandawn_server.wire.interceptors import EdgeInterceptor
 from pandawn_server.wire.listening import StartError, bind, open_front
 
-CLIENT_PING_INTERVAL = timedelta(seconds=30)
-"""Shortest time between two keepalive pings that a client may send; ours ping every 60 s."""
+CLIENT_PING_INTERVAL = timedelta(seconds=10)
+"""Shortest time between two keepalive pings that a client may send; our pilots ping every 20 s, so that
+a long poll on a connection that a firewall has forgotten is found out about within half a minute."""
 
 SERVER_PING_INTERVAL = timedelta(seconds=120)
 """Time without traffic after which the server asks a client whether it is there: a node that lost

@@ -58,6 +58,21 @@ def test_a_renewed_lease_holds_for_its_length_from_now(world: World) -> None:
     assert world.job(grant.job.job_id).state is JobState.RUNNING
 
 
+def test_a_pilot_that_may_be_killed_at_any_moment_gets_the_short_lease_that_it_asks_for(
+    world: World,
+) -> None:
+    world.submit_jobs(2)
+    pilot = world.pilot()
+    short, long = world.acquire(pilot, 2)
+    (answer,) = world.heartbeat(pilot, short, longest=LEASE / 10).results
+    assert good(answer).duration == LEASE / 10
+    (answer,) = world.heartbeat(pilot, long, longest=LEASE * 10).results
+    assert good(answer).duration == LEASE, "no more than the queue gives"
+    world.pass_time_with_server_up(LEASE * 0.2)
+    assert world.job(short.job.job_id).state is JobState.ACTIVATED
+    assert world.job(long.job.job_id).state is JobState.RUNNING
+
+
 @pytest.mark.parametrize("wrong", ["attempt", "token"])
 def test_a_lease_is_renewed_and_reported_only_with_its_attempt_and_token(
     world: World, grant: Grant, wrong: str

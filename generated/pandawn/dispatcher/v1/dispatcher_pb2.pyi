@@ -431,6 +431,7 @@ class RenewLeasesRequest(_message.Message):
     PILOT_ID_FIELD_NUMBER: _builtins.int
     RENEWALS_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
+    LEASE_DURATION_FIELD_NUMBER: _builtins.int
     pilot_id: _builtins.str
     """Identifier of the pilot."""
     @_builtins.property
@@ -441,16 +442,24 @@ class RenewLeasesRequest(_message.Message):
     def cache(self) -> _filecatalog_pb2.CacheState:
         """Where the node's cache stands; unset when the pilot has none."""
 
+    @_builtins.property
+    def lease_duration(self) -> _duration_pb2.Duration:
+        """Longest time for which the leases are wanted, 1 s to 1 day; unset, or longer than the queue's: as
+        the queue has it. A pilot that was told to end may be killed at any moment: with a short lease
+        its jobs are free seconds later, and not a whole lease.
+        """
+
     def __init__(
         self,
         *,
         pilot_id: _builtins.str = ...,
         renewals: _abc.Iterable[Global___LeaseRenewal] | None = ...,
         cache: _filecatalog_pb2.CacheState | None = ...,
+        lease_duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "lease_duration", b"lease_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "pilot_id", b"pilot_id", "renewals", b"renewals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "lease_duration", b"lease_duration", "pilot_id", b"pilot_id", "renewals", b"renewals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

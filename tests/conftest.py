@@ -5,6 +5,7 @@ pytest_plugins = [
     "tests.fixtures.memcached",
     "tests.fixtures.catalog",  # imports the one above, which must be registered by then
     "tests.fixtures.postgres",
+    "tests.fixtures.pgbouncer",
     "tests.fixtures.properties",
     "tests.fixtures.otlp",
     "tests.fixtures.server",

@@ -120,7 +120,7 @@ def check_config(loaded: Loaded) -> None:
         try:
             attempt(settings)
         except PandawnError as error:
-            typer.echo(f"{name}: {error.reason}: {error.message}")
+            typer.echo(f"{name}: {error.reason}: {error.detail or error.message}")
             failed = max(failed, status_of(error))
         else:
             typer.echo(f"{name}: ok")

@@ -105,7 +105,7 @@ def _errors_as_exit() -> Iterator[None]:
     try:
         yield
     except PandawnError as error:
-        _end(status_of(error), f"{error.message} ({error.reason})")
+        _end(status_of(error), f"{error.detail or error.message} ({error.reason})")
     except StartError as error:
         _end(Exit.FAILED, str(error))
     except OSError as error:

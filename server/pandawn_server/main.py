@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -231,7 +231,7 @@ def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
     context = Context(
         db=backends.database,
         catalog=PinnedCatalog(backends.catalog, pins),
-        clock=lambda: datetime.now(UTC),
+        clock=backends.database.clock,
         rng=random.SystemRandom(),
         pins=pins,
         sessions=Sessions(settings.session_life),

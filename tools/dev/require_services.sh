@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Makes sure that the programs are there which the tests start for themselves: PostgreSQL, memcached and XRootD, and
+# Makes sure that the programs are there which the tests start for themselves: PostgreSQL, PgBouncer, memcached and XRootD, and
 # what makes networks and certificates for the sites that they set up.
 # Nothing is started here and no port is taken. As root on Debian what is missing is installed; otherwise this says
 # what to do. Arguments, if there are any, are the packages to look for.
 set -euo pipefail
 
-wanted=" ${*:-postgresql memcached xrootd-server xrootd-client iproute2 openssl} "
+wanted=" ${*:-postgresql pgbouncer memcached xrootd-server xrootd-client iproute2 openssl} "
 missing=()
 need() { if [[ $wanted == *" $1 "* ]]; then missing+=("$1"); fi; }
 command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need postgresql
+command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || need pgbouncer
 command -v memcached >/dev/null || [ -x /usr/bin/memcached ] || need memcached
 command -v xrootd >/dev/null || need xrootd-server
 command -v xrdcp >/dev/null || need xrootd-client

@@ -38,10 +38,12 @@ class PandawnError(Exception):
 
     `reason` is UPPER_SNAKE and stable; `message` names the thing, the cause and what to do;
     `metadata` repeats the names in the message for programs; `violations` is filled for
-    malformed requests; `retry_after` is set when trying again later makes sense.
+    malformed requests; `retry_after` is set when trying again later makes sense. `detail` is for operators,
+    in the log and on their terminals: callers do not get it.
     """
 
     code: Code
+    detail: str = ""
 
     def __init__(
         self,
@@ -109,6 +111,10 @@ class UnavailableError(PandawnError):
     """A part of the system does not answer now; retry after `retry_after`."""
 
     code = Code.UNAVAILABLE
+
+
+class OutcomeUnknownError(UnavailableError):
+    """It may have been done or not: the answer was lost. Whoever acts on that looks it up."""
 
 
 class UnauthenticatedError(PandawnError):

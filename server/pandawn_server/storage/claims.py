@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import RowMapping, Select, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import claims
@@ -15,17 +17,17 @@ def claim(
 ) -> tuple[bool, datetime | None]:
     """Claims the work `name` for `owner` until `now + length`, unless another owner's claim is live.
 
-    Returns whether it was granted, and when anybody last did the work.
+    Returns whether it was granted, and when anybody last did the work. A claim that somebody is just making
+    is not waited for: that server may hang.
     """
-    row = (
-        tx.execute(select(claims).where(claims.c.name == name).with_for_update()).mappings().first()
-    )
+    row = _find(tx, select(claims).where(claims.c.name == name).with_for_update(skip_locked=True))
     if row is None:
-        tx.execute(
-            insert(claims).values(name=name, owner=owner, run_time=now, expire_time=now + length)
-        )
-        return True, None
-    if row["owner"] != owner and row["expire_time"] > now:
+        if _find(tx, select(claims).where(claims.c.name == name)) is not None:
+            return False, None
+        return _first_claim(tx, name, owner, now, length), None
+    # One that runs longer than any claim does was made before the database's clock was set back.
+    is_live = now < row["expire_time"] <= now + length
+    if row["owner"] != owner and is_live:
         return False, row["run_time"]
     tx.execute(
         update(claims)
@@ -33,3 +35,18 @@ def claim(
         .values(owner=owner, run_time=now, expire_time=now + length)
     )
     return True, row["run_time"]
+
+
+def _find(tx: Transaction, query: Select[Any]) -> RowMapping | None:
+    return tx.execute(query).mappings().first()
+
+
+def _first_claim(tx: Transaction, name: str, owner: str, now: datetime, length: timedelta) -> bool:
+    """Makes the first claim of all; False if somebody else does. Would wait for a row that is locked."""
+    dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
+    statement = (
+        dialect.insert(claims)
+        .values(name=name, owner=owner, run_time=now, expire_time=now + length)
+        .on_conflict_do_nothing()
+    )
+    return tx.execute(statement).rowcount == 1

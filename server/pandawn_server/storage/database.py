@@ -1,53 +1,56 @@
-"""The database: engines by URL, transactions, migrations, and how its errors look to callers."""
+"""The database: transactions, migrations, and how its errors look to callers."""
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
+import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.engine import RootTransaction
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from pandawn_server.domain.errors import PandawnError, PreconditionError, UnavailableError
+from pandawn_server.domain.errors import OutcomeUnknownError, PandawnError, PreconditionError
 from pandawn_server.domain.events import Event
+from pandawn_server.storage.clock import DatabaseClock
+from pandawn_server.storage.engines import SQLITE_APPLICATION_ID, open_engine
+from pandawn_server.storage.troubles import RETRY_AFTER, Trouble, told_as, trouble_of
 
 Transaction = Connection
 """What use cases pass to the functions of this package."""
-
-RETRY_AFTER = timedelta(seconds=1)
-"""When to come back while the database does not answer: a restart of PostgreSQL takes about as long."""
-
-CONFLICT_RETRY_AFTER = timedelta(milliseconds=50)
-"""When to come back after a lost race with another transaction."""
 
 EVENTS = "pandawn_events"
 """Where a transaction gathers the events that it writes, in its connection's `info`."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
-# Written into the application_id of SQLite files ("PDWN"), so that no other file is taken for ours.
-_SQLITE_APPLICATION_ID = 0x5044574E
+LOG_INTERVAL_S = 5.0
+"""Time between two lines about the same trouble: while the database is away every call has it."""
+
+_log = logging.getLogger(__name__)
 
 
 class Database:
     """One database with a pool of connections. Safe to share between threads."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, clock: Callable[[], datetime]) -> None:
         self.engine = engine
+        # The time by which leases and claims are judged: the database's.
+        self.clock = clock
         # Gets the events that a transaction wrote, once it is committed.
         self.after_commit: Callable[[Sequence[Event]], None] = lambda _: None
         self.is_embedded = engine.dialect.name == "sqlite"
         # For messages: SQLAlchemy hides the password.
         self.shown_url = engine.url.render_as_string(hide_password=True)
+        self._logged: dict[Trouble, float] = {}
 
     @classmethod
     def open(cls, url: str, pool_size: int = 5) -> Database:
@@ -55,49 +58,28 @@ class Database:
 
         Raises `PreconditionError` (BAD_DATABASE_URL) for anything else.
         """
-        try:
-            parsed = make_url(url)
-        except ArgumentError as error:
-            raise PreconditionError(
-                "BAD_DATABASE_URL", f"the database URL cannot be read: {error}"
-            ) from None
-        if parsed.drivername in {"sqlite", "sqlite+pysqlite"}:
-            return cls(_open_sqlite(url, pool_size))
-        if parsed.drivername == "postgresql+psycopg":
-            engine = create_engine(
-                url,
-                pool_size=pool_size,
-                max_overflow=0,
-                pool_timeout=10,
-                connect_args={"connect_timeout": 5, "options": "-c timezone=UTC"},
-            )
-            return cls(engine)
-        raise PreconditionError(
-            "BAD_DATABASE_URL",
-            f"the database URL begins with {parsed.drivername!r}; "
-            "use sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME",
-        )
+        # SQLite has no clock but the machine's: nothing is noted of it.
+        clock = DatabaseClock()
+        return cls(open_engine(url, pool_size, clock), clock)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """A transaction that may write: commits at the end of the block, rolls back on any error.
 
-        Raises `UnavailableError` when the database does not answer or a concurrent transaction won.
+        Raises `UnavailableError` when the database does not answer or a concurrent transaction won, and
+        `OutcomeUnknownError`, which is one, when the answer to the commit was lost.
         """
-        with self._errors_for_callers(), self.engine.connect() as connection:
-            if self.is_embedded:
-                connection.execution_options(pandawn_begin="BEGIN IMMEDIATE")
-            told: list[Event] = []
+        told: list[Event] = []
+        with self._errors_for_callers(), self._begun(writes=True) as connection:
             connection.info[EVENTS] = told
-            with connection.begin():
-                yield connection
+            yield connection
         if told:
             self.after_commit(told)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """A transaction that only reads. Raises as `write`."""
-        with self._errors_for_callers(), self.engine.connect() as connection, connection.begin():
+        with self._errors_for_callers(), self._begun(writes=False) as connection:
             yield connection
 
     def migrate(self) -> None:
@@ -105,19 +87,19 @@ class Database:
 
         Raises `UnavailableError` when the database does not answer.
         """
-        with self._errors_for_callers(), self.engine.connect() as connection:
-            if self.is_embedded:
-                connection.execution_options(pandawn_begin="BEGIN IMMEDIATE")
-            with connection.begin():
-                if not self.is_embedded:
-                    # Two servers that start together: the second waits and finds nothing to do.
-                    connection.execute(
-                        text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SQLITE_APPLICATION_ID}
-                    )
-                config = Config()
-                config.set_main_option("script_location", str(MIGRATIONS))
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+        with self._errors_for_callers(), self._begun(writes=True) as connection:
+            if not self.is_embedded:
+                # Large tables take their time, and so may another server that does the same.
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
+                connection.execute(text("SET LOCAL lock_timeout = 0"))
+                # Two servers that start together: the second waits and finds nothing to do.
+                connection.execute(
+                    text("SELECT pg_advisory_xact_lock(:key)"), {"key": SQLITE_APPLICATION_ID}
+                )
+            config = Config()
+            config.set_main_option("script_location", str(MIGRATIONS))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
 
     def check(self) -> None:
         """Asks whether the database answers and has the schema of this version.
@@ -140,130 +122,102 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
+    def _begun(self, *, writes: bool) -> Iterator[Connection]:
+        connection, transaction = self._begin(writes=writes)
+        with connection:
+            try:
+                yield connection
+            except BaseException as error:
+                self._undo(connection, transaction, error)
+                raise
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                self._undo(connection, transaction, error)
+                if writes and _may_be_done(error):
+                    raise self._unknown(error) from error
+                raise
+
+    def _begin(self, *, writes: bool) -> tuple[Connection, RootTransaction]:
+        connection = self.engine.connect()
+        try:
+            return connection, self._begin_on(connection, writes=writes)
+        except DBAPIError as error:
+            connection.close()
+            if not error.connection_invalidated:
+                raise
+        except BaseException:
+            connection.close()
+            raise
+        # It broke while nobody used it, and so did the others of the pool probably; nothing was done on it.
+        connection = self.engine.connect()
+        try:
+            return connection, self._begin_on(connection, writes=writes)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _begin_on(self, connection: Connection, *, writes: bool) -> RootTransaction:
+        if self.is_embedded and writes:
+            connection.execution_options(pandawn_begin="BEGIN IMMEDIATE")
+        return connection.begin()
+
+    def _undo(
+        self, connection: Connection, transaction: RootTransaction, error: BaseException
+    ) -> None:
+        trouble = trouble_of(error) if isinstance(error, DBAPIError) else None
+        try:
+            transaction.rollback()
+        except DBAPIError:
+            # It is undone already, or the connection is no good: either way nobody shall have it again.
+            connection.invalidate()
+        if trouble is not None and trouble.drops_connections and not connection.closed:
+            connection.invalidate()
+        if trouble is Trouble.READ_ONLY:
+            # All others lead to the same place, where nothing can be written any more.
+            self.engine.dispose()
+
+    @contextmanager
     def _errors_for_callers(self) -> Iterator[None]:
         try:
             yield
         except PandawnError:
             raise
         except PoolTimeoutError as error:
-            raise UnavailableError(
-                "DATABASE_BUSY",
-                f"all connections to {self.shown_url} are in use; repeat the call",
-                retry_after=RETRY_AFTER,
-            ) from error
+            raise self._told(Trouble.BUSY, "all connections are in use") from error
         except DBAPIError as error:
-            if _is_lost_race(error):
-                raise UnavailableError(
-                    "DATABASE_CONFLICT",
-                    "another transaction wrote the same thing first; repeat the call",
-                    retry_after=CONFLICT_RETRY_AFTER,
-                ) from error
-            if not _is_outage(error):
+            trouble = trouble_of(error)
+            if trouble is None:
                 raise
-            raise UnavailableError(
-                "DATABASE_UNAVAILABLE",
-                f"the database {self.shown_url} does not answer: {str(error.orig).strip()}",
-                retry_after=RETRY_AFTER,
-            ) from error
+            raise self._told(trouble, str(error.orig).strip()) from error
 
+    def _told(self, trouble: Trouble, detail: str) -> PandawnError:
+        told = told_as(trouble)
+        if trouble is not Trouble.LOST_RACE:
+            told.detail = f"database {self.shown_url}: {detail}"
+            self._log_at_times(trouble, told)
+        return told
 
-def _is_lost_race(error: DBAPIError) -> bool:
-    """Whether another transaction was faster, so that the same one may succeed when it is repeated."""
-    if isinstance(error.orig, sqlite3.IntegrityError):
-        return error.orig.sqlite_errorcode in {
-            sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
-            sqlite3.SQLITE_CONSTRAINT_UNIQUE,
-        }
-    # 23505: a unique key is taken. Every one that a race can hit guards a repeated request: the
-    # repeat of the loser finds what the winner wrote. 40: deadlock, serialization.
-    state = str(getattr(error.orig, "sqlstate", None))
-    return state == "23505" or state.startswith("40")
-
-
-def _is_outage(error: DBAPIError) -> bool:
-    """Whether an error of the driver means that the database is away or busy, not that we are wrong."""
-    if error.connection_invalidated:
-        return True
-    if isinstance(error.orig, sqlite3.OperationalError):
-        # SQLite says OperationalError for wrong SQL too.
-        return error.orig.sqlite_errorcode & 0xFF in {
-            sqlite3.SQLITE_BUSY,
-            sqlite3.SQLITE_LOCKED,
-            sqlite3.SQLITE_CANTOPEN,
-            sqlite3.SQLITE_FULL,
-            sqlite3.SQLITE_IOERR,
-            sqlite3.SQLITE_READONLY,
-        }
-    state = getattr(error.orig, "sqlstate", None)
-    # None: no connection was made. 08: connection; 53: out of resources; 57: the
-    # administrator stops it.
-    name = type(error.orig).__name__
-    if state is None:
-        return name in {"OperationalError", "ConnectionTimeout", "InterfaceError"}
-    return str(state)[:2] in {"08", "53", "57"}
-
-
-def _open_sqlite(url: str, pool_size: int) -> Engine:
-    path = make_url(url).database
-    if not path or path == ":memory:":
-        raise PreconditionError(
-            "BAD_DATABASE_URL",
-            "an SQLite database in memory cannot be shared by threads; use sqlite:///PATH",
+    def _unknown(self, error: DBAPIError) -> OutcomeUnknownError:
+        unknown = OutcomeUnknownError(
+            "DATABASE_UNAVAILABLE",
+            "the server's database did not say whether it has done it; repeat the call with the same request_id",
+            retry_after=RETRY_AFTER,
         )
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PreconditionError(
-            "BAD_DATABASE_URL", f"the directory of {path} cannot be made: {error}; choose another"
-        ) from None
-    with contextlib.suppress(OSError):
-        # The keys of sessions are in it. What SQLite puts beside it gets the same mode; a file that is
-        # there already keeps the one that somebody gave it. An error will be SQLite's to report.
-        Path(path).touch(mode=0o600, exist_ok=True)
-    engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=30)
+        unknown.detail = f"database {self.shown_url}: {str(error.orig).strip()}"
+        self._log_at_times(Trouble.AWAY, unknown)
+        return unknown
 
-    @event.listens_for(engine, "connect")
-    def _configure(dbapi_connection: sqlite3.Connection, _record: object) -> None:
-        _refuse_foreign(dbapi_connection, path)
-        # The driver's own transaction handling begins too late for reads and knows no IMMEDIATE.
-        dbapi_connection.isolation_level = None
-        for pragma in (
-            # Longer than the largest submission takes.
-            "busy_timeout = 30000",
-            "journal_mode = WAL",
-            # Each commit reaches the disk: an acknowledged write survives a power cut.
-            "synchronous = FULL",
-            "foreign_keys = ON",
-        ):
-            dbapi_connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        # IMMEDIATE takes the write lock at once; a lock taken in the middle of a transaction
-        # can fail without waiting.
-        connection.exec_driver_sql(connection.get_execution_options().get("pandawn_begin", "BEGIN"))
-
-    return engine
+    def _log_at_times(self, trouble: Trouble, told: PandawnError) -> None:
+        now = time.monotonic()
+        if now - self._logged.get(trouble, -LOG_INTERVAL_S) >= LOG_INTERVAL_S:
+            self._logged[trouble] = now
+            _log.error("%s (%s)", told.message.partition("; repeat")[0], told.detail)
 
 
-def _refuse_foreign(connection: sqlite3.Connection, path: str) -> None:
-    """Marks an empty file as ours, and raises `PreconditionError` for one that is another program's.
+def _may_be_done(error: DBAPIError) -> bool:
+    """Whether a commit that failed so may have been carried out all the same.
 
-    A mistyped path must not fill somebody's mail or bookmarks with our tables.
+    PostgreSQL says when it was not; a connection that broke says nothing. SQLite's disk may fail after the last write.
     """
-    try:
-        # In this order: another process may be filling the same new file, which it marks before.
-        has_tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,)
-        (mark,) = connection.execute("PRAGMA application_id").fetchone()
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
-            raise
-        has_tables, mark = True, 0
-    if mark == _SQLITE_APPLICATION_ID:
-        return
-    if mark or has_tables:
-        connection.close()
-        raise PreconditionError(
-            "BAD_DATABASE_URL", f"{path} belongs to another program; choose another file"
-        )
-    connection.execute(f"PRAGMA application_id = {_SQLITE_APPLICATION_ID}")
+    return error.connection_invalidated or trouble_of(error) is Trouble.AWAY

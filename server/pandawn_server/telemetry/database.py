@@ -82,10 +82,12 @@ def observe_database(engine: Engine, telemetry: Telemetry) -> None:
     # There is an event before a commit and none after it.
     engine.dialect.do_commit = observed_commit  # type: ignore[method-assign]
 
-    pool = engine.pool
-    if isinstance(pool, QueuePool):
+    if isinstance(engine.pool, QueuePool):
 
         def connections() -> Iterable[tuple[float, Attributes]]:
+            # Asked for each time: after a failover the engine has another one.
+            pool = engine.pool
+            assert isinstance(pool, QueuePool)
             yield pool.checkedout(), {POOL_NAME: system, POOL_STATE: "used"}
             yield pool.checkedin(), {POOL_NAME: system, POOL_STATE: "idle"}
 

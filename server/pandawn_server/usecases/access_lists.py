@@ -82,8 +82,8 @@ def revoke_access(
     Raises `NotFoundError` (QUEUE_NOT_FOUND, ACCESS_ENTRY_NOT_FOUND) and `ForbiddenError`
     (SITE_ADMIN_REQUIRED).
     """
-    now = context.clock()
     with context.db.write() as tx:
+        now = context.clock()
         queue = _administered(context, tx, name, by)
         known = access.get_entry(tx, name, kind, subject)
         if known is None:

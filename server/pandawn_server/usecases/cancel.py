@@ -53,8 +53,8 @@ def cancel_task(context: Context, task_id: int, by: Principal) -> CancelledTask:
 
     Raises `NotFoundError` (TASK_NOT_FOUND) and `ForbiddenError` (NOT_YOUR_TASK).
     """
-    now = context.clock()
     with context.db.write() as tx:
+        now = context.clock()
         task = tasks.lock_tasks(tx, [task_id]).get(task_id)
         if task is None:
             raise task_not_found(task_id)
@@ -70,8 +70,8 @@ def cancel_job(context: Context, job_id: int, by: Principal) -> Job:
 
     Raises `NotFoundError` (JOB_NOT_FOUND) and `ForbiddenError` (NOT_YOUR_JOB).
     """
-    now = context.clock()
     with context.db.write() as tx:
+        now = context.clock()
         job = jobs.get_jobs(tx, [job_id]).get(job_id)
         if job is None:
             raise job_not_found(job_id)

@@ -116,8 +116,8 @@ def change_documents(
     Raises `ForbiddenError` (SITE_ADMIN_REQUIRED), `InvalidRequestError` with all that is wrong,
     `AbortedError` (STALE_ETAG, STALE_REVISION) and `PreconditionError` (TOO_MANY_QUEUES, QUEUE_IN_USE).
     """
-    now = context.clock()
     with context.db.write() as tx:
+        now = context.clock()
         # After this nobody else changes anything until we are done.
         head = revisions.lock_head(tx)
         plan = _plan(tx, context.config.refresh(tx), wanted, now)

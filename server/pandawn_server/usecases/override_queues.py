@@ -58,8 +58,8 @@ def clear_override(
 
     Raises `NotFoundError` (QUEUE_NOT_FOUND) and `ForbiddenError` (SITE_ADMIN_REQUIRED).
     """
-    now = context.clock()
     with context.db.write() as tx:
+        now = context.clock()
         head = revisions.lock_head(tx)
         config = context.config.refresh(tx)
         queue = config.queue(name, now)

@@ -49,8 +49,8 @@ def reap(
     `owner` names the process; only one of them does the work at a time. After a time in which no
     server ran, leases get one more length before they lapse: the pilots could not renew them.
     """
-    now = context.clock()
     with context.db.write() as tx:
+        now = context.clock()
         granted, last_run = claims.claim(tx, "reaper", owner, now, interval * CLAIM_INTERVALS)
         if not granted:
             return Reaped(was_granted=False)

@@ -87,8 +87,8 @@ def register_pilot(
 
 
 def _register(context: Context, registration: Registration, by: Principal) -> tuple[Pilot, Queue]:
-    now = context.clock()
     with context.db.write() as tx:
+        now = context.clock()
         queue = context.config.queue(tx, registration.queue, now)
         if queue is None:
             raise queue_not_found(registration.queue)
@@ -147,8 +147,8 @@ def deregister_pilot(
 
     Raises `NotFoundError` (PILOT_NOT_FOUND) and `ForbiddenError` (NOT_YOUR_PILOT).
     """
-    now = context.clock()
     with context.db.write() as tx:
+        now = context.clock()
         own_id = by.session.pilot_id if by.session is not None else ""
         found = pilots.get_pilots(tx, {pilot_id, own_id} - {""})
         pilot, own = found.get(pilot_id), found.get(own_id)

@@ -76,8 +76,8 @@ def renew_leases(
     context: Context, heartbeats: Sequence[Heartbeat]
 ) -> list[HeartbeatAnswer | PandawnError]:
     """Renews the leases of many pilots in one transaction; one answer a heartbeat, in order."""
-    now = context.clock()
     with context.db.write() as tx:
+        now = context.clock()
         known = pilots.get_pilots(tx, {h.pilot_id for h in heartbeats})
         live = {i: p for i, p in known.items() if p.state is PilotState.LIVE}
         held = leases.lock_leases(tx, {r.job_id for h in heartbeats for r in h.renewals})

@@ -61,8 +61,8 @@ def report_jobs(context: Context, reports: Sequence[Report]) -> list[Reported | 
     An answer may be `PreconditionError` (STALE_LEASE), `ForbiddenError` (NOT_YOUR_LEASE) or
     `InvalidRequestError` (OUTPUTS_MISSING).
     """
-    now = context.clock()
     with context.db.write() as tx:
+        now = context.clock()
         held = leases.lock_leases(tx, {r.lease.job_id for r in reports})
         ended_before = attempts.get_attempts(
             tx, {(r.lease.job_id, r.lease.attempt) for r in reports}
@@ -169,8 +169,8 @@ def release_jobs(context: Context, refs: Sequence[LeaseRef]) -> list[Reported | 
 
     An answer may be `PreconditionError` (STALE_LEASE) or `ForbiddenError` (NOT_YOUR_LEASE).
     """
-    now = context.clock()
     with context.db.write() as tx:
+        now = context.clock()
         held = leases.lock_leases(tx, {ref.job_id for ref in refs})
         shown = [
             (ref, held[ref.job_id])

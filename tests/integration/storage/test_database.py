@@ -160,8 +160,9 @@ def test_a_place_where_no_file_can_be_made_is_refused_with_its_name(tmp_path: Pa
 
 def test_a_directory_in_place_of_a_file_is_told(tmp_path: Path) -> None:
     database = Database.open(f"sqlite:///{tmp_path}")
-    with pytest.raises(UnavailableError, match=str(tmp_path)):
+    with pytest.raises(UnavailableError) as caught:
         database.check()
+    assert str(tmp_path) in caught.value.detail
     database.dispose()
 
 
@@ -210,15 +211,16 @@ def test_a_file_of_another_program_is_left_alone(
     assert path.read_bytes() == before
 
 
-def test_nobody_at_the_address_is_an_outage_that_names_it_and_hides_the_password() -> None:
+def test_nobody_at_the_address_is_named_to_operators_only_and_never_with_the_password() -> None:
     port = free_port()
     database = Database.open(f"postgresql+psycopg://anna:geheim@{LOOPBACK}:{port}/pandawn")
     with pytest.raises(UnavailableError) as caught:
         database.check()
     database.dispose()
     assert caught.value.reason == "DATABASE_UNAVAILABLE"
-    assert str(port) in caught.value.message
-    assert "geheim" not in caught.value.message
+    assert str(port) not in caught.value.message
+    assert str(port) in caught.value.detail
+    assert "geheim" not in caught.value.detail
 
 
 def test_an_outage_of_postgresql_is_told_and_over_when_it_is_back(

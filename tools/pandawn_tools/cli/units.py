@@ -40,10 +40,12 @@ def parse_size(text: str) -> int:
     if match is None or factor is None:
         raise ValueError(f"{text!r} is no size; write it like 500MB, 2GiB or 2048 (bytes)")
     number = match[1]
-    size = int(number) * factor if number.isdecimal() else round(float(number) * factor)
-    if size > _MAX_INT64:
+    # As a float first: it takes any number of digits, where int() refuses thousands and round() infinity.
+    if float(number) * factor > _MAX_INT64:
         raise ValueError(f"{text!r} is more than can be said in 64 bits")
-    return size
+    return min(
+        int(number) * factor if number.isdecimal() else round(float(number) * factor), _MAX_INT64
+    )
 
 
 def parse_duration(text: str) -> timedelta:

@@ -34,6 +34,8 @@ _WORDS = {
     },
 }
 _NUMBER = re.compile(r"[+-]?\d{1,18}(\.\d{1,18})?", re.ASCII)
+# What an int64 of the contract holds.
+_MOST = 2**63 - 1
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -142,8 +144,13 @@ def _number(parameter: Parameter, old: OldName, value: Json) -> Converted:
         number = value
     else:
         raise _wanted("a number", value)
-    if not math.isfinite(number):
+    if isinstance(number, float) and not math.isfinite(number):
         raise BadValueError(f"{number} is no number that can be compared")
+    # Before anything is made of it: JSON has numbers that neither 64 bits nor a float can hold.
+    if not -_MOST <= number <= _MOST // _FACTORS[old.unit]:
+        raise BadValueError(
+            f"{_shortened(number)} {old.unit or parameter.unit} does not fit 64 bits"
+        )
     if number < 0:
         raise BadValueError(f"{number} is below zero")
     if number == 0:
@@ -159,6 +166,11 @@ def _number(parameter: Parameter, old: OldName, value: Json) -> Converted:
     if old.unit:
         notes.append(f"{number} {old.unit} -> {plain(parameter, made)}")
     return Converted(made, "; ".join(notes))
+
+
+def _shortened(number: float) -> str:
+    digits = str(number)
+    return digits if len(digits) <= 30 else f"{digits[:10]}... ({len(digits)} digits)"
 
 
 def _with_unit(parameter: Parameter, text: str) -> Converted:

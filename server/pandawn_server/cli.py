@@ -10,6 +10,8 @@ import os
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -25,6 +27,25 @@ app = typer.Typer(
     # The boxes of rich leave no room for what the settings mean.
     rich_markup_mode=None,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pandawn-server {version('pandawn')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version_: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """The Pandawn server."""
+    del version_
 
 
 def main() -> None:

@@ -135,10 +135,39 @@ def test_a_kill_ends_running_and_waiting_jobs(
     assert "ended already (cancelled)" in pandawn.ok("kill", "--task", str(task_id))
 
 
+def test_a_number_that_a_task_and_a_job_have_is_not_guessed(pandawn: Pandawn, tier3: Tier3) -> None:
+    task_id = submit(pandawn, "--jobs", "2", "--queue", tier3.queue, "--", "true")
+    done = pandawn.run("kill", str(task_id))
+    assert done.status == 2
+    assert f"{task_id} is a task" in done.err
+    assert f"pandawn kill --task {task_id}" in done.err
+    assert "cancelled" not in pandawn.ok("jobs", "--task", str(task_id))
+
+
+def test_what_was_cancelled_on_purpose_is_not_started_again_unasked(
+    pandawn: Pandawn, tier3: Tier3
+) -> None:
+    task_id = submit(pandawn, "--jobs", "3", "--queue", tier3.queue, "--", "true")
+    pandawn.ok("kill", "--task", str(task_id))
+    done = pandawn.run("retry", "--task", str(task_id))
+    assert done.status == 2
+    assert f"task {task_id} has 3 cancelled jobs; nothing was submitted again" in done.err
+    assert "3 jobs submitted again" in pandawn.ok("retry", "--task", str(task_id), "--yes")
+
+
+def test_a_pipe_gets_all_rows_and_a_limit_is_said(pandawn: Pandawn, tier3: Tier3) -> None:
+    task_id = submit(pandawn, "--jobs", "130", "--queue", tier3.queue, "--", "true")
+    command = ("jobs", "--task", str(task_id), "--json")
+    assert len(json.loads(pandawn.ok(*command))) == 130
+    few = pandawn.run(*command, "--limit", "7")
+    assert len(json.loads(few.out)) == 7
+    assert "first 7" in few.err
+
+
 def test_one_refused_kill_does_not_spare_the_other_jobs(pandawn: Pandawn, tier3: Tier3) -> None:
     task_id = submit(pandawn, "--jobs", "1", "--queue", tier3.queue, "--", "true")
     job_id = json.loads(pandawn.ok("jobs", "--task", str(task_id), "--json"))[0]["job_id"]
-    done = pandawn.run("kill", "999999999", str(job_id))
+    done = pandawn.run("kill", "--job", "999999999", "--job", str(job_id))
     assert done.status == 3
     assert "JOB_NOT_FOUND" in done.err
     assert f"job {job_id} is cancelled" in done.out
@@ -157,6 +186,13 @@ def test_one_refused_kill_does_not_spare_the_other_jobs(pandawn: Pandawn, tier3:
         (("job", "999999999"), "JOB_NOT_FOUND"),
         (("why", "999999999"), "JOB_NOT_FOUND"),
         (("wait", "999999999"), "TASK_NOT_FOUND"),
+        (("jobs", "--task", "999999999"), "TASK_NOT_FOUND"),
+        (("jobs", "--queue", "NO-SUCH", "--json"), "QUEUE_NOT_FOUND"),
+        (("events", "--task", "999999999"), "TASK_NOT_FOUND"),
+        (("events", "--job", "999999999", "--json"), "JOB_NOT_FOUND"),
+        (("queues", "set", "NO-SUCH", "cores=2"), "QUEUE_NOT_FOUND"),
+        (("queues", "set", "NO-SUCH", "--level", "site", "cores=2"), "SITE_NOT_FOUND"),
+        (("queues", "delete", "NO-SUCH"), "QUEUE_NOT_FOUND"),
         (("tasks", "999999999"), "TASK_NOT_FOUND"),
         (("retry", "999999999"), "JOB_NOT_FOUND"),
         (("queues", "show", "NO-SUCH"), "QUEUE_NOT_FOUND"),
@@ -308,8 +344,8 @@ def test_the_shell_completes_commands_options_and_states(pandawn: Pandawn) -> No
     assert {"list", "show", "apply"} <= set(complete("queues", ""))
     assert "--files-per-job" in complete("submit", "--files")
     assert "running" in complete("jobs", "--state", "run")
-    script = pandawn.run_program(PROGRAM, "--show-completion", "bash").out
-    assert "_PANDAWN_COMPLETE=complete_bash" in script
+    for shell in ("bash", "zsh", "fish"):
+        assert f"_PANDAWN_COMPLETE=complete_{shell}" in pandawn.ok("completion", shell)
 
 
 def test_colour_is_for_terminals_and_not_for_those_who_want_none(pandawn: Pandawn) -> None:

@@ -145,7 +145,7 @@ def test_queues_that_vanish_are_kept_unless_told_and_never_too_many(
 
 
 def test_only_queues_that_are_meant_are_touched(embedded: Pandawn, tmp_path: Path) -> None:
-    embedded.ok("queues", "set", "OURS", "cores=2")
+    embedded.ok("queues", "set", "--create", "OURS", "cores=2")
     path = write_list(tmp_path, small_list())
     report = imported(embedded, path, "--only", "Q[0-2]", "--vanished", "delete")
     assert report["queues"] == 3

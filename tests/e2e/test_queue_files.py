@@ -144,9 +144,9 @@ def test_a_file_that_is_missing_deletes_its_queue_only_when_told(
 
 
 def test_a_site_keeps_files_of_its_own_queues_only(pandawn: Pandawn, tmp_path: Path) -> None:
-    pandawn.ok("queues", "set", "A1", "site=A")
-    pandawn.ok("queues", "set", "A2", "site=A")
-    pandawn.ok("queues", "set", "B", "cores=2")
+    pandawn.ok("queues", "set", "--create", "A1", "site=A")
+    pandawn.ok("queues", "set", "--create", "A2", "site=A")
+    pandawn.ok("queues", "set", "--create", "B", "cores=2")
     pandawn.ok("queues", "set", "A", "--level", "site", "cores=4")
     root = tmp_path / "conf"
     pandawn.ok("queues", "export", str(root), "--of-site", "A")
@@ -253,7 +253,7 @@ def test_misuse_is_refused_with_words_before_anything_is_sent(
 def test_a_change_that_others_made_meanwhile_is_not_run_over(
     pandawn: Pandawn,
 ) -> None:
-    pandawn.ok("queues", "set", "Q", "cores=2")
+    pandawn.ok("queues", "set", "--create", "Q", "cores=2")
     etag = str(shown(pandawn, "Q")["etag"])
     pandawn.ok("queues", "set", "Q", "cores=3")
     late = pandawn.run("queues", "set", "Q", "cores=4", "--etag", etag)

@@ -1,3 +1,8 @@
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+
 import grpc
 import pytest
 
@@ -11,6 +16,16 @@ from tests.fixtures.fake_broker import Failure, FakeBroker
 from tests.fixtures.ports import LOOPBACK, free_port
 
 pytestmark = pytest.mark.usefixtures("hurried")
+
+
+@pytest.fixture
+def web_server() -> Iterator[str]:
+    """Something at a port that speaks HTTP/1 only; its address."""
+    with http.server.HTTPServer((LOOPBACK, 0), http.server.BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"{LOOPBACK}:{server.server_port}"
+        server.shutdown()
+
 
 AWAY = Failure(grpc.StatusCode.UNAVAILABLE, reason="SHUTTING_DOWN", retry_after_ms=1)
 
@@ -70,6 +85,19 @@ def test_a_refusal_is_final(fake_broker: FakeBroker, failure: Failure) -> None:
     assert caught.value.status is ExitStatus.REFUSED
     assert caught.value.reason == (failure.reason or failure.code.name)
     assert not fake_broker.tasks
+
+
+def test_what_time_does_not_mend_is_not_waited_for(
+    web_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sleep(seconds: float) -> None:
+        raise AssertionError(f"waited {seconds} s for a web server to become another")
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    with make_client(web_server, patience_s=600) as client, pytest.raises(CliError) as caught:
+        submit(client)
+    assert caught.value.status is ExitStatus.UNREACHABLE
+    assert "HTTP/2" in caught.value.details[0]
 
 
 def test_a_server_that_stays_away_ends_the_patience_and_says_why(fake_broker: FakeBroker) -> None:

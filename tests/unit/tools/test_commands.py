@@ -74,6 +74,7 @@ def test_every_command_has_help_that_fits_80_columns(run_cli: RunCli, command: s
         ("submit", "--jobs", "2147483648", "--", "true"),
         ("submit", "--jobs", "1", "no-such-file", "--", "true"),
         ("submit", "--jobs", "1", "--memory", "many", "--", "true"),
+        ("submit", "--jobs", "1", "--memory", "2", "--", "true"),
         ("submit", "--jobs", "1", "--wall-time", "5", "--", "true"),
         ("submit", "--jobs", "1", "--env", "X", "--", "true"),
         ("submit", "--jobs", "1", "--build", "--", "true"),

@@ -30,6 +30,15 @@ def test_a_table_fits_the_terminal_and_loses_no_letter(
     assert folded == name
 
 
+def test_a_name_is_broken_at_its_marks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    print_table(COLUMNS, [[1, "zpeak.20261128-205514.b396fa12/hist.root", ""]], empty="")
+    names = [line[4:] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert names == ["zpeak.20261128-", "205514.b396fa12/", "hist.root"]
+
+
 def test_what_is_piped_is_not_cut(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,17 @@ _COLUMNS = (
     Column("OUTCOME", fold=True),
     Column("CALLS", "right", optional=True),
 )
+# The audit of a busy server is far longer than anybody reads, in a pipe as well: what is left out is said.
+_LimitOption = Annotated[
+    int,
+    typer.Option(
+        "--limit",
+        "-n",
+        callback=options.positive_int32,
+        metavar="N",
+        help="Show at most N rows.",
+    ),
+]
 _OPTIONS = {"rpc": "--rpc", "user": "--user", "queue": "--queue", "task_id": "--task"}
 _DENIALS = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
 
@@ -46,7 +57,7 @@ def audit(
         bool,
         typer.Option("--denied", help="Only what was refused because of who wanted it."),
     ] = False,
-    limit: options.LimitOption = options.DEFAULT_LIMIT,
+    limit: _LimitOption = options.DEFAULT_LIMIT,
     everything: options.AllOption = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,

@@ -40,7 +40,7 @@ def list_files(
     pinned: Annotated[
         bool, typer.Option("--pinned", help="Only files that are pinned on the node.")
     ] = False,
-    limit: options.LimitOption = options.DEFAULT_LIMIT,
+    limit: options.LimitOption = None,
     everything: options.AllOption = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,

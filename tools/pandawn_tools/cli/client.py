@@ -197,7 +197,7 @@ class Client:
                     yield response
             except grpc.RpcError as error:
                 refusal = read_refusal(error)
-                if not retries.pause(refusal, self.address):
+                if self._is_hopeless(refusal) or not retries.pause(refusal, self.address):
                     raise self._failed(refusal, _call_name(type(request))) from error
             else:
                 return
@@ -224,6 +224,10 @@ class Client:
             if not token or (limit is not None and len(found) >= limit):
                 return found, bool(token)
 
+    def _is_hopeless(self, refusal: Refusal) -> bool:
+        # A server that has answered was reached by the same name and rights a moment ago.
+        return refusal.is_lasting and not self._has_answered
+
     def _failed(self, refusal: Refusal, name: str) -> CliError:
         trouble = find_trouble(self.address, self.credentials) if refusal.is_out_of_reach else None
         return to_cli_error(refusal, name, self.address, trouble)
@@ -235,7 +239,7 @@ class Client:
                 response = attempt()
             except grpc.RpcError as error:
                 refusal = read_refusal(error)
-                if not retries.pause(refusal, self.address):
+                if self._is_hopeless(refusal) or not retries.pause(refusal, self.address):
                     raise self._failed(refusal, name) from error
             else:
                 self._has_answered = True

@@ -1,6 +1,7 @@
 """`pandawn kill` and `pandawn retry`: change the fate of jobs and tasks."""
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated
 
 import typer
@@ -12,12 +13,30 @@ from pandawn_tools.cli import options, words
 from pandawn_tools.cli.client import Client, new_request_id
 from pandawn_tools.cli.errors import CliError, ExitStatus, report, usage_error
 from pandawn_tools.cli.jsonout import print_messages
+from pandawn_tools.cli.progress import count
 from pandawn_tools.cli.render import print_lines
 from pandawn_tools.cli.units import format_count
 
 JobIds = Annotated[
     list[int] | None,
-    typer.Argument(metavar="JOB", callback=options.positive_int64, help="Numbers of jobs."),
+    typer.Argument(
+        metavar="JOB",
+        callback=options.positive_int64,
+        help="Numbers of jobs. One that a task has as well needs --job or --task.",
+    ),
+]
+JobOption = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--job",
+        "-j",
+        callback=options.positive_int64,
+        metavar="JOB",
+        help="A job. May be repeated.",
+    ),
+]
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask before many jobs, or cancelled ones, start.")
 ]
 TaskOption = Annotated[
     list[int] | None,
@@ -30,13 +49,17 @@ TaskOption = Annotated[
     ),
 ]
 
+# A retry of so many jobs is not begun without a question.
+_MANY_JOBS = 1000
+
 # One call: does it, and returns the reply and what to say about it.
 _Act = Callable[[], tuple[Message, str]]
 
 
 def kill(
     ctx: typer.Context,
-    job_ids: JobIds = None,
+    numbers: JobIds = None,
+    job: JobOption = None,
     task: TaskOption = None,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
@@ -45,25 +68,32 @@ def kill(
 
     A running job ends when its pilot is next in contact. Jobs that have ended stay as they are.
     """
-    _check_some(job_ids, task, "kill")
+    _check_some([*(numbers or ()), *(job or ())], task, "kill")
     with options.connect(ctx, server) as client:
+        _check_meant(client, numbers or (), "kill")
         acts = [_cancel_task(client, number) for number in task or ()]
-        acts += [_cancel_job(client, number) for number in job_ids or ()]
+        acts += [_cancel_job(client, number) for number in [*(numbers or ()), *(job or ())]]
         _perform(acts, json_output=json_output)
 
 
 def retry(
     ctx: typer.Context,
-    job_ids: JobIds = None,
+    numbers: JobIds = None,
+    job: JobOption = None,
     task: TaskOption = None,
+    yes: YesOption = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
     """Submit failed or cancelled jobs again: pandawn retry 12; pandawn retry --task 3."""
-    _check_some(job_ids, task, "retry")
+    _check_some([*(numbers or ()), *(job or ())], task, "retry")
     with options.connect(ctx, server) as client:
+        _check_meant(client, numbers or (), "retry")
+        if not yes:
+            for number in task or ():
+                _ask_about(client, number)
         acts = [_retry_task(client, number) for number in task or ()]
-        acts += [_retry_job(client, number) for number in job_ids or ()]
+        acts += [_retry_job(client, number) for number in [*(numbers or ()), *(job or ())]]
         _perform(acts, json_output=json_output)
 
 
@@ -77,6 +107,62 @@ def _check_some(job_ids: list[int] | None, tasks: list[int] | None, verb: str) -
                 f"or a task: pandawn {verb} --task TASK",
             ],
         )
+
+
+def _check_meant(client: Client, numbers: Sequence[int], verb: str) -> None:
+    """Raises CliError for a bare number that is both a job's and a task's: `submit` tells the task's."""
+    for number in numbers:
+        try:
+            client.call(client.broker.GetTask, broker.GetTaskRequest(task_id=number))
+        except CliError as error:
+            if error.status is not ExitStatus.REFUSED:
+                raise
+            continue
+        try:
+            found = client.call(client.broker.GetJob, broker.GetJobRequest(job_id=number))
+            of_task = f"a job of task {found.job.task_id}"
+        except CliError as error:
+            if error.status is not ExitStatus.REFUSED:
+                raise
+            of_task = "no job that you can see"
+        raise usage_error(
+            "AMBIGUOUS_NUMBER",
+            f"{number} is a task, and {of_task}; nothing was done",
+            remedies=[
+                f"the whole task: pandawn {verb} --task {number}",
+                f"the job: pandawn {verb} --job {number}",
+            ],
+        )
+
+
+def _ask_about(client: Client, task_id: int) -> None:
+    """Asks before a retry of what somebody ended on purpose, or of very many jobs.
+
+    Raises:
+        CliError: There is no such task, the answer is no, or there is nobody to ask.
+    """
+    task = client.call(client.broker.GetTask, broker.GetTaskRequest(task_id=task_id)).task
+    cancelled = count(task, types.JOB_STATE_CANCELLED)
+    failed = count(task, types.JOB_STATE_FAILED)
+    if not cancelled and failed <= _MANY_JOBS:
+        return
+    what = " and ".join(
+        f"{format_count(number, word + ' job')}"
+        for number, word in ((failed, "failed"), (cancelled, "cancelled"))
+        if number
+    )
+    if sys.stdin.isatty() and typer.confirm(
+        f"Task {task_id} has {what}. Submit them all again?", err=True
+    ):
+        return
+    raise usage_error(
+        "NOT_CONFIRMED",
+        f"task {task_id} has {what}; nothing was submitted again",
+        remedies=[
+            f"if that is meant: pandawn retry --task {task_id} --yes",
+            f"or single jobs: pandawn jobs --task {task_id} --state failed; pandawn retry JOB...",
+        ],
+    )
 
 
 def _perform(acts: Iterable[_Act], *, json_output: bool) -> None:

@@ -131,13 +131,14 @@ def _wants_tls(
     *,
     names_any: bool,
 ) -> bool:
+    # A variable that cannot be read is said even where it does not matter: it will somewhere else.
+    variable = environ.get("PANDAWN_TLS") or None
+    if variable not in {None, "0", "1"}:
+        raise usage_error("INVALID_SETTING", f"PANDAWN_TLS is 0 or 1, not {variable!r}")
     if address.is_socket:
         if option:
             raise usage_error("NO_TLS", f"{address.target} is a socket file, which has no TLS")
         return False
-    variable = environ.get("PANDAWN_TLS") or None
-    if variable not in {None, "0", "1"}:
-        raise usage_error("INVALID_SETTING", f"PANDAWN_TLS is 0 or 1, not {variable!r}")
     for said in (option, None if variable is None else variable == "1", configured.tls):
         if said is not None:
             return said

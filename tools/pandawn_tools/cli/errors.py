@@ -88,6 +88,18 @@ def with_places(error: CliError, place: Callable[[str], str]) -> CliError:
     )
 
 
+def replace_remedies(error: CliError, remedies: Sequence[str]) -> CliError:
+    """Returns the same error with other advice."""
+    return CliError(
+        error.status,
+        error.reason,
+        error.message,
+        details=error.details,
+        remedies=remedies,
+        violations=error.violations,
+    )
+
+
 def usage_error(
     reason: str, message: str, *, details: Sequence[str] = (), remedies: Sequence[str] = ()
 ) -> CliError:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from pandawn.broker.v1 import broker_pb2 as broker
 from pandawn.monitor.v1 import monitor_pb2 as monitor
 from pandawn_tools.cli import options
 from pandawn_tools.cli.client import Client
@@ -52,7 +53,10 @@ def events(
     with options.connect(ctx, server, patient=follow) as client:
         stream = _events(client, request)
         if json_output and not follow:
-            print_messages(list(stream))
+            found = list(stream)
+            if not found:
+                _check_filters(client, request)
+            print_messages(found)
             return
         shown = 0
         for event in stream:
@@ -61,8 +65,22 @@ def events(
                 print_json_line(message_json(event))
             else:
                 stdout_console().print(_line(event), soft_wrap=True)
+        if not shown:
+            _check_filters(client, request)
         if not shown and not json_output:
             note("There are no such events.")
+
+
+def _check_filters(client: Client, request: monitor.StreamEventsRequest) -> None:
+    """Tells no events of what there is from what there is not.
+
+    Raises:
+        CliError: There is no such task or job.
+    """
+    if request.task_id:
+        client.call(client.broker.GetTask, broker.GetTaskRequest(task_id=request.task_id))
+    if request.job_id:
+        client.call(client.broker.GetJob, broker.GetJobRequest(job_id=request.job_id))
 
 
 def _events(client: Client, request: monitor.StreamEventsRequest) -> Iterator[monitor.Event]:

@@ -7,6 +7,7 @@ import typer
 
 from pandawn.broker.v1 import broker_pb2 as broker
 from pandawn.broker.v1 import job_pb2
+from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.jsonout import print_messages
@@ -45,7 +46,7 @@ def jobs(
     user: options.UserFilter = None,
     queue: options.QueueFilter = None,
     node: options.NodeFilter = None,
-    limit: options.LimitOption = options.DEFAULT_LIMIT,
+    limit: options.LimitOption = None,
     everything: options.AllOption = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
@@ -66,6 +67,8 @@ def jobs(
             newest_first=task is None,
         )
         rows, more = list_jobs(client, template, options.limit_or_none(limit, everything))
+        if not rows:
+            _check_filters(client, template)
     if json_output:
         print_messages(rows)
     else:
@@ -73,6 +76,18 @@ def jobs(
         print_table(_COLUMNS, (_row(job, now) for job in rows), empty="There are no such jobs.")
     if more:
         note(f"The first {len(rows)} are shown; --limit N or --all shows more, filters show fewer.")
+
+
+def _check_filters(client: Client, template: broker.ListJobsRequest) -> None:
+    """Tells no jobs of what there is from what there is not.
+
+    Raises:
+        CliError: There is no such task or queue.
+    """
+    if template.task_id:
+        client.call(client.broker.GetTask, broker.GetTaskRequest(task_id=template.task_id))
+    if template.queue:
+        client.call(client.queues.GetQueue, queueconfig.GetQueueRequest(name=template.queue))
 
 
 def list_jobs(

@@ -12,6 +12,7 @@ from pandawn_tools.cli import (
     audit,
     bench,
     cache,
+    completion,
     control,
     demo,
     events,
@@ -34,6 +35,8 @@ _DEBUG_VARIABLE = "PANDAWN_DEBUG"
 app = typer.Typer(
     name="pandawn",
     no_args_is_help=True,
+    # `pandawn completion` instead.
+    add_completion=False,
     rich_markup_mode="rich",
     # The last word is `main`'s, and it is never a traceback.
     pretty_exceptions_enable=False,
@@ -85,6 +88,7 @@ app.command(rich_help_panel=_WORK)(control.retry)
 app.command(rich_help_panel=_ACCOUNT)(login.login)
 app.command(rich_help_panel=_ACCOUNT)(login.logout)
 app.command(rich_help_panel=_ACCOUNT)(login.whoami)
+app.command(rich_help_panel=_ACCOUNT)(completion.completion)
 app.command(rich_help_panel=_LOOK)(tasks.tasks)
 app.command(rich_help_panel=_LOOK)(jobs.jobs)
 app.command(rich_help_panel=_LOOK)(job.job)

@@ -84,7 +84,7 @@ def pilots(
     ended: Annotated[
         bool, typer.Option("--ended", help="Also those that have ended or are lost.")
     ] = False,
-    limit: options.LimitOption = options.DEFAULT_LIMIT,
+    limit: options.LimitOption = None,
     everything: options.AllOption = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,

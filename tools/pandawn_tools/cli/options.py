@@ -1,5 +1,6 @@
 """Options that several commands share, and what their values mean."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,6 +20,8 @@ Numbers = TypeVar("Numbers", bound=int | list[int] | None)
 
 # Rows of a table unless more are asked for: about what one reads.
 DEFAULT_LIMIT = 100
+# A job with less memory, disk or input than this does not exist; a number without a unit below it lacks one.
+_LEAST_BARE_SIZE = 1024 * 1024
 # What numbers of the contract can carry; what makes sense, the server knows.
 MAX_INT32 = 2**31 - 1
 MAX_INT64 = 2**63 - 1
@@ -57,9 +60,14 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON with the field names of the contract.")
 ]
 LimitOption = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--limit", "-n", callback=positive_int32, metavar="N", help="Show at most N rows."
+        "--limit",
+        "-n",
+        callback=positive_int32,
+        metavar="N",
+        help=f"Show at most N rows. Default: {DEFAULT_LIMIT} on a terminal, all in a pipe.",
+        show_default=False,
     ),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Show all rows, however many.")]
@@ -172,18 +180,30 @@ def connect(ctx: typer.Context, server: str | None, *, patient: bool = False) ->
     )
 
 
-def limit_or_none(limit: int, everything: bool) -> int | None:
-    """Returns how many rows to read; None for all."""
-    return None if everything else limit
+def limit_or_none(limit: int | None, everything: bool) -> int | None:
+    """Returns how many rows to read; None for all.
+
+    A program that reads the output cannot see that rows are missing, so it gets all unless it says how many.
+    """
+    if everything:
+        return None
+    return DEFAULT_LIMIT if limit is None and sys.stdout.isatty() else limit
 
 
 def size_option(option: str, text: str | None) -> int | None:
     """Reads the value of an option that is a size in bytes.
 
     Raises:
-        CliError: It is no size.
+        CliError: It is no size, or a bare number so small that a unit was forgotten.
     """
-    return _read(option, text, parse_size)
+    size = _read(option, text, parse_size)
+    if size and text is not None and text.strip().isdecimal() and size < _LEAST_BARE_SIZE:
+        raise usage_error(
+            "INVALID_OPTION",
+            f"{option} {text}: that would be {size:,} bytes",
+            remedies=[f"write a unit: {option} {text}GiB, or {text}B if bytes are meant"],
+        )
+    return size
 
 
 def duration_option(option: str, text: str | None) -> timedelta | None:

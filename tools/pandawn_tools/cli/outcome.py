@@ -15,7 +15,7 @@ from pandawn_tools.cli.progress import (
     failed_jobs,
     wait_for_task,
 )
-from pandawn_tools.cli.render import location, note, print_lines
+from pandawn_tools.cli.render import location, note, print_lines, stderr_console
 
 # Failed jobs that are told of; the rest is in `pandawn jobs`.
 _MOST_FAILED = 10
@@ -31,8 +31,10 @@ def finish(client: Client, task_id: int, *, json_output: bool) -> None:
     try:
         task = wait_for_task(client, task_id)
     except KeyboardInterrupt:
+        # Behind the ^C that the terminal shows.
+        stderr_console().print()
         note(
-            f"\nTask {task_id} goes on. Follow it: pandawn wait {task_id}; "
+            f"Task {task_id} goes on. Follow it: pandawn wait {task_id}; "
             f"end it: pandawn kill --task {task_id}"
         )
         raise

@@ -163,7 +163,7 @@ def list_pins(
     site: Annotated[
         str, typer.Option("--site", metavar="SITE", help="Only of this site.", show_default=False)
     ] = "",
-    limit: options.LimitOption = options.DEFAULT_LIMIT,
+    limit: options.LimitOption = None,
     everything: options.AllOption = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,

@@ -25,6 +25,13 @@ _LAST_ERROR = re.compile(r"last error: (?:\w+: )?(?P<cause>.+)")
 
 # What gRPC says of a web server, or of a proxy on the way.
 _NOT_GRPC = "http2 header with status"
+# What gRPC says where waiting mends nothing: rights of the socket file, a name that nobody has, another
+# protocol at the port, a certificate. A name service that fails for now says "Timeout" or "refused".
+_LASTING = re.compile(
+    r"Permission denied|Domain name not found|Expected SETTINGS frame as the first|Not a directory"
+    r"|CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|certificate verify failed"
+)
+_NO_RIGHT = "Permission denied"
 # Variables by which gRPC goes through a proxy, in its order.
 _PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 
@@ -90,6 +97,11 @@ class Refusal:
         return self.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED} or (
             self.code is grpc.StatusCode.RESOURCE_EXHAUSTED and self.retry_after is not None
         )
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether nobody was reached, for a reason that time alone does not mend."""
+        return self.is_out_of_reach and _LASTING.search(self.message) is not None
 
     @property
     def is_out_of_reach(self) -> bool:
@@ -185,6 +197,12 @@ def _out_of_reach(refusal: Refusal, address: Address, trouble: Trouble | None) -
         "check that the server runs there (pandawn-server serve)",
         "or name another with --server HOST:PORT",
     ]
+    if address.is_socket and _NO_RIGHT in refusal.message:
+        path = address.target.removeprefix("unix:")
+        remedies = [
+            f"you may not use this socket; see who may: ls -ld {path} {os.path.dirname(path)}",  # noqa: PTH120
+            "ask whoever runs the server to put you into its group, or use its address with a token",
+        ]
     if trouble is not None:
         cause, remedies = trouble.cause, list(trouble.remedies)
     if proxy is not None and not address.is_loopback:

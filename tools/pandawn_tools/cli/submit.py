@@ -16,7 +16,7 @@ from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error, with_pla
 from pandawn_tools.cli.jsonout import message_json, print_json
 from pandawn_tools.cli.outcome import finish
 from pandawn_tools.cli.progress import count
-from pandawn_tools.cli.render import location, note, print_lines
+from pandawn_tools.cli.render import location, note, print_lines, stderr_console
 from pandawn_tools.cli.units import format_count, format_size
 
 _COMMAND_KEY = "pandawn_tools.cli.submit.command"
@@ -306,6 +306,13 @@ def send(client: Client, plan: taskspec.Plan, archive: bytes) -> task_pb2.Task:
         request.task.sandbox_id = sandbox.upload(client, archive)
     try:
         return client.call(client.broker.SubmitTask, request).task
+    except KeyboardInterrupt:
+        stderr_console().print()
+        note(
+            "Interrupted while the task was sent: the server may have taken it, and then it runs. "
+            f"pandawn tasks shows it, by its dataset {plan.dataset}; end it: pandawn kill --task TASK"
+        )
+        raise
     except CliError as error:
         if error.status is ExitStatus.UNREACHABLE:
             note(

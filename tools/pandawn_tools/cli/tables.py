@@ -3,6 +3,7 @@
 rich's own tables take a millisecond and more for each row.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +17,11 @@ from pandawn_tools.cli.render import clean, stderr_console, stdout_console
 _GAP = "  "
 # A column is not made narrower than this, however narrow the terminal.
 _LEAST_WIDTH = 6
+
+# Where a name may be broken: `zpeak.20261128-` and not `zpeak.202611`.
+_NAME_PART = re.compile(r"[^._/:@-]*[._/:@-]+|[^._/:@-]+$")
+# Stands before a blank that is no part of the text. Cleaned text has no control characters.
+_BREAK = "\x00"
 
 Cell = str | int | Text
 
@@ -144,6 +150,24 @@ def _lines(
 
 
 def _fold(console: Console, piece: _Piece, width: int) -> list[_Piece]:
-    wrapped = Text(piece.text).wrap(console, width, overflow="fold")
-    texts = [line.plain.rstrip() for line in wrapped]
+    wrapped = Text(_breakable(piece.text, width)).wrap(console, width, overflow="fold")
+    texts = [line.plain.rstrip().replace(_BREAK, "") for line in wrapped]
     return [_Piece(text, cell_len(text), piece.style) for text in texts]
+
+
+def _breakable(text: str, width: int) -> str:
+    """The text with marks where its long words may be broken: behind the marks of names, not inside a word."""
+    return " ".join(_break_word(word, width) for word in text.split(" "))
+
+
+def _break_word(word: str, width: int) -> str:
+    if cell_len(word) <= width:
+        return word
+    lines: list[str] = []
+    line = ""
+    for part in _NAME_PART.findall(word):
+        if line and cell_len(line + part) > width:
+            lines.append(line)
+            line = ""
+        line += part
+    return f"{_BREAK} ".join([*lines, line])

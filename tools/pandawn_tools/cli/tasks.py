@@ -10,6 +10,7 @@ from pandawn.broker.v1 import task_pb2
 from pandawn.type.v1 import type_pb2 as types
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.client import Client
+from pandawn_tools.cli.errors import CliError, replace_remedies
 from pandawn_tools.cli.jsonout import print_messages
 from pandawn_tools.cli.outcome import finish
 from pandawn_tools.cli.progress import count
@@ -43,7 +44,7 @@ def tasks(
     ctx: typer.Context,
     task_ids: TaskIds = None,
     user: options.UserFilter = None,
-    limit: options.LimitOption = options.DEFAULT_LIMIT,
+    limit: options.LimitOption = None,
     everything: options.AllOption = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
@@ -82,7 +83,23 @@ def wait(
 ) -> None:
     """Wait until a task has ended, and show its progress."""
     with options.connect(ctx, server, patient=True) as client:
-        finish(client, task_id, json_output=json_output)
+        try:
+            finish(client, task_id, json_output=json_output)
+        except CliError as error:
+            raise _with_job_hint(client, error, task_id) from error
+
+
+def _with_job_hint(client: Client, error: CliError, number: int) -> CliError:
+    """The error, with a word on the job of that number where there is one and no such task."""
+    if error.reason != "TASK_NOT_FOUND":
+        return error
+    try:
+        found = client.call(client.broker.GetJob, broker.GetJobRequest(job_id=number))
+    except CliError:
+        return error
+    task_id = found.job.task_id
+    hint = f"{number} is a job of task {task_id}; wait for that: pandawn wait {task_id}"
+    return replace_remedies(error, [hint])
 
 
 def _get(client: Client, task_id: int) -> task_pb2.Task:

@@ -14,6 +14,7 @@ _TIME = "Go back and forth"
 app.command("list", rich_help_panel=_LOOK)(show.list_queues)
 app.command("show", rich_help_panel=_LOOK)(show.show)
 app.command("set", rich_help_panel=_ONE)(single.set_parameters)
+app.command("delete", rich_help_panel=_ONE)(single.delete_queue)
 app.command("override", rich_help_panel=_ONE)(overrides.override)
 app.command("overrides", rich_help_panel=_LOOK)(overrides.list_overrides)
 app.command("export", rich_help_panel=_FILES)(files.export_files)

@@ -48,8 +48,8 @@ def _lines(diff: queueconfig.DocumentDiff) -> Iterator[Text]:
 
 
 def _line(diff: queueconfig.DocumentDiff, parameter: Parameter) -> Text:
-    old = _shown(diff.old_values, parameter)
-    new = _shown(diff.new_values, parameter)
+    old = shown(diff.old_values, parameter)
+    new = shown(diff.new_values, parameter)
     line = Text(f"    {parameter.name}: ")
     if diff.action == revisions.DOCUMENT_ACTION_CREATE:
         return line.append(new, style="green")
@@ -59,7 +59,8 @@ def _line(diff: queueconfig.DocumentDiff, parameter: Parameter) -> Text:
     return line.append(new, style="green")
 
 
-def _shown(values: queueconfig.Queue, parameter: Parameter) -> str:
+def shown(values: queueconfig.Queue, parameter: Parameter) -> str:
+    """The value of a parameter as text, or that it is not set."""
     value = value_of(values, parameter)
     return _UNSET if value is None else clean(plain(parameter, value))
 

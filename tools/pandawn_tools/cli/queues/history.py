@@ -47,7 +47,7 @@ def history(
         typer.Argument(metavar="[QUEUE]", help="Only of this queue, or of what --level says."),
     ] = None,
     level: Annotated[Level, typer.Option(help="What the name is of.")] = Level.QUEUE,
-    limit: options.LimitOption = options.DEFAULT_LIMIT,
+    limit: options.LimitOption = None,
     everything: options.AllOption = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,

@@ -9,16 +9,18 @@ import typer
 from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
 from pandawn_tools.cli import options
 from pandawn_tools.cli.client import Client
-from pandawn_tools.cli.errors import usage_error
+from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
 from pandawn_tools.cli.jsonout import message_json, print_json
-from pandawn_tools.cli.queues.changes import print_diffs
+from pandawn_tools.cli.queues.changes import print_diffs, shown
 from pandawn_tools.cli.queues.common import (
     MessageOption,
+    Name,
     RemovalsOption,
     call_for_parameters,
     change_note,
     complete_assignments,
     complete_parameters,
+    fetch_configuration,
     parameter_names,
     read_assignments,
 )
@@ -26,6 +28,8 @@ from pandawn_tools.cli.queues.show import facts
 from pandawn_tools.cli.render import note, print_lines
 from pandawn_tools.cli.tables import print_fields
 from pandawn_tools.queuefiles.document import CLOUD, QUEUE, SITE
+from pandawn_tools.queuefiles.parameters import parameters, value_of
+from pandawn_tools.queuefiles.problems import suggestion
 
 EtagOption = Annotated[
     str, typer.Option(metavar="ETAG", help="Change it only if it is still as it was read.")
@@ -67,6 +71,9 @@ def set_parameters(
     level: Annotated[
         Level, typer.Option(help="Whose document: what a site sets holds for all its queues.")
     ] = Level.QUEUE,
+    create: Annotated[
+        bool, typer.Option("--create", help="Make it if there is none of that name.")
+    ] = False,
     reset: ResetOption = None,
     message: MessageOption = "",
     etag: EtagOption = "",
@@ -74,7 +81,7 @@ def set_parameters(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Create a queue or change one; what is not named stays as it is.
+    """Change a queue, or create one; what is not named stays as it is.
 
     With --level site or cloud the document that all queues of the site or cloud inherit from.
     """
@@ -86,7 +93,11 @@ def set_parameters(
                 "INVALID_OPTION", f"--reset {parameter}: it is set by the same command"
             )
         mask.append(parameter)
+    if not mask and (level is not Level.QUEUE or not create):
+        raise usage_error("INVALID_OPTION", "say what to set, or what to --reset")
     with options.connect(ctx, server) as client:
+        if not create:
+            _check_known(client, level, name)
         if level is Level.QUEUE:
             values.name = name
             # A queue may be made of defaults alone, and then there is nothing to mask.
@@ -107,14 +118,65 @@ def set_parameters(
         request = queueconfig.ApplyConfigRequest(
             changes=[change], allowed_removals=allow_offline, note=change_note(message)
         )
-        if not mask:
-            raise usage_error("INVALID_OPTION", "say what to set, or what to --reset")
         reply = call_for_parameters(client, client.queues.ApplyConfig, request)
     if json_output:
         print_json(message_json(reply))
         return
     print_diffs(reply.diffs)
     note(f"revision {reply.revision}" if reply.diffs else "nothing was to do")
+
+
+def _check_known(client: Client, level: Level, name: str) -> None:
+    """Raises CliError, with the names that are like it, for one that would be made by a slip of the keys."""
+    if level is Level.QUEUE and _standing(client, name) is not None:
+        return
+    queues, _ = client.pages(
+        lambda token, size: client.call(
+            client.queues.ListQueues,
+            queueconfig.ListQueuesRequest(page_token=token, page_size=size),
+        ),
+        lambda page: page.queues,
+        limit=None,
+    )
+    if level is Level.QUEUE:
+        known = {queue.name for queue in queues}
+    else:
+        # A site may have a document before it has a queue.
+        documents = fetch_configuration(client, [LEVEL_KINDS[level]]).documents
+        known = {key.name for key in documents}
+        known |= {queue.site if level is Level.SITE else queue.cloud for queue in queues}
+    if name not in known:
+        raise CliError(
+            ExitStatus.REFUSED,
+            "QUEUE_NOT_FOUND" if level is Level.QUEUE else f"{level.name}_NOT_FOUND",
+            f"there is no {level.value} {name}{suggestion(name, sorted(known))}",
+            details=["nothing was changed"],
+            remedies=["to create it, repeat with --create; what there is: pandawn queues list"],
+        )
+
+
+def delete_queue(
+    ctx: typer.Context,
+    name: Name,
+    message: MessageOption = "",
+    json_output: options.JsonOption = False,
+    server: options.ServerOption = None,
+) -> None:
+    """Delete a queue that has neither jobs nor pilots. Its history stays: `rollback` brings it back."""
+    with options.connect(ctx, server) as client:
+        _check_known(client, Level.QUEUE, name)
+        change = queueconfig.DocumentChange(kind=QUEUE, name=name, delete=True)
+        reply = client.call(
+            client.queues.ApplyConfig,
+            # One queue, named: of a site with three that is more than the usual share.
+            queueconfig.ApplyConfigRequest(
+                changes=[change], allowed_removals=1, note=change_note(message)
+            ),
+        )
+    if json_output:
+        print_json(message_json(reply))
+    else:
+        print_lines([f"queue {name} deleted, revision {reply.revision}"])
 
 
 def send_queue(
@@ -127,12 +189,34 @@ def send_queue(
     json_output: bool,
     places: Mapping[str, str],
 ) -> None:
-    """Applies one queue and shows it; `places` names parameters as their typist knows them."""
+    """Applies one queue and shows what changed; `places` names parameters as their typist knows them."""
+    before = _standing(client, queue.name)
     request = queueconfig.ApplyQueueRequest(queue=queue, etag=etag, note=change_note(message))
     request.update_mask.paths.extend(mask)
     reply = call_for_parameters(client, client.queues.ApplyQueue, request, places)
     if json_output:
         print_json(message_json(reply))
         return
-    print_lines([f"queue {queue.name} {'created' if reply.created else 'is now'}:"])
-    print_fields(facts(reply.queue))
+    if reply.created or before is None:
+        print_lines([f"queue {queue.name} created:"])
+        print_fields(facts(reply.queue))
+        return
+    changed = [
+        f"  {parameter.name}: {shown(before, parameter)} -> {shown(reply.queue, parameter)}"
+        for parameter in parameters().values()
+        if value_of(before, parameter) != value_of(reply.queue, parameter)
+    ]
+    print_lines(
+        [f"queue {queue.name}, revision {reply.queue.revision}:", *changed] if changed else []
+    )
+    if not changed:
+        note(f"queue {queue.name} is as it was")
+
+
+def _standing(client: Client, name: str) -> queueconfig.Queue | None:
+    try:
+        return client.call(client.queues.GetQueue, queueconfig.GetQueueRequest(name=name)).queue
+    except CliError as error:
+        if error.reason != "QUEUE_NOT_FOUND":
+            raise
+        return None

@@ -1,6 +1,7 @@
 """Registers the fixture plugins; fixtures themselves live in tests/fixtures, one topic a module."""
 
 pytest_plugins = [
+    "tests.fixtures.passable",
     "tests.fixtures.xrootd",
     "tests.fixtures.memcached",
     "tests.fixtures.catalog",  # imports the one above, which must be registered by then

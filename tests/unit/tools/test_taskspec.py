@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,18 @@ def make_input(**overrides: str) -> InputFile:
         size_bytes=7,
         checksum=values["checksum"],
     )
+
+
+def test_what_is_known_of_a_source_goes_with_an_input() -> None:
+    known = replace(make_input(), modify_time_ns=1_700_000_000_000_000_001, inode=5)
+    (first, second) = (
+        taskspec.Plan(user="ann", dataset="d", command=["c"], inputs=[known, make_input()])
+        .message("")
+        .inputs
+    )
+    assert first.modify_time.ToNanoseconds() == 1_700_000_000_000_000_001
+    assert first.inode == 5
+    assert not second.HasField("modify_time")
 
 
 def make_script(root: Path, name: str, content: str = "", mode: int = 0o644) -> Path:

@@ -169,7 +169,13 @@ def add(
     names = [named for path in input_lists or () for named in inputs.read_list(path)]
     names += inputs.name_arguments(files or ())
     known = [
-        types.File(lfn=file.lfn, scope=scope, size_bytes=file.size_bytes)
+        types.File(
+            lfn=file.lfn,
+            scope=scope,
+            size_bytes=file.size_bytes,
+            checksum=file.checksum,
+            version=file.version,
+        )
         for file in inputs.inspect(names, lfn_depth=1, checksum=Wish.AUTOMATIC)
     ]
     known += [named_file(pair, scope) for pair in lfn or ()]

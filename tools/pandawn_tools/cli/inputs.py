@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from pandawn_pilot.file_version import file_version
 from pandawn_pilot.xrootd.address import Location
 from pandawn_pilot.xrootd.command import XrootdError, XrootdFault
 from pandawn_tools.cli import xrootd_inputs
@@ -18,6 +19,9 @@ from pandawn_tools.cli.checksums import AUTOMATIC_BYTES, Wish, sha256_of_all
 from pandawn_tools.cli.errors import usage_error
 
 _STDIN = "-"
+# Times that the contract can say, the years 1 to 9999. Others are of broken clocks and file systems.
+_FIRST_NS = -62_135_596_800 * 10**9
+_END_NS = 253_402_300_800 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,16 @@ class InputFile:
     def url(self) -> str:
         """Where pilots find it."""
         return self.path.url if isinstance(self.path, Location) else self.path.as_uri()
+
+    @property
+    def version(self) -> str:
+        """The version that a task over this file names, unless its site declares names to be enough."""
+        return file_version(
+            self.url,
+            checksum=self.checksum,
+            modify_time_ns=self.modify_time_ns,
+            inode=self.inode,
+        )
 
 
 class _ProblemError(Exception):
@@ -194,7 +208,7 @@ def _inspect_one(named: Named, lfn_depth: int) -> InputFile:
         path=path,
         lfn="/".join(path.parts[1:][-lfn_depth:]),
         size_bytes=status.st_size,
-        modify_time_ns=status.st_mtime_ns,
+        modify_time_ns=status.st_mtime_ns if _FIRST_NS <= status.st_mtime_ns < _END_NS else None,
         inode=status.st_ino,
     )
 

@@ -341,6 +341,12 @@ def _announce(task: task_pb2.Task, plan: taskspec.Plan, *, waits: bool) -> None:
             + (f" at {location(task.output_url)}" if task.output_url else ""),
         ]
     )
+    unknown = sum(not file.version for file in plan.inputs)
+    if unknown:
+        note(
+            f"{format_count(unknown, 'input file')} named without checksum or time: no node counts as holding such, "
+            "unless the site declares their names unique. Write checksums behind the sizes in the list."
+        )
     if task.passed_over:
         note(f"Passed over: {task.passed_over}")
     if waits:

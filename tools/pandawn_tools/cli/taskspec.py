@@ -97,15 +97,7 @@ class Plan:
             dataset=self.dataset,
             queue=self.queue,
             site=self.site,
-            inputs=[
-                task_pb2.TaskInput(
-                    file=types.File(
-                        lfn=file.lfn, size_bytes=file.size_bytes, checksum=file.checksum
-                    ),
-                    url=file.url,
-                )
-                for file in self.inputs
-            ],
+            inputs=[_input_message(file) for file in self.inputs],
             files_per_job=self.files_per_job,
             job_count=self.job_count,
             command=self.command,
@@ -119,6 +111,17 @@ class Plan:
             max_attempts=self.max_attempts,
             test=self.test,
         )
+
+
+def _input_message(file: InputFile) -> task_pb2.TaskInput:
+    message = task_pb2.TaskInput(
+        file=types.File(lfn=file.lfn, size_bytes=file.size_bytes, checksum=file.checksum),
+        url=file.url,
+        inode=file.inode,
+    )
+    if file.modify_time_ns is not None:
+        message.modify_time.FromNanoseconds(file.modify_time_ns)
+    return message
 
 
 def login_name() -> str:

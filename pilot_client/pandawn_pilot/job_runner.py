@@ -249,7 +249,7 @@ class JobRunner:
         spec = self._job.spec
         if spec.kind == JOB_KIND_BUILD:
             return [self._store_library()]
-        stage_out = self._stage_out(for_log=False)
+        stage_out = self._stage_out()
         return [
             stage_out.store(find_output(self._dir, item.name, self._account), item)
             for item in spec.outputs
@@ -263,7 +263,7 @@ class JobRunner:
             )
         library = self._dir.root / "packed.tar.gz"
         pack(self._dir.work, library, self._job.stop, lambda of: may_offer(of, self._account))
-        stored = self._stage_out(for_log=False).store(library, outputs[0])
+        stored = self._stage_out(is_library=True).store(library, outputs[0])
         library.unlink()
         return stored
 
@@ -276,7 +276,7 @@ class JobRunner:
             try:
                 self._job.abandon.check()
                 self._pack_log(archive)
-                return self._stage_out(for_log=True).store(archive, self._job.spec.log)
+                return self._stage_out(is_log=True).store(archive, self._job.spec.log)
             except (JobFailedError, OSError) as failure:
                 self._log.warning("the log was not stored: %s", failure)
                 return None
@@ -291,15 +291,18 @@ class JobRunner:
             remove_tree(self._dir.work)
             pack_log(self._dir, archive)
 
-    def _stage_out(self, *, for_log: bool) -> StageOut:
+    def _stage_out(self, *, is_log: bool = False, is_library: bool = False) -> StageOut:
         return StageOut(
             self._job.spec.job_id,
             self._job.lease.attempt,
             lambda: self._job.confirm(self._pilot.renew_now),
             # The log of a cancelled job is worth having.
-            self._job.abandon if for_log else self._job.stop,
+            self._job.abandon if is_log else self._job.stop,
             self._log,
             self._pilot.queue.stage_out_attempts or DEFAULT_TRIES,
+            storage_root=self._pilot.queue.storage_root,
+            is_log=is_log,
+            is_library=is_library,
         )
 
     def _note_use(self, use: Use) -> None:

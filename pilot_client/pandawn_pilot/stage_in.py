@@ -16,9 +16,13 @@ from pandawn_pilot.errors import (
     INPUT_SIZE_MISMATCH,
     INPUT_TOO_LARGE,
     INPUT_UNREADABLE,
+    LOCAL_DISK_FAILED,
     NO_LOCAL_SPACE,
     NO_TRANSPORT,
     STAGE_IN_FAILED,
+    STORAGE_NOT_MOUNTED,
+    STORAGE_READ_ONLY,
+    STORAGE_UNAVAILABLE,
     JobFailedError,
 )
 from pandawn_pilot.input_cache import InputCache, Origin
@@ -29,7 +33,8 @@ from pandawn_pilot.stop import Stop
 from pandawn_pilot.transports import PASSING, TransferError, TransferFault, transport_for
 from pandawn_pilot.xrootd.local_server import LocalServer
 
-# Between two tries at one file, for what may be a passing trouble of the storage.
+# Before the second try at one file, for what may be a passing trouble of the storage; then three times
+# that, and so on.
 PAUSE_SECONDS = 2.0
 
 # Tries at one file, where the queue does not say.
@@ -42,6 +47,10 @@ _FAULTS = {
     TransferFault.FULL: NO_LOCAL_SPACE,
     TransferFault.CORRUPT: INPUT_CHECKSUM_MISMATCH,
     TransferFault.CHANGED: INPUT_CHANGED,
+    TransferFault.UNAVAILABLE: STORAGE_UNAVAILABLE,
+    TransferFault.READ_ONLY: STORAGE_READ_ONLY,
+    TransferFault.NOT_MOUNTED: STORAGE_NOT_MOUNTED,
+    TransferFault.LOCAL: LOCAL_DISK_FAILED,
     TransferFault.OTHER: STAGE_IN_FAILED,
 }
 
@@ -160,7 +169,7 @@ class StageIn:
     def _fetch(self, item: InputFile, destination: Path) -> None:
         """Transfers a file, several times if need be. Raises TransferError."""
         transport = transport_for(item.url, self._reader)
-        for left in reversed(range(self._tries)):
+        for number in range(self._tries):
             try:
                 # Asked first: of a file that is not the task's, no byte is to be moved.
                 size = transport.look(item.url, self._stop).size_bytes
@@ -168,10 +177,11 @@ class StageIn:
                     transport.fetch(item.url, destination, self._stop, item.file.checksum)
                     return
             except TransferError as error:
-                if error.fault not in PASSING or left == 0:
+                if error.fault not in PASSING or number + 1 == self._tries:
                     raise
-                self._log.warning("trying again: %s", error)
-                self._stop.sleep(PAUSE_SECONDS)
+                pause = PAUSE_SECONDS * 3**number
+                self._log.warning("trying again in %.0f s: %s", pause, error)
+                self._stop.sleep(pause)
             else:
                 raise JobFailedError(
                     INPUT_SIZE_MISMATCH,

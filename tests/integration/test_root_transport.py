@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import threading
 import zlib
 from pathlib import Path
@@ -10,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
-from pandawn_pilot.transports import TransferError, TransferFault, transport_for
+from pandawn_pilot.transports import (
+    Publishing,
+    Stored,
+    TransferError,
+    TransferFault,
+    transport_for,
+)
 from pandawn_pilot.transports.root import RootTransport
 from pandawn_pilot.xrootd.command import XrootdError, XrootdFault, run
 from tests.fixtures.ports import LOOPBACK
@@ -32,15 +39,9 @@ def fault_of(url: str, destination: Path) -> TransferFault:
     return failure.value.fault
 
 
-def store(source: Path, url: str, before_publish: object = None, owner: str = "17-2") -> None:
-    RootTransport().store(
-        source,
-        url,
-        owner=owner,
-        earlier_owners=["17-1"],
-        before_publish=before_publish if callable(before_publish) else lambda: None,
-        stop=Stop(),
-    )
+def store(source: Path, url: str, before_publish: object = None, owner: str = "17-2") -> Stored:
+    confirm = before_publish if callable(before_publish) else lambda: None
+    return RootTransport().store(source, url, Publishing(owner, confirm, Stop()))
 
 
 def names_in(xrootd: XrootdServer, directory: str = ".") -> list[str]:
@@ -88,7 +89,7 @@ def test_without_a_record_the_copy_is_compared_with_the_servers_checksum(
         (f"{LOOPBACK}:0//atlas/a", TransferFault.NO_TRANSPORT),
         (f"{LOOPBACK}//atlas/a?b=c", TransferFault.NO_TRANSPORT),
         (f"{LOOPBACK}/atlas/a", TransferFault.NO_TRANSPORT),
-        (f"{LOOPBACK}:1//atlas/a", TransferFault.OTHER),
+        (f"{LOOPBACK}:1//atlas/a", TransferFault.UNAVAILABLE),
     ],
 )
 def test_a_url_that_leads_nowhere_is_told(tmp_path: Path, path: str, fault: TransferFault) -> None:
@@ -149,7 +150,7 @@ def test_a_stored_file_appears_at_once_and_replaces_what_was_there(
     seen: list[tuple[bool, list[int]]] = []
 
     def look() -> None:
-        sizes = [path.stat().st_size for path in target.parent.iterdir() if path != target]
+        sizes = [path.stat().st_size for path in target.parent.glob(".pandawn-parts/*")]
         seen.append((target.exists(), sizes))
 
     store(tmp_path / "out", f"{xrootd.top}/2026/out", look)
@@ -172,15 +173,43 @@ def test_without_a_lease_nothing_is_stored(xrootd: XrootdServer, tmp_path: Path)
     assert names_in(xrootd) == []
 
 
-def test_what_an_earlier_attempt_left_is_removed(xrootd: XrootdServer, tmp_path: Path) -> None:
+def test_what_other_attempts_and_jobs_left_of_the_same_file_is_removed_before_it_is_published(
+    xrootd: XrootdServer, tmp_path: Path
+) -> None:
     (tmp_path / "out").write_bytes(CONTENT)
+    parts = xrootd.files / ".pandawn-parts"
+    seen: list[list[str]] = []
 
-    def see_and_die() -> None:
-        (part,) = names_in(xrootd)
-        (xrootd.files / part.replace("17-2", "17-1")).write_bytes(b"part")
+    def leave_a_part() -> None:
+        (part,) = parts.iterdir()
+        mark = part.name.partition(".")[0]
+        for left in (f"{mark}.9-1.aa", "0123456789ab.9-1.aa"):
+            (parts / left).write_bytes(b"part")
+            shutil.chown(parts / left, parts.stat().st_uid)
 
-    store(tmp_path / "out", f"{xrootd.top}/out", see_and_die, owner="17-2")
-    store(tmp_path / "out", f"{xrootd.top}/out", owner="17-2")
+    def look() -> None:
+        seen.append(sorted(path.name.partition(".")[2][:5] for path in parts.iterdir()))
+
+    store(tmp_path / "out", f"{xrootd.top}/out", leave_a_part)
+    store(tmp_path / "out", f"{xrootd.top}/out", look, owner="18-1")
+    # That of another file may be under way.
+    assert seen == [["18-1.", "9-1.a"]]
+    assert names_in(xrootd) == [".pandawn-parts", "out"]
+
+
+def test_a_part_that_the_next_attempt_has_swept_is_never_published(
+    xrootd: XrootdServer, tmp_path: Path
+) -> None:
+    (tmp_path / "loser").write_bytes(b"loser")
+    (tmp_path / "winner").write_bytes(b"winner")
+
+    def let_another_win() -> None:
+        store(tmp_path / "winner", f"{xrootd.top}/out", owner="18-1")
+
+    with pytest.raises(TransferError) as failure:
+        store(tmp_path / "loser", f"{xrootd.top}/out", let_another_win)
+    assert failure.value.fault is TransferFault.OTHER
+    assert (xrootd.files / "out").read_bytes() == b"winner"
     assert names_in(xrootd) == ["out"]
 
 

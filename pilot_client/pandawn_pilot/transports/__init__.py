@@ -7,12 +7,14 @@ has.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from pandawn_pilot.accounts import Account
 from pandawn_pilot.transports.base import (
     PASSING,
+    STORAGE_AWAY,
+    Publishing,
     SourceStat,
+    Stored,
     TransferError,
     TransferFault,
     Transport,
@@ -28,7 +30,7 @@ def transport_for(url: str, reader: Account | None = None) -> Transport:
 
     With a `reader`, files of mounted file systems are read as that account, and not as the pilot.
     """
-    scheme = urlsplit(url).scheme
+    scheme = url.partition(":")[0]
     transport = TRANSPORTS.get(scheme)
     if reader is not None and scheme == "file":
         return FileTransport(reader)
@@ -42,8 +44,11 @@ def transport_for(url: str, reader: Account | None = None) -> Transport:
 
 __all__ = [
     "PASSING",
+    "STORAGE_AWAY",
     "TRANSPORTS",
+    "Publishing",
     "SourceStat",
+    "Stored",
     "TransferError",
     "TransferFault",
     "Transport",

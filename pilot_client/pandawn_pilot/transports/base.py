@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from typing import Protocol
 
+from pandawn_pilot.mover.copying import seconds_to_settle
 from pandawn_pilot.stop import Stop
 
 
 class TransferFault(Enum):
-    """Why a transfer failed."""
+    """Why a transfer failed. What is not said to be the node's is the storage's or the user's."""
 
     NO_TRANSPORT = auto()
     MISSING = auto()
@@ -24,11 +24,30 @@ class TransferFault(Enum):
     CORRUPT = auto()
     # Somebody wrote to it, or put another in its place, while it was copied.
     CHANGED = auto()
+    # The storage does not answer, hangs, or fails by itself.
+    UNAVAILABLE = auto()
+    # The storage takes nothing.
+    READ_ONLY = auto()
+    # The node does not see the storage at all: a mount that is missing.
+    NOT_MOUNTED = auto()
+    # The node's own disk fails, not for want of room.
+    LOCAL = auto()
     OTHER = auto()
 
 
-PASSING = frozenset({TransferFault.OTHER, TransferFault.CORRUPT, TransferFault.CHANGED})
+PASSING = frozenset(
+    {
+        TransferFault.OTHER,
+        TransferFault.CORRUPT,
+        TransferFault.CHANGED,
+        TransferFault.UNAVAILABLE,
+        TransferFault.READ_ONLY,
+    }
+)
 """Faults after which another try may succeed."""
+
+STORAGE_AWAY = frozenset({TransferFault.UNAVAILABLE, TransferFault.READ_ONLY})
+"""Those of them that pass when the storage is back, however often one tries before."""
 
 
 class TransferError(Exception):
@@ -57,26 +76,48 @@ class SourceStat:
 def settle(source: SourceStat, stop: Stop) -> None:
     """Waits until the next change of a file would show in its times. Raises StoppedError.
 
-    Clocks of file systems tick: a file that changed within the present tick may change once more
-    without a trace. Called before the file is read, this lets a comparison of the times afterwards
-    be believed.
+    Called before the file is read, this lets a comparison of the times afterwards be believed.
     """
-    changed_ns = max(source.mtime_ns, source.ctime_ns)
-    tick_ns = _COARSE_TICK_NS if changed_ns % _COARSE_TICK_NS == 0 else _TICK_NS
-    age_ns = time.time_ns() - changed_ns
-    # A change in the future is one by another clock, of which nothing is known.
-    if changed_ns and 0 <= age_ns < tick_ns:
-        stop.sleep((tick_ns - age_ns) / 1e9)
+    pause = seconds_to_settle(max(source.mtime_ns, source.ctime_ns))
+    if pause > 0:
+        stop.sleep(pause)
 
 
-# Linux stamps files by its timer, at least a hundred times a second ...
-_TICK_NS = 20_000_000
-# ... and some storages by the second.
-_COARSE_TICK_NS = 1_000_000_000
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file that the storage holds: what was read is what was written. `sha256` where it was wanted."""
+
+    size_bytes: int
+    adler32: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """How a file is stored.
+
+    `owner` (characters of `A-Za-z0-9-`, at most 60) names the attempt in the names of parts.
+    `before_publish` is called when all bytes are there, and prevents the file from becoming visible
+    by raising; right before, so it may be called again. `storage_root` is the URL of a directory
+    that must be there, below which others are made. Nothing may stand still for longer than
+    `patience_seconds`; None: as long as the transport thinks fit. `warn` is told what people
+    should know.
+    """
+
+    owner: str
+    before_publish: Callable[[], None]
+    stop: Stop
+    storage_root: str = ""
+    with_sha256: bool = False
+    patience_seconds: float | None = None
+    warn: Callable[[str], None] = lambda _: None
 
 
 class Transport(Protocol):
-    """Moves single files; called from several threads at once. StoppedError ends a transfer."""
+    """Moves single files; called from several threads at once. StoppedError ends a transfer.
+
+    A storage that hangs holds nobody: what waits for it is left behind, and UNAVAILABLE is raised.
+    """
 
     def look(self, url: str, stop: Stop | None = None) -> SourceStat:
         """What the storage says of the file at `url`, its size at least. Raises TransferError."""
@@ -92,21 +133,10 @@ class Transport(Protocol):
         """
         ...
 
-    def store(
-        self,
-        source: Path,
-        url: str,
-        *,
-        owner: str,
-        earlier_owners: Sequence[str],
-        before_publish: Callable[[], None],
-        stop: Stop,
-    ) -> None:
+    def store(self, source: Path, url: str, how: Publishing) -> Stored:
         """Stores a local file at `url`, in place of what is there; nobody ever sees a part of it.
 
-        `owner` (characters of `A-Za-z0-9.-`) makes temporary names unique; what `earlier_owners`
-        may have left behind is removed. `before_publish` is called when all bytes are there, and
-        prevents the file from becoming visible by raising. Raises TransferError, and what
-        `before_publish` raises.
+        All parts of the same file that others have left behind are removed before, so that none of
+        them is renamed later. Raises TransferError, and what `before_publish` raises.
         """
         ...

@@ -1,24 +1,60 @@
-"""The transport of `file:///...` URLs: copies within file systems that the node mounts."""
+"""The transport of `file:///...` URLs: copies within file systems that the node mounts.
+
+What touches them is done by helpers, since a mount can hang.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
-from collections.abc import Callable, Sequence
-from hashlib import blake2b
+from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from pandawn_pilot.accounts import Account
-from pandawn_pilot.durable import sync_directory
-from pandawn_pilot.file_copy import copy_contents, copy_opened
 from pandawn_pilot.stop import Stop
-from pandawn_pilot.transports.base import SourceStat, TransferError, TransferFault, settle
-from pandawn_pilot.transports.open_as import open_as
+from pandawn_pilot.transports.base import (
+    Publishing,
+    SourceStat,
+    Stored,
+    TransferError,
+    TransferFault,
+)
+from pandawn_pilot.transports.helpers import HELPERS, Helpers, Order
 
+# What is in the way of any file there, and not of this one only.
+_UNAVAILABLE = frozenset(
+    {
+        errno.EIO,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENETRESET,
+        errno.ENOTCONN,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.ESHUTDOWN,
+        errno.EPIPE,
+        errno.EREMOTEIO,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.ENOLINK,
+        errno.ECOMM,
+        errno.EPROTO,
+        errno.EAGAIN,
+        errno.EINTR,
+    }
+)
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP})
+_MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
+# Parts of a path that tell storages apart, where nobody says where the storage begins.
+_PARTS_OF_STORAGE = 3
 
 
 class FileTransport:
@@ -28,109 +64,131 @@ class FileTransport:
     and root would read it, a key of the host or somebody's token. None: as the pilot.
     """
 
-    def __init__(self, reader: Account | None = None) -> None:
+    def __init__(self, reader: Account | None = None, helpers: Helpers = HELPERS) -> None:
         self._reader = reader
+        self._helpers = helpers
 
     def look(self, url: str, stop: Stop | None = None) -> SourceStat:
         """See Transport."""
-        del stop
         path = path_of(url)
-        try:
-            with open_as(path, self._reader) as opened:
-                return _source_stat(path, opened)
-        except OSError as error:
-            raise self._failure(error, f"cannot read {path}") from error
+        answer = self._do(Order(self._reading("look", path), _where(path)), stop)
+        return SourceStat(**self._result(answer, "facts", f"cannot read {path}"))
 
     def fetch(self, url: str, destination: Path, stop: Stop, checksum: str = "") -> SourceStat:
         """See Transport."""
         del checksum
         path = path_of(url)
-        try:
-            # What is looked at is what is copied, wherever the name leads by then.
-            with open_as(path, self._reader) as opened:
-                before = _source_stat(path, opened)
-                settle(before, stop)
-                copy_opened(opened, destination, stop)
-                after = _source_stat(path, opened)
-        except OSError as error:
-            raise self._failure(error, f"cannot copy {path} to {destination}") from error
-        if before != after:
-            raise TransferError(
-                TransferFault.CHANGED, f"{path} was changed by somebody while it was copied"
-            )
-        return before
+        content = {**self._reading("fetch", path), "to": _as_text(destination.absolute())}
+        answer = self._do(Order(content, _where(path)), stop)
+        return SourceStat(**self._result(answer, "facts", f"cannot copy {path} to {destination}"))
 
-    def store(
-        self,
-        source: Path,
-        url: str,
-        *,
-        owner: str,
-        earlier_owners: Sequence[str],
-        before_publish: Callable[[], None],
-        stop: Stop,
-    ) -> None:
+    def store(self, source: Path, url: str, how: Publishing) -> Stored:
         """See Transport."""
-        target = path_of(url)
-        temporary = _temporary(target, owner)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            for earlier in earlier_owners:
-                _temporary(target, earlier).unlink(missing_ok=True)
-            try:
-                # To the disk before the name appears: a reported output survives a power cut.
-                copy_contents(source, temporary, stop, sync=True)
-                before_publish()
-                temporary.replace(target)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-            sync_directory(target.parent)
-        except OSError as error:
-            raise _failure(error, f"cannot store {target}") from error
+        path = path_of(url)
+        top = _top_above(path, how.storage_root)
+        content = {
+            "do": "store",
+            "from": _as_text(source.absolute()),
+            "path": _as_text(path),
+            "top": _as_text(top) if top else "",
+            "owner": how.owner,
+            "sha256": how.with_sha256,
+        }
+        order = Order(
+            content,
+            _where(path),
+            how.before_publish,
+            how.patience_seconds,
+        )
+        answer = self._do(order, how.stop)
+        stored = self._result(answer, "stored", f"cannot store {path}", reads=False)
+        if stored["open_to_all"] and os.geteuid() == 0:
+            how.warn(
+                f"every account of the node may write in {stored['open_to_all']}, where outputs go:"
+                " whoever does can replace them; let only the pilots' account write there"
+            )
+        return Stored(stored["size"], stored["adler32"], stored["sha256"])
 
-    def _failure(self, error: OSError, what: str) -> TransferError:
-        failure = _failure(error, what)
-        if failure.fault is TransferFault.FORBIDDEN and self._reader is not None:
-            who = f"the payload's account, {self._reader.name}, may not read it"
-            return TransferError(failure.fault, f"{what}: {who}")
-        return failure
+    def _do(self, order: Order, stop: Stop | None) -> dict[str, Any]:
+        return self._helpers.do(order, stop)
 
+    def _reading(self, what: str, path: Path) -> dict[str, Any]:
+        uid, gid = (-1, -1) if self._reader is None else (self._reader.uid, self._reader.gid)
+        return {"do": what, "path": _as_text(path), "uid": uid, "gid": gid}
 
-def _source_stat(path: Path, opened: int) -> SourceStat:
-    status = os.fstat(opened)
-    if not stat.S_ISREG(status.st_mode):
-        raise TransferError(TransferFault.FORBIDDEN, f"{path} is not a regular file")
-    return SourceStat(
-        status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
-    )
+    def _result(
+        self, answer: Mapping[str, Any], key: str, what: str, *, reads: bool = True
+    ) -> dict[str, Any]:
+        """What was asked for. Raises TransferError when it was not to be had."""
+        if key in answer:
+            result: dict[str, Any] = answer[key]
+            return result
+        # Of a transfer that reads, the storage is the source, and the node's disk the target.
+        side, number, text = answer["failed"], answer["errno"], answer["text"]
+        fault = _fault(side, number, is_storage=side == ("source" if reads else "target"))
+        if fault is TransferFault.FORBIDDEN and reads and self._reader is not None:
+            text = f"{text} (for the payload's account, {self._reader.name})"
+        raise TransferError(fault, f"{what}: {text}")
 
 
 def path_of(url: str) -> Path:
     """The path that a `file:` URL names. Raises TransferError for one that names no local path."""
-    parts = urlsplit(url)
-    path = unquote(parts.path)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not path.startswith("/"):
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    path = unquote_to_bytes(parts.path)
+    if (
+        parts.scheme != "file"
+        or parts.netloc not in ("", "localhost")
+        or not path.startswith(b"/")
+        or b"\0" in path
+    ):
         raise TransferError(
             TransferFault.NO_TRANSPORT,
             f"{url!r} names no local file; it should look like file:///dir/name",
         )
-    return Path(path)
+    if parts.query or parts.fragment or url.endswith(("?", "#")):
+        raise TransferError(
+            TransferFault.NO_TRANSPORT,
+            f"{url!r}: in the path of a URL, # is written %23, and ? is written %3F",
+        )
+    return Path(os.fsdecode(path))
 
 
-def _temporary(target: Path, owner: str) -> Path:
-    # Not made from the target's name, which may be as long as a name can be.
-    mark = blake2b(target.name.encode(), digest_size=6).hexdigest()
-    return target.with_name(f".pandawn-{owner}-{mark}.part")
+def _top_above(path: Path, storage_root: str) -> Path | None:
+    """The storage's root if it is a local directory above the path."""
+    if not storage_root.startswith("file:"):
+        return None
+    top = path_of(storage_root)
+    return top if path != top and path.is_relative_to(top) else None
 
 
-def _failure(error: OSError, what: str) -> TransferError:
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        fault = TransferFault.MISSING
-    elif error.errno in _FULL:
-        fault = TransferFault.FULL
-    elif error.errno in _FORBIDDEN:
-        fault = TransferFault.FORBIDDEN
-    else:
-        fault = TransferFault.OTHER
-    return TransferError(fault, f"{what}: {error.strerror or error}")
+def _where(path: Path) -> str:
+    """What tells the storage of a path from others, as far as that can be said without asking it."""
+    return str(Path(*path.parent.parts[:_PARTS_OF_STORAGE]))
+
+
+def _as_text(path: Path) -> str:
+    """A character for each byte, which JSON takes whatever the bytes are."""
+    return os.fsencode(path).decode("latin-1")
+
+
+def _fault(side: str, number: int, *, is_storage: bool) -> TransferFault:
+    if side == "root":
+        return TransferFault.NOT_MOUNTED
+    if side == "changed":
+        return TransferFault.CHANGED
+    if side == "swept":
+        return TransferFault.OTHER
+    if number in _FULL:
+        return TransferFault.FULL
+    if not is_storage:
+        return TransferFault.LOCAL
+    if number in _MISSING:
+        return TransferFault.MISSING
+    if number in _FORBIDDEN:
+        return TransferFault.FORBIDDEN
+    if number == errno.EROFS:
+        return TransferFault.READ_ONLY
+    return TransferFault.UNAVAILABLE if number in _UNAVAILABLE else TransferFault.OTHER

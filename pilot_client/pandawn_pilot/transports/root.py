@@ -6,15 +6,26 @@ the record has no checksum, `xrdcp` compares with the server's own, if the serve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from hashlib import blake2b
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from pandawn_pilot.disk_use import free_bytes
+from pandawn_pilot.mover.copying import Sums, sum_bytes
+from pandawn_pilot.mover.places import OLD_SECONDS, PARTS, SWEPT, mark_of
 from pandawn_pilot.stop import Stop
-from pandawn_pilot.transports.base import SourceStat, TransferError, TransferFault, settle
+from pandawn_pilot.transports.base import (
+    Publishing,
+    SourceStat,
+    Stored,
+    TransferError,
+    TransferFault,
+    settle,
+)
 from pandawn_pilot.xrootd import files
 from pandawn_pilot.xrootd.address import Location, parse_location
 from pandawn_pilot.xrootd.command import XrootdError, XrootdFault, run
@@ -24,6 +35,8 @@ from pandawn_pilot.xrootd.command import XrootdError, XrootdFault, run
 MIN_BYTES_PER_SECOND = 1_000_000
 # What even a small file may take: connections, authentication, a tape that is near.
 START_SECONDS = 120.0
+# Each is a command: old parts of other files that one store looks at.
+_MAX_LOOKS = 2
 
 _FAULTS = {
     XrootdFault.NO_PROGRAM: TransferFault.NO_TRANSPORT,
@@ -31,7 +44,7 @@ _FAULTS = {
     XrootdFault.FORBIDDEN: TransferFault.FORBIDDEN,
     XrootdFault.FULL: TransferFault.FULL,
     XrootdFault.CHECKSUM: TransferFault.CORRUPT,
-    XrootdFault.UNREACHABLE: TransferFault.OTHER,
+    XrootdFault.UNREACHABLE: TransferFault.UNAVAILABLE,
     XrootdFault.UNSUPPORTED: TransferFault.OTHER,
     XrootdFault.OTHER: TransferFault.OTHER,
 }
@@ -67,44 +80,48 @@ class RootTransport:
             raise failure_of(error) from error
         return before
 
-    def store(
-        self,
-        source: Path,
-        url: str,
-        *,
-        owner: str,
-        earlier_owners: Sequence[str],
-        before_publish: Callable[[], None],
-        stop: Stop,
-    ) -> None:
+    def store(self, source: Path, url: str, how: Publishing) -> Stored:
         """See Transport."""
         target = location_of(url)
-        temporary = _temporary(target, owner)
+        name = PurePosixPath(target.path)
+        parts = Location(target.server, str(name.with_name(PARTS.decode())))
+        mark = mark_of(os.fsencode(name.name))
+        part = _below(parts, f"{mark}.{how.owner}.{secrets.token_hex(4)}")
         what = f"cannot store {target.url}"
         try:
-            for earlier in earlier_owners:
-                _remove(_temporary(target, earlier))
-            size = source.stat().st_size
+            before = source.stat()
+            sums = _sums_of(source, how)
+            size = before.st_size
+            _sweep(parts, mark, how.stop)
             try:
-                options = ["--posc", *self._checks_of(target)]
-                with _speakable(source) as name:
-                    _copy(name, temporary.url, what, size, options, stop)
-                _check_stored(temporary, size, what, stop)
-                before_publish()
-                _rename(temporary, target, what)
+                options = ["--posc", *self._checks_of(target, sums.adler32)]
+                with _speakable(source) as spoken:
+                    _copy(spoken, part.url, what, size, options, how.stop)
+                _check_stored(part, size, what, how.stop)
+                _check_unchanged(source, before)
+                how.before_publish()
+                _rename(part, target, what)
             except BaseException:
-                _remove(temporary)
+                _remove(part)
                 raise
+            finally:
+                # With the last part the directory goes, too.
+                _remove(parts, "rmdir")
         except XrootdError as error:
             raise failure_of(error) from error
         except OSError as error:
-            raise TransferError(TransferFault.OTHER, f"{what}: {source}: {error}") from error
+            raise TransferError(TransferFault.LOCAL, f"{what}: {source}: {error}") from error
+        return Stored(size, sums.adler32, sums.sha256)
 
     @staticmethod
-    def _checks_of(location: Location) -> list[str]:
-        """Options that let xrdcp compare the checksums of both ends, if the server can do that."""
+    def _checks_of(location: Location, adler32: str = "") -> list[str]:
+        """Options that let xrdcp compare the checksums of both ends, if the server can do that.
+
+        With the Adler-32 of what is to arrive, that is what the server's is compared with.
+        """
         kind = files.checksum_kind(location.server)
-        return ["--cksum", kind] if kind else []
+        known = adler32 if adler32.startswith(f"{kind}:") else kind
+        return ["--cksum", known] if kind else []
 
 
 def location_of(url: str) -> Location:
@@ -169,23 +186,77 @@ def _check_stored(location: Location, size: int, what: str, stop: Stop) -> None:
 
 
 def _rename(old: Location, new: Location, what: str) -> None:
-    run(["xrdfs", old.server.url, "mv", old.path, new.path], what, seconds=files.QUESTION_SECONDS)
-
-
-def _remove(location: Location) -> None:
-    """Removes what may be there. What stays, hidden and of no use, must not spoil the job's end."""
     try:
         run(
-            ["xrdfs", location.server.url, "rm", location.path],
+            ["xrdfs", old.server.url, "mv", old.path, new.path],
+            what,
+            seconds=files.QUESTION_SECONDS,
+        )
+    except XrootdError as error:
+        if error.fault is XrootdFault.MISSING:
+            # Another attempt has swept it: who of the two has the lease will be asked again.
+            raise TransferError(TransferFault.OTHER, f"{what}: {SWEPT}") from error
+        raise
+
+
+def _sweep(parts: Location, mark: str, stop: Stop) -> None:
+    """Removes all other parts of the same file, and some that are old. Raises XrootdError."""
+    looks = 0
+    for name in _names_in(parts, stop):
+        part = _below(parts, name)
+        if name.startswith(f"{mark}."):
+            _remove(part)
+        elif looks < _MAX_LOOKS:
+            looks += 1
+            with suppress(XrootdError):
+                modified = files.stat_of(part, stop).modify_time
+                if modified is not None and time.time() - modified > OLD_SECONDS:
+                    _remove(part)
+
+
+def _names_in(directory: Location, stop: Stop) -> list[str]:
+    try:
+        answer = run(
+            ["xrdfs", directory.server.url, "ls", directory.path],
+            f"cannot list {directory.url}",
+            seconds=files.QUESTION_SECONDS,
+            stop=stop,
+        )
+    except XrootdError as error:
+        if error.fault is XrootdFault.MISSING:
+            return []
+        raise
+    lines = os.fsdecode(answer.output).split("\n")
+    return [line.rpartition("/")[2] for line in lines if line]
+
+
+def _remove(location: Location, command: str = "rm") -> None:
+    """Removes what may be there. What stays, hidden and of no use, must not spoil the job's end."""
+    with suppress(XrootdError):
+        run(
+            ["xrdfs", location.server.url, command, location.path],
             f"cannot remove {location.url}",
             seconds=files.QUESTION_SECONDS,
         )
-    except XrootdError:
-        return
 
 
-def _temporary(target: Location, owner: str) -> Location:
-    # Not made from the target's name, which may be as long as a name can be.
-    name = PurePosixPath(target.path)
-    mark = blake2b(name.name.encode(), digest_size=6).hexdigest()
-    return Location(target.server, str(name.with_name(f".pandawn-{owner}-{mark}.part")))
+def _below(directory: Location, name: str) -> Location:
+    return Location(directory.server, f"{directory.path}/{name}")
+
+
+def _check_unchanged(source: Path, before: os.stat_result) -> None:
+    after = source.stat()
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise TransferError(
+            TransferFault.CHANGED, f"somebody has changed {source} while it was copied"
+        )
+
+
+def _sums_of(source: Path, how: Publishing) -> Sums:
+    sums = Sums(with_sha256=how.with_sha256)
+    reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        sum_bytes(reader, lambda _: how.stop.check(), sums)
+    finally:
+        os.close(reader)
+    return sums

@@ -31,6 +31,22 @@ def test_what_is_known_of_a_source_goes_with_an_input() -> None:
     assert not second.HasField("modify_time")
 
 
+@pytest.mark.parametrize(
+    ("command", "files_per_job", "is_told"),
+    [
+        (["sh", "-c", "cat %IN > out"], 2, True),
+        (["sh", "-c", "cat %IN > out"], 1, False),
+        (["sh", "-c", 'cat "$@"', "sh", "%IN"], 2, False),
+        (["ana", "--files=%IN"], 2, False),
+    ],
+)
+def test_inputs_inside_a_shell_s_word_are_told_to_be_joined(
+    command: list[str], files_per_job: int, is_told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taskspec.warn_of_joined_inputs(command, files_per_job)
+    assert ("with commas" in capsys.readouterr().err) is is_told
+
+
 def make_script(root: Path, name: str, content: str = "", mode: int = 0o644) -> Path:
     path = root / name
     path.write_text(content)

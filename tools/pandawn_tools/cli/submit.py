@@ -23,13 +23,19 @@ _COMMAND_KEY = "pandawn_tools.cli.submit.command"
 _NO_SANDBOX = ""
 HELP = f"""Submit a task: the same command over many input files, a few files a job.
 
-The command stands after a [bold]--[/bold]; {taskspec.INPUT_MARK} in it becomes the names of the \
-job's input files, which lie in its work directory. No shell reads it.
+The command stands after a [bold]--[/bold], and no shell reads it. {taskspec.INPUT_MARK} as a word of its \
+own becomes the names of the job's input files, a word each; they lie in its work directory. Inside a word it \
+becomes one text with commas: for a shell, write sh -c 'cat "$@" > out' sh {taskspec.INPUT_MARK}
 
     pandawn submit --sandbox analysis --inputs list.dat --files-per-job 5 \\
         --output hist.root -- python3 ana.py --out hist.root {taskspec.INPUT_MARK}
 
-    pandawn submit --script toy.sh --jobs 100 --output toy.npz --wait
+Jobs without input differ by PANDAWN_JOB_INDEX, which is 1, 2, 3 ...: a seed, say. The environment has \
+PANDAWN_TASK_ID, PANDAWN_JOB_ID and PANDAWN_ATTEMPT too, and PANDAWN_INPUTS_FILE names a file with the names \
+of the inputs, one a line.
+
+    pandawn submit --jobs 100 --output toy.npz --wait \\
+        -- sh -c './toy --seed "$PANDAWN_JOB_INDEX"'
 """
 
 
@@ -252,6 +258,7 @@ def submit(
         max_attempts=max_attempts,
         test=test,
     )
+    taskspec.warn_of_joined_inputs(command, min(files_per_job, len(found)))
     archive = sandbox.pack(sandbox_dir, extras) if sandbox_dir is not None or extras else b""
     with options.connect(ctx, server, patient=wait) as client:
         if user is None and not client.credentials.shows_anything:

@@ -17,6 +17,7 @@ from pandawn.type.v1 import type_pb2 as types
 from pandawn_tools.cli.errors import usage_error
 from pandawn_tools.cli.inputs import InputFile
 from pandawn_tools.cli.options import to_duration
+from pandawn_tools.cli.render import note
 
 # In a command, stands for the names of a job's input files.
 INPUT_MARK = "%IN"
@@ -186,6 +187,22 @@ def check_command(command: Sequence[str]) -> None:
                 f"or, for pipes and redirections: -- sh -c {shlex.quote(command[0])}",
             ],
         )
+
+
+def warn_of_joined_inputs(command: Sequence[str], files_per_job: int) -> None:
+    """Says what becomes of the mark for the inputs inside a word, where jobs have several files.
+
+    `sh -c "cat %IN"` is right with one file a job, and with two looks for a file with a comma in its name.
+    """
+    if files_per_job < 2:
+        return
+    for word in command:
+        if INPUT_MARK in word and any(char.isspace() for char in word):
+            note(
+                f"{INPUT_MARK} inside a word becomes the names with commas between them: a,b,c in {word!r}. "
+                f"For a word each: sh -c '... \"$@\" ...' sh {INPUT_MARK}"
+            )
+            return
 
 
 def split_command(option: str, text: str) -> list[str]:

@@ -99,21 +99,12 @@ def draw(tasks: Sequence[TaskResult], path: Path) -> None:
 
 def _draw_peak(axes: Axes, merged: Sequence[Merged]) -> None:
     edges = np.linspace(*_RANGE_GEV, _BINS + 1)
-    centres = (edges[:-1] + edges[1:]) / 2
     alice, bob = (np.histogram(one.masses, edges)[0] for one in merged)
     axes.stairs(alice, edges, fill=True, color=_ALICE, alpha=0.30)
     axes.stairs(alice, edges, color=_ALICE, linewidth=1.4, label=f"{ALICE.user}: {ALICE.title}")
-    axes.errorbar(
-        centres,
-        bob,
-        # Statistical only.
-        yerr=np.sqrt(bob),
-        fmt="o",
-        color=_BOB,
-        markersize=3.2,
-        elinewidth=0.9,
-        label=f"{BOB.user}: {_in_maths(BOB.title)}",
-    )
+    # A histogram too, not points: those would be read as data over a simulation, and these are some of the same pairs.
+    axes.stairs(bob, edges, fill=True, color=_BOB, alpha=0.30)
+    axes.stairs(bob, edges, color=_BOB, linewidth=1.4, label=f"{BOB.user}: {_in_maths(BOB.title)}")
     axes.axvline(_Z_MASS_GEV, color=_MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     top = float(alice.max())
     axes.annotate(

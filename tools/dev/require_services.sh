@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Makes sure that the programs are there which the tests start for themselves: PostgreSQL, PgBouncer, memcached and XRootD, and
-# what makes networks and certificates for the sites that they set up.
+# what makes networks, certificates and file systems for the sites that they set up.
 # Nothing is started here and no port is taken. As root on Debian what is missing is installed; otherwise this says
 # what to do. Arguments, if there are any, are the packages to look for.
 set -euo pipefail
 
-wanted=" ${*:-postgresql pgbouncer memcached xrootd-server xrootd-client iproute2 openssl} "
+wanted=" ${*:-postgresql pgbouncer memcached xrootd-server xrootd-client iproute2 openssl e2fsprogs} "
 missing=()
 need() { if [[ $wanted == *" $1 "* ]]; then missing+=("$1"); fi; }
 command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need postgresql
@@ -15,6 +15,7 @@ command -v xrootd >/dev/null || need xrootd-server
 command -v xrdcp >/dev/null || need xrootd-client
 command -v ip >/dev/null || need iproute2
 command -v openssl >/dev/null || need openssl
+command -v mkfs.ext4 >/dev/null || [ -x /sbin/mkfs.ext4 ] || need e2fsprogs
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -163,15 +163,22 @@ def store(order: _Message, pilot: Pilot) -> _Message:
         reader = os.open(_bytes(order["from"]), _READ | os.O_NOFOLLOW)
     try:
         with _side("target"):
-            place = Place(_bytes(order["top"]) or b"/", directory or b"/")
+            place = Place(_bytes(order["top"]) or b"/", directory or b"/", order["device"])
             try:
                 copied = _store_in(place, name, reader, sums, order, pilot)
             finally:
                 place.close()
     finally:
         os.close(reader)
-    stored = {"size": copied, "adler32": sums.adler32, "sha256": sums.sha256}
-    return {"stored": {**stored, "open_to_all": place.open_to_all.decode("latin-1")}}
+    return {
+        "stored": {
+            "size": copied,
+            "adler32": sums.adler32,
+            "sha256": sums.sha256,
+            "open_to_all": place.open_to_all.decode("latin-1"),
+            "device": place.device,
+        }
+    }
 
 
 def _store_in(

@@ -35,10 +35,11 @@ class RootGoneError(OSError):
 class Place:
     """A directory below a storage root, open, with the directory of parts in it."""
 
-    def __init__(self, top: bytes, directory: bytes) -> None:
+    def __init__(self, top: bytes, directory: bytes, device: int = 0) -> None:
         """Opens `directory`, which is `top` or lies below it, making what is missing below `top`.
 
-        Raises RootGoneError and OSError.
+        `device` is where `top` was when it was last seen, 0 if it was not. Raises RootGoneError and
+        OSError.
         """
         # The first directory on the way in which everybody may make names; empty: there is none.
         self.open_to_all = b""
@@ -54,6 +55,7 @@ class Place:
                 raise RootGoneError(error.errno, "is not there", os.fsdecode(top)) from error
             raise
         try:
+            self.device = _device_of(self._descriptor, top, device)
             self._look(self._descriptor, top)
             self._walk(directory[len(top) :].split(b"/"), top)
         except BaseException:
@@ -179,6 +181,15 @@ class Place:
         mode = os.fstat(descriptor).st_mode
         if not self.open_to_all and mode & stat.S_IWOTH:
             self.open_to_all = path
+
+
+def _device_of(root: int, top: bytes, before: int) -> int:
+    """The number of the device that a storage's root is on. Raises RootGoneError."""
+    device = os.fstat(root).st_dev
+    # Mounted anew it may have another number, but not that of the node's own disk.
+    if before not in (0, device) and device == os.stat("/").st_dev:  # noqa: PTH116 (no pathlib)
+        raise RootGoneError(errno.ENOENT, "not mounted any more", os.fsdecode(top))
+    return device
 
 
 def mark_of(name: bytes) -> str:

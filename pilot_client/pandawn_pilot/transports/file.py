@@ -93,6 +93,7 @@ class FileTransport:
             "top": _as_text(top) if top else "",
             "owner": how.owner,
             "sha256": how.with_sha256,
+            "device": self._helpers.devices.get(str(top), 0),
         }
         order = Order(
             content,
@@ -102,6 +103,8 @@ class FileTransport:
         )
         answer = self._do(order, how.stop)
         stored = self._result(answer, "stored", f"cannot store {path}", reads=False)
+        if top:
+            self._helpers.devices[str(top)] = stored["device"]
         if stored["open_to_all"] and os.geteuid() == 0:
             how.warn(
                 f"every account of the node may write in {stored['open_to_all']}, where outputs go:"

@@ -62,10 +62,15 @@ class Order:
 
 
 class Helpers:
-    """Lends helpers to threads. `hanging` has those that were left behind, with their storages."""
+    """Lends helpers to threads.
+
+    `hanging` has those that were left behind, with their storages; `devices` those on which storage
+    roots were when something was last stored below them.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self.devices: dict[str, int] = {}
         self.idle: list[_Helper] = []
         self.hanging: list[tuple[_Endable, str]] = []
         atexit.register(self.close)

@@ -6,6 +6,7 @@ package on the node, and one that hangs can be ended without the pilot.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -29,6 +30,8 @@ _ENVIRONMENT = {
 }
 # How often a running command is looked at: a cancelled job should not wait longer.
 _POLL_SECONDS = 0.2
+# For a command that was killed to be gone.
+_PATIENCE_SECONDS = 2.0
 
 # Numbers of the protocol's errors (kXR_NotFound and so on), as the commands print them.
 _ERROR_NUMBER = re.compile(r"\[(3\d\d\d)\]")
@@ -137,7 +140,12 @@ def _wait(
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    # One that waits for a dead disk is left to the kernel.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=_PATIENCE_SECONDS)
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
 
 
 def _environment(inherited: Mapping[str, str]) -> dict[str, str]:

@@ -154,6 +154,9 @@ def url_problem(value: str) -> str | None:
             f"{shown(value)} must be file:// and an absolute path, as in file:///data/a.root, "
             "or root:// with a host and a path, as in root://host:1094//data/a.root"
         )
+    # Readers of URLs cut them there: the file before the mark is another one.
+    if "#" in value or "?" in value:
+        return f"{shown(value)} must have %23 for # and %3F for ? in a name"
     return _climbing_problem(value, value.removeprefix("file://"))
 
 

@@ -103,6 +103,7 @@ def store_order(source: Path, target: Path, top: Path | None = None) -> dict[str
         "top": "" if top is None else str(top),
         "owner": "17-1",
         "sha256": False,
+        "device": 0,
     }
 
 

@@ -156,6 +156,8 @@ def test_a_url_is_file_or_root_with_an_absolute_path(url: str) -> None:
         "file:///a/../b",
         "file:///a/%2e%2E/b",
         "file:///a\nb",
+        "file:///a#b",
+        "file:///a?b",
         "file:///" + "x" * 4096,
         "root:///a",
         "root://node",

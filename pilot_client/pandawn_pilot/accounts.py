@@ -234,7 +234,10 @@ def processes_of(uid: int) -> list[int]:
             continue
         with contextlib.suppress(OSError):
             # Of a process that hides itself the directory says root; its children do not hide.
-            if item.stat().st_uid == uid or _real_uid(item.path) == uid:
+            # Nor does it run any more once it has ended, whoever has not taken note of that yet.
+            if (item.stat().st_uid == uid or _real_uid(item.path) == uid) and not _has_ended(
+                item.path
+            ):
                 found.append(int(item.name))
     return found
 
@@ -270,6 +273,11 @@ def _is_somebodys(uid: int) -> bool:
     except KeyError:
         return False
     return True
+
+
+def _has_ended(process: str) -> bool:
+    text = Path(process, "stat").read_bytes()
+    return text[text.rindex(b")") + 2 :].startswith((b"Z", b"X"))
 
 
 def _real_uid(process: str) -> int | None:

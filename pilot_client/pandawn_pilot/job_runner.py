@@ -11,7 +11,7 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
-from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile, JobReport, StoredFile
+from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile, JobReport, JobSpec, StoredFile
 from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
 from pandawn.type.v1.type_pb2 import (
     JOB_KIND_BUILD,
@@ -22,37 +22,49 @@ from pandawn.type.v1.type_pb2 import (
 from pandawn_pilot.accounts import Account, Accounts
 from pandawn_pilot.archives import pack, unpack
 from pandawn_pilot.client import Connection
+from pandawn_pilot.durable import replace_text
 from pandawn_pilot.durations import seconds
 from pandawn_pilot.errors import (
     CANCELLED,
     NO_LOCAL_SPACE,
     NO_WORK_DIR,
     OUTPUT_MISSING,
-    PAYLOAD_NOT_EXECUTABLE,
     PAYLOAD_NOT_FOUND,
     PILOT_ERROR,
     PILOT_OUT_OF_TIME,
     PILOT_STOPPED,
+    PROGRAM_NOT_FOUND,
     WALL_TIME_EXCEEDED,
     Fault,
     JobFailedError,
 )
 from pandawn_pilot.input_cache import InputCache
 from pandawn_pilot.job_report import PhaseClock, make_report
+from pandawn_pilot.leftovers import MARK
 from pandawn_pilot.lending import find_output, lent, may_offer
 from pandawn_pilot.live_job import LiveJob
 from pandawn_pilot.log_tarball import pack_log
-from pandawn_pilot.logs import JobLog
-from pandawn_pilot.payload import PayloadLimits, Program, Use, run_payload
-from pandawn_pilot.payload_command import find_program, payload_environment, substitute_inputs
+from pandawn_pilot.logs import JobLog, visible
+from pandawn_pilot.payload import PayloadLimits, Use, run_payload
+from pandawn_pilot.payload_command import (
+    find_program,
+    inputs_variable,
+    payload_environment,
+    substitute_inputs,
+)
+from pandawn_pilot.payload_ending import NOT_EXECUTABLE_STATUS, NOT_FOUND_STATUS
+from pandawn_pilot.program import Program
 from pandawn_pilot.queue_rules import behind_setup, local_input, queue_environment, uses_cache
 from pandawn_pilot.sandbox import download_sandbox
 from pandawn_pilot.stage_in import DEFAULT_TRIES, StageIn, local_names
 from pandawn_pilot.stage_out import StageOut
 from pandawn_pilot.stop import StoppedError, StopReason
-from pandawn_pilot.work_dir import JobDir, remove_tree
+from pandawn_pilot.trees import remove_tree
+from pandawn_pilot.work_dir import JobDir
 from pandawn_pilot.xrootd.local_server import LocalServer
 
+# Of the command, what is logged.
+MAX_COMMAND_CHARACTERS = 2000
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -68,6 +80,8 @@ class Surroundings:
     # As it was when the job was given out; what becomes of it later is of no concern to the job.
     queue: Queue
     local_server: LocalServer | None = None
+    # Whether payloads that have another account can get name spaces of their own.
+    name_spaces: bool = False
 
 
 class JobRunner:
@@ -181,13 +195,17 @@ class JobRunner:
         archive.unlink()
 
     def _run_payload(self, names: list[str]) -> None:
-        spec = self._job.spec
+        spec, queue = self._job.spec, self._pilot.queue
+        self._dir.inputs.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        self._dir.inputs.chmod(0o644)
         about = {
             "PANDAWN_JOB_ID": str(spec.job_id),
             "PANDAWN_TASK_ID": str(spec.task_id),
             "PANDAWN_ATTEMPT": str(self._job.lease.attempt),
             "PANDAWN_JOB_INDEX": str(spec.index),
-            "PANDAWN_INPUTS": ",".join(names),
+            "PANDAWN_INPUTS_FILE": str(self._dir.inputs),
+            MARK: str(self._dir.work),
+            **inputs_variable(names),
         }
         environment = payload_environment(
             os.environ,
@@ -196,12 +214,12 @@ class JobRunner:
             self._dir.work,
             self._dir.tmp,
             self._account,
-            queue_environment(self._pilot.queue),
+            queue_environment(queue),
         )
         arguments = substitute_inputs(spec.command, names)
         try:
-            if self._pilot.queue.setup_command:
-                arguments = behind_setup(self._pilot.queue, arguments, environment, self._dir.work)
+            if queue.setup_command:
+                arguments = behind_setup(queue, arguments)
             arguments[0] = find_program(
                 arguments[0], environment.get("PATH", ""), self._dir.work, self._account
             )
@@ -216,13 +234,19 @@ class JobRunner:
             self._dir.stderr,
             measured=self._dir.root,
             account=self._account,
+            separate=self._account is not None and self._pilot.name_spaces,
+            behind_setup=bool(queue.setup_command),
         )
         self._payload_started = True
         who = "" if self._account is None else f" (as {self._account.name})"
-        self._log.info("payload begins%s: %s", who, " ".join(arguments))
+        self._log.info(
+            "payload begins%s: %s", who, visible(" ".join(arguments), MAX_COMMAND_CHARACTERS)
+        )
         inputs = [self._dir.work / name for name in names]
         with lent(self._dir, self._account, inputs, self._job.stop):
-            end = run_payload(program, self._limits(), self._note_use, self._job.stop)
+            end = run_payload(
+                program, self._limits(), self._note_use, self._job.stop, self._log.warning
+            )
         self._exit_code = end.exit_code
         self._note_use(end.use)
         self._log.info(
@@ -313,12 +337,24 @@ def prepare(job: LiveJob, directory: JobDir) -> None:
     """Makes the job's directory and writes down what is to do. Raises JobFailedError."""
     try:
         directory.create()
-        # Without the lease's token, which is a secret of the pilot: the payload can read the file.
-        text = json_format.MessageToJson(job.spec, preserving_proto_field_name=True)
-        directory.spec.write_text(text + "\n", encoding="utf-8")
+        # Without the lease's token, which is a secret of the pilot: the log tarball has the file.
+        text = json_format.MessageToJson(
+            _without_values(job.spec), preserving_proto_field_name=True
+        )
+        replace_text(directory.spec, text + "\n", private=True)
     except OSError as error:
         raise JobFailedError(NO_WORK_DIR, f"cannot make {directory.root}: {error}") from error
 
 
-def _shell_code(fault: Fault) -> int | None:
-    return {PAYLOAD_NOT_FOUND: 127, PAYLOAD_NOT_EXECUTABLE: 126}.get(fault)
+def _without_values(spec: JobSpec) -> JobSpec:
+    """The job as its log may show it: variables are where users put what nobody else should read."""
+    shown = JobSpec()
+    shown.CopyFrom(spec)
+    for name in shown.environment:
+        shown.environment[name] = "(not shown)"
+    return shown
+
+
+def _shell_code(fault: Fault) -> int:
+    absent = fault in (PAYLOAD_NOT_FOUND, PROGRAM_NOT_FOUND)
+    return NOT_FOUND_STATUS if absent else NOT_EXECUTABLE_STATUS

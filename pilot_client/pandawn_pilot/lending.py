@@ -8,6 +8,7 @@ be judged. Without that a link, drawn at the right moment, would make root read 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Collection, Iterator
@@ -18,6 +19,7 @@ from pandawn_pilot.accounts import Account
 from pandawn_pilot.errors import OUTPUT_MISSING, JobFailedError
 from pandawn_pilot.file_copy import copy_contents
 from pandawn_pilot.stop import Stop
+from pandawn_pilot.trees import walk
 from pandawn_pilot.work_dir import JobDir
 
 _PRIVATE = 0o700
@@ -39,7 +41,7 @@ def lent(
     os.chown(directory.root, -1, account.gid)
     directory.root.chmod(_PASSABLE)
     for top in (directory.work, directory.tmp):
-        _give(top, account, frozenset(inputs))
+        _give(top, account, inputs)
     try:
         yield
     finally:
@@ -90,31 +92,46 @@ def _part_from(path: Path, account: Account, stop: Stop) -> None:
     copy.replace(path)
 
 
-def _give(top: Path, account: Account, keep: frozenset[Path]) -> None:
+def _give(top: Path, account: Account, keep: Collection[Path]) -> None:
     """Gives a tree to an account, its top last: before that nobody else can be inside."""
-    for parent, directories, files in os.walk(top):
-        for name in [*directories, *files]:
-            path = Path(parent, name)
-            if path in keep:
-                continue
-            # A second name of a file may be that of somebody else's file.
-            status = path.lstat()
-            if stat.S_ISDIR(status.st_mode) or status.st_nlink == 1:
-                os.chown(path, account.uid, account.gid, follow_symlinks=False)
+    ours = {status.st_ino for status in map(Path.lstat, keep)}
+
+    def look(directory: int) -> list[str]:
+        below: list[str] = []
+        with os.scandir(directory) as items:
+            for item in items:
+                status = item.stat(follow_symlinks=False)
+                is_directory = stat.S_ISDIR(status.st_mode)
+                # A second name of a file may be that of somebody else's file.
+                if (is_directory or status.st_nlink == 1) and status.st_ino not in ours:
+                    os.chown(
+                        item.name,
+                        account.uid,
+                        account.gid,
+                        dir_fd=directory,
+                        follow_symlinks=False,
+                    )
+                if is_directory:
+                    below.append(item.name)
+        return below
+
+    walk(top, look)
     os.chown(top, account.uid, account.gid, follow_symlinks=False)
     top.chmod(_PRIVATE)
 
 
 def _take_back(top: Path) -> None:
-    """Takes the directories of a tree back from above: below one that is ours, no name changes."""
-    waiting = [top]
-    while waiting:
-        directory = waiting.pop()
-        try:
-            os.chown(directory, os.geteuid(), os.getegid(), follow_symlinks=False)
-            directory.chmod(_PRIVATE)
-            with os.scandir(directory) as items:
-                waiting += [Path(item) for item in items if item.is_dir(follow_symlinks=False)]
-        except OSError:
-            # Nested deeper than a path can be long: no output can be named there.
-            continue
+    """Takes the directories of a tree back from above: below one that is ours, no name changes.
+
+    Of any depth, for a file far down has its name in a library, too.
+    """
+
+    def look(directory: int) -> list[str]:
+        os.fchown(directory, os.geteuid(), os.getegid())
+        os.fchmod(directory, _PRIVATE)
+        with os.scandir(directory) as items:
+            return [item.name for item in items if item.is_dir(follow_symlinks=False)]
+
+    # The payload may have removed its directory; then there is nothing to take.
+    with contextlib.suppress(OSError):
+        walk(top, look)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 else:
     _Adapter = logging.LoggerAdapter
 
+# Of a longer message, its beginning and its end are logged: nobody fills a disk by what he is called.
+MAX_LINE_CHARACTERS = 8000
 # What a line is about, in the order in which it is printed.
 CONTEXT_FIELDS = ("node", "pilot", "job", "attempt")
 
@@ -47,7 +49,7 @@ class JobLog(Log):
         super().log(level, msg, *args, **kwargs)
         if not self._stream.closed:
             text = str(msg) % args if args else str(msg)
-            line = f"{_utc(time.time())} {logging.getLevelName(level)} {_one_line(text)}\n"
+            line = f"{_utc(time.time())} {logging.getLevelName(level)} {visible(text)}\n"
             # A payload that filled the disk may not take the job's report with it.
             with contextlib.suppress(OSError):
                 self._stream.write(line)
@@ -68,7 +70,7 @@ class LineFormatter(logging.Formatter):
         if record.exc_info:
             text = f"{text} | {self.formatException(record.exc_info)}"
         context = "".join(f" {name}={value}" for name, value in _context(record).items())
-        return f"{_utc(record.created)} {record.levelname} {_one_line(text)}{context}"
+        return f"{_utc(record.created)} {record.levelname} {visible(text)}{context}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -79,12 +81,12 @@ class JsonFormatter(logging.Formatter):
         document = {
             "time": _utc(record.created),
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            "event": _bounded(record.getMessage(), MAX_LINE_CHARACTERS),
             **_context(record),
         }
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
-        return json.dumps(document, ensure_ascii=False)
+        return json.dumps(document)
 
 
 def make_log(
@@ -104,8 +106,24 @@ def _context(record: logging.LogRecord) -> dict[str, str]:
     return {name: str(getattr(record, name)) for name in CONTEXT_FIELDS if hasattr(record, name)}
 
 
-def _one_line(text: str) -> str:
-    return text.replace("\n", "\\n").replace("\r", "\\r")
+def visible(text: str, at_most: int = MAX_LINE_CHARACTERS) -> str:
+    """The text in one line of bounded length, in which nothing can act on a terminal or an editor.
+
+    What users name and payloads print comes into logs: control characters, and those that turn the
+    direction of what follows or are not seen, are written as in Python, so that all that was there can
+    be told.
+    """
+    text = _bounded(text, at_most)
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def _bounded(text: str, at_most: int) -> str:
+    if len(text) <= at_most:
+        return text
+    left_out = len(text) - at_most
+    return f"{text[: at_most // 2]} [... {left_out} characters ...] {text[-at_most // 2 :]}"
 
 
 def _utc(seconds: float) -> str:

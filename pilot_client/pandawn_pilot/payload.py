@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import select
@@ -15,23 +14,22 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pandawn_pilot import payload_wrapper
-from pandawn_pilot.accounts import Account
-from pandawn_pilot.disk_use import directory_bytes, free_bytes
+from pandawn_pilot.disk_use import directory_use
 from pandawn_pilot.errors import (
+    FILE_SIZE_LIMITED,
     MEMORY_EXCEEDED,
-    NO_LOCAL_SPACE,
-    PAYLOAD_FAILED,
-    PAYLOAD_KILLED,
-    PAYLOAD_NOT_EXECUTABLE,
-    PAYLOAD_NOT_FOUND,
+    PAYLOAD_NOT_STARTED,
     WORK_DIR_TOO_LARGE,
     WRAPPER_VANISHED,
     Fault,
     JobFailedError,
 )
-from pandawn_pilot.payload_command import clean_environment
-from pandawn_pilot.process_tree import proportional_bytes, session_members, tree_use
+from pandawn_pilot.leftovers import end_processes_in
+from pandawn_pilot.payload_command import without_secrets
+from pandawn_pilot.payload_ending import why_failed, why_not_started
+from pandawn_pilot.payload_start import Order
+from pandawn_pilot.process_tree import proportional_bytes, tree_use
+from pandawn_pilot.program import Program
 from pandawn_pilot.stop import Stop, StopReason
 
 # How often memory, disk and time are looked at.
@@ -42,10 +40,16 @@ LOOK_SHARE = 0.05
 GRACE_SECONDS = 10.0
 # From SIGKILL to giving up on a process that waits for a dead disk.
 PATIENCE_SECONDS = 30.0
-# With less than this free, a disk is full.
-FULL_DISK_BYTES = 1024 * 1024
 _POLL_SECONDS = 0.2
-_STDERR_TAIL_BYTES = 1000
+# Where this package lies, and what the wrapper is started with; its Python looks there last.
+_CODE = Path(__file__).parents[1]
+_PYTHON = (sys.executable, "-I", "-S", "-X", "utf8", "-c")
+_IMPORT = "import sys; sys.path.append(sys.argv[1]); from pandawn_pilot.payload_wrapper import "
+_WRAPPER = f"{_IMPORT}main; sys.exit(main())"
+_TRIAL = f"{_IMPORT}try_namespaces; try_namespaces()"
+
+# A line of what the wrapper says.
+_Answer = dict[str, "float | str"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,39 +80,50 @@ class PayloadEnd:
     use: Use
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
-    """What to run, where, and the files that take what it prints.
-
-    What counts for the size of the work directory is all below `measured`. `account` None: the
-    pilot's own.
-    """
-
-    arguments: list[str]
-    environment: dict[str, str]
-    work_dir: Path
-    stdout: Path
-    stderr: Path
-    measured: Path
-    account: Account | None = None
+def why_not_separate() -> str | None:
+    """Why payloads get no name spaces of their own here; None: they can have them."""
+    done = subprocess.run(
+        [*_PYTHON, _TRIAL, str(_CODE)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        env=without_secrets(os.environ),
+        check=False,
+    )
+    if done.returncode == 0:
+        return None
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else f"status {done.returncode}"
 
 
 def run_payload(
-    program: Program, limits: PayloadLimits, on_use: Callable[[Use], None], stop: Stop
+    program: Program,
+    limits: PayloadLimits,
+    on_use: Callable[[Use], None],
+    stop: Stop,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> PayloadEnd:
     """Runs the program to its end, or ends it: when a limit is passed or `stop` is set.
 
-    Returns in any case but one: JobFailedError (WRAPPER_VANISHED) when the end could not be
-    learned.
+    `warn` is told what could not be done for the payload without ending it. Returns in any case but
+    two: JobFailedError, WRAPPER_VANISHED when the end could not be learned, PAYLOAD_NOT_STARTED when
+    the node has no processes left.
     """
-    return _Run(program, limits, on_use, stop).run()
+    return _Run(program, limits, on_use, stop, warn).run()
 
 
 class _Run:
     def __init__(
-        self, program: Program, limits: PayloadLimits, on_use: Callable[[Use], None], stop: Stop
+        self,
+        program: Program,
+        limits: PayloadLimits,
+        on_use: Callable[[Use], None],
+        stop: Stop,
+        warn: Callable[[str], None],
     ) -> None:
         self._program = program
+        self._warn = warn
         self._limits = limits
         self._on_use = on_use
         self._stop = stop
@@ -116,21 +131,31 @@ class _Run:
         self._failure: JobFailedError | None = None
         self._kill_at: float | None = None
         self._give_up_at: float | None = None
-        self._payload: int | None = None
+        # All of the payload is below it, and it is none of the payload.
+        self._keeper: int | None = None
+        # The largest file that the kernel lets it write; 0: as large as it likes.
+        self._file_limit = 0
+        self._setup: str | None = None
+        self._measured = True
         self._unread = b""
 
     def run(self) -> PayloadEnd:
-        wrapper = subprocess.Popen(
-            [sys.executable, "-I", "-S", payload_wrapper.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            # Of a signal to the pilot's group the payload's wrapper should hear nothing.
-            start_new_session=True,
-            cwd="/",
-            # Of ours, what it needs to run, and nothing that a payload could read there.
-            env=clean_environment(os.environ),
-        )
+        try:
+            wrapper = subprocess.Popen(
+                [*_PYTHON, _WRAPPER, str(_CODE)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                # Of a signal to the pilot's group the payload's wrapper should hear nothing.
+                start_new_session=True,
+                cwd="/",
+                # Of ours, what it needs to run, and nothing that a payload could read there.
+                env=without_secrets(os.environ),
+            )
+        except OSError as error:
+            raise JobFailedError(
+                PAYLOAD_NOT_STARTED, f"the node could not start the payload's wrapper: {error}"
+            ) from error
         try:
             return self._run(wrapper)
         finally:
@@ -147,7 +172,7 @@ class _Run:
 
     def _run(self, wrapper: subprocess.Popen[bytes]) -> PayloadEnd:
         account = self._program.account
-        order = payload_wrapper.Order(
+        order = Order(
             arguments=self._program.arguments,
             environment=self._program.environment,
             directory=str(self._program.work_dir),
@@ -156,6 +181,8 @@ class _Run:
             max_file_bytes=self._limits.work_dir_bytes,
             uid=-1 if account is None else account.uid,
             gid=-1 if account is None else account.gid,
+            separate=self._program.separate,
+            setup=self._program.behind_setup,
         )
         _send(wrapper, json.dumps(asdict(order)).encode() + b"\n")
         begin = time.monotonic()
@@ -163,19 +190,31 @@ class _Run:
         while True:
             for answer in self._answers(wrapper):
                 if "failed" in answer:
-                    return self._not_started(int(answer["failed"]))
-                if "started" in answer:
-                    self._payload = int(answer["started"])
+                    code, failure = why_not_started(
+                        self._program, int(answer["failed"]), str(answer["step"])
+                    )
+                    return PayloadEnd(code, failure, self._use)
                 if "ended" in answer:
                     return self._ended(answer)
+                self._heed(answer)
             now = time.monotonic()
             self._obey(wrapper, now)
             if now >= look_at:
-                self._look(wrapper, now - begin)
+                self._look(now - begin)
                 looked = time.monotonic() - now
                 look_at = now + max(LOOK_SECONDS, looked / LOOK_SHARE)
 
-    def _answers(self, wrapper: subprocess.Popen[bytes]) -> list[dict[str, float]]:
+    def _heed(self, answer: _Answer) -> None:
+        if "keeper" in answer:
+            self._keeper = int(answer["keeper"])
+        elif "note" in answer:
+            self._warn(str(answer["note"]))
+        elif "started" in answer:
+            self._file_limit = int(answer["file_limit"])
+        elif "setup" in answer:
+            self._setup = str(answer["setup"])
+
+    def _answers(self, wrapper: subprocess.Popen[bytes]) -> list[_Answer]:
         assert wrapper.stdout is not None
         ready, _, _ = select.select([wrapper.stdout], [], [], _POLL_SECONDS)
         if not ready:
@@ -205,11 +244,13 @@ class _Run:
                 WRAPPER_VANISHED, "processes of the payload cannot be killed: they wait for a disk"
             )
 
-    def _look(self, wrapper: subprocess.Popen[bytes], elapsed: float) -> None:
+    def _look(self, elapsed: float) -> None:
         """Measures, and notes the first limit that was passed."""
         limits = self._limits
-        tree = tree_use(wrapper.pid)
-        self._note(tree.cpu_seconds, tree.rss_bytes, directory_bytes(self._program.measured))
+        if self._keeper is None:
+            return
+        tree = tree_use(self._keeper)
+        self._note(tree.cpu_seconds, tree.rss_bytes)
         if self._failure is not None:
             return
         if limits.wall_seconds is not None and elapsed > limits.wall_seconds:
@@ -220,65 +261,37 @@ class _Run:
             self._failure = self._too_large()
         elif 0 < limits.memory_bytes < tree.rss_bytes:
             # Shared pages were counted for each process: worth the slow look only now.
-            used = proportional_bytes(wrapper.pid)
+            used = proportional_bytes(self._keeper)
             if used > limits.memory_bytes:
                 self._failure = JobFailedError(
                     MEMORY_EXCEEDED,
                     f"the payload used {used} bytes of memory, it may use {limits.memory_bytes}",
                 )
 
-    def _ended(self, answer: dict[str, float]) -> PayloadEnd:
+    def _ended(self, answer: _Answer) -> PayloadEnd:
         status = int(answer["ended"])
-        self._note(
-            answer["cpu_seconds"],
-            int(answer["max_rss_bytes"]),
-            directory_bytes(self._program.measured),
-        )
+        self._note(float(answer["cpu_seconds"]), int(answer["max_rss_bytes"]))
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         code = 128 + number if number else os.WEXITSTATUS(status)
-        limit = self._limits.work_dir_bytes
-        if (
-            self._failure is None
-            and limit
-            and (
-                self._use.work_dir_bytes > limit
-                # What a write beyond the limit of a single file ends in.
-                or (code != 0 and self._use.work_dir_bytes >= limit)
-                or number == signal.SIGXFSZ
-            )
-        ):
-            self._failure = self._too_large()
-        if self._failure is None and code != 0:
-            self._failure = self._payload_failure(number, code)
+        if self._failure is None:
+            self._failure = self._over_limit(number, code)
+        setup = (self._setup or "") if self._program.behind_setup else None
+        if self._failure is None and (code != 0 or setup == ""):
+            self._failure = why_failed(self._program, number, code, setup)
         return PayloadEnd(code, self._failure, self._use)
 
-    def _payload_failure(self, number: int, code: int) -> JobFailedError:
-        free = free_bytes(self._program.measured)
-        if free < FULL_DISK_BYTES:
-            # Neither the payload's status nor its last words tell it: those found no room.
+    def _over_limit(self, number: int, code: int) -> JobFailedError | None:
+        """The failure of a payload that met a limit of its directory or of a file."""
+        limit, used = self._limits.work_dir_bytes, self._use.work_dir_bytes
+        if number == signal.SIGXFSZ:
+            fault = WORK_DIR_TOO_LARGE if self._file_limit == limit else FILE_SIZE_LIMITED
             return JobFailedError(
-                NO_LOCAL_SPACE,
-                f"the payload ended with status {code} on a full disk ({free} bytes are free)",
+                fault, f"a file of the payload met its limit of {self._file_limit} bytes"
             )
-        last_words = _last_line(self._program.stderr)
-        said = f"; the last line of its stderr: {last_words}" if last_words else ""
-        if number:
-            name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
-            return JobFailedError(PAYLOAD_KILLED, f"the payload was killed by signal {name}{said}")
-        return JobFailedError(PAYLOAD_FAILED, f"the payload ended with status {code}{said}")
-
-    def _not_started(self, number: int) -> PayloadEnd:
-        program = self._program.arguments[0]
-        if number == errno.ENOENT:
-            failure = JobFailedError(
-                PAYLOAD_NOT_FOUND, f"{program}: no such program or interpreter"
-            )
-            return PayloadEnd(127, failure, self._use)
-        why = os.strerror(number)
-        if self._program.account is not None:
-            why += f" (for account {self._program.account.name})"
-        failure = JobFailedError(PAYLOAD_NOT_EXECUTABLE, f"{program} cannot be executed: {why}")
-        return PayloadEnd(126, failure, self._use)
+        # What a write beyond the limit of a single file ends in may be an error like others.
+        if 0 < limit < used or (limit and code != 0 and used >= limit):
+            return self._too_large()
+        return None
 
     def _too_large(self) -> JobFailedError:
         return JobFailedError(
@@ -287,21 +300,22 @@ class _Run:
             f" it may have {self._limits.work_dir_bytes}",
         )
 
-    def _note(self, cpu_seconds: float, rss_bytes: int, size_bytes: int) -> None:
+    def _note(self, cpu_seconds: float, rss_bytes: int) -> None:
+        disk = directory_use(self._program.measured)
+        if disk.trouble and self._measured:
+            # No reason to end a payload; the disk's own end is noticed by what it writes.
+            self._warn(disk.trouble)
+            self._measured = False
         self._use = Use(
             max(self._use.cpu_seconds, cpu_seconds),
             max(self._use.max_rss_bytes, rss_bytes),
-            size_bytes,
+            disk.size_bytes,
         )
         self._on_use(self._use)
 
     def _clean_up_after_wrapper(self) -> None:
-        """Kills what can be found without the wrapper: the session that the payload began in."""
-        if self._payload is None:
-            return
-        for process in session_members(self._payload):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(process, signal.SIGKILL)
+        """Kills what can be found when keeper and wrapper were killed both."""
+        end_processes_in(self._program.measured)
 
 
 def _send(wrapper: subprocess.Popen[bytes], content: bytes) -> None:
@@ -310,14 +324,3 @@ def _send(wrapper: subprocess.Popen[bytes], content: bytes) -> None:
     with contextlib.suppress(BrokenPipeError):
         while content:
             content = content[os.write(wrapper.stdin.fileno(), content) :]
-
-
-def _last_line(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, stream.tell() - _STDERR_TAIL_BYTES))
-            lines = stream.read().decode("utf-8", "replace").split("\n")
-    except OSError:
-        return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")

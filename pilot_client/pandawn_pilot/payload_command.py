@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import stat
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -13,19 +15,39 @@ from pandawn_pilot.accounts import Account
 from pandawn_pilot.errors import (
     PAYLOAD_NOT_EXECUTABLE,
     PAYLOAD_NOT_FOUND,
+    PROGRAM_NOT_EXECUTABLE,
+    PROGRAM_NOT_FOUND,
     JobFailedError,
 )
 
 INPUT_NAMES = "%IN"
+# Where a batch job has no PATH at all.
+_USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
+# The kernel takes 128 KiB in one word; what is longer than this is in PANDAWN_INPUTS_FILE only.
+MAX_INPUTS_BYTES = 64 * 1024
+# docs/pilot.md lists all of these, and says why.
 # The pilot's own settings, and places and contents of credentials: none of the payload's business.
-# docs/pilot.md lists them.
-_HIDDEN = re.compile(
+_SECRET = re.compile(
     r"PANDAWN_|GRPC_|BEARER_TOKEN|X509_|SSH_|GPG_|KRB5|_CONDOR_CREDS|_?SCITOKENS?|AWS_|GOOGLE_|OS_|KUBE"
-    r"|XDG_RUNTIME_DIR$|NETRC$|PGPASS|.*(TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE_KEY|API_KEY|PROXY_FILE)",
+    r"|XDG_RUNTIME_DIR$|XAUTHORITY$|DBUS_|NETRC$|PGPASS"
+    r"|.*(TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE_KEY|API_KEY|PROXY_FILE)",
     re.IGNORECASE,
+)
+# What the pilot itself was started with or by, and what would make the payload another program than
+# its user tried: search paths of loaders and interpreters, service managers, ranks of MPI programs,
+# desktops, and places in the home of the pilot's account.
+_PILOTS_OWN = re.compile(
+    r"LD_|GCONV_PATH$|GLIBC_|MALLOC_|PYTHON|VIRTUAL_ENV|CONDA_|_CE_|PERL|RUBY|GEM_|BUNDLE_|NODE_|CLASSPATH$"
+    r"|JAVA_TOOL_OPTIONS$|_JAVA_OPTIONS$|R_LIBS|LUA_|TCLLIBPATH$|GUILE_|ROOTSYS$"
+    r"|NOTIFY_SOCKET$|LISTEN_|WATCHDOG_|INVOCATION_ID$|JOURNAL_STREAM$|SYSTEMD_|MAINPID$|MANAGERPID$"
+    r"|(RUNTIME|STATE|CACHE|LOGS|CONFIGURATION)_DIRECTORY$"
+    r"|PMI_|PMIX_|PMI2_|OMPI_|PRTE_|MPIR_|HYDRA_|HYDI_|MPIEXEC_"
+    r"|DISPLAY$|WAYLAND_|DESKTOP_|SUDO_|XDG_(CACHE|CONFIG|DATA|STATE)_HOME$|XDG_SESSION|XDG_SEAT|XDG_VTNR"
+    r"|TMP$|TEMP$|TMPDIR$|TEMPDIR$|OLDPWD$|PWD$|SHLVL$|_$|HISTFILE$|MAIL$|LC_CTYPE_COERCED$"
 )
 # Directories that all may read, by which a payload knows the servers that it speaks to.
 _SHOWN = frozenset({"X509_CERT_DIR", "X509_VOMS_DIR", "X509_VOMSES"})
+_LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")
 
 
 def substitute_inputs(command: Sequence[str], input_names: Sequence[str]) -> list[str]:
@@ -46,7 +68,8 @@ def find_program(
 
     For an account a program counts as missing from a directory that the account may not enter.
 
-    Raises JobFailedError: PAYLOAD_NOT_FOUND or PAYLOAD_NOT_EXECUTABLE.
+    Raises JobFailedError: PAYLOAD_NOT_FOUND or PAYLOAD_NOT_EXECUTABLE for what must be in the user's
+    code, PROGRAM_NOT_FOUND or PROGRAM_NOT_EXECUTABLE for what the node might have had.
     """
     if "/" in name:
         candidates = [work_dir / name]
@@ -62,15 +85,30 @@ def find_program(
         if os.access(candidate, os.X_OK):
             return str(candidate)
     if present:
+        ours = present[0].is_relative_to(work_dir)
         raise JobFailedError(
-            PAYLOAD_NOT_EXECUTABLE,
+            PAYLOAD_NOT_EXECUTABLE if ours else PROGRAM_NOT_EXECUTABLE,
             f"the command {name!r} is a file that may not be executed ({present[0]}); chmod +x it, "
             "or name its interpreter in the command",
         )
+    if "/" in name:
+        # A link in the user's code may lead to what another node has.
+        ours = candidates[0].is_relative_to(work_dir) and not candidates[0].is_symlink()
+        raise JobFailedError(
+            PAYLOAD_NOT_FOUND if ours else PROGRAM_NOT_FOUND,
+            f"the command {name!r} is not there"
+            + (": it is not in the task's code" if ours else " on this node"),
+        )
     raise JobFailedError(
-        PAYLOAD_NOT_FOUND,
-        f"the command {name!r} is neither in the node's PATH nor in the work directory",
+        PROGRAM_NOT_FOUND,
+        f"the command {name!r} is neither in this node's PATH nor in the work directory",
     )
+
+
+def inputs_variable(names: Sequence[str]) -> dict[str, str]:
+    """PANDAWN_INPUTS, as long as a variable can hold it."""
+    text = ",".join(names)
+    return {"PANDAWN_INPUTS": text} if len(os.fsencode(text)) <= MAX_INPUTS_BYTES else {}
 
 
 def payload_environment(
@@ -82,12 +120,26 @@ def payload_environment(
     account: Account | None = None,
     of_queue: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """The environment of a payload: the pilot's without secrets, the queue's, the user's, the job's."""
-    environment = clean_environment(inherited)
-    if account is not None:
-        environment.update({"USER": account.name, "LOGNAME": account.name})
+    """The environment of a payload; docs/pilot.md has it as a table.
+
+    The batch job's without secrets and without what is the pilot's own, the queue's, the user's, the
+    job's.
+    """
+    environment = {
+        name: value
+        for name, value in without_secrets(inherited).items()
+        if not _PILOTS_OWN.match(name)
+    }
+    environment["PATH"] = _without_pilot(environment.get("PATH") or _USUAL_PATH, inherited)
+    if account is None:
+        user = environment.get("USER") or _own_name()
+    else:
+        user = account.name
         # A shell takes what it may not look at for what it may not execute.
-        environment["PATH"] = _passable_path(environment.get("PATH", ""), account)
+        environment["PATH"] = _passable_path(environment["PATH"], account)
+    environment.update({"USER": user, "LOGNAME": user, "SHELL": "/bin/sh"})
+    if not any(environment.get(name) for name in _LOCALE):
+        environment["LANG"] = "C.UTF-8"
     environment.update(of_queue)
     environment.update({"HOME": str(work_dir), "TMPDIR": str(tmp_dir), "PWD": str(work_dir)})
     environment.update(of_job)
@@ -95,13 +147,31 @@ def payload_environment(
     return environment
 
 
-def clean_environment(inherited: Mapping[str, str]) -> dict[str, str]:
+def without_secrets(inherited: Mapping[str, str]) -> dict[str, str]:
     """An environment without the pilot's settings and whatever may be or lead to a credential."""
     return {
         name: value
         for name, value in inherited.items()
-        if name in _SHOWN or not _HIDDEN.match(name)
+        if name in _SHOWN or not _SECRET.match(name)
     }
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _without_pilot(search_path: str, inherited: Mapping[str, str]) -> str:
+    """A PATH without the programs of the virtual environment that the pilot is part of."""
+    tops = {inherited.get(name, "") for name in ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME")}
+    if sys.prefix != sys.base_prefix:
+        tops.add(sys.prefix)
+    ours = {Path(top, "bin") for top in tops if top}
+    return os.pathsep.join(
+        part for part in search_path.split(os.pathsep) if part and Path(part) not in ours
+    )
 
 
 def _passable_path(search_path: str, account: Account) -> str:

@@ -1,92 +1,95 @@
-"""The process between the pilot and a payload, which lets nothing of the payload outlive either.
+"""The processes between the pilot and a payload, which let nothing of the payload outlive any of them.
 
-Started by file name with `python -I -S`, so it must import the standard library only. It
+Started with `python -I -S`, so this must import the standard library only, and what is part of it.
+There are two of them, the wrapper and below it the keeper, so that whichever of pilot, wrapper and
+keeper is killed, another is left to kill the payload. The keeper
 
 - starts the payload in a session of its own, with its limits, streams and environment,
-- adopts whatever the payload leaves behind (PR_SET_CHILD_SUBREAPER): nothing escapes it,
-- kills all of that when the payload ends, when the pilot says so, and when the pilot dies,
+- adopts whatever the payload leaves behind: nothing escapes it. It is the first process of a name
+  space of processes where that can be had, which the kernel ends with it; else it is their
+  subreaper (PR_SET_CHILD_SUBREAPER), and the wrapper is that after it,
+- kills all of that when the payload ends, when the pilot says so, and when pilot or wrapper dies,
 - counts the processor time of all of it.
 
-The pilot talks to its standard input, first a line of JSON (see `Order`), then single bytes: `T`
-sends SIGTERM to all processes of the payload, `K` kills them. The end of the input means that the
-pilot is dead. The answers are lines of JSON on its standard output: `{"started": pid}` or
-`{"failed": errno}`, later `{"ended": status, ...}`.
+The pilot talks to the keeper by way of the standard input, first a line of JSON (see `Order`), then
+single bytes: `T` sends SIGTERM to all processes of the payload, `K` kills them. The end of the input
+means that the pilot is dead. The answers are lines of JSON on the standard output:
+`{"keeper": pid}`, `{"note": text}`, `{"started": 1, "file_limit": bytes}` or
+`{"failed": errno, "step": where}`, later `{"ended": status, ...}`.
 
-The pilot runs gRPC's threads and must not fork; this process has one thread and may.
+The pilot runs gRPC's threads and must not fork; these processes have one thread and may.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import json
 import os
 import resource
 import select
 import signal
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
+
+from pandawn_pilot.namespaces import furnish, separate
+from pandawn_pilot.payload_start import Order, StartError, prctl, start
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
-_PR_SET_NO_NEW_PRIVS = 38
-# What a payload under an account of its own makes is nobody else's business.
-_PRIVATE_UMASK = 0o077
 # A process that does not die from SIGKILL waits for a dead disk: it is left to the kernel.
 _KILL_PATIENCE_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Order:
-    """What to run: `arguments[0]` is the path of the program. `max_file_bytes` 0 means no limit.
-
-    `uid` and `gid` are those of the payload's account; -1: it runs under this process's account.
-    """
-
-    arguments: list[str]
-    environment: dict[str, str]
-    directory: str
-    stdout: str
-    stderr: str
-    max_file_bytes: int
-    uid: int = -1
-    gid: int = -1
+# These a process raises against itself; all others may come from a batch system that warns or ends
+# the processes of a node, and the pilot decides what comes of it.
+_OWN_SIGNALS = frozenset(
+    {
+        *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL),
+        *(signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS),
+    }
+)
 
 
 def main() -> int:
     """Runs one payload."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    # A batch system that ends the node's processes signals them all; the pilot decides what comes
-    # of it.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    wakeup_reader, wakeup_writer = os.pipe()
-    os.set_blocking(wakeup_writer, False)
-    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-    signal.set_wakeup_fd(wakeup_writer, warn_on_full_buffer=False)
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    _ignore_signals()
     line, rest = _read_line(0)
+    order = Order(**json.loads(line))
+    alive, our_end = os.pipe()
     try:
-        payload = _start(Order(**json.loads(line)))
+        if order.separate:
+            separate()
+        keeper = os.fork()
     except OSError as error:
-        _answer({"failed": error.errno or 0})
+        _answer(failed=error.errno or 0, step="fork")
         return 0
-    _answer({"started": payload})
-    status = _watch(payload, wakeup_reader, rest)
-    _kill_all()
-    use = resource.getrusage(resource.RUSAGE_CHILDREN)
-    _answer(
-        {
-            "ended": status,
-            "cpu_seconds": use.ru_utime + use.ru_stime,
-            "max_rss_bytes": use.ru_maxrss * 1024,
-        }
-    )
+    if keeper == 0:
+        os.close(our_end)
+        _keep(order, rest, alive)
+    os.close(alive)
+    _answer(keeper=keeper)
+    # A process of the same account may not put words into our mouth.
+    prctl(_PR_SET_DUMPABLE, 0)
+    _stand_by(keeper)
+    _Kept(whole=False).kill()
     return 0
+
+
+def try_namespaces() -> None:
+    """Makes name spaces as for a payload, in this process and a child. Raises OSError."""
+    separate()
+    child = os.fork()
+    if child == 0:
+        try:
+            furnish("/")
+        except OSError as error:
+            os._exit(error.errno or 1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    number = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1
+    if number != 0:
+        raise OSError(number, os.strerror(number))
 
 
 def descendants(root: int) -> list[int]:
@@ -116,25 +119,129 @@ def _parent_of(process: int) -> int | None:
     return int(text[text.rindex(b")") + 2 :].split()[1])
 
 
-def _watch(payload: int, wakeup: int, commands: bytes) -> int:
-    """Waits for the payload's end; returns its wait status."""
+def _ignore_signals() -> None:
+    for number in signal.valid_signals() - _OWN_SIGNALS - {signal.SIGCHLD}:
+        # SIGKILL and SIGSTOP cannot be set.
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _wake_by_children() -> int:
+    """A descriptor that can be read when a child has ended."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    return reader
+
+
+def _stand_by(keeper: int) -> None:
+    """Waits for the keeper's end. When the pilot is gone, the keeper has some time to end by itself."""
+    wakeup = _wake_by_children()
+    poll = select.poll()
+    poll.register(wakeup, select.POLLIN)
+    # What the pilot says is the keeper's to read; that it hung up is told in any case.
+    poll.register(0, 0)
+    deadline: float | None = None
     while True:
-        for command in commands:
-            if command == ord("T"):
-                _signal_all(signal.SIGTERM)
-            elif command == ord("K"):
-                _signal_all(signal.SIGKILL)
-        status = _reap(payload)
-        if status is not None:
-            return status
-        ready, _, _ = select.select([0, wakeup], [], [])
-        if wakeup in ready:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG)[0]) != 0:
+                if ended == keeper:
+                    return
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            os.kill(keeper, signal.SIGKILL)
+            return
+        ready = poll.poll(None if left is None else left * 1000)
+        with contextlib.suppress(BlockingIOError):
             os.read(wakeup, 4096)
-        commands = os.read(0, 4096) if 0 in ready else b""
-        if 0 in ready and not commands:
-            # The pilot is dead. Nobody will ask how it ended.
-            _kill_all()
-            os._exit(0)
+        if any(descriptor == 0 for descriptor, _ in ready):
+            poll.unregister(0)
+            deadline = time.monotonic() + 2 * _KILL_PATIENCE_SECONDS
+
+
+def _keep(order: Order, commands: bytes, alive: int) -> NoReturn:
+    """The keeper's life."""
+    kept = _Kept(whole=order.separate)
+    wakeup = _wake_by_children()
+    try:
+        if order.separate:
+            # All in the name space go with it.
+            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            furnish(order.directory)
+        else:
+            prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        started = start(order)
+    except StartError as error:
+        _answer(failed=error.number, step=error.step)
+        os._exit(0)
+    except OSError as error:
+        _answer(failed=error.errno or 0, step="name spaces")
+        os._exit(0)
+    # As for the wrapper; only now, for what it has forked needed to look at its parent.
+    prctl(_PR_SET_DUMPABLE, 0)
+    for note in started.notes:
+        _answer(note=note)
+    _answer(started=1, file_limit=started.file_limit)
+    status = kept.watch(started.process, wakeup, alive, commands)
+    kept.kill()
+    use = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with contextlib.suppress(BlockingIOError):
+        _answer(setup=os.read(started.setup, 16).decode("ascii", "replace").strip())
+    _answer(
+        ended=status,
+        cpu_seconds=use.ru_utime + use.ru_stime,
+        max_rss_bytes=use.ru_maxrss * 1024,
+    )
+    os._exit(0)
+
+
+class _Kept:
+    """The processes below this one; `whole`: all of its name space."""
+
+    def __init__(self, *, whole: bool) -> None:
+        self._whole = whole
+
+    def watch(self, payload: int, wakeup: int, alive: int, commands: bytes) -> int:
+        """Waits for the payload's end; returns its wait status."""
+        while True:
+            for command in commands:
+                if command == ord("T"):
+                    self._signal(signal.SIGTERM)
+                elif command == ord("K"):
+                    self._signal(signal.SIGKILL)
+            status = _reap(payload)
+            if status is not None:
+                return status
+            ready, _, _ = select.select([0, wakeup, alive], [], [])
+            with contextlib.suppress(BlockingIOError):
+                os.read(wakeup, 4096)
+            commands = os.read(0, 4096) if 0 in ready else b""
+            if alive in ready or (0 in ready and not commands):
+                # Pilot or wrapper is dead. Nobody will ask how it ended.
+                self.kill()
+                os._exit(0)
+
+    def kill(self) -> None:
+        """Kills until none is left: a process may fork while we look."""
+        deadline = time.monotonic() + _KILL_PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            self._signal(signal.SIGKILL)
+            _reap(0)
+            if not descendants(os.getpid()):
+                return
+            time.sleep(0.01)
+
+    def _signal(self, number: int) -> None:
+        if self._whole:
+            # To all but the first process, at one stroke: none can fork its way out.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, number)
+            return
+        for process in descendants(os.getpid()):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, number)
 
 
 def _reap(payload: int) -> int | None:
@@ -151,99 +258,6 @@ def _reap(payload: int) -> int | None:
             result = status
 
 
-def _signal_all(number: int) -> None:
-    for process in descendants(os.getpid()):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(process, number)
-
-
-def _kill_all() -> None:
-    """Kills until none is left: a process may fork while we look."""
-    deadline = time.monotonic() + _KILL_PATIENCE_SECONDS
-    while descendants(os.getpid()) and time.monotonic() < deadline:
-        _signal_all(signal.SIGKILL)
-        time.sleep(0.01)
-        _reap(0)
-
-
-def _start(order: Order) -> int:
-    """Starts the payload; returns its process number. Raises OSError when it cannot be started."""
-    error_reader, error_writer = os.pipe()
-    parent = os.getpid()
-    child = os.fork()
-    if child == 0:
-        try:
-            _become(order, parent)
-        except OSError as error:
-            os.write(error_writer, str(error.errno).encode())
-        except ValueError:
-            # An argument or a variable with a zero byte, which no program can be given.
-            os.write(error_writer, str(errno.EINVAL).encode())
-        finally:
-            os._exit(127)
-    # From here on a payload of the same account may not put words into our mouth.
-    _prctl(_PR_SET_DUMPABLE, 0)
-    os.close(error_writer)
-    # Closed by the successful exec, like all that Python opens.
-    failure = os.read(error_reader, 16)
-    os.close(error_reader)
-    if failure:
-        os.waitpid(child, 0)
-        raise OSError(int(failure), os.strerror(int(failure)))
-    return child
-
-
-def _become(order: Order, parent: int) -> NoReturn:
-    """Turns this process into the payload."""
-    os.setsid()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if order.max_file_bytes > 0:
-        # Between two looks at the directory, this keeps a single file from filling the disk.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (order.max_file_bytes, order.max_file_bytes))
-    # When memory runs out, the kernel should choose the payload and not the pilot.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        # SIGKILL and SIGSTOP cannot be set, and need not.
-        with contextlib.suppress(OSError, ValueError):
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.chdir(order.directory)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for stream, path in ((1, order.stdout), (2, order.stderr)):
-        opened = os.open(path, flags | os.O_NOFOLLOW, 0o600)
-        if order.uid >= 0:
-            # /dev/stdout is opened by name, with the rights of the payload.
-            os.fchown(opened, order.uid, order.gid)
-        os.dup2(opened, stream)
-    if order.uid >= 0:
-        _change_account(order.uid, order.gid)
-    # Should this wrapper be killed, its payload goes with it. A change of account would undo it.
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(127)
-    os.execve(order.arguments[0], order.arguments, order.environment)  # noqa: S606 (meant so)
-
-
-def _change_account(uid: int, gid: int) -> None:
-    """Gives up this account for good: real, effective and saved numbers, groups, capabilities."""
-    os.setgroups([])
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
-    # Neither set-user-ID programs nor file capabilities lead back.
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    os.umask(_PRIVATE_UMASK)
-
-
-def _prctl(option: int, value: int) -> None:
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.prctl(option, value, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl: {os.strerror(number)}")
-
-
 def _read_line(descriptor: int) -> tuple[bytes, bytes]:
     content = b""
     while b"\n" not in content:
@@ -255,11 +269,7 @@ def _read_line(descriptor: int) -> tuple[bytes, bytes]:
     return line, rest
 
 
-def _answer(document: dict[str, float]) -> None:
+def _answer(**document: float | str) -> None:
     # The pilot may be gone; then nobody waits for the answer.
     with contextlib.suppress(BrokenPipeError):
         os.write(1, json.dumps(document).encode() + b"\n")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -36,6 +36,7 @@ from pandawn_pilot.logs import Log
 from pandawn_pilot.node_cache import NodeCache
 from pandawn_pilot.node_journal import NodeJournal, expect_more, has_more
 from pandawn_pilot.options import PilotOptions
+from pandawn_pilot.payload import why_not_separate
 from pandawn_pilot.pcache.cache import SitePcache
 from pandawn_pilot.queue_rules import account_choice, wants_isolation, why_to_end
 from pandawn_pilot.queue_view import QueueView
@@ -173,6 +174,7 @@ class Pilot:
                 accounts,
                 self._queue.latest,
                 self._local_server,
+                self._can_separate(),
             )
             self._take_jobs(surroundings)
             self._jobs.wait()
@@ -194,6 +196,15 @@ class Pilot:
             self._work_dir.let_pass()
             check_account(accounts, self._work_dir.jobs)
         return accounts
+
+    def _can_separate(self) -> bool:
+        """Whether payloads get name spaces of their own, where they have accounts of their own."""
+        if not self._isolated:
+            return False
+        why_not = why_not_separate()
+        if why_not is not None:
+            self._log.warning("payloads get no name spaces of their own: %s", why_not)
+        return why_not is None
 
     def _settle_earlier_life(self, former: str) -> None:
         """Ends what a pilot that died in this directory has left: its reports first, then its leases."""

@@ -11,7 +11,7 @@ from pandawn_pilot.payload_wrapper import descendants
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # Places in /proc/<pid>/stat behind the program's name, see proc(5); state is place 0.
-_SESSION, _UTIME, _CSTIME, _RSS = 3, 11, 14, 21
+_TERMINAL, _UTIME, _CSTIME, _RSS = 4, 11, 14, 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +53,10 @@ def proportional_bytes(root: int) -> int:
     return total
 
 
-def session_members(session: int) -> list[int]:
-    """Process numbers of a session."""
-    members: list[int] = []
-    for item in os.scandir("/proc"):
-        if not item.name.isdecimal():
-            continue
-        fields = _stat(int(item.name))
-        if fields is not None and int(fields[_SESSION]) == session:
-            members.append(int(item.name))
-    return members
+def has_terminal(process: int) -> bool:
+    """Whether a process belongs to somebody's terminal."""
+    fields = _stat(process)
+    return fields is not None and fields[_TERMINAL] != "0"
 
 
 def _stat(process: int) -> list[str] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile
 from pandawn.queueconfig.v1.queueconfig_pb2 import (
@@ -13,6 +12,11 @@ from pandawn.queueconfig.v1.queueconfig_pb2 import (
     Queue,
 )
 from pandawn_pilot.accounts import SAME, AccountChoice
+from pandawn_pilot.payload_start import SETUP_DESCRIPTOR
+
+# What the queue's set-up tells of itself: that it is over, or that the program is not there after it.
+SETUP_OVER = "over"
+SETUP_PROGRAM_MISSING = "missing"
 
 
 def why_to_end(queue: Queue) -> str | None:
@@ -64,14 +68,22 @@ def queue_environment(queue: Queue) -> dict[str, str]:
     return environment
 
 
-def behind_setup(
-    queue: Queue, arguments: Sequence[str], environment: dict[str, str], work_dir: Path
-) -> list[str]:
+def behind_setup(queue: Queue, arguments: Sequence[str]) -> list[str]:
     """The command that runs the queue's set-up and then the payload, in one shell.
 
     The shell looks for the program, as the set-up may change where it is; last in the work directory,
-    as ever.
+    as ever. It tells how far it got on a descriptor that the payload does not have: a set-up that
+    fails is the node's or the site's fault, and not the payload's.
     """
-    environment["PANDAWN_WORK_DIR"] = str(work_dir)
-    script = f'{queue.setup_command}\nPATH="$PATH:$PANDAWN_WORK_DIR"\nexec "$@"'
+    script = f"""{queue.setup_command}
+PATH="$PATH:$PANDAWN_WORK_DIR"
+if ! command -v -- "$1" >/dev/null 2>&1; then
+    echo {SETUP_PROGRAM_MISSING} >&{SETUP_DESCRIPTOR}
+    echo "$1: not found" >&2
+    exit 127
+fi
+echo {SETUP_OVER} >&{SETUP_DESCRIPTOR}
+exec {SETUP_DESCRIPTOR}>&-
+exec "$@"
+"""
     return ["/bin/sh", "-c", script, "sh", *arguments]

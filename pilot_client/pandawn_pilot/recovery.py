@@ -41,7 +41,7 @@ def store_report(directory: Path, pilot_id: str, report: JobReport) -> StoredRep
         "pilot_id": pilot_id,
         "report": json_format.MessageToDict(report, preserving_proto_field_name=True),
     }
-    replace_text(path, json.dumps(document, indent=1), sync=True)
+    replace_text(path, json.dumps(document, indent=1), sync=True, private=True)
     return StoredReport(path, pilot_id, report)
 
 

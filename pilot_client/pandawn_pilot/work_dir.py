@@ -3,7 +3,8 @@
 lock             held as long as the pilot lives
 pilot.json       the pilot's registration at the server, while it lasts; for the pilot's eyes
 jobs/<job>.<attempt>/
-    job.json     what to do
+    job.json     what to do, without the values of the user's environment
+    inputs.txt   names of the input files in work/, a line each
     pilot.log    what the pilot did
     payload.stdout, payload.stderr
     work/        the payload's directory
@@ -17,11 +18,7 @@ through.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +26,8 @@ from pathlib import Path
 
 from pandawn_pilot import locks
 from pandawn_pilot.durable import replace_text
+from pandawn_pilot.leftovers import end_processes_in
+from pandawn_pilot.trees import remove_tree
 
 FORMAT_VERSION = 1
 
@@ -57,6 +56,11 @@ class JobDir:
     def spec(self) -> Path:
         """What to do, as JSON."""
         return self.root / "job.json"
+
+    @property
+    def inputs(self) -> Path:
+        """Names of the input files in the payload's directory, one a line."""
+        return self.root / "inputs.txt"
 
     @property
     def log(self) -> Path:
@@ -107,6 +111,8 @@ class WorkDir:
                 raise WorkDirBusyError(
                     f"another pilot works in {self.root}; give each pilot a --work-dir of its own"
                 )
+            # Those of a pilot that was killed together with their wrappers.
+            end_processes_in(self.jobs)
             yield
 
     def let_pass(self) -> None:
@@ -139,20 +145,3 @@ class WorkDir:
     def forget_pilot(self) -> None:
         """Notes that the pilot has taken leave."""
         self._pilot.unlink(missing_ok=True)
-
-
-def remove_tree(root: Path) -> None:
-    """Removes a directory with all below it, also where a payload has taken our rights away."""
-    # Root needs no rights, and follows no name that a payload might still be changing.
-    if os.geteuid() != 0:
-        for parent, directories, _ in os.walk(root):
-            for name in directories:
-                path = Path(parent, name)
-                if not path.is_symlink():
-                    with contextlib.suppress(OSError):
-                        path.chmod(0o700)
-    try:
-        shutil.rmtree(root, ignore_errors=True)
-    except RecursionError:
-        # Directories nested by the thousand.
-        subprocess.run(["rm", "-rf", "--", str(root)], stdin=subprocess.DEVNULL, check=False)

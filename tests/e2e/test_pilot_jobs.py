@@ -172,7 +172,7 @@ def test_a_missing_program_is_told_as_a_shell_would(tier3: Tier3, start_pilot: S
     task = tier3.submit("", command=["analyse-it"], max_attempts=3)
     start_pilot(tier3)
     (job,) = tier3.wait_for_end(task)
-    assert (job.error.reason, job.attempt) == ("PAYLOAD_NOT_FOUND", 1)
+    assert job.error.reason == "PROGRAM_NOT_FOUND"
     assert tier3.last_attempt(job.job_id).exit_code == 127
 
 

@@ -1,26 +1,24 @@
-"""Payloads: how their ends are told, their limits, and that nothing of them is left behind."""
+"""Payloads: how their ends are told, and their limits."""
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import sys
-import textwrap
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from pandawn_pilot import payload as payload_module
-from pandawn_pilot.errors import WALL_TIME_EXCEEDED, JobFailedError
-from pandawn_pilot.payload import PayloadEnd, PayloadLimits, Program, Use, run_payload
+from pandawn_pilot.payload import Use, run_payload
 from pandawn_pilot.stop import Stop, StopReason
-
-REPOSITORY = Path(__file__).parents[3]
+from tests.unit.pilot.payloads import (
+    make_limits,
+    make_program,
+    processes_of,
+    reason_of,
+    run_python,
+    run_shell,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -29,61 +27,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(payload_module, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(payload_module, "LOOK_SHARE", 1.0)
     monkeypatch.setattr(payload_module, "GRACE_SECONDS", 0.5)
-
-
-def make_limits(
-    *, wall_seconds: float | None = 60, work_dir_bytes: int = 0, memory_bytes: int = 0
-) -> PayloadLimits:
-    return PayloadLimits(wall_seconds, WALL_TIME_EXCEEDED, work_dir_bytes, memory_bytes)
-
-
-def make_program(tmp_path: Path, *arguments: str) -> Program:
-    work_dir = tmp_path / "work"
-    work_dir.mkdir(exist_ok=True)
-    return Program(
-        arguments=list(arguments),
-        environment={"PATH": os.environ["PATH"], "MARK": str(tmp_path)},
-        work_dir=work_dir,
-        stdout=tmp_path / "payload.stdout",
-        stderr=tmp_path / "payload.stderr",
-        measured=tmp_path,
-    )
-
-
-def run_shell(
-    tmp_path: Path, script: str, limits: PayloadLimits | None = None, stop: Stop | None = None
-) -> PayloadEnd:
-    program = make_program(tmp_path, "/bin/sh", "-c", script)
-    return run_payload(program, limits or make_limits(), lambda _use: None, stop or Stop())
-
-
-def run_python(tmp_path: Path, script: str, limits: PayloadLimits | None = None) -> PayloadEnd:
-    program = make_program(tmp_path, sys.executable, "-c", textwrap.dedent(script))
-    return run_payload(program, limits or make_limits(), lambda _use: None, Stop())
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in 20 s"
-        time.sleep(0.02)
-
-
-def reason_of(end: PayloadEnd) -> str:
-    assert end.failure is not None
-    return end.failure.fault.reason
-
-
-def processes_of(tmp_path: Path) -> list[int]:
-    """Processes whose environment has the mark of this test."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("MARK") == str(tmp_path):
-                found.append(process.pid)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue
-    return found
 
 
 def test_a_payload_that_succeeds_has_no_failure_and_its_output_is_kept(tmp_path: Path) -> None:
@@ -112,30 +55,6 @@ def test_a_payload_killed_by_a_signal_ends_as_in_a_shell(tmp_path: Path) -> None
 def test_a_killed_child_of_the_payload_is_told_as_the_shell_tells_it(tmp_path: Path) -> None:
     end = run_shell(tmp_path, "sh -c 'kill -9 $$'; exit $?")
     assert end.exit_code == 137
-
-
-@pytest.mark.parametrize(
-    ("content", "mode", "code", "reason"),
-    [
-        ("#!/no/such/interpreter\n", 0o755, 127, "PAYLOAD_NOT_FOUND"),
-        ("no shebang and no program", 0o755, 126, "PAYLOAD_NOT_EXECUTABLE"),
-    ],
-)
-def test_what_cannot_be_executed_ends_as_in_a_shell(
-    tmp_path: Path, content: str, mode: int, code: int, reason: str
-) -> None:
-    program = make_program(tmp_path, str(tmp_path / "work/script"))
-    (tmp_path / "work/script").write_text(content)
-    (tmp_path / "work/script").chmod(mode)
-    end = run_payload(program, make_limits(), lambda _use: None, Stop())
-    assert (end.exit_code, reason_of(end)) == (code, reason)
-
-
-def test_an_environment_that_no_program_can_have_is_an_error_not_a_riddle(tmp_path: Path) -> None:
-    program = make_program(tmp_path, "/bin/true")
-    program.environment["BAD"] = "zero\0byte"
-    end = run_payload(program, make_limits(), lambda _use: None, Stop())
-    assert (end.exit_code, reason_of(end)) == (126, "PAYLOAD_NOT_EXECUTABLE")
 
 
 def test_a_payload_that_hangs_is_killed_when_its_time_is_up_with_all_its_children(
@@ -187,6 +106,53 @@ def test_a_payload_that_turns_the_file_limit_into_an_error_is_told_its_cause(
     )
     assert end.exit_code == 1
     assert reason_of(end) == "WORK_DIR_TOO_LARGE"
+
+
+def test_a_payload_may_nest_directories_deeper_than_a_path_can_be_long(tmp_path: Path) -> None:
+    end = run_python(
+        tmp_path,
+        """
+        import os, time
+        for _ in range(60):
+            os.mkdir("d" * 100); os.chdir("d" * 100)
+        open("far-down", "wb").write(bytes(1_000_000))
+        time.sleep(0.5)
+        """,
+    )
+    assert end.failure is None
+    assert end.use.work_dir_bytes >= 1_000_000
+
+
+def test_a_sparse_file_counts_with_what_it_holds(tmp_path: Path) -> None:
+    end = run_shell(
+        tmp_path, "truncate -s 900M f; echo x >> f", make_limits(work_dir_bytes=1_000_000_000)
+    )
+    assert end.failure is None
+    assert 0 < end.use.work_dir_bytes < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("options", "script", "why"),
+    [
+        ("size=4m", "head -c 9000000 /dev/zero > f", "bytes are free"),
+        ("size=64m,nr_inodes=100", "i=0; while : > f$i; do i=$((i+1)); done", "inodes are used up"),
+    ],
+)
+def test_a_full_disk_is_told_as_such(tmp_path: Path, options: str, script: str, why: str) -> None:
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "none", place], check=False, capture_output=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip("nothing can be mounted")
+    try:
+        end = run_shell(place, script)
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+    assert reason_of(end) == "NO_LOCAL_SPACE"
+    assert end.failure is not None
+    assert why in end.failure.text
 
 
 def test_a_payload_above_its_memory_is_stopped(tmp_path: Path) -> None:
@@ -256,38 +222,3 @@ def test_use_is_told_while_the_payload_runs(tmp_path: Path) -> None:
     program = make_program(tmp_path, "/bin/sh", "-c", "head -c 5000 /dev/zero > f; sleep 1")
     run_payload(program, make_limits(), seen.append, Stop())
     assert any(use.max_rss_bytes > 0 and use.work_dir_bytes >= 5000 for use in seen[:-1])
-
-
-def test_a_killed_wrapper_takes_the_payload_with_it(tmp_path: Path) -> None:
-    failures: list[str] = []
-
-    def run() -> None:
-        try:
-            run_shell(tmp_path, "sleep 600 & sleep 600")
-        except JobFailedError as failure:
-            failures.append(failure.fault.reason)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    wait_until(lambda: len(processes_of(tmp_path)) == 3)
-    shell = min(processes_of(tmp_path))
-    os.kill(psutil.Process(shell).ppid(), signal.SIGKILL)
-    thread.join(20)
-    assert failures == ["WRAPPER_VANISHED"]
-    wait_until(lambda: processes_of(tmp_path) == [])
-
-
-def test_a_pilot_killed_leaves_no_process_of_its_payload(tmp_path: Path) -> None:
-    script = textwrap.dedent(
-        """
-        import sys
-        from pathlib import Path
-        from tests.unit.pilot.test_payload import run_shell
-        run_shell(Path(sys.argv[1]), "trap '' TERM; (setsid sleep 600 &) ; sleep 600; sleep 600")
-        """
-    )
-    pilot = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=REPOSITORY)
-    wait_until(lambda: len(processes_of(tmp_path)) == 3)
-    pilot.kill()
-    pilot.wait()
-    wait_until(lambda: processes_of(tmp_path) == [])

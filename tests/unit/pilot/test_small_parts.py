@@ -272,6 +272,21 @@ def test_a_log_line_is_one_line_and_says_what_it_is_about(tmp_path: Path, *, as_
     assert (tmp_path / "pilot.log").read_text().endswith(" INFO two\\nlines of text\n")
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_nothing_that_a_user_names_acts_on_a_terminal_or_fills_the_log(
+    tmp_path: Path, *, as_json: bool
+) -> None:
+    stream = io.StringIO()
+    log = make_log(as_json=as_json, node="wn01", stream=stream, level=logging.INFO)
+    job_log = JobLog(log, tmp_path / "pilot.log", job="17", attempt="2")
+    job_log.info("begins: %s", "\x1b[2J\x9b1m\u202egnp.exe" + "x" * 1_000_000)
+    job_log.close()
+    for line in (stream.getvalue(), (tmp_path / "pilot.log").read_text()):
+        assert line.rstrip("\n").isprintable()
+        assert len(line) < 10_000
+    assert "begins: \\x1b[2J\\x9b1m\\u202egnp.exe" in (tmp_path / "pilot.log").read_text()
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [("12", 12), ("5k", 5000), ("1.5 GiB", 3 * 2**29), ("20GB", 20 * 10**9), ("2Ti", 2**41)],

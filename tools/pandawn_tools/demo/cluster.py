@@ -238,15 +238,18 @@ def _program(name: str) -> str:
     return found
 
 
+def search_path() -> str:
+    """Returns the PATH of payloads: with this interpreter as `python3`, as on a node set up for it."""
+    path = os.environ.get("PATH", os.defpath)
+    return os.pathsep.join([str(Path(sys.executable).parent), path])
+
+
 def _environment() -> dict[str, str]:
     """Returns the environment of the children.
 
-    Without the user's own settings of Pandawn; with this interpreter as `python3`, as a node would
-    have it that is set up for the analysis; and loopback is not for a proxy.
+    Without the user's own settings of Pandawn; and loopback is not for a proxy.
     """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PANDAWN_")}
-    path = environment.get("PATH", os.defpath)
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), path])
     environment["no_grpc_proxy"] = _LOOPBACK
     # Several payloads share few cores here.
     environment.setdefault("OMP_NUM_THREADS", "1")

@@ -10,6 +10,7 @@ from pandawn_tools.cli import inputs, sandbox, submit, taskspec
 from pandawn_tools.cli.checksums import Wish
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.options import to_duration
+from pandawn_tools.demo.cluster import search_path
 from pandawn_tools.demo.place import Place, analysis_dir, input_paths
 
 OUTPUT = "zpeak.npz"
@@ -62,6 +63,8 @@ def apply_queue(client: Client, place: Place) -> None:
         storage_root=place.storage.as_uri(),
         lease_duration=to_duration(_LEASE),
         locality_wait=to_duration(_LOCALITY_WAIT),
+        # The pilots' own Python is not for payloads, but here it is what has the libraries.
+        environment=queueconfig.StringMap(values={"PATH": search_path()}),
     )
     client.call(client.queues.ApplyQueue, queueconfig.ApplyQueueRequest(queue=queue))
 

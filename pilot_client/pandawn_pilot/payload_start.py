@@ -1,0 +1,245 @@
+"""How a process of the wrapper becomes the payload. Of the standard library only, as the wrapper is."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import resource
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+# What a payload under an account of its own makes is nobody else's business.
+_PRIVATE_UMASK = 0o077
+# What others get to see of a payload of the pilot's account, is what they would of one that the
+# user had started himself; a batch system's umask is the batch job's.
+_USUAL_UMASK = 0o022
+# A program may be open for writing for a moment: by whoever copied it, in a child that it started.
+_BUSY_SECONDS = 5.0
+# For want of processes or memory, which may pass.
+_SHORT_SECONDS = 3.0
+_PAUSE_SECONDS = 0.1
+# The descriptor on which the queue's set-up says how far it got, see `behind_setup`.
+SETUP_DESCRIPTOR = 9
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to run: `arguments[0]` is the path of the program. `max_file_bytes` 0 means no limit.
+
+    `uid` and `gid` are those of the payload's account; -1: it runs under this process's account.
+    `separate`: in name spaces of its own. `setup`: the program tells on SETUP_DESCRIPTOR how far the
+    queue's set-up got.
+    """
+
+    arguments: list[str]
+    environment: dict[str, str]
+    directory: str
+    stdout: str
+    stderr: str
+    max_file_bytes: int
+    uid: int = -1
+    gid: int = -1
+    separate: bool = False
+    setup: bool = False
+
+
+class StartError(Exception):
+    """The payload did not begin: the number of the error, and the step in which it came up."""
+
+    def __init__(self, number: int, step: str) -> None:
+        self.number = number
+        self.step = step
+        super().__init__(f"{step}: {os.strerror(number)}")
+
+
+@dataclass(frozen=True)
+class Started:
+    """A payload that runs. `notes` are what could not be done for it and is worth a line in the log.
+
+    `setup` is where the queue's set-up says how far it got.
+    """
+
+    process: int
+    notes: list[str]
+    file_limit: int
+    setup: int
+
+
+def start(order: Order) -> Started:
+    """Starts the payload. Raises StartError."""
+    told, tell = os.pipe()
+    setup, setup_writer = os.pipe()
+    os.set_blocking(setup, False)
+    parent = os.getpid()
+    child = _fork()
+    if child == 0:
+        _run_child(order, parent, tell, setup_writer)
+    os.close(tell)
+    os.close(setup_writer)
+    # Closed by the successful exec, like all that Python opens.
+    story = b"".join(iter(lambda: os.read(told, 65536), b""))
+    os.close(told)
+    notes: list[str] = []
+    limit = 0
+    for line in story.splitlines():
+        said = json.loads(line)
+        if "failed" in said:
+            os.waitpid(child, 0)
+            raise StartError(said["failed"], said["step"])
+        if "note" in said:
+            notes.append(said["note"])
+        limit = said.get("file_limit", limit)
+    return Started(child, notes, limit, setup)
+
+
+def prctl(option: int, value: int) -> None:
+    """The system call. Raises OSError."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.prctl(option, value, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl: {os.strerror(number)}")
+
+
+def _fork() -> int:
+    deadline = time.monotonic() + _SHORT_SECONDS
+    while True:
+        try:
+            return os.fork()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise StartError(error.errno or 0, "fork") from error
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _run_child(order: Order, parent: int, tell: int, setup: int) -> NoReturn:
+    try:
+        become = _Becoming(order, parent, tell, setup)
+    except OSError:
+        os._exit(127)
+    try:
+        become.payload()
+    except OSError as error:
+        become.say(failed=error.errno or 0, step=become.step)
+    except ValueError:
+        # An argument or a variable with a zero byte, which no program can be given.
+        become.say(failed=errno.EINVAL, step="arguments")
+    finally:
+        os._exit(127)
+
+
+class _Becoming:
+    """The way of one process to become a payload; `step` is where on it it is."""
+
+    def __init__(self, order: Order, parent: int, tell: int, setup: int) -> None:
+        self._order = order
+        self._parent = parent
+        # Out of the way of the numbers that the payload gets.
+        self._tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, SETUP_DESCRIPTOR + 1)
+        self._setup = fcntl.fcntl(setup, fcntl.F_DUPFD_CLOEXEC, SETUP_DESCRIPTOR + 1)
+        os.close(tell)
+        os.close(setup)
+        self.step = "session"
+
+    def say(self, **document: int | str) -> None:
+        os.write(self._tell, json.dumps(document).encode() + b"\n")
+
+    def payload(self) -> NoReturn:
+        order = self._order
+        os.setsid()
+        self._limit(resource.RLIMIT_CORE, "core files", 0)
+        if order.max_file_bytes > 0:
+            # Between two looks at the directory, this keeps a single file from filling the disk.
+            self._limit(resource.RLIMIT_FSIZE, "file size", order.max_file_bytes)
+        soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if soft != resource.RLIM_INFINITY:
+            self.say(file_limit=soft)
+        # When memory runs out, the kernel should choose the payload and not the pilot.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+        signal.set_wakeup_fd(-1)
+        for number in signal.valid_signals():
+            # SIGKILL and SIGSTOP cannot be set, and need not.
+            with contextlib.suppress(OSError, ValueError):
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        self.step = "directory"
+        os.chdir(order.directory)
+        self.step = "streams"
+        self._open_streams()
+        self.step = "account"
+        if order.uid >= 0:
+            _change_account(order.uid, order.gid)
+        os.umask(_PRIVATE_UMASK if order.uid >= 0 else _USUAL_UMASK)
+        # Should its parent be killed, the payload goes with it. A change of account would undo it.
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != self._parent:
+            os._exit(127)
+        self.step = "exec"
+        self._execute()
+
+    def _limit(self, which: int, what: str, wanted: int) -> None:
+        """Sets a limit, or leaves the batch system's where that is lower."""
+        _, hard = resource.getrlimit(which)
+        limit = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        try:
+            resource.setrlimit(which, (limit, limit))
+        except (OSError, ValueError) as error:
+            self.say(note=f"the limit of {what} could not be set to {limit}: {error}")
+        else:
+            if limit != wanted:
+                self.say(note=f"the limit of {what} is {limit}, which the batch system has set")
+
+    def _open_streams(self) -> None:
+        order = self._order
+        if order.setup:
+            os.dup2(self._setup, SETUP_DESCRIPTOR)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        for stream, path in ((1, order.stdout), (2, order.stderr)):
+            opened = os.open(path, flags, 0o600)
+            if order.uid >= 0:
+                # /dev/stdout is opened by name, with the rights of the payload.
+                os.fchown(opened, order.uid, order.gid)
+            os.dup2(opened, stream)
+
+    def _execute(self) -> NoReturn:
+        order = self._order
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                os.execve(order.arguments[0], order.arguments, order.environment)  # noqa: S606 (meant so)
+            except OSError as error:
+                passing = error.errno in (errno.ETXTBSY, errno.EAGAIN, errno.ENOMEM)
+                if not passing or time.monotonic() > deadline:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _change_account(uid: int, gid: int) -> None:
+    """Gives up this account for good: real, effective and saved numbers, groups, capabilities."""
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    # Neither set-user-ID programs nor file capabilities lead back.
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    # Keys that the account of the pilot has are not the payload's.
+    _new_keyring()
+
+
+def _new_keyring() -> None:
+    """A session keyring without the pilot's keys, which goes with its last process."""
+    number = {"x86_64": 250, "aarch64": 219, "ppc64le": 271, "s390x": 280, "riscv64": 219}.get(
+        os.uname().machine
+    )
+    if number is not None:
+        # KEYCTL_JOIN_SESSION_KEYRING. Where the kernel has no keys there are none to be left.
+        ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.c_int(1), None, 0, 0, 0)

@@ -326,6 +326,9 @@ class Pilot:
             self._jobs.start(job, replace(surroundings, queue=queue))
         if not given:
             self._rest(response)
+        else:
+            # Until it is renewed, a lease is a short one: the server does not know that it arrived.
+            surroundings.renew_now()
 
     def _heed_queue(self, queue: Queue) -> None:
         """Follows a change of the queue as far as it concerns the pilot; jobs keep what they began with."""

@@ -144,7 +144,7 @@ class Settings(BaseSettings):
         description="age at which clients are asked to connect anew, so that replicas share load",
     )
     reaper_interval_seconds: float = Field(
-        default=5.0, gt=0, le=3600, description="time between two looks for lapsed leases"
+        default=2.0, gt=0, le=3600, description="time between two looks for lapsed leases"
     )
     event_retention_days: float = Field(
         default=30.0, gt=0, description="age at which events are deleted"

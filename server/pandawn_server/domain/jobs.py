@@ -117,6 +117,16 @@ def lost_heartbeat(phase: Phase | None) -> JobError:
     )
 
 
+def not_acknowledged() -> JobError:
+    """What is said of a hand-out that its pilot never answered: nothing was lost but some seconds."""
+    return JobError(
+        ErrorComponent.SERVER,
+        102,
+        "HAND_OUT_NOT_ACKNOWLEDGED",
+        "the pilot did not say that it got the job: the answer was lost on the way, or the pilot ended just then",
+    )
+
+
 def pilot_ended() -> JobError:
     """The error of a job whose pilot said goodbye without reporting it."""
     return JobError(

@@ -27,6 +27,11 @@ class Lease:
     task_id: int
     cancel_requested: bool
 
+    @property
+    def is_acknowledged(self) -> bool:
+        """Whether its pilot has said that it got the job: a renewal notes the phase."""
+        return self.phase is not None
+
 
 def is_current(lease: Lease | None, attempt: int, token: str) -> bool:
     """Whether somebody who shows (attempt, token) holds the live lease of the job.
@@ -41,6 +46,16 @@ def is_current(lease: Lease | None, attempt: int, token: str) -> bool:
     )
 
 
+FIRST_LEASE = timedelta(seconds=10)
+"""For how long a job is a pilot's that has not said yet that it got it: the answer may have gone into a
+connection that was dead, and the job shall not wait for a whole lease then."""
+
+
+def first_lease(duration: timedelta) -> timedelta:
+    """For how long a hand-out holds until the pilot renews its lease, which has `duration` from then on."""
+    return min(FIRST_LEASE, duration)
+
+
 REAPER_PAUSE_FACTOR = 3
 """A reaper that comes back after this many of its intervals was away: so were all servers, perhaps."""
 
@@ -48,6 +63,12 @@ REAPER_PAUSE_FACTOR = 3
 def server_was_away(last_run: datetime | None, now: datetime, interval: timedelta) -> bool:
     """Whether leases may have lapsed only because no server was there to renew them.
 
-    Then pilots get one more lease length to come back before their jobs are given away.
+    Or because the database was not, or nobody got at it. Then pilots get one more lease length to come back
+    before their jobs are given away.
     """
     return last_run is None or now - last_run > interval * REAPER_PAUSE_FACTOR
+
+
+def clock_went_back(last_run: datetime | None, now: datetime) -> bool:
+    """Whether the database's clock was set back, so that leases end later than they should."""
+    return last_run is not None and last_run > now

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, select, update
+from sqlalchemy import RowMapping, Select, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pandawn_server.storage.database import Transaction
@@ -37,6 +37,22 @@ def claim(
     return True, row["run_time"]
 
 
+def hold(tx: Transaction, name: str, owner: str, now: datetime, length: timedelta) -> None:
+    """Lets something hold until `now + length`, whoever said so before. For who has claimed other work."""
+    tx.execute(delete(claims).where(claims.c.name == name))
+    tx.execute(
+        insert(claims).values(name=name, owner=owner, run_time=now, expire_time=now + length)
+    )
+
+
+def is_held(tx: Transaction, name: str, now: datetime) -> bool:
+    """Whether something holds still."""
+    return (
+        _find(tx, select(claims).where(claims.c.name == name, claims.c.expire_time > now))
+        is not None
+    )
+
+
 def _find(tx: Transaction, query: Select[Any]) -> RowMapping | None:
     return tx.execute(query).mappings().first()
 
@@ -48,5 +64,6 @@ def _first_claim(tx: Transaction, name: str, owner: str, now: datetime, length: 
         dialect.insert(claims)
         .values(name=name, owner=owner, run_time=now, expire_time=now + length)
         .on_conflict_do_nothing()
+        .returning(claims.c.name)
     )
-    return tx.execute(statement).rowcount == 1
+    return tx.execute(statement).first() is not None

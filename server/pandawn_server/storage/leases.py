@@ -16,7 +16,7 @@ from sqlalchemy import RowMapping, Select, bindparam, delete, func, select, text
 
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import JobKind, JobState, Phase
-from pandawn_server.domain.leases import Lease
+from pandawn_server.domain.leases import Lease, first_lease
 from pandawn_server.storage.among import among
 from pandawn_server.storage.bulk import insert_rows
 from pandawn_server.storage.database import Transaction
@@ -25,7 +25,10 @@ from pandawn_server.storage.schema import jobs, leases
 
 @dataclass(frozen=True, slots=True)
 class NewLease:
-    """A lease to be stored; (pilot_id, request_id, ordinal) is unique."""
+    """A lease to be stored; (pilot_id, request_id, ordinal) is unique.
+
+    `duration` is what a renewal gives; until then it holds for a shorter time.
+    """
 
     job_id: int
     attempt: int
@@ -219,11 +222,25 @@ def delete_leases(tx: Transaction, job_ids: Collection[int]) -> None:
         tx.execute(delete(leases).where(among(tx, leases.c.job_id, job_ids)))
 
 
-def prolong_all(tx: Transaction, now: datetime, by: timedelta) -> int:
-    """Lets every lease run at least until `now + by`; returns how many were prolonged."""
-    return tx.execute(
-        update(leases).where(leases.c.expire_time < now + by).values(expire_time=now + by)
-    ).rowcount
+def set_terms(tx: Transaction, now: datetime, *, later: bool) -> None:
+    """Lets each lease that ends sooner than if it were renewed now end as if it were.
+
+    With `later` each that ends later: its end was reckoned by a clock that has been set back.
+    """
+    durations = tx.execute(select(leases.c.duration_s).distinct()).scalars().all()
+    for seconds in durations:
+        duration = timedelta(seconds=seconds)
+        for end, which in (
+            (now + duration, leases.c.phase.is_not(None)),
+            (now + first_lease(duration), leases.c.phase.is_(None)),
+        ):
+            column = leases.c.expire_time
+            differs = column > end if later else column < end
+            tx.execute(
+                update(leases)
+                .where(leases.c.duration_s == seconds, which, differs)
+                .values(expire_time=end)
+            )
 
 
 def count_by_pilot(tx: Transaction, pilot_ids: Collection[str]) -> Mapping[str, int]:

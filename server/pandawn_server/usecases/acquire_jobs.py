@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pandawn_server.domain.errors import PandawnError
 from pandawn_server.domain.inventory import CacheState, NodeKey
 from pandawn_server.domain.jobs import Requirements
+from pandawn_server.domain.leases import first_lease
 from pandawn_server.domain.matching import Match, sentence
 from pandawn_server.domain.pilots import contact_resolution
 from pandawn_server.domain.queues import Queue, QueueStatus
@@ -336,7 +337,7 @@ def _offer(context: Context, scene: Scene, queue: Queue, caller: Caller, match: 
         key=caller.node,
         request_id=call.request_id,
         granted=len(scene.grants.get(call.key, ())),
-        expire_time=scene.now + queue.lease_duration,
+        expire_time=scene.now + first_lease(queue.lease_duration),
         duration=queue.lease_duration,
         queue=queue.name,
         queue_revision=queue.revision,

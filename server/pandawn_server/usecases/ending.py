@@ -178,6 +178,8 @@ def _event(ending: Ending, job: Job, state: JobState, now: datetime) -> Event:
     number = f"attempt {end.attempt}"
     if state is JobState.ACTIVATED and end.outcome is JobState.ACTIVATED:
         kind, text = "JOB_RELEASED", f"{number} was given back before it started"
+        if end.error is not None:
+            text = f"{number} was given back ({_why(end)})"
     elif state is JobState.ACTIVATED:
         kind = "JOB_RETRIED"
         text = f"{number} failed ({_why(end)}); it will be tried again"

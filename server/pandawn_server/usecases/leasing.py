@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pandawn_server.domain.jobs import JobKind
+from pandawn_server.domain.leases import first_lease
 from pandawn_server.domain.matching import Match, sentence
 from pandawn_server.domain.queues import Queue
 from pandawn_server.domain.tasks import File, OutputPlan, Task, planned_outputs
@@ -25,6 +26,7 @@ from pandawn_server.usecases.known import Known
 class Grant:
     """A lease with all that the pilot needs to do the job. `library` stands among `inputs` too.
 
+    `duration` is for how long it holds unless it is renewed.
     `queue_revision` is the one under which the job was given out, be `queue` newer or not.
     """
 
@@ -63,7 +65,7 @@ def new_grants(
                 task_of[job.task_id],
                 queue_of[offer.queue],
                 offer.token,
-                offer.duration,
+                first_lease(offer.duration),
                 offer.match,
                 offer.text,
                 offer.queue_revision,
@@ -126,7 +128,8 @@ def repeated_grants(
                     task_of[job.task_id],
                     queue_of[queue_names[lease.pilot_id]],
                     lease.token,
-                    lease.duration,
+                    # As long as at first: it may have been renewed since, or not.
+                    first_lease(lease.duration),
                     match,
                     sentence(match, lease.key.node),
                     attempt.queue_revision,

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from pandawn_server.domain.events import Event
-from pandawn_server.domain.jobs import JobState, lost_heartbeat
-from pandawn_server.domain.leases import server_was_away
+from pandawn_server.domain.jobs import JobState, lost_heartbeat, not_acknowledged
+from pandawn_server.domain.leases import Lease, clock_went_back, server_was_away
 from pandawn_server.domain.pilots import LOST_AFTER_LEASES, PilotState
+from pandawn_server.domain.queues import Queue
 from pandawn_server.storage import audit, claims, events, leases, pilots, requests, tasks
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.config_cache import Configuration
 from pandawn_server.usecases.context import Context
-from pandawn_server.usecases.ending import Ended, end_attempts, ending
+from pandawn_server.usecases.ending import Ended, Ending, end_attempts, ending
 
 BATCH = 500
 """Rows a transaction: a site that comes back after a power cut must not stop everybody else."""
@@ -22,6 +23,9 @@ BATCH = 500
 CLAIM_INTERVALS = 1.5
 """Length of a claim in intervals. More than one, with its jitter, so that a live reaper keeps the work;
 little enough for another to take over before the pause looks like an absence of all servers."""
+
+_GRACE = "grace"
+"""Name of the claim that stands while pilots may still have to come back after a time in which none could be heard."""
 
 ANSWERS_KEPT = timedelta(days=7)
 """How long the answer to a submission is repeated to a client that asks again."""
@@ -56,9 +60,7 @@ def reap(
             return Reaped(was_granted=False)
         config = context.config.current(tx)
         known = config.queues(now)
-        if server_was_away(last_run, now, interval):
-            grace = max((queue.lease_duration for queue in known), default=timedelta(0))
-            leases.prolong_all(tx, now, grace)
+        has_grace = _give_grace(tx, owner, known, last_run, now, interval)
         ended = _end_lapsed(tx, config, now)
         by_lease: dict[timedelta, list[str]] = {}
         for queue in known:
@@ -66,6 +68,8 @@ def reap(
         lost = [
             pilot_id
             for lease_duration, names in by_lease.items()
+            # Pilots that could not be heard are not silent.
+            if not has_grace
             for pilot_id in _lose_silent(tx, names, lease_duration, now)
         ]
         closed = _close_tasks(tx, now)
@@ -77,14 +81,38 @@ def reap(
     return Reaped(was_granted=True, ended=ended, lost_pilots=len(lost), closed_tasks=closed)
 
 
+def _give_grace(
+    tx: Transaction,
+    owner: str,
+    known: Collection[Queue],
+    last_run: datetime | None,
+    now: datetime,
+    interval: timedelta,
+) -> bool:
+    """Sees that nobody loses a job or its name for a time in which pilots could not be heard.
+
+    Returns whether such a time has just been.
+    """
+    if clock_went_back(last_run, now):
+        leases.set_terms(tx, now, later=True)
+    if not server_was_away(last_run, now, interval):
+        return claims.is_held(tx, _GRACE, now)
+    leases.set_terms(tx, now, later=False)
+    longest = max((queue.lease_duration for queue in known), default=timedelta(0))
+    claims.hold(tx, _GRACE, owner, now, longest)
+    return True
+
+
 def _end_lapsed(tx: Transaction, config: Configuration, now: datetime) -> Ended:
     lapsed = leases.lock_lapsed(tx, now, BATCH)
-    return end_attempts(
-        tx,
-        config,
-        [ending(lease, JobState.FAILED, lost_heartbeat(lease.phase)) for lease in lapsed],
-        now,
-    )
+    return end_attempts(tx, config, [_lapse(lease) for lease in lapsed], now)
+
+
+def _lapse(lease: Lease) -> Ending:
+    if not lease.is_acknowledged:
+        # Nobody had begun: it is runnable again, as if it had never been handed out.
+        return ending(lease, JobState.ACTIVATED, not_acknowledged())
+    return ending(lease, JobState.FAILED, lost_heartbeat(lease.phase))
 
 
 def _lose_silent(

@@ -197,7 +197,7 @@ def test_a_claim_that_a_frozen_server_is_making_is_not_waited_for(
 ) -> None:
     other = open_fast(url_of(postgres_database))
     with postgres_database.write() as tx:
-        claim(tx, "reaper", "one", NOON, MINUTE)
+        assert claim(tx, "reaper", "one", NOON, MINUTE) == (True, None)
     with postgres_database.write() as frozen:
         assert claim(frozen, "reaper", "one", NOON + MINUTE, MINUTE) == (True, NOON)
         with other.write() as tx:

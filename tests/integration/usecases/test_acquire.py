@@ -6,6 +6,7 @@ import pytest
 
 from pandawn_server.domain.errors import NotFoundError, PreconditionError
 from pandawn_server.domain.jobs import JobKind, JobState, Requirements
+from pandawn_server.domain.leases import FIRST_LEASE
 from pandawn_server.domain.pilots import PilotState
 from pandawn_server.domain.queues import QueueStatus
 from pandawn_server.usecases.acquire_round import IDLE_RETRY
@@ -23,7 +24,7 @@ def test_a_pilot_gets_the_job_with_all_it_needs(world: World) -> None:
     assert grant.task == task
     assert grant.inputs == make_inputs(2)
     assert [plan.name for plan in grant.outputs] == ["hist.root", "log.tar.gz"]
-    assert (grant.attempt, grant.duration) == (1, LEASE)
+    assert (grant.attempt, grant.duration) == (1, FIRST_LEASE)
     assert grant.library is None
     assert grant.explanation.startswith("given to wn01.example.org")
 
@@ -175,7 +176,7 @@ def test_the_clock_of_the_node_changes_nothing(world: World) -> None:
     """Nothing that a pilot says carries a time: leases run by the server's clock alone."""
     world.submit_jobs(1)
     pilot = world.pilot()
-    grant = world.take(pilot)
+    (grant,) = world.begin(pilot)
     world.pass_time_with_server_up(LEASE - timedelta(seconds=10))
     world.renew(pilot, grant)
     world.pass_time_with_server_up(LEASE - timedelta(seconds=10))

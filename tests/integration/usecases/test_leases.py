@@ -51,7 +51,7 @@ def test_a_job_moves_on_with_its_phases_and_never_back(world: World) -> None:
 def test_a_renewed_lease_holds_for_its_length_from_now(world: World) -> None:
     world.submit_jobs(1)
     pilot = world.pilot()
-    grant = world.take(pilot)
+    (grant,) = world.begin(pilot)
     for _ in range(5):
         world.pass_time_with_server_up(LEASE * 0.9)
         assert world.renew(pilot, grant).duration == LEASE

@@ -211,7 +211,7 @@ def test_a_stream_may_begin_with_the_last_few_events(world: World) -> None:
 def test_a_life_is_told_from_submission_to_end(world: World) -> None:
     (job,) = world.submit_jobs(1)
     world.fail(world.take())
-    world.take()
+    world.begin()
     world.pass_time_with_server_up(LEASE * 1.1)
     world.finish(world.take())
     world.reap()

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from pandawn_server.domain.jobs import JobError, JobState, Phase
+from pandawn_server.domain.leases import FIRST_LEASE
 from pandawn_server.domain.nodes import STREAK, SUSPENSION
 from pandawn_server.domain.pilots import PilotState
 from pandawn_server.storage import pilots, requests
@@ -12,7 +13,7 @@ from pandawn_server.usecases import monitor
 from pandawn_server.usecases.reap import ANSWERS_KEPT
 from pandawn_server.usecases.retry import RETRIABLE
 from pandawn_server.workers.loop import JITTER
-from tests.fixtures.factories import node_error, payload_error
+from tests.fixtures.factories import QUEUE, node_error, payload_error
 from tests.fixtures.world import EVENTS_KEPT, LEASE, REAP_INTERVAL, World, reason, success
 
 PAST_LEASE = LEASE * 1.1
@@ -29,20 +30,18 @@ def error_of(world: World, job_id: int) -> JobError:
 @pytest.mark.parametrize(
     ("phase", "expected"),
     [
-        (None, "LEASE_LAPSED_BEFORE_START"),
         (Phase.STAGE_IN, "LEASE_LAPSED_IN_STAGE_IN"),
         (Phase.PAYLOAD, "LEASE_LAPSED_IN_PAYLOAD"),
         (Phase.STAGE_OUT, "LEASE_LAPSED_IN_STAGE_OUT"),
     ],
 )
 def test_a_lapsed_lease_frees_its_job_and_names_the_phase(
-    world: World, phase: Phase | None, expected: str
+    world: World, phase: Phase, expected: str
 ) -> None:
     world.submit_jobs(1)
     pilot = world.pilot()
     grant = world.take(pilot)
-    if phase is not None:
-        world.renew(pilot, grant, phase)
+    world.renew(pilot, grant, phase)
     world.pass_time_with_server_up(PAST_LEASE)
     job = world.job(grant.job.job_id)
     assert (job.state, job.failures) == (JobState.ACTIVATED, 1)
@@ -52,22 +51,97 @@ def test_a_lapsed_lease_frees_its_job_and_names_the_phase(
 
 def test_many_leases_that_lapse_together_are_all_ended(world: World) -> None:
     world.submit_jobs(7)
-    world.acquire(world.pilot(), 7)
+    world.begin(world.pilot(), 7)
     world.pass_time_with_server_up(PAST_LEASE)
     assert world.states() == [JobState.ACTIVATED] * 7
 
 
 def test_a_live_lease_is_left_alone(world: World) -> None:
     world.submit_jobs(1)
-    world.take()
+    world.begin()
     world.pass_time_with_server_up(LEASE * 0.9)
+    assert world.states() == [JobState.RUNNING]
+
+
+SECOND = timedelta(seconds=1)
+
+
+def test_a_hand_out_that_nobody_acknowledged_goes_back_within_seconds_and_counts_nothing(
+    world: World,
+) -> None:
+    """The answer went into a connection that a firewall had forgotten, say."""
+    world.submit_jobs(1, max_attempts=1)
+    grant = world.take()
+    assert grant.duration == FIRST_LEASE
+    world.clock.advance(FIRST_LEASE - SECOND)
+    world.reap()
     assert world.states() == [JobState.SENT]
+    world.clock.advance(2 * SECOND)
+    assert world.reap().ended.runnable_queues == {QUEUE}
+    (job,) = world.jobs()
+    assert (job.state, job.failures) == (JobState.ACTIVATED, 0)
+    assert reason(world.report(success(grant))[0]) == "STALE_LEASE"
+    assert world.finish(world.take()) is JobState.FINISHED
+
+
+def test_a_job_that_is_never_acknowledged_is_never_failed(world: World) -> None:
+    world.submit_jobs(1, max_attempts=1)
+    for _ in range(5):
+        world.take()
+        world.clock.advance(FIRST_LEASE + SECOND)
+        world.reap()
+    assert world.states() == [JobState.ACTIVATED]
+    assert "JOB_RELEASED" in world.told()
+
+
+def test_an_acknowledgement_gives_the_whole_lease(world: World) -> None:
+    world.submit_jobs(1)
+    pilot = world.pilot()
+    grant = world.take(pilot)
+    world.clock.advance(FIRST_LEASE - SECOND)
+    assert world.renew(pilot, grant).duration == LEASE
+    world.clock.advance(REAP_INTERVAL)
+    world.reap()
+    assert world.states() == [JobState.RUNNING]
+
+
+def test_a_report_acknowledges_too(world: World) -> None:
+    world.submit_jobs(1)
+    grant = world.take()
+    world.clock.advance(FIRST_LEASE - SECOND)
+    assert world.finish(grant) is JobState.FINISHED
+
+
+def test_a_database_whose_clock_was_set_back_holds_no_job_of_a_dead_pilot_for_longer(
+    world: World,
+) -> None:
+    world.submit_jobs(2)
+    world.begin(max_jobs=1)
+    world.take()
+    world.reap()
+    world.clock.advance(-timedelta(hours=5))
+    world.reap()
+    world.pass_time_with_server_up(PAST_LEASE)
+    assert world.states() == [JobState.ACTIVATED] * 2
+
+
+def test_pilots_that_could_not_be_heard_are_not_lost_until_they_could(world: World) -> None:
+    back, gone = world.pilot(1), world.pilot(2)
+    world.advance(hours=5)
+    world.reap()
+    world.pass_time_with_server_up(LEASE * 0.9)
+    world.heartbeat(back)
+    world.pass_time_with_server_up(LEASE * 0.2)
+    with world.db.read() as tx:
+        known = pilots.get_pilots(tx, {back.pilot_id, gone.pilot_id})
+    assert known[back.pilot_id].state is PilotState.LIVE
+    assert known[gone.pilot_id].state is PilotState.LOST
 
 
 def test_a_job_whose_pilots_all_vanish_fails_after_max_attempts(world: World) -> None:
     world.submit_jobs(1, max_attempts=2)
     for _ in range(2):
-        world.take()
+        world.begin()
         world.pass_time_with_server_up(PAST_LEASE)
     (job,) = world.jobs()
     assert (job.state, job.failures) == (JobState.FAILED, 2)
@@ -77,10 +151,10 @@ def test_a_job_whose_pilots_all_vanish_fails_after_max_attempts(world: World) ->
 def test_after_a_time_without_servers_pilots_get_one_more_lease_to_come_back(world: World) -> None:
     world.submit_jobs(2)
     pilot = world.pilot()
-    back, gone = world.acquire(pilot, 2)
+    back, gone = world.begin(pilot, 2)
     world.advance(hours=5)
     world.reap()
-    assert world.states() == [JobState.SENT] * 2
+    assert world.states() == [JobState.RUNNING] * 2
     world.pass_time_with_server_up(LEASE * 0.9)
     world.renew(pilot, back)
     world.pass_time_with_server_up(LEASE * 0.2)
@@ -103,7 +177,7 @@ def test_the_work_of_a_reaper_that_died_is_taken_over_and_leases_get_no_grace(
 ) -> None:
     """The other servers were there all the time: pilots could renew, and those that did not are gone."""
     world.submit_jobs(1)
-    world.take()
+    world.begin()
     world.pass_time_with_server_up(LEASE * 0.95)
     world.clock.advance(REAP_INTERVAL * 0.99)
     granted = []
@@ -229,7 +303,7 @@ def test_payloads_of_several_tasks_that_fail_close_a_node(world: World) -> None:
 
 def test_leases_that_lapse_on_a_dead_node_suspend_it(world: World) -> None:
     world.submit_jobs(STREAK)
-    world.acquire(world.pilot(1), STREAK)
+    world.begin(world.pilot(1), STREAK)
     world.pass_time_with_server_up(PAST_LEASE)
     assert world.acquire(world.pilot(1)) == ()
     assert len(world.acquire(world.pilot(2))) == 1

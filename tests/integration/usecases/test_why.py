@@ -146,10 +146,10 @@ def test_jobs_that_have_ended_tell_how(world: World) -> None:
     world.finish(finished)
     world.fail(failed, payload_error(text="exit status 9"))
     world.cancel(3)
-    world.take(pilot)
+    world.begin(pilot)
     world.pass_time_with_server_up(LEASE * 1.1)
     said = [world.why(job_id).summary for job_id in (1, 2, 3, 4)]
     assert said[0].startswith("finished; it was given to")
     assert said[1].startswith("failed after 1 attempt: PAYLOAD_FAILED: exit status 9;")
     assert said[2] == "was cancelled; it was never given to a pilot"
-    assert said[3].startswith("failed after 1 attempt: LEASE_LAPSED_BEFORE_START:")
+    assert said[3].startswith("failed after 1 attempt: LEASE_LAPSED_IN_STAGE_IN:")

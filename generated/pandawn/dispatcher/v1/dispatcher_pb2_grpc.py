@@ -115,7 +115,8 @@ class DispatcherServicer(object):
         """Leases up to `max_jobs` jobs to the calling pilot.
 
         Waits up to `wait` for work; an empty response is not an error. A retry with
-        the same `request_id` returns the same leases while they are live.
+        the same `request_id` returns the same leases while they are live. What is
+        given is to be acknowledged at once, by RenewLeases (or a report).
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.

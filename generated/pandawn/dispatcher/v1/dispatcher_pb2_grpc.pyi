@@ -71,7 +71,8 @@ class DispatcherStub:
     """Leases up to `max_jobs` jobs to the calling pilot.
 
     Waits up to `wait` for work; an empty response is not an error. A retry with
-    the same `request_id` returns the same leases while they are live.
+    the same `request_id` returns the same leases while they are live. What is
+    given is to be acknowledged at once, by RenewLeases (or a report).
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -166,7 +167,8 @@ class DispatcherAsyncStub(DispatcherStub):
     """Leases up to `max_jobs` jobs to the calling pilot.
 
     Waits up to `wait` for work; an empty response is not an error. A retry with
-    the same `request_id` returns the same leases while they are live.
+    the same `request_id` returns the same leases while they are live. What is
+    given is to be acknowledged at once, by RenewLeases (or a report).
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -276,7 +278,8 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
         """Leases up to `max_jobs` jobs to the calling pilot.
 
         Waits up to `wait` for work; an empty response is not an error. A retry with
-        the same `request_id` returns the same leases while they are live.
+        the same `request_id` returns the same leases while they are live. What is
+        given is to be acknowledged at once, by RenewLeases (or a report).
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pandawn_pilot import locks
+from pandawn_pilot.account_leftovers import remove_leftovers
 from pandawn_pilot.errors import NO_ACCOUNT, JobFailedError
 
 # What systemd takes for the accounts of services that have none (see nss-systemd): nobody else does.
@@ -31,6 +32,8 @@ SAME = "same"
 # Not the directory that systemd gives a server on the same machine, and takes away with it.
 LOCKS = Path("/run/pandawn-pilot")
 _LARGEST = 2**32 - 2
+# The end of the name of a file that says that a number is lent.
+_MARK = ".lent"
 # A process that does not die from SIGKILL waits for a dead disk.
 _KILL_PATIENCE_SECONDS = 10.0
 
@@ -41,11 +44,15 @@ class AccountError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account of the node. `name` is its number where it has no name."""
+    """An account of the node. `name` is its number where it has no name.
+
+    `made` for one payload at a time: nobody else has it, and nothing of it stays.
+    """
 
     uid: int
     gid: int
     name: str
+    made: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +155,23 @@ class OneAccount:
 
 
 class AccountRange:
-    """Each payload runs under a number of its own, and what is left of it in the end is killed."""
+    """Each payload runs under a number of its own, and what is left of it in the end is removed.
 
-    def __init__(self, first: int, last: int, lock_directory: Path = LOCKS) -> None:
+    While a number is lent it has a mark beside its lock. The mark of one whose pilot was killed is
+    found by the next that lends any, of whatever pilot.
+    """
+
+    def __init__(
+        self,
+        first: int,
+        last: int,
+        lock_directory: Path = LOCKS,
+        places: list[Path] | None = None,
+    ) -> None:
         self._numbers = range(first, last + 1)
         self._locks = lock_directory
+        # Where leftovers are looked for; None: wherever all may write.
+        self._places = places
 
     @contextmanager
     def borrow(self) -> Iterator[Account | None]:
@@ -161,20 +180,38 @@ class AccountRange:
             self._locks.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise JobFailedError(NO_ACCOUNT, f"cannot make {self._locks}: {error}") from error
-        # By chance: a number comes back late, and with it what a payload may have left in /tmp.
+        self._clear_forgotten()
         for uid in random.sample(self._numbers, len(self._numbers)):
             if _is_somebodys(uid):
                 continue
             with locks.attempt(self._locks / str(uid)) as held:
                 if not held or processes_of(uid):
                     continue
+                # What was left before the node was started anew has no mark.
+                remove_leftovers(uid, self._places)
+                mark = self._locks / f"{uid}{_MARK}"
+                mark.touch(mode=0o600)
                 try:
-                    yield Account(uid, uid, str(uid))
+                    yield Account(uid, uid, str(uid), made=True)
                 finally:
-                    end_processes_of(uid)
+                    self._clear(uid, mark)
                 return
         first, last = self._numbers[0], self._numbers[-1]
         raise JobFailedError(NO_ACCOUNT, f"none of the user numbers {first}-{last} is free")
+
+    def _clear(self, uid: int, mark: Path) -> None:
+        end_processes_of(uid)
+        remove_leftovers(uid, self._places)
+        mark.unlink(missing_ok=True)
+
+    def _clear_forgotten(self) -> None:
+        for mark in self._locks.glob(f"*{_MARK}"):
+            number = mark.name.removesuffix(_MARK)
+            if not number.isdecimal() or _is_somebodys(int(number)):
+                continue
+            with locks.attempt(self._locks / number) as held:
+                if held and mark.exists():
+                    self._clear(int(number), mark)
 
     def reader(self) -> Account | None:
         """See Accounts. All numbers of the range are nobody's, and may read the same."""

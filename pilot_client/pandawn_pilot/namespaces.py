@@ -20,7 +20,7 @@ _CLONE_NEWPID = 0x20000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MS_REC, _MS_SLAVE = 0x4000, 0x80000
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 (the kernel's name for it)
-_QUEUES = "/dev/mqueue"
+QUEUES = "/dev/mqueue"
 
 
 def separate() -> None:
@@ -43,8 +43,8 @@ def furnish(work_dir: str) -> None:
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     if Path(SHARED_MEMORY).is_dir() and not work_dir.startswith(f"{SHARED_MEMORY}/"):
         _mount("tmpfs", SHARED_MEMORY, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=1777")
-    if Path(_QUEUES).is_dir():
-        _mount("mqueue", _QUEUES, "mqueue", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    if Path(QUEUES).is_dir():
+        _mount("mqueue", QUEUES, "mqueue", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:

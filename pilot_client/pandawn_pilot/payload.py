@@ -181,6 +181,7 @@ class _Run:
             max_file_bytes=self._limits.work_dir_bytes,
             uid=-1 if account is None else account.uid,
             gid=-1 if account is None else account.gid,
+            made=account is not None and account.made,
             separate=self._program.separate,
             setup=self._program.behind_setup,
         )

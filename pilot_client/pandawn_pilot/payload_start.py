@@ -24,6 +24,11 @@ _PRIVATE_UMASK = 0o077
 _USUAL_UMASK = 0o022
 # A program may be open for writing for a moment: by whoever copied it, in a child that it started.
 _BUSY_SECONDS = 5.0
+# The number of the system call `keyctl`, its operations, and names of keyrings; see keyctl(2).
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}
+_JOIN_SESSION_KEYRING, _CLEAR, _GET_PERSISTENT = 1, 7, 22
+_PROCESS_KEYRING, _USER_KEYRING, _USER_SESSION_KEYRING = -2, -4, -5
+_OWN_UID = -1
 # For want of processes or memory, which may pass.
 _SHORT_SECONDS = 3.0
 _PAUSE_SECONDS = 0.1
@@ -36,8 +41,8 @@ class Order:
     """What to run: `arguments[0]` is the path of the program. `max_file_bytes` 0 means no limit.
 
     `uid` and `gid` are those of the payload's account; -1: it runs under this process's account.
-    `separate`: in name spaces of its own. `setup`: the program tells on SETUP_DESCRIPTOR how far the
-    queue's set-up got.
+    `made`: nobody else has the account. `separate`: in name spaces of its own. `setup`: the program
+    tells on SETUP_DESCRIPTOR how far the queue's set-up got.
     """
 
     arguments: list[str]
@@ -48,6 +53,7 @@ class Order:
     max_file_bytes: int
     uid: int = -1
     gid: int = -1
+    made: bool = False
     separate: bool = False
     setup: bool = False
 
@@ -177,7 +183,9 @@ class _Becoming:
         self._open_streams()
         self.step = "account"
         if order.uid >= 0:
-            _change_account(order.uid, order.gid)
+            change_account(order.uid, order.gid)
+            if order.made:
+                clear_keys()
         os.umask(_PRIVATE_UMASK if order.uid >= 0 else _USUAL_UMASK)
         # Should its parent be killed, the payload goes with it. A change of account would undo it.
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -224,7 +232,7 @@ class _Becoming:
             time.sleep(_PAUSE_SECONDS)
 
 
-def _change_account(uid: int, gid: int) -> None:
+def change_account(uid: int, gid: int) -> None:
     """Gives up this account for good: real, effective and saved numbers, groups, capabilities."""
     os.setgroups([])
     os.setresgid(gid, gid, gid)
@@ -237,9 +245,22 @@ def _change_account(uid: int, gid: int) -> None:
 
 def _new_keyring() -> None:
     """A session keyring without the pilot's keys, which goes with its last process."""
-    number = {"x86_64": 250, "aarch64": 219, "ppc64le": 271, "s390x": 280, "riscv64": 219}.get(
-        os.uname().machine
-    )
-    if number is not None:
-        # KEYCTL_JOIN_SESSION_KEYRING. Where the kernel has no keys there are none to be left.
-        ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.c_int(1), None, 0, 0, 0)
+    _keyctl(_JOIN_SESSION_KEYRING, 0)
+
+
+def clear_keys() -> None:
+    """Empties what keys this process's account has: they outlive its last process."""
+    persistent = _keyctl(_GET_PERSISTENT, _OWN_UID, _PROCESS_KEYRING)
+    for keyring in (persistent, _USER_KEYRING, _USER_SESSION_KEYRING):
+        _keyctl(_CLEAR, keyring)
+    _keyctl(_CLEAR, _PROCESS_KEYRING)
+
+
+def _keyctl(operation: int, *arguments: int) -> int:
+    """The system call. Where the kernel has no keys, there are none to be left."""
+    number = _KEYCTL.get(os.uname().machine)
+    if number is None:
+        return -1
+    words = [ctypes.c_long(word) for word in (operation, *arguments, 0, 0, 0, 0)][:5]
+    result: int = ctypes.CDLL(None).syscall(ctypes.c_long(number), *words)
+    return result

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pandawn_pilot.namespaces import furnish, separate
-from pandawn_pilot.payload_start import Order, StartError, prctl, start
+from pandawn_pilot.payload_start import Order, StartError, change_account, clear_keys, prctl, start
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -186,6 +186,8 @@ def _keep(order: Order, commands: bytes, alive: int) -> NoReturn:
     _answer(started=1, file_limit=started.file_limit)
     status = kept.watch(started.process, wakeup, alive, commands)
     kept.kill()
+    if order.made:
+        _clear_keys_of(order)
     use = resource.getrusage(resource.RUSAGE_CHILDREN)
     with contextlib.suppress(BlockingIOError):
         _answer(setup=os.read(started.setup, 16).decode("ascii", "replace").strip())
@@ -195,6 +197,18 @@ def _keep(order: Order, commands: bytes, alive: int) -> NoReturn:
         max_rss_bytes=use.ru_maxrss * 1024,
     )
     os._exit(0)
+
+
+def _clear_keys_of(order: Order) -> None:
+    """Done by a process of the account: nobody else may."""
+    with contextlib.suppress(OSError):
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(OSError):
+                change_account(order.uid, order.gid)
+                clear_keys()
+            os._exit(0)
+        os.waitpid(child, 0)
 
 
 class _Kept:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from pandawn_pilot.account_leftovers import public_places
 from pandawn_pilot.accounts import (
     AccountChoice,
     AccountError,
@@ -20,6 +22,7 @@ from pandawn_pilot.accounts import (
     processes_of,
 )
 from pandawn_pilot.errors import JobFailedError
+from pandawn_pilot.namespaces import SHARED_MEMORY
 from pandawn_pilot.payload_command import without_secrets
 from pandawn_pilot.trees import remove_tree
 
@@ -83,6 +86,63 @@ def test_what_runs_under_a_borrowed_account_ends_with_it(tmp_path: Path) -> None
         pass
     stranger.kill()
     stranger.wait()
+
+
+@root_only
+def test_what_a_borrowed_account_owns_where_all_may_write_goes_with_it(tmp_path: Path) -> None:
+    public = tmp_path / "public"
+    shared = public / "of-others"
+    shared.mkdir(parents=True)
+    for directory in (public, shared):
+        directory.chmod(0o1777)
+    (public / "of-root").write_text("stays")
+    (public / "out").mkdir()
+    (public / "out/kept").write_text("stays")
+    script = f"""
+        cd {public}; echo x > file; mkdir -p a/b; echo x > a/b/c; ln -s {public}/out a/link; ln -s out b
+        chmod 000 a; cp /bin/true suid; chmod 4777 suid; mkfifo pipe; mkdir of-others/d; echo x > of-others/d/e
+        ipcmk -M 4096 -p 0600; ipcmk -S 1; ipcmk -Q
+        """
+    with AccountRange(70300, 70300, tmp_path / "locks", [public]).borrow() as account:
+        assert account is not None
+        assert account.made
+        subprocess.run(["/bin/sh", "-c", script], user=account.uid, check=True, capture_output=True)
+    assert sorted(str(path.relative_to(public)) for path in public.rglob("*")) == [
+        *("of-others", "of-root", "out", "out/kept")
+    ]
+    with AccountRange(70300, 70300, tmp_path / "locks").borrow():
+        kinds = [Path("/proc/sysvipc", kind).read_text() for kind in ("shm", "sem", "msg")]
+        assert not any("70300" in text.split() for text in kinds)
+
+
+@root_only
+def test_what_the_account_of_a_killed_pilot_has_left_is_removed_by_any_pilot(
+    tmp_path: Path,
+) -> None:
+    public = tmp_path / "public"
+    public.mkdir()
+    public.chmod(0o1777)
+    script = f"""
+        import os, subprocess, sys
+        from pathlib import Path
+        from pandawn_pilot.accounts import AccountRange
+        with AccountRange(70400, 70400, Path({str(tmp_path / "locks")!r}), []).borrow() as account:
+            subprocess.Popen(["sleep", "600"], user=account.uid)
+            subprocess.run(["touch", {str(public / "left")!r}], user=account.uid, check=True)
+            os.kill(os.getpid(), 9)
+        """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    assert (public / "left").exists()
+    assert len(processes_of(70400)) == 1
+    with AccountRange(70401, 70401, tmp_path / "locks", [public]).borrow():
+        assert not (public / "left").exists()
+        assert processes_of(70400) == []
+
+
+@root_only
+def test_no_place_where_all_may_write_is_forgotten() -> None:
+    places = {str(place) for place in public_places()}
+    assert {"/tmp", "/var/tmp", SHARED_MEMORY} <= places  # noqa: S108
 
 
 @pytest.mark.parametrize(

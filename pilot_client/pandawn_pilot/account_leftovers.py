@@ -107,10 +107,10 @@ def _sweep(place: Path, uid: int) -> None:
 def _remove_ipc(uid: int) -> None:
     """Where payloads have name spaces of their own, there is nothing: it went with those."""
     library = ctypes.CDLL(None, use_errno=True)
-    for kind, remove in (
-        ("shm", lambda number: library.shmctl(number, _IPC_REMOVE, None)),
-        ("sem", lambda number: library.semctl(number, 0, _IPC_REMOVE)),
-        ("msg", lambda number: library.msgctl(number, _IPC_REMOVE, None)),
+    for kind, arguments in (
+        ("shm", (_IPC_REMOVE, None)),
+        ("sem", (0, _IPC_REMOVE)),
+        ("msg", (_IPC_REMOVE, None)),
     ):
         try:
             titles, *rows = Path("/proc/sysvipc", kind).read_text(encoding="ascii").splitlines()
@@ -120,4 +120,4 @@ def _remove_ipc(uid: int) -> None:
         owner, maker = columns.index("uid"), columns.index("cuid")
         for fields in map(str.split, rows):
             if str(uid) in (fields[owner], fields[maker]):
-                remove(int(fields[1]))
+                getattr(library, f"{kind}ctl")(int(fields[1]), *arguments)

@@ -57,9 +57,10 @@ fmt: $(VENV) ## Format the code and the contracts, and mend what ruff can mend
 	@$(BIN)/buf format --write
 
 .PHONY: stubs
-stubs: $(VENV) ## Generate the Python stubs in generated/, docs/api.md and docs/parameters.md from proto/
+stubs: $(VENV) ## Generate the Python stubs in generated/, docs/api.md, docs/parameters.md and the tables of docs/faults.md
 	@$(BIN)/python tools/dev/generate_stubs.py
 	@$(BIN)/python tools/dev/generate_api_reference.py
+	@$(BIN)/python tools/dev/fault_table.py
 
 .PHONY: lock
 lock: ## Remake the lock files with the newest versions that pyproject.toml allows

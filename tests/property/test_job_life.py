@@ -17,6 +17,7 @@ from hypothesis.stateful import (
 )
 
 from pandawn_server.domain.errors import PandawnError
+from pandawn_server.domain.faults import MAX_LOST
 from pandawn_server.domain.jobs import (
     FINAL_STATES,
     LEASED_STATES,
@@ -43,7 +44,14 @@ NODES = 3
 JOBS = 20
 """Enough to meet everything; more only takes time."""
 
-ERRORS = [node_error(), payload_error(), payload_error("PAYLOAD_NOT_FOUND")]
+ERRORS = [
+    node_error(),
+    node_error("NO_WORK_DIR"),
+    node_error("PILOT_STOPPED"),
+    payload_error(),
+    payload_error("PAYLOAD_NOT_FOUND"),
+    payload_error("WORK_DIR_TOO_LARGE"),
+]
 ACTIONS = [
     *["acquire"] * 6,
     *["report_now_late_or_again"] * 7,
@@ -255,6 +263,7 @@ class JobLife(RuleBasedStateMachine):
     def let_time_pass(self, data: st.DataObject) -> None:
         minutes = data.draw(st.sampled_from([1, 6, 11, 25]))
         self.world.pass_time_with_server_up(timedelta(minutes=minutes))
+        self.world.let_go()
 
     def restart(self, data: st.DataObject) -> None:
         self.world.advance(minutes=data.draw(st.sampled_from([1, 6, 11, 600])))
@@ -277,6 +286,7 @@ class JobLife(RuleBasedStateMachine):
             assert new.attempt >= old.attempt
             assert new.failures >= old.failures
             assert new.failures <= new.max_attempts
+            assert old.losses <= new.losses <= MAX_LOST
             assert old.cancel_requested <= new.cancel_requested
         self.before = now
 
@@ -291,7 +301,7 @@ class JobLife(RuleBasedStateMachine):
         assert live <= set(self.grants)
 
     def _nothing_is_stuck(self) -> None:
-        """Runnable, or with a lease that ends by itself, or waiting for a build job that is either."""
+        """Runnable, with a lease that ends by itself, in a pause, or waiting for a build job that is any of these."""
         building = {
             job.task_id
             for job in self.before.values()
@@ -299,7 +309,7 @@ class JobLife(RuleBasedStateMachine):
         }
         for job in self.before.values():
             if job.state is JobState.WAITING:
-                assert job.task_id in building
+                assert job.task_id in building or job.retry_time is not None
             if job.state is JobState.ACTIVATED:
                 assert not job.cancel_requested
         with self.world.db.read() as tx:
@@ -321,6 +331,7 @@ class JobLife(RuleBasedStateMachine):
             assert node < NODES + 10
             # Twice a lease: a server that was away gives them one more.
             self.world.pass_time_with_server_up(LEASE * 2.2)
+            self.world.let_go()
             pilot = self.world.pilot(node)
             while grants := self.world.acquire(pilot, 10):
                 for grant in grants:
@@ -332,7 +343,7 @@ class JobLife(RuleBasedStateMachine):
                 a.outcome for a in get_job(self.world.context, job.job_id, LOCAL_OPERATOR).attempts
             ]
             assert outcomes.count(JobState.FINISHED) == (job.state is JobState.FINISHED)
-            assert outcomes.count(JobState.FAILED) <= job.max_attempts
+            assert outcomes.count(JobState.FAILED) == job.failures + job.losses
 
 
 def run(database: Database, examples: int, steps: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from pandawn_server.domain.faults import MAX_LOST
 from pandawn_server.domain.jobs import Job, JobKind, JobState, Requirements
 from pandawn_server.domain.matching import Candidate, Failed, Hold, Match, Rules, sentence, unmet
 from pandawn_server.domain.queues import QueueStatus
@@ -195,6 +196,8 @@ def summarize(
     """
     state = job.state
     if state is JobState.WAITING:
+        if job.retry_time is not None:
+            return _why_paused(job)
         return "waits for the build job of its task"
     if state is JobState.ACTIVATED:
         reason = _why_no_node(obstacles, node_count, nearest)
@@ -204,7 +207,8 @@ def summarize(
         why = f"{job.error.reason}: {job.error.text}"
         if match is None:
             return f"failed without an attempt: {why}"
-        times = "1 attempt" if job.failures == 1 else f"{job.failures} attempts"
+        count = job.failures + job.losses
+        times = "1 attempt" if count == 1 else f"{count} attempts"
         return f"failed after {times}: {why}; the last attempt was {given}"
     if state is JobState.CANCELLED:
         return f"was cancelled; it {given}" if match is None else f"was cancelled; it was {given}"
@@ -217,6 +221,18 @@ def summarize(
         else ""
     )
     return f"{kind} now; it was {given}{ending}"
+
+
+def _why_paused(job: Job) -> str:
+    error = "" if job.error is None else f" ({job.error.reason}: {job.error.text})"
+    counts = f"{job.failures} of {job.max_attempts} attempts failed"
+    if job.losses:
+        counts += f", and {job.losses} of {MAX_LOST} were lost by no fault of the job"
+    avoids = f", not on {', '.join(job.avoided)} while there are others" if job.avoided else ""
+    return (
+        f"waits after its last attempt failed on {job.node}{error}: {counts}; it is tried again after "
+        f"{job.retry_time:%H:%M:%S} UTC{avoids}"
+    )
 
 
 def why_throttled(job: Job, active: int, limit: int) -> str:

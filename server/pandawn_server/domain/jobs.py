@@ -22,18 +22,18 @@ class JobState(Enum):
 
 _S = JobState
 
+_AFTER_AN_ATTEMPT = frozenset({_S.ACTIVATED, _S.WAITING, _S.FINISHED, _S.FAILED, _S.CANCELLED})
+
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     # A waiting job fails when the job it waits for does.
     _S.WAITING: frozenset({_S.ACTIVATED, _S.FAILED, _S.CANCELLED}),
     # A runnable job waits again when a limit of its user is lowered.
     _S.ACTIVATED: frozenset({_S.SENT, _S.CANCELLED, _S.WAITING}),
-    # From the states with a pilot the way back to ACTIVATED is a new attempt. A short job may
-    # report before its first heartbeat, so SENT and RUNNING reach the final states directly.
-    _S.SENT: frozenset(
-        {_S.RUNNING, _S.HOLDING, _S.ACTIVATED, _S.FINISHED, _S.FAILED, _S.CANCELLED}
-    ),
-    _S.RUNNING: frozenset({_S.HOLDING, _S.ACTIVATED, _S.FINISHED, _S.FAILED, _S.CANCELLED}),
-    _S.HOLDING: frozenset({_S.ACTIVATED, _S.FINISHED, _S.FAILED, _S.CANCELLED}),
+    # From the states with a pilot the way back to ACTIVATED is a new attempt; WAITING is the pause before it. A
+    # short job may report before its first heartbeat, so SENT and RUNNING reach the final states directly.
+    _S.SENT: frozenset({_S.RUNNING, _S.HOLDING}) | _AFTER_AN_ATTEMPT,
+    _S.RUNNING: frozenset({_S.HOLDING}) | _AFTER_AN_ATTEMPT,
+    _S.HOLDING: _AFTER_AN_ATTEMPT,
     _S.FINISHED: frozenset(),
     _S.FAILED: frozenset(),
     _S.CANCELLED: frozenset(),
@@ -167,8 +167,9 @@ class ResourceUse:
 class Job:
     """A job as it stands, without its files.
 
-    `failures` counts the attempts that count against `max_attempts`; `attempt` numbers all of
-    them, so that no two leases ever share a number. `retry_job_id` names the job that replaces it.
+    `failures` counts the attempts that count against `max_attempts`, `losses` those that ended by no fault of the job;
+    `attempt` numbers all of them, so that no two leases ever share a number. A waiting job with a `retry_time` is tried
+    again then, on other nodes than those `avoided` while there are any. `retry_job_id` names the job that replaces it.
     `node` is the node of the current or last attempt. `throttled` says that it waits only because its
     user has as many jobs on the queue as a limit allows.
     """
@@ -196,6 +197,9 @@ class Job:
     retry_job_id: int | None = None
     cancel_requested: bool = False
     throttled: bool = False
+    losses: int = 0
+    retry_time: datetime | None = None
+    avoided: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import RowMapping, bindparam, select, update
+from sqlalchemy import RowMapping, bindparam, exists, or_, select, update
 
 from pandawn_server.domain.attempts import Attempt, AttemptEnd, NewAttempt
 from pandawn_server.domain.inventory import NodeKey
-from pandawn_server.domain.jobs import ErrorComponent, JobState, Phase, ResourceUse
+from pandawn_server.domain.jobs import ErrorComponent, JobKind, JobState, Phase, ResourceUse
 from pandawn_server.domain.matching import Locality, Match, MatchRule
 from pandawn_server.domain.nodes import EndedAttempt
+from pandawn_server.domain.retries import Tried
 from pandawn_server.storage.among import among
 from pandawn_server.storage.bulk import insert_rows
 from pandawn_server.storage.columns import error_columns, seconds, span, to_error
 from pandawn_server.storage.database import Transaction
-from pandawn_server.storage.schema import attempts
+from pandawn_server.storage.schema import attempts, jobs, leases, tasks
 
 
 def insert_attempts(tx: Transaction, new: Sequence[NewAttempt], now: datetime) -> None:
@@ -132,6 +133,51 @@ def list_attempts(tx: Transaction, job_id: int) -> list[Attempt]:
     """All attempts at a job, oldest first."""
     query = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.attempt)
     return [_to_attempt(row) for row in tx.execute(query).mappings()]
+
+
+def failed_before(tx: Transaction, job_ids: Collection[int]) -> dict[int, list[Tried]]:
+    """By job, the attempts that ended with an error, oldest first; those that were given back are left out."""
+    query = (
+        select(
+            attempts.c.job_id,
+            attempts.c.node,
+            attempts.c.reported_state,
+            attempts.c.error_component,
+            attempts.c.error_code,
+            attempts.c.error_reason,
+            attempts.c.error_text,
+        )
+        .where(among(tx, attempts.c.job_id, job_ids), attempts.c.outcome == JobState.FAILED.value)
+        .order_by(attempts.c.job_id, attempts.c.attempt)
+    )
+    found: dict[int, list[Tried]] = {}
+    for row in tx.execute(query).mappings():
+        error = to_error(row)
+        if error is not None:
+            reported = row["reported_state"] is not None
+            found.setdefault(row["job_id"], []).append(Tried(row["node"], error, reported))
+    return found
+
+
+def started_tasks(
+    tx: Transaction, task_ids: Collection[int], besides: Collection[int]
+) -> frozenset[int]:
+    """Those of the tasks of which a payload runs or has finished, in other jobs than `besides`."""
+    finished = exists().where(
+        jobs.c.task_id == tasks.c.task_id,
+        jobs.c.kind == JobKind.RUN.value,
+        jobs.c.state.in_([JobState.HOLDING.value, JobState.FINISHED.value]),
+    )
+    runs = exists().where(
+        jobs.c.task_id == tasks.c.task_id,
+        jobs.c.kind == JobKind.RUN.value,
+        jobs.c.state == JobState.RUNNING.value,
+        ~among(tx, jobs.c.job_id, besides),
+        leases.c.job_id == jobs.c.job_id,
+        leases.c.phase == Phase.PAYLOAD.value,
+    )
+    query = select(tasks.c.task_id).where(among(tx, tasks.c.task_id, task_ids), or_(finished, runs))
+    return frozenset(tx.execute(query).scalars())
 
 
 def last_ended(tx: Transaction, key: NodeKey, limit: int) -> list[EndedAttempt]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import bindparam, func, or_, select, update
 
 from pandawn_server.domain.jobs import LEASED_STATES, JobError, JobState, states_before
 from pandawn_server.storage.among import among
-from pandawn_server.storage.columns import error_columns
+from pandawn_server.storage.columns import error_columns, seconds
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import jobs
 
@@ -41,13 +41,21 @@ def claim(tx: Transaction, job_ids: Collection[int], now: datetime) -> dict[int,
 
 @dataclass(frozen=True, slots=True)
 class JobChange:
-    """A move of a job: the state it gets and what is noted with it."""
+    """A move of a job: the state it gets and what is noted with it.
+
+    `failed` and `lost` say what its attempt counts as. With a `retry_time` it waits until then; `avoided` are the
+    nodes on which it is not tried again.
+    """
 
     job_id: int
     state: JobState
     failed: bool = False
+    lost: bool = False
     error: JobError | None = None
     bytes_from_cache: int = 0
+    retry_time: datetime | None = None
+    avoided: tuple[str, ...] = ()
+    wall_time: timedelta | None = None
 
 
 def move(tx: Transaction, changes: Sequence[JobChange], now: datetime) -> None:
@@ -72,6 +80,10 @@ def move(tx: Transaction, changes: Sequence[JobChange], now: datetime) -> None:
                 state=state.value,
                 state_time=now,
                 failures=jobs.c.failures + bindparam("b_failed"),
+                losses=jobs.c.losses + bindparam("b_lost"),
+                retry_time=bindparam("b_retry_time"),
+                avoided=bindparam("b_avoided", type_=jobs.c.avoided.type),
+                wall_time_s=func.coalesce(bindparam("b_wall_time_s"), jobs.c.wall_time_s),
                 bytes_from_cache=bindparam("b_from_cache"),
                 **{name: bindparam(f"b_{name}") for name in error_columns(None)},
             )
@@ -82,6 +94,10 @@ def move(tx: Transaction, changes: Sequence[JobChange], now: datetime) -> None:
                 {
                     "b_job_id": change.job_id,
                     "b_failed": int(change.failed),
+                    "b_lost": int(change.lost),
+                    "b_retry_time": change.retry_time,
+                    "b_avoided": list(change.avoided) or None,
+                    "b_wall_time_s": seconds(change.wall_time),
                     "b_from_cache": change.bytes_from_cache,
                     **{f"b_{name}": value for name, value in error_columns(change.error).items()},
                 }
@@ -127,6 +143,7 @@ def activate_waiting(
             jobs.c.task_id == task_id,
             jobs.c.state == JobState.WAITING.value,
             jobs.c.throttled.is_(False),
+            jobs.c.retry_time.is_(None),
         )
         .values(
             state=(JobState.WAITING if throttled else JobState.ACTIVATED).value,
@@ -148,6 +165,7 @@ def end_waiting(
             jobs.c.task_id == task_id,
             jobs.c.state == JobState.WAITING.value,
             jobs.c.throttled.is_(False),
+            jobs.c.retry_time.is_(None),
         )
         .values(state=state.value, state_time=now, **error_columns(error))
         .returning(jobs.c.job_id)
@@ -163,7 +181,7 @@ def cancel_queued(tx: Transaction, job_ids: Collection[int], now: datetime) -> s
     statement = (
         update(jobs)
         .where(among(tx, jobs.c.job_id, job_ids), jobs.c.state.in_(allowed))
-        .values(state=JobState.CANCELLED.value, state_time=now, throttled=False)
+        .values(state=JobState.CANCELLED.value, state_time=now, throttled=False, retry_time=None)
         .returning(jobs.c.job_id)
     )
     return set(tx.execute(statement).scalars())

@@ -65,6 +65,9 @@ def _to_job(row: RowMapping) -> Job:
         retry_job_id=row["retry_job_id"],
         cancel_requested=row["cancel_requested"],
         throttled=row["throttled"],
+        losses=row["losses"],
+        retry_time=row["retry_time"],
+        avoided=tuple(row["avoided"] or ()),
     )
 
 

@@ -138,6 +138,12 @@ jobs = Table(
     Column("state_time", UtcDateTime, nullable=False),
     # Waits because its user has as many jobs on the queue as a limit allows; false in other states.
     Column("throttled", Boolean, nullable=False, server_default=text("false")),
+    # Attempts that ended by no fault of the job.
+    Column("losses", Integer, nullable=False, server_default="0"),
+    # When a waiting job is tried again.
+    Column("retry_time", UtcDateTime),
+    # Names of nodes on which it is not, where there are others.
+    Column("avoided", JSON(none_as_null=True)),
     CheckConstraint(f"state IN ({_states})", name="state"),
     # Runnable jobs of a queue by priority and age, page by page.
     Index(
@@ -166,6 +172,13 @@ jobs = Table(
         "job_id",
         postgresql_where=text("throttled"),
         sqlite_where=text("throttled"),
+    ),
+    # What waits for another try: little, as a rule.
+    Index(
+        "ix_jobs_retry",
+        "retry_time",
+        postgresql_where=text("retry_time IS NOT NULL"),
+        sqlite_where=text("retry_time IS NOT NULL"),
     ),
     # Counts of a task.
     Index("ix_jobs_task", "task_id", "state"),

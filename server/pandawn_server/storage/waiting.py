@@ -49,7 +49,7 @@ class Rank(NamedTuple):
 class RunnableJob(NamedTuple):
     """A runnable job with its files; `library_bytes` is None unless it reads a library, `library_lfn`.
 
-    `test` says that its task is a test.
+    `test` says that its task is a test; `avoided` are the nodes on which it failed before.
     """
 
     job_id: int
@@ -61,6 +61,7 @@ class RunnableJob(NamedTuple):
     library_lfn: str
     library_bytes: int | None
     test: bool
+    avoided: tuple[str, ...]
 
 
 def last_arrival(tx: Transaction, queue: str) -> Arrival | None:
@@ -118,6 +119,7 @@ def _runnable(of: FromClause) -> Select[Any]:
             jobs.c.disk_bytes,
             jobs.c.wall_time_s,
             jobs.c.kind,
+            jobs.c.avoided,
             job_inputs.c.files,
             tasks.c.library_lfn,
             tasks.c.library_bytes,
@@ -197,6 +199,7 @@ def _to_jobs(rows: Iterable[Any]) -> list[RunnableJob]:
             (library_lfn or "") if kind == run else "",
             library_bytes if kind == run else None,
             test,
+            tuple(avoided or ()),
         )
         for (
             job_id,
@@ -208,6 +211,7 @@ def _to_jobs(rows: Iterable[Any]) -> list[RunnableJob]:
             disk,
             wall_time,
             kind,
+            avoided,
             files,
             library_lfn,
             library_bytes,

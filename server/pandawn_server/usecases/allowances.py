@@ -21,7 +21,7 @@ from pandawn_server.domain.access import (
 from pandawn_server.domain.errors import ExhaustedError, ForbiddenError
 from pandawn_server.domain.principals import Principal
 from pandawn_server.domain.queues import Queue
-from pandawn_server.storage import access, claims, throttling
+from pandawn_server.storage import access, claims, pauses, throttling
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.throttling import Load
 from pandawn_server.usecases.config_cache import Configuration
@@ -29,6 +29,9 @@ from pandawn_server.usecases.context import Context
 
 CLAIM_INTERVALS = 1.5
 """Length of the claim on a periodic look in intervals, as the reaper's."""
+
+RETRIES_AT_ONCE = 1000
+"""Jobs that are let go after their pauses in one look: after a bad hour of a storage there may be many."""
 
 
 def identity_for(tx: Transaction, by: Principal, user: str, now: datetime) -> Identity:
@@ -146,14 +149,16 @@ def let_go(tx: Transaction, queue: str, user: str, limit: int, now: datetime) ->
 
 
 def let_go_all(context: Context, owner: str, interval: timedelta) -> frozenset[str]:
-    """Looks whether throttled jobs may run by now; returns the queues in which some became runnable.
+    """Looks whether jobs may run by now that were throttled, or paused after a failure.
+
+    Returns the queues in which some became runnable.
 
     To be repeated every `interval` by each server process; one of them does the work.
     """
     now = context.clock()
     with context.db.read() as tx:
-        # One look into an index that is empty unless somebody's jobs are throttled.
-        if not throttling.throttled(tx):
+        # Looks into indexes that are empty unless somebody's jobs are throttled, or paused.
+        if not throttling.throttled(tx) and not pauses.due(tx, now, 1):
             return frozenset()
     admitted: set[str] = set()
     with context.db.write() as tx:
@@ -161,11 +166,16 @@ def let_go_all(context: Context, owner: str, interval: timedelta) -> frozenset[s
         if not granted:
             return frozenset()
         config = context.config.current(tx)
+        paused = pauses.due(tx, now, RETRIES_AT_ONCE)
         limits: Mapping[tuple[str, str], int] = {
             (queue, user): running_limit(tx, config, queue, user, now)
             # In one order, as each takes a lock.
-            for queue, user in sorted(throttling.throttled(tx))
+            for queue, user in sorted(throttling.throttled(tx) | paused.keys())
         }
+        for (queue, user), job_ids in sorted(paused.items()):
+            is_limited = limits[queue, user] != NO_LIMIT
+            if pauses.end(tx, job_ids, now, throttled=is_limited) and not is_limited:
+                admitted.add(queue)
         for (queue, user), limit in limits.items():
             if let_go(tx, queue, user, limit, now):
                 admitted.add(queue)

@@ -12,6 +12,7 @@ from datetime import datetime
 from pandawn_server.domain.access import NO_LIMIT
 from pandawn_server.domain.attempts import AttemptEnd
 from pandawn_server.domain.events import Event
+from pandawn_server.domain.faults import Count
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import (
     FINAL_STATES,
@@ -23,12 +24,13 @@ from pandawn_server.domain.jobs import (
 )
 from pandawn_server.domain.leases import Lease
 from pandawn_server.domain.nodes import STREAK, SUSPENSION, black_hole_reason
-from pandawn_server.domain.retries import state_after_failure
+from pandawn_server.domain.retries import Verdict
 from pandawn_server.domain.tasks import File, FileRole
 from pandawn_server.storage import attempts, events, files, job_moves, jobs, leases, nodes, tasks
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.allowances import let_go, running_limit
 from pandawn_server.usecases.config_cache import Configuration
+from pandawn_server.usecases.judging import time_wanted, verdicts
 
 _RECENT_ATTEMPTS = STREAK * 4
 """Attempts on a node that are looked at: the streak, and room for several tries of one job."""
@@ -69,12 +71,20 @@ def end_attempts(
     tasks.lock_tasks(tx, {e.lease.task_id for e in endings if e.lease.job_kind is JobKind.BUILD})
     # Locked: a cancellation that came between the look and the move would be lost.
     ended_jobs = jobs.lock_jobs(tx, [e.end.job_id for e in endings])
-    states = {e.end.job_id: _next_state(ended_jobs[e.end.job_id], e.end) for e in endings}
-    attempts.end_attempts(tx, [_judged(e, states[e.end.job_id]) for e in endings], now)
+    judged = verdicts(tx, ended_jobs, [(e.end, e.lease, e.reported) for e in endings], now)
+    found = {
+        e.end.job_id: judged.get(e.end.job_id) or _without_error(ended_jobs[e.end.job_id], e.end)
+        for e in endings
+    }
+    states = {job_id: verdict.state for job_id, verdict in found.items()}
+    endings = [_judged(e, found[e.end.job_id]) for e in endings]
+    attempts.end_attempts(tx, [e.end for e in endings], now)
     leases.delete_leases(tx, states.keys())
-    job_moves.move(tx, [_change(e.end, states[e.end.job_id]) for e in endings], now)
+    job_moves.move(
+        tx, [_change(ended_jobs[e.end.job_id], e.end, found[e.end.job_id]) for e in endings], now
+    )
     files.insert_stored(tx, [f for e in endings for f in _stored_files(e)])
-    happened = [_event(e, ended_jobs[e.end.job_id], states[e.end.job_id], now) for e in endings]
+    happened = [_event(e, ended_jobs[e.end.job_id], found[e.end.job_id], now) for e in endings]
     runnable = {ended_jobs[i].queue for i, state in states.items() if state is JobState.ACTIVATED}
     for ending in endings:
         job = ended_jobs[ending.end.job_id]
@@ -88,32 +98,38 @@ def end_attempts(
     return Ended(states, frozenset(runnable))
 
 
-def _next_state(job: Job, end: AttemptEnd) -> JobState:
+def _without_error(job: Job, end: AttemptEnd) -> Verdict:
     if end.outcome is JobState.FINISHED:
-        return JobState.FINISHED
-    if end.outcome is JobState.ACTIVATED:
-        return JobState.CANCELLED if job.cancel_requested else JobState.ACTIVATED
-    if end.error is None:
+        return Verdict(JobState.FINISHED, Count.NOTHING)
+    if end.outcome is not JobState.ACTIVATED:
         raise ValueError(f"attempt {end.attempt} of job {job.job_id} failed without an error")
-    return state_after_failure(
-        end.error, job.failures + 1, job.max_attempts, cancel_requested=job.cancel_requested
-    )
+    state = JobState.CANCELLED if job.cancel_requested else JobState.ACTIVATED
+    return Verdict(state, Count.NOTHING, avoided=job.avoided)
 
 
-def _judged(ending: Ending, state: JobState) -> AttemptEnd:
-    outcome = JobState.CANCELLED if state is JobState.CANCELLED else ending.end.outcome
-    return replace(ending.end, outcome=outcome, reported_state=state if ending.reported else None)
+def _judged(ending: Ending, verdict: Verdict) -> Ending:
+    state, outcome = verdict.state, ending.end.outcome
+    if state is JobState.CANCELLED:
+        outcome = state
+    elif outcome is JobState.FAILED and verdict.count is Count.NOTHING:
+        outcome = JobState.ACTIVATED
+    told = state if ending.reported else None
+    return replace(ending, end=replace(ending.end, outcome=outcome, reported_state=told))
 
 
-def _change(end: AttemptEnd, state: JobState) -> job_moves.JobChange:
+def _change(job: Job, end: AttemptEnd, verdict: Verdict) -> job_moves.JobChange:
     # A job that runs again keeps the error of its last attempt on show until it has another end.
-    error = None if state in {JobState.FINISHED, JobState.CANCELLED} else end.error
+    error = None if verdict.state in {JobState.FINISHED, JobState.CANCELLED} else end.error
     return job_moves.JobChange(
         job_id=end.job_id,
-        state=state,
-        failed=end.outcome is JobState.FAILED,
+        state=verdict.state,
+        failed=verdict.count is Count.FAILED,
+        lost=verdict.count is Count.LOST,
         error=error,
         bytes_from_cache=end.bytes_from_cache,
+        retry_time=verdict.not_before,
+        avoided=verdict.avoided,
+        wall_time=time_wanted(job, end),
     )
 
 
@@ -173,21 +189,26 @@ def settle_dependants(
     ]
 
 
-def _event(ending: Ending, job: Job, state: JobState, now: datetime) -> Event:
-    end = ending.end
+def _event(ending: Ending, job: Job, verdict: Verdict, now: datetime) -> Event:
+    end, state = ending.end, verdict.state
     number = f"attempt {end.attempt}"
     if state is JobState.ACTIVATED and end.outcome is JobState.ACTIVATED:
         kind, text = "JOB_RELEASED", f"{number} was given back before it started"
         if end.error is not None:
             text = f"{number} was given back ({_why(end)})"
-    elif state is JobState.ACTIVATED:
+    elif state in {JobState.ACTIVATED, JobState.WAITING}:
         kind = "JOB_RETRIED"
-        text = f"{number} failed ({_why(end)}); it will be tried again"
+        word = "failed" if verdict.count is Count.FAILED else "was lost"
+        text = f"{number} {word} ({_why(end)}); {verdict.why}"
+        if verdict.avoided:
+            text += f", not on {', '.join(verdict.avoided)} while there are others"
     elif state is JobState.FINISHED:
         kind = "JOB_FINISHED"
         text = f"{number} finished; {end.bytes_from_cache:,} of {end.input_bytes:,} input bytes came from the cache"
     else:
         kind, text = f"JOB_{state.name}", f"{number} ended: {_why(end)}"
+        if verdict.why:
+            text += f"; {verdict.why}"
     return Event(
         now,
         kind,

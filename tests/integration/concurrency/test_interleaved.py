@@ -13,7 +13,7 @@ from tests.fixtures.factories import make_inputs, payload_error
 from tests.fixtures.interleave import COMMIT, interleave
 from tests.fixtures.world import World, job_ids, reason, success
 
-FATAL = payload_error("PAYLOAD_NOT_FOUND")
+FATAL = payload_error("WORK_DIR_TOO_LARGE")
 
 
 def submit_build(world: World) -> Grant:

@@ -13,7 +13,7 @@ from pandawn_server.usecases.sandboxes import store_sandbox
 from tests.fixtures.factories import MIB, make_inputs, payload_error
 from tests.fixtures.world import LEASE, World, reason, success
 
-FATAL = payload_error("PAYLOAD_NOT_FOUND")
+FATAL = payload_error("WORK_DIR_TOO_LARGE")
 
 
 def submit_build(world: World, runs: int = 2, dataset: str = "d") -> int:

@@ -227,17 +227,23 @@ def test_a_report_that_comes_before_the_reaper_saves_a_lapsed_lease(
 
 def test_a_failure_is_told_with_its_error_and_tried_again(world: World, grant: Grant) -> None:
     error = payload_error(text="exit status 9: no such branch")
-    assert world.fail(grant, error) is JobState.ACTIVATED
+    assert world.fail(grant, error) is JobState.WAITING
     job = world.job(grant.job.job_id)
     assert (job.error, job.failures) == (error, 1)
+    world.advance(seconds=6)
+    world.let_go()
     world.finish(world.take())
     assert world.job(grant.job.job_id).error is None
 
 
 def test_a_poison_job_stops_after_max_attempts(world: World) -> None:
     world.submit_jobs(1, max_attempts=3)
-    states = [world.fail(world.take()) for _ in range(3)]
-    assert states == [JobState.ACTIVATED, JobState.ACTIVATED, JobState.FAILED]
+    states = []
+    for _ in range(3):
+        states.append(world.fail(world.take()))
+        world.advance(seconds=60)
+        world.let_go()
+    assert states == [JobState.ACTIVATED, JobState.WAITING, JobState.FAILED]
     assert world.acquire(world.pilot()) == ()
     (job,) = world.jobs()
     assert (job.attempt, job.failures, job.error) == (3, 3, node_error())
@@ -288,7 +294,7 @@ def test_reports_of_many_jobs_are_answered_in_order(world: World) -> None:
     a, b, c, d = world.acquire(world.pilot(), 4)
     answers = world.report(
         success(c),
-        failure(a, payload_error("PAYLOAD_NOT_FOUND")),
+        failure(a, payload_error("WORK_DIR_TOO_LARGE")),
         success(d, outputs=()),
         failure(b),
     )

@@ -213,6 +213,7 @@ def test_a_life_is_told_from_submission_to_end(world: World) -> None:
     world.fail(world.take())
     world.begin()
     world.pass_time_with_server_up(LEASE * 1.1)
+    world.let_go()
     world.finish(world.take())
     world.reap()
     assert [k for k in world.told(task_id=job.task_id) if not k.startswith("PILOT")] == [
@@ -220,7 +221,7 @@ def test_a_life_is_told_from_submission_to_end(world: World) -> None:
         "JOB_SENT",
         "JOB_RETRIED",
         "JOB_SENT",
-        "JOB_RETRIED",
+        "JOB_RELEASED",
         "JOB_SENT",
         "JOB_FINISHED",
         "TASK_FINISHED",

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from pandawn_server.domain.faults import MAX_LOST, SILENCE
 from pandawn_server.domain.jobs import JobError, JobState, Phase
 from pandawn_server.domain.leases import FIRST_LEASE
 from pandawn_server.domain.nodes import STREAK, SUSPENSION
@@ -44,7 +45,8 @@ def test_a_lapsed_lease_frees_its_job_and_names_the_phase(
     world.renew(pilot, grant, phase)
     world.pass_time_with_server_up(PAST_LEASE)
     job = world.job(grant.job.job_id)
-    assert (job.state, job.failures) == (JobState.ACTIVATED, 1)
+    assert (job.state, job.failures) == (JobState.ACTIVATED, 0)
+    assert job.losses == (phase is not None)
     assert error_of(world, job.job_id).reason == expected
     assert world.take(world.pilot(2)).attempt == 2
 
@@ -138,13 +140,15 @@ def test_pilots_that_could_not_be_heard_are_not_lost_until_they_could(world: Wor
     assert known[gone.pilot_id].state is PilotState.LOST
 
 
-def test_a_job_whose_pilots_all_vanish_fails_after_max_attempts(world: World) -> None:
-    world.submit_jobs(1, max_attempts=2)
-    for _ in range(2):
-        world.begin()
-        world.pass_time_with_server_up(PAST_LEASE)
+def test_a_job_whose_pilots_all_vanish_fails_in_the_end(world: World) -> None:
+    world.submit_jobs(1, max_attempts=1)
+    for node in range(MAX_LOST):
+        pilot = world.pilot(node)
+        world.renew(pilot, world.take(pilot))
+        world.pass_time_with_server_up(PAST_LEASE + SILENCE.longest)
+        world.let_go()
     (job,) = world.jobs()
-    assert (job.state, job.failures) == (JobState.FAILED, 2)
+    assert (job.state, job.failures, job.losses) == (JobState.FAILED, 0, MAX_LOST)
     assert job.state in RETRIABLE
 
 

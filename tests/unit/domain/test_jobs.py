@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from pandawn_server.domain.faults import FAULTS, Count, Fault, Final
 from pandawn_server.domain.jobs import (
     FINAL_STATES,
     LEASED_STATES,
@@ -13,8 +14,9 @@ from pandawn_server.domain.jobs import (
     state_in_phase,
     states_before,
 )
-from pandawn_server.domain.retries import PERMANENT_REASONS, state_after_failure
-from tests.fixtures.factories import node_error, payload_error
+from pandawn_server.domain.retries import Tried, judge
+from tests.fixtures.clock import NOON
+from tests.fixtures.factories import make_job, node_error, payload_error
 
 
 def test_every_state_is_in_the_table_and_leads_only_to_states_of_the_table() -> None:
@@ -81,20 +83,51 @@ def test_a_job_that_was_never_heard_of_has_a_reason_of_its_own() -> None:
 
 
 def test_a_failed_attempt_is_tried_again_until_the_last() -> None:
-    outcomes = [
-        state_after_failure(node_error(), failures, 3, cancel_requested=False)
-        for failures in (1, 2, 3)
+    tried = [Tried(f"wn{number}", node_error()) for number in range(3)]
+    states = [
+        judge(make_job(failures=number), tried[: number + 1], (), NOON).state for number in range(3)
     ]
-    assert outcomes == [JobState.ACTIVATED, JobState.ACTIVATED, JobState.FAILED]
+    assert states == [JobState.ACTIVATED, JobState.WAITING, JobState.FAILED]
 
 
-@pytest.mark.parametrize("reason", sorted(PERMANENT_REASONS))
+@pytest.mark.parametrize(
+    "reason", sorted(r for r, fault in FAULTS.items() if fault.kind.final is Final.AT_ONCE)
+)
 def test_what_would_happen_again_is_not_tried_again(reason: str) -> None:
     assert (
-        state_after_failure(payload_error(reason), 1, 3, cancel_requested=False) is JobState.FAILED
+        judge(make_job(), [Tried("wn1", payload_error(reason))], (), NOON).state is JobState.FAILED
     )
 
 
+@pytest.mark.parametrize(
+    "reason", sorted(r for r, fault in FAULTS.items() if fault.kind.final is Final.TWO_NODES)
+)
+def test_what_two_nodes_said_is_not_tried_again_but_two_words_of_one_are_one(reason: str) -> None:
+    one, two = Tried("wn1", payload_error(reason)), Tried("wn2", payload_error(reason))
+    job = make_job(failures=1)
+    assert judge(job, [one, two], (), NOON).state is JobState.FAILED
+    assert judge(job, [one, one], (), NOON).state is not JobState.FAILED
+    assert judge(job, [one, two], {"wn2"}, NOON).state is not JobState.FAILED
+
+
 def test_a_job_that_somebody_cancels_is_not_tried_again() -> None:
-    state = state_after_failure(node_error(), 1, 3, cancel_requested=True)
-    assert state is JobState.CANCELLED
+    job = make_job(cancel_requested=True)
+    assert judge(job, [Tried("wn1", node_error())], (), NOON).state is JobState.CANCELLED
+
+
+def test_only_the_nodes_of_the_last_failures_are_avoided_each_once() -> None:
+    verdict = judge(
+        make_job(avoided=("a", "b", "c", "d", "e", "f", "g", "h")),
+        [Tried("c", payload_error())],
+        (),
+        NOON,
+    )
+    assert verdict.avoided == ("a", "b", "d", "e", "f", "g", "h", "c")
+    assert (verdict.count, verdict.state) == (Count.FAILED, JobState.WAITING)
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=lambda fault: fault.reason)
+def test_no_attempt_is_repeated_without_a_pause_for_ever(fault: Fault) -> None:
+    pauses = [fault.kind.pause(number) for number in range(1, 40)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == fault.kind.longest

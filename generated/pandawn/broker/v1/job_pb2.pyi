@@ -80,6 +80,10 @@ class Job(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     STATE_TIME_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
+    FAILED_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    LOST_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    RETRY_TIME_FIELD_NUMBER: _builtins.int
+    AVOIDED_NODES_FIELD_NUMBER: _builtins.int
     job_id: _builtins.int
     """Identifier."""
     task_id: _builtins.int
@@ -114,6 +118,12 @@ class Job(_message.Message):
     """Job that replaces this one; 0: none."""
     cancel_requested: _builtins.bool
     """Whether somebody asked to cancel it and its pilot has not answered yet."""
+    failed_attempts: _builtins.int
+    """Attempts that failed and count against `max_attempts`."""
+    lost_attempts: _builtins.int
+    """Attempts that ended by no fault of the job: its pilot was lost, or its node or its storage had troubles. A
+    bound of its own, higher than `max_attempts`, holds for them.
+    """
     @_builtins.property
     def error(self) -> _type_pb2.JobError:
         """Why the last attempt failed; unset when it did not."""
@@ -125,6 +135,14 @@ class Job(_message.Message):
     @_builtins.property
     def state_time(self) -> _timestamp_pb2.Timestamp:
         """When it entered its state."""
+
+    @_builtins.property
+    def retry_time(self) -> _timestamp_pb2.Timestamp:
+        """When a WAITING job whose last attempt failed is tried again; unset for others."""
+
+    @_builtins.property
+    def avoided_nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Nodes on which it is not tried again while there are others."""
 
     def __init__(
         self,
@@ -149,10 +167,14 @@ class Job(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         state_time: _timestamp_pb2.Timestamp | None = ...,
         cancel_requested: _builtins.bool = ...,
+        failed_attempts: _builtins.int = ...,
+        lost_attempts: _builtins.int = ...,
+        retry_time: _timestamp_pb2.Timestamp | None = ...,
+        avoided_nodes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "state_time", b"state_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "retry_time", b"retry_time", "state_time", b"state_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "bytes_from_cache", b"bytes_from_cache", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "error", b"error", "index", b"index", "input_bytes", b"input_bytes", "job_id", b"job_id", "kind", b"kind", "max_attempts", b"max_attempts", "node", b"node", "parent_job_id", b"parent_job_id", "phase", b"phase", "priority", b"priority", "queue", b"queue", "retry_job_id", b"retry_job_id", "state", b"state", "state_time", b"state_time", "task_id", b"task_id", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "avoided_nodes", b"avoided_nodes", "bytes_from_cache", b"bytes_from_cache", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "error", b"error", "failed_attempts", b"failed_attempts", "index", b"index", "input_bytes", b"input_bytes", "job_id", b"job_id", "kind", b"kind", "lost_attempts", b"lost_attempts", "max_attempts", b"max_attempts", "node", b"node", "parent_job_id", b"parent_job_id", "phase", b"phase", "priority", b"priority", "queue", b"queue", "retry_job_id", b"retry_job_id", "retry_time", b"retry_time", "state", b"state", "state_time", b"state_time", "task_id", b"task_id", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

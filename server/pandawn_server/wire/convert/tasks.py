@@ -174,6 +174,10 @@ def to_job(job: Job) -> job_pb2.Job:
         create_time=to_timestamp(job.create_time),
         state_time=to_timestamp(job.state_time),
         cancel_requested=job.cancel_requested and job.state not in FINAL_STATES,
+        failed_attempts=job.failures,
+        lost_attempts=job.losses,
+        retry_time=to_timestamp(job.retry_time),
+        avoided_nodes=job.avoided,
     )
 
 

@@ -1,0 +1,64 @@
+"""Writes the tables of `domain/faults.py` into docs/faults.md: `python tools/dev/fault_table.py`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from pandawn_server.domain import faults
+from pandawn_server.domain.faults import FAULTS, Count, Kind
+
+PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
+BEGIN, END = "<!-- from domain/faults.py -->", "<!-- to here -->"
+
+
+def span(time: timedelta) -> str:
+    """A time as people write it."""
+    seconds = time.total_seconds()
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def retry(kind: Kind) -> str:
+    """When a job is tried again after it."""
+    if kind.count is Count.NOTHING:
+        return "at once"
+    if kind.final is faults.Final.AT_ONCE:
+        return "no"
+    pauses = ", ".join("at once" if not p else span(p) for p in map(kind.pause, range(1, 5)))
+    return f"{pauses} ... {span(kind.longest)}"
+
+
+def tables() -> str:
+    """Both tables, as the page has them."""
+    kinds = list(dict.fromkeys(fault.kind for fault in FAULTS.values()))
+    lines = [
+        "| class | whose fault it may be | counts as | final | tried again after | elsewhere | against the node |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for kind in kinds:
+        cells = (
+            kind.name,
+            ", ".join(blame.value for blame in kind.blame),
+            kind.count.value,
+            kind.final.value,
+            retry(kind),
+            "yes" if kind.elsewhere and kind.final is not faults.Final.AT_ONCE else "-",
+            kind.evidence.value,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "| reason | class | what it means |", "| --- | --- | --- |"]
+    lines += [
+        f"| `{fault.reason}` | {fault.kind.name} | {fault.means}{' (said by the server only)' * fault.server_only} |"
+        for fault in FAULTS.values()
+    ]
+    return "\n".join(lines)
+
+
+def with_tables(page: str) -> str:
+    """The page with the tables of today."""
+    before, _, rest = page.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{rest.partition(END)[2]}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

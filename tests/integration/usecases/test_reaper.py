@@ -145,7 +145,7 @@ def test_a_job_whose_pilots_all_vanish_fails_in_the_end(world: World) -> None:
     for node in range(MAX_LOST):
         pilot = world.pilot(node)
         world.renew(pilot, world.take(pilot))
-        world.pass_time_with_server_up(PAST_LEASE + SILENCE.longest)
+        world.pass_time_with_server_up(PAST_LEASE + SILENCE.longest * 1.5)
         world.let_go()
     (job,) = world.jobs()
     assert (job.state, job.failures, job.losses) == (JobState.FAILED, 0, MAX_LOST)

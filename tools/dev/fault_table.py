@@ -1,7 +1,8 @@
-"""Writes the tables of `domain/faults.py` into docs/faults.md: `python tools/dev/fault_table.py`."""
+"""Writes the tables of `domain/faults.py` into docs/faults.md: `python tools/dev/fault_table.py`; with `--check` compares."""
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -61,4 +62,7 @@ def with_tables(page: str) -> str:
 
 
 if __name__ == "__main__":
+    if "--check" in sys.argv:
+        text = PAGE.read_text(encoding="utf-8")
+        sys.exit(0 if with_tables(text) == text else f"{PAGE} is not up to date: run `make stubs`")
     PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Writes the tables of `domain/faults.py` into docs/faults.md: `python tools/dev/fault_table.py`; with `--check` compares."""
+"""Writes the tables of `domain/faults.py` into docs/faults.md; with `--check` compares them."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def test_a_life_is_told_from_submission_to_end(world: World) -> None:
         "JOB_SENT",
         "JOB_RETRIED",
         "JOB_SENT",
-        "JOB_RELEASED",
+        "JOB_RETRIED",
         "JOB_SENT",
         "JOB_FINISHED",
         "TASK_FINISHED",

@@ -20,7 +20,7 @@ from pandawn_server.domain.leases import Lease, first_lease
 from pandawn_server.storage.among import among
 from pandawn_server.storage.bulk import insert_rows
 from pandawn_server.storage.database import Transaction
-from pandawn_server.storage.schema import jobs, leases
+from pandawn_server.storage.schema import attempts, jobs, leases
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +214,14 @@ def renew(tx: Transaction, renewals: Sequence[NewTerm], now: datetime) -> None:
             for term in renewals
         ],
     )
+
+
+def was_given(tx: Transaction, job_id: int, attempt: int, token: str) -> bool:
+    """Whether a job was handed out with a lease, which may have ended since."""
+    query = select(attempts.c.lease_token).where(
+        attempts.c.job_id == job_id, attempts.c.attempt == attempt
+    )
+    return bool(tx.execute(query).scalar() == token)
 
 
 def delete_leases(tx: Transaction, job_ids: Collection[int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from pandawn_server.domain.errors import PandawnError
+from pandawn_server.domain.errors import PandawnError, UnavailableError
 from pandawn_server.domain.inventory import CacheState, NodeKey
 from pandawn_server.domain.jobs import Requirements
 from pandawn_server.domain.leases import first_lease
@@ -15,6 +15,13 @@ from pandawn_server.domain.queues import Queue, QueueStatus
 from pandawn_server.storage import nodes, pilots
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.handout import Offer, hand_out
+from pandawn_server.usecases.acquire_doubt import (
+    Delivery,
+    answer_the_served,
+    give_up,
+    take_back,
+    was_done,
+)
 from pandawn_server.usecases.acquire_round import (
     IDLE_RETRY,
     AcquireAnswer,
@@ -32,9 +39,6 @@ CLAIM_ROUNDS = 4
 """How often jobs are matched anew when other processes had claimed the chosen ones."""
 
 _NOTHING = Requirements()
-
-Delivery = tuple[CallKey, AcquireAnswer]
-"""The answer to a call that waited."""
 
 Deliver = Callable[[Sequence[Delivery]], None]
 """Takes the answers to calls that waited; called before anybody else can learn that they wait no longer."""
@@ -82,13 +86,13 @@ def _hand_out(
             # Without the lock: others match while the database works.
             for choice in chosen:
                 _claim(context, tx, scene, choice)
-    except BaseException:
-        with brokers.lock:
-            _take_back(context, scene)
-            _end_claims(context, scene)
-        raise
+    except BaseException as error:
+        done = was_done(context, scene, error)
+        if not done:
+            _undo(context, scene, error, deliver, in_doubt=done is None)
+            raise
     with brokers.lock:
-        deliveries = [
+        deliveries: list[Delivery] = [
             (key, answered(scene.pilot_of[key[0]], tuple(grants), scene))
             for key, grants in scene.grants.items()
             if request_name(key) not in scene.asked_now
@@ -126,14 +130,23 @@ def _sent_away(context: Context, queue: Queue) -> list[Delivery]:
     return [(caller.call.key, answer) for caller in callers]
 
 
-def _take_back(context: Context, scene: Scene) -> None:
-    """After a rollback the jobs still wait, and so do those who waited for them before."""
-    for broker, job_id, caller in scene.open:
-        broker.brokerage.give_back([job_id], scene.now)
-        if caller.name not in scene.asked_now:
-            broker.ask([caller])
-    for name in scene.asked_now:
-        context.brokers.drop(name)
+def _undo(
+    context: Context, scene: Scene, error: BaseException, deliver: Deliver, *, in_doubt: bool
+) -> None:
+    """Puts things as they were before a round that failed, as far as it is known what it did."""
+    deliveries: list[Delivery] = []
+    with context.brokers.lock:
+        if in_doubt and isinstance(error, PandawnError):
+            deliveries = give_up(context, scene, error)
+        else:
+            take_back(context, scene)
+        if deliveries:
+            deliver(deliveries)
+        _end_claims(context, scene)
+    if isinstance(error, UnavailableError) and error.reason == "DATABASE_CONFLICT":
+        deliveries = answer_the_served(context, scene)
+        if deliveries:
+            deliver(deliveries)
 
 
 def _end_claims(context: Context, scene: Scene) -> None:
@@ -313,6 +326,7 @@ def _claim(context: Context, tx: Transaction, scene: Scene, choice: _Choice) -> 
         offers = [_offer(context, scene, queue, caller, match) for caller, match in matched]
         handed = hand_out(tx, offers, scene.now)
         given = [(o, job) for o in offers if (job := handed.get(o.match.job_id)) is not None]
+        scene.handed.update({job.job_id: (job.attempt, offer.token) for offer, job in given})
         for key, grant in new_grants(tx, context.known, given, scene.queue_of):
             scene.grants.setdefault(key, []).append(grant)
         with context.brokers.lock:

@@ -50,6 +50,8 @@ class Scene:
     inventories_wanted: set[NodeKey] = field(default_factory=set)
     # Jobs that the brokerage assigned, and to whom: to be taken back if the transaction fails.
     open: list[tuple[Broker, int, Caller]] = field(default_factory=list)
+    # What was written of jobs that were handed out: attempt and token of the lease, by job.
+    handed: dict[int, tuple[int, str]] = field(default_factory=dict)
     # The calls by the names of their requests.
     asked_now: dict[str, AcquireCall] = field(init=False)
 

@@ -13,11 +13,8 @@ import structlog
 
 from pandawn_server.domain.errors import PandawnError
 from pandawn_server.logs import Log
-from pandawn_server.usecases.acquire_jobs import (
-    Delivery,
-    acquire_jobs,
-    serve_waiting,
-)
+from pandawn_server.usecases.acquire_doubt import Delivery
+from pandawn_server.usecases.acquire_jobs import acquire_jobs, serve_waiting
 from pandawn_server.usecases.acquire_round import AcquireAnswer
 from pandawn_server.usecases.brokers import AcquireCall, CallKey
 from pandawn_server.usecases.context import Context
@@ -83,7 +80,8 @@ class WaitingCalls:
         except asyncio.CancelledError:
             if self._answers.get(call.key) is answered:
                 self._send(self._runner.run(self._context.brokers.withdraw, call))
-            if answered.done() and (late := answered.result()) is not None:
+            late = answered.result() if _has_answer(answered) else None
+            if late is not None:
                 self._send(self.on_unclaimed([late]))
             raise
         finally:
@@ -138,11 +136,24 @@ class WaitingCalls:
         for key, answer in deliveries:
             answered = self._answers.get(key)
             if answered is not None and not answered.done():
-                answered.set_result(answer)
-            elif answer.grants:
+                _set(answered, answer)
+            elif not isinstance(answer, PandawnError) and answer.grants:
                 unclaimed.append(answer)
         if unclaimed:
             self._send(self.on_unclaimed(unclaimed))
+
+
+def _set(answered: _Answered, answer: AcquireAnswer | PandawnError) -> None:
+    if isinstance(answer, PandawnError):
+        answered.set_exception(answer)
+        # The call may be gone before it looks: that is no error of ours.
+        answered.exception()
+    else:
+        answered.set_result(answer)
+
+
+def _has_answer(answered: _Answered) -> bool:
+    return answered.done() and answered.exception() is None
 
 
 async def _let_lapse(unclaimed: Sequence[AcquireAnswer]) -> None:

@@ -273,12 +273,14 @@ def _why_activated(
             f"until {hold.until:%H:%M:%S} UTC at most"
         )
     if jobs_ahead:
-        jobs = "1 job goes" if jobs_ahead == 1 else f"{jobs_ahead:,} jobs go"
+        jobs = (
+            "1 job of its user goes" if jobs_ahead == 1 else f"{jobs_ahead:,} jobs of its user go"
+        )
         parts.append(f"{jobs} before it by priority and age")
     elif hold is None and overtaken_until is not None:
-        parts.append("is next by priority and age")
+        parts.append("is next of its user's jobs by priority and age")
     elif hold is None:
-        parts.append("is next: a pilot with a free slot gets it when it asks")
+        parts.append("is next of its user's jobs: a pilot with a free slot gets it when it asks")
     if hold is None and overtaken_until is not None:
         parts.append(
             f"jobs that fit a node better may go before it until {overtaken_until:%H:%M:%S} UTC"

@@ -35,6 +35,7 @@ class MatchRule(Enum):
     HELD = "held"
     SPREAD = "spread"
     NEIGHBOUR = "neighbour"
+    FAIR_SHARE = "fair_share"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +226,7 @@ _WHY = {
     MatchRule.AGE: "it had waited longest among equals",
     MatchRule.HELD: "it was kept for this node, which holds most of it or soon will",
     MatchRule.SPREAD: "the nodes that hold its files have no slot for it in time",
+    MatchRule.FAIR_SHARE: "of the users with jobs of its priority its user had been given least",
     MatchRule.NEIGHBOUR: "it reads on where another job of its task began here",
 }
 

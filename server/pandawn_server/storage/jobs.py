@@ -213,9 +213,10 @@ def has_open_build(tx: Transaction, task_id: int) -> bool:
 
 
 def count_ahead(tx: Transaction, job: Job) -> int:
-    """Runnable jobs of the same queue that go before a job by priority and age."""
-    before = (jobs.c.priority > job.priority) | (
-        (jobs.c.priority == job.priority) & (jobs.c.job_id < job.job_id)
+    """Runnable jobs of the same queue that go before a job: others of its user by priority and age."""
+    before = (jobs.c.user == job.user) & (
+        (jobs.c.priority > job.priority)
+        | ((jobs.c.priority == job.priority) & (jobs.c.job_id < job.job_id))
     )
     query = (
         select(func.count())

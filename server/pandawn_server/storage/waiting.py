@@ -62,6 +62,7 @@ class RunnableJob(NamedTuple):
     library_bytes: int | None
     test: bool
     avoided: tuple[str, ...]
+    user: str
 
 
 def last_arrival(tx: Transaction, queue: str) -> Arrival | None:
@@ -124,6 +125,7 @@ def _runnable(of: FromClause) -> Select[Any]:
             tasks.c.library_lfn,
             tasks.c.library_bytes,
             tasks.c.test,
+            jobs.c.user,
         )
         .select_from(of)
         .join(tasks, tasks.c.task_id == jobs.c.task_id)
@@ -200,6 +202,7 @@ def _to_jobs(rows: Iterable[Any]) -> list[RunnableJob]:
             library_bytes if kind == run else None,
             test,
             tuple(avoided or ()),
+            user,
         )
         for (
             job_id,
@@ -216,6 +219,7 @@ def _to_jobs(rows: Iterable[Any]) -> list[RunnableJob]:
             library_lfn,
             library_bytes,
             test,
+            user,
         ) in rows
     ]
 

@@ -114,7 +114,13 @@ def _waiting_job(job: RunnableJob) -> WaitingJob:
         size = job.library_bytes
         inputs.append((file_number("", job.library_lfn, size), size))
     return WaitingJob(
-        job.job_id, job.priority, job.state_time, inputs, job.requirements, job.task_id
+        job.job_id,
+        job.priority,
+        job.state_time,
+        inputs,
+        job.requirements,
+        job.task_id,
+        user=job.user,
     )
 
 

@@ -148,7 +148,7 @@ def test_a_job_that_nothing_hinders_is_next() -> None:
 
 
 def test_a_runnable_job_tells_what_goes_before_it() -> None:
-    assert "12 jobs go before it" in summarize(make_job(), node_count=1, jobs_ahead=12)
+    assert "12 jobs of its user go before it" in summarize(make_job(), node_count=1, jobs_ahead=12)
 
 
 def test_a_held_job_tells_for_whom_and_until_when() -> None:
@@ -159,7 +159,7 @@ def test_a_held_job_tells_for_whom_and_until_when() -> None:
 
 def test_a_job_whose_turn_has_come_tells_until_when_others_may_go_before_it() -> None:
     text = summarize(make_job(), node_count=2, overtaken_until=seconds_after_noon(600))
-    assert "is next by priority and age" in text
+    assert "is next of its user's jobs by priority and age" in text
     assert "may go before it until 12:10:00 UTC" in text
 
 

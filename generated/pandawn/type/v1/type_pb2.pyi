@@ -200,6 +200,8 @@ class _MatchRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MatchRule.V
     """The nodes that hold its files have no slot for it in time: one more node gets them."""
     MATCH_RULE_NEIGHBOUR: _MatchRule.ValueType  # 7
     """It reads on where another job of its task began on this node."""
+    MATCH_RULE_FAIR_SHARE: _MatchRule.ValueType  # 8
+    """Of the users with jobs of its priority band its user had been given least of late."""
 
 class MatchRule(_MatchRule, metaclass=_MatchRuleEnumTypeWrapper):
     """The rule that made a job win its match."""
@@ -220,6 +222,8 @@ MATCH_RULE_SPREAD: MatchRule.ValueType  # 6
 """The nodes that hold its files have no slot for it in time: one more node gets them."""
 MATCH_RULE_NEIGHBOUR: MatchRule.ValueType  # 7
 """It reads on where another job of its task began on this node."""
+MATCH_RULE_FAIR_SHARE: MatchRule.ValueType  # 8
+"""Of the users with jobs of its priority band its user had been given least of late."""
 Global___MatchRule: _TypeAlias = MatchRule  # noqa: Y015
 
 @_typing.final

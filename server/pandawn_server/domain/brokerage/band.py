@@ -1,4 +1,4 @@
-"""The waiting jobs of one priority band: by the node that holds their files, and by age."""
+"""The waiting jobs of one user in one priority band: by the node that holds their files, and by age."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ AskedLane = tuple[Lane, Needs | None]
 
 
 class Band:
-    """Waiting jobs of like priority."""
+    """Waiting jobs of one user and of like priority, that of the band's `number`."""
 
-    def __init__(self, holdings: Holdings, rules: Rules) -> None:
+    def __init__(self, holdings: Holdings, rules: Rules, number: int = 0) -> None:
+        self.number = number
         self.count = 0
         self._holdings = holdings
         self._wait_s = rules.locality_wait.total_seconds()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from heapq import nlargest
 from itertools import islice
+from sys import intern
 from typing import Final
 
 from pandawn_server.domain.brokerage.entries import Entry
@@ -107,6 +108,7 @@ class Brokerage:
             total,
             _asked(job.requirements),
             _same(job.task_id),
+            intern(job.user),
         )
 
     def remove(self, job_ids: Iterable[int]) -> None:
@@ -255,7 +257,7 @@ class Brokerage:
         state = self._state
         if not state.idle:
             return None
-        times = [at for mine in state.bands.values() if (at := mine.next_lapse()) is not None]
+        times = [at for mine in state.bands() if (at := mine.next_lapse()) is not None]
         return datetime.fromtimestamp(min(times), UTC) if times else None
 
     # Explanation.

@@ -58,6 +58,7 @@ class Entry:
 
     `total` is the size of all inputs, `files` those that count. `asked` are the needs that its
     owner named, the same object in all jobs with the same, and `kin` the class of its needs.
+    `user` is whose it is.
     `ordinal` is its place by age in its band. `alive` ends when the job is given or removed. `turn` is whether it
     would have been given by now if age alone counted, `deadline` until when others may go before it then; `is_late` is
     whether that was put off already.
@@ -82,6 +83,7 @@ class Entry:
         "task_id",
         "total",
         "turn",
+        "user",
     )
 
     def __init__(
@@ -93,6 +95,7 @@ class Entry:
         total: int,
         asked: Needs,
         task_id: int,
+        user: str,
     ) -> None:
         self.job_id = job_id
         self.priority = priority
@@ -101,6 +104,7 @@ class Entry:
         self.total = total
         self.asked = asked
         self.task_id = task_id
+        self.user = user
         self.kin = NeedsClass.of(self.needs)
         self.ordinal = 0
         self.alive = True
@@ -128,6 +132,7 @@ class Entry:
             self.total,
             self.asked,
             self.task_id,
+            self.user,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heapreplace
 from itertools import islice
@@ -10,6 +10,7 @@ from typing import Final
 
 from pandawn_server.domain.brokerage.band import AskedLane, Band
 from pandawn_server.domain.brokerage.entries import Entry, Pick
+from pandawn_server.domain.brokerage.fairness import close_to_first, in_turn, quotas
 from pandawn_server.domain.brokerage.files import shares as shares_of
 from pandawn_server.domain.brokerage.idle import Asking
 from pandawn_server.domain.brokerage.state import State
@@ -53,12 +54,10 @@ class Round:
         state.holdings.expire(self._at)
         asked, state.asked = state.asked, []
         if state.idle:
-            for number in state.order:
-                state.fresh += state.bands[number].lapse(self._at)
+            for mine in state.bands():
+                state.fresh += mine.lapse(self._at)
         for number in list(state.order):
-            mine = state.bands.get(number)
-            if mine is not None:
-                self._serve(mine, [a for a in asked if a.left])
+            self._serve_level(number, asked)
         if state.idle:
             self._place_fresh()
         for asking in self._served:
@@ -70,16 +69,50 @@ class Round:
                 state.idle.add(asking)
         return self._assignments
 
-    def _serve(self, mine: Band, asked: Sequence[Asking]) -> None:
-        """Jobs of one band to those who ask: first what nodes hold, over all of them, then the rest by age."""
+    def _serve_level(self, number: int, asked: Sequence[Asking]) -> None:
+        """Jobs of one priority band to those who ask: to each user a share, or all where there is only one."""
+        served: set[str] = set()
+        while (level := self._state.levels.get(number)) is not None:
+            wanting = [asking for asking in asked if asking.left]
+            jobs = sum(asking.left for asking in wanting)
+            users = [user for user in level if user not in served]
+            if not users or (served and not jobs):
+                return
+            for user, most in self._shares(level, users, wanting, jobs).items():
+                end = len(self._assignments) + most
+                self._serve(level[user], [asking for asking in wanting if asking.left], end)
+                if len(self._assignments) < end or not jobs:
+                    # There is nothing of theirs for those who ask, or nobody asks any more.
+                    served.add(user)
+
+    def _shares(
+        self, level: Mapping[str, Band], users: Sequence[str], wanting: Sequence[Asking], jobs: int
+    ) -> dict[str, int]:
+        usage = self._state.usage
+        if len(users) == 1 or not jobs:
+            return {user: level[user].count for user in users}
+        turns = in_turn(usage, users, self._at)
+        if jobs == 1:
+            asking = wanting[0]
+            for user in close_to_first(usage, turns, self._at):
+                if level[user].best_here(asking.node, asking.offer) is not None:
+                    return {user: 1}
+        waiting = {user: level[user].count for user in users}
+        return quotas(usage, turns, waiting, jobs, self._at)
+
+    def _serve(self, mine: Band, asked: Sequence[Asking], end: int) -> None:
+        """Jobs of one band to those who ask, until there are `end` assignments.
+
+        First what nodes hold, over all of them, then the rest by age.
+        """
         state = self._state
         waiting = [a for node in state.dirty if node.idle for a in state.idle.of_node(node)]
         if len(asked) + len(waiting) > 1:
-            self._serve_local(mine, [*asked, *waiting])
+            self._serve_local(mine, [*asked, *waiting], end)
         elif waiting:
-            self._serve_local(mine, waiting)
+            self._serve_local(mine, waiting, end)
         for asking in asked:
-            while asking.left and mine.count:
+            while asking.left and mine.count and len(self._assignments) < end:
                 lanes = mine.admitting(asking.offer)
                 pick = self._held_here(mine, asking, lanes) or mine.by_age(
                     asking.node, lanes, self._at
@@ -107,7 +140,7 @@ class Round:
             node.look_from, node.look_at = 0, self._at + LOOK_AGAIN_S
         return self._state.nominate(node, some, LOOK_JOBS)
 
-    def _serve_local(self, mine: Band, asked: list[Asking]) -> None:
+    def _serve_local(self, mine: Band, asked: list[Asking], end: int) -> None:
         """One assignment for all: the smallest pick of any request goes first."""
         seats: list[_Seat] = []
         for number, asking in enumerate(asked):
@@ -115,7 +148,7 @@ class Round:
             if pick is not None:
                 seats.append((pick.tier, pick.cost, pick.ordinal, number, pick))
         heapify(seats)
-        while seats and mine.count:
+        while seats and mine.count and len(self._assignments) < end:
             number, pick = seats[0][3:]
             asking = asked[number]
             lanes = mine.admitting(asking.offer)
@@ -173,9 +206,8 @@ class Round:
 
         Affinity keeps a job from others of its band, but does not put a lower band before it.
         """
-        for number in self._state.order:
-            higher = self._state.bands[number]
-            if higher is mine:
+        for higher in self._state.bands():
+            if higher.number == mine.number:
                 return None
             pick = higher.first_held(offer)
             if pick is not None:
@@ -205,7 +237,9 @@ class Round:
         if entry.promised_to is not None and entry.promised_to is not node:
             held -= 1
         rule = pick.rule
-        if candidates == 1 and rule is not MatchRule.HELD:
+        if rule is MatchRule.AGE and len(state.levels[mine.number]) > 1:
+            rule = MatchRule.FAIR_SHARE
+        elif candidates == 1 and rule is not MatchRule.HELD:
             rule = self._alone(mine, asking.offer)
         if begins:
             mine.begin(node, entry)
@@ -239,9 +273,8 @@ class Round:
     def _alone(self, mine: Band, offer: Needs) -> MatchRule:
         """Why a job is given that is the only one of its band that may fit."""
         for number in reversed(self._state.order):
-            lower = self._state.bands[number]
-            if lower is mine:
+            if number == mine.number:
                 break
-            if lower.admitting(offer):
+            if any(lower.admitting(offer) for lower in self._state.levels[number].values()):
                 return MatchRule.PRIORITY
         return MatchRule.ONLY_CANDIDATE

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from pandawn_server.domain.brokerage.band import Band
 from pandawn_server.domain.brokerage.entries import Entry
+from pandawn_server.domain.brokerage.fairness import Usage
 from pandawn_server.domain.brokerage.files import Files
 from pandawn_server.domain.brokerage.holdings import Holdings
 from pandawn_server.domain.brokerage.idle import Asking, IdlePool
@@ -31,9 +32,12 @@ class State:
         self.holdings = Holdings(self.files)
         self.jobs: dict[int, Entry] = {}
         self.too_large: dict[int, Entry] = {}
-        self.bands: dict[int, Band] = {}
-        # Numbers of the bands, highest first.
+        # By number of the priority band, and in it by user: each has a band of their own, with its own order of
+        # age and its own lists, and `usage` says whose is next.
+        self.levels: dict[int, dict[str, Band]] = {}
+        # Their numbers, highest first.
         self.order: list[int] = []
+        self.usage = Usage()
         self.asked: list[Asking] = []
         self.idle = IdlePool()
         # What waiting requests have not seen: jobs that came, and nodes that got files or jobs in their lists.
@@ -45,7 +49,12 @@ class State:
 
     def band_of(self, entry: Entry) -> Band:
         """The band that the job stands in."""
-        return self.bands[band(entry.priority, self.rules.priority_band)]
+        return self.levels[band(entry.priority, self.rules.priority_band)][entry.user]
+
+    def bands(self) -> Iterator[Band]:
+        """All bands, those of higher priority first."""
+        for number in self.order:
+            yield from self.levels[number].values()
 
     def enter(self, entry: Entry, at: float) -> None:
         """Takes in a job at the end of its band, unless it is too large for the queue."""
@@ -68,10 +77,13 @@ class State:
         self.jobs[entry.job_id] = entry
         self.files.add(entry)
         number = band(entry.priority, self.rules.priority_band)
-        found = self.bands.get(number)
+        level = self.levels.get(number)
+        if level is None:
+            level = self.levels[number] = {}
+            self.order = sorted(self.levels, reverse=True)
+        found = level.get(entry.user)
         if found is None:
-            found = self.bands[number] = Band(self.holdings, self.rules)
-            self.order = sorted(self.bands, reverse=True)
+            found = level[entry.user] = Band(self.holdings, self.rules, number)
         return found
 
     def _tell(self, entry: Entry, best: Iterable[Node]) -> None:
@@ -84,19 +96,22 @@ class State:
     def take(self, entry: Entry, *, given: bool) -> None:
         """Takes out a job that was given, or else removed."""
         del self.jobs[entry.job_id]
-        number = band(entry.priority, self.rules.priority_band)
-        mine = self.bands[number]
+        mine = self.band_of(entry)
         mine.take(entry, given=given)
         self.files.remove(entry)
         if not mine.count:
-            del self.bands[number]
-            self.order.remove(number)
+            level = self.levels[mine.number]
+            del level[entry.user]
+            if not level:
+                del self.levels[mine.number]
+                self.order.remove(mine.number)
 
     def give(self, entry: Entry, node: Node, at: float) -> None:
         """Gives a job to a node: its files are on their way there from now on."""
         mine = self.band_of(entry)
         self.take(entry, given=True)
         mine.turn(at)
+        self.usage.note(entry.user, entry.asked.cores, at)
         node.note_grant(at)
         came = self.holdings.expect(node, [file.number for file in entry.files], at)
         if came:
@@ -118,7 +133,7 @@ class State:
     def free_promised(self, node: Node) -> None:
         """Lets others have the jobs that are held for a node, for it will not take them."""
         if node.promised:
-            for mine in self.bands.values():
+            for mine in self.bands():
                 freed = mine.free_promised(node)
                 if self.idle:
                     self.fresh += freed
@@ -128,9 +143,8 @@ class State:
         if not node.live:
             return False
         entries = self.files.wanting(files, limit)
-        width = self.rules.priority_band
         for entry in entries:
-            self.bands[band(entry.priority, width)].nominate(node, entry)
+            self.band_of(entry).nominate(node, entry)
             if node.idle:
                 self.dirty[node] = None
         return bool(entries)

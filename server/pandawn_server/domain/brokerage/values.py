@@ -13,7 +13,7 @@ from pandawn_server.domain.matching import Match
 
 @dataclass(frozen=True, slots=True)
 class WaitingJob:
-    """A runnable job; `since` is when it became runnable.
+    """A runnable job of `user`; `since` is when it became runnable.
 
     `inputs` are its files, each by a number that is the same wherever a file of that name and size is
     named (as `inventory.file_digest`) and with its size in bytes; one named twice counts once. Jobs of
@@ -27,6 +27,7 @@ class WaitingJob:
     inputs: Sequence[tuple[int, int]] = ()
     requirements: Requirements = field(default_factory=Requirements)
     task_id: int = 0
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)

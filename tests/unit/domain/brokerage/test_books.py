@@ -279,7 +279,7 @@ def test_nothing_is_kept_of_jobs_behind_one_that_fits_nobody() -> None:
     for job_id in range(10, 4010):
         desk.add(job_id, [[], [1], [job_id]][job_id % 3], requirements=small, task_id=1)
         assert desk.ask(job_id % 3 + 1, Requirements(memory_bytes=3000)) == [job_id]
-    (mine,) = desk.brokerage._state.bands.values()
+    (mine,) = desk.brokerage._state.bands()
     kept = len(mine._arrivals)
     for lane in mine._lanes.values():
         kept += len(lane.free) + len(lane.held) + len(lane.due) + len(lane.blocks)
@@ -296,7 +296,7 @@ def test_little_is_kept_of_removed_jobs_while_others_wait() -> None:
     for job_id in range(10, 4010):
         desk.add(job_id, [1])
         desk.brokerage.remove([job_id])
-    (mine,) = desk.brokerage._state.bands.values()
+    (mine,) = desk.brokerage._state.bands()
     assert len(mine._arrivals) < 2000
     assert len(mine._queues[0].fresh) < 2000
     assert desk.ask(1) == [1]
@@ -310,7 +310,7 @@ def test_little_is_kept_of_jobs_that_are_gone_in_the_lists_of_many_nodes() -> No
     for job_id in range(10, 4010):
         desk.add(job_id, [2 + job_id % 99])
         desk.brokerage.remove([job_id])
-    (mine,) = desk.brokerage._state.bands.values()
+    (mine,) = desk.brokerage._state.bands()
     assert sum(len(queue.fresh) for queue in mine._queues.values()) < 2000
 
 
@@ -320,7 +320,7 @@ def test_of_many_nodes_that_hold_as_much_each_draws_some_jobs() -> None:
         desk.node(number, range(100))
     for file in range(100):
         desk.add(file, {file: GB + file})
-    (mine,) = desk.brokerage._state.bands.values()
+    (mine,) = desk.brokerage._state.bands()
     assert len([queue for queue in mine._queues.values() if queue.fresh]) == 20
 
 

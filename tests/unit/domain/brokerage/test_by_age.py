@@ -12,7 +12,7 @@ from pandawn_server.domain.matching import Needs, fits
 
 
 def entry(job_id: int, memory: int, disk: int = 0) -> Entry:
-    return Entry(job_id, 0, 0.0, (), 0, Needs(memory, 1, disk, 0), 0)
+    return Entry(job_id, 0, 0.0, (), 0, Needs(memory, 1, disk, 0), 0, "ann")
 
 
 def is_alive(job: Entry) -> bool:

@@ -200,8 +200,10 @@ def test_an_input_that_is_gone_or_has_changed_fails_the_job(
 
 
 def payload_processes(pilot_pid: int) -> list[psutil.Process]:
+    """All below the pilot but its own, which copy files and wait for the next."""
     try:
-        return psutil.Process(pilot_pid).children(recursive=True)
+        below = psutil.Process(pilot_pid).children(recursive=True)
+        return [process for process in below if "mover" not in " ".join(process.cmdline())]
     except psutil.NoSuchProcess:
         return []
 

@@ -87,7 +87,7 @@ def test_a_server_that_is_away_fails_the_job_with_its_name(
     inputs = [put(server, "a")]
     server.kill()
     pilot = start_pilot(tier3, no_cache=True)
-    assert fail(tier3, inputs) == "STAGE_IN_FAILED"
+    assert fail(tier3, inputs) == "STORAGE_UNAVAILABLE"
     assert f"127.0.0.1:{server.port}" in pilot.log
     # The queue allows two attempts (`stage_in_attempts`).
     assert pilot.log.count("trying again") == 1

@@ -6,8 +6,11 @@ to an order are any number of `{"size": bytes}` when that is known, `{"at": byte
 
     {"facts": {...}}                        what a file is; after a fetch, what was copied
     {"stored": {...}}                       a file was stored
-    {"failed": SIDE, "errno": N, "text": T} SIDE: `source`, `target`, `root`, `changed`, `swept`
+    {"failed": SIDE, "errno": N, "text": T} SIDE: `source`, `target`, or another word
     {"dropped": true}                       the order was called off; what it had begun is removed
+
+The other words: the storage's `root` is not there, the source was `changed` or is `irregular`, the part
+was `swept`.
 
 A store says `{"ready": true}` when all bytes are there, and gives the file its name only at the word
 of the pilot, `{"publish": [seconds, seconds]}`; a `{"drop": true}` calls an order off at any time.
@@ -236,7 +239,7 @@ def _open_source(order: _Message) -> int:
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)
-    raise FailedError("source", errno.EACCES, "not a regular file")
+    raise FailedError("irregular", 0, "not a regular file")
 
 
 @contextmanager

@@ -53,6 +53,13 @@ _UNAVAILABLE = frozenset(
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP})
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
+# What a helper says in place of a side.
+_WORDS = {
+    "root": TransferFault.NOT_MOUNTED,
+    "changed": TransferFault.CHANGED,
+    "swept": TransferFault.OTHER,
+    "irregular": TransferFault.FORBIDDEN,
+}
 # Parts of a path that tell storages apart, where nobody says where the storage begins.
 _PARTS_OF_STORAGE = 3
 
@@ -129,8 +136,8 @@ class FileTransport:
         # Of a transfer that reads, the storage is the source, and the node's disk the target.
         side, number, text = answer["failed"], answer["errno"], answer["text"]
         fault = _fault(side, number, is_storage=side == ("source" if reads else "target"))
-        if fault is TransferFault.FORBIDDEN and reads and self._reader is not None:
-            text = f"{text} (for the payload's account, {self._reader.name})"
+        if number in _FORBIDDEN and side == "source" and reads and self._reader is not None:
+            text = f"the payload's account, {self._reader.name}, may not read it"
         raise TransferError(fault, f"{what}: {text}")
 
 
@@ -178,12 +185,8 @@ def _as_text(path: Path) -> str:
 
 
 def _fault(side: str, number: int, *, is_storage: bool) -> TransferFault:
-    if side == "root":
-        return TransferFault.NOT_MOUNTED
-    if side == "changed":
-        return TransferFault.CHANGED
-    if side == "swept":
-        return TransferFault.OTHER
+    if side in _WORDS:
+        return _WORDS[side]
     if number in _FULL:
         return TransferFault.FULL
     if not is_storage:

@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.otlp",
     "tests.fixtures.server",
     "tests.fixtures.fake_broker",
+    "tests.fixtures.fake_dispatcher",
     "tests.fixtures.command",
     "tests.fixtures.netns",
     "tests.fixtures.pilots",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass
 
 import grpc
 
@@ -26,14 +25,6 @@ _SALVAGE_SECONDS = 5.0
 _NOTHING = AcquireJobsResponse()
 
 
-@dataclass(frozen=True, slots=True)
-class Acquired:
-    """An answer, and the time.monotonic() at which it was asked for: leases run from there."""
-
-    asked: float
-    response: AcquireJobsResponse
-
-
 class Acquirer:
     """Asks for jobs in the name of a session."""
 
@@ -50,7 +41,7 @@ class Acquirer:
         cache: CacheState | None,
         drain: Stop,
         give_up_after: float | None,
-    ) -> Acquired:
+    ) -> AcquireJobsResponse:
         """Asks for up to `max_jobs` jobs.
 
         When `drain` is set meanwhile, returns what the server may have given by then: it is to be
@@ -67,10 +58,10 @@ class Acquirer:
         )
         backoff = Backoff()
         begin = time.monotonic()
-        asked: float | None = None
+        was_sent = False
         failures = 0
         while drain.reason is None:
-            asked = time.monotonic()
+            was_sent = True
             count = self._session.count
             try:
                 response = self._ask(request, wait_seconds + _MARGIN_SECONDS, drain)
@@ -87,28 +78,32 @@ class Acquirer:
                 failures += 1
                 if failures == 1:
                     self._log.warning("asking for jobs failed, trying again: %s", failure)
-                drain.wait(backoff.next_pause(failure))
+                # Once a heartbeat is through, there is nothing to wait for.
+                pause = backoff.next_pause(failure)
+                self._connection.contact.pause(drain, pause, failure.retry_after or 0.0)
             else:
                 if failures:
                     self._log.info("asking for jobs succeeded after %d failures", failures)
                 if response is not None:
                     self._connection.identity.renew(response.session_token)
                     self._session.queue.catch_up(response.queue_revision)
-                    return Acquired(asked, response)
+                    return response
         # A request that was never sent left nothing behind.
-        return self._salvage(request) if asked is not None else Acquired(begin, _NOTHING)
+        return self._salvage(request) if was_sent else _NOTHING
 
     def _ask(
         self, request: AcquireJobsRequest, timeout: float, drain: Stop
     ) -> AcquireJobsResponse | None:
-        """One call; None when it was left because of `drain`.
+        """One call; None when it was left because of `drain`, or of a line that fell silent.
 
         The main thread makes these calls and has to hear signals meanwhile, so it does not wait
         inside gRPC.
         """
+        line = self._connection.line
         future = self._connection.dispatcher.AcquireJobs.future(request, timeout=timeout)
         while not future.done():
-            if drain.wait(_POLL_SECONDS):
+            if drain.wait(_POLL_SECONDS) or line != self._connection.line:
+                # Asked again on the line of now, the same request gets what it was given before.
                 future.cancel()
                 return None
         try:
@@ -116,13 +111,12 @@ class Acquirer:
         except grpc.RpcError as error:
             raise failure_of(error) from error
 
-    def _salvage(self, request: AcquireJobsRequest) -> Acquired:
+    def _salvage(self, request: AcquireJobsRequest) -> AcquireJobsResponse:
         """The answer to a request that was left: leases may have been on their way."""
         request.wait.Clear()
         try:
-            asked = time.monotonic()
             method = self._connection.dispatcher.AcquireJobs
-            return Acquired(asked, call(method, request, _SALVAGE_SECONDS))
+            return call(method, request, _SALVAGE_SECONDS)
         except CallError:
             # Then the leases, if any, end with our goodbye, or by themselves.
-            return Acquired(time.monotonic(), _NOTHING)
+            return _NOTHING

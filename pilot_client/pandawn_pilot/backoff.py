@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pandawn_pilot.client import CallError
+from pandawn_pilot.contact import Contact
 from pandawn_pilot.logs import Log
 from pandawn_pilot.stop import Stop
 
@@ -40,8 +41,11 @@ def persist(
     *,
     stop: Stop,
     give_up_after: float | None = None,
+    contact: Contact | None = None,
 ) -> ResultT:
     """Repeats `attempt` while it fails for a time; returns what it returns.
+
+    With `contact` a pause ends when another call finds that the server is back.
 
     Raises CallError when the server refuses for good or `give_up_after` seconds have passed, and
     StoppedError when `stop` is set. An outage is logged when it begins and when it ends, not at
@@ -62,7 +66,12 @@ def persist(
             failures += 1
             if failures == 1:
                 log.warning("%s failed, trying again: %s", what, failure)
-            stop.sleep(backoff.next_pause(failure))
+            pause = backoff.next_pause(failure)
+            if contact is None:
+                stop.wait(pause)
+            else:
+                contact.pause(stop, pause, failure.retry_after or 0.0)
+            stop.check()
         else:
             if failures:
                 log.info(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import Enum
+from typing import Protocol
 
 from pandawn.filecatalog.v1 import filecatalog_pb2 as wire
 from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
@@ -25,13 +26,26 @@ class DeltaResult(Enum):
     INVENTORY_REQUESTED = "inventory requested"
 
 
+class HasCatalog(Protocol):
+    """Where the catalog is called; the stub may be another one at each call."""
+
+    @property
+    def catalog(self) -> FileCatalogStub:
+        """The stub in use."""
+        ...
+
+
 class CatalogClient:
     """The catalog as seen by the cache of one node. All methods raise CallError."""
 
-    def __init__(self, stub: FileCatalogStub, site: str, node: str) -> None:
+    def __init__(self, connection: HasCatalog, site: str, node: str) -> None:
         self.site = site
         self.node = node
-        self._stub = stub
+        self._connection = connection
+
+    @property
+    def _stub(self) -> FileCatalogStub:
+        return self._connection.catalog
 
     def add_files(self, epoch: int, sequence: int, files: Sequence[CachedFile]) -> DeltaResult:
         """Reports files that the cache now holds, as delta `sequence`."""

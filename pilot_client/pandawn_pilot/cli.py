@@ -2,7 +2,7 @@
 
 Exit statuses: 0 ended as it should (idle, drained, out of time, queue offline); 1 an error of the
 pilot's own; 2 wrong usage or unusable directories; 3 refused by the server; 4 the server cannot be
-reached; 5 stopped by a second signal.
+reached; 5 stopped by signals, with jobs that had to end.
 """
 
 from __future__ import annotations
@@ -25,11 +25,19 @@ from pandawn_pilot.credentials import (
     add_credential_options,
     read_credentials,
 )
+from pandawn_pilot.ending import (
+    BATCH_GRACE_SECONDS,
+    BATCH_VARIABLES,
+    SIGNALS,
+    batch_grace,
+    wall_time_left,
+)
+from pandawn_pilot.exit_status import ExitStatus
 from pandawn_pilot.hardening import hide_memory
-from pandawn_pilot.logs import Log, make_log
+from pandawn_pilot.logs import make_log
 from pandawn_pilot.options import PilotOptions
 from pandawn_pilot.pcache.command import PcacheCommand
-from pandawn_pilot.pilot import ExitStatus, Pilot
+from pandawn_pilot.pilot import Pilot
 from pandawn_pilot.work_dir import WorkDirBusyError
 from pandawn_pilot.xrootd.address import Location, parse_location
 
@@ -40,17 +48,19 @@ exit statuses:
   2  wrong usage, or directories that cannot be used
   3  refused by the server
   4  the server cannot be reached
-  5  stopped by a second signal; running payloads were ended
+  5  stopped by signals: running payloads were ended
 
-signals:
-  the first SIGTERM, SIGINT or SIGHUP lets running jobs finish and takes no more;
-  the second one ends them
+signals (SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGXCPU, SIGALRM, SIGPWR):
+  the first one lets the pilot take no more jobs. With --grace, and in batch systems, it ends within
+  that time: what cannot finish is given back, and is no failure of the job. Without, running jobs
+  finish. The second signal ends them, the third kills them.
 """
+# As the default of an option.
+_BY_ENVIRONMENT = -1.0
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-# Where batch systems tell a job its identifier.
-_BATCH_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# Those that tell where a job is, and not who it is.
+_NO_IDENTIFIERS = ("_CONDOR_SCRATCH_DIR", "_CONDOR_JOB_AD")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,11 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     options = _options(given)
     log = make_log(as_json=given.json_log, node=options.node)
+    for skipped in credentials.skipped:
+        log.warning("an authority is skipped: %s", skipped)
     # Before gRPC starts threads: all of them inherit that the signals do not reach them.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     connection = Connection(options.server, credentials)
     pilot = Pilot(options, connection, credentials, log)
-    _heed_signals(pilot, log)
+    _heed_signals(pilot)
     try:
         status = pilot.run()
     except (WorkDirBusyError, AccountError, CredentialError, OSError) as error:
@@ -87,15 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(status)
 
 
-def _heed_signals(pilot: Pilot, log: Log) -> None:
+def _heed_signals(pilot: Pilot) -> None:
     """Lets a thread of its own wait for signals: a handler could not take a lock in safety."""
 
     def wait() -> None:
-        first = signal.Signals(signal.sigwait(_SIGNALS))
-        pilot.drain(f"received {first.name}")
-        second = signal.Signals(signal.sigwait(_SIGNALS))
-        log.warning("received %s again, ending all jobs", second.name)
-        pilot.halt(f"received {second.name} twice")
+        while True:
+            pilot.ending.heed(signal.Signals(signal.sigwait(SIGNALS)))
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
 
@@ -191,7 +200,18 @@ def _add_bounds(run: argparse.ArgumentParser) -> None:
         "--idle-exit", type=_seconds, metavar="SECONDS", help="end after this time without a job"
     )
     run.add_argument(
-        "--wall-time", type=_seconds, metavar="SECONDS", help="time that the pilot has altogether"
+        "--wall-time",
+        type=_seconds,
+        metavar="SECONDS",
+        help="time that the pilot has altogether (default: as Slurm says, else no limit)",
+    )
+    run.add_argument(
+        "--grace",
+        type=_grace,
+        default=_BY_ENVIRONMENT,
+        metavar="SECONDS",
+        help="from a signal to the pilot's end, less than the time after which it is killed; none: as"
+        f" long as running jobs take (default: {BATCH_GRACE_SECONDS:.0f} in a batch system, else none)",
     )
     run.add_argument(
         "--connect-timeout",
@@ -230,7 +250,9 @@ def _add_offer(run: argparse.ArgumentParser) -> None:
 
 
 def _options(given: argparse.Namespace) -> PilotOptions:
-    batch = next((os.environ[name] for name in _BATCH_VARIABLES if name in os.environ), "")
+    batch = next(
+        (os.environ[n] for n in BATCH_VARIABLES if n in os.environ and n not in _NO_IDENTIFIERS), ""
+    )
     return PilotOptions(
         server=given.server,
         queue=given.queue,
@@ -243,7 +265,8 @@ def _options(given: argparse.Namespace) -> PilotOptions:
         local_xrootd=given.local_xrootd,
         max_jobs=given.max_jobs,
         idle_exit=given.idle_exit,
-        wall_time=given.wall_time,
+        wall_time=given.wall_time or wall_time_left(os.environ),
+        grace=batch_grace(os.environ) if given.grace == _BY_ENVIRONMENT else given.grace,
         connect_timeout=given.connect_timeout,
         heartbeat=given.heartbeat,
         cores=given.cores,
@@ -301,6 +324,10 @@ def _seconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
     return value
+
+
+def _grace(text: str) -> float | None:
+    return None if text == "none" else _seconds(text)
 
 
 def _fraction(text: str) -> float:

@@ -6,6 +6,8 @@ needs no package beyond grpcio and protobuf.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -15,32 +17,17 @@ from google.protobuf.message import Message
 from pandawn.dispatcher.v1.dispatcher_pb2_grpc import DispatcherStub
 from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
 from pandawn.queueconfig.v1.queueconfig_pb2_grpc import QueueConfigStub
+from pandawn_pilot.contact import Contact
 from pandawn_pilot.credentials import Credentials
-from pandawn_pilot.identity import Identity, Signer
+from pandawn_pilot.identity import Identity
+from pandawn_pilot.line import MAX_MESSAGE_BYTES, Line, open_line, proxy_hint
 
-# The server takes messages up to this size and sends none larger.
-MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 # One call, its waiting for a free connection included.
 CALL_TIMEOUT_SECONDS = 30.0
-
-_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # A matched pair with the server's: it takes a ping each 30 s, more would be answered by a
-    # disconnect.
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    # gRPC's own pause between connection attempts grows to two minutes: too long after a server's
-    # restart.
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 1_000),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
-    # Pilots of one machine, or a pilot and its next life, share nothing.
-    ("grpc.use_local_subchannel_pool", 1),
-)
-
+# From one fresh line to the next at least this, twice as long each time while nothing is answered ...
+FRESH_LINE_SECONDS = 5.0
+# ... up to this: to a server that is only slow, handshakes are no help.
+LONGEST_FRESH_LINE_SECONDS = 60.0
 _TRANSIENT = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -84,11 +71,18 @@ class CallError(Exception):
         self.transient = transient
         self.retry_after = retry_after
 
+    def add(self, more: str) -> None:
+        """Lets the message say more."""
+        self.message += more
+        self.args = (f"{self.reason}: {self.message}",)
+
 
 class Connection:
-    """One channel to a server and the stubs on it; usable from all threads.
+    """The line to a server and the stubs on it; usable from all threads.
 
-    `server` is HOST:PORT or unix:PATH. `identity` says what calls show.
+    `server` is HOST:PORT or unix:PATH. `identity` says what calls show. A line on which a call found no
+    answer in its time may be dead without anybody having said so (a firewall has forgotten it, the
+    other machine lost its power): further calls go over another one.
     """
 
     def __init__(
@@ -99,19 +93,72 @@ class Connection:
     ) -> None:
         self.server = server
         self.identity = identity or Identity(credentials.token if credentials is not None else "")
-        secured = credentials.channel() if credentials is not None else None
-        if secured is None:
-            self._channel = grpc.insecure_channel(server, options=_OPTIONS)
-        else:
-            self._channel = grpc.secure_channel(server, secured, options=_OPTIONS)
-        signed = grpc.intercept_channel(self._channel, Signer(self.identity))
-        self.dispatcher = DispatcherStub(signed)
-        self.catalog = FileCatalogStub(signed)
-        self.queues = QueueConfigStub(signed)
+        self.contact = Contact()
+        self._credentials = credentials
+        self._lock = threading.Lock()
+        # By time.monotonic(): before, no further line is opened.
+        self._settled_at = float("-inf")
+        self._pause = FRESH_LINE_SECONDS
+        self._former: Line | None = None
+        self._line = self._open(0)
+
+    @property
+    def line(self) -> int:
+        """Number of the line in use; it grows when another one takes its place."""
+        return self._line.number
+
+    @property
+    def dispatcher(self) -> DispatcherStub:
+        """The Dispatcher on the line in use."""
+        return self._line.dispatcher
+
+    @property
+    def catalog(self) -> FileCatalogStub:
+        """The FileCatalog on the line in use."""
+        return self._line.catalog
+
+    @property
+    def queues(self) -> QueueConfigStub:
+        """The QueueConfig on the line in use."""
+        return self._line.queues
+
+    @property
+    def proxy_hint(self) -> str:
+        """What to say of proxies where the server cannot be reached; may be empty."""
+        return proxy_hint(self.server)
 
     def close(self) -> None:
-        """Ends the channel; running calls end as cancelled."""
-        self._channel.close()
+        """Ends the line; running calls end as cancelled."""
+        with self._lock:
+            lines = [self._line] if self._former is None else [self._former, self._line]
+        for line in lines:
+            line.channel.close()
+
+    def _open(self, number: int) -> Line:
+        return open_line(number, self.server, self._credentials, self.identity, self._note_end)
+
+    def _note_end(self, number: int, code: grpc.StatusCode | None) -> None:
+        self.contact.note(code)
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            self._doubt(number)
+        elif code is grpc.StatusCode.OK:
+            self._pause = FRESH_LINE_SECONDS
+
+    def _doubt(self, number: int) -> None:
+        """Opens another line in the place of line `number`, unless that was just done.
+
+        Calls that still run on the old one end by themselves: the server may only be slow.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if number != self._line.number or now < self._settled_at:
+                return
+            self._settled_at = now + self._pause
+            self._pause = min(self._pause * 2, LONGEST_FRESH_LINE_SECONDS)
+            before_that, self._former = self._former, self._line
+            self._line = self._open(number + 1)
+        if before_that is not None:
+            before_that.channel.close()
 
 
 def call(

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import grpc
 
+from pandawn_pilot.authorities import read_authorities
 from pandawn_pilot.hardening import take_variable
 
 _MAX_SECRET_BYTES = 64 * 1024
@@ -25,6 +26,8 @@ _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-
 _KEY = re.compile(
     rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL
 )
+# What may stand before an address, as gRPC takes it.
+_SCHEME = re.compile(r"(dns:(//[^/]*/)?|ipv4:|ipv6:)", re.IGNORECASE)
 STANDARD_INPUT = "-"
 
 
@@ -45,6 +48,8 @@ class Credentials:
     token_file: Path | None = None
     # Files that hold a key, which payloads of the same account can read.
     key_file: Path | None = None
+    # What of the authorities could not be used, for the log.
+    skipped: tuple[str, ...] = ()
 
     def channel(self) -> grpc.ChannelCredentials | None:
         """For a channel; None for one without TLS."""
@@ -106,18 +111,19 @@ def read_credentials(given: argparse.Namespace, server: str) -> Credentials:
     if certificate is None and not token:
         # Around on every grid node, and not for this server in particular.
         certificate = _path(None, "X509_USER_PROXY")
+    root, skipped = _authorities(authorities)
     if certificate is None:
-        root = _authorities(authorities)
-        return Credentials(tls=True, root=root, token=token, token_file=token_file)
+        return Credentials(tls=True, root=root, token=token, token_file=token_file, skipped=skipped)
     chain, key = _certificate(certificate, key_file or certificate)
     return Credentials(
         tls=True,
-        root=_authorities(authorities),
+        root=root,
         chain=chain,
         key=key,
         token=token,
         token_file=token_file,
         key_file=key_file or certificate,
+        skipped=skipped,
     )
 
 
@@ -129,9 +135,9 @@ def read_token_file(path: Path) -> str:
 
 def is_local(server: str) -> bool:
     """Whether what is sent to a server stays on this machine."""
-    if server.startswith("unix:"):
+    if server.startswith(("unix:", "unix-abstract:")):
         return True
-    host = server.rpartition(":")[0].strip("[]").lower()
+    host = _SCHEME.sub("", server).rpartition(":")[0].strip("[]").lower()
     if host == "localhost":
         return True
     try:
@@ -198,22 +204,24 @@ def _certificate(certificate: Path, key_file: Path) -> tuple[bytes, bytes]:
     return b"\n".join(certificates) + b"\n", keys[0] + b"\n"
 
 
-def _authorities(path: Path | None) -> bytes | None:
+def _authorities(path: Path | None) -> tuple[bytes | None, tuple[str, ...]]:
+    """The authorities, None for those of gRPC, and what was skipped of them."""
     if path is None:
         path = _path(None, "X509_CERT_DIR")
     if path is None:
         # The system's, among which an institute may have put its own; None: those of gRPC.
         system: str | None = ssl.get_default_verify_paths().cafile
-        return None if system is None else _read(Path(system), "authorities")
-    files = [path]
-    if path.is_dir():
-        # As /etc/grid-security/certificates is: links by hash lead to the same files once more.
-        suffixes = (".pem", ".0", ".1", ".crt")
-        files = sorted({item.resolve() for item in path.iterdir() if item.suffix in suffixes})
-    found = {pem: None for file in files for pem in _CERTIFICATE.findall(_read(file, "authority"))}
+        if system is None:
+            return None, ()
+        path = Path(system)
+    try:
+        found, skipped = read_authorities(path)
+    except OSError as error:
+        raise CredentialError(f"the authority {path} cannot be read: {error.strerror}") from error
     if not found:
-        raise CredentialError(f"there is no certificate of an authority in {path}")
-    return b"\n".join(found) + b"\n"
+        why = "".join(f"; {text}" for text in skipped)
+        raise CredentialError(f"there is no certificate of an authority in {path}{why}")
+    return b"\n".join(found) + b"\n", tuple(skipped)
 
 
 def _read_private(path: Path, what: str) -> bytes:

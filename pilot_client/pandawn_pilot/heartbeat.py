@@ -1,4 +1,7 @@
-"""The heartbeat: one thread that renews all leases of the pilot, whatever its jobs are doing."""
+"""The heartbeat: one thread that renews all leases of the pilot, whatever its jobs are doing.
+
+It waits for nothing but the server: no lock that another process of the node may hold, and no disk.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,35 @@ from pandawn.dispatcher.v1.dispatcher_pb2 import (
     JOB_COMMAND_CANCEL,
     RenewalResult,
     RenewLeasesRequest,
+    RenewLeasesResponse,
 )
-from pandawn_pilot.backoff import Backoff
+from pandawn_pilot.backoff import Backoff, persist
 from pandawn_pilot.catalog_client import state_message
 from pandawn_pilot.catalog_loop import CatalogLoop
 from pandawn_pilot.client import CallError, Connection, call
-from pandawn_pilot.durations import seconds
+from pandawn_pilot.clock import Jumps
+from pandawn_pilot.durations import duration, seconds
 from pandawn_pilot.live_job import JobTable, LiveJob
 from pandawn_pilot.logs import Log
 from pandawn_pilot.session import Session
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
 
-# A heartbeat that takes longer is tried again on another connection.
-TIMEOUT_SECONDS = 15.0
+# A heartbeat may take this share of the shortest lease, within these bounds: one that is not answered
+# is tried again, on another line, long before the lease lapses.
+_LEASE_SHARE = 0.25
+_SHORTEST_TIMEOUT_SECONDS = 1.0
+_LONGEST_TIMEOUT_SECONDS = 15.0
+# Of a pilot without jobs no lease can lapse.
+_IDLE_LEASE_SECONDS = 40.0
+# How often the clocks are looked at between two beats.
+_LOOK_SECONDS = 1.0
+# Of clocks that go on jumping a line each so often is enough.
+_QUIET_SECONDS = 60.0
+# A pilot that may be killed at any moment wants leases of this length, and beats this often. The
+# lease is longer on a slow line: so many times what a beat takes there.
+ENDING_LEASE_SECONDS = 4.0
+ENDING_PAUSE_SECONDS = 1.0
+_ENDING_BEATS = 8
 _REFUSALS = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
 
 
@@ -53,6 +72,11 @@ class Heartbeat:
         self._log = log
         self._end = Stop()
         self._now = threading.Event()
+        self._jumps = Jumps()
+        self._quiet_until = float("-inf")
+        # By time.monotonic(): until then the pilot may be killed at any moment.
+        self._ending_until = float("-inf")
+        self._beat_seconds = 0.0
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -69,13 +93,48 @@ class Heartbeat:
         """Asks for a beat before its time."""
         self._now.set()
 
+    def expect_the_end(self, within: float) -> None:
+        """Asks for short leases for so many seconds: somebody who told the pilot to end may kill it."""
+        self._ending_until = time.monotonic() + within
+        self._now.set()
+
+    def confirm(self, job: LiveJob) -> None:
+        """Returns when the server has said, after this was called, that the lease of the job holds.
+
+        Raises StoppedError when it does not, or when the job is abandoned meanwhile.
+        """
+
+        def ask() -> RenewLeasesResponse:
+            try:
+                return self._renew([job], None)
+            except CallError as failure:
+                # What it takes to be let in again, the heartbeat does; or it ends the job.
+                self._now.set()
+                failure.transient = True
+                raise
+
+        response = persist(
+            ask,
+            "asking whether the lease holds",
+            self._log,
+            stop=job.abandon,
+            contact=self._connection.contact,
+        )
+        self._take([job], response.results)
+        if response.results[0].status.code != 0:
+            # Whatever the reason is: nothing may be published without a lease.
+            job.end(StopReason.STALE)
+        job.abandon.check()
+
     def _run(self) -> None:
         failures = 0
-        backoff = Backoff(self._session.heartbeat_seconds)
+        backoff = self._backoff()
         while self._end.reason is None:
-            pause = self._session.heartbeat_seconds
+            # What is asked for from now on asks for another beat than this one.
+            self._now.clear()
+            pause = self._pause()
             try:
-                self._beat()
+                self._beat(failures)
             except CallError as failure:
                 if failure.code in _REFUSALS and not failure.transient:
                     self._on_refusal(failure)
@@ -92,42 +151,79 @@ class Heartbeat:
             else:
                 if failures:
                     self._log.info("heartbeat succeeded after %d failures", failures)
-                failures, backoff = 0, Backoff(self._session.heartbeat_seconds)
-            self._now.wait(pause)
-            self._now.clear()
+                failures, backoff = 0, self._backoff()
+            self._wait(min(pause, self._pause()))
 
-    def _beat(self) -> None:
+    def _backoff(self) -> Backoff:
+        return Backoff(min(self._session.heartbeat_seconds, self._lease_seconds() * _LEASE_SHARE))
+
+    def _lease_seconds(self) -> float:
+        return self._jobs.shortest_lease() or _IDLE_LEASE_SECONDS
+
+    def _pause(self) -> float:
+        pause = self._session.heartbeat_seconds
+        return min(pause, ENDING_PAUSE_SECONDS) if self._is_ending() else pause
+
+    def _is_ending(self) -> bool:
+        return time.monotonic() < self._ending_until
+
+    def _wait(self, pause: float) -> None:
+        """Sleeps until the next beat, or until the machine has stood still: leases have run on."""
+        end = time.monotonic() + pause
+        while (left := end - time.monotonic()) > 0 and not self._now.wait(min(left, _LOOK_SECONDS)):
+            jump = self._jumps.look()
+            if jump:
+                if time.monotonic() >= self._quiet_until:
+                    self._quiet_until = time.monotonic() + _QUIET_SECONDS
+                    self._log.warning("the machine stood still or its clock was set: %+.0f s", jump)
+                return
+
+    def _beat(self, failures: int) -> None:
         jobs = self._jobs.all()
         count, pilot_id = self._session.count, self._session.pilot_id
-        state = state_message(self._catalog.state()) if self._catalog is not None else None
         asked = time.monotonic()
-        request = RenewLeasesRequest(
-            pilot_id=pilot_id, renewals=[job.renewal() for job in jobs], cache=state
-        )
         try:
-            response = call(self._connection.dispatcher.RenewLeases, request, TIMEOUT_SECONDS)
+            response = self._renew(jobs, self._catalog, failures)
         except CallError as failure:
             if not self._session.is_over(failure, pilot_id):
                 raise
             self._session.begin_again(count, failure, self._end)
             self._now.set()
             return
-        self._connection.identity.renew(response.session_token)
-        self._take(asked, jobs, response.results)
-        self._session.queue.catch_up(response.queue_revision)
+        self._beat_seconds = time.monotonic() - asked
+        self._take(jobs, response.results)
+        self._session.queue.catch_up_later(response.queue_revision)
         if response.inventory_requested and self._catalog is not None:
             self._catalog.ask_inventory()
         if response.drain:
             self._on_drain("the queue is offline")
 
-    def _take(
-        self, asked: float, jobs: Sequence[LiveJob], results: Sequence[RenewalResult]
-    ) -> None:
+    def _renew(
+        self, jobs: Sequence[LiveJob], catalog: CatalogLoop | None, failures: int = 0
+    ) -> RenewLeasesResponse:
+        """One call. Raises CallError."""
+        state = catalog.state() if catalog is not None else None
+        request = RenewLeasesRequest(
+            pilot_id=self._session.pilot_id,
+            renewals=[job.renewal() for job in jobs],
+            cache=None if state is None else state_message(state),
+        )
+        if self._is_ending():
+            longest = max(ENDING_LEASE_SECONDS, self._beat_seconds * _ENDING_BEATS)
+            request.lease_duration.CopyFrom(duration(longest))
+        # A line that is slow, and not dead, gets more time at each try.
+        share = self._lease_seconds() * _LEASE_SHARE * (1 + failures / 2)
+        timeout = min(max(share, _SHORTEST_TIMEOUT_SECONDS), _LONGEST_TIMEOUT_SECONDS)
+        response = call(self._connection.dispatcher.RenewLeases, request, timeout)
+        self._connection.identity.renew(response.session_token)
+        return response
+
+    def _take(self, jobs: Sequence[LiveJob], results: Sequence[RenewalResult]) -> None:
         for job, result in zip(jobs, results, strict=True):
             if result.status.reason == "STALE_LEASE":
                 job.end(StopReason.STALE)
             elif result.status.code == 0:
-                job.renewed(asked, seconds(result.lease_duration))
+                job.renewed(seconds(result.lease_duration))
                 if result.command == JOB_COMMAND_CANCEL:
                     job.end(StopReason.CANCELLED)
             else:

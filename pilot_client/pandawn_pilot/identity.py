@@ -78,10 +78,13 @@ class Signer(
     grpc.UnaryStreamClientInterceptor,
     grpc.StreamUnaryClientInterceptor,
 ):
-    """Puts the metadata of an identity on each call."""
+    """Puts the metadata of an identity on each call, and tells `on_end` how it ended."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(
+        self, identity: Identity, on_end: Callable[[grpc.StatusCode | None], None]
+    ) -> None:
         self._identity = identity
+        self._on_end = on_end
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:  # noqa: ANN401
         """See grpc."""
@@ -112,5 +115,9 @@ class Signer(
             details.compression,
         )
         call = continuation(signed, request)
-        call.add_done_callback(lambda ended: self._identity.note_end(method, ended.code()))
+        call.add_done_callback(lambda ended: self._note_end(method, ended.code()))
         return call
+
+    def _note_end(self, method: str, code: grpc.StatusCode | None) -> None:
+        self._identity.note_end(method, code)
+        self._on_end(code)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from pandawn.type.v1.type_pb2 import (
     PHASE_STAGE_IN,
     PHASE_STAGE_OUT,
 )
+from pandawn_pilot import clock
 from pandawn_pilot.accounts import Account, Accounts
 from pandawn_pilot.archives import pack, unpack
 from pandawn_pilot.client import Connection
@@ -70,11 +70,12 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a job needs of its pilot. `deadline`, by time.monotonic(), is when payloads must end."""
+    """What a job needs of its pilot. `deadline`, by clock.now(), is when payloads must end."""
 
     connection: Connection
     cache: InputCache | None
-    renew_now: Callable[[], None]
+    # Asks the server whether the job's lease holds; raises StoppedError if not.
+    renew_now: Callable[[LiveJob], None]
     deadline: float | None
     accounts: Accounts
     # As it was when the job was given out; what becomes of it later is of no concern to the job.
@@ -82,6 +83,8 @@ class Surroundings:
     local_server: LocalServer | None = None
     # Whether payloads that have another account can get name spaces of their own.
     name_spaces: bool = False
+    # What a payload's failure is when what ends the pilot has ended the payload, too.
+    excuse: Callable[[JobFailedError, int], JobFailedError] = lambda failure, _code: failure
 
 
 class JobRunner:
@@ -122,7 +125,7 @@ class JobRunner:
         except StoppedError as stopped:
             if stopped.reason is StopReason.STALE:
                 return None
-            if stopped.reason is StopReason.SHUTDOWN and not self._payload_started:
+            if stopped.reason is not StopReason.CANCELLED and not self._payload_started:
                 return None
             cancelled = stopped.reason is StopReason.CANCELLED
             failure = JobFailedError(CANCELLED if cancelled else PILOT_STOPPED, str(stopped))
@@ -258,13 +261,13 @@ class JobRunner:
         # Whoever wanted the end is the cause, whatever the payload made of it.
         self._job.stop.check()
         if end.failure is not None:
-            raise end.failure
+            raise self._pilot.excuse(end.failure, end.exit_code)
 
     def _limits(self) -> PayloadLimits:
         limits = self._job.spec.limits
         wall, fault = seconds(limits.max_wall_time) or None, WALL_TIME_EXCEEDED
         if self._pilot.deadline is not None:
-            left = max(0.0, self._pilot.deadline - time.monotonic())
+            left = max(0.0, self._pilot.deadline - clock.now())
             if wall is None or left < wall:
                 wall, fault = left, PILOT_OUT_OF_TIME
         return PayloadLimits(wall, fault, limits.max_work_dir_bytes, limits.memory_bytes)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 
 from pandawn.dispatcher.v1.dispatcher_pb2 import JobReport
+from pandawn.type.v1.type_pb2 import PHASE_PAYLOAD, PHASE_STAGE_IN
 from pandawn_pilot.client import CallError
-from pandawn_pilot.errors import JobFailedError
+from pandawn_pilot.errors import PILOT_ERROR, JobFailedError
 from pandawn_pilot.job_report import make_report
 from pandawn_pilot.job_runner import JobRunner, Surroundings, prepare
 from pandawn_pilot.live_job import JobTable, LiveJob
@@ -17,6 +18,8 @@ from pandawn_pilot.session import Session
 from pandawn_pilot.stage_in import StageInSums
 from pandawn_pilot.stop import StoppedError, StopReason
 from pandawn_pilot.work_dir import JobDir, WorkDir
+
+_LOOK_SECONDS = 1.0
 
 
 class JobThreads:
@@ -45,10 +48,16 @@ class JobThreads:
         if self._halted.is_set():
             job.end(StopReason.SHUTDOWN)
         name = f"job-{job.spec.job_id}"
-        # A daemon: should the main thread die of an error, jobs may not keep the process alive.
-        threading.Thread(
-            target=self._work_on, args=(job, surroundings), name=name, daemon=True
-        ).start()
+        try:
+            # A daemon: should the main thread die of an error, jobs may not keep the process alive.
+            threading.Thread(
+                target=self._work_on, args=(job, surroundings), name=name, daemon=True
+            ).start()
+        except RuntimeError as error:
+            # A limit on processes, say. A lease that nobody works under may not be renewed.
+            self.table.remove(job)
+            self._log.warning("job %d is given back: %s", job.spec.job_id, error)
+            self._reporting.release(self._session.pilot_id, [job.reference()])
 
     def halt(self) -> None:
         """Ends all jobs, also those that are started later."""
@@ -56,9 +65,20 @@ class JobThreads:
         for job in self.table.all():
             job.end(StopReason.SHUTDOWN)
 
-    def wait(self) -> None:
-        """Waits until all jobs have ended."""
-        while not self.table.wait_below(1, 60.0):
+    def evict(self, *, running: bool) -> None:
+        """Ends the jobs whose payload has not begun, or all that have not got to their outputs yet."""
+        for job in self.table.all():
+            if job.phase == PHASE_STAGE_IN or (running and job.phase == PHASE_PAYLOAD):
+                job.end(StopReason.EVICTED)
+
+    def hurry(self) -> None:
+        """Lets jobs that were asked to end do it without politeness to their payloads."""
+        for job in self.table.all():
+            job.stop.hurry()
+
+    def wait(self, over: threading.Event) -> None:
+        """Waits until all jobs have ended, or time is over."""
+        while not over.is_set() and not self.table.wait_below(1, _LOOK_SECONDS):
             pass
 
     def _work_on(self, job: LiveJob, surroundings: Surroundings) -> None:
@@ -67,25 +87,21 @@ class JobThreads:
             try:
                 prepare(job, directory)
             except JobFailedError as failure:
-                report = make_report(
-                    job,
-                    failure=failure,
-                    exit_code=None,
-                    outputs=(),
-                    log=None,
-                    sums=StageInSums(),
-                    times=(),
-                )
-                self._report(job, report, self._log)
+                self._report(job, _report_of(job, failure), self._log)
                 return
             self._run(job, directory, surroundings)
-        except Exception:  # noqa: BLE001 (a worker loop)
-            # Its lease will lapse, and the server gives it to another.
+        except Exception as error:  # noqa: BLE001 (a worker loop)
             self._log.exception("job %d met an error of the pilot's own", job.spec.job_id)
+            self._report_error(job, error)
         finally:
-            if not self._options.keep_work_dir:
-                directory.remove()
-            self.table.remove(job)
+            # Whatever happens to its directory: a job that stays in the table keeps its lease for ever.
+            try:
+                if not self._options.keep_work_dir:
+                    directory.remove()
+            except Exception:  # noqa: BLE001
+                self._log.exception("the directory of job %d stays", job.spec.job_id)
+            finally:
+                self.table.remove(job)
 
     def _run(self, job: LiveJob, directory: JobDir, surroundings: Surroundings) -> None:
         job_id, attempt = job.key
@@ -102,10 +118,31 @@ class JobThreads:
         finally:
             log.close()
 
+    def _report_error(self, job: LiveJob, error: Exception) -> None:
+        """Ends the attempt at the server, too: until its lease lapses, nobody else would get the job."""
+        failure = JobFailedError(PILOT_ERROR, f"{type(error).__name__}: {error}")
+        try:
+            self._report(job, _report_of(job, failure), self._log)
+        except Exception:  # noqa: BLE001
+            self._log.exception("job %d cannot even be reported", job.spec.job_id)
+
     def _report(self, job: LiveJob, report: JobReport, log: Log) -> None:
         try:
-            self._reporting.report(self._session.pilot_id, report, stop=job.abandon, log=log)
+            self._reporting.report(self._session.pilot_id, report, stop=job.silence, log=log)
         except StoppedError as stopped:
             log.warning("the report was not delivered: %s", stopped)
         except CallError as failure:
             log.warning("the report was not delivered: %s", failure)
+
+
+def _report_of(job: LiveJob, failure: JobFailedError) -> JobReport:
+    """The report of a job that came to nothing."""
+    return make_report(
+        job,
+        failure=failure,
+        exit_code=None,
+        outputs=(),
+        log=None,
+        sums=StageInSums(),
+        times=(),
+    )

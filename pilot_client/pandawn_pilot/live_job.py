@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 from pandawn.dispatcher.v1.dispatcher_pb2 import JobSpec, Lease, LeaseRef, LeaseRenewal
@@ -12,24 +11,23 @@ from pandawn_pilot.durations import seconds
 from pandawn_pilot.payload import Use
 from pandawn_pilot.stop import Stop, StopReason
 
-# A lease that ends this soon is renewed before something is published under it.
-LEASE_MARGIN_SECONDS = 2.0
-_CONFIRM_POLL_SECONDS = 0.5
-
 
 class LiveJob:
-    """One attempt at one job, from its lease to its report. `asked` is when the lease was asked for.
+    """One attempt at one job, from its lease to its report.
 
-    `stop` ends the work on it; `abandon` also ends what follows the work: log and report.
+    `stop` ends the work on it; `abandon` also what follows the work: its log; `silence` the repeating of
+    its report, which goes on when the lease is over: that may be because the report was taken.
     """
 
-    def __init__(self, lease: Lease, asked: float) -> None:
+    def __init__(self, lease: Lease) -> None:
         self.lease = lease
         self.stop = Stop()
         self.abandon = Stop()
+        self.silence = Stop()
         self.phase = type_pb2.PHASE_STAGE_IN
         self.use = Use()
-        self._valid_until = asked + seconds(lease.lease_duration)
+        # Length of the lease as it was last given.
+        self.lease_seconds = seconds(lease.lease_duration)
 
     @property
     def spec(self) -> JobSpec:
@@ -43,25 +41,26 @@ class LiveJob:
 
     def end(self, reason: StopReason) -> None:
         """Asks for the end of the job; for STALE and SHUTDOWN also of what would follow it."""
-        if reason is not StopReason.CANCELLED:
+        if reason in (StopReason.STALE, StopReason.SHUTDOWN):
             self.abandon.request(reason)
+        if reason is StopReason.SHUTDOWN:
+            self.silence.request(reason)
         self.stop.request(reason)
 
-    def renewed(self, asked: float, lease_seconds: float) -> None:
-        """Notes a renewal that was asked for at `asked`: by our clock it holds at least that long."""
-        self._valid_until = max(self._valid_until, asked + lease_seconds)
+    def renewed(self, lease_seconds: float) -> None:
+        """Notes a renewal, and for how long."""
+        self.lease_seconds = lease_seconds
 
-    def confirm(self, renew_now: Callable[[], None]) -> None:
-        """Returns when the lease is valid for sure; asks for renewals until it is.
+    def confirm(self, ask: Callable[[LiveJob], None]) -> None:
+        """Returns when the server has just said that the lease holds.
 
-        Called before a file becomes visible: a pilot that was cut off from the server while its
-        job was given to another must not overwrite what the other has stored. Raises StoppedError
-        when the lease turns out to be over.
+        Called before a file becomes visible: a pilot that was cut off from the server, or stood
+        still, while its job was given to another must not overwrite what the other has stored. No
+        clock of ours can tell: those of a paused machine stand still. Raises StoppedError when the
+        lease turns out to be over.
         """
         self.abandon.check()
-        while time.monotonic() > self._valid_until - LEASE_MARGIN_SECONDS:
-            renew_now()
-            self.abandon.sleep(_CONFIRM_POLL_SECONDS)
+        ask(self)
 
     def reference(self) -> LeaseRef:
         """Names the lease."""
@@ -102,6 +101,10 @@ class JobTable:
         """The jobs now."""
         with self._changed:
             return list(self._jobs.values())
+
+    def shortest_lease(self) -> float | None:
+        """Length in seconds of the lease that lapses first if none is renewed; None without jobs."""
+        return min((job.lease_seconds for job in self.all()), default=None)
 
     def wait_below(self, count: int, timeout: float) -> bool:
         """Waits until there are fewer than `count` jobs, at most `timeout` seconds; whether there are."""

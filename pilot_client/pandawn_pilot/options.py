@@ -34,6 +34,8 @@ class PilotOptions:
     idle_exit: float | None
     # Seconds that the pilot has altogether.
     wall_time: float | None
+    # Seconds from the first signal to the end; None: as long as the jobs take.
+    grace: float | None
     # Seconds that the server may be out of reach when the pilot starts.
     connect_timeout: float
     # Seconds between heartbeats.

@@ -30,7 +30,7 @@ from pandawn_pilot.payload_ending import why_failed, why_not_started
 from pandawn_pilot.payload_start import Order
 from pandawn_pilot.process_tree import proportional_bytes, tree_use
 from pandawn_pilot.program import Program
-from pandawn_pilot.stop import Stop, StopReason
+from pandawn_pilot.stop import Stop
 
 # How often memory, disk and time are looked at.
 LOOK_SECONDS = 1.0
@@ -231,7 +231,7 @@ class _Run:
 
     def _obey(self, wrapper: subprocess.Popen[bytes], now: float) -> None:
         """Carries out a wish to stop, politely first."""
-        if self._stop.reason is StopReason.STALE and self._give_up_at is None:
+        if self._stop.is_urgent and self._stop.reason and self._give_up_at is None:
             # Somebody else runs the job by now: no time for politeness.
             self._kill_at = now
         elif self._kill_at is None and (self._stop.reason or self._failure):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
+import threading
 from contextlib import ExitStack
 from dataclasses import replace
-from enum import IntEnum
 
 from pandawn.dispatcher.v1.dispatcher_pb2 import AcquireJobsResponse
 from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
@@ -18,15 +17,18 @@ from pandawn_pilot.accounts import (
     check_account,
     open_accounts,
 )
-from pandawn_pilot.acquire import Acquired, Acquirer
+from pandawn_pilot.acquire import Acquirer
 from pandawn_pilot.cache_room import default_limits
 from pandawn_pilot.catalog_client import CatalogClient, state_message
 from pandawn_pilot.catalog_loop import CatalogLoop
 from pandawn_pilot.catalog_reporter import CatalogReporter
+from pandawn_pilot.chores import Chores
 from pandawn_pilot.client import CallError, Connection
 from pandawn_pilot.credentials import Credentials
 from pandawn_pilot.disk_use import free_bytes
 from pandawn_pilot.durations import duration, seconds
+from pandawn_pilot.ending import Ending, exit_at_once
+from pandawn_pilot.exit_status import ExitStatus
 from pandawn_pilot.heartbeat import Heartbeat
 from pandawn_pilot.input_cache import InputCache
 from pandawn_pilot.job_runner import Surroundings
@@ -44,6 +46,7 @@ from pandawn_pilot.queue_watch import QueueWatch
 from pandawn_pilot.reporting import Reporting
 from pandawn_pilot.session import Session
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
+from pandawn_pilot.time_left import TimeLeft
 from pandawn_pilot.token_file import TokenKeeper
 from pandawn_pilot.work_dir import WorkDir
 from pandawn_pilot.xrootd.local_server import LocalServer
@@ -52,24 +55,13 @@ from pandawn_pilot.xrootd.local_server import LocalServer
 ACQUIRE_WAIT_SECONDS = 20.0
 # A match should see what the cache holds, but it is not worth waiting long for.
 FLUSH_SECONDS = 2.0
-# Of the pilot's time, what is kept for stage-out and report, and what a job must have at least.
-ENDING_SECONDS = 60.0
-ENDING_SHARE = 0.1
-
-
-class ExitStatus(IntEnum):
-    """How a pilot process ends."""
-
-    DONE = 0
-    INTERNAL_ERROR = 1
-    USAGE = 2
-    REFUSED = 3
-    UNREACHABLE = 4
-    STOPPED = 5
+# After an error of the pilot's own; after so many, one after the other, it ends with its jobs.
+ERROR_PAUSE_SECONDS = 5.0
+MOST_ERRORS = 10
 
 
 class Pilot:
-    """One life of a pilot. `drain` and `halt` may be called from other threads."""
+    """One life of a pilot. `drain`, `halt` and `ending` may be used from other threads."""
 
     def __init__(
         self, options: PilotOptions, connection: Connection, credentials: Credentials, log: Log
@@ -81,31 +73,33 @@ class Pilot:
         self._why = ""
         self._status = ExitStatus.DONE
         self._work_dir = WorkDir(options.work_dir)
+        chores = Chores(log)
         self._token = TokenKeeper(
             connection.identity, credentials, log, keep_file=options.keep_token_file
         )
-        self._queue = QueueView(options.queue, self._work_dir.queue, connection, log)
+        self._queue = QueueView(options.queue, self._work_dir.queue, connection, log, chores)
         self._session = Session(
-            connection, options, self._work_dir, self._queue, self._token.refresh, log
+            connection, options, self._work_dir, self._queue, self._token.refresh, log, chores
         )
         self._reporting = Reporting(connection, self._work_dir.reports, log)
         self._jobs = JobThreads(self._work_dir, self._session, self._reporting, options, log)
         self._acquirer = Acquirer(connection, self._session, log)
+        self._heartbeat: Heartbeat | None = None
+        self._over = threading.Event()
+        self.ending = Ending(options.grace, log)
+        self.ending.on_first = self._told_to_end
+        self.ending.on_evict = self._evict
+        self.ending.on_halt = self.halt
+        self.ending.on_hurry = self._jobs.hurry
+        self.ending.on_over = self._end_now
         self._cache: InputCache | None = None
         self._catalog: CatalogLoop | None = None
         self._local_server: LocalServer | None = None
         if options.local_xrootd is not None:
             self._local_server = LocalServer(options.local_xrootd, log)
-        self._began = self._idle_since = time.monotonic()
+        self._time = TimeLeft(options)
         self._idle_reason = ""
         self._isolated = False
-        # By time.monotonic(): when the payloads must end, so that their outputs can be stored in
-        # time.
-        self._deadline: float | None = None
-        self._ending = 0.0
-        if options.wall_time is not None:
-            self._ending = min(ENDING_SECONDS, options.wall_time * ENDING_SHARE)
-            self._deadline = time.monotonic() + options.wall_time - self._ending
 
     def drain(self, why: str) -> None:
         """Takes no more jobs; ends when those at hand are done."""
@@ -117,8 +111,27 @@ class Pilot:
     def halt(self, why: str) -> None:
         """Ends the jobs at hand, too, and then the pilot."""
         self.drain(why)
-        self._status = ExitStatus.STOPPED
+        if len(self._jobs.table):
+            self._status = ExitStatus.STOPPED
         self._jobs.halt()
+
+    def _told_to_end(self, why: str, within: float) -> None:
+        self.drain(why)
+        heartbeat = self._heartbeat
+        if heartbeat is not None:
+            heartbeat.expect_the_end(within)
+
+    def _evict(self, running: bool) -> None:
+        self._jobs.evict(running=running)
+        if running and len(self._jobs.table):
+            self._status = ExitStatus.STOPPED
+
+    def _end_now(self) -> None:
+        """Says goodbye for jobs that did not end in time, and ends the process whatever it waits for."""
+        self._over.set()
+        self._session.take_leave(self._why)
+        self._log.warning("ends at once with status %d: time is up", self._status)
+        exit_at_once(self._status)
 
     def run(self) -> ExitStatus:
         """Lives.
@@ -136,6 +149,7 @@ class Pilot:
                 self._end_by(failure)
                 return self._status
             stack.callback(self._take_leave)
+            self._session.note()
             accounts = self._open_accounts()
             try:
                 self._settle_earlier_life(former)
@@ -161,6 +175,9 @@ class Pilot:
             self._connection.identity.on_refused = heartbeat.beat_now
             heartbeat.start()
             stack.callback(heartbeat.stop)
+            self._heartbeat = heartbeat
+            if self.ending.is_told:
+                heartbeat.expect_the_end(self.ending.watchful_seconds)
             self._isolated = not isinstance(accounts, SameAccount)
             self._queue.on_change = self._heed_queue
             watch = QueueWatch(self._queue, self._connection, self._log)
@@ -169,15 +186,16 @@ class Pilot:
             surroundings = Surroundings(
                 self._connection,
                 self._cache,
-                heartbeat.beat_now,
-                self._deadline,
+                heartbeat.confirm,
+                self._time.deadline,
                 accounts,
                 self._queue.latest,
                 self._local_server,
                 self._can_separate(),
+                self.ending.excuse,
             )
             self._take_jobs(surroundings)
-            self._jobs.wait()
+            self._jobs.wait(self._over)
             if self._catalog is not None:
                 self._catalog.flush(FLUSH_SECONDS)
         return self._status
@@ -216,9 +234,7 @@ class Pilot:
             self._work_dir.clear_jobs()
 
     def _open_cache(self) -> None:
-        client = CatalogClient(
-            self._connection.catalog, self._queue.latest.site, self._options.node
-        )
+        client = CatalogClient(self._connection, self._queue.latest.site, self._options.node)
         if self._options.pcache is not None:
             pcache = SitePcache(self._options.pcache, self._log)
             if self._local_server is not None:
@@ -244,61 +260,54 @@ class Pilot:
         self._catalog = CatalogLoop(reporter, self._log)
 
     def _take_jobs(self, surroundings: Surroundings) -> None:
-        """Asks for jobs and starts them, until told to drain."""
+        """Asks for jobs and starts them, until told to drain.
+
+        An error of ours ends neither the jobs that run nor, if it passes, the pilot.
+        """
+        errors = 0
         while self._drain.reason is None:
-            if len(self._jobs.table):
-                self._idle_since = time.monotonic()
-            if self._is_time_to_end():
-                return
-            if not self._jobs.table.wait_below(self._options.max_jobs, 1.0):
-                continue
-            if self._catalog is not None:
-                self._catalog.flush(FLUSH_SECONDS)
             try:
-                acquired = self._ask()
+                self._take_more(surroundings)
             except CallError as failure:
                 self._end_by(failure)
-                return
             except StoppedError:
                 return
-            self._take(acquired, surroundings)
+            except Exception:  # noqa: BLE001 (a worker loop)
+                errors += 1
+                self._log.exception("asking for jobs met an error of the pilot's own")
+                if errors == MOST_ERRORS:
+                    self._status = ExitStatus.INTERNAL_ERROR
+                    self.drain("too many errors of its own")
+                self._drain.wait(ERROR_PAUSE_SECONDS)
+            else:
+                errors = 0
 
-    def _is_time_to_end(self) -> bool:
-        if self._deadline is not None and time.monotonic() > self._deadline - self._ending:
-            self.drain("out of wall time")
-        elif self._idle_left() == 0:
-            self.drain("idle")
-        elif self._window_left() == 0:
-            self.drain("the time for further jobs is over, as the queue has it")
-        return self._drain.reason is not None
+    def _take_more(self, surroundings: Surroundings) -> None:
+        if len(self._jobs.table):
+            self._time.note_work()
+        over = self._time.why_over(self._queue.latest, has_jobs=len(self._jobs.table) > 0)
+        if over is not None:
+            self.drain(over)
+            return
+        if not self._jobs.table.wait_below(self._options.max_jobs, 1.0):
+            return
+        if self._catalog is not None:
+            self._catalog.flush(FLUSH_SECONDS)
+        self._take(self._ask(), surroundings)
 
     def _idle_left(self) -> float | None:
-        """Seconds that the pilot may still wait for a job; None when as long as it likes."""
-        if self._options.idle_exit is None or len(self._jobs.table):
-            return None
-        return max(0.0, self._options.idle_exit - (time.monotonic() - self._idle_since))
+        return self._time.for_idling(has_jobs=len(self._jobs.table) > 0)
 
-    def _window_left(self) -> float | None:
-        """Seconds in which jobs may begin, as the queue says; None when as long as the pilot lives."""
-        window = seconds(self._queue.latest.multi_job_window)
-        return max(0.0, self._began + window - time.monotonic()) if window else None
-
-    def _ask(self) -> Acquired:
-        idle_left, window_left = self._idle_left(), self._window_left()
-        waits = [ACQUIRE_WAIT_SECONDS]
-        if window_left is not None:
-            waits.append(window_left)
-        if idle_left is not None:
-            waits.append(idle_left)
-        if self._deadline is not None:
-            waits.append(max(0.0, self._deadline - time.monotonic()))
+    def _ask(self) -> AcquireJobsResponse:
+        jobs = len(self._jobs.table)
+        state = None if self._catalog is None else self._catalog.state()
         return self._acquirer.acquire(
-            self._options.max_jobs - len(self._jobs.table),
-            min(waits),
+            self._options.max_jobs - jobs,
+            self._time.for_asking(self._queue.latest, ACQUIRE_WAIT_SECONDS, has_jobs=jobs > 0),
             self._offer(),
-            state_message(self._catalog.state()) if self._catalog is not None else None,
+            None if state is None else state_message(state),
             self._drain,
-            idle_left,
+            self._idle_left(),
         )
 
     def _offer(self) -> Requirements:
@@ -307,17 +316,17 @@ class Pilot:
         offer = Requirements(
             memory_bytes=options.memory_bytes, cores=options.cores, disk_bytes=disk
         )
-        if self._deadline is not None:
-            offer.wall_time.CopyFrom(duration(max(0.0, self._deadline - time.monotonic())))
+        left = self._time.for_payloads()
+        if left is not None:
+            offer.wall_time.CopyFrom(duration(left))
         return offer
 
-    def _take(self, acquired: Acquired, surroundings: Surroundings) -> None:
-        response = acquired.response
+    def _take(self, response: AcquireJobsResponse, surroundings: Surroundings) -> None:
         if response.inventory_requested and self._catalog is not None:
             self._catalog.ask_inventory()
         if response.drain:
             self.drain(why_to_end(self._queue.latest) or "the queue goes offline")
-        given = [LiveJob(lease, acquired.asked) for lease in response.leases]
+        given = [LiveJob(lease) for lease in response.leases]
         if self._drain.reason is not None:
             self._reporting.release(self._session.pilot_id, [job.reference() for job in given])
             return
@@ -326,9 +335,9 @@ class Pilot:
             self._jobs.start(job, replace(surroundings, queue=queue))
         if not given:
             self._rest(response)
-        else:
+        elif self._heartbeat is not None:
             # Until it is renewed, a lease is a short one: the server does not know that it arrived.
-            surroundings.renew_now()
+            self._heartbeat.beat_now()
 
     def _heed_queue(self, queue: Queue) -> None:
         """Follows a change of the queue as far as it concerns the pilot; jobs keep what they began with."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from google.protobuf import json_format
 
 from pandawn.queueconfig.v1.queueconfig_pb2 import GetQueueRequest, Queue
+from pandawn_pilot.chores import Chores
 from pandawn_pilot.client import CallError, Connection, call
 from pandawn_pilot.durable import replace_text
 from pandawn_pilot.logs import Log
@@ -29,8 +30,11 @@ _CATCH_UP_SECONDS = 5.0
 class QueueView:
     """One queue, for all threads. `on_change` is called, by whoever brought it, for each new revision."""
 
-    def __init__(self, name: str, path: Path, connection: Connection, log: Log) -> None:
+    def __init__(
+        self, name: str, path: Path, connection: Connection, log: Log, chores: Chores
+    ) -> None:
         self.name = name
+        self._chores = chores
         self.on_change: Callable[[Queue], None] = lambda _: None
         self._path = path
         self._connection = connection
@@ -70,7 +74,8 @@ class QueueView:
             self._latest = self._known[queue.revision] = queue
             while len(self._known) > MAX_REVISIONS:
                 self._known.popitem(last=False)
-            self._keep(queue)
+        # Heartbeats bring the queue, too, and wait for no disk.
+        self._chores.later(lambda: self._keep(queue))
         self._log.info(
             "the queue %s is at revision %d%s",
             queue.name,
@@ -103,6 +108,11 @@ class QueueView:
             self._log.warning("revision %d of the queue cannot be had yet: %s", revision, failure)
             return
         self.take(response.queue)
+
+    def catch_up_later(self, revision: int) -> None:
+        """As `catch_up`, for who cannot wait."""
+        if revision > self._latest.revision:
+            self._chores.later(lambda: self.catch_up(revision))
 
     def _keep(self, queue: Queue) -> None:
         content = json_format.MessageToDict(queue, preserving_proto_field_name=True)

@@ -26,6 +26,8 @@ from pandawn_pilot.stop import Stop
 
 # Giving back jobs is a courtesy: their leases end by themselves.
 RELEASE_SECONDS = 5.0
+# For the answer to one report. Many outputs on a busy database take their time.
+REPORT_SECONDS = 30.0
 
 
 class Reporting:
@@ -76,12 +78,19 @@ class Reporting:
         return bool(stored_reports(self._directory))
 
     def release(self, pilot_id: str, leases: list[LeaseRef]) -> None:
-        """Gives back jobs that were not started. One try: the leases end by themselves, too."""
+        """Gives back jobs that were not started. Not for long: the leases end by themselves, too."""
         if not leases:
             return
         request = ReleaseJobsRequest(pilot_id=pilot_id, leases=leases)
         try:
-            call(self._connection.dispatcher.ReleaseJobs, request, RELEASE_SECONDS)
+            persist(
+                lambda: call(self._connection.dispatcher.ReleaseJobs, request, RELEASE_SECONDS),
+                "giving back",
+                self._log,
+                stop=Stop(),
+                give_up_after=RELEASE_SECONDS,
+                contact=self._connection.contact,
+            )
         except CallError as failure:
             self._log.warning("could not give back %d jobs: %s", len(leases), failure)
         else:
@@ -119,11 +128,12 @@ class Reporting:
     ) -> ReportResult:
         request = ReportJobsRequest(pilot_id=pilot_id, reports=[report])
         response = persist(
-            lambda: call(self._connection.dispatcher.ReportJobs, request),
+            lambda: call(self._connection.dispatcher.ReportJobs, request, REPORT_SECONDS),
             "report",
             log,
             stop=stop,
             give_up_after=give_up_after,
+            contact=self._connection.contact,
         )
         return response.results[0]
 

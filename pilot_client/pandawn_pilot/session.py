@@ -17,8 +17,14 @@ from collections.abc import Callable
 
 import grpc
 
-from pandawn.dispatcher.v1.pilot_pb2 import DeregisterPilotRequest, RegisterPilotRequest
+from pandawn.dispatcher.v1.pilot_pb2 import (
+    DeregisterPilotRequest,
+    DeregisterPilotResponse,
+    RegisterPilotRequest,
+    RegisterPilotResponse,
+)
 from pandawn_pilot.backoff import persist
+from pandawn_pilot.chores import Chores
 from pandawn_pilot.client import CallError, Connection, begin, call
 from pandawn_pilot.durations import seconds
 from pandawn_pilot.logs import Log
@@ -30,6 +36,10 @@ from pandawn_pilot.work_dir import WorkDir
 
 # A goodbye is a courtesy; a pilot does not wait long for a server that does not answer.
 GOODBYE_SECONDS = 5.0
+# A registration; one that is not answered is repeated, on another line.
+REGISTER_SECONDS = 15.0
+# For reading a token again before that.
+TOKEN_SECONDS = 5.0
 # A server that takes registrations and not the sessions that it gives for them is not asked for ever.
 MAX_BEGINNINGS = 5
 BEGINNINGS_SECONDS = 60.0
@@ -49,11 +59,13 @@ class Session:
         queue: QueueView,
         refresh_token: Callable[[], None],
         log: Log,
+        chores: Chores,
     ) -> None:
         self._connection = connection
         self._options = options
         self._work_dir = work_dir
         self._refresh_token = refresh_token
+        self._chores = chores
         self._offered_heartbeat_seconds = 0.0
         self._log = log
         # Held while registering, which may last as long as the server is away: reading needs no
@@ -77,6 +89,10 @@ class Session:
         with self._registering:
             self._register(stop, self._options.connect_timeout)
 
+    def note(self) -> None:
+        """Notes on disk who the pilot is. Raises OSError: who cannot write there can do no job."""
+        self._work_dir.note_pilot(self.pilot_id)
+
     def begin_again(self, count: int, failure: CallError, stop: Stop) -> None:
         """Registers anew after such a failure, unless that was done since `count`.
 
@@ -94,14 +110,19 @@ class Session:
             else:
                 self._log.warning("the pilot is known no more, registering another: %s", failure)
                 self._request_id = ""
-            try:
-                self._register(stop, None)
-            except CallError as refused:
-                if refused.reason != "PILOT_NOT_FOUND":
-                    raise
-                # It ended while its session was over.
-                self._request_id = ""
-                self._register(stop, None)
+            self._register_anew(stop, None)
+            pilot_id = self.pilot_id
+            self._chores.later(lambda: self._work_dir.note_pilot(pilot_id))
+
+    def _register_anew(self, stop: Stop, give_up_after: float | None) -> None:
+        try:
+            self._register(stop, give_up_after)
+        except CallError as refused:
+            if refused.reason != "PILOT_NOT_FOUND":
+                raise
+            # It ended while its session was over.
+            self._request_id = ""
+            self._register(stop, give_up_after)
 
     def is_over(self, failure: CallError, pilot_id: str) -> bool:
         """Whether a call that `pilot_id` made failed because its standing is over."""
@@ -121,7 +142,7 @@ class Session:
         """Says goodbye for a pilot, which may be an earlier life of this one; False if unheard."""
         request = DeregisterPilotRequest(pilot_id=pilot_id, reason=reason)
         try:
-            response = call(self._connection.dispatcher.DeregisterPilot, request, GOODBYE_SECONDS)
+            response = self._say_goodbye(request)
         except CallError as failure:
             self._log.warning("could not take leave of the server: %s", failure)
             return not failure.transient
@@ -129,12 +150,25 @@ class Session:
             self._log.info("the server takes back %d jobs", response.requeued_count)
         return True
 
+    def _say_goodbye(self, request: DeregisterPilotRequest) -> DeregisterPilotResponse:
+        method = self._connection.dispatcher.DeregisterPilot
+        try:
+            return call(method, request, GOODBYE_SECONDS)
+        except CallError as failure:
+            if failure.reason not in _LASTING_REASONS:
+                raise
+            # The session ended just now, and no heartbeat is there any more to begin another.
+            with self._registering:
+                self._register(Stop(), GOODBYE_SECONDS)
+            return call(method, request, GOODBYE_SECONDS)
+
     def _is_circling(self) -> bool:
         recent = [at for at in self._beginnings if time.monotonic() - at < BEGINNINGS_SECONDS]
         return len(recent) == MAX_BEGINNINGS
 
     def _register(self, stop: Stop, give_up_after: float | None) -> None:
-        self._refresh_token()
+        # The file may lie on a disk that does not answer.
+        self._chores.within(TOKEN_SECONDS, self._refresh_token)
         self._beginnings.append(time.monotonic())
         self._request_id = self._request_id or secrets.token_hex(16)
         request = RegisterPilotRequest(
@@ -147,7 +181,7 @@ class Session:
             transports=sorted(TRANSPORTS),
         )
         response = persist(
-            lambda: begin(self._connection.dispatcher.RegisterPilot, request),
+            lambda: self._ask_to_register(request),
             "registration",
             self._log,
             stop=stop,
@@ -157,7 +191,6 @@ class Session:
         self.count += 1
         self.pilot_id = response.pilot_id
         self._offered_heartbeat_seconds = seconds(response.heartbeat_interval)
-        self._work_dir.note_pilot(response.pilot_id)
         self._log.set(pilot=response.pilot_id)
         self._log.info(
             "registered for queue %s of site %s, heartbeat each %.1f s",
@@ -166,6 +199,14 @@ class Session:
             self.heartbeat_seconds,
         )
         self.queue.take(response.queue, anew=True)
+
+    def _ask_to_register(self, request: RegisterPilotRequest) -> RegisterPilotResponse:
+        try:
+            return begin(self._connection.dispatcher.RegisterPilot, request, REGISTER_SECONDS)
+        except CallError as failure:
+            if failure.code is grpc.StatusCode.UNAVAILABLE:
+                failure.add(self._connection.proxy_hint)
+            raise
 
 
 def _version() -> str:

@@ -12,6 +12,7 @@ class StopReason(Enum):
     CANCELLED = "the server asked to stop the job"
     STALE = "the lease is over, the job belongs to somebody else"
     SHUTDOWN = "the pilot was told to stop at once"
+    EVICTED = "the pilot was told to end, and has no time left for the job"
 
 
 class StoppedError(Exception):
@@ -32,6 +33,7 @@ class Stop:
         self._lock = threading.Lock()
         self._event = threading.Event()
         self._reason: StopReason | None = None
+        self._is_urgent = False
 
     def request(self, reason: StopReason) -> None:
         """Asks for the end. The first reason is kept, but for STALE."""
@@ -39,6 +41,15 @@ class Stop:
             if self._reason is None or reason is StopReason.STALE:
                 self._reason = reason
         self._event.set()
+
+    def hurry(self) -> None:
+        """Lets work that was asked to stop end without politeness."""
+        self._is_urgent = True
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether there is no time for politeness: to nobody, when somebody else has the job by now."""
+        return self._is_urgent or self.reason is StopReason.STALE
 
     @property
     def reason(self) -> StopReason | None:

@@ -138,9 +138,25 @@ class WorkDir:
             return ""
 
     def note_pilot(self, pilot_id: str) -> None:
-        """Notes who works here now."""
-        document = {"version": FORMAT_VERSION, "pilot_id": pilot_id}
-        replace_text(self._pilot, json.dumps(document), private=True)
+        """Notes who works here now. Raises OSError; then the note of before is gone, too."""
+        text = json.dumps({"version": FORMAT_VERSION, "pilot_id": pilot_id})
+        try:
+            replace_text(self._pilot, text, private=True)
+        except OSError:
+            # On a full disk there is still room for a name in the place of another, and none at all
+            # is better than a wrong one.
+            if not self._overwrite_pilot(text):
+                self.forget_pilot()
+                raise
+
+    def _overwrite_pilot(self, text: str) -> bool:
+        try:
+            with self._pilot.open("r+", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.truncate()
+        except OSError:
+            return False
+        return True
 
     def forget_pilot(self) -> None:
         """Notes that the pilot has taken leave."""

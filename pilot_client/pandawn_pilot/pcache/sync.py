@@ -74,7 +74,7 @@ def run_sync(given: argparse.Namespace) -> str:
     books = open_books(given, log)
     connection = connect(given)
     try:
-        client = CatalogClient(connection.catalog, given.site, node)
+        client = CatalogClient(connection, given.site, node)
         reporter = CatalogReporter(books.reported(), client, log)
         if given.watch:
             from pandawn_pilot.pcache.watch import watch

@@ -116,7 +116,7 @@ def run_xrootd(given: argparse.Namespace) -> str:
         # Before gRPC starts threads: all of them inherit that the signals do not reach them.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     connection = connect(given)
-    reporter = CatalogReporter(journal, CatalogClient(connection.catalog, given.site, node), log)
+    reporter = CatalogReporter(journal, CatalogClient(connection, given.site, node), log)
     try:
         if given.watch:
             watcher = Watcher(books, reporter, connection, given.interval, log)

@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from pandawn_pilot.authorities import read_authorities
 from pandawn_pilot.client import CallError, Connection
 from pandawn_pilot.credentials import (
     CredentialError,
@@ -144,6 +145,24 @@ def test_a_proxy_that_is_just_around_does_not_go_beside_a_token(
 def test_a_socket_file_has_no_tls(options: Sequence[str], why: str) -> None:
     with pytest.raises(CredentialError, match=why):
         read("unix:/run/server.sock", *options)
+
+
+def test_a_bad_file_among_the_authorities_is_skipped_and_named(
+    tmp_path: Path, authority: Authority
+) -> None:
+    good, torn = tmp_path / "b.pem", tmp_path / "a.pem"
+    authority.write(good)
+    # Torn in the middle, by the program that fetches them: what stands after it counts all the same.
+    middle = len(good.read_bytes()) // 2
+    torn.write_bytes(good.read_bytes()[:middle] + b"!" + good.read_bytes()[middle:])
+    (tmp_path / "0a1b2c3d.0").symlink_to("gone-ca.pem")
+    (tmp_path / "loop.0").symlink_to("loop.0")
+    (tmp_path / "directory.0").mkdir()
+    (tmp_path / "empty.0").touch()
+    found, skipped = read_authorities(tmp_path)
+    assert found == [good.read_bytes().strip()]
+    named = {text.partition(":")[0].rpartition("/")[2] for text in skipped}
+    assert named == {"a.pem", "0a1b2c3d.0", "loop.0", "directory.0", "empty.0"}
 
 
 def test_authorities_in_a_directory_count_once_each(tmp_path: Path, authority: Authority) -> None:

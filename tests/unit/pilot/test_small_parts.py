@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import threading
-import time
 from concurrent import futures
 from pathlib import Path
 
@@ -20,11 +19,10 @@ from pandawn.type.v1 import type_pb2
 from pandawn_pilot import errors
 from pandawn_pilot.backoff import Backoff, persist
 from pandawn_pilot.cli import main, parse_size
-from pandawn_pilot.client import MAX_MESSAGE_BYTES, CallError, Connection, call
-from pandawn_pilot.durations import duration
+from pandawn_pilot.client import CallError, Connection, call
 from pandawn_pilot.errors import Fault, JobFailedError
 from pandawn_pilot.job_report import error_message
-from pandawn_pilot.live_job import LiveJob
+from pandawn_pilot.line import MAX_MESSAGE_BYTES
 from pandawn_pilot.logs import JobLog, make_log
 from pandawn_pilot.recovery import store_report, stored_reports
 from pandawn_pilot.reporting import Reporting, failed_instead
@@ -107,35 +105,6 @@ def test_a_lease_that_is_over_beats_every_other_reason_to_stop() -> None:
         stop.request(reason)
         seen.append(stop.reason)
     assert seen == [StopReason.CANCELLED, StopReason.CANCELLED, StopReason.STALE]
-
-
-def make_live_job(lease_seconds: float) -> LiveJob:
-    lease = dispatcher.Lease(
-        job=dispatcher.JobSpec(job_id=17), attempt=2, lease_duration=duration(lease_seconds)
-    )
-    return LiveJob(lease, time.monotonic())
-
-
-def test_a_fresh_lease_needs_no_confirmation() -> None:
-    make_live_job(60).confirm(lambda: pytest.fail("asked for a renewal"))
-
-
-def test_a_lease_that_may_have_lapsed_is_confirmed_first() -> None:
-    job = make_live_job(1)
-    job.confirm(lambda: job.renewed(time.monotonic(), 60))
-
-
-def test_a_lease_that_turns_out_to_be_over_is_not_confirmed() -> None:
-    job = make_live_job(1)
-    with pytest.raises(StoppedError):
-        job.confirm(lambda: job.end(StopReason.STALE))
-
-
-def test_a_cancelled_job_may_still_store_its_log() -> None:
-    job = make_live_job(60)
-    job.end(StopReason.CANCELLED)
-    assert job.stop.reason is StopReason.CANCELLED
-    job.confirm(lambda: None)
 
 
 def make_report() -> dispatcher.JobReport:

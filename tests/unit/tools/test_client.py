@@ -186,7 +186,7 @@ def test_a_proxy_on_the_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with make_client("pandawn.invalid:1") as client, pytest.raises(CliError) as caught:
         submit(client)
     assert caught.value.status is ExitStatus.UNREACHABLE
-    assert "no_proxy=pandawn.invalid" in caught.value.remedies[-1]
+    assert "http_proxy is not used for gRPC" in caught.value.remedies[-1]
 
 
 def test_loopback_is_reached_in_spite_of_a_proxy(

@@ -18,6 +18,7 @@ from pandawn.broker.v1 import broker_pb2_grpc
 from pandawn.filecatalog.v1 import filecatalog_pb2_grpc
 from pandawn.monitor.v1 import monitor_pb2_grpc
 from pandawn.queueconfig.v1 import queueconfig_pb2_grpc
+from pandawn_pilot.line import proxy_for
 from pandawn_tools.cli.credentials import NOTHING, Credentials
 from pandawn_tools.cli.errors import CliError, usage_error
 from pandawn_tools.cli.remote import Refusal, read_refusal, to_cli_error
@@ -284,7 +285,6 @@ def _channel_options(address: Address) -> list[tuple[str, int]]:
         ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_reconnect_backoff_ms", 2_000),
     ]
-    if address.is_loopback:
-        # An http_proxy of the environment knows nothing of this machine's loopback.
-        options.append(("grpc.enable_http_proxy", 0))
+    # The web's proxy passes no gRPC on.
+    options.append(("grpc.enable_http_proxy", int(proxy_for(address.target) is not None)))
     return options

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 
+from pandawn_pilot.authorities import read_authorities
 from pandawn_tools.cli.errors import usage_error
 from pandawn_tools.cli.secrets_on_disk import read_secret
 from pandawn_tools.cli.settings import Address, Configured, read_config
@@ -18,9 +19,6 @@ _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-
 _KEY = re.compile(
     rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL
 )
-
-# Files in a directory of authorities, as in /etc/grid-security/certificates.
-_AUTHORITY_SUFFIXES = frozenset({".pem", ".crt", ".0", ".1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,25 +184,27 @@ def _authorities(ca: _Found | None, environ: Mapping[str, str]) -> bytes | None:
     if ca is None:
         # The system's, among which an institute may have put its own.
         system: str | None = ssl.get_default_verify_paths().cafile
-        return None if system is None else _certificates_in(Path(system))
+        return None if system is None else b"\n".join(_read_authorities(Path(system))[0]) + b"\n"
     path = Path(ca[0])
-    found = _certificates_in(path)
+    found, skipped = _read_authorities(path)
     if not found:
         raise usage_error(
-            "NO_AUTHORITIES", f"there is no certificate of an authority in {path}, from {ca[1]}"
+            "NO_AUTHORITIES",
+            f"there is no certificate of an authority in {path}, from {ca[1]}",
+            details=skipped,
         )
-    return found
+    return b"\n".join(found) + b"\n"
 
 
-def _certificates_in(path: Path) -> bytes:
-    files = [path]
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in _AUTHORITY_SUFFIXES)
-    # By their content: the hashed names of OpenSSL lead to the same files once more.
-    found = {
-        pem: None for file in files for pem in _CERTIFICATE.findall(_read(file, "the authority"))
-    }
-    return b"".join(pem + b"\n" for pem in found)
+def _read_authorities(path: Path) -> tuple[list[bytes], list[str]]:
+    try:
+        return read_authorities(path)
+    except OSError as error:
+        raise usage_error(
+            "CREDENTIAL_UNREADABLE",
+            f"the authority {path} cannot be read",
+            details=[error.strerror or ""],
+        ) from error
 
 
 def _read(path: Path, what: str) -> bytes:

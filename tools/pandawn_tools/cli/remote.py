@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from pandawn_pilot.line import proxy_hint
 from pandawn_tools.cli.errors import CliError, ExitStatus, Violation
 from pandawn_tools.cli.identity_words import IDENTITY_REMEDIES
 from pandawn_tools.cli.settings import Address
@@ -32,8 +33,6 @@ _LASTING = re.compile(
     r"|CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|certificate verify failed"
 )
 _NO_RIGHT = "Permission denied"
-# Variables by which gRPC goes through a proxy, in its order.
-_PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 # What a user can do about a refusal, by its reason. The server's own sentence comes first.
 _REMEDIES = {
@@ -192,7 +191,6 @@ def _out_of_reach(refusal: Refusal, address: Address, trouble: Trouble | None) -
     match = _LAST_ERROR.search(refusal.message)
     cause = match["cause"] if match else refusal.message
     late = refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    proxy = next((name for name in _PROXY_VARIABLES if os.environ.get(name)), None)
     remedies = [
         "check that the server runs there (pandawn-server serve)",
         "or name another with --server HOST:PORT",
@@ -205,9 +203,9 @@ def _out_of_reach(refusal: Refusal, address: Address, trouble: Trouble | None) -
         ]
     if trouble is not None:
         cause, remedies = trouble.cause, list(trouble.remedies)
-    if proxy is not None and not address.is_loopback:
-        host = address.target.rpartition(":")[0]
-        remedies.append(f"or go around the proxy that {proxy} names: export no_proxy={host}")
+    hint = proxy_hint(address.target)
+    if hint:
+        remedies.append(f"look at the way there{hint}")
     return CliError(
         ExitStatus.UNREACHABLE,
         "DEADLINE_EXCEEDED" if late else "SERVER_UNREACHABLE",

@@ -322,7 +322,8 @@ class JobRunner:
         return StageOut(
             self._job.spec.job_id,
             self._job.lease.attempt,
-            lambda: self._job.confirm(self._pilot.renew_now),
+            # Nobody else stores a log under the name of this attempt's: the server need not be asked.
+            self._job.abandon.check if is_log else lambda: self._job.confirm(self._pilot.renew_now),
             # The log of a cancelled job is worth having.
             self._job.abandon if is_log else self._job.stop,
             self._log,

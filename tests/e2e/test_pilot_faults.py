@@ -122,7 +122,8 @@ def test_a_server_killed_while_a_payload_runs_costs_no_attempt(
 def test_a_report_outlives_both_server_and_pilot(
     own_tier3: Tier3, start_pilot: StartPilot, pilot_root: Path
 ) -> None:
-    task = own_tier3.submit("echo $PANDAWN_ATTEMPT > out", outputs=["out"])
+    # Without outputs: those become visible only once the server has said that the lease holds.
+    task = own_tier3.submit("true")
     job_id, where = own_tier3.only_job(task), place(pilot_root)
     pilot = start_pilot(own_tier3, place=where)
     pilot.wait_for_log("payload begins")
@@ -136,6 +137,36 @@ def test_a_report_outlives_both_server_and_pilot(
     (job,) = own_tier3.finish(task)
     assert (job.job_id, job.attempt) == (job_id, 1)
     assert list(reports.glob("*.json")) == []
+
+
+def test_an_output_becomes_visible_once_the_server_has_said_that_the_lease_holds(
+    own_tier3: Tier3, start_pilot: StartPilot
+) -> None:
+    task = own_tier3.submit("echo $PANDAWN_ATTEMPT > out; sleep 1", outputs=["out"])
+    pilot = start_pilot(own_tier3)
+    pilot.wait_for_log("payload begins")
+    own_tier3.server.kill9()
+    pilot.wait_for_log("asking whether the lease holds failed")
+    assert list(own_tier3.storage.rglob("*.out")) == [], "only a part of another name"
+    own_tier3.server.start()
+    (job,) = own_tier3.finish(task)
+    assert (job.attempt, output_of(own_tier3, job.job_id)) == (1, "1\n")
+
+
+def test_what_a_batch_system_ends_is_told_at_once_and_is_no_failure_of_the_job(
+    tier3: Tier3, start_pilot: StartPilot
+) -> None:
+    # The lease would hold for longer than the test has patience; the payload goes on for ever.
+    task = tier3.submit("echo $PANDAWN_ATTEMPT > out; [ $PANDAWN_ATTEMPT -gt 1 ] || sleep 600")
+    ended = start_pilot(tier3, environment={"SLURM_JOB_ID": "17"}, grace=4)
+    ended.wait_for_log("payload begins")
+    ended.signal(signal.SIGUSR1)
+    assert ended.wait() == 5
+    assert "PILOT_STOPPED" in ended.log
+    assert "gave back" in ended.log or "reported, the job is now" in ended.log
+    start_pilot(tier3)
+    (job,) = tier3.finish(task)
+    assert job.attempt == 2
 
 
 def test_a_pilot_that_comes_back_too_late_drops_its_job_and_overwrites_nothing(

@@ -2,52 +2,135 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import json
 import os
-import shutil
+import signal
 import stat
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from dataclasses import asdict
+from pathlib import Path
 
-from pandawn_pilot.errors import BAD_ARCHIVE, WORK_DIR_TOO_LARGE, JobFailedError
+from pandawn_pilot.accounts import Account
+from pandawn_pilot.disk_use import free_bytes
+from pandawn_pilot.errors import (
+    BAD_ARCHIVE,
+    FILE_SIZE_LIMITED,
+    LIBRARY_NOT_PACKED,
+    NO_LOCAL_SPACE,
+    PAYLOAD_NOT_STARTED,
+    WORK_DIR_TOO_LARGE,
+    JobFailedError,
+)
+from pandawn_pilot.payload_command import without_secrets
 from pandawn_pilot.stop import Stop
+from pandawn_pilot.unpacking import CPU_SECONDS, Order
 
-# More files than any user's code has, fewer than a disk has inodes.
-MAX_MEMBERS = 200_000
+_CODE = Path(__file__).parents[1]
+_UNPACK = (
+    "import sys; sys.path.append(sys.argv[1]);"
+    " from pandawn_pilot.unpacking import main; sys.exit(main())"
+)
+# Of what the disk has free, what one archive may fill: others write to it, too.
+_SHARE = 0.9
+_POLL_SECONDS = 0.1
+_SHOWN_CHARACTERS = 300
+# What is wrong with the disk that is written to, not with what is packed.
+_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
+# What is not the archive's fault, when its process died of it: somebody else ended it.
+_OTHERS_SIGNALS = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT})
 
 
-def unpack(archive: Path, directory: Path, *, max_bytes: int, stop: Stop) -> None:
-    """Unpacks a tar archive, compressed or not, below `directory`; `max_bytes` 0 means no limit.
+def unpack(
+    archive: Path, directory: Path, *, max_bytes: int, stop: Stop, account: Account | None = None
+) -> None:
+    """Unpacks a tar archive, compressed or not, below `directory`; `max_bytes` 0: as the disk has room.
 
-    Nothing is written outside `directory` whatever the archive says: absolute names, `..`, devices
-    and links that lead out are refused, and no name is followed through a link. Owners are not
-    restored, set-user-ID bits are dropped. Raises JobFailedError (BAD_ARCHIVE,
-    WORK_DIR_TOO_LARGE), OSError and StoppedError.
+    A process of its own does it, bounded in memory and time, under `account`, which then owns what
+    was unpacked; None: the pilot's own. Nothing is written outside `directory` whatever the archive
+    says: absolute names, `..` and devices are refused, and no name is followed through a link. Links
+    themselves may lead anywhere: a virtual environment's do. Owners are not restored, set-user-ID
+    bits are dropped. Raises JobFailedError (BAD_ARCHIVE, WORK_DIR_TOO_LARGE, NO_LOCAL_SPACE,
+    PAYLOAD_NOT_STARTED), OSError and StoppedError.
     """
-    left = max_bytes if max_bytes > 0 else None
-    links: list[Path] = []
+    room = int(free_bytes(directory) * _SHARE)
+    limit = min(max_bytes, room) if max_bytes > 0 else room
+    said = _run(archive, directory, limit, account, stop)
+    if "too_large" in said:
+        fault = WORK_DIR_TOO_LARGE if limit == max_bytes else NO_LOCAL_SPACE
+        raise JobFailedError(fault, f"{archive.name} unpacks to more than {limit} bytes")
+    if "refused" in said:
+        raise JobFailedError(BAD_ARCHIVE, str(said["refused"]))
+    if "errno" in said:
+        number = int(said["errno"])
+        if number in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENOTDIR):
+            raise JobFailedError(
+                BAD_ARCHIVE, f"{archive.name} has a name that the node cannot make: {said['text']}"
+            )
+        if number == errno.EFBIG:
+            raise JobFailedError(
+                FILE_SIZE_LIMITED, f"a file of {archive.name} met the batch system's limit of files"
+            )
+        raise OSError(number, f"{archive.name} cannot be unpacked: {said['text']}")
+
+
+def _run(
+    archive: Path, directory: Path, limit: int, account: Account | None, stop: Stop
+) -> dict[str, str | int]:
+    """Unpacks in another process; returns what it said. Raises JobFailedError and StoppedError."""
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with tarfile.open(archive, "r:*") as tar:
-            for count, member in enumerate(tar):
-                stop.check()
-                if count >= MAX_MEMBERS:
-                    raise JobFailedError(
-                        BAD_ARCHIVE, f"more than {MAX_MEMBERS} files in {archive.name}"
-                    )
-                if left is not None and member.isreg():
-                    left -= member.size
-                    if left < 0:
-                        raise JobFailedError(
-                            WORK_DIR_TOO_LARGE,
-                            f"{archive.name} unpacks to more than {max_bytes} bytes",
-                        )
-                _extract(tar, member, directory, links)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, ValueError) as error:
+        ids = (-1, -1) if account is None else (account.uid, account.gid)
+        if account is not None:
+            os.fchown(opened, account.uid, account.gid)
+        order = Order(opened, archive.name, limit, *ids)
+        with archive.open("rb") as stream:
+            try:
+                child = subprocess.Popen(
+                    [
+                        *(sys.executable, "-I", "-S", "-X", "utf8", "-c"),
+                        *(_UNPACK, str(_CODE), json.dumps(asdict(order))),
+                    ],
+                    stdin=stream,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=(opened,),
+                    start_new_session=True,
+                    env=without_secrets(os.environ),
+                )
+            except OSError as error:
+                raise JobFailedError(
+                    PAYLOAD_NOT_STARTED, f"the node could not start a process to unpack: {error}"
+                ) from error
+    finally:
+        os.close(opened)
+    try:
+        while True:
+            stop.check()
+            try:
+                answer, _ = child.communicate(timeout=_POLL_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+    except BaseException:
+        child.kill()
+        child.communicate()
+        raise
+    if child.returncode == 0 and answer:
+        said: dict[str, str | int] = json.loads(answer)
+        return said
+    if child.returncode == -signal.SIGXCPU:
+        return {"refused": f"{archive.name} took more than {CPU_SECONDS} s to unpack"}
+    if -child.returncode in _OTHERS_SIGNALS:
         raise JobFailedError(
-            BAD_ARCHIVE, f"{archive.name} is not a whole tar archive: {error}"
-        ) from error
-    _check_links(links, directory)
+            PAYLOAD_NOT_STARTED,
+            f"the process that unpacks {archive.name} was killed by signal {-child.returncode}",
+        )
+    return {"refused": f"{archive.name} ended its process with status {child.returncode}"}
 
 
 def pack(
@@ -59,7 +142,10 @@ def pack(
     """Packs all below `directory` into a gzip-compressed tar archive that depends on it alone.
 
     Times, owners and the order of the directory are left out; so are sockets, pipes and devices,
-    and files that `may_take` refuses.
+    and files that `may_take` refuses. Links stay links, wherever they lead; those that name
+    something below `directory` by its whole path are made relative, as the path is another job's
+    later. Raises JobFailedError (LIBRARY_NOT_PACKED) for what cannot be read, OSError for an archive
+    that cannot be written.
     """
     with (
         archive.open("wb") as raw,
@@ -68,116 +154,68 @@ def pack(
     ):
         for path in _walk(directory):
             stop.check()
-            member = tar.gettarinfo(path, arcname=str(path.relative_to(directory)))
-            member.uid = member.gid = 0
-            member.uname = member.gname = ""
-            member.mtime = 0
-            member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
-            # A second name of one file is stored as a file: its first name may lie outside.
-            if member.islnk():
-                member.type, member.linkname = tarfile.REGTYPE, ""
-                member.size = path.stat().st_size
-            if member.isreg():
-                if not may_take(path.stat()):
-                    continue
-                with path.open("rb") as content:
-                    tar.addfile(member, content)
-            else:
-                tar.addfile(member)
+            try:
+                _add(tar, path, directory, may_take)
+            except OSError as error:
+                if error.errno in _OF_THE_DISK:
+                    raise
+                raise _not_packed(path, directory, error) from error
+
+
+def _add(
+    tar: tarfile.TarFile,
+    path: Path,
+    directory: Path,
+    may_take: Callable[[os.stat_result], bool],
+) -> None:
+    member = tar.gettarinfo(path, arcname=str(path.relative_to(directory)))
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mtime = 0
+    member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    if member.issym():
+        member.linkname = _movable(member.linkname, path, directory)
+    # A second name of one file is stored as a file: its first name may lie outside.
+    if member.islnk():
+        member.type, member.linkname = tarfile.REGTYPE, ""
+        member.size = path.stat().st_size
+    if member.isreg():
+        if may_take(path.stat()):
+            with path.open("rb") as content:
+                tar.addfile(member, content)
+    else:
+        tar.addfile(member)
+
+
+def _movable(target: str, link: Path, directory: Path) -> str:
+    """What a link says, without the path of a directory that its next reader does not have."""
+    if not Path(target).is_relative_to(directory):
+        return target
+    return os.path.relpath(target, link.parent)
 
 
 def _walk(directory: Path) -> list[Path]:
     found: list[Path] = []
-    for parent, directories, files in os.walk(directory):
+
+    def fail(error: OSError) -> None:
+        raise _not_packed(Path(error.filename), directory, error)
+
+    for parent, directories, files in os.walk(directory, onerror=fail):
         directories.sort()
         for name in [*directories, *files]:
             path = Path(parent, name)
-            mode = path.lstat().st_mode
+            try:
+                mode = path.lstat().st_mode
+            except OSError as error:
+                raise _not_packed(path, directory, error) from error
             if stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
                 found.append(path)
     return sorted(found)
 
 
-def _extract(
-    tar: tarfile.TarFile, member: tarfile.TarInfo, directory: Path, links: list[Path]
-) -> None:
-    parts = _safe_parts(member.name)
-    if not parts:
-        return
-    target = directory.joinpath(*parts)
-    _make_parents(directory, parts)
-    if member.isdir():
-        if target.is_symlink() or (target.exists() and not target.is_dir()):
-            target.unlink()
-        target.mkdir(exist_ok=True)
-        target.chmod(0o755)
-        return
-    if target.is_dir() and not target.is_symlink():
-        raise JobFailedError(
-            BAD_ARCHIVE, f"{member.name!r} is a directory and a file in one archive"
-        )
-    target.unlink(missing_ok=True)
-    if member.isreg():
-        content = tar.extractfile(member)
-        assert content is not None, "a regular file has content"
-        with content, target.open("xb") as stream:
-            shutil.copyfileobj(content, stream, 1024 * 1024)
-        target.chmod(0o755 if member.mode & 0o100 else 0o644)
-    elif member.issym():
-        _safe_parts(str(PurePosixPath(*parts[:-1], member.linkname)), of=member.name)
-        target.symlink_to(member.linkname)
-        links.append(target)
-    elif member.islnk():
-        original = directory.joinpath(*_safe_parts(member.linkname))
-        if original.is_symlink() or not original.is_file():
-            raise JobFailedError(
-                BAD_ARCHIVE, f"{member.name!r} links to {member.linkname!r}, no file"
-            )
-        shutil.copy2(original, target)
-    else:
-        raise JobFailedError(BAD_ARCHIVE, f"{member.name!r} is neither file, directory nor link")
-
-
-def _safe_parts(name: str, of: str = "") -> list[str]:
-    """The parts of a name below the directory. Raises JobFailedError if it leads out."""
-    shown = f"{of!r}, a link to {name!r}," if of else f"{name!r}"
-    if name.startswith("/"):
-        raise JobFailedError(BAD_ARCHIVE, f"{shown} is an absolute name")
-    parts: list[str] = []
-    for part in PurePosixPath(name).parts:
-        if part != "..":
-            parts.append(part)
-        elif of and parts:
-            parts.pop()
-        else:
-            raise JobFailedError(BAD_ARCHIVE, f"{shown} leads out of the archive")
-    return parts
-
-
-def _make_parents(directory: Path, parts: list[str]) -> None:
-    """Makes the directories above a name; none of them may be a link, which could lead anywhere."""
-    current = directory
-    for part in parts[:-1]:
-        current /= part
-        if current.is_symlink() or (current.exists() and not current.is_dir()):
-            raise JobFailedError(BAD_ARCHIVE, f"{'/'.join(parts)!r} lies below a link or a file")
-        current.mkdir(exist_ok=True)
-
-
-def _check_links(links: list[Path], directory: Path) -> None:
-    """Looks where the links really lead: names through other links can fool the first look."""
-    root = directory.resolve()
-    for link in links:
-        # A link may be replaced by a later member of the same name.
-        if not link.is_symlink():
-            continue
-        try:
-            inside = link.resolve().is_relative_to(root)
-        except RuntimeError:
-            # Links in a circle lead nowhere.
-            inside = True
-        if not inside:
-            link.unlink()
-            raise JobFailedError(
-                BAD_ARCHIVE, f"{link.relative_to(directory)} links to outside the archive"
-            )
+def _not_packed(path: Path, directory: Path, error: OSError) -> JobFailedError:
+    name = str(path.relative_to(directory))
+    shown = name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}..."
+    return JobFailedError(
+        LIBRARY_NOT_PACKED, f"{shown!r} of the library cannot be packed: {error.strerror or error}"
+    )

@@ -158,6 +158,15 @@ class JobRunner:
 
     def _work(self) -> list[StoredFile]:
         spec = self._job.spec
+        with self._pilot.accounts.borrow() as self._account:
+            self._stage_in_and_run()
+        with self._clock.phase(PHASE_STAGE_OUT):
+            self._job.stop.check()
+            self._log.info("stage-out begins: %d files", len(spec.outputs))
+            return self._store_outputs()
+
+    def _stage_in_and_run(self) -> None:
+        spec = self._job.spec
         with self._clock.phase(PHASE_STAGE_IN):
             queue = self._pilot.queue
             self._log.info("goes by revision %d of queue %s", queue.revision, queue.name)
@@ -167,12 +176,7 @@ class JobRunner:
         with self._clock.phase(PHASE_PAYLOAD):
             self._job.stop.check()
             if spec.command:
-                with self._pilot.accounts.borrow() as self._account:
-                    self._run_payload(names)
-        with self._clock.phase(PHASE_STAGE_OUT):
-            self._job.stop.check()
-            self._log.info("stage-out begins: %d files", len(spec.outputs))
-            return self._store_outputs()
+                self._run_payload(names)
 
     def _bring_files(self) -> list[str]:
         spec, work, stop = self._job.spec, self._dir.work, self._job.stop
@@ -182,19 +186,28 @@ class JobRunner:
         if spec.sandbox_id:
             archive = self._dir.root / "sandbox.tar.gz"
             download_sandbox(self._pilot.connection, spec.sandbox_id, archive, stop, self._log)
-            unpack(archive, work, max_bytes=max_bytes, stop=stop)
+            unpack(archive, work, max_bytes=max_bytes, stop=stop, account=self._account)
             archive.unlink()
         for library in (item for item in inputs if item.library):
             self._unpack_library(library, max_bytes)
         names = local_names(own)
         for item, name in zip(own, names, strict=True):
+            # In the place of a link of that name, not where it leads.
+            if (work / name).is_symlink():
+                (work / name).unlink()
             self._stage_in.bring(item, work / name)
         return names
 
     def _unpack_library(self, library: InputFile, max_bytes: int) -> None:
         archive = self._dir.root / "library.tar.gz"
         self._stage_in.bring(library, archive)
-        unpack(archive, self._dir.work, max_bytes=max_bytes, stop=self._job.stop)
+        unpack(
+            archive,
+            self._dir.work,
+            max_bytes=max_bytes,
+            stop=self._job.stop,
+            account=self._account,
+        )
         archive.unlink()
 
     def _run_payload(self, names: list[str]) -> None:

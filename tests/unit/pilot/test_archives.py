@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
+import resource
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from pandawn_pilot.accounts import Account
 from pandawn_pilot.archives import pack, unpack
 from pandawn_pilot.errors import JobFailedError
-from pandawn_pilot.stop import Stop
+from pandawn_pilot.stop import Stop, StoppedError, StopReason
+from pandawn_pilot.trees import remove_tree
 
 Member = tuple[str, bytes, str, str]
 
@@ -45,19 +51,16 @@ def unpack_members(tmp_path: Path, members: list[Member], max_bytes: int = 0) ->
         [file_member("/absolute")],
         [file_member("../secret")],
         [file_member("a/../../secret")],
-        [("link", tarfile.SYMTYPE, "/etc/passwd", "")],
-        [("link", tarfile.SYMTYPE, "../secret", "")],
-        [("d/link", tarfile.SYMTYPE, "../../secret", "")],
+        [("link", tarfile.SYMTYPE, "..", ""), file_member("link/secret")],
+        [("link", tarfile.SYMTYPE, "/var", ""), ("link/d", tarfile.DIRTYPE, "", "")],
+        [("link", tarfile.SYMTYPE, "..", ""), ("link/l", tarfile.SYMTYPE, "x", "")],
+        # What lies behind a link is not the archive's to give a second name to.
+        [("link", tarfile.SYMTYPE, "..", ""), ("b", tarfile.LNKTYPE, "link/secret", "")],
         [("link", tarfile.LNKTYPE, "../secret", "")],
         [("link", tarfile.LNKTYPE, "/etc/passwd", "")],
         [("dir", tarfile.SYMTYPE, ".", ""), file_member("dir/inside")],
         [("fifo", tarfile.FIFOTYPE, "", "")],
         [("device", tarfile.CHRTYPE, "", "")],
-        # By its name the second link stays inside; by way of the first it leads out.
-        [
-            ("d/e/up", tarfile.SYMTYPE, "../..", ""),
-            ("out", tarfile.SYMTYPE, "d/e/up/../secret", ""),
-        ],
         [("a", tarfile.SYMTYPE, "secret", ""), ("b", tarfile.LNKTYPE, "a", "")],
         [("d", tarfile.DIRTYPE, "", ""), file_member("d")],
     ],
@@ -91,6 +94,61 @@ def test_a_proper_archive_is_unpacked_with_its_links_and_without_special_bits(
     assert (target / "again").read_text() == "echo"
     assert (target / "dangling").is_symlink()
     assert (target / "src/run.sh").stat().st_mode & 0o7777 == 0o755
+
+
+def test_links_of_an_archive_lead_where_they_say_and_are_replaced_not_followed(
+    tmp_path: Path,
+) -> None:
+    target = unpack_members(
+        tmp_path,
+        [
+            ("env/bin/python3", tarfile.SYMTYPE, "/usr/bin/python3", ""),
+            ("up", tarfile.SYMTYPE, "../secret", ""),
+            ("f", tarfile.SYMTYPE, "../secret", ""),
+            file_member("f", b"mine"),
+        ],
+    )
+    assert (target / "env/bin/python3").readlink() == Path("/usr/bin/python3")
+    assert (target / "up").readlink() == Path("../secret")
+    assert (target / "f").read_text() == "mine"
+    assert (tmp_path / "top/secret").read_text() == "untouched"
+
+
+def test_a_header_that_wants_all_memory_is_refused_and_costs_the_pilot_none(tmp_path: Path) -> None:
+    # By hand: a PAX header of 2 GB that compresses to 2 MB.
+    size = 2 * 10**9
+    header = tarfile.TarInfo("././@PaxHeader")
+    header.type, header.size = tarfile.XHDTYPE, size
+    begin = f"{size} comment="
+    zeros = gzip.compress(bytes(10**7))
+    archive = tmp_path / "a.tar.gz"
+    archive.write_bytes(gzip.compress(header.tobuf() + begin.encode()) + zeros * (size // 10**7))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(JobFailedError, match="more memory") as failure:
+        unpack(archive, tmp_path, max_bytes=0, stop=Stop())
+    assert failure.value.fault.reason == "BAD_ARCHIVE"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+
+
+def test_unpacking_ends_when_the_job_is_cancelled(tmp_path: Path) -> None:
+    stop = Stop()
+    stop.request(StopReason.CANCELLED)
+    archive = make_archive(tmp_path / "a.tar.gz", [file_member("f")])
+    with pytest.raises(StoppedError):
+        unpack(archive, tmp_path, max_bytes=0, stop=stop)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change accounts")
+def test_what_is_unpacked_for_an_account_is_unpacked_by_it(tmp_path: Path) -> None:
+    archive = make_archive(
+        tmp_path / "a.tar.gz", [file_member("d/f"), ("l", tarfile.SYMTYPE, "d", "")]
+    )
+    archive.chmod(0o600)
+    target = tmp_path / "closed/work"
+    target.mkdir(parents=True)
+    target.parent.chmod(0o700)
+    unpack(archive, target, max_bytes=0, stop=Stop(), account=Account(70500, 70500, "70500"))
+    assert {path.lstat().st_uid for path in [target, *target.rglob("*")]} == {70500}
 
 
 def test_a_later_member_replaces_an_earlier_one(tmp_path: Path) -> None:
@@ -153,3 +211,33 @@ def test_what_was_packed_is_unpacked_again(tmp_path: Path) -> None:
     assert names == ["link", "run.sh", "second-name", "sub", "sub/b"]
     assert (target / "second-name").read_text() == "sub/b"
     assert os.access(target / "run.sh", os.X_OK)
+
+
+def test_links_out_of_a_library_are_kept_and_those_into_it_move_with_it(tmp_path: Path) -> None:
+    tree = tmp_path / "one"
+    (tree / "env/bin").mkdir(parents=True)
+    (tree / "env/bin/python3").symlink_to("/usr/bin/python3")
+    (tree / "tool").symlink_to(tree / "env/bin/python3")
+    (tree / "env/top").symlink_to(tree)
+    pack(tree, tmp_path / "one.tgz", Stop())
+    target = tmp_path / "two"
+    target.mkdir()
+    unpack(tmp_path / "one.tgz", target, max_bytes=0, stop=Stop())
+    assert (target / "env/bin/python3").readlink() == Path("/usr/bin/python3")
+    assert (target / "tool").readlink() == Path("env/bin/python3")
+    assert (target / "env/top").resolve() == target
+
+
+def test_a_library_that_cannot_be_packed_whole_is_not_packed_and_the_cause_is_named(
+    tmp_path: Path,
+) -> None:
+    tree = tmp_path / "one"
+    tree.mkdir()
+    script = "import os\nfor _ in range(30): os.mkdir('d' * 200); os.chdir('d' * 200)"
+    subprocess.run([sys.executable, "-c", script], cwd=tree, check=True)
+    try:
+        with pytest.raises(JobFailedError, match=r"'ddd.*File name too long") as failure:
+            pack(tree, tmp_path / "one.tgz", Stop())
+    finally:
+        remove_tree(tree)
+    assert failure.value.fault.reason == "LIBRARY_NOT_PACKED"

@@ -129,6 +129,31 @@ class Settings(BaseSettings):
     reuse_port: bool = Field(
         default=False, description="let other server processes on this machine share the port"
     )
+    max_connections: int = Field(
+        default=20_000,
+        ge=1,
+        description="connections from the network that each address of listen takes; fewer where the limit of "
+        "open files is low",
+    )
+    max_connections_per_address: int = Field(
+        default=4000,
+        ge=1,
+        description="connections of one client address, whoever calls: all pilots behind a router have one",
+    )
+    max_strangers_per_address: int = Field(
+        default=100,
+        ge=1,
+        description="connections of one client address on which nobody has shown a credential yet",
+    )
+    stranger_seconds: float = Field(
+        default=30.0,
+        ge=0.1,
+        le=3600,
+        description="time after which a connection is ended on which nobody has shown a credential",
+    )
+    max_streams_per_connection: int = Field(
+        default=100, ge=1, description="calls that run at one time on one connection"
+    )
     session_life_seconds: float = Field(
         default=3600.0,
         ge=1,

@@ -35,7 +35,7 @@ from pandawn_server.usecases.telling import log_events
 from pandawn_server.usecases.watch_catalog import watch_catalog
 from pandawn_server.usecases.watch_queues import watch_queues
 from pandawn_server.wire.auditing import FLUSH_INTERVAL, Auditor
-from pandawn_server.wire.auth.doors import doors, open_identity
+from pandawn_server.wire.auth.doors import listening_of, open_identity
 from pandawn_server.wire.auth.identity import Identity
 from pandawn_server.wire.auth.resolver import SystemNames, ThreadedResolver
 from pandawn_server.wire.auth.session import SessionAuthenticator
@@ -43,7 +43,7 @@ from pandawn_server.wire.batcher import Batchers
 from pandawn_server.wire.config_watch import ConfigWatch
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.runner import Runner
-from pandawn_server.wire.server import EdgeServer, Listening, Service
+from pandawn_server.wire.server import EdgeServer, Service
 from pandawn_server.wire.services import services
 from pandawn_server.wire.waiting import WaitingCalls
 from pandawn_server.workers.loop import PeriodicWorker
@@ -156,10 +156,8 @@ async def _serve(
     await deps.runner.run(refresh_sessions, deps.context)
     sessions = deps.context.sessions
     identity = await _identity(settings)
-    listening = Listening(
-        doors(settings, telemetry, SessionAuthenticator(sessions), sessions.has_ended, identity),
-        settings.reuse_port,
-        timedelta(seconds=settings.max_connection_age_seconds),
+    listening = listening_of(
+        settings, telemetry, SessionAuthenticator(sessions), sessions.has_ended, identity
     )
     auditor = Auditor(deps.context, deps.batchers, deps.runner)
     server = EdgeServer(

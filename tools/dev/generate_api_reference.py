@@ -42,6 +42,9 @@ _GATE = (
     "* `PERMISSION_DENIED` (NOT_ADMITTED, NO_USER_NAME, USER_NAME_TAKEN): no admission rule names the caller.",
     "* `PERMISSION_DENIED` (LIMITED_PROXY): it may not start work with a limited proxy; show a full one.",
     "* `PERMISSION_DENIED` (ROLE_MISSING, SCOPE_MISSING): the caller is known and the method not for it; do not retry.",
+    "* `RESOURCE_EXHAUSTED` (TOO_MANY_CALLS, TOO_MANY_STREAMS, TOO_MANY_REGISTRATIONS): the caller has as many as one",
+    "  may have at one time; try again after RetryInfo.",
+    "* `UNAVAILABLE` (REQUEST_TOO_SLOW): the request did not arrive within a minute.",
 )
 """What the server answers whatever the method: no comment of a contract could say it better."""
 

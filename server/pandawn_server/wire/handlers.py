@@ -1,21 +1,25 @@
-"""Brings handlers of gRPC into one form: a coroutine of (encoded request or requests, context).
+"""Brings handlers of gRPC into one form: a coroutine of (what reads encoded requests, context).
 
-Requests are decoded here and not by gRPC: that happens when the caller has been let in, for a
-message of 32 MiB of nothing can take seconds; and what cannot be decoded is refused with a reason,
-where gRPC would answer UNKNOWN and show the client the Python error.
+Requests are read here and not by gRPC, which would wait for all of a message before it asks anybody: a
+stranger's message stays in the network, within the window of its stream. And they are decoded here,
+when the caller has been let in, for a message of 32 MiB of nothing can take seconds; what cannot be decoded
+is refused with a reason, where gRPC would answer UNKNOWN and show the client the Python error.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Any, TypeAlias, cast
+from datetime import timedelta
+from typing import Any, TypeAlias, TypeVar, cast
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from pandawn_server.domain.errors import InvalidRequestError
+from pandawn_server.domain.errors import InvalidRequestError, UnavailableError
+from pandawn_server.wire.bounds import Reading, note_large, pace_large
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 """Largest message in either direction; clients check what they send against the same number."""
@@ -23,6 +27,12 @@ MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 USUAL_MESSAGE_BYTES = 4 * 1024 * 1024
 """Largest request of methods that take no long lists: one of a hundred reports needs less. What is
 decoded may take thirty times its size in memory, and every caller waits while it is."""
+
+READ_TIMEOUT = timedelta(seconds=60)
+"""Time for the whole of a message to arrive once its caller was let in: 32 MiB at half a MiB a second.
+Whoever keeps back the last byte would have the server keep the others."""
+
+_READ_TIMEOUT_S = READ_TIMEOUT / timedelta(seconds=1)
 
 _LONG_LISTS = frozenset(
     {
@@ -57,8 +67,8 @@ def behavior_of(
 ) -> Behavior:
     """The servicer's method as a coroutine, also where it is an asynchronous generator.
 
-    It takes encoded requests, and may raise `InvalidRequestError`. `seen` is shown the request, decoded, if
-    it is one.
+    It takes what reads encoded requests, and may raise `InvalidRequestError` and `UnavailableError`
+    (REQUEST_TOO_SLOW). `seen` is shown the request, decoded, if it is one.
     """
     found = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
@@ -69,22 +79,31 @@ def behavior_of(
     decode = _strict(handler.request_deserializer, _most_bytes(method))
     if handler.request_streaming:
         return _of_stream(behavior, decode)
-    return _of_one(behavior, decode if seen is None else _shown(decode, seen))
+    return _of_one(
+        behavior,
+        decode if seen is None else _shown(decode, seen),
+        is_list=method in _LONG_LISTS,
+    )
 
 
 def rebuilt(handler: Handler, behavior: Behavior) -> Handler:
-    """The same method with another behaviour, which takes encoded requests."""
-    make: Callable[..., Handler] = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }[handler.request_streaming, handler.response_streaming]
+    """The same method with another behaviour, which reads its encoded requests itself.
+
+    To gRPC each is a stream of requests, of which most have one: nobody sees that on the wire.
+    """
+    make: Callable[..., Handler] = (
+        grpc.stream_stream_rpc_method_handler
+        if handler.response_streaming
+        else grpc.stream_unary_rpc_method_handler
+    )
     return make(behavior, response_serializer=handler.response_serializer)
 
 
+T = TypeVar("T")
+
+
 class _DecodedStream:
-    """The requests of a stream, until one cannot be decoded."""
+    """The requests of a stream, until one cannot be decoded, or does not come."""
 
     def __init__(self, requests: AsyncIterator[bytes], decode: Decode) -> None:
         self._requests = requests
@@ -94,7 +113,22 @@ class _DecodedStream:
         return self
 
     async def __anext__(self) -> object:
-        return self._decode(await anext(self._requests))
+        await pace_large()
+        async with Reading():
+            encoded = await _in_time(anext(self._requests))
+        return self._decode(encoded)
+
+
+async def _in_time(read: Awaitable[T]) -> T:
+    """What was read. Raises `UnavailableError` (REQUEST_TOO_SLOW)."""
+    try:
+        async with asyncio.timeout(_READ_TIMEOUT_S):
+            return await read
+    except TimeoutError:
+        raise UnavailableError(
+            "REQUEST_TOO_SLOW",
+            f"the request did not arrive within {READ_TIMEOUT / timedelta(seconds=1):.0f} s",
+        ) from None
 
 
 def _most_bytes(method: str) -> int:
@@ -110,9 +144,18 @@ def _shown(decode: Decode, seen: Callable[[object], None]) -> Decode:
     return shown
 
 
-def _of_one(behavior: Behavior, decode: Decode) -> Behavior:
-    async def call(request: bytes, context: ServicerContext) -> object:
-        return await behavior(decode(request), context)
+def _of_one(behavior: Behavior, decode: Decode, *, is_list: bool) -> Behavior:
+    async def call(requests: AsyncIterator[bytes], context: ServicerContext) -> object:
+        del requests  # an iterator over what the context reads as well, at twice the price
+        if is_list:
+            await pace_large()
+        async with Reading():
+            encoded = await _in_time(context.read())
+        if encoded is grpc.aio.EOF:
+            raise InvalidRequestError(
+                "INVALID_REQUEST", "the call has no request, and this method takes one"
+            )
+        return await behavior(decode(encoded), context)
 
     return call
 
@@ -146,6 +189,7 @@ def _strict(decode: Decode | None, most_bytes: int) -> Decode:
                 "INVALID_REQUEST",
                 f"the request has {len(encoded):,} bytes, and this method takes {most_bytes:,}",
             )
+        note_large(len(encoded))
         try:
             return decode(encoded)
         except DecodeError as error:

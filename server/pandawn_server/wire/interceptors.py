@@ -33,6 +33,7 @@ from pandawn_server.telemetry.names import (
 from pandawn_server.wire.auditing import Auditor, note_request
 from pandawn_server.wire.auth.gate import Gate
 from pandawn_server.wire.auth.shown import enter_metadata, metadata_of
+from pandawn_server.wire.bounds import Bounds
 from pandawn_server.wire.caller import enter_peer, peer
 from pandawn_server.wire.errors import Refusal, incident_refusal, refusal_of
 from pandawn_server.wire.handlers import (
@@ -74,7 +75,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the handlers of all services for the callers that come through `gate`.
 
     `shutting_down` ends streams of gRPC's own services, and refuses calls that come after it. Without an
-    `auditor` nothing is written down.
+    `auditor` nothing is written down. `bounds` are the books of all doors.
     """
 
     def __init__(
@@ -83,8 +84,10 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         telemetry: Telemetry,
         shutting_down: asyncio.Event,
         auditor: Auditor | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         self._gate = gate
+        self._bounds = Bounds() if bounds is None else bounds
         self._auditor = auditor
         self._telemetry = telemetry
         self._shutting_down = shutting_down
@@ -120,19 +123,28 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             behavior = self._audited(method, behavior, auditor)
         if auditor is not None or POLICIES.get(method, OPERATORS_ONLY).changes:
             behavior = self._located(behavior)
-        behavior = self._guarded(method, behavior)
+        behavior = self._guarded(method, behavior, is_stream=handler.response_streaming)
         if self._telemetry.enabled and is_own:
             behavior = self._observed(method.removeprefix("/"), behavior)
         return rebuilt(handler, behavior)
 
-    def _guarded(self, method: str, behavior: Behavior) -> Behavior:
+    def _guarded(self, method: str, behavior: Behavior, *, is_stream: bool) -> Behavior:
+        registers = POLICIES.get(method, OPERATORS_ONLY).begins_session
+
         async def call(request: object, context: ServicerContext) -> object:
-            enter_call(method, self._gate.address(context))
+            address = self._gate.address(context)
+            enter_call(method, address)
             if self._shutting_down.is_set():
                 await self._refuse(context, _stopping())
             try:
-                self._gate.admit(method, context)
-                return await behavior(request, context)
+                principal = self._gate.admit(method, context)
+                visit = self._bounds.enter(
+                    principal, address.rpartition(":")[0], is_stream=is_stream, registers=registers
+                )
+                try:
+                    return await behavior(request, context)
+                finally:
+                    self._bounds.leave(visit)
             except PandawnError as error:
                 if self._auditor is not None:
                     self._auditor.refused(method, self._gate.peer(context), error)

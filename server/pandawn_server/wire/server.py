@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
@@ -18,6 +18,7 @@ from pandawn_server.telemetry.api import Telemetry
 from pandawn_server.wire.auditing import Auditor
 from pandawn_server.wire.auth.front import TlsFront
 from pandawn_server.wire.auth.gate import Gate
+from pandawn_server.wire.bounds import Bounds
 from pandawn_server.wire.handlers import MAX_MESSAGE_BYTES
 from pandawn_server.wire.interceptors import EdgeInterceptor
 from pandawn_server.wire.listening import StartError, bind, open_front
@@ -32,6 +33,17 @@ its power would hold its long polls for hours otherwise."""
 
 SERVER_PING_TIMEOUT = timedelta(seconds=20)
 """Time for the answer to that."""
+
+HANDSHAKE_TIMEOUT = timedelta(seconds=10)
+"""Time from the first byte of a connection to the first frame of HTTP/2, TLS between them; a node far away
+under load needs one or two seconds. gRPC's own two minutes let strangers hold all descriptors with nothing."""
+
+MAX_METADATA_BYTES = 32 * 1024
+"""Most metadata of a call, as clients count it: the largest token and a trace. gRPC refuses some of it from
+half of that on."""
+
+WINDOW_BYTES = 64 * 1024
+"""What a connection may send of a message that nobody has begun to read: 100 streams keep 6.4 MiB of ours."""
 
 CONNECTION_AGE_GRACE = timedelta(minutes=5)
 """Time that calls on a connection which has reached its age have to end: more than a long poll."""
@@ -64,11 +76,18 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where and how the server listens."""
+    """Where and how the server listens.
+
+    `max_streams` are the calls that run at one time on one connection, `max_connections` what one door lets
+    in at one time from the network. `watch` is given the ports of the network once all are bound.
+    """
 
     doors: Sequence[Door]
     reuse_port: bool
     max_connection_age: timedelta
+    max_streams: int = 100
+    max_connections: int = 4096
+    watch: Callable[[Collection[int]], None] | None = None
 
 
 class EdgeServer:
@@ -90,10 +109,13 @@ class EdgeServer:
         self._listening = listening
         self._health = health.aio.HealthServicer()
         self._servers: list[tuple[Door, grpc.aio.Server]] = []
+        bounds = Bounds()
         for door in listening.doors:
             server = grpc.aio.server(
-                interceptors=[EdgeInterceptor(door.gate, telemetry, shutting_down, auditor)],
-                options=list(_options(listening).items()),
+                interceptors=[
+                    EdgeInterceptor(door.gate, telemetry, shutting_down, auditor, bounds)
+                ],
+                options=list(_options(listening, door).items()),
             )
             handlers = cast("grpc.aio.Server", _GenericHandlersOnly(server))
             for service in services:
@@ -117,6 +139,14 @@ class EdgeServer:
                 bound[n] = open_front(
                     door.front, door.listener, reuse_port=self._listening.reuse_port
                 )
+        if self._listening.watch is not None:
+            self._listening.watch(
+                [
+                    int(address.rpartition(":")[2])
+                    for (door, _), address in zip(self._servers, bound, strict=True)
+                    if door.listener.socket_path is None
+                ]
+            )
         for name in self._names:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return bound
@@ -173,9 +203,9 @@ class _GenericHandlersOnly:
         """Does nothing: the generic handler of the service has the same methods."""
 
 
-def _options(listening: Listening) -> dict[str, int]:
+def _options(listening: Listening, door: Door) -> dict[str, int]:
     millisecond = timedelta(milliseconds=1)
-    return {
+    options = {
         "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
         "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
         # gRPC's default would let two servers share a port by accident.
@@ -186,4 +216,14 @@ def _options(listening: Listening) -> dict[str, int]:
         "grpc.keepalive_timeout_ms": SERVER_PING_TIMEOUT // millisecond,
         "grpc.max_connection_age_ms": listening.max_connection_age // millisecond,
         "grpc.max_connection_age_grace_ms": CONNECTION_AGE_GRACE // millisecond,
+        # By default a connection may have as many calls as it likes, begun and reset at once too.
+        "grpc.max_concurrent_streams": listening.max_streams,
+        "grpc.http.overload_protection": 1,
+        "grpc.server_handshake_timeout_ms": HANDSHAKE_TIMEOUT // millisecond,
+        "grpc.max_metadata_size": MAX_METADATA_BYTES,
+        "grpc.http2.lookahead_bytes": WINDOW_BYTES,
     }
+    if door.listener.socket_path is None:
+        # The operator's socket is not bound: its callers are those whom its mode lets.
+        options["grpc.max_allowed_incoming_connections"] = listening.max_connections
+    return options

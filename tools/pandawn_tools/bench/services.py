@@ -156,6 +156,8 @@ class PandawnServer:
             [
                 *(sys.executable, "-m", "pandawn_tools.bench.server"),
                 *(f"--data-dir={directory}", f"--listen={self.address}"),
+                # A few connections of a load generator stand for those of thousands of pilots.
+                "--max-streams-per-connection=1000000",
                 *(f"--database={database}", f"--catalog={catalog}"),
                 *("--log-level=warning", "--log-format=json", "--max-connection-age-seconds=86400"),
             ],

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import assert_never
 
 import grpc
 
 from pandawn_server.admission_config import AdmissionFileError
 from pandawn_server.config import Settings
+from pandawn_server.descriptors import connections_of_a_door, raise_limit
 from pandawn_server.domain.principals import LOCAL_OPERATOR, Method, Principal
 from pandawn_server.listeners import Listener, Tls
 from pandawn_server.telemetry.api import Telemetry
 from pandawn_server.wire.auth.api import Authenticator
+from pandawn_server.wire.auth.connections import ConnectionLimits, Connections
 from pandawn_server.wire.auth.front import TlsFront
 from pandawn_server.wire.auth.gate import Gate
 from pandawn_server.wire.auth.host import HostAuthenticator
@@ -21,7 +24,7 @@ from pandawn_server.wire.auth.peers import forwarded_peer
 from pandawn_server.wire.auth.tls_files import TlsFiles, TlsFilesError, server_credentials
 from pandawn_server.wire.listening import StartError
 from pandawn_server.wire.policies import OPEN_METHODS, REFLECTION_METHODS
-from pandawn_server.wire.server import Door
+from pandawn_server.wire.server import Door, Listening
 
 NEEDS_RULES = frozenset({Method.X509, Method.TOKEN})
 """Methods that let nobody in without an admission file."""
@@ -40,20 +43,48 @@ def open_identity(settings: Settings) -> Identity:
         raise StartError(str(error)) from None
 
 
-def doors(
+def listening_of(
     settings: Settings,
     telemetry: Telemetry,
     sessions: Authenticator,
     has_ended: Callable[[Principal], bool],
     identity: Identity,
+) -> Listening:
+    """Where and how a server with these settings listens. Raises `StartError` for what cannot be had."""
+    connections = Connections(
+        ConnectionLimits(
+            settings.max_strangers_per_address,
+            settings.max_connections_per_address,
+            timedelta(seconds=settings.stranger_seconds),
+        ),
+        settings.proxy_networks,
+    )
+    most = connections_of_a_door(raise_limit(), settings.listeners, settings.max_connections)
+    return Listening(
+        _doors(settings, telemetry, sessions, has_ended, identity, connections.shown, most),
+        settings.reuse_port,
+        timedelta(seconds=settings.max_connection_age_seconds),
+        settings.max_streams_per_connection,
+        most,
+        connections.start,
+    )
+
+
+def _doors(
+    settings: Settings,
+    telemetry: Telemetry,
+    sessions: Authenticator,
+    has_ended: Callable[[Principal], bool],
+    identity: Identity,
+    on_shown: Callable[[str], None],
+    max_connections: int,
 ) -> list[Door]:
-    """One door for each `listen` entry. Raises `StartError` for what cannot be had."""
     files = _tls_files(settings)
     made = []
     for listener in settings.listeners:
         _check_rules(listener, settings)
         try:
-            front = _front(listener, files)
+            front = _front(listener, files, max_connections)
             credentials = None if front is not None else _credentials(listener, files)
         except TlsFilesError as error:
             raise StartError(f"{listener.address}: {error}") from None
@@ -67,6 +98,7 @@ def doors(
             | (REFLECTION_METHODS if settings.reflection == "anybody" else frozenset()),
             front=None if front is None else front.caller,
             changes=identity.changes,
+            on_shown=on_shown,
             telemetry=telemetry,
         )
         made.append(Door(listener, gate, credentials, front))
@@ -109,7 +141,7 @@ def _needed(listener: Listener, files: TlsFiles | None) -> TlsFiles:
     return files
 
 
-def _front(listener: Listener, files: TlsFiles | None) -> TlsFront | None:
+def _front(listener: Listener, files: TlsFiles | None, max_connections: int) -> TlsFront | None:
     """A front, where gRPC's own TLS does not do: it takes no proxies, and certificates of all or none."""
     if listener.tls is not Tls.ON or Method.X509 not in listener.methods:
         return None
@@ -120,6 +152,7 @@ def _front(listener: Listener, files: TlsFiles | None) -> TlsFront | None:
         _needed(listener, files),
         accept_proxies=listener.accepts_proxies,
         require_certificate=only_certificates,
+        max_connections=max_connections,
     )
 
 

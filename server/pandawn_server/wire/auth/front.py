@@ -19,6 +19,7 @@ import shutil
 import socket
 import ssl
 import sys
+import time
 import weakref
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,6 +27,7 @@ from datetime import timedelta
 import structlog
 
 from pandawn_server.logs import Log
+from pandawn_server.wire.auth.noise import HandshakeNoise
 from pandawn_server.wire.auth.private_directory import SOCKET_NAME, make_private_directory
 from pandawn_server.wire.auth.relay import Side, join
 from pandawn_server.wire.auth.tls_files import TlsFiles, TlsFilesError, TlsMaterial
@@ -80,6 +82,7 @@ class TlsFront:
         self._connections: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
+        self._noise = HandshakeNoise(time.monotonic)
 
     @property
     def backend(self) -> str:
@@ -138,12 +141,12 @@ class TlsFront:
             try:
                 client, _ = await loop.sock_accept(listener)
             except OSError as error:
-                _log.warning("cannot accept a connection", error=str(error))
+                self._noise.note("", f"cannot accept a connection: {error}")
                 await asyncio.sleep(_PAUSE_AFTER_ERROR_S)
                 continue
             if len(self._connections) >= self._max_connections:
-                _log.warning("connection refused: too many are open", limit=self._max_connections)
                 client.close()
+                self._noise.note("", f"more than {self._max_connections} connections are open")
                 continue
             task = asyncio.ensure_future(self._serve(client))
             self._connections.add(task)
@@ -185,11 +188,11 @@ class TlsFront:
             )
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             side.abort()
-            _log.info("TLS handshake failed", peer=peer, reason=str(error))
+            self._noise.note(_host(peer), str(error))
             return None
         if side.ssl_object.selected_alpn_protocol() != "h2":
             side.abort()
-            _log.info("TLS client speaks no HTTP/2", peer=peer)
+            self._noise.note(_host(peer), "the client speaks no HTTP/2")
             return None
         return side
 
@@ -249,6 +252,11 @@ def _verified_chain(tls: ssl.SSLObject) -> tuple[bytes, ...]:
     # Public from Python 3.13 on; the same method lies below in 3.10 to 3.12 and gives objects.
     found = tls._sslobj.get_verified_chain()  # type: ignore[attr-defined] # noqa: SLF001
     return tuple(ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in found or ())
+
+
+def _host(peer: str) -> str:
+    """A peer without its port."""
+    return peer.rpartition(":")[0].partition(":")[2].strip("[]")
 
 
 def _peer(address: tuple[str, int]) -> str:

@@ -31,6 +31,9 @@ RECHECK_AFTER = timedelta(minutes=1)
 MAX_REMEMBERED = 50_000
 """Credentials remembered, of a kind; with more, all are forgotten and read anew."""
 
+MAX_ENTRIES = 256
+"""Most entries of metadata: a token, a trace, and what proxies add are some twenty."""
+
 _OF_PROXIES = frozenset({"x-forwarded-for", "x-real-ip", "forwarded", "via"})
 """What proxies add to what they pass on."""
 
@@ -42,6 +45,10 @@ _log: Log = structlog.get_logger(__name__)
 _Seen = tuple[Principal, datetime]
 _Certificates = tuple[bytes, ...]
 Key = TypeVar("Key", bound=Hashable)
+
+
+def _nothing(peer: str) -> None:
+    del peer
 
 
 def _nobody_has_ended(principal: Principal) -> bool:
@@ -63,6 +70,7 @@ class Gate:
         open_methods: frozenset[str] = OPEN_METHODS,
         front: Callable[[str], FrontCaller | None] | None = None,
         changes: Callable[[], int] = lambda: 0,
+        on_shown: Callable[[str], None] = _nothing,
         telemetry: Telemetry = OFF,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -72,7 +80,8 @@ class Gate:
         `otherwise` is who calls without showing anything. `peer_of` says for whom a peer speaks,
         given what gRPC calls it and the metadata. Anybody may call the `open_methods`. `front` tells by
         the peer who is behind a connection that came through a TLS front. `changes` counts how often
-        what credentials are judged by has changed.
+        what credentials are judged by has changed. `on_shown` is told of connections, by what gRPC calls
+        their peers, on which somebody showed who it is.
         """
         self._authenticators = tuple(authenticators)
         self._sessions = sessions
@@ -81,6 +90,7 @@ class Gate:
         self._peer_of = peer_of
         self._front = front
         self._changes = changes
+        self._on_shown = on_shown
         self._judged_at = changes()
         self._open_methods = open_methods
         self._wants_certificates = any(a.name == Method.X509.value for a in authenticators)
@@ -98,6 +108,7 @@ class Gate:
             return None
         policy = POLICIES.get(method, OPERATORS_ONLY)
         principal = self._identify(policy, context)
+        self._on_shown(self.address(context))
         # Already here: whoever is refused by the policy is known by name, and told so in the audit.
         enter_caller(principal)
         _check(method, policy, principal)
@@ -258,11 +269,25 @@ def _short(method: str) -> str:
 
 
 def _joined(metadata: Metadata) -> dict[str, str]:
-    """The text of the metadata; what is there twice is joined, as HTTP wants it."""
+    """The text of the metadata; what is there twice is joined, as HTTP wants it.
+
+    Raises `UnauthenticatedError` for more of it than anybody needs: gRPC's limit holds for the end of a block of
+    headers, and a block without an end brings megabytes before it.
+    """
     shown: dict[str, str] = {}
-    for key, value in metadata:
+    again: dict[str, list[str]] = {}
+    for entries, (key, value) in enumerate(metadata):
+        if entries >= MAX_ENTRIES:
+            raise UnauthenticatedError(
+                "CREDENTIALS_REQUIRED", f"the call has more than {MAX_ENTRIES} entries of metadata"
+            )
         if isinstance(value, str):
-            shown[key] = f"{shown[key]}, {value}" if key in shown else value
+            if key in shown:
+                again.setdefault(key, [shown[key]]).append(value)
+            else:
+                shown[key] = value
+    for key, values in again.items():
+        shown[key] = ", ".join(values)
     return shown
 
 

@@ -304,3 +304,24 @@ def test_the_rule_that_let_somebody_in_is_in_the_log() -> None:
     (line,) = log
     assert (line["event"], line["log_level"]) == ("admitted", "debug")
     assert (line["rule"], line["subject"], line["user"]) == ("a rule", "sub-1", "anna")
+
+
+def test_metadata_beyond_all_need_is_refused_at_little_cost() -> None:
+    asked = Words(anna=make_principal(Role.USER))
+    flood = Call()
+    flood._metadata = tuple(("x", "y" * 10_000) for _ in range(gate.MAX_ENTRIES + 1))
+    with pytest.raises(UnauthenticatedError, match="metadata"):
+        copy_context().run(Gate([asked]).admit, GET_TASK, cast("ServicerContext", flood))
+    assert asked.asked == 0
+
+
+def test_a_connection_is_reported_when_somebody_showed_who_it_is() -> None:
+    shown: list[str] = []
+    made = Gate([Words(anna=make_principal(Role.USER))], on_shown=shown.append)
+    run = copy_context().run
+    with pytest.raises(PandawnError):
+        run(made.admit, GET_TASK, cast("ServicerContext", Call(authorization="Bearer eve")))
+    run(made.admit, HEALTH, cast("ServicerContext", Call()))
+    assert shown == []
+    run(made.admit, GET_TASK, cast("ServicerContext", Call(authorization="Bearer anna")))
+    assert shown == ["ipv4:10.0.0.5:33"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -131,15 +132,23 @@ def test_a_file_both_deleted_and_added_is_held(catalog: Catalog) -> None:
     assert catalog.touch([(NODE, state(2, [again]))], NOW) == [False]
 
 
-def test_adding_a_file_again_replaces_size_and_guid(catalog: Catalog) -> None:
-    before, after = make_file(1), CachedFile(make_file(1).lfn, 5, make_file(1).scope, "new-guid")
+@pytest.mark.parametrize(
+    ("version", "size_bytes"),
+    [(make_file(1).version, make_file(1).size_bytes), ("", 5)],
+    ids=["known version", "unknown version"],
+)
+def test_adding_a_file_again_replaces_size_and_guid(
+    catalog: Catalog, version: str, size_bytes: int
+) -> None:
+    before = replace(make_file(1), version=version)
+    after = replace(before, size_bytes=size_bytes, guid="new-guid")
     catalog.apply([adding(1, before), adding(2, after)], NOW)
 
     by_guid = [FileRef(guid=before.guid), FileRef(guid="new-guid")]
-    assert catalog.holdings([(NODE, by_guid)]) == [[None, 5]]
+    assert catalog.holdings([(NODE, by_guid)]) == [[None, size_bytes]]
     summary = catalog.summaries([NODE])[0]
     assert summary is not None
-    assert (summary.file_count, summary.total_bytes) == (1, 5)
+    assert (summary.file_count, summary.total_bytes) == (1, size_bytes)
 
 
 def test_deltas_of_one_call_are_applied_in_order_and_answered_in_order(catalog: Catalog) -> None:
@@ -244,9 +253,9 @@ def test_an_inventory_replaces_everything_and_tells_the_drift(catalog: Catalog) 
     catalog.apply([adding(1, *make_files(1, 2, 3))], NOW)
     grown = make_file(3, size_bytes=50)
 
-    # 1 was wrongly there, 4 wrongly not, 3 with another size.
+    # 1 was wrongly there, 4 wrongly not, and of 3 another one.
     drift = catalog.replace(inventory(9, [make_file(2), grown, make_file(4)]), LATER)
-    assert drift == Drift(files=3, size_bytes=1001 + 1004 + 50)
+    assert drift == Drift(files=4, size_bytes=1001 + 1004 + 1003 + 50)
     assert held(catalog, [*make_files(1, 2, 4), grown]) == [None, 1002, 1004, 50]
     summary = catalog.summaries([NODE])[0]
     assert summary is not None
@@ -279,10 +288,12 @@ def test_deltas_go_on_after_an_inventory(catalog: Catalog) -> None:
 
 
 def test_a_file_listed_twice_in_an_inventory_is_held_once(catalog: Catalog) -> None:
-    catalog.replace(inventory(1, [make_file(1), make_file(1, size_bytes=6)]), NOW)
+    unknown = replace(make_file(2), version="")
+    files = [make_file(1), make_file(1), unknown, replace(unknown, size_bytes=6)]
+    catalog.replace(inventory(1, files), NOW)
     summary = catalog.summaries([NODE])[0]
     assert summary is not None
-    assert (summary.file_count, summary.total_bytes) == (1, 6)
+    assert (summary.file_count, summary.total_bytes) == (2, 1001 + 6)
 
 
 def test_a_flush_forgets_all_files_and_begins_an_epoch(catalog: Catalog) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -31,6 +32,7 @@ from tests.fixtures.catalog import (
     ref,
     state,
 )
+from tests.fixtures.versions import SHA256
 
 
 def result(catalog: Catalog, delta: Delta) -> DeltaResult:
@@ -92,15 +94,46 @@ def test_a_listing_pages_in_order_of_scope_and_lfn(catalog: Catalog) -> None:
     pages, after = [], None
     while page := catalog.list_files(NODE, after, 4):
         pages.append(page)
-        after = (page[-1].scope, page[-1].lfn)
+        after = page[-1].file_id
     assert [file for page in pages for file in page] == files
     assert [len(page) for page in pages] == [4, 4, 4, 4, 4, 1]
 
 
 def test_a_page_may_begin_after_a_file_that_is_gone(catalog: Catalog) -> None:
     catalog.apply([adding(1, *make_files(1, 2, 3)), deleting(2, ref(make_file(2)))], NOW)
-    after = (make_file(2).scope, make_file(2).lfn)
+    after = make_file(2).file_id
     assert catalog.list_files(NODE, after, 10) == [make_file(3)]
+
+
+def test_versions_of_a_name_are_files_of_their_own(catalog: Catalog) -> None:
+    old, new = replace(make_file(1), version="site"), make_file(1)
+    any_version = FileRef(new.lfn, new.scope)
+    catalog.apply([adding(1, old)], NOW)
+    assert catalog.holdings([(NODE, [ref(old), ref(new), any_version])]) == [[1001, None, 1001]]
+
+    catalog.apply([adding(2, new)], NOW)
+    assert catalog.list_files(NODE, None, 9) == [new, old]
+    assert catalog.apply([deleting(3, ref(old))], NOW)[0].deleted_count == 1
+    assert catalog.list_files(NODE, None, 9) == [new]
+    assert catalog.touch([(NODE, state(3, [new]))], NOW) == [False]
+
+
+def test_without_a_version_all_files_of_a_name_are_meant(catalog: Catalog) -> None:
+    files = [replace(make_file(1), version=version) for version in ("", "site", SHA256)]
+    catalog.apply([adding(1, *files, make_file(2))], NOW)
+
+    outcome = catalog.apply([deleting(2, FileRef(files[0].lfn, files[0].scope))], NOW)[0]
+    assert outcome.deleted_count == 3
+    assert catalog.list_files(NODE, None, 9) == [make_file(2)]
+
+
+def test_of_files_of_unknown_version_a_name_has_the_last_one(catalog: Catalog) -> None:
+    first, second = (replace(make_file(1), version="", size_bytes=size) for size in (5, 7))
+    catalog.apply([adding(1, first, make_file(1))], NOW)
+    catalog.apply([adding(2, second)], NOW)
+
+    assert catalog.list_files(NODE, None, 9) == [second, make_file(1)]
+    assert catalog.touch([(NODE, state(2, [second, make_file(1)]))], NOW) == [False]
 
 
 # Names
@@ -169,7 +202,7 @@ def test_an_inventory_larger_than_one_value_is_whole_and_stays_current(catalogs:
     listed, after = [], None
     while page := catalogs.other.list_files(NODE, after, 5000):
         listed += page
-        after = (page[-1].scope, page[-1].lfn)
+        after = page[-1].file_id
     assert listed == files
     assert held(catalogs.other, files[::97]) == list(range(0, 20_000, 97))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pandawn_server.catalog.contents import Version, file_key
+from pandawn_server.catalog.contents import Version
 from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.domain.inventory import CachedFile, NodeKey
 from tests.fixtures.catalog import (
@@ -18,7 +18,9 @@ from tests.fixtures.catalog import (
     make_file,
     make_files,
     ref,
+    sizes_by_key,
     state,
+    told_sizes,
 )
 
 STRANGER = NodeKey(NODE.site, "wn99.example.org")
@@ -26,16 +28,12 @@ STRANGER = NodeKey(NODE.site, "wn99.example.org")
 MANY = make_files(*range(300))
 
 
-def sizes_by_key(files: Sequence[CachedFile]) -> dict[int, int]:
-    return {file_key(file.scope, file.lfn): file.size_bytes for file in files}
-
-
 def told(catalog: Catalog, known: Version | None = None) -> tuple[Version, dict[int, int] | None]:
     """The version of the node, and its files if they are told."""
     contents = catalog.contents([(NODE, known)])[0]
     assert contents is not None
     files = contents.files
-    return contents.version, None if files is None else dict(files)
+    return contents.version, None if files is None else told_sizes(files)
 
 
 def test_all_files_are_told_to_whom_no_version_is_known(catalog: Catalog) -> None:
@@ -45,9 +43,10 @@ def test_all_files_are_told_to_whom_no_version_is_known(catalog: Catalog) -> Non
     assert contents is not None
     assert (contents.epoch, contents.sequence) == (EPOCH, 7)
     assert contents.files is not None
-    assert dict(contents.files) == sizes_by_key(MANY)
+    assert told_sizes(contents.files) == sizes_by_key(MANY)
     assert len(contents.files) == 300
-    assert list(contents.files.file_keys) == sorted(contents.files.file_keys)
+    rows = list(contents.files)
+    assert rows == sorted(rows)
 
 
 def test_no_files_are_told_again_at_the_same_version(catalog: Catalog) -> None:
@@ -74,7 +73,7 @@ def test_answers_about_several_nodes_come_in_their_order(catalog: Catalog) -> No
     first, second, third = catalog.contents([(neighbour, None), (STRANGER, None), (NODE, version)])
     assert first is not None
     assert first.files is not None
-    assert dict(first.files) == sizes_by_key([make_file(2)])
+    assert told_sizes(first.files) == sizes_by_key([make_file(2)])
     assert second is None
     assert third == (version, EPOCH, 1, None)
 

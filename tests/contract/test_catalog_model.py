@@ -7,6 +7,7 @@ model; in the end one exchange with each cache heals all that was lost.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hypothesis import Phase, settings
@@ -19,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from pandawn_server.catalog.codec import decode_head
-from pandawn_server.catalog.contents import Version, file_key
+from pandawn_server.catalog.contents import Version
 from pandawn_server.catalog.lag import GRACE
 from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.catalog.store import Store, part_key, route_of
@@ -28,20 +29,45 @@ from pandawn_server.domain.inventory import (
     CacheState,
     Delta,
     DeltaResult,
+    FileId,
     FileRef,
     Inventory,
     NodeKey,
     delta_result,
     inventory_digest,
 )
-from tests.fixtures.catalog import NOW, catalog_on, memcached_store, memory_store, ref
+from tests.fixtures.catalog import (
+    NOW,
+    catalog_on,
+    memcached_store,
+    memory_store,
+    ref,
+    sizes_by_key,
+    told_sizes,
+)
 from tests.fixtures.memcached import MemcachedServer
 
 NODES = [NodeKey("SITE", "wn01"), NodeKey("SITE", "wn02")]
-# Long names make heads overflow into parts after a few files.
+# Long names make heads overflow into parts after a few files. A name has several versions, one of them
+# unknown, and a version several sizes.
+VERSIONS = ["", "site", f"sha256:{7:064x}"]
 FILES = [
-    CachedFile(f"{'x' * 150}{number}", number % 3, "scope" * (number % 2), f"guid-{number // 2}")
+    CachedFile(
+        f"{'x' * 150}{number // 4}",
+        number % 3,
+        "scope" * (number // 4 % 2),
+        f"guid-{number // 2}",
+        VERSIONS[number % 4 // 2 + number // 8 % 2],
+    )
     for number in range(16)
+]
+assert len({file.file_id for file in FILES}) == len(FILES)
+
+WAYS_TO_NAME: list[Callable[[CachedFile], FileRef]] = [
+    ref,
+    lambda file: FileRef(file.lfn, file.scope),
+    lambda file: FileRef(guid=file.guid),
+    lambda file: FileRef(guid=file.guid, version=file.version),
 ]
 
 nodes = st.sampled_from(NODES)
@@ -55,27 +81,31 @@ class Cache:
 
     epoch: int
     sequence: int = 0
-    files: dict[tuple[str, str], CachedFile] = field(default_factory=dict)
+    files: dict[FileId, CachedFile] = field(default_factory=dict)
 
     @property
     def state(self) -> CacheState:
         return CacheState(self.epoch, self.sequence, inventory_digest(self.files.values()))
 
 
-def change(files: dict[tuple[str, str], CachedFile], delta: Delta) -> int:
+def is_meant(file: CachedFile, by: FileRef) -> bool:
+    """Whether a file is one of those that a reference names."""
+    named = (file.scope, file.lfn) == (by.scope, by.lfn) if by.lfn else file.guid == by.guid
+    return named and by.version in {"", file.version}
+
+
+def change(files: dict[FileId, CachedFile], delta: Delta) -> int:
     """Applies a delta to a dictionary; returns the number of files deleted."""
     deleted = 0
     for gone in delta.deleted:
-        matches = [
-            name
-            for name, file in files.items()
-            if (name == (gone.scope, gone.lfn) if gone.lfn else file.guid == gone.guid)
-        ]
-        for name in matches:
+        for name in [name for name, file in files.items() if is_meant(file, gone)]:
             del files[name]
             deleted += 1
     for file in delta.added:
-        files[file.scope, file.lfn] = file
+        if not file.version:
+            for name in [name for name in files if name[:3] == file.file_id[:3]]:
+                del files[name]
+        files[file.file_id] = file
     return deleted
 
 
@@ -142,12 +172,11 @@ class CatalogMachine(RuleBasedStateMachine):
         key: NodeKey,
         added: tuple[CachedFile, ...],
         gone: tuple[CachedFile, ...],
-        *,
-        by_guid: bool,
+        name: Callable[[CachedFile], FileRef],
     ) -> Delta:
         cache = self.caches[key]
         cache.sequence += 1
-        refs = tuple(FileRef(guid=file.guid) if by_guid else ref(file) for file in gone)
+        refs = tuple(map(name, gone))
         delta = Delta(key, cache.epoch, cache.sequence, added, refs)
         change(cache.files, delta)
         self.sent[key].append(delta)
@@ -158,7 +187,7 @@ class CatalogMachine(RuleBasedStateMachine):
         key=nodes,
         added=some_files,
         gone=some_files,
-        by_guid=st.booleans(),
+        name=st.sampled_from(WAYS_TO_NAME),
     )
     def cache_changes(
         self,
@@ -166,10 +195,10 @@ class CatalogMachine(RuleBasedStateMachine):
         key: NodeKey,
         added: tuple[CachedFile, ...],
         gone: tuple[CachedFile, ...],
-        by_guid: bool,
+        name: Callable[[CachedFile], FileRef],
     ) -> None:
         """A change, whose delta is sent to no server, one, or twice."""
-        delta = self.change_cache(key, added, gone, by_guid=by_guid)
+        delta = self.change_cache(key, added, gone, name)
         for number in numbers:
             self.apply(number, [delta])
 
@@ -194,7 +223,7 @@ class CatalogMachine(RuleBasedStateMachine):
     def cache_is_busy(self, number: int, key: NodeKey, pairs: int) -> None:
         """Enough changes to fill many parts and to have them packed."""
         deltas = [
-            self.change_cache(key, (FILES[n % 16],), (FILES[(n + 5) % 16],), by_guid=False)
+            self.change_cache(key, (FILES[n % 16],), (FILES[(n + 5) % 16],), ref)
             for n in range(pairs)
         ]
         for start in range(0, pairs, 2):
@@ -208,17 +237,9 @@ class CatalogMachine(RuleBasedStateMachine):
             Inventory(key, cache.epoch, cache.sequence, tuple(cache.files.values())), NOW
         )
         before = known.files if known else cache.files
-        wrong = {
-            name
-            for name in before.keys() | cache.files.keys()
-            if name not in before
-            or name not in cache.files
-            or before[name].size_bytes != cache.files[name].size_bytes
-        }
+        wrong = before.keys() ^ cache.files.keys()
         assert drift.files == len(wrong)
-        assert drift.size_bytes == sum(
-            (cache.files.get(name) or before[name]).size_bytes for name in wrong
-        )
+        assert drift.size_bytes == sum(size for _, _, _, size in wrong)
         self.model[key] = Cache(cache.epoch, cache.sequence, dict(cache.files))
 
     @rule(number=server_numbers, key=nodes)
@@ -274,11 +295,12 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @invariant()
     def both_servers_agree_with_the_model(self) -> None:
-        refs = [*map(ref, FILES), *(FileRef(guid=f"guid-{number}") for number in range(8))]
+        refs = [name(file) for name in WAYS_TO_NAME for file in FILES]
+        by_lfn_count = 2 * len(FILES)
         for number in (0, 1):
             catalog = self.server(number)
             answers = catalog.holdings([(key, refs) for key in NODES])
-            lfn_answers = catalog.holdings([(key, refs[: len(FILES)]) for key in NODES])
+            lfn_answers = catalog.holdings([(key, refs[:by_lfn_count]) for key in NODES])
             summaries = catalog.summaries(NODES)
             for key, answer, by_lfn, summary in zip(
                 NODES, answers, lfn_answers, summaries, strict=True
@@ -294,12 +316,14 @@ class CatalogMachine(RuleBasedStateMachine):
                 assert summary.state == picture.state
                 assert summary.file_count == len(names)
                 assert summary.total_bytes == sum(f.size_bytes for f in picture.files.values())
-                sizes = {name: picture.files[name].size_bytes for name in names}
-                guids = {picture.files[n].guid: sizes[n] for n in reversed(names)}
                 assert answer == [
-                    sizes.get((r.scope, r.lfn)) if r.lfn else guids.get(r.guid) for r in refs
+                    max(
+                        (f.size_bytes for f in picture.files.values() if is_meant(f, one)),
+                        default=None,
+                    )
+                    for one in refs
                 ]
-                assert by_lfn == answer[: len(FILES)]
+                assert by_lfn == answer[:by_lfn_count]
 
     @invariant()
     def whoever_is_told_only_changes_knows_all(self) -> None:
@@ -313,17 +337,14 @@ class CatalogMachine(RuleBasedStateMachine):
                     told.pop(key, None)
                     continue
                 if contents.files is not None:
-                    told[key] = contents.version, dict(contents.files)
+                    told[key] = contents.version, told_sizes(contents.files)
                 version, sizes = told[key]
                 assert contents.version == version
                 assert (contents.epoch, contents.sequence) == (
                     picture.state.epoch,
                     picture.state.sequence,
                 )
-                assert sizes == {
-                    file_key(file.scope, file.lfn): file.size_bytes
-                    for file in picture.files.values()
-                }
+                assert sizes == sizes_by_key(picture.files.values())
 
     def teardown(self) -> None:
         """One exchange heals everything, for each cache through either server."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from pandawn_server.catalog.contents import Version, file_key
+from pandawn_server.catalog.contents import Version
 from pandawn_server.catalog.pinned import PinnedCatalog
 from pandawn_server.catalog.pins import PinBook, PinnedFiles
 from pandawn_server.catalog.protocol import Catalog
@@ -21,7 +23,9 @@ from tests.fixtures.catalog import (
     make_file,
     make_files,
     ref,
+    sizes_by_key,
     state,
+    told_sizes,
 )
 
 BARE = NodeKey(NODE.site, "wn02.example.org")
@@ -47,16 +51,12 @@ class Pinning:
         assert contents is not None
         files = contents.files
         assert (contents.epoch, contents.sequence) == contents.version[1:3]
-        return contents.version, None if files is None else dict(files)
+        return contents.version, None if files is None else told_sizes(files)
 
 
 @pytest.fixture
 def pinning(catalog: Catalog) -> Pinning:
     return Pinning(catalog)
-
-
-def sizes(*files: CachedFile) -> dict[int, int]:
-    return {file_key(file.scope, file.lfn): file.size_bytes for file in files}
 
 
 def test_pinned_and_cached_files_are_held(pinning: Pinning) -> None:
@@ -89,12 +89,26 @@ def test_pins_are_no_drift_and_do_not_make_digests_differ(pinning: Pinning) -> N
     assert catalog.replace(inventory(1, make_files(1)), NOW).files == 0
 
 
-def test_the_size_that_a_cache_confirmed_counts(pinning: Pinning) -> None:
-    pinning.catalog.apply([adding(1, make_file(1, size_bytes=5))], NOW)
+def test_a_pinned_file_that_the_cache_holds_too_is_one_file(pinning: Pinning) -> None:
+    pinning.catalog.apply([adding(1, *make_files(1, 2))], NOW)
     pinning.pin(NODE, FIRST, make_files(1))
 
-    assert held(pinning.catalog, make_files(1)) == [5]
-    assert pinning.told(NODE, None)[1] == sizes(make_file(1, size_bytes=5))
+    assert pinning.told(NODE, None)[1] == sizes_by_key(make_files(1, 2))
+
+
+@pytest.mark.parametrize(
+    "other", [{"size_bytes": 5}, {"version": "sha256:" + "f" * 64}, {"version": ""}]
+)
+def test_another_size_or_version_that_is_pinned_is_another_file(
+    pinning: Pinning, other: dict[str, Any]
+) -> None:
+    pinned = replace(make_file(1), **other)
+    pinning.catalog.apply([adding(1, make_file(1))], NOW)
+    pinning.pin(NODE, FIRST, [pinned])
+
+    assert pinning.told(NODE, None)[1] == sizes_by_key([make_file(1), pinned])
+    any_version = FileRef(pinned.lfn, pinned.scope)
+    assert pinning.catalog.holdings([(NODE, [ref(make_file(1)), any_version])]) == [[1001, 1001]]
 
 
 def test_a_node_of_which_only_pins_are_known_holds_them(pinning: Pinning) -> None:
@@ -102,7 +116,7 @@ def test_a_node_of_which_only_pins_are_known_holds_them(pinning: Pinning) -> Non
     pinning.pin(BARE, FIRST, make_files(1, 2))
 
     assert held(catalog, make_files(1, 3), key=BARE) == [1001, None]
-    assert pinning.told(BARE, None)[1] == sizes(*make_files(1, 2))
+    assert pinning.told(BARE, None)[1] == sizes_by_key(make_files(1, 2))
     summary = catalog.summaries([BARE])[0]
     assert summary is not None
     assert (summary.state, summary.file_count) == (CacheState(0, 0, 0), 0)
@@ -131,15 +145,15 @@ def test_contents_are_told_again_when_pins_change_and_not_otherwise(
     pinning.pin(NODE, FIRST, make_files(2))
 
     version, told = pinning.told(NODE, None)
-    assert told == sizes(*files, make_file(2))
+    assert told == sizes_by_key([*files, make_file(2)])
     assert pinning.told(NODE, version) == (version, None)
     pinning.pin(NODE, SECOND, make_files(2, 3))
     second, told = pinning.told(NODE, version)
-    assert told == sizes(*files, *make_files(2, 3))
+    assert told == sizes_by_key([*files, *make_files(2, 3)])
     assert pinning.told(NODE, second) == (second, None)
     pinning.unpin_all()
     if cached:
-        assert pinning.told(NODE, second)[1] == sizes(*files)
+        assert pinning.told(NODE, second)[1] == sizes_by_key(files)
     else:
         assert pinning.catalog.contents([(NODE, second)]) == [None]
 
@@ -152,9 +166,9 @@ def test_contents_are_told_again_when_the_cache_of_a_node_with_pins_changes(
 
     pinning.catalog.apply([adding(1, make_file(1))], NOW)
     version, told = pinning.told(NODE, version)
-    assert told == sizes(*make_files(1, 2))
+    assert told == sizes_by_key(make_files(1, 2))
     pinning.catalog.flush(NODE, EPOCH + 1, NOW)
-    assert pinning.told(NODE, version)[1] == sizes(make_file(2))
+    assert pinning.told(NODE, version)[1] == sizes_by_key([make_file(2)])
 
 
 def test_meeting_a_caller_tells_its_pins_too(pinning: Pinning) -> None:
@@ -165,13 +179,13 @@ def test_meeting_a_caller_tells_its_pins_too(pinning: Pinning) -> None:
     assert not needed
     assert contents is not None
     assert contents.files is not None
-    assert dict(contents.files) == sizes(*make_files(1, 2))
+    assert told_sizes(contents.files) == sizes_by_key(make_files(1, 2))
 
 
 def test_nodes_without_pins_are_answered_about_as_before(pinning: Pinning) -> None:
     pinning.catalog.apply([adding(1, *make_files(1, 2))], NOW)
     pinning.pin(BARE, FIRST, make_files(3))
 
-    assert pinning.told(NODE, None)[1] == sizes(*make_files(1, 2))
+    assert pinning.told(NODE, None)[1] == sizes_by_key(make_files(1, 2))
     assert pinning.catalog.list_files(NODE, None, 9) == list(make_files(1, 2))
     assert pinning.catalog.holdings([(NODE, [ref(make_file(3))])]) == [[None]]

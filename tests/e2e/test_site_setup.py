@@ -120,7 +120,7 @@ def test_the_page_brings_up_a_site_with_tls_and_tokens(
     assert "anna" in said
     (stored,) = machines.shared.glob("*/anna/first")
     names = sorted(path.name for path in stored.iterdir() if "hist" in path.name)
-    assert names == ["first._000001.hist.root", "first._000002.hist.root"]
+    assert names == ["first.1._000001.hist.root", "first.1._000002.hist.root"]
     # Who shows nothing, and who shows a user's token as a pilot, is not let in.
     nobody = user.run(
         "pandawn --server pandawn.example.org:25443 --ca /etc/ssl/certs/example-ca.pem logout;"

@@ -11,19 +11,34 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pandawn_server.catalog.contents import Version, file_key
+from pandawn_server.catalog.contents import Version
 from pandawn_server.catalog.pinned import PinnedCatalog
 from pandawn_server.catalog.pins import PinBook, PinnedFiles
 from pandawn_server.catalog.store import Token, route_of
 from pandawn_server.domain.inventory import CachedFile, NodeKey
-from tests.fixtures.catalog import NOW, catalog_on, inventory, memory_store, ref
+from tests.fixtures.catalog import (
+    NOW,
+    catalog_on,
+    inventory,
+    memory_store,
+    ref,
+    sizes_by_key,
+    told_sizes,
+)
 
 NODES = [NodeKey("SITE", "wn01"), NodeKey("SITE", "wn02")]
-# Each name with two sizes: what a cache confirmed and what was pinned may differ.
-FILES = [CachedFile(f"f{number // 2}", 10 + number) for number in range(8)]
+# Each name with two sizes and two versions, one of them unknown: what a cache holds and what is pinned may differ.
+FILES = [
+    CachedFile(f"f{number // 4}", 10 + number // 2 % 2, version="site" * (number % 2))
+    for number in range(12)
+]
 
 nodes = st.sampled_from(NODES)
-some_files = st.lists(st.sampled_from(FILES), max_size=5, unique_by=lambda file: file.lfn)
+some_files = st.lists(
+    st.sampled_from(FILES),
+    max_size=5,
+    unique_by=lambda file: file.file_id if file.version else file.lfn,
+)
 
 
 class PinnedMachine(RuleBasedStateMachine):
@@ -66,21 +81,28 @@ class PinnedMachine(RuleBasedStateMachine):
     def the_picture_is_right(self) -> None:
         known = [(key, self.told[key][0] if key in self.told else None) for key in NODES]
         for key, contents in zip(NODES, self.catalog.contents(known), strict=True):
-            pinned = {file.lfn: file.size_bytes for file in self.pinned.get(key, ())}
-            cached = {file.lfn: file.size_bytes for file in self.cached.get(key, ())}
+            pinned = {file.file_id: file for file in self.pinned.get(key, ())}
+            cached = {file.file_id: file for file in self.cached.get(key, ())}
             held = {**pinned, **cached}
-            [sizes] = self.catalog.holdings([(key, [ref(file) for file in FILES])])
+            sizes = self.catalog.holdings([(key, [ref(file) for file in FILES])])[0]
             if key not in self.cached and not pinned:
                 assert (contents, sizes) == (None, None)
                 self.told.pop(key, None)
                 continue
             assert contents is not None
-            assert sizes == [held.get(file.lfn) for file in FILES]
+            assert sizes is not None
+            for file, size in zip(FILES, sizes, strict=True):
+                meant = [
+                    one.size_bytes
+                    for one in held.values()
+                    if one.lfn == file.lfn and file.version in {"", one.version}
+                ]
+                assert size == max(meant, default=None)
             if contents.files is not None:
-                self.told[key] = contents.version, dict(contents.files)
+                self.told[key] = contents.version, told_sizes(contents.files)
             version, picture = self.told[key]
             assert contents.version == version
-            assert picture == {file_key("", lfn): size for lfn, size in held.items()}
+            assert picture == sizes_by_key(held.values())
 
 
 def test_a_picture_kept_by_changes_is_that_of_caches_and_pins() -> None:

@@ -33,7 +33,7 @@ BY_NAME = {method.descriptor.name: method for method in METHODS}
 KEY = NodeKey("T3", "wn01.example.org")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MOST = 2**64 - 1
-LIES = [Record(name[:300], name[:300], name[:300], 2**63 - 1) for name in TEXTS]
+LIES = [Record(name[:300], name[:300], name[:300], name[:300], 2**63 - 1) for name in TEXTS]
 
 
 def head(**changes: object) -> bytes:

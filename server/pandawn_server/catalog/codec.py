@@ -1,14 +1,14 @@
 """The binary format of what the catalog keeps of a node: a head, and parts with most of its files.
 
-All numbers are little-endian. A *record* says that a file is held with a size, or no longer held;
-records are replayed in order, so the last one about a file counts, and replaying some twice
-changes nothing.
+All numbers are little-endian. A *record* says that a file (a name, a version and a size) is held, or
+no longer held; records are replayed in order, so the last one about a file counts, and replaying
+some twice changes nothing.
 
     value   := magic 2 bytes, version u8, flags u8, CRC-32 of all else u32, rest
     head    := value "PH": fixed fields (`_HEAD`), site, node, ids of the parts u64 each, records
                (the newest, too few for a part of their own)
     part    := value "PP", flags 1 if packed by zlib: id u64, plain size u32, records
-    records := count u32, sizes i64 each (-1: no longer held), scopes, lfns, guids
+    records := count u32, sizes i64 each (-1 - size: no longer held), scopes, lfns, guids, versions
     column  := bytes u32, then if not 0: lengths in characters u16 each, UTF-8 of all strings
 
 Stored bytes are not trusted: whatever is wrong with them raises `CodecError`, and the node counts
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
@@ -28,23 +28,23 @@ from typing import NamedTuple
 
 from pandawn_server.domain.inventory import CachedFile, CacheState, CacheSummary, NodeKey
 
-VERSION = 1
+VERSION = 2
 """Version of the format, and part of every key: servers of two versions do not meet.
 
-Pins lie in the database as parts of this version: another one needs a migration of them.
+Pins lie in the database as parts of some version: those of the first are read too.
 """
 
-GONE = -1
-"""Size in the record of a file that is no longer held."""
+_WITHOUT_VERSIONS = 1
+"""The version of the format that had no versions of files: of none that it kept it is known which file it was."""
 
 _COMPRESS_FROM_BYTES = 2048
 """Below this zlib costs more time than it saves room."""
 
-_MAX_PLAIN_BYTES = 16 * 2**20
+MAX_PLAIN_BYTES = 32 * 2**20
 """No part is larger when unpacked: bounds what a forged value can make us allocate."""
 
-MAX_PARTS = 2500
-"""Parts of a node: a million files with the longest names take 2,000 (see `packing`)."""
+MAX_PARTS = 3000
+"""Parts of a node: a million files with the longest names take 2,500 (see `packing`)."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -62,18 +62,24 @@ class CodecError(Exception):
     """Stored bytes are not what this version of the format writes."""
 
 
+def gone(size: int) -> int:
+    """What stands in a record for the size of a file that is no longer held; and the size, from that."""
+    return -1 - size
+
+
 class Record(NamedTuple):
-    """A file is held with a size in bytes, or `GONE`."""
+    """A file is held, or no longer held: then `size_bytes` is `gone(its size)`."""
 
     scope: str
     lfn: str
     guid: str
+    version: str
     size_bytes: int
 
     @classmethod
     def of(cls, file: CachedFile) -> Record:
         """The record that says that a file is held."""
-        return cls(file.scope, file.lfn, file.guid, file.size_bytes)
+        return cls(file.scope, file.lfn, file.guid, file.version, file.size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,7 @@ class Records:
     scopes: Sequence[str]
     lfns: Sequence[str]
     guids: Sequence[str]
+    versions: Sequence[str]
     sizes: Sequence[int]
 
 
@@ -116,7 +123,7 @@ def encode_records(records: Sequence[Record]) -> bytes:
     """Encodes records. Raises `ValueError` for a name of more than 65,535 characters."""
     if not records:
         return _COUNT.pack(0)
-    scopes, lfns, guids, sizes = zip(*records, strict=True)
+    scopes, lfns, guids, versions, sizes = zip(*records, strict=True)
     return b"".join(
         (
             _COUNT.pack(len(records)),
@@ -124,31 +131,33 @@ def encode_records(records: Sequence[Record]) -> bytes:
             _encode_column(scopes),
             _encode_column(lfns),
             _encode_column(guids),
+            _encode_column(versions),
         )
     )
 
 
-def decode_records(data: bytes) -> Records:
-    """Decodes what `encode_records` made; nothing may follow it."""
+def decode_records(data: bytes, version: int = VERSION) -> Records:
+    """Decodes what `encode_records` of some version of the format made; nothing may follow it."""
     if len(data) < _COUNT.size:
         raise CodecError("records end before their count")
     (count,) = _COUNT.unpack_from(data)
     if count == 0:
         if len(data) != _COUNT.size:
             raise CodecError("bytes after the last record")
-        return Records((), (), (), ())
+        return Records((), (), (), (), ())
     position = _COUNT.size + 8 * count
     if position > len(data):
         raise CodecError(f"records end before the {count} sizes")
     sizes = struct.unpack_from(f"<{count}q", data, _COUNT.size)
-    if min(sizes) < GONE:
-        raise CodecError("a size below zero")
     scopes, position = _decode_column(data, position, count)
     lfns, position = _decode_column(data, position, count)
     guids, position = _decode_column(data, position, count)
+    versions: Sequence[str] = ("",) * count
+    if version != _WITHOUT_VERSIONS:
+        versions, position = _decode_column(data, position, count)
     if position != len(data):
         raise CodecError("bytes after the last record")
-    return Records(scopes, lfns, guids, sizes)
+    return Records(scopes, lfns, guids, versions, sizes)
 
 
 def _encode_column(strings: Sequence[str]) -> bytes:
@@ -191,8 +200,8 @@ def encode_part(part_id: int, records: bytes) -> bytes:
 
 
 def decode_part(part_id: int, data: bytes) -> Records:
-    """Decodes the part of that id."""
-    flags, rest = _open(b"PP", data)
+    """Decodes the part of that id, also one of the format's first version."""
+    version, flags, rest = _open(b"PP", data, {VERSION, _WITHOUT_VERSIONS})
     if flags > 1 or len(rest) < _PART.size:
         raise CodecError("not the beginning of a part")
     found, size = _PART.unpack_from(rest)
@@ -200,7 +209,7 @@ def decode_part(part_id: int, data: bytes) -> Records:
         raise CodecError(f"part {found:x} instead of {part_id:x}")
     body = rest[_PART.size :]
     if flags:
-        if size > _MAX_PLAIN_BYTES:
+        if size > MAX_PLAIN_BYTES:
             raise CodecError(f"a part says that it unpacks to {size} bytes")
         unpacker = zlib.decompressobj()
         try:
@@ -210,7 +219,7 @@ def decode_part(part_id: int, data: bytes) -> Records:
             raise CodecError(f"a part does not unpack: {error}") from error
     if len(body) != size:
         raise CodecError("a part has another size than it says")
-    return decode_records(body)
+    return decode_records(body, version)
 
 
 def encode_head(head: Head) -> bytes:
@@ -244,7 +253,7 @@ def encode_head(head: Head) -> bytes:
 
 def decode_head(key: NodeKey, data: bytes) -> Head:
     """Decodes the head of that node; the value must name it in full."""
-    flags, rest = _open(b"PH", data)
+    _, flags, rest = _open(b"PH", data, {VERSION})
     if flags:
         raise CodecError("a head with flags")
     try:
@@ -293,16 +302,16 @@ def _close(start: bytes, rest: bytes) -> bytes:
     return start + _CHECKSUM.pack(zlib.crc32(rest, zlib.crc32(start))) + rest
 
 
-def _open(magic: bytes, data: bytes) -> tuple[int, bytes]:
-    """Checks what all values begin with; returns the flags and the rest."""
+def _open(magic: bytes, data: bytes, versions: Collection[int]) -> tuple[int, int, bytes]:
+    """Checks what all values begin with; returns the version of the format, the flags and the rest."""
     rest_from = _START.size + _CHECKSUM.size
     if len(data) < rest_from:
         raise CodecError(f"a value of {len(data)} bytes")
     found, version, flags = _START.unpack_from(data)
-    if found != magic or version != VERSION:
+    if found != magic or version not in versions:
         raise CodecError(f"a value of another kind or version: {found!r} {version}")
     start, rest = data[: _START.size], data[rest_from:]
     checksum = zlib.crc32(rest, zlib.crc32(start))
     if _CHECKSUM.unpack_from(data, _START.size) != (checksum,):
         raise CodecError("a value does not match its checksum")
-    return flags, rest
+    return version, flags, rest

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from secrets import randbelow
 
-from pandawn_server.catalog.codec import GONE, Record
+from pandawn_server.catalog.codec import Record, gone
+from pandawn_server.catalog.contents import key_of, name_key
 from pandawn_server.catalog.views import Entries, View
 from pandawn_server.domain.inventory import (
     NO_DRIFT,
@@ -15,6 +16,8 @@ from pandawn_server.domain.inventory import (
     DeltaOutcome,
     DeltaResult,
     Drift,
+    FileId,
+    FileRef,
     Inventory,
     delta_result,
     file_digest,
@@ -39,20 +42,22 @@ class Draft:
     ) -> None:
         """Starts from a view, None for an unknown node.
 
-        `entries` hold the same as the view; they are needed to find files by GUID, and to `pack`,
-        which makes `changes` begin with all that was known.
+        `entries` hold the same as the view; they are needed to delete files of which not all of
+        scope, LFN and version is told, and to `pack`, which makes `changes` begin with all that was known.
         """
         self.known = view is not None
         self.file_count = view.head.file_count if view else 0
         self.total_bytes = view.head.total_bytes if view else 0
-        self.changes: dict[tuple[str, str], Record] = {}
+        self.changes: dict[FileId, Record] = {}
         self.cleared = view is None
         self.dirty = False
         start = view.head.state if view else CacheState(0, 0, 0)
         self._epoch, self._sequence, self._digest = start.epoch, start.sequence, start.digest
         self._view = view
         self._entries = entries
-        self._names_by_guid: dict[str, list[tuple[str, str]]] = {}
+        # Those among the changes, held or not.
+        self._by_name: dict[tuple[str, str], list[FileId]] = {}
+        self._by_guid: dict[str, list[FileId]] = {}
         if pack and entries is not None:
             for file in entries.files:
                 self._record(file)
@@ -82,7 +87,11 @@ class Draft:
 
     def replace(self, inventory: Inventory) -> Drift:
         """Puts an inventory in the place of all files; returns how wrong the catalog was."""
-        files = {(file.scope, file.lfn): file for file in inventory.files}
+        # Of a file whose version is not known the last one counts, as in `_put`.
+        files = {
+            file.file_id if file.version else (file.scope, file.lfn): file
+            for file in inventory.files
+        }
         drift = self._drift(files.values()) if self.known else NO_DRIFT
         self._begin(inventory.epoch)
         for file in files.values():
@@ -104,7 +113,8 @@ class Draft:
         self._epoch, self._sequence, self._digest = epoch, 0, 0
         self.file_count = self.total_bytes = 0
         self.changes.clear()
-        self._names_by_guid.clear()
+        self._by_name.clear()
+        self._by_guid.clear()
         self.known = self.cleared = self.dirty = True
 
     def _stand_at(self, sequence: int) -> None:
@@ -114,60 +124,100 @@ class Draft:
     def _change(self, delta: Delta) -> int:
         deleted = 0
         for ref in delta.deleted:
-            for scope, lfn in [(ref.scope, ref.lfn)] if ref.lfn else self._named(ref.guid):
-                size = self._size(scope, lfn)
-                if size is not None:
-                    self._count(scope, lfn, size, -1)
-                    self.changes[scope, lfn] = Record(scope, lfn, "", GONE)
-                    deleted += 1
+            for file_id in self._meant(ref):
+                self._drop(file_id)
+                deleted += 1
         for file in delta.added:
             self._put(file)
         return deleted
 
     def _put(self, file: CachedFile) -> None:
-        before = self._size(file.scope, file.lfn)
-        if before is not None:
-            self._count(file.scope, file.lfn, before, -1)
-        self._count(file.scope, file.lfn, file.size_bytes, +1)
+        if not file.version:
+            # Which file of that name it is nobody knows: it takes the place of the one before.
+            for before in self._unversioned(file.scope, file.lfn):
+                if before != file.file_id:
+                    self._drop(before)
+        if not self._holds(file.file_id):
+            self._count(file.file_id, +1)
+        self.dirty = True
         self._record(file)
 
-    def _record(self, file: CachedFile) -> None:
-        self.changes[file.scope, file.lfn] = Record.of(file)
-        if file.guid:
-            self._names_by_guid.setdefault(file.guid, []).append((file.scope, file.lfn))
+    def _drop(self, file_id: FileId) -> None:
+        self._count(file_id, -1)
+        scope, lfn, version, size = file_id
+        self._note(file_id, Record(scope, lfn, "", version, gone(size)))
 
-    def _count(self, scope: str, lfn: str, size: int, sign: int) -> None:
-        self._digest ^= file_digest(scope, lfn, "", size)
+    def _record(self, file: CachedFile) -> None:
+        self._note(file.file_id, Record.of(file))
+        if file.guid:
+            self._by_guid.setdefault(file.guid, []).append(file.file_id)
+
+    def _note(self, file_id: FileId, record: Record) -> None:
+        if file_id not in self.changes:
+            self._by_name.setdefault(file_id[:2], []).append(file_id)
+        self.changes[file_id] = record
+
+    def _count(self, file_id: FileId, sign: int) -> None:
+        self._digest ^= file_digest(*file_id)
         self.file_count += sign
-        self.total_bytes += sign * size
+        self.total_bytes += sign * file_id[3]
         self.dirty = True
 
-    def _size(self, scope: str, lfn: str) -> int | None:
-        changed = self.changes.get((scope, lfn))
+    def _holds(self, file_id: FileId) -> bool:
+        changed = self.changes.get(file_id)
         if changed is not None:
-            return None if changed.size_bytes == GONE else changed.size_bytes
-        return None if self.cleared or self._view is None else self._view.size(scope, lfn)
+            return changed.size_bytes >= 0
+        if self.cleared or self._view is None:
+            return False
+        scope, lfn, version, size = file_id
+        name = name_key(scope, lfn)
+        return self._view.held.place(name, key_of(name, version, size)) is not None
 
-    def _named(self, guid: str) -> list[tuple[str, str]]:
-        changed = self._names_by_guid.get(guid, ())
-        names = [name for name in dict.fromkeys(changed) if self.changes[name].guid == guid]
-        if self._entries is not None and not self.cleared:
-            known = [(file.scope, file.lfn) for file in self._entries.of_guid(guid)]
-            # A file changed in this draft is in `names`, if it still has the GUID.
-            names += [name for name in known if name not in self.changes]
-        return names
+    def _meant(self, ref: FileRef) -> list[FileId]:
+        """The files held that are meant by names: without a version all of that name."""
+        if ref.guid:
+            changed: Sequence[FileId] = self._by_guid.get(ref.guid, ())
+            found = [one for one in dict.fromkeys(changed) if self.changes[one].guid == ref.guid]
+        else:
+            changed = self._by_name.get((ref.scope, ref.lfn), ())
+            found = [one for one in changed if self.changes[one].size_bytes >= 0]
+        if ref.version:
+            found = [one for one in found if one[2] == ref.version]
+        # A file changed in this draft is among those, if it still has the name.
+        found += [one for one in self._known(ref) if one not in self.changes]
+        return found
+
+    def _known(self, ref: FileRef) -> list[FileId]:
+        """The files meant by names, among those that were known before."""
+        if self.cleared:
+            return []
+        if self._entries is not None:
+            return [file.file_id for file in self._entries.meant(ref)]
+        if self._view is None:
+            return []
+        assert ref.version, "to be looked for among the entries"
+        sizes = self._view.held.versions(name_key(ref.scope, ref.lfn), ref.version)
+        return [(ref.scope, ref.lfn, ref.version, size) for size in sizes]
+
+    def _unversioned(self, scope: str, lfn: str) -> list[FileId]:
+        changed = self._by_name.get((scope, lfn), ())
+        found = [one for one in changed if not one[2] and self.changes[one].size_bytes >= 0]
+        if not self.cleared and self._view is not None:
+            sizes = self._view.held.unknown_versions(name_key(scope, lfn))
+            known: list[FileId] = [(scope, lfn, "", size) for size in sizes]
+            found += [one for one in known if one not in self.changes]
+        return found
 
     def _drift(self, true_files: Iterable[CachedFile]) -> Drift:
         # All known files are wrong until the inventory confirms them.
         files, size_bytes = self.file_count, self.total_bytes
         for file in true_files:
-            believed = self._size(file.scope, file.lfn)
-            if believed is None:
-                files += 1
-                size_bytes += file.size_bytes
-            elif believed == file.size_bytes:
-                files -= 1
-                size_bytes -= file.size_bytes
-            else:
-                size_bytes += file.size_bytes - believed
+            sign = -1 if self._holds(file.file_id) else 1
+            files += sign
+            size_bytes += sign * file.size_bytes
         return Drift(files, size_bytes)
+
+
+def needs_entries(delta: Delta) -> bool:
+    """Whether only a draft with entries can apply a delta."""
+    return any(not ref.lfn or not ref.version for ref in delta.deleted)

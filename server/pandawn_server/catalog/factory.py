@@ -34,7 +34,7 @@ class CatalogOptions:
     """Options of a catalog URL; all are numbers above zero.
 
     `silence_hours`: a node not heard of for so long is unknown. `max_files`: files whose key and
-    size this process keeps at hand, 16 bytes each. `memory_mib`: bytes of values of `memory:`.
+    size this process keeps at hand, 24 bytes each. `memory_mib`: bytes of values of `memory:`.
     `connect_timeout_ms` and `timeout_ms`: see `Timeouts`.
     """
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from pandawn_server.catalog.codec import Head
 from pandawn_server.catalog.contents import Contents, Version
-from pandawn_server.catalog.draft import Draft
+from pandawn_server.catalog.draft import Draft, needs_entries
 from pandawn_server.catalog.lag import LagWatch
 from pandawn_server.catalog.lifetimes import Lifetimes
 from pandawn_server.catalog.snapshots import Snapshots
@@ -32,6 +32,7 @@ from pandawn_server.domain.inventory import (
     DeltaOutcome,
     DeltaResult,
     Drift,
+    FileId,
     FileRef,
     Inventory,
     NodeKey,
@@ -58,9 +59,9 @@ class PackedCatalog:
         by_node: dict[NodeKey, list[Delta]] = {}
         for delta in deltas:
             by_node.setdefault(delta.key, []).append(delta)
-        by_guid = {d.key for d in deltas if any(not ref.lfn for ref in d.deleted)}
+        by_entries = {delta.key for delta in deltas if needs_entries(delta)}
         changes = {key: _applying(of_node) for key, of_node in by_node.items()}
-        written = self._writer.write(changes, now, by_guid)
+        written = self._writer.write(changes, now, by_entries)
         outcomes: dict[NodeKey, Iterator[DeltaOutcome]] = {
             key: iter(of_node) for key, of_node in written.done.items()
         }
@@ -130,9 +131,7 @@ class PackedCatalog:
         heads = self._snapshots.heads(keys)
         return [heads[key].summary if key in heads else None for key in keys]
 
-    def list_files(
-        self, key: NodeKey, after: tuple[str, str] | None, limit: int
-    ) -> list[CachedFile] | None:
+    def list_files(self, key: NodeKey, after: FileId | None, limit: int) -> list[CachedFile] | None:
         """See `Catalog.list_files`."""
         entries = self._snapshots.entries(key)
         return entries.after(after, limit) if entries else None

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pandawn_server.catalog.codec import (
-    GONE,
     Head,
     Record,
     decode_records,
@@ -30,8 +29,8 @@ _MAX_PART_COST = 200_000
 
 Even if each character takes four bytes it stays below memcached's limit of 1 MiB for a value."""
 
-_RECORD_COST = 14
-"""Bytes of a record beside its names: a size of 8 and three lengths of 2."""
+_RECORD_COST = 16
+"""Bytes of a record beside its names: a size of 8 and four lengths of 2."""
 
 _MAX_APPENDED = 64
 """Parts appended before all is packed: reading a node that is new to a process takes one
@@ -69,7 +68,7 @@ def pack(key: NodeKey, draft: Draft, before: Head | None, now: datetime) -> Pack
         part_records, appended = before.part_records, before.appended
         new = [*_rows(before.tail), *new]
     else:
-        new = [record for record in new if record.size_bytes != GONE]
+        new = [record for record in new if record.size_bytes >= 0]
     tail = encode_records(new)
     parts: dict[int, bytes] = {}
     if len(tail) > _MAX_TAIL_BYTES:
@@ -96,14 +95,16 @@ def pack(key: NodeKey, draft: Draft, before: Head | None, now: datetime) -> Pack
 
 def _rows(tail: bytes) -> Iterator[Record]:
     records = decode_records(tail)
-    columns = zip(records.scopes, records.lfns, records.guids, records.sizes, strict=True)
+    columns = zip(
+        records.scopes, records.lfns, records.guids, records.versions, records.sizes, strict=True
+    )
     return map(Record._make, columns)
 
 
 def _chunks(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
     begin = cost = 0
     for at, record in enumerate(records):
-        more = _RECORD_COST + len(record.scope) + len(record.lfn) + len(record.guid)
+        more = _RECORD_COST + sum(map(len, record[:-1]))
         if cost + more > _MAX_PART_COST and at > begin:
             yield records[begin:at]
             begin, cost = at, 0

@@ -1,7 +1,7 @@
 """A catalog that knows of pinned files too: what a node holds is what its cache reports, and its pins.
 
 Pins are answered with, and never written: deltas, inventories, digests and drift are about caches.
-Where a cache reports a pinned file, the size that the cache confirmed counts.
+A file that a cache reports and that is pinned is one file; another version or size of it is another.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pandawn_server.domain.inventory import (
     Delta,
     DeltaOutcome,
     Drift,
+    FileId,
     FileRef,
     Inventory,
     NodeKey,
@@ -63,8 +64,7 @@ class PinnedCatalog:
             if pins is not None:
                 cached = answers[position] or [None] * len(refs)
                 answers[position] = [
-                    pins.size(ref) if size is None else size
-                    for ref, size in zip(refs, cached, strict=True)
+                    _larger(pins.size(ref), size) for ref, size in zip(refs, cached, strict=True)
                 ]
         return answers
 
@@ -89,9 +89,7 @@ class PinnedCatalog:
             for key, summary in zip(keys, self._caches.summaries(keys), strict=True)
         ]
 
-    def list_files(
-        self, key: NodeKey, after: tuple[str, str] | None, limit: int
-    ) -> list[CachedFile] | None:
+    def list_files(self, key: NodeKey, after: FileId | None, limit: int) -> list[CachedFile] | None:
         """See `Catalog.list_files`: of the cache only, as the book has no names."""
         return self._caches.list_files(key, after, limit)
 
@@ -148,10 +146,14 @@ def _joined(
     return Contents(version, version.epoch, version.sequence, files)
 
 
+def _larger(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return max(one, other)
+
+
 def _union(pinned: HeldFiles, cached: HeldFiles) -> HeldFiles:
-    both = dict(pinned)
-    both.update(cached)
-    return held_files(both.items())
+    return held_files({*pinned, *cached})
 
 
 def _with_sums(key: NodeKey, summary: CacheSummary | None, pins: PinnedFiles) -> CacheSummary:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import Lock
 
-from pandawn_server.catalog.contents import HeldFiles, file_key, held_files
+from pandawn_server.catalog.contents import HeldFiles, held_files, key_of, name_key
 from pandawn_server.domain.inventory import CachedFile, FileRef, NodeKey
 
 DEFAULT_PIN_SILENCE = timedelta(days=30)
@@ -32,25 +32,24 @@ class PinnedFiles:
     @classmethod
     def of(cls, version: int, files: Iterable[CachedFile], update_time: datetime) -> PinnedFiles:
         """From the files themselves, of which it keeps keys and sizes."""
-        names: dict[int, int] = {}
-        guids: dict[int, int] = {}
-        for file in files:
-            names[file_key(file.scope, file.lfn)] = file.size_bytes
-            if file.guid:
-                guids[_guid_key(file.guid)] = file.size_bytes
-        return cls(
-            version,
-            held_files(names.items()),
-            held_files(guids.items()),
-            sum(names.values()),
-            update_time,
+        known = {file.file_id: file for file in files}.values()
+        by_name = held_files(
+            _row(name_key(file.scope, file.lfn), file.version, file.size_bytes) for file in known
         )
+        by_guid = held_files(
+            {_row(_guid_key(f.guid), f.version, f.size_bytes) for f in known if f.guid}
+        )
+        return cls(version, by_name, by_guid, sum(by_name.sizes), update_time)
 
     def size(self, ref: FileRef) -> int | None:
-        """Size in bytes of a file by LFN or GUID, None if it is not pinned."""
+        """Size in bytes of the largest file meant, by LFN or GUID, None if none is pinned."""
         if ref.lfn:
-            return self.by_name.size(file_key(ref.scope, ref.lfn))
-        return self.by_guid.size(_guid_key(ref.guid))
+            return self.by_name.size(name_key(ref.scope, ref.lfn), ref.version)
+        return self.by_guid.size(_guid_key(ref.guid), ref.version)
+
+
+def _row(name: int, version: str, size_bytes: int) -> tuple[int, int, int]:
+    return name, key_of(name, version, size_bytes), size_bytes
 
 
 def _guid_key(guid: str) -> int:

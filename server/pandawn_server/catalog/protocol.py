@@ -20,6 +20,7 @@ from pandawn_server.domain.inventory import (
     Delta,
     DeltaOutcome,
     Drift,
+    FileId,
     FileRef,
     Inventory,
     NodeKey,
@@ -73,8 +74,9 @@ class Catalog(Protocol):
     ) -> list[list[int | None] | None]:
         """For each node and list of files: the size in bytes of each, None for one not held.
 
-        None in place of the list for an unknown node. Cheapest with files by LFN, and when
-        queries share one list object.
+        Without a version any file of that name will do; of several held, the largest counts. None in
+        place of the list for an unknown node. Cheapest with files by LFN, and when queries share one
+        list object.
         """
         ...
 
@@ -97,10 +99,8 @@ class Catalog(Protocol):
         """For each node where its cache stands; None for an unknown node."""
         ...
 
-    def list_files(
-        self, key: NodeKey, after: tuple[str, str] | None, limit: int
-    ) -> list[CachedFile] | None:
-        """Up to `limit` files of a node with (scope, lfn) greater than `after`, in that order.
+    def list_files(self, key: NodeKey, after: FileId | None, limit: int) -> list[CachedFile] | None:
+        """Up to `limit` files of a node that come after `after` in the order of `FileId`.
 
         None for an unknown node.
         """

@@ -19,8 +19,8 @@ from pandawn_server.catalog.store import Store, part_key, route_of
 from pandawn_server.catalog.views import Entries, View, follow
 from pandawn_server.domain.inventory import NodeKey
 
-_VIEW_COST = 64
-"""Cost of a view beside its files, in files of 16 bytes: the head, raw and decoded."""
+_VIEW_COST = 43
+"""Cost of a view beside its files, in files of 24 bytes: the head, raw and decoded."""
 
 _MAX_ENTRIES = 250_000
 """Entries kept decoded, in files of about 400 bytes: enough to page through a few nodes."""
@@ -43,7 +43,7 @@ class Snapshots:
     """
 
     def __init__(self, store: Store, max_files: int) -> None:
-        """Reads from a store and keeps views of up to `max_files` files, at 16 bytes each."""
+        """Reads from a store and keeps views of up to `max_files` files, at 24 bytes each."""
         self._store = store
         self._heads: Recent[NodeKey, tuple[bytes, Head]] = Recent(_REMEMBERED_NODES)
         self._views: Recent[NodeKey, View] = Recent(max_files)

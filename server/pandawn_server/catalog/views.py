@@ -7,9 +7,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pandawn_server.catalog.codec import GONE, Head, Records
-from pandawn_server.catalog.contents import HeldFiles, file_key, held_files
-from pandawn_server.domain.inventory import CachedFile, FileRef
+from pandawn_server.catalog.codec import Head, Records, gone
+from pandawn_server.catalog.contents import HeldFiles, first_not_before, held_files, key_of
+from pandawn_server.domain.inventory import CachedFile, FileId, FileRef
 
 _INSERT_ONE_BY_ONE = 64
 """Up to so many records are put into the arrays in place; more are merged through a dictionary."""
@@ -27,10 +27,6 @@ class View:
     held: HeldFiles
     total_bytes: int
 
-    def size(self, scope: str, lfn: str) -> int | None:
-        """Size in bytes of a file, None if it is not held."""
-        return self.held.size(file_key(scope, lfn))
-
     def is_sound(self) -> bool:
         """Whether the files add up to what the head says.
 
@@ -43,112 +39,129 @@ class View:
 
 def follow(base: View | None, raw: bytes, head: Head, news: Iterable[Records]) -> View:
     """The view after some records more than `base` has, which stays as it is; None: from nothing."""
-    keys = base.held.file_keys[:] if base else array("q")
-    sizes = base.held.sizes[:] if base else array("q")
+    held = (
+        HeldFiles(base.held.names[:], base.held.keys[:], base.held.sizes[:])
+        if base
+        else HeldFiles(array("q"), array("q"), array("q"))
+    )
     total_bytes = base.total_bytes if base else 0
     for records in news:
-        names = zip(records.scopes, records.lfns, strict=True)
-        changes = dict(zip(map(hash, names), records.sizes, strict=True))
+        changes = _changes(records)
         if len(changes) <= _INSERT_ONE_BY_ONE:
-            total_bytes += _insert(keys, sizes, changes)
+            total_bytes += _insert(held, changes)
         else:
-            keys, sizes = _merged(keys, sizes, changes)
-            total_bytes = sum(sizes)
-    return View(raw, head, HeldFiles(keys, sizes), total_bytes)
+            held = _merged(held, changes)
+            total_bytes = sum(held.sizes)
+    return View(raw, head, held, total_bytes)
 
 
-def _insert(keys: array[int], sizes: array[int], changes: Mapping[int, int]) -> int:
+def _changes(records: Records) -> dict[int, tuple[int, int]]:
+    """Of each file by key: the number of its name, and the size in its record."""
+    names = list(map(hash, zip(records.scopes, records.lfns, strict=True)))
+    sizes = records.sizes
+    if sizes and min(sizes) < 0:
+        sizes = [size if size >= 0 else gone(size) for size in sizes]
+    keys = map(hash, zip(names, records.versions, sizes, strict=True))
+    return dict(zip(keys, zip(names, records.sizes, strict=True), strict=True))
+
+
+def _insert(held: HeldFiles, changes: Mapping[int, tuple[int, int]]) -> int:
     """Puts changes into the arrays; returns by how many bytes the sum of sizes grew."""
+    names, keys, sizes = held.names, held.keys, held.sizes
     more_bytes = 0
-    for key, size in changes.items():
-        at = bisect_left(keys, key)
-        if at < len(keys) and keys[at] == key:
-            more_bytes -= sizes[at]
-            if size == GONE:
-                del keys[at], sizes[at]
-            else:
-                sizes[at] = size
-                more_bytes += size
-        elif size != GONE:
+    for key, (name, size) in changes.items():
+        at = first_not_before(names, keys, name, key)
+        if at < len(keys) and names[at] == name and keys[at] == key:
+            if size < 0:
+                more_bytes -= sizes[at]
+                del names[at], keys[at], sizes[at]
+        elif size >= 0:
+            names.insert(at, name)
             keys.insert(at, key)
             sizes.insert(at, size)
             more_bytes += size
     return more_bytes
 
 
-def _merged(
-    keys: array[int], sizes: array[int], changes: Mapping[int, int]
-) -> tuple[array[int], array[int]]:
-    merged = dict(zip(keys, sizes, strict=True))
+def _merged(held: HeldFiles, changes: Mapping[int, tuple[int, int]]) -> HeldFiles:
+    merged = dict(zip(held.keys, zip(held.names, held.sizes, strict=True), strict=True))
     merged.update(changes)
-    held = held_files((key, size) for key, size in merged.items() if size != GONE)
-    return held.file_keys, held.sizes
+    return held_files((name, key, size) for key, (name, size) in merged.items() if size >= 0)
 
 
 class Wanted:
     """A list of files by LFN, prepared to be looked up on one node or on many."""
 
     def __init__(self, refs: Sequence[FileRef], *, in_many: bool) -> None:
-        self._keys = [hash((scope, lfn)) for lfn, scope, _, _ in refs]
+        self._files = [(hash((ref.scope, ref.lfn)), ref.version) for ref in refs]
         self._places: dict[int, list[int]] = {}
         if in_many:
-            for place, key in enumerate(self._keys):
-                self._places.setdefault(key, []).append(place)
+            for place, (name, _) in enumerate(self._files):
+                self._places.setdefault(name, []).append(place)
 
     def sizes_in(self, held: HeldFiles) -> list[int | None]:
         """The size of each file in the order of the list, None for one that is not held."""
-        keys, sizes, places = held.file_keys, held.sizes, self._places
-        found: list[int | None] = [None] * len(self._keys)
-        if len(keys) < _SCAN_FACTOR * len(places):
-            for at, key in enumerate(keys):
-                if key in places:
-                    for place in places[key]:
-                        found[place] = sizes[at]
-            return found
-        count = len(keys)
-        for place, key in enumerate(self._keys):
-            at = bisect_left(keys, key)
-            if at < count and keys[at] == key:
-                found[place] = sizes[at]
+        if len(held) >= _SCAN_FACTOR * len(self._places):
+            return [held.size(name, version) for name, version in self._files]
+        found: list[int | None] = [None] * len(self._files)
+        for name, key, size in held:
+            for place in self._places.get(name, ()):
+                version = self._files[place][1]
+                before = found[place]
+                if (not version or key == key_of(name, version, size)) and (
+                    before is None or before < size
+                ):
+                    found[place] = size
         return found
 
 
 class Entries:
-    """All entries of one node in order of (scope, LFN): for listings, GUIDs, and packing."""
+    """All entries of one node in the order of `FileId`: for listings, GUIDs, and packing."""
 
     def __init__(self, raw: bytes, head: Head, news: Iterable[Records]) -> None:
         self.raw = raw
         self.head = head
-        held: dict[tuple[str, str], CachedFile] = {}
+        held: dict[FileId, CachedFile] = {}
         for records in news:
-            columns = zip(records.scopes, records.lfns, records.guids, records.sizes, strict=True)
-            for scope, lfn, guid, size in columns:
-                if size == GONE:
-                    held.pop((scope, lfn), None)
+            columns = zip(
+                records.scopes,
+                records.lfns,
+                records.guids,
+                records.versions,
+                records.sizes,
+                strict=True,
+            )
+            for scope, lfn, guid, version, size in columns:
+                if size < 0:
+                    held.pop((scope, lfn, version, gone(size)), None)
                 else:
-                    held[scope, lfn] = CachedFile(lfn, size, scope, guid)
-        self._names = sorted(held)
-        self.files = [held[name] for name in self._names]
+                    held[scope, lfn, version, size] = CachedFile(lfn, size, scope, guid, version)
+        self._ids = sorted(held)
+        self.files = [held[file_id] for file_id in self._ids]
         self._by_guid: dict[str, list[CachedFile]] = {}
         for file in self.files:
             if file.guid:
                 self._by_guid.setdefault(file.guid, []).append(file)
 
-    def after(self, name: tuple[str, str] | None, limit: int) -> list[CachedFile]:
-        """Up to `limit` files whose (scope, LFN) is greater than `name`."""
-        first = 0 if name is None else bisect_right(self._names, name)
+    def after(self, file_id: FileId | None, limit: int) -> list[CachedFile]:
+        """Up to `limit` files that come after one."""
+        first = 0 if file_id is None else bisect_right(self._ids, file_id)
         return self.files[first : first + limit]
 
-    def of_guid(self, guid: str) -> Sequence[CachedFile]:
-        """The files of that GUID; more than one only if somebody gave it to two files."""
-        return self._by_guid.get(guid, ())
+    def meant(self, ref: FileRef) -> Sequence[CachedFile]:
+        """The files of an LFN or a GUID; of one version, if that is told."""
+        found = self._by_guid.get(ref.guid, []) if ref.guid else self._named(ref.scope, ref.lfn)
+        return [file for file in found if file.version == ref.version] if ref.version else found
+
+    def _named(self, scope: str, lfn: str) -> list[CachedFile]:
+        found = []
+        first = bisect_left(self._ids, (scope, lfn, "", 0))
+        for at in range(first, len(self._ids)):
+            if self._ids[at][:2] != (scope, lfn):
+                break
+            found.append(self.files[at])
+        return found
 
     def size(self, ref: FileRef) -> int | None:
-        """Size in bytes of a file by LFN or GUID, None if it is not held."""
-        if ref.lfn:
-            name = (ref.scope, ref.lfn)
-            at = bisect_left(self._names, name)
-            found = self.files[at : at + 1] if self._names[at : at + 1] == [name] else []
-        else:
-            found = list(self.of_guid(ref.guid)[:1])
-        return found[0].size_bytes if found else None
+        """Size in bytes of the largest file meant, None if none is held."""
+        return max((file.size_bytes for file in self.meant(ref)), default=None)

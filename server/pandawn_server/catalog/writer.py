@@ -52,11 +52,12 @@ class Writer:
         self,
         changes: Mapping[NodeKey, Callable[[Draft], T]],
         now: datetime,
-        by_guid: Collection[NodeKey] = (),
+        by_entries: Collection[NodeKey] = (),
     ) -> Written[T]:
         """Changes each node by its function, which is called anew when another writer was faster.
 
-        Nodes in `by_guid` get drafts that find files by GUID, which costs decoding all entries.
+        Nodes in `by_entries` get drafts that find files by less than name and version, which costs
+        decoding all entries.
         """
         written: Written[T] = Written({}, {})
         left = set(changes)
@@ -71,7 +72,7 @@ class Writer:
             views = self._snapshots.resolve(raws)
             for key in list(left):
                 slot, view = slots[route(key)], views.get(key)
-                draft = self._draft(key, slot, view, with_entries=key in by_guid)
+                draft = self._draft(key, slot, view, with_entries=key in by_entries)
                 if draft is None:
                     if unreadable.get(key) != slot.raw:
                         # Perhaps another writer has just packed it: look again.

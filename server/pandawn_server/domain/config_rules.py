@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from pandawn_server.domain.errors import Violation
+from pandawn_server.domain.file_version import immutable_scope_problem
 from pandawn_server.domain.host_pattern import compile_host_pattern
 from pandawn_server.domain.layers import NOT_IN, Level
 from pandawn_server.domain.queues import Value, bound_violations
@@ -45,6 +46,10 @@ def setting_violations(settings: Mapping[str, Value], level: Level) -> list[Viol
                     f"{network[:64]!r} must be a network, as in 192.0.2.0/24 or 2001:db8::/32",
                 )
             )
+    for entry in cast("tuple[str, ...]", settings.get("immutable_scopes", ())):
+        problem = immutable_scope_problem(entry)
+        if problem is not None:
+            found.append(Violation("immutable_scopes", problem))
     found += _pattern_violations(cast("str", settings.get("pilot_host_pattern", "")))
     return found
 

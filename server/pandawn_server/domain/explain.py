@@ -177,6 +177,17 @@ def _requirement_obstacle(nearest: Failed, excluded: Collection[str]) -> Obstacl
     )
 
 
+def why_not_local(unversioned: int, inputs: int) -> str:
+    """Why nodes' copies of inputs do not count: of those nobody told which version is meant."""
+    which = (
+        "its input files" if unversioned == inputs else f"{unversioned} of its {inputs} input files"
+    )
+    return (
+        f"of {which} neither a checksum nor the time of the last change was told when it was submitted, "
+        "so no node's copies of them count as local"
+    )
+
+
 def summarize(
     job: Job,
     *,

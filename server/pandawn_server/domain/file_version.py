@@ -20,6 +20,7 @@ _NANOSECONDS = 10**9
 _SOURCE_DIGITS = 32
 # Kinds of places that pilots can fetch from, with their usual ports.
 _SCHEMES = {"file": 0, "root": 1094}
+_SCOPE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _FORM = re.compile(
     r"site|sha256:[0-9a-f]{64}|(?:adler32:[0-9a-f]{8}|md5:[0-9a-f]{32}"
     r"|mtime:(?:0|-?[1-9][0-9]{0,11})\.[0-9]{9}/(?:0|[1-9][0-9]{0,19}))@[0-9a-f]{32}"
@@ -127,12 +128,16 @@ def is_unique(scope: str, lfn: str, url: str, immutable_scopes: Iterable[str]) -
     )
 
 
-def prefix_problem(url: str) -> str | None:
-    """What is wrong with the prefix of an entry of `immutable_scopes`, or None."""
-    if _place(url) is None:
+def immutable_scope_problem(entry: str) -> str | None:
+    """What is wrong with an entry of `immutable_scopes`, or None."""
+    scope, equals, prefix = entry.partition("=")
+    if not equals or not _SCOPE.fullmatch(scope):
+        return f"{entry[:64]!r} must be SCOPE=URL, as in data25=root://se.example.org//atlas/data25"
+    place = _place(prefix)
+    if place is None or not place.path:
         return (
-            f"{url!r} must be file:///PATH or root://HOST:PORT//PATH, without '.' and '..' path parts "
-            "and without ? and #"
+            f"{prefix[:64]!r} must be file:///PATH or root://HOST:PORT//PATH with a directory, without "
+            "'.' and '..' among its parts, without ? and #, and a root URL without %"
         )
     return None
 

@@ -32,6 +32,10 @@ class FileRef(NamedTuple):
     version: str = ""
 
 
+FileId = tuple[str, str, str, int]
+"""What tells a file from every other: scope, LFN, version and size in bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class CachedFile:
     """A file in a cache; `size_bytes` is its confirmed size.
@@ -44,6 +48,11 @@ class CachedFile:
     scope: str = ""
     guid: str = ""
     version: str = ""
+
+    @property
+    def file_id(self) -> FileId:
+        """What tells it from every other."""
+        return (self.scope, self.lfn, self.version, self.size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +145,9 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How wrong the catalog was about a cache: files it wrongly had, wrongly lacked, or had with another size.
+    """How wrong the catalog was about a cache: files it wrongly had or wrongly lacked.
 
-    `size_bytes` is the sum of their sizes, the true one where two differ.
+    Another version or size is another file. `size_bytes` is the sum of their sizes.
     """
 
     files: int

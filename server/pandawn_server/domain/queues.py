@@ -109,6 +109,7 @@ class Queue:
     )
     # Storage.
     storage_root: str = ""
+    immutable_scopes: tuple[str, ...] = ()
     copy_tools_in: tuple[str, ...] = ()
     copy_tools_out: tuple[str, ...] = ()
     copy_tool_setups: Mapping[str, str] = field(default_factory=dict, hash=False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
 
 from pandawn_server.domain.errors import Violation
+from pandawn_server.domain.file_version import UNIQUE, file_version, is_unique
 from pandawn_server.domain.jobs import JobKind, JobState, Requirements
 
 MAX_JOBS = 100_000
@@ -28,7 +29,10 @@ class FileRole(Enum):
 
 
 class File(NamedTuple):
-    """A file with its place. Size in bytes; scope, guid and checksum are empty when unknown."""
+    """A file with its place. Size in bytes; scope, guid, checksum and version are empty when unknown.
+
+    `version` is as in `domain.file_version`.
+    """
 
     lfn: str
     size_bytes: int
@@ -36,6 +40,7 @@ class File(NamedTuple):
     scope: str = ""
     guid: str = ""
     checksum: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,7 @@ class Task:
 
     `output_url` is the directory of its outputs; `library` is the product of its build job, None
     until that has finished. `passed_over` says which queues were not chosen for it, and why.
+    `named_by_task` says that its outputs carry its identifier, as those of all but old tasks do.
     """
 
     task_id: int
@@ -101,6 +107,7 @@ class Task:
     create_time: datetime
     library: File | None = None
     passed_over: str = ""
+    named_by_task: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +215,27 @@ def split(spec: TaskSpec) -> list[NewJob]:
     return jobs
 
 
+def with_unique_names(jobs: Sequence[NewJob], immutable_scopes: Sequence[str]) -> Sequence[NewJob]:
+    """The jobs with inputs known by their names where a queue's `immutable_scopes` say so, and only there."""
+    if not immutable_scopes and not any(
+        file.version == UNIQUE for job in jobs for file in job.inputs
+    ):
+        return jobs
+    return [
+        replace(job, inputs=tuple(_known_by_name(file, immutable_scopes) for file in job.inputs))
+        for job in jobs
+    ]
+
+
+def _known_by_name(file: File, immutable_scopes: Sequence[str]) -> File:
+    if is_unique(file.scope, file.lfn, file.url, immutable_scopes):
+        return file._replace(version=UNIQUE)
+    if file.version == UNIQUE:
+        # A retry, and the site has taken its word back: what else was told of the file counts.
+        return file._replace(version=file_version(file.url, checksum=file.checksum))
+    return file
+
+
 def oversized_jobs(jobs: Sequence[NewJob], max_input_bytes: int) -> list[Violation]:
     """The jobs whose inputs together exceed a queue's limit; a limit of 0 is none."""
     if not max_input_bytes:
@@ -229,12 +257,18 @@ def output_directory(storage_root: str, user: str, dataset: str, now: datetime) 
 
 
 class OutputPlan(NamedTuple):
-    """A file that a job is to store: its name in the work directory, its LFN, and where it goes."""
+    """A file that a job is to store: its name in the work directory, its LFN and scope, and where it goes."""
 
     name: str
     lfn: str
+    scope: str
     url: str
     role: FileRole
+
+
+def output_scope(user: str) -> str:
+    """The name space of what a user's jobs make: two users may give a dataset the same name."""
+    return f"user.{user}"
 
 
 LIBRARY_NAME = "library.tar.gz"
@@ -246,18 +280,19 @@ def planned_outputs(
 ) -> list[OutputPlan]:
     """What an attempt at a job stores, its log last.
 
-    Outputs are named by the job's place in the task, so that a retry fills the same gap; libraries
-    by the job, since a retry makes another; logs by the attempt, since each has its own.
+    Outputs are named by the task and the job's place in it, so that a retry fills the same gap and
+    no other task ever writes over them; libraries by the job, since a retry makes another; logs by
+    the attempt, since each has its own.
     """
     spec = task.spec
-    plans = []
+
+    def plan(name: str, lfn: str, role: FileRole = FileRole.OUTPUT) -> OutputPlan:
+        return OutputPlan(name, lfn, output_scope(spec.user), f"{task.output_url}/{lfn}", role)
+
     if kind is JobKind.BUILD:
-        lfn = f"{spec.dataset}.lib.{job_id}.tar.gz"
-        plans.append(OutputPlan(LIBRARY_NAME, lfn, f"{task.output_url}/{lfn}", FileRole.OUTPUT))
+        plans = [plan(LIBRARY_NAME, f"{spec.dataset}.lib.{job_id}.tar.gz")]
     else:
-        for name in spec.outputs:
-            lfn = f"{spec.dataset}._{index:06d}.{name}"
-            plans.append(OutputPlan(name, lfn, f"{task.output_url}/{lfn}", FileRole.OUTPUT))
-    lfn = f"{spec.dataset}.job{job_id}.{attempt}.log.tar.gz"
-    plans.append(OutputPlan("log.tar.gz", lfn, f"{task.output_url}/{lfn}", FileRole.LOG))
-    return plans
+        stem = f"{spec.dataset}.{task.task_id}" if task.named_by_task else spec.dataset
+        plans = [plan(name, f"{stem}._{index:06d}.{name}") for name in spec.outputs]
+    log = f"{spec.dataset}.job{job_id}.{attempt}.log.tar.gz"
+    return [*plans, plan("log.tar.gz", log, FileRole.LOG)]

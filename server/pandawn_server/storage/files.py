@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import insert, select
 
+from pandawn_server.domain.file_version import file_version
 from pandawn_server.domain.tasks import File, FileRole
 from pandawn_server.storage.among import among
 from pandawn_server.storage.bulk import insert_rows
@@ -18,9 +20,16 @@ from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import job_files, job_inputs, jobs
 
 PackedFile = list[str | int]
-"""LFN, size in bytes, URL, scope, GUID, checksum; empty ones of the last three are left out at the end."""
+"""LFN, size in bytes, URL, scope, GUID, checksum, version; empty ones of the last four are left out at the end.
+
+Rows of before files had versions end earlier: their files are of unknown version.
+"""
 
 _NEVER_LEFT_OUT = 3
+_VERSION_AT = 6
+
+_AS_CHECKSUM = "="
+"""Stands for a version that is the checksum, as a strong one is: both are long, and tasks have many files."""
 
 
 def pack(file: File) -> PackedFile:
@@ -32,6 +41,7 @@ def pack(file: File) -> PackedFile:
         file.scope,
         file.guid,
         file.checksum,
+        _AS_CHECKSUM if file.version and file.version == file.checksum else file.version,
     ]
     while packed[-1] == "" and len(packed) > _NEVER_LEFT_OUT:
         packed.pop()
@@ -40,7 +50,16 @@ def pack(file: File) -> PackedFile:
 
 def unpack(packed: Sequence[str | int]) -> File:
     """The file of a row; raises `TypeError` for a row that this version cannot have written."""
-    return File(*packed)  # type: ignore[arg-type]
+    file = File(*packed)  # type: ignore[arg-type]
+    return file._replace(version=file.checksum) if file.version == _AS_CHECKSUM else file
+
+
+def packed_version(packed: Sequence[Any]) -> str:
+    """The version of the file of a row, empty if it is unknown."""
+    if len(packed) <= _VERSION_AT:
+        return ""
+    version: str = packed[_VERSION_AT]
+    return packed[_VERSION_AT - 1] if version == _AS_CHECKSUM else version
 
 
 def insert_inputs(tx: Transaction, inputs: Iterable[tuple[int, Sequence[File]]]) -> None:
@@ -107,7 +126,13 @@ def get_stored(tx: Transaction, job_id: int) -> Mapping[tuple[FileRole, str], Fi
     )
     return {
         (FileRole(row["role"]), row["lfn"]): File(
-            row["lfn"], row["size_bytes"], row["url"], row["scope"], row["guid"], row["checksum"]
+            row["lfn"],
+            row["size_bytes"],
+            row["url"],
+            row["scope"],
+            row["guid"],
+            row["checksum"],
+            file_version(row["url"], checksum=row["checksum"]),
         )
         for row in tx.execute(query).mappings()
     }

@@ -85,6 +85,8 @@ tasks = Table(
     Column("disk_bytes", BigInteger),
     Column("wall_time_s", Float),
     Column("output_url", Text, nullable=False),
+    # Whether names of its outputs carry its identifier: those of tasks from before they did do not.
+    Column("named_by_task", Boolean, nullable=False, server_default=false()),
     # Which queues were passed over when one was chosen, and why; empty where the user named one.
     Column("passed_over", Text, nullable=False, server_default=""),
     Column("create_time", UtcDateTime, nullable=False),

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import RowMapping, exists, func, insert, select, update
 
+from pandawn_server.domain.file_version import file_version
 from pandawn_server.domain.jobs import FINAL_STATES, JobState
 from pandawn_server.domain.tasks import File, Task, TaskProgress, TaskSpec
 from pandawn_server.storage.among import among
@@ -23,6 +24,7 @@ def _to_task(row: RowMapping) -> Task:
             row["library_bytes"],
             row["library_url"],
             checksum=row["library_checksum"],
+            version=file_version(row["library_url"], checksum=row["library_checksum"]),
         )
     spec = TaskSpec(
         user=row["user"],
@@ -50,6 +52,7 @@ def _to_task(row: RowMapping) -> Task:
         create_time=row["create_time"],
         library=library,
         passed_over=row["passed_over"],
+        named_by_task=row["named_by_task"],
     )
 
 
@@ -81,6 +84,7 @@ def insert_task(
         "output_url": output_url,
         "passed_over": passed_over,
         "create_time": now,
+        "named_by_task": True,
         **requirement_columns(spec.requirements),
     }
     task_id: int = tx.execute(insert(tasks).values(row).returning(tasks.c.task_id)).scalar_one()

@@ -47,7 +47,7 @@ class Rank(NamedTuple):
 
 
 class RunnableJob(NamedTuple):
-    """A runnable job with its files; `library_bytes` is None unless it reads a library, `library_lfn`.
+    """A runnable job with its files; `library_bytes` is None unless it reads a library.
 
     `test` says that its task is a test; `avoided` are the nodes on which it failed before.
     """
@@ -58,7 +58,6 @@ class RunnableJob(NamedTuple):
     state_time: datetime
     requirements: Requirements
     files: PackedFiles
-    library_lfn: str
     library_bytes: int | None
     test: bool
     avoided: tuple[str, ...]
@@ -122,7 +121,6 @@ def _runnable(of: FromClause) -> Select[Any]:
             jobs.c.kind,
             jobs.c.avoided,
             job_inputs.c.files,
-            tasks.c.library_lfn,
             tasks.c.library_bytes,
             tasks.c.test,
             jobs.c.user,
@@ -198,7 +196,6 @@ def _to_jobs(rows: Iterable[Any]) -> list[RunnableJob]:
             state_time,
             _requirements(memory, cores, disk, wall_time),
             files or (),
-            (library_lfn or "") if kind == run else "",
             library_bytes if kind == run else None,
             test,
             tuple(avoided or ()),
@@ -216,7 +213,6 @@ def _to_jobs(rows: Iterable[Any]) -> list[RunnableJob]:
             kind,
             avoided,
             files,
-            library_lfn,
             library_bytes,
             test,
             user,

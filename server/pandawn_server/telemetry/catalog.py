@@ -15,6 +15,7 @@ from pandawn_server.domain.inventory import (
     Delta,
     DeltaOutcome,
     Drift,
+    FileId,
     FileRef,
     Inventory,
     NodeKey,
@@ -86,9 +87,7 @@ class ObservedCatalog:
         with self._observe("summaries", len(keys)):
             return self._catalog.summaries(keys)
 
-    def list_files(
-        self, key: NodeKey, after: tuple[str, str] | None, limit: int
-    ) -> list[CachedFile] | None:
+    def list_files(self, key: NodeKey, after: FileId | None, limit: int) -> list[CachedFile] | None:
         """See `Catalog`."""
         with self._observe("list_files", 1):
             return self._catalog.list_files(key, after, limit)

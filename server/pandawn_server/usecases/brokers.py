@@ -45,15 +45,6 @@ class AcquireCall(NamedTuple):
         return self.pilot_id, self.request_id
 
 
-def file_number(scope: str, lfn: str, size_bytes: int) -> int:
-    """How the brokerage names a file; good in this process only.
-
-    The size is part of it: under one name two sizes are two files, and one does not help who wants the other.
-    Agrees with `catalog.views.file_key`.
-    """
-    return hash((hash((scope, lfn)), size_bytes))
-
-
 class Caller(NamedTuple):
     """A call with the node of its pilot, and how the brokerage names its request."""
 
@@ -140,8 +131,8 @@ class Broker:
             self.nodes.pop(key, None)
             return
         if contents.files is not None:
-            numbers = list(map(hash, contents.files))
-            self.brokerage.inventory(key, contents.epoch, contents.sequence, numbers)
+            # The catalog's keys are what the brokerage names files by: see `feeding`.
+            self.brokerage.inventory(key, contents.epoch, contents.sequence, contents.files.keys)
         # At the end of the order: the first were read longest ago.
         known = self.nodes.pop(key, None)
         if known is None or known.version != contents.version:

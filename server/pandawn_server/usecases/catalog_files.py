@@ -11,6 +11,7 @@ from pandawn_server.domain.inventory import (
     Delta,
     DeltaOutcome,
     Drift,
+    FileId,
     FileRef,
     Inventory,
     NodeKey,
@@ -134,23 +135,22 @@ def locate_files(context: Context, site: str, refs: Sequence[FileRef]) -> list[d
 def list_files(
     context: Context,
     key: NodeKey,
-    after: tuple[str, str] | None,
+    after: FileId | None,
     limit: int,
     *,
     pinned_only: bool = False,
 ) -> list[tuple[CachedFile, bool]]:
-    """Up to `limit` files of a node after (scope, LFN), each with whether it is pinned.
+    """Up to `limit` files of a node after one, each with whether it is pinned.
 
     Raises `NotFoundError` (NODE_NOT_FOUND) when neither a cache nor a pin of it is known.
     """
     cached = None if pinned_only else context.catalog.list_files(key, after, limit)
-    pinned = {(file.scope, file.lfn): file for file in pinned_files(context, key)}
+    pinned = {file.file_id: file for file in pinned_files(context, key)}
     if cached is None and not pinned:
         raise node_not_found(key)
-    found = {name: file for name, file in pinned.items() if after is None or name > after}
-    # The size that a cache confirmed counts.
-    found.update(((file.scope, file.lfn), file) for file in cached or ())
-    return [(found[name], name in pinned) for name in sorted(found)[:limit]]
+    found = {one: file for one, file in pinned.items() if after is None or one > after}
+    found.update((file.file_id, file) for file in cached or ())
+    return [(found[one], one in pinned) for one in sorted(found)[:limit]]
 
 
 def get_cache(context: Context, key: NodeKey) -> CacheSummary:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pandawn_server.catalog.contents import HeldFiles, file_key
+from pandawn_server.catalog.contents import HeldFiles, key_of, name_key
 from pandawn_server.domain.errors import NotFoundError
-from pandawn_server.domain.inventory import CachedFile, NodeKey
+from pandawn_server.domain.inventory import CachedFile
 from pandawn_server.domain.principals import Principal
 from pandawn_server.storage import files, nodes, tasks
 from pandawn_server.usecases.authority import require_sight_of_task
@@ -53,15 +53,12 @@ def site_not_found(site: str) -> NotFoundError:
 
 
 def cover_files(context: Context, site: str, wanted: Sequence[CachedFile]) -> Coverage:
-    """Coverage of files by LFN; one of size 0 counts with the size that a node holds.
+    """Coverage of files by LFN.
 
+    One without a version may be of any version, one of size 0 counts with the size that a node holds.
     Raises `NotFoundError` (SITE_NOT_FOUND).
     """
-    with context.db.read() as tx:
-        keys = nodes.site_nodes(tx, site)
-    if not keys:
-        raise site_not_found(site)
-    return _Count(wanted).over(context, site, keys)
+    return _Count([_Wanted(file) for file in wanted]).over(context, site)
 
 
 def cover_task(context: Context, site: str, task_id: int, by: Principal) -> Coverage:
@@ -75,21 +72,55 @@ def cover_task(context: Context, site: str, task_id: int, by: Principal) -> Cove
             raise task_not_found(task_id)
         require_sight_of_task(tx, by, task)
         inputs = files.task_inputs(tx, task_id)
-    wanted = [CachedFile(file.lfn, file.size_bytes, file.scope, file.guid) for file in inputs]
-    return cover_files(context, site or task.site, wanted)
+    # As dispatch counts: of an input without a version nobody can tell whether a node has it.
+    wanted = [
+        _Wanted(
+            CachedFile(file.lfn, file.size_bytes, file.scope, file.guid, file.version), exactly=True
+        )
+        for file in inputs
+    ]
+    return _Count(wanted).over(context, site or task.site)
+
+
+class _Wanted:
+    """A file to look for, and what was seen of it; with `exactly` it is nowhere unless its version is told."""
+
+    __slots__ = ("copies", "exactly", "file", "key", "name", "size_bytes")
+
+    def __init__(self, file: CachedFile, *, exactly: bool = False) -> None:
+        self.file = file
+        self.exactly = exactly
+        self.name = name_key(file.scope, file.lfn)
+        self.key = key_of(self.name, file.version, file.size_bytes)
+        self.copies = 0
+        self.size_bytes = file.size_bytes
+
+    def is_held(self, key: int, size: int) -> bool:
+        """Whether a file of its name, by key and size, is the one."""
+        version, wanted = self.file.version, self.file.size_bytes
+        if version and not wanted:
+            return key == key_of(self.name, version, size)
+        if version:
+            return key == self.key
+        return not self.exactly and wanted in {0, size}
 
 
 class _Count:
     """Counts nodes and sizes of each wanted file."""
 
-    def __init__(self, wanted: Sequence[CachedFile]) -> None:
+    def __init__(self, wanted: Sequence[_Wanted]) -> None:
         # Jobs of a task may share inputs.
-        self._sizes = {file_key(file.scope, file.lfn): file.size_bytes for file in wanted}
-        self._copies = dict.fromkeys(self._sizes, 0)
-        self._seen_sizes: dict[int, int] = {}
+        self._wanted = {one.key: one for one in wanted}
+        self._by_name: dict[int, list[_Wanted]] = {}
+        for one in self._wanted.values():
+            self._by_name.setdefault(one.name, []).append(one)
 
-    def over(self, context: Context, site: str, keys: Sequence[NodeKey]) -> Coverage:
-        """Goes over all nodes."""
+    def over(self, context: Context, site: str) -> Coverage:
+        """Goes over all nodes of a site. Raises `NotFoundError` (SITE_NOT_FOUND)."""
+        with context.db.read() as tx:
+            keys = nodes.site_nodes(tx, site)
+        if not keys:
+            raise site_not_found(site)
         shares: list[tuple[str, Amount]] = []
         for begin in range(0, len(keys), _NODES_AT_ONCE):
             some = keys[begin : begin + _NODES_AT_ONCE]
@@ -101,28 +132,25 @@ class _Count:
                         shares.append((key.node, amount))
         shares.sort(key=lambda share: (-share[1].size_bytes, -share[1].files, share[0]))
         copies: dict[int, Amount] = {}
-        for file, count in self._copies.items():
-            before = copies.get(count, Amount())
-            copies[count] = Amount(before.files + 1, before.size_bytes + self._size(file))
-        total = Amount(len(self._sizes), sum(amount.size_bytes for amount in copies.values()))
+        for one in self._wanted.values():
+            before = copies.get(one.copies, Amount())
+            copies[one.copies] = Amount(before.files + 1, before.size_bytes + one.size_bytes)
+        total = Amount(len(self._wanted), sum(amount.size_bytes for amount in copies.values()))
         return Coverage(site, total, dict(sorted(copies.items())), shares)
 
     def _add(self, held: HeldFiles) -> Amount:
-        count = size_bytes = 0
-        for key, size in self._common(held):
-            # Another size is another file of that name: it does not help.
-            if self._sizes[key] in {0, size}:
-                self._copies[key] += 1
-                self._seen_sizes[key] = size
-                count += 1
-                size_bytes += size
-        return Amount(count, size_bytes)
+        found: dict[int, int] = {}
+        for name, key, size in self._of_wanted_names(held):
+            for one in self._by_name[name]:
+                if one.is_held(key, size):
+                    # A node may hold several versions of a name, of which any will do.
+                    found[one.key] = max(size, found.get(one.key, 0))
+        for key, size in found.items():
+            self._wanted[key].copies += 1
+            self._wanted[key].size_bytes = size
+        return Amount(len(found), sum(found.values()))
 
-    def _common(self, held: HeldFiles) -> Iterator[tuple[int, int]]:
-        if len(held) < _SCAN_FACTOR * len(self._sizes):
-            return ((key, size) for key, size in held if key in self._sizes)
-        found = ((key, held.size(key)) for key in self._sizes)
-        return ((key, size) for key, size in found if size is not None)
-
-    def _size(self, file: int) -> int:
-        return self._sizes[file] or self._seen_sizes.get(file, 0)
+    def _of_wanted_names(self, held: HeldFiles) -> Iterator[tuple[int, int, int]]:
+        if len(held) < _SCAN_FACTOR * len(self._by_name):
+            return (row for row in held if row[0] in self._by_name)
+        return (row for name in self._by_name for row in held.of_name(name))

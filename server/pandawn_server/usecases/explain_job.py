@@ -12,6 +12,7 @@ from pandawn_server.domain.explain import (
     nearest_change,
     node_obstacles,
     summarize,
+    why_not_local,
     why_throttled,
 )
 from pandawn_server.domain.jobs import Job, JobState, Requirements
@@ -19,7 +20,7 @@ from pandawn_server.domain.matching import Candidate, Hold, Match, Rules, Share
 from pandawn_server.domain.pilots import Pilot
 from pandawn_server.domain.principals import Principal
 from pandawn_server.domain.queues import Queue, QueueStatus
-from pandawn_server.storage import attempts, jobs, nodes, pilots, tasks, throttling
+from pandawn_server.storage import attempts, files, jobs, nodes, pilots, tasks, throttling
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.allowances import running_limit
 from pandawn_server.usecases.authority import require_sight_of_job
@@ -42,6 +43,7 @@ class Explanation:
     match_node: str = ""
     shares: Sequence[Share] = ()
     passed_over: str = ""
+    unversioned_inputs: int = 0
 
 
 def explain_job(context: Context, job_id: int, by: Principal) -> Explanation:
@@ -52,7 +54,14 @@ def explain_job(context: Context, job_id: int, by: Principal) -> Explanation:
     found = _explain(context, job_id, by)
     with context.db.read() as tx:
         task = tasks.get_tasks(tx, [found.job.task_id])[found.job.task_id]
-    return replace(found, passed_over=task.passed_over)
+        inputs = files.get_inputs(tx, [job_id])[job_id]
+    unversioned = sum(not file.version for file in inputs)
+    summary = found.summary
+    if unversioned:
+        summary += f"; {why_not_local(unversioned, len(inputs))}"
+    return replace(
+        found, summary=summary, passed_over=task.passed_over, unversioned_inputs=unversioned
+    )
 
 
 def _explain(context: Context, job_id: int, by: Principal) -> Explanation:

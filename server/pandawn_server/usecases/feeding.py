@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from pandawn_server.catalog.contents import Version
+from pandawn_server.catalog.contents import Version, file_key
 from pandawn_server.domain.brokerage.values import WaitingJob
 from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.inventory import CacheState, NodeKey
 from pandawn_server.domain.queues import Queue
 from pandawn_server.storage import nodes, pilots, waiting
 from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.files import packed_version
 from pandawn_server.storage.waiting import Arrival, RunnableJob
-from pandawn_server.usecases.brokers import Broker, file_number
+from pandawn_server.usecases.brokers import Broker
 from pandawn_server.usecases.context import Context
 
 PAGE = 500
@@ -105,14 +106,17 @@ def _add(broker: Broker, found: Iterable[RunnableJob], now: datetime) -> None:
 
 
 def _waiting_job(job: RunnableJob) -> WaitingJob:
-    inputs = [
+    inputs: list[tuple[int, int]] = []
+    # Of what nobody can tell whether a node has it: no cache lists libraries, and a file without a
+    # version is the same as no other.
+    unlocated_bytes = job.library_bytes or 0
+    for file in job.files:
         # LFN, size, URL, scope: as `storage.files.pack` puts them.
-        (file_number(file[3] if len(file) > 3 else "", file[0], file[1]), file[1])
-        for file in job.files
-    ]
-    if job.library_lfn and job.library_bytes is not None:
-        size = job.library_bytes
-        inputs.append((file_number("", job.library_lfn, size), size))
+        version, size = packed_version(file), file[1]
+        if version:
+            inputs.append((file_key(file[3], file[0], version, size), size))
+        else:
+            unlocated_bytes += size
     return WaitingJob(
         job.job_id,
         job.priority,
@@ -121,6 +125,7 @@ def _waiting_job(job: RunnableJob) -> WaitingJob:
         job.requirements,
         job.task_id,
         user=job.user,
+        unlocated_bytes=unlocated_bytes,
     )
 
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from pandawn_server.catalog.codec import Record, decode_part, encode_part, encode_records
+from pandawn_server.catalog.codec import (
+    MAX_PLAIN_BYTES,
+    Record,
+    decode_part,
+    encode_part,
+    encode_records,
+)
 from pandawn_server.catalog.pins import PinnedFiles
 from pandawn_server.domain.errors import ExhaustedError, NotFoundError
-from pandawn_server.domain.inventory import CachedFile, FileRef, NodeKey, NodePins
+from pandawn_server.domain.inventory import CachedFile, FileId, FileRef, NodeKey, NodePins
 from pandawn_server.storage import nodes, pins
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.pins import PackedPins
@@ -17,8 +23,8 @@ from pandawn_server.usecases.context import Context
 MAX_PINS = 100_000
 """Most pinned files of a node: they are written as one value, and each server keeps them at hand."""
 
-_MAX_PACKED_BYTES = 16 * 2**20
-"""Most bytes of them before packing, which is what the format unpacks; names of usual length take 6 MB."""
+_MAX_PACKED_BYTES = MAX_PLAIN_BYTES
+"""Most bytes of them before packing; names of usual length, with versions, take half of it."""
 
 _MAX_TOTAL_BYTES = 2**63 - 1
 """What the database and the contracts hold of a sum; no node has as much."""
@@ -33,20 +39,21 @@ class Pinned:
     total_bytes: int
 
 
-Name = tuple[str, str]
-"""Scope and LFN."""
-
-
 def pin_files(context: Context, key: NodeKey, files: Sequence[CachedFile]) -> Pinned:
-    """Pins files on a node; one pinned already gets the size and GUID given here.
+    """Pins files on a node; one pinned already gets the GUID given here.
+
+    Another version or size is another file; but of the files of a name whose version nobody knows,
+    the last one pinned takes the place of the one before.
 
     Raises `ExhaustedError` (TOO_MANY_PINS), and then changes nothing.
     """
     with context.db.write() as tx:
         before = pins.get_for_update(tx, key)
-        held = _by_name(before)
+        held = _by_id(before)
         count_before = len(held)
-        held.update({(file.scope, file.lfn): file for file in files})
+        unknown = {(file.scope, file.lfn) for file in files if not file.version}
+        held = {one: file for one, file in held.items() if one[2] or one[:2] not in unknown}
+        held.update(_distinct(files))
         pinned = _write(context, tx, key, before, held)
         if not nodes.get_nodes(tx, [key]):
             # Listed and located from now on, as a node that a cache has told of.
@@ -64,7 +71,7 @@ def unpin_files(context: Context, key: NodeKey, refs: Collection[FileRef] | None
         before = pins.get_for_update(tx, key)
         if before is None:
             raise _nothing_pinned(key)
-        held = _by_name(before)
+        held = _by_id(before)
         count_before = len(held)
         left = {} if refs is None else _without(held, refs)
         pinned = _write(context, tx, key, before, left)
@@ -83,7 +90,7 @@ def list_pins(
 
 
 def pinned_files(context: Context, key: NodeKey) -> list[CachedFile]:
-    """What is pinned on a node, believed or not, in order of scope and LFN."""
+    """What is pinned on a node, believed or not."""
     with context.db.read() as tx:
         packed = pins.get_pins(tx, [key]).get(key)
     return [] if packed is None else _unpacked(packed)
@@ -131,12 +138,12 @@ def _write(
     tx: Transaction,
     key: NodeKey,
     before: PackedPins | None,
-    held: dict[Name, CachedFile],
+    held: dict[FileId, CachedFile],
 ) -> Pinned:
     if not held:
         pins.remove(tx, key)
         return Pinned(0, 0, 0)
-    files = [held[name] for name in sorted(held)]
+    files = [held[file_id] for file_id in sorted(held)]
     records = encode_records([Record.of(file) for file in files])
     if len(files) > MAX_PINS or len(records) > _MAX_PACKED_BYTES:
         raise ExhaustedError(
@@ -154,22 +161,34 @@ def _write(
     return Pinned(0, len(files), total_bytes)
 
 
-def _by_name(packed: PackedPins | None) -> dict[Name, CachedFile]:
+def _by_id(packed: PackedPins | None) -> dict[FileId, CachedFile]:
     files = [] if packed is None else _unpacked(packed)
-    return {(file.scope, file.lfn): file for file in files}
+    return {file.file_id: file for file in files}
+
+
+def _distinct(files: Iterable[CachedFile]) -> dict[FileId, CachedFile]:
+    """The files by identity: of a name without versions the last one."""
+    last = {file.file_id if file.version else (file.scope, file.lfn): file for file in files}
+    return {file.file_id: file for file in last.values()}
 
 
 def _unpacked(packed: PackedPins) -> list[CachedFile]:
     records = decode_part(packed.version, packed.files)
-    columns = zip(records.scopes, records.lfns, records.guids, records.sizes, strict=True)
-    return [CachedFile(lfn, size, scope, guid) for scope, lfn, guid, size in columns]
+    columns = zip(
+        records.lfns, records.sizes, records.scopes, records.guids, records.versions, strict=True
+    )
+    return [CachedFile(*row) for row in columns]
 
 
-def _without(held: dict[Name, CachedFile], refs: Iterable[FileRef]) -> dict[Name, CachedFile]:
-    names = {(ref.scope, ref.lfn) for ref in refs if ref.lfn}
-    guids = {ref.guid for ref in refs if not ref.lfn}
+def _without(held: dict[FileId, CachedFile], refs: Iterable[FileRef]) -> dict[FileId, CachedFile]:
+    # Each with its version, and with none, which means any.
+    names = {(ref.scope, ref.lfn, ref.version) for ref in refs if ref.lfn}
+    guids = {(ref.guid, ref.version) for ref in refs if not ref.lfn}
     return {
-        name: file for name, file in held.items() if name not in names and file.guid not in guids
+        file_id: file
+        for file_id, file in held.items()
+        if names.isdisjoint((file_id[:3], (*file_id[:2], "")))
+        and guids.isdisjoint(((file.guid, file.version), (file.guid, "")))
     }
 
 

@@ -75,7 +75,8 @@ def get_job(context: Context, job_id: int, by: Principal) -> JobView:
         stored = dict(files.get_stored(tx, job_id))
         # Planned outputs are shown before they exist, without size and checksum.
         for plan in planned_outputs(task, job.kind, job.index, job_id, max(job.attempt, 1)):
-            stored.setdefault((plan.role, plan.lfn), File(plan.lfn, 0, plan.url))
+            planned = File(plan.lfn, 0, plan.url, plan.scope)
+            stored.setdefault((plan.role, plan.lfn), planned)
         return JobView(
             job=job,
             task=task,

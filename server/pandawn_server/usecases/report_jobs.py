@@ -13,7 +13,7 @@ from pandawn_server.domain.leases import Lease, is_current
 from pandawn_server.domain.pilot_rights import may_speak_for, not_your_lease
 from pandawn_server.domain.pilots import Pilot
 from pandawn_server.domain.principals import Session
-from pandawn_server.domain.tasks import File, FileRole, Task, planned_outputs
+from pandawn_server.domain.tasks import File, FileRole, Task, output_scope, planned_outputs
 from pandawn_server.storage import attempts, jobs, leases, pilots
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.ending import Ended, Ending, end_attempts, ending
@@ -91,7 +91,8 @@ def report_jobs(context: Context, reports: Sequence[Report]) -> list[Reported | 
             if missing:
                 refused[position] = InvalidRequestError.of(missing, "OUTPUTS_MISSING")
             else:
-                accepted.setdefault(ref.job_id, _ending(report, lease))
+                scope = output_scope(job.user)
+                accepted.setdefault(ref.job_id, _ending(report, lease, scope))
         config = context.config.current(tx)
         ended = end_attempts(tx, config, list(accepted.values()), now)
         seen = pilots.get_pilots(tx, {e.lease.pilot_id for e in accepted.values()})
@@ -121,10 +122,11 @@ def _missing_outputs(report: Report, job: Job, task: Task) -> list[Violation]:
     return found
 
 
-def _ending(report: Report, lease: Lease) -> Ending:
-    stored = [(FileRole.OUTPUT, file) for file in report.outputs]
+def _ending(report: Report, lease: Lease, scope: str) -> Ending:
+    # Whose files they are is not the pilot's to say.
+    stored = [(FileRole.OUTPUT, file._replace(scope=scope)) for file in report.outputs]
     if report.log is not None:
-        stored.append((FileRole.LOG, report.log))
+        stored.append((FileRole.LOG, report.log._replace(scope=scope)))
     return Ending(
         AttemptEnd(
             job_id=lease.job_id,

@@ -10,7 +10,8 @@ from pandawn_server.domain.errors import PreconditionError
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.jobs import Job, JobKind, JobState
 from pandawn_server.domain.principals import Principal
-from pandawn_server.domain.tasks import NewJob, Task
+from pandawn_server.domain.queues import Queue
+from pandawn_server.domain.tasks import NewJob, Task, with_unique_names
 from pandawn_server.storage import events, files, job_moves, jobs, requests, tasks
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.requests import Answer
@@ -117,20 +118,20 @@ def _lacks_library(task: Task) -> bool:
     return task.spec.build and task.library is None
 
 
-def _running_limit(
+def _queue_and_limit(
     tx: Transaction,
     config: Configuration,
     task: Task,
     job_count: int,
     by: Principal,
     now: datetime,
-) -> int:
-    """Asks the list of the queue anew: it may have changed since the task was submitted."""
+) -> tuple[Queue, int]:
+    """The queue, and how many jobs may run: asked anew, it may have changed since the task was submitted."""
     queue = config.queue(task.queue, now)
     if queue is None:
         raise queue_not_found(task.queue)
     who = identity_for(tx, by, task.spec.user, now)
-    return require_room(tx, queue, who, job_count, now).max_running.value
+    return queue, require_room(tx, queue, who, job_count, now).max_running.value
 
 
 def _retry(
@@ -141,10 +142,10 @@ def _retry(
     by: Principal,
     now: datetime,
 ) -> list[int]:
-    limit = _running_limit(tx, config, task, len(failed), by, now)
+    queue, limit = _queue_and_limit(tx, config, task, len(failed), by, now)
     own_inputs = files.get_inputs(tx, [job.job_id for job in failed])
     waits = _lacks_library(task)
-    new = [
+    new: Sequence[NewJob] = [
         NewJob(
             index=job.index,
             kind=job.kind,
@@ -153,6 +154,7 @@ def _retry(
         )
         for job in failed
     ]
+    new = with_unique_names(new, queue.immutable_scopes)
     library_bytes = task.library.size_bytes if task.library is not None else 0
     job_ids = jobs.insert_jobs(
         tx,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pandawn_server.domain.access import NO_LIMIT
@@ -16,6 +17,7 @@ from pandawn_server.domain.errors import (
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.principals import Principal
 from pandawn_server.domain.tasks import (
+    NewJob,
     Task,
     TaskProgress,
     TaskSpec,
@@ -23,6 +25,7 @@ from pandawn_server.domain.tasks import (
     oversized_jobs,
     spec_violations,
     split,
+    with_unique_names,
 )
 from pandawn_server.storage import events, files, jobs, requests, sandboxes, tasks
 from pandawn_server.storage.database import Transaction
@@ -55,7 +58,7 @@ def submit_task(
     reason, violations = spec_violations(spec)
     if violations:
         raise InvalidRequestError.of(violations, reason)
-    new_jobs = split(spec)
+    new_jobs: Sequence[NewJob] = split(spec)
     with context.db.write() as tx:
         answer = requests.get_answer(tx, request_id)
         if answer is not None:
@@ -78,6 +81,7 @@ def submit_task(
         oversized = oversized_jobs(new_jobs, queue.max_input_bytes)
         if oversized:
             raise InvalidRequestError.of(oversized, "INPUT_TOO_LARGE")
+        new_jobs = with_unique_names(new_jobs, queue.immutable_scopes)
         known = tasks.find_dataset(tx, spec.user, spec.dataset)
         if known is not None:
             raise ConflictError(

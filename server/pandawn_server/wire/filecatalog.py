@@ -303,19 +303,21 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         check.done()
         size = request.page_size or 1000
         filters = (key.site, key.node, request.pinned_only)
-        after = decode_page_token(request.page_token, "ListNodeFiles", filters, (str, str))
+        after = decode_page_token(
+            request.page_token, "ListNodeFiles", filters, (str, str, str, int)
+        )
         files = await self._deps.runner.run(
             partial(catalog_files.list_files, pinned_only=request.pinned_only),
             self._deps.context,
             key,
-            (str(after[0]), str(after[1])) if after else None,
+            (str(after[0]), str(after[1]), str(after[2]), int(after[3])) if after else None,
             size + 1,
         )
         page = files[:size]
         token = ""
         if len(files) > size:
             last, _ = page[-1]
-            token = encode_page_token("ListNodeFiles", filters, (last.scope, last.lfn))
+            token = encode_page_token("ListNodeFiles", filters, last.file_id)
         return filecatalog_pb2.ListNodeFilesResponse(
             files=[to_cached_file(file) for file, _ in page],
             next_page_token=token,

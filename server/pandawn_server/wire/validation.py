@@ -34,6 +34,9 @@ FieldPath = str | tuple[str | int, ...]
 MAX_NAME_CHARACTERS = 64
 """Longest name of a queue, a user or a site."""
 
+MAX_SCOPE_CHARACTERS = MAX_NAME_CHARACTERS + len("user.")
+"""Longest scope: a user's own is named after the user."""
+
 MAX_DATASET_CHARACTERS = 200
 """Longest dataset name: an output file is named after it and needs room for more."""
 
@@ -126,6 +129,10 @@ class Checker:
         """Free text of one line for people, empty allowed."""
         self._judge(field, rules.text_problem(value, max_bytes))
         return value
+
+    def scope(self, field: FieldPath, value: str) -> str:
+        """Name space of an LFN, empty where there is none."""
+        return self.name(field, value, required=False, max_characters=MAX_SCOPE_CHARACTERS)
 
     def lfn(self, field: FieldPath, value: str) -> str:
         """Logical file name."""
@@ -235,7 +242,7 @@ class Checker:
             self.add(field, "must have either lfn or guid")
         elif value.lfn:
             self.lfn((*path, "lfn"), value.lfn)
-            self.name((*path, "scope"), value.scope, required=False)
+            self.scope((*path, "scope"), value.scope)
         else:
             self.guid((*path, "guid"), value.guid)
             self.require(not value.scope, (*path, "scope"), "must not be set beside guid")
@@ -245,7 +252,7 @@ class Checker:
         """A file with LFN and size; scope, GUID, checksum and version where they are set."""
         path = field if isinstance(field, tuple) else (field,)
         self.lfn((*path, "lfn"), value.lfn)
-        self.name((*path, "scope"), value.scope, required=False)
+        self.scope((*path, "scope"), value.scope)
         self.guid((*path, "guid"), value.guid)
         self.size((*path, "size_bytes"), value.size_bytes)
         self.checksum((*path, "checksum"), value.checksum)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pandawn_server.catalog.protocol import Catalog
@@ -11,7 +13,7 @@ from pandawn_server.domain.principals import LOCAL_OPERATOR
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases.coverage import Amount, Coverage, cover_files, cover_task
 from pandawn_server.usecases.pins import pin_files
-from tests.fixtures.factories import SITE, make_input, make_inputs, node_key
+from tests.fixtures.factories import SITE, make_cached, make_input, make_inputs, node_key
 from tests.fixtures.world import World
 
 GB = 10**9
@@ -28,7 +30,7 @@ def world(sqlite_database: Database, catalog: Catalog) -> World:
 
 def wanted(*numbers: int, size_bytes: int = GB) -> list[CachedFile]:
     files = [make_input(number, size_bytes) for number in numbers]
-    return [CachedFile(file.lfn, file.size_bytes, file.scope) for file in files]
+    return list(map(make_cached, files))
 
 
 def cover(world: World, files: list[CachedFile]) -> Coverage:
@@ -60,9 +62,29 @@ def test_a_file_of_another_size_does_not_count(world: World) -> None:
 
 def test_a_file_without_a_size_counts_with_that_of_a_node(world: World) -> None:
     world.keep(node_key(1), make_input(1, GB))
-    found = cover(world, wanted(1, 2, size_bytes=0))
+    found = cover(world, [replace(file, size_bytes=0) for file in wanted(1, 2)])
     assert found.total == Amount(2, GB)
     assert found.copies == {0: Amount(1, 0), 1: Amount(1, GB)}
+
+
+def test_without_a_version_any_file_of_the_name_counts_once(world: World) -> None:
+    old, new = make_input(1, GB), make_input(1, GB, version="site")
+    world.keep(node_key(1), old, new)
+    world.keep(node_key(2), new)
+
+    any_version = [replace(file, version="") for file in wanted(1)]
+    assert cover(world, any_version).copies == {2: Amount(1, GB)}
+    assert cover(world, wanted(1)).copies == {1: Amount(1, GB)}
+    assert cover(world, wanted(1)).shares == [(ONE, Amount(1, GB))]
+
+
+def test_of_a_task_only_what_dispatch_counts_as_local_is_covered(world: World) -> None:
+    known, unknown = make_input(1, GB), make_input(2, GB, checksum="", version="")
+    task_id = world.submit(inputs=(known, unknown)).task.task_id
+    world.keep(node_key(1), known, unknown, make_input(2, GB))
+
+    found = cover_task(world.context, "", task_id, LOCAL_OPERATOR)
+    assert found.copies == {0: Amount(1, GB), 1: Amount(1, GB)}
 
 
 def test_one_file_is_found_in_a_large_cache(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from pandawn_server.domain.inventory import (
 from pandawn_server.domain.jobs import Requirements
 from pandawn_server.domain.matching import OVERTAKEN_S, Locality, MatchRule
 from pandawn_server.domain.nodes import STREAK
+from pandawn_server.storage import tasks
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases import monitor
 from pandawn_server.usecases.brokers import AcquireCall
@@ -34,7 +36,7 @@ from pandawn_server.usecases.catalog_files import (
     write_deltas,
 )
 from tests.fixtures.catalog import catalog_on, memcached_store
-from tests.fixtures.factories import ANYTHING, SITE, make_input, make_inputs, node_key
+from tests.fixtures.factories import ANYTHING, SITE, make_cached, make_input, make_inputs, node_key
 from tests.fixtures.memcached import MemcachedFactory
 from tests.fixtures.world import World, good, job_ids, reason
 
@@ -102,17 +104,58 @@ def test_most_bytes_win_and_not_most_files(world: World) -> None:
     assert grant.match.local_bytes == 2 * GB
 
 
-def test_the_library_counts_among_the_inputs(world: World) -> None:
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"version": f"sha256:{7:064x}"},
+        {"version": ""},
+        {"version": "site"},
+        {"size_bytes": GB + 1},
+        {"scope": "user.ben"},
+    ],
+    ids=["version", "unknown version", "site", "size", "scope"],
+)
+def test_bytes_of_another_file_of_that_name_are_not_local(
+    world: World, held: dict[str, Any]
+) -> None:
+    world.submit(inputs=[make_input(1, GB)])
+    world.keep(node_key(1), make_input(1, GB)._replace(**held))
+    assert world.take(world.pilot(1)).match.local_bytes == 0
+
+
+def test_a_file_of_unknown_version_is_local_nowhere_and_its_bytes_count_as_to_be_moved(
+    world: World,
+) -> None:
+    unknown = make_input(1, GB, checksum="", version="")
+    world.submit(inputs=[unknown])
+    world.keep(node_key(1), unknown)
+    grant = world.take(world.pilot(1))
+    assert (grant.match.input_bytes, grant.match.local_bytes) == (GB, 0)
+    assert grant.inputs == (unknown,)
+
+
+def test_a_node_with_one_version_gets_the_job_that_names_it(world: World) -> None:
+    old, new = make_input(1, GB), make_input(1, GB, version=f"sha256:{7:064x}")
+    world.submit(inputs=[old])
+    world.submit(inputs=[new], dataset="user.anna.again")
+    world.keep(node_key(1), new)
+    world.keep(node_key(2), old)
+    assert [file.version for file in world.take(world.pilot(1)).inputs] == [new.version]
+    assert [file.version for file in world.take(world.pilot(2)).inputs] == [old.version]
+
+
+def test_a_library_is_to_be_moved_whatever_nodes_say_that_they_hold(world: World) -> None:
+    library = make_input(1, 500, lfn="lib")
     world.submit_jobs(1)
     world.finish(world.take())
     with world.db.write() as tx:
-        tx.exec_driver_sql(
-            "UPDATE tasks SET library_lfn = 'lib', library_url = 'u', library_bytes = 500,"
-            " library_checksum = ''"
-        )
+        tasks.set_library(tx, 1, library)
         tx.exec_driver_sql("UPDATE jobs SET state = 'activated', input_bytes = 500")
-    world.keep(node_key(2), make_input(1, 500)._replace(lfn="lib"))
-    assert world.take(world.pilot(2)).match.local_bytes == 500
+    world.keep(node_key(2), library)
+    grant = world.take(world.pilot(2))
+    assert (grant.match.input_bytes, grant.match.local_bytes) == (500, 0)
+    # It is known by its content.
+    assert grant.library == library
 
 
 def test_a_higher_priority_goes_first_whatever_the_node_holds(world: World) -> None:
@@ -224,7 +267,7 @@ def test_an_acquisition_asks_for_the_inventory_of_a_cache_that_differs(world: Wo
     pilot = world.pilot(1)
     cache = CacheState(EPOCH, 5, 1234)
     assert world.ask(pilot, cache=cache).inventory_requested
-    files = tuple(CachedFile(f.lfn, f.size_bytes) for f in make_inputs(3, GB))
+    files = tuple(map(make_cached, make_inputs(3, GB)))
     replace_inventory(world.context, Inventory(pilot.key, EPOCH, 5, files))
     same = CacheState(EPOCH, 5, inventory_digest(files))
     assert not world.ask(pilot, cache=same).inventory_requested

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -27,7 +28,7 @@ from pandawn_server.usecases.pins import (
 from tests.fixtures.catalog import NODE, catalog_on, make_file, make_files, memory_store, ref
 from tests.fixtures.clock import SettableClock
 from tests.fixtures.database import OpenDatabase
-from tests.fixtures.factories import make_input, make_inputs, node_key
+from tests.fixtures.factories import make_cached, make_input, make_inputs, node_key
 from tests.fixtures.interleave import COMMIT, interleave
 from tests.fixtures.world import World
 
@@ -71,14 +72,32 @@ def test_pinned_files_are_counted_listed_and_located(context: Context) -> None:
     assert believed
 
 
-def test_a_file_pinned_again_gets_the_new_size_and_guid(context: Context) -> None:
+def test_a_file_pinned_again_gets_the_new_guid(context: Context) -> None:
     pin_files(context, NODE, make_files(1))
-    again = CachedFile(make_file(1).lfn, 7, make_file(1).scope, "other-guid")
+    again = replace(make_file(1), guid="other-guid")
 
     assert pin_files(context, NODE, [again]).changed == 0
     assert pinned_files(context, NODE) == [again]
     by_guid = [FileRef(guid=make_file(1).guid), FileRef(guid="other-guid")]
-    assert context.catalog.holdings([(NODE, by_guid)]) == [[None, 7]]
+    assert context.catalog.holdings([(NODE, by_guid)]) == [[None, 1001]]
+
+
+def test_versions_of_a_name_are_pinned_and_unpinned_each_by_itself(context: Context) -> None:
+    one, other = make_file(1), replace(make_file(1), version="site")
+    assert pin_files(context, NODE, [one, other]).file_count == 2
+    assert pinned_files(context, NODE) == [one, other]
+
+    assert unpin_files(context, NODE, [ref(other)]).file_count == 1
+    assert pinned_files(context, NODE) == [one]
+    pin_files(context, NODE, [other])
+    assert unpin_files(context, NODE, [FileRef(one.lfn, one.scope)]).file_count == 0
+
+
+def test_of_pinned_files_of_unknown_version_a_name_has_the_last_one(context: Context) -> None:
+    first, last = (replace(make_file(1), version="", size_bytes=size) for size in (5, 7))
+    pin_files(context, NODE, [first])
+    assert pin_files(context, NODE, [last, make_file(1)]).file_count == 2
+    assert pinned_files(context, NODE) == [last, make_file(1)]
 
 
 def test_unpinning_takes_away_by_lfn_by_guid_or_all(context: Context) -> None:
@@ -178,7 +197,7 @@ def test_a_flush_of_the_cache_leaves_pins_and_a_listing_shows_both(context: Cont
     shown = list_files(context, NODE, None, 9)
     assert shown == [(make_file(1), False), (make_file(2), True), (make_file(3), True)]
     assert list_files(context, NODE, None, 9, pinned_only=True) == shown[1:]
-    after = (make_file(2).scope, make_file(2).lfn)
+    after = make_file(2).file_id
     assert list_files(context, NODE, None, 2) + list_files(context, NODE, after, 2) == shown
     forgotten, _ = flush_cache(context, NODE, 0)
     assert forgotten == 2
@@ -231,7 +250,7 @@ def test_a_job_goes_to_the_node_on_which_its_file_is_pinned(world: World) -> Non
     task = world.submit(inputs=make_inputs(3)).task
     third = world.jobs(task.task_id)[2]
     wanted = make_input(3)
-    pinned = CachedFile(wanted.lfn, wanted.size_bytes, wanted.scope)
+    pinned = make_cached(wanted)
     pilot = world.pilot(1)
     pin_files(world.context, node_key(1), [pinned])
 

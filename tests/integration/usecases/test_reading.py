@@ -56,7 +56,7 @@ def test_a_job_shows_its_inputs_and_what_it_is_going_to_store(world: World) -> N
     assert roles == [
         (FileRole.INPUT, "data.000001.root"),
         (FileRole.INPUT, "data.000002.root"),
-        (FileRole.OUTPUT, "user.anna.zmumu._000001.hist.root"),
+        (FileRole.OUTPUT, "user.anna.zmumu.1._000001.hist.root"),
         (FileRole.LOG, "user.anna.zmumu.job1.1.log.tar.gz"),
     ]
     assert view.attempts == []

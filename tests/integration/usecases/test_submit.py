@@ -137,6 +137,15 @@ def test_what_was_submitted_is_what_is_stored(world: World) -> None:
     assert view.progress.job_counts == {JobState.ACTIVATED: 1}
 
 
+def test_names_are_versions_where_the_queue_declares_a_scope_immutable(world: World) -> None:
+    world.queue(immutable_scopes=("data25=file:///atlas/data25",))
+    below = make_input(1, scope="data25", url="file:///atlas/data25/aa/data.000001.root")
+    elsewhere = make_input(2, scope="data25", url="file:///home/eve/data.000002.root")
+    world.submit(inputs=(below, elsewhere), files_per_job=2)
+    grant = world.take(world.pilot(1))
+    assert grant.inputs == (below._replace(version="site"), elsewhere)
+
+
 def test_with_no_queue_named_the_one_with_the_least_work_for_each_pilot_gets_the_task(
     world: World,
 ) -> None:

@@ -8,7 +8,7 @@ from pandawn_server.domain.nodes import STREAK
 from pandawn_server.domain.principals import LOCAL_OPERATOR
 from pandawn_server.domain.queues import QueueStatus
 from pandawn_server.usecases.sandboxes import store_sandbox
-from tests.fixtures.factories import make_inputs, node_key, payload_error
+from tests.fixtures.factories import make_input, make_inputs, node_key, payload_error
 from tests.fixtures.world import World
 
 GIB = 2**30
@@ -33,6 +33,19 @@ def test_a_job_that_is_next_has_no_obstacles(world: World) -> None:
     assert (found.obstacles, found.node_count, found.jobs_ahead) == ([], 1, 0)
     assert "is next" in found.summary
     assert found.match is None
+
+
+def test_that_no_copies_count_of_inputs_whose_version_nobody_told_is_said(world: World) -> None:
+    unknown = make_input(1, checksum="", version="")
+    world.submit(inputs=(unknown, make_input(2)), files_per_job=2)
+    world.submit(inputs=(make_input(2),), dataset="user.anna.other")
+    world.pilot(1)
+    found = world.why(1)
+    assert found.unversioned_inputs == 1
+    assert "of 1 of its 2 input files neither a checksum nor the time" in found.summary
+    other = world.why(2)
+    assert other.unversioned_inputs == 0
+    assert "checksum" not in other.summary
 
 
 def test_jobs_that_go_before_are_counted_by_priority_and_age(world: World) -> None:

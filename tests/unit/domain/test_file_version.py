@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pandawn_server.domain.file_version import is_unique, prefix_problem
+from pandawn_server.domain.file_version import immutable_scope_problem, is_unique
 
 SCOPES = (
     "data25=root://se.example.org//atlas/rucio/data25",
@@ -68,13 +68,28 @@ def test_an_lfn_with_directories_must_be_the_end_of_the_path() -> None:
     assert not is_unique("s", "data/evt.txt", "file:///data/evt.txt", scopes)
 
 
-@pytest.mark.parametrize("url", ["file:///data", "root://h:1094//", "root://[::1]:1094//atlas/x"])
+@pytest.mark.parametrize("url", ["file:///data", "root://h:1094//a", "root://[::1]:1094//atlas/x"])
 def test_a_prefix_is_a_place_that_pilots_fetch_from(url: str) -> None:
-    assert prefix_problem(url) is None
+    assert immutable_scope_problem(f"data25={url}") is None
 
 
 @pytest.mark.parametrize(
-    "url", ["", "/data", "https://h/data", "file:///a/../b", "root://h//a?b", "root://h//a%20b"]
+    "entry",
+    [
+        "",
+        "data25",
+        "=file:///data",
+        "data 25=file:///data",
+        "s=",
+        "s=/data",
+        "s=https://h/data",
+        # All that there is is nobody's name space.
+        "s=file:///",
+        "s=root://h:1094//",
+        "s=file:///a/../b",
+        "s=root://h//a?b",
+        "s=root://h//a%20b",
+    ],
 )
-def test_a_prefix_that_cannot_be_told_for_sure_is_refused(url: str) -> None:
-    assert prefix_problem(url) is not None
+def test_an_entry_of_which_it_cannot_be_told_what_it_means_is_refused(entry: str) -> None:
+    assert immutable_scope_problem(entry) is not None

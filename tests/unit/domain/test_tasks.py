@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from pandawn_server.domain.file_version import source_mark
 from pandawn_server.domain.jobs import JobKind, JobState
 from pandawn_server.domain.tasks import (
     MAX_JOBS,
     File,
     FileRole,
+    NewJob,
     Task,
     TaskState,
     output_directory,
@@ -18,6 +21,7 @@ from pandawn_server.domain.tasks import (
     spec_violations,
     split,
     task_state,
+    with_unique_names,
 )
 from tests.fixtures.clock import NOON
 from tests.fixtures.factories import make_input, make_inputs, make_spec
@@ -113,7 +117,36 @@ def test_a_retried_job_fills_the_gap_that_its_parent_left() -> None:
         [(p.name, p.lfn) for p in planned_outputs(task, JobKind.RUN, 7, job_id, 1)][:2]
         for job_id in (10, 20)
     )
-    assert first == retried == [("a.root", "d._000007.a.root"), ("b.root", "d._000007.b.root")]
+    assert first == retried == [("a.root", "d.1._000007.a.root"), ("b.root", "d.1._000007.b.root")]
+
+
+def test_outputs_are_named_by_user_and_task() -> None:
+    names = {
+        (plan.scope, plan.lfn)
+        for user in ("anna", "ben")
+        for task_id in (1, 2)
+        for plan in planned_outputs(
+            replace(make_task(user=user), task_id=task_id), JobKind.RUN, 1, 5, 1
+        )
+        if plan.role is FileRole.OUTPUT
+    }
+    assert len(names) == 4
+    assert ("user.ben", "user.anna.zmumu.2._000001.hist.root") in names
+
+
+def test_a_task_from_before_outputs_carried_its_identifier_keeps_its_names() -> None:
+    old = replace(make_task(dataset="d"), named_by_task=False)
+    assert planned_outputs(old, JobKind.RUN, 7, 10, 1)[0].lfn == "d._000007.hist.root"
+
+
+def test_names_are_enough_where_the_queue_says_so_and_a_word_taken_back_counts_no_more() -> None:
+    url = "file:///atlas/data25/a.root"
+    file = File("a.root", 1, url, "data25", checksum="adler32:0a1b2c3d", version="adler32:...")
+    job = NewJob(1, JobKind.RUN, JobState.ACTIVATED, (file, file._replace(scope="mine")))
+    (known,) = with_unique_names([job], ["data25=file:///atlas/data25"])
+    assert [one.version for one in known.inputs] == ["site", "adler32:..."]
+    (again,) = with_unique_names([known], [])
+    assert again.inputs[0].version == f"adler32:0a1b2c3d@{source_mark(url)}"
 
 
 def test_each_attempt_has_a_log_of_its_own_and_it_comes_last() -> None:

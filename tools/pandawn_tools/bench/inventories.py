@@ -98,11 +98,11 @@ def _encoded(files: Sequence[BenchFile]) -> _Group:
     # the node, so ids need not differ between nodes.
     part_id = random_id()
     records = encode_records(
-        [Record(SCOPE, file.lfn, file.guid, file.size_bytes) for file in files]
+        [Record(SCOPE, file.lfn, file.guid, file.version, file.size_bytes) for file in files]
     )
     digest = 0
     for file in files:
-        digest ^= file_digest(SCOPE, file.lfn, "", file.size_bytes)
+        digest ^= file_digest(SCOPE, file.lfn, file.version, file.size_bytes)
     return _Group(
         part_id,
         records,

@@ -171,7 +171,9 @@ def _report(job: BenchJob) -> dispatcher_pb2.JobReport:
         lease_token=lease_token(job),
         outcome=dispatcher_pb2.OUTCOME_FINISHED,
         exit_code=0,
-        outputs=[_stored(job, f"{name}._{index:06d}.{output}") for output in OUTPUTS],
+        outputs=[
+            _stored(job, f"{name}.{job.task + 1}._{index:06d}.{output}") for output in OUTPUTS
+        ],
         log=_stored(job, f"{name}.job{job_id(job)}.1.log.tar.gz"),
         use=_use(),
         input_bytes=job.input_bytes,
@@ -221,6 +223,7 @@ def _file(file: BenchFile) -> type_pb2.File:
         guid=file.guid,
         size_bytes=file.size_bytes,
         checksum=file.checksum,
+        version=file.version,
     )
 
 
@@ -236,4 +239,4 @@ def checks(nodes: Sequence[Node], datasets: int) -> Iterator[bytes]:
 
 
 def _refs(files: Iterable[BenchFile]) -> list[type_pb2.FileRef]:
-    return [type_pb2.FileRef(lfn=file.lfn, scope=SCOPE) for file in files]
+    return [type_pb2.FileRef(lfn=file.lfn, scope=SCOPE, version=file.version) for file in files]

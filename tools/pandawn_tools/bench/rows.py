@@ -169,7 +169,7 @@ def tables(pools: Sequence[Pool], nodes: int, now: datetime) -> Iterator[Table]:
 _TASK = (
     *("task_id", "user", "dataset", "queue", "site", "priority", "max_attempts"),
     *("files_per_job", "build", "sandbox_id", "command", "build_command", "outputs"),
-    *("environment", "output_url", "create_time"),
+    *("environment", "output_url", "named_by_task", "create_time"),
 )
 
 
@@ -180,7 +180,7 @@ def _tasks(pool: Pool, now: str) -> Iterator[Row]:
             *(str(task + 1), _user(task), dataset_name(task), pool.queue, SITE),
             *(str(priority_of(task)), "3"),
             *("7", "0", "", _COMMAND, "[]", f"[{outputs}]"),
-            *("{}", output_url(task), now),
+            *("{}", output_url(task), "1", now),
         )
 
 
@@ -215,7 +215,15 @@ def _inputs(pool: Pool, tasks: range) -> Iterator[Row]:
 @lru_cache(maxsize=8192)
 def _file(file: BenchFile) -> str:
     """A file as `storage.files.pack` puts it."""
-    packed = [file.lfn, file.size_bytes, file.url, SCOPE, file.guid, file.checksum]
+    packed = [
+        file.lfn,
+        file.size_bytes,
+        file.url,
+        SCOPE,
+        file.guid,
+        file.checksum,
+        file.version,
+    ]
     return json.dumps(packed)
 
 

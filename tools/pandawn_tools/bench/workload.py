@@ -12,6 +12,8 @@ import random
 from dataclasses import dataclass
 from functools import lru_cache
 
+from pandawn_server.domain.file_version import file_version
+
 SITE = "NDGF"
 SCOPE = "mc12_8TeV"
 
@@ -53,13 +55,12 @@ class BenchFile:
     guid: str
     size_bytes: int
     checksum: str
+    version: str
 
     @property
     def url(self) -> str:
         """Where it lies at its site."""
-        return (
-            f"file:///atlas/atlasdatadisk/rucio/{SCOPE}/{self.guid[:2]}/{self.guid[2:4]}/{self.lfn}"
-        )
+        return _url(self.guid, self.lfn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +111,17 @@ def _files(stem: str, seed: str, count: int) -> tuple[BenchFile, ...]:
     for number in range(1, count + 1):
         raw = f"{rng.getrandbits(128):032X}"
         guid = f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
-        files.append(
-            BenchFile(
-                lfn=f"{stem}._{number:06d}.pool.root.1",
-                guid=guid,
-                size_bytes=int(rng.lognormvariate(mu, SIGMA)),
-                checksum=f"adler32:{rng.getrandbits(32):08x}",
-            )
-        )
+        lfn = f"{stem}._{number:06d}.pool.root.1"
+        size_bytes = int(rng.lognormvariate(mu, SIGMA))
+        checksum = f"adler32:{rng.getrandbits(32):08x}"
+        # As the server makes it of the same facts.
+        version = file_version(_url(guid, lfn), checksum=checksum)
+        files.append(BenchFile(lfn, guid, size_bytes, checksum, version))
     return tuple(files)
+
+
+def _url(guid: str, lfn: str) -> str:
+    return f"file:///atlas/atlasdatadisk/rucio/{SCOPE}/{guid[:2]}/{guid[2:4]}/{lfn}"
 
 
 @lru_cache(maxsize=2 * TASKS_AT_ONCE)

@@ -656,6 +656,7 @@ class ExplainJobResponse(_message.Message):
     MATCH_FIELD_NUMBER: _builtins.int
     SHARES_FIELD_NUMBER: _builtins.int
     PASSED_OVER_FIELD_NUMBER: _builtins.int
+    UNVERSIONED_INPUTS_FIELD_NUMBER: _builtins.int
     summary: _builtins.str
     """The answer in a sentence or two."""
     node_count: _builtins.int
@@ -666,6 +667,8 @@ class ExplainJobResponse(_message.Message):
     """For an activated job: node it is held for; empty when it is not held."""
     passed_over: _builtins.str
     """Which queues were passed over when one was chosen for the task, as in `Task.passed_over`."""
+    unversioned_inputs: _builtins.int
+    """Input files of which no version is known (see `pandawn.type.v1.File`): no node's copy of them counts as local."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
         """The job."""
@@ -699,10 +702,11 @@ class ExplainJobResponse(_message.Message):
         match: _type_pb2.Match | None = ...,
         shares: _abc.Iterable[_job_pb2.NodeShare] | None = ...,
         passed_over: _builtins.str = ...,
+        unversioned_inputs: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["held_until_time", b"held_until_time", "job", b"job", "match", b"match"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_for", b"held_for", "held_until_time", b"held_until_time", "job", b"job", "jobs_ahead", b"jobs_ahead", "match", b"match", "node_count", b"node_count", "obstacles", b"obstacles", "passed_over", b"passed_over", "shares", b"shares", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_for", b"held_for", "held_until_time", b"held_until_time", "job", b"job", "jobs_ahead", b"jobs_ahead", "match", b"match", "node_count", b"node_count", "obstacles", b"obstacles", "passed_over", b"passed_over", "shares", b"shares", "summary", b"summary", "unversioned_inputs", b"unversioned_inputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -171,7 +171,9 @@ class TaskSpec(_message.Message):
 
     @_builtins.property
     def outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names that the payload gives its output files. Each becomes `<dataset>._<index>.<name>`."""
+        """Names that the payload gives its output files. Each becomes
+        `<dataset>.<task id>._<index>.<name>` in the scope `user.<user>`, the index with six digits.
+        """
 
     @_builtins.property
     def build_command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -369,22 +369,26 @@ class OutputFile(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     LFN_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name in the work directory."""
     lfn: _builtins.str
     """Logical file name that it gets."""
     url: _builtins.str
     """Where it goes: `file:///path` or `root://host:port//path`."""
+    scope: _builtins.str
+    """Name space of the LFN: `user.` and the name of the task's owner."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         lfn: _builtins.str = ...,
         url: _builtins.str = ...,
+        scope: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lfn", b"lfn", "name", b"name", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lfn", b"lfn", "name", b"name", "scope", b"scope", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

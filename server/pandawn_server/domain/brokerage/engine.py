@@ -96,7 +96,7 @@ class Brokerage:
 
     def _entry(self, job: WaitingJob) -> Entry:
         inputs = dict(job.inputs)
-        total = sum(inputs.values())
+        total = sum(inputs.values()) + job.unlocated_bytes
         if len(inputs) > self._limits.files_per_job:
             largest = nlargest(self._limits.files_per_job, inputs.items(), key=lambda file: file[1])
             inputs = dict(largest)

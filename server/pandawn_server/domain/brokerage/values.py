@@ -15,10 +15,11 @@ from pandawn_server.domain.matching import Match
 class WaitingJob:
     """A runnable job of `user`; `since` is when it became runnable.
 
-    `inputs` are its files, each by a number that is the same wherever a file of that name and size is
-    named (as `inventory.file_digest`) and with its size in bytes; one named twice counts once. Jobs of
-    one task (`task_id`, 0 for none) that are added one after the other are taken to read
-    neighbouring files.
+    `inputs` are its files, each by a number that is the same wherever that file is named, at that
+    version and with that size (as `inventory.file_digest`), and with its size in bytes; one named
+    twice counts once. `unlocated_bytes` are those of inputs beside them of which nobody can tell
+    whether a node has them. Jobs of one task (`task_id`, 0 for none) that are added one after the
+    other are taken to read neighbouring files.
     """
 
     job_id: int
@@ -28,6 +29,7 @@ class WaitingJob:
     requirements: Requirements = field(default_factory=Requirements)
     task_id: int = 0
     user: str = ""
+    unlocated_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

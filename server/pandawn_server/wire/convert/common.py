@@ -8,6 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pandawn.type.v1 import type_pb2
+from pandawn_server.domain.file_version import VersionKind
 from pandawn_server.domain.inventory import CachedFile, FileRef
 from pandawn_server.domain.jobs import ErrorComponent, JobError, Requirements, ResourceUse
 from pandawn_server.domain.matching import Match
@@ -53,25 +54,34 @@ def to_file(file: File) -> type_pb2.File:
 
 def fill_file(message: type_pb2.File, file: File) -> None:
     """Fills in a file without its place."""
-    message.lfn, message.size_bytes, _, message.scope, guid, checksum = file
+    message.lfn, message.size_bytes, _, message.scope, guid, checksum, version = file
     if guid:
         message.guid = guid
     if checksum:
         message.checksum = checksum
+    if version:
+        message.version = version
 
 
-def from_file(message: type_pb2.File, url: str) -> File:
-    """A file with its place."""
+def from_file(message: type_pb2.File, url: str, version: str) -> File:
+    """A file with its place; which version it is, the server says."""
     return File(
-        message.lfn, message.size_bytes, url, message.scope, message.guid.lower(), message.checksum
+        message.lfn,
+        message.size_bytes,
+        url,
+        message.scope,
+        message.guid.lower(),
+        message.checksum,
+        version,
     )
 
 
 def from_cached_file(message: type_pb2.File) -> CachedFile:
-    """A file in a cache."""
-    return CachedFile(
-        message.lfn, message.size_bytes, message.scope, message.guid.lower(), message.version
-    )
+    """A file in a cache; a strong checksum is a version too."""
+    version = message.version
+    if not version and message.checksum.startswith(f"{VersionKind.SHA256.value}:"):
+        version = message.checksum
+    return CachedFile(message.lfn, message.size_bytes, message.scope, message.guid.lower(), version)
 
 
 def to_cached_file(file: CachedFile) -> type_pb2.File:

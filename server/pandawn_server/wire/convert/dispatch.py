@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from pandawn.dispatcher.v1 import dispatcher_pb2
 from pandawn.type.v1 import type_pb2
 from pandawn_server.domain.errors import PandawnError
+from pandawn_server.domain.file_version import file_version
 from pandawn_server.domain.inventory import CacheState
 from pandawn_server.domain.jobs import JobKind, Phase, Requirements
 from pandawn_server.domain.principals import Session
@@ -123,7 +124,8 @@ def from_report(
 def _from_stored(check: Checker, path: Path, message: dispatcher_pb2.StoredFile) -> File:
     check.file((*path, "file"), message.file)
     check.url((*path, "url"), message.url)
-    return from_file(message.file, message.url)
+    version = file_version(message.url, checksum=message.file.checksum)
+    return from_file(message.file, message.url, version)
 
 
 def to_acquired(answer: AcquireAnswer, shutting_down: bool) -> dispatcher_pb2.AcquireJobsResponse:
@@ -174,9 +176,10 @@ def _fill_spec(message: dispatcher_pb2.JobSpec, grant: Grant) -> None:
             entry.library = True
     for plan in grant.outputs:
         if plan.role is FileRole.OUTPUT:
-            message.outputs.add(name=plan.name, lfn=plan.lfn, url=plan.url)
+            message.outputs.add(name=plan.name, lfn=plan.lfn, url=plan.url, scope=plan.scope)
         else:
-            message.log.name, message.log.lfn, message.log.url = plan.name, plan.lfn, plan.url
+            log = message.log
+            log.name, log.lfn, log.scope, log.url, _ = plan
 
 
 class _SameTask:

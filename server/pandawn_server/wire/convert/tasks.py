@@ -8,6 +8,7 @@ from datetime import timedelta
 from pandawn.broker.v1 import broker_pb2, job_pb2, task_pb2
 from pandawn.type.v1 import type_pb2
 from pandawn_server.domain.attempts import Attempt
+from pandawn_server.domain.file_version import file_version
 from pandawn_server.domain.jobs import FINAL_STATES, Job, JobState, Phase
 from pandawn_server.domain.matching import sentence
 from pandawn_server.domain.tasks import DEFAULT_MAX_ATTEMPTS, File, FileRole, TaskSpec, TaskState
@@ -77,7 +78,7 @@ def from_spec(check: Checker, message: task_pb2.TaskSpec) -> TaskSpec:
         command=tuple(message.command),
         queue=message.queue,
         site=message.site,
-        inputs=tuple(from_file(entry.file, entry.url) for entry in message.inputs),
+        inputs=tuple(map(_from_input, message.inputs)),
         files_per_job=message.files_per_job or 1,
         job_count=message.job_count,
         outputs=tuple(message.outputs),
@@ -90,6 +91,22 @@ def from_spec(check: Checker, message: task_pb2.TaskSpec) -> TaskSpec:
         max_attempts=message.max_attempts or DEFAULT_MAX_ATTEMPTS,
         test=message.test,
     )
+
+
+def _from_input(message: task_pb2.TaskInput) -> File:
+    """An input with the version that its own facts tell; what its site says of it is added later."""
+    modify_time_ns = None
+    if message.HasField("modify_time"):
+        # Not by `ToNanoseconds`, which raises for one that is going to be refused.
+        modified = message.modify_time
+        modify_time_ns = modified.seconds * 10**9 + modified.nanos
+    version = file_version(
+        message.url,
+        checksum=message.file.checksum,
+        modify_time_ns=modify_time_ns,
+        inode=message.inode,
+    )
+    return from_file(message.file, message.url, version)
 
 
 def _check_command(check: Checker, field: str, command: Sequence[str], *, required: bool) -> None:
@@ -107,8 +124,8 @@ def _check_outputs(check: Checker, message: task_pb2.TaskSpec) -> None:
     check.count("task.outputs", message.outputs, 0, MAX_OUTPUTS)
     for position, name in enumerate(message.outputs):
         path = ("task.outputs", position)
-        # The LFN is `<dataset>._<index>.<name>`, and an LFN has 255 bytes at most.
-        check.name(path, name, max_characters=max(1, 245 - len(message.dataset)))
+        # The LFN is `<dataset>.<task id>._<index>.<name>`, and an LFN has 255 bytes at most.
+        check.name(path, name, max_characters=max(1, 235 - len(message.dataset)))
 
 
 def _check_environment(check: Checker, message: task_pb2.TaskSpec) -> None:
@@ -242,6 +259,7 @@ def to_explanation(explanation: Explanation) -> broker_pb2.ExplainJobResponse:
             for share in explanation.shares
         ],
         passed_over=explanation.passed_over,
+        unversioned_inputs=explanation.unversioned_inputs,
     )
     if explanation.hold is not None:
         message.held_for = explanation.hold.node

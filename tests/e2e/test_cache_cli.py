@@ -5,6 +5,7 @@ One server serves all tests, each at a site of its own: to start one takes longe
 
 import json
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -111,10 +112,12 @@ def test_a_task_s_inputs_are_covered_at_its_own_site(pandawn: Pandawn, tmp_path:
             *("submit", "--json", "--queue", "Q", "a.root", "b.root"), "--", "sh", "-c", "true"
         )
     )["task_id"]
-    # Of another size, and so another file.
-    other_size = ("cache", "pin", "wn09.example.org", *AT_TASK, "--lfn", "b.root=99")
-    pandawn.ok("cache", "pin", NODE, *AT_TASK, "--lfn", "a.root=100")
-    pandawn.ok(*other_size)
+    content = f"sha256:{sha256(b'x' * 100).hexdigest()}"
+    pandawn.ok("cache", "pin", NODE, *AT_TASK, "--lfn", f"a.root=100,{content}")
+    # Which file of that name it is nobody says; and another one.
+    unknown = pandawn.run("cache", "pin", "wn09.example.org", *AT_TASK, "--lfn", "b.root=100")
+    assert "Of 1 file no version was told" in unknown.err
+    pandawn.ok("cache", "pin", "wn10.example.org", *AT_TASK, "--lfn", f"b.root=99,{content}")
     coverage = json.loads(pandawn.ok("cache", "coverage", "--task", str(task), "--json"))
     assert coverage["site"] == "T3-TASK"
     assert [(row["node_count"], row["total_bytes"]) for row in coverage["copies"]] == [

@@ -38,12 +38,15 @@ def catalog() -> Iterator[Stub]:
 
 def wire(*files: CachedFile) -> list[type_pb2.File]:
     return [
-        type_pb2.File(lfn=f.lfn, scope=f.scope, guid=f.guid, size_bytes=f.size_bytes) for f in files
+        type_pb2.File(
+            lfn=f.lfn, scope=f.scope, guid=f.guid, size_bytes=f.size_bytes, version=f.version
+        )
+        for f in files
     ]
 
 
 def refs(*files: CachedFile) -> list[type_pb2.FileRef]:
-    return [type_pb2.FileRef(lfn=f.lfn, scope=f.scope) for f in files]
+    return [type_pb2.FileRef(lfn=f.lfn, scope=f.scope, version=f.version) for f in files]
 
 
 def refused(call: Callable[[], object], code: grpc.StatusCode, reason: str, text: str) -> None:
@@ -71,6 +74,9 @@ def test_pre_placed_data_is_added_found_and_deleted_by_rpc(catalog: Stub) -> Non
     ).cache
     assert (cache.file_count, cache.state.sequence) == (1, 0)
     assert cache.state.digest == inventory_digest(files[2:])
+    request = filecatalog_pb2.ListNodeFilesRequest(site=SITE, node=NODE)
+    (listed,) = catalog.ListNodeFiles(request, timeout=TIMEOUT_S).files
+    assert listed.version == files[2].version
 
 
 def test_pins_are_placed_and_listed_by_rpc(catalog: Stub) -> None:

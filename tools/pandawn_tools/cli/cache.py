@@ -18,6 +18,7 @@ from pandawn_tools.cli.cachenames import (
     file_refs,
     find_site,
     named_file,
+    note_unknown_versions,
 )
 from pandawn_tools.cli.checksums import Wish
 from pandawn_tools.cli.errors import usage_error
@@ -158,7 +159,7 @@ def add(
     lfn: Annotated[
         list[str] | None,
         typer.Option(
-            "--lfn", metavar="NAME=SIZE", help="A file that is not here. May be repeated."
+            "--lfn", metavar="NAME=SIZE[,VERSION]", help="A file that is not here. May be repeated."
         ),
     ] = None,
     site: options.SiteOption = None,
@@ -183,13 +184,14 @@ def add(
         raise usage_error(
             "EMPTY_FILE_LIST",
             "there are no files to add",
-            remedies=["name files, or a list with --inputs LIST, or --lfn NAME=SIZE"],
+            remedies=["name files, or a list with --inputs LIST, or --lfn NAME=SIZE[,VERSION]"],
         )
     with options.connect(ctx, server) as client:
         where = site or find_site(client, node)
         for batch in batches(known, FILES_A_CALL):
             request = filecatalog.AddFilesRequest(site=where, node=node, files=batch)
             client.call(client.catalog.AddFiles, request)
+    note_unknown_versions(sum(not file.version for file in known))
     size = format_size(sum(file.size_bytes for file in known))
     print_lines(
         [f"{format_count(len(known), 'file')}, {size}, added to the catalog for {node} at {where}"]

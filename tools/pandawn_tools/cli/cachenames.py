@@ -8,8 +8,10 @@ import typer
 from pandawn.type.v1 import type_pb2 as types
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
+from pandawn_tools.cli.filelist import parse_file_version
 from pandawn_tools.cli.nodes import list_nodes
-from pandawn_tools.cli.units import parse_size
+from pandawn_tools.cli.render import note
+from pandawn_tools.cli.units import format_count, parse_size
 
 # Limits of the contract for one call.
 FILES_A_CALL = 10_000
@@ -50,18 +52,33 @@ def find_site(client: Client, node: str) -> str:
 
 
 def named_file(pair: str, scope: str) -> types.File:
-    """Reads NAME=SIZE.
+    """Reads NAME=SIZE[,VERSION].
 
     Raises:
         CliError: It is not that.
     """
-    name, equals, size = pair.rpartition("=")
+    name, equals, facts = pair.rpartition("=")
     if not equals:
-        raise usage_error("INVALID_OPTION", f"--lfn {pair}: write it as NAME=SIZE")
+        raise usage_error("INVALID_OPTION", f"--lfn {pair}: write it as NAME=SIZE[,VERSION]")
+    size, _, version = facts.partition(",")
     try:
-        return types.File(lfn=name, scope=scope, size_bytes=parse_size(size))
+        return types.File(
+            lfn=name,
+            scope=scope,
+            size_bytes=parse_size(size),
+            version=parse_file_version(version),
+        )
     except ValueError as error:
         raise usage_error("INVALID_OPTION", f"--lfn {pair}: {error}") from error
+
+
+def note_unknown_versions(count: int) -> None:
+    """Says what it means that of some files no version was told."""
+    if count:
+        note(
+            f"Of {format_count(count, 'file')} no version was told (sha256: and the digest): listed and located, "
+            "but never counted as local to a job."
+        )
 
 
 def file_refs(names: Sequence[str], scope: str, *, guid: bool) -> list[types.FileRef]:

@@ -29,7 +29,7 @@ def cover(
             "--list",
             "-l",
             metavar="FILE",
-            help="File with LFN [SIZE [SCOPE [GUID]]] a line; - is standard input.",
+            help="File with LFN [SIZE [SCOPE [GUID [VERSION]]]] a line; - is standard input.",
         ),
     ] = None,
     task: options.TaskFilter = None,

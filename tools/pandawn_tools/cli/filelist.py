@@ -1,7 +1,8 @@
-"""Lists of files by logical name, for files that need not be here: `LFN SIZE [SCOPE [GUID]]` a line.
+"""Lists of files by logical name, for files that need not be here: `LFN SIZE [SCOPE [GUID [VERSION]]]` a line.
 
 Columns are separated by tabs where a line has one, else by blanks, so that names with blanks can be
-written too. `-` stands for an empty scope or GUID. Blank lines, and those that begin with `#`, are
+written too. `-` stands for an empty scope or GUID. The version (`sha256:` and the digest of the
+content, best) says which file of that name it is. Blank lines, and those that begin with `#`, are
 skipped. Everything that is wrong with a list is said at once, line by line, before anything is sent.
 """
 
@@ -12,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pandawn.type.v1 import type_pb2 as types
+from pandawn_pilot.file_version import is_version
 from pandawn_tools.cli.errors import CliError, usage_error, with_places
 from pandawn_tools.cli.units import parse_size
 
 _STDIN = "-"
 _NONE = "-"
-_COLUMNS = 4
+_COLUMNS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def _parse(text: str, scope: str, *, with_sizes: bool) -> types.File:
     if not least <= len(columns) <= _COLUMNS:
         many = "1 column" if len(columns) == 1 else f"{len(columns)} columns"
         raise _ProblemError(f"has {many}; it is to have {least} to {_COLUMNS}: {text}")
-    lfn, size, own_scope, guid = (*columns, *[""] * (_COLUMNS - len(columns)))
+    lfn, size, own_scope, guid, version = (*columns, *[""] * (_COLUMNS - len(columns)))
     if not lfn:
         raise _ProblemError("has no LFN before the first tab")
     if not size and with_sizes:
@@ -132,7 +134,15 @@ def _parse(text: str, scope: str, *, with_sizes: bool) -> types.File:
         size_bytes=parse_size(size) if size else 0,
         scope=_unless_none(own_scope) if own_scope else scope,
         guid=_unless_none(guid),
+        version=parse_file_version(_unless_none(version)),
     )
+
+
+def parse_file_version(text: str) -> str:
+    """Reads the version of a file, empty if it is unknown. Raises ValueError for what is none."""
+    if text and not is_version(text):
+        raise ValueError(f"{text} is no version: write sha256: and 64 lower-case hex digits")
+    return text
 
 
 def _unless_none(column: str) -> str:
@@ -140,14 +150,16 @@ def _unless_none(column: str) -> str:
 
 
 def _doubles(listed: Sequence[ListedFile]) -> list[str]:
-    first: dict[tuple[str, str], ListedFile] = {}
+    first: dict[tuple[str, str, str], ListedFile] = {}
     problems = []
     for one in listed:
-        before = first.setdefault((one.file.scope, one.file.lfn), one)
+        before = first.setdefault((one.file.scope, one.file.lfn, one.file.version), one)
         if before is not one:
             problems.append(f"{one.place}: {one.file.lfn} stands in {before.place} already")
     return problems
 
 
 def _form(*, with_sizes: bool) -> str:
-    return "LFN SIZE [SCOPE [GUID]]" if with_sizes else "LFN [SIZE [SCOPE [GUID]]]"
+    return (
+        "LFN SIZE [SCOPE [GUID [VERSION]]]" if with_sizes else "LFN [SIZE [SCOPE [GUID [VERSION]]]]"
+    )

@@ -18,6 +18,7 @@ from pandawn_tools.cli.cachenames import (
     file_refs,
     find_site,
     named_file,
+    note_unknown_versions,
 )
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.errors import CliError, usage_error
@@ -27,7 +28,7 @@ from pandawn_tools.cli.render import note, print_lines
 from pandawn_tools.cli.tables import Column, print_table
 from pandawn_tools.cli.units import format_count, format_size, format_time
 
-_LIST_HELP = "File with LFN SIZE [SCOPE [GUID]] a line; - is standard input."
+_LIST_HELP = "File with LFN SIZE [SCOPE [GUID [VERSION]]] a line; - is standard input."
 
 ListOption = Annotated[str | None, typer.Option("--list", "-l", metavar="FILE", help=_LIST_HELP)]
 
@@ -83,6 +84,7 @@ def populate(
         done = "pinned on" if pin else "added to the catalog for"
         size = format_size(size_bytes)
         print_lines([f"{format_count(len(listed), 'file')}, {size}, {done} {node} at {where}"])
+    note_unknown_versions(sum(not one.file.version for one in listed))
     if before is None:
         note(f"{node} was not known to the catalog before; is the name spelled as its pilots do?")
     elif before.state.sequence and not pin:
@@ -97,7 +99,9 @@ def pin_files(
     file_list: ListOption = None,
     lfn: Annotated[
         list[str] | None,
-        typer.Option("--lfn", metavar="NAME=SIZE", help="A file to pin. May be repeated."),
+        typer.Option(
+            "--lfn", metavar="NAME=SIZE[,VERSION]", help="A file to pin. May be repeated."
+        ),
     ] = None,
     site: options.SiteOption = None,
     scope: ScopeOption = "",
@@ -110,11 +114,12 @@ def pin_files(
         raise usage_error(
             "EMPTY_FILE_LIST",
             "there are no files to pin",
-            remedies=["name a list with --list FILE, or files with --lfn NAME=SIZE"],
+            remedies=["name a list with --list FILE, or files with --lfn NAME=SIZE[,VERSION]"],
         )
     with options.connect(ctx, server) as client:
         where = site or find_site(client, node)
         count, last = _pin(client, where, node, listed)
+    note_unknown_versions(sum(not one.file.version for one in listed))
     total = f"{format_count(last.pinned_count, 'file')} in all, {format_size(last.pinned_bytes)}"
     print_lines([f"{format_count(count, 'file')} newly pinned on {node} at {where}; {total}"])
 

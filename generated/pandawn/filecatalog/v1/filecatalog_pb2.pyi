@@ -247,7 +247,9 @@ class AddFilesRequest(_message.Message):
     """Sequence number of this delta; required with an epoch."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_type_pb2.File]:
-        """Files, 1 to 10,000."""
+        """Files, 1 to 10,000, with `version`, or a checksum `sha256:`, which is one. One without is listed and located, but
+        no job's bytes count as local by it; it takes the place of the one before of its name.
+        """
 
     def __init__(
         self,
@@ -571,7 +573,7 @@ class FilePresence(_message.Message):
     present: _builtins.bool
     """Whether it does."""
     size_bytes: _builtins.int
-    """Size in bytes; 0 if not present."""
+    """Size in bytes, of several versions the largest; 0 if not present."""
     def __init__(
         self,
         *,
@@ -723,7 +725,7 @@ class ListNodeFilesResponse(_message.Message):
     """Token of the next page; empty when this was the last."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_type_pb2.File]:
-        """Files by (scope, LFN)."""
+        """Files by (scope, LFN, version, size)."""
 
     @_builtins.property
     def pinned_positions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

@@ -185,8 +185,8 @@ class FileCatalogServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PinFiles(self, request, context):
-        """Pins files on a node, which need not have been heard of. A file that is
-        pinned already gets the size and GUID given here.
+        """Pins files on a node, which need not have been heard of. A file pinned already
+        gets the GUID given here; another version or size is another file.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
@@ -259,7 +259,7 @@ class FileCatalogServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListNodeFiles(self, request, context):
-        """Lists the files of one node, cached or pinned, in order of (scope, LFN), a page at a time.
+        """Lists the files of one node, cached or pinned, in order of (scope, LFN, version, size), a page at a time.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed names or token.

@@ -120,8 +120,8 @@ class FileCatalogStub:
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
     PinFiles: _grpc.UnaryUnaryMultiCallable[_pins_pb2.PinFilesRequest, _pins_pb2.PinFilesResponse]
-    """Pins files on a node, which need not have been heard of. A file that is
-    pinned already gets the size and GUID given here.
+    """Pins files on a node, which need not have been heard of. A file pinned already
+    gets the GUID given here; another version or size is another file.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
@@ -170,7 +170,7 @@ class FileCatalogStub:
     * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
     """
     ListNodeFiles: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.ListNodeFilesRequest, _filecatalog_pb2.ListNodeFilesResponse]
-    """Lists the files of one node, cached or pinned, in order of (scope, LFN), a page at a time.
+    """Lists the files of one node, cached or pinned, in order of (scope, LFN, version, size), a page at a time.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed names or token.
@@ -248,8 +248,8 @@ class FileCatalogAsyncStub(FileCatalogStub):
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
     PinFiles: _aio.UnaryUnaryMultiCallable[_pins_pb2.PinFilesRequest, _pins_pb2.PinFilesResponse]  # type: ignore[assignment]
-    """Pins files on a node, which need not have been heard of. A file that is
-    pinned already gets the size and GUID given here.
+    """Pins files on a node, which need not have been heard of. A file pinned already
+    gets the GUID given here; another version or size is another file.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
@@ -298,7 +298,7 @@ class FileCatalogAsyncStub(FileCatalogStub):
     * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
     """
     ListNodeFiles: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.ListNodeFilesRequest, _filecatalog_pb2.ListNodeFilesResponse]  # type: ignore[assignment]
-    """Lists the files of one node, cached or pinned, in order of (scope, LFN), a page at a time.
+    """Lists the files of one node, cached or pinned, in order of (scope, LFN, version, size), a page at a time.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed names or token.
@@ -409,8 +409,8 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
         request: _pins_pb2.PinFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pins_pb2.PinFilesResponse, _abc.Awaitable[_pins_pb2.PinFilesResponse]]:
-        """Pins files on a node, which need not have been heard of. A file that is
-        pinned already gets the size and GUID given here.
+        """Pins files on a node, which need not have been heard of. A file pinned already
+        gets the GUID given here; another version or size is another file.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
@@ -495,7 +495,7 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
         request: _filecatalog_pb2.ListNodeFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_filecatalog_pb2.ListNodeFilesResponse, _abc.Awaitable[_filecatalog_pb2.ListNodeFilesResponse]]:
-        """Lists the files of one node, cached or pinned, in order of (scope, LFN), a page at a time.
+        """Lists the files of one node, cached or pinned, in order of (scope, LFN, version, size), a page at a time.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed names or token.

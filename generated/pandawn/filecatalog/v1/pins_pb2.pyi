@@ -35,7 +35,9 @@ class PinFilesRequest(_message.Message):
     """Full host name of the node; compared in lower case."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_type_pb2.File]:
-        """Files, 1 to 10,000."""
+        """Files, 1 to 10,000. With `version`, or with a checksum `sha256:`, which is one; without, it is not known which
+        file of that name is meant: it is listed and located, but no job's bytes count as local by it.
+        """
 
     def __init__(
         self,

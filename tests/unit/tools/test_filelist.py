@@ -7,6 +7,7 @@ import pytest
 from pandawn.type.v1.type_pb2 import File
 from pandawn_tools.cli.errors import CliError, ExitStatus, Violation
 from pandawn_tools.cli.filelist import ListedFile, read_file_list, with_lines
+from tests.fixtures.versions import SHA256
 
 
 def read(root: Path, text: str, scope: str = "", *, with_sizes: bool = True) -> list[ListedFile]:
@@ -49,14 +50,20 @@ def test_sizes_may_be_left_out_where_they_are_not_needed(tmp_path: Path) -> None
 
 
 def test_all_bad_lines_are_named_with_what_is_wrong(tmp_path: Path) -> None:
-    text = "good 1\nnosize\nbad -5\na 1 s g more\ngood 2\n\t5\n"
+    text = "good 1\nnosize\nbad -5\na 1 s g site more\nb 1 s g ABC\ngood 2\n\t5\n"
     assert problems(tmp_path, text) == [
-        "list.dat:2: has 1 column; it is to have 2 to 4: nosize",
+        "list.dat:2: has 1 column; it is to have 2 to 5: nosize",
         "list.dat:3: '-5' is no size; write it like 500MB, 2GiB or 2048 (bytes)",
-        "list.dat:4: has 5 columns; it is to have 2 to 4: a 1 s g more",
-        "list.dat:6: has no LFN before the first tab",
-        f"list.dat:5: good stands in {tmp_path}/list.dat:1 already",
+        "list.dat:4: has 6 columns; it is to have 2 to 5: a 1 s g site more",
+        "list.dat:5: ABC is no version: write sha256: and 64 lower-case hex digits",
+        "list.dat:7: has no LFN before the first tab",
+        f"list.dat:6: good stands in {tmp_path}/list.dat:1 already",
     ]
+
+
+def test_two_versions_of_a_name_are_two_files(tmp_path: Path) -> None:
+    listed = read(tmp_path, f"a 1 - - {SHA256}\na 1 - - site\na 1\n")
+    assert [one.file.version for one in listed] == [SHA256, "site", ""]
 
 
 def test_names_in_two_scopes_are_two_files(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 from pandawn_server.domain.attempts import Attempt, AttemptEnd
 from pandawn_server.domain.errors import InvalidRequestError, PandawnError, Violation
-from pandawn_server.domain.jobs import Job, JobError, JobState, Phase, ResourceUse
+from pandawn_server.domain.file_version import VersionKind
+from pandawn_server.domain.jobs import Job, JobError, JobKind, JobState, Phase, ResourceUse
 from pandawn_server.domain.leases import Lease, is_current
 from pandawn_server.domain.pilot_rights import may_speak_for, not_your_lease
 from pandawn_server.domain.pilots import Pilot
@@ -105,20 +106,26 @@ def report_jobs(context: Context, reports: Sequence[Report]) -> list[Reported | 
     ]
 
 
+_SHA256 = f"{VersionKind.SHA256.value}:"
+
+
 def _missing_outputs(report: Report, job: Job, task: Task) -> list[Violation]:
     if report.error is not None:
         return []
     stored = {file.lfn: file for file in report.outputs}
     found = []
     for plan in planned_outputs(task, job.kind, job.index, job.job_id, report.lease.attempt):
+        if plan.role is not FileRole.OUTPUT:
+            continue
         file = stored.get(plan.lfn)
-        if plan.role is FileRole.OUTPUT and (file is None or not file.checksum):
-            found.append(
-                Violation(
-                    "outputs",
-                    f"{plan.lfn} is missing or has no checksum; a finished job stores all outputs",
-                )
-            )
+        problem = ""
+        if file is None or not file.checksum:
+            problem = "is missing or has no checksum; a finished job stores all outputs"
+        elif job.kind is JobKind.BUILD and not file.checksum.startswith(_SHA256):
+            # Code that other jobs run is known by what it is, not by where it lies.
+            problem = f"is a library, and has a checksum that is no {_SHA256}"
+        if problem:
+            found.append(Violation("outputs", f"{plan.lfn} {problem}"))
     return found
 
 

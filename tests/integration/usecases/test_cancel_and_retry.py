@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pandawn_server.domain.errors import NotFoundError, PandawnError
@@ -11,7 +13,7 @@ from pandawn_server.usecases.leasing import Grant
 from pandawn_server.usecases.read_tasks import get_task
 from pandawn_server.usecases.sandboxes import store_sandbox
 from tests.fixtures.factories import MIB, make_inputs, payload_error
-from tests.fixtures.world import LEASE, World, reason, success
+from tests.fixtures.world import LEASE, STORED_CHECKSUM, World, reason, success
 
 FATAL = payload_error("WORK_DIR_TOO_LARGE")
 
@@ -131,6 +133,29 @@ def test_what_does_not_exist_cannot_be_cancelled_or_retried(world: World) -> Non
             call(77)
 
 
+@pytest.mark.parametrize("checksum", ["adler32:0a1b2c3d", "md5:" + "0" * 32, ""])
+def test_a_library_that_is_not_known_by_its_sha256_is_none(world: World, checksum: str) -> None:
+    submit_build(world)
+    build = take_build(world)
+    report = success(build)
+    forgeable = [file._replace(checksum=checksum) for file in report.outputs]
+    (answer,) = world.report(replace(report, outputs=tuple(forgeable)))
+    assert reason(answer) == "OUTPUTS_MISSING"
+    assert world.acquire(world.pilot(), 5) == ()
+
+
+def test_a_listing_of_a_library_makes_it_local_to_nobody(world: World) -> None:
+    submit_build(world)
+    build = take_build(world)
+    world.finish(build)
+    pilot = world.pilot(2)
+    stored = success(build).outputs[0]
+    world.keep(pilot.key, stored)
+    grant = world.take(pilot)
+    assert grant.match.input_bytes == MIB + stored.size_bytes
+    assert grant.match.local_bytes == 0
+
+
 def test_run_jobs_become_runnable_when_their_library_is_built(world: World) -> None:
     task_id = submit_build(world)
     build = take_build(world)
@@ -142,6 +167,7 @@ def test_run_jobs_become_runnable_when_their_library_is_built(world: World) -> N
     assert library is not None
     assert library.lfn == build.outputs[0].lfn
     assert grants[0].inputs[-1] == library
+    assert library.version == library.checksum == STORED_CHECKSUM
     assert [world.job(grant.job.job_id).input_bytes for grant in grants] == [
         MIB + library.size_bytes
     ] * 2

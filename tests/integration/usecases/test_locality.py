@@ -22,7 +22,6 @@ from pandawn_server.domain.inventory import (
 from pandawn_server.domain.jobs import Requirements
 from pandawn_server.domain.matching import OVERTAKEN_S, Locality, MatchRule
 from pandawn_server.domain.nodes import STREAK
-from pandawn_server.storage import tasks
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases import monitor
 from pandawn_server.usecases.brokers import AcquireCall
@@ -142,20 +141,6 @@ def test_a_node_with_one_version_gets_the_job_that_names_it(world: World) -> Non
     world.keep(node_key(2), old)
     assert [file.version for file in world.take(world.pilot(1)).inputs] == [new.version]
     assert [file.version for file in world.take(world.pilot(2)).inputs] == [old.version]
-
-
-def test_a_library_is_to_be_moved_whatever_nodes_say_that_they_hold(world: World) -> None:
-    library = make_input(1, 500, lfn="lib")
-    world.submit_jobs(1)
-    world.finish(world.take())
-    with world.db.write() as tx:
-        tasks.set_library(tx, 1, library)
-        tx.exec_driver_sql("UPDATE jobs SET state = 'activated', input_bytes = 500")
-    world.keep(node_key(2), library)
-    grant = world.take(world.pilot(2))
-    assert (grant.match.input_bytes, grant.match.local_bytes) == (500, 0)
-    # It is known by its content.
-    assert grant.library == library
 
 
 def test_a_higher_priority_goes_first_whatever_the_node_holds(world: World) -> None:

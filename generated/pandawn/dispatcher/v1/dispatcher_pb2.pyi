@@ -705,7 +705,7 @@ class StoredFile(_message.Message):
     """Where it is."""
     @_builtins.property
     def file(self) -> _type_pb2.File:
-        """The file with size and checksum."""
+        """The file with size and checksum. Scope and version are the server's to say."""
 
     def __init__(
         self,

@@ -160,7 +160,8 @@ class DispatcherServicer(object):
         Errors, for one report, in its `status`:
         * `FAILED_PRECONDITION` (STALE_LEASE): the attempt is over; the report changed nothing.
         * `PERMISSION_DENIED` (NOT_YOUR_LEASE): the attempt was a pilot's of another node or queue.
-        * `INVALID_ARGUMENT` (OUTPUTS_MISSING): a finished job must name each of its outputs with size and checksum.
+        * `INVALID_ARGUMENT` (OUTPUTS_MISSING): a finished job must name each of its outputs with size and checksum,
+        which of a library is a `sha256:`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -108,7 +108,8 @@ class DispatcherStub:
     Errors, for one report, in its `status`:
     * `FAILED_PRECONDITION` (STALE_LEASE): the attempt is over; the report changed nothing.
     * `PERMISSION_DENIED` (NOT_YOUR_LEASE): the attempt was a pilot's of another node or queue.
-    * `INVALID_ARGUMENT` (OUTPUTS_MISSING): a finished job must name each of its outputs with size and checksum.
+    * `INVALID_ARGUMENT` (OUTPUTS_MISSING): a finished job must name each of its outputs with size and checksum,
+      which of a library is a `sha256:`.
     """
     ReleaseJobs: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.ReleaseJobsRequest, _dispatcher_pb2.ReleaseJobsResponse]
     """Gives back jobs whose payload was not started. They do not count as attempts.
@@ -204,7 +205,8 @@ class DispatcherAsyncStub(DispatcherStub):
     Errors, for one report, in its `status`:
     * `FAILED_PRECONDITION` (STALE_LEASE): the attempt is over; the report changed nothing.
     * `PERMISSION_DENIED` (NOT_YOUR_LEASE): the attempt was a pilot's of another node or queue.
-    * `INVALID_ARGUMENT` (OUTPUTS_MISSING): a finished job must name each of its outputs with size and checksum.
+    * `INVALID_ARGUMENT` (OUTPUTS_MISSING): a finished job must name each of its outputs with size and checksum,
+      which of a library is a `sha256:`.
     """
     ReleaseJobs: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.ReleaseJobsRequest, _dispatcher_pb2.ReleaseJobsResponse]  # type: ignore[assignment]
     """Gives back jobs whose payload was not started. They do not count as attempts.
@@ -327,7 +329,8 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
         Errors, for one report, in its `status`:
         * `FAILED_PRECONDITION` (STALE_LEASE): the attempt is over; the report changed nothing.
         * `PERMISSION_DENIED` (NOT_YOUR_LEASE): the attempt was a pilot's of another node or queue.
-        * `INVALID_ARGUMENT` (OUTPUTS_MISSING): a finished job must name each of its outputs with size and checksum.
+        * `INVALID_ARGUMENT` (OUTPUTS_MISSING): a finished job must name each of its outputs with size and checksum,
+          which of a library is a `sha256:`.
         """
 
     @_abc_1.abstractmethod

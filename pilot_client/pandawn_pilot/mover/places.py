@@ -75,10 +75,11 @@ class Place:
             self._parts = self._open_parts()
             try:
                 return name, os.open(name, flags, 0o600, dir_fd=self._parts)
-            except FileNotFoundError:
+            except OSError as error:
                 os.close(self._parts)
                 self._parts = -1
-                if left == 0:
+                # The second is what NFS says of a directory that is gone.
+                if error.errno not in (errno.ENOENT, errno.ESTALE) or left == 0:
                     raise
         raise AssertionError("the last try returns or raises")
 

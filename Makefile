@@ -65,6 +65,7 @@ stubs: $(VENV) ## Generate the Python stubs in generated/, docs/api.md, docs/par
 .PHONY: lock
 lock: ## Remake the lock files with the newest versions that pyproject.toml allows
 	@for pair in "pyproject.toml --all-extras --group dev:requirements.lock" \
+	    "pyproject.toml tools/dev/site-requirements.in --extra server --extra cli --constraint requirements.lock:requirements-site.lock" \
 	    "tools/dev/uv-requirements.in:tools/dev/uv-requirements.txt"; do \
 	    $(BOOTSTRAP) uv pip compile $${pair%%:*} --quiet --upgrade --universal --python-version 3.11 \
 	        --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -43,6 +43,7 @@ _FAULTS = {
     XrootdFault.MISSING: TransferFault.MISSING,
     XrootdFault.FORBIDDEN: TransferFault.FORBIDDEN,
     XrootdFault.FULL: TransferFault.FULL,
+    XrootdFault.READ_ONLY: TransferFault.READ_ONLY,
     XrootdFault.CHECKSUM: TransferFault.CORRUPT,
     XrootdFault.UNREACHABLE: TransferFault.UNAVAILABLE,
     XrootdFault.UNSUPPORTED: TransferFault.OTHER,

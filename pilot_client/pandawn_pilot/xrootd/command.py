@@ -46,12 +46,22 @@ class XrootdFault(Enum):
     MISSING = auto()
     FORBIDDEN = auto()
     FULL = auto()
+    READ_ONLY = auto()
     UNSUPPORTED = auto()
     CHECKSUM = auto()
     OTHER = auto()
 
 
 _FAULT_OF_NUMBER = {
+    # The server's disk, memory or data servers; too many callers; what it waited for itself.
+    "3007": XrootdFault.UNREACHABLE,
+    "3008": XrootdFault.UNREACHABLE,
+    "3012": XrootdFault.UNREACHABLE,
+    "3014": XrootdFault.UNREACHABLE,
+    "3024": XrootdFault.UNREACHABLE,
+    "3034": XrootdFault.UNREACHABLE,
+    "3035": XrootdFault.UNREACHABLE,
+    "3025": XrootdFault.READ_ONLY,
     "3009": XrootdFault.FULL,
     "3010": XrootdFault.FORBIDDEN,
     "3011": XrootdFault.MISSING,
@@ -66,6 +76,10 @@ _FAULT_OF_WORDS = {
     "No space left on device": XrootdFault.FULL,
     "no space left on device": XrootdFault.FULL,
     "Disk quota exceeded": XrootdFault.FULL,
+    "ead-only file system": XrootdFault.READ_ONLY,
+    "tale file handle": XrootdFault.UNREACHABLE,
+    "nput/output error": XrootdFault.UNREACHABLE,
+    "imed out": XrootdFault.UNREACHABLE,
     "Auth failed": XrootdFault.FORBIDDEN,
     "CheckSum error": XrootdFault.CHECKSUM,
     "Connection error": XrootdFault.UNREACHABLE,

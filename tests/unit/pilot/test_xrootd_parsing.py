@@ -7,6 +7,7 @@ import pytest
 from pandawn_pilot.file_names import Naming, name_of, rucio_path
 from pandawn_pilot.inventory import CachedFile
 from pandawn_pilot.xrootd.address import Server, clean_path, parse_location, parse_server
+from pandawn_pilot.xrootd.command import XrootdError, XrootdFault, run
 from pandawn_pilot.xrootd.files import ListedFile, parse_listing
 from pandawn_pilot.xrootd.inventory import take_inventory
 
@@ -120,3 +121,24 @@ def test_one_name_for_files_of_two_sizes_says_nothing() -> None:
     assert found.ambiguous == ("/d/x/a", "/d/y/a")
     deeper = take_inventory(twins, "/d", Naming(lfn_depth=2))
     assert len(deeper.files) == 4
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ("[3011] no such file or directory", XrootdFault.MISSING),
+        ("[3007] input/output error", XrootdFault.UNREACHABLE),
+        ("[3024] too many clients", XrootdFault.UNREACHABLE),
+        ("[3025] read-only file system", XrootdFault.READ_ONLY),
+        ("[3005] Unable to create /a; Read-only file system", XrootdFault.READ_ONLY),
+        ("[3005] Unable to open /a; stale file handle", XrootdFault.UNREACHABLE),
+        ("[3005] something else", XrootdFault.OTHER),
+        ("[3010] permission denied", XrootdFault.FORBIDDEN),
+    ],
+)
+def test_a_servers_own_trouble_is_told_from_that_of_a_file(said: str, fault: XrootdFault) -> None:
+    script = 'echo "[ERROR] Server responded with an error: $1" >&2; exit 54'
+    with pytest.raises(XrootdError) as failure:
+        run(["sh", "-c", script, "sh", said], "cannot read", seconds=30)
+    assert failure.value.fault is fault
+    assert str(failure.value) == f"cannot read: {said}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Annotated
 
@@ -95,13 +94,13 @@ def end_sessions(loaded: Loaded) -> None:
 
 
 def _rotate(loaded: Loaded, *, end_sessions: bool) -> None:
-    from pandawn_server.main import open_checked_database
+    from pandawn_server.backends import open_checked_database
     from pandawn_server.usecases.sessions import rotate_key
 
     database = open_checked_database(loaded.settings)
     try:
         key = rotate_key(
-            database, random.SystemRandom(), datetime.now(UTC), end_sessions=end_sessions
+            database, random.SystemRandom(), database.clock(), end_sessions=end_sessions
         )
     finally:
         database.dispose()
@@ -112,7 +111,7 @@ def _rotate(loaded: Loaded, *, end_sessions: bool) -> None:
 @with_settings
 def check_config(loaded: Loaded) -> None:
     """Show each setting and where it comes from; read what addresses need, try database and catalog."""
-    from pandawn_server.main import open_checked_database, open_reachable_catalog
+    from pandawn_server.backends import open_checked_database, open_reachable_catalog
     from pandawn_server.wire.auth.doors import check_doors
     from pandawn_server.wire.listening import StartError
 

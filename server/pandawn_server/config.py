@@ -163,6 +163,12 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(
         default=30.0, ge=0, le=3600, description="time for calls in flight when the server stops"
     )
+    start_wait_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        le=86400,
+        description="time for which a server that starts waits for a database that does not answer yet",
+    )
     max_connection_age_seconds: float = Field(
         default=1800.0,
         ge=1,

@@ -9,32 +9,27 @@ import random
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import structlog
 
-from pandawn_server.catalog.factory import open_catalog
+from pandawn_server.backends import Backends, await_database, open_some_catalog
+from pandawn_server.background import periodic_workers
 from pandawn_server.catalog.pinned import PinnedCatalog
 from pandawn_server.catalog.pins import PinBook
 from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.config import Settings, masked
-from pandawn_server.domain.errors import PandawnError, UnavailableError
 from pandawn_server.logs import Log
 from pandawn_server.storage.database import Database
 from pandawn_server.telemetry.api import OFF, Attributes, Telemetry
 from pandawn_server.telemetry.names import QUEUE, WAITING_PILOTS
-from pandawn_server.usecases.allowances import hold_back_all, let_go_all
 from pandawn_server.usecases.context import Context
-from pandawn_server.usecases.reap import Reaped, reap
 from pandawn_server.usecases.session_book import Sessions
-from pandawn_server.usecases.sessions import REFRESH_INTERVAL, refresh_sessions
-from pandawn_server.usecases.telling import log_events
-from pandawn_server.usecases.watch_catalog import watch_catalog
-from pandawn_server.usecases.watch_queues import watch_queues
-from pandawn_server.wire.auditing import FLUSH_INTERVAL, Auditor
+from pandawn_server.usecases.sessions import refresh_sessions
+from pandawn_server.usecases.telling import tell
+from pandawn_server.wire.auditing import Auditor
 from pandawn_server.wire.auth.doors import listening_of, open_identity
 from pandawn_server.wire.auth.identity import Identity
 from pandawn_server.wire.auth.resolver import SystemNames, ThreadedResolver
@@ -48,23 +43,8 @@ from pandawn_server.wire.services import services
 from pandawn_server.wire.waiting import WaitingCalls
 from pandawn_server.workers.loop import PeriodicWorker
 
-QUEUE_WATCH_INTERVAL = timedelta(seconds=1)
-"""Time between two looks for work that another server process made runnable, and for changes of queues."""
-
-CATALOG_WATCH_INTERVAL = timedelta(seconds=2)
-"""Time until a server process knows that a server of the catalog was lost or came back, and what was pinned
-through another process: one small question to each, and one small query."""
-
-THROTTLE_INTERVAL = timedelta(seconds=1)
-"""Time between two looks for jobs that wait for a limit of their user only: so long a slot of that user
-stays empty at most. Without such jobs a look is one read of an empty index."""
-
 FIRST_KEYS_S = 3.0
 """Time that the start waits for the keys of token issuers."""
-
-HOLD_BACK_INTERVAL = timedelta(seconds=10)
-"""Time between two looks for runnable jobs above a limit that was lowered. Where there are limits, a look
-counts what is runnable on those queues."""
 
 LAST_WORK_S = 2.0
 """Least time for work that is still in the database when all calls have ended, where the grace is
@@ -73,60 +53,17 @@ shorter; more means that it hangs."""
 _log: Log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Backends:
-    """What the server keeps its state in."""
-
-    database: Database
-    catalog: Catalog
-
-
-def open_checked_database(settings: Settings) -> Database:
-    """Opens the database ready for use; the embedded one is migrated on the way.
-
-    Raises `UnavailableError` when it does not answer, `PreconditionError` when it must be migrated.
-    """
-    database = Database.open(settings.database_url, settings.database_pool_size)
-    try:
-        if database.is_embedded:
-            database.migrate()
-        database.check()
-    except PandawnError:
-        database.dispose()
-        raise
-    return database
-
-
-def open_reachable_catalog(settings: Settings) -> Catalog:
-    """Opens the catalog. Raises `UnavailableError` if none of its servers answers.
-
-    One that is away among several is only a loss of speed, and no reason not to start.
-    """
-    catalog = open_catalog(settings.catalog)
-    problems = catalog.unreachable()
-    for problem in problems:
-        _log.warning("catalog server does not answer", problem=problem)
-    if problems and len(problems) > settings.catalog.count(","):
-        catalog.close()
-        raise UnavailableError(
-            "CATALOG_UNAVAILABLE",
-            f"the catalog {masked(settings.catalog)} does not answer: {'; '.join(problems)}",
-        )
-    return catalog
-
-
 def serve(settings: Settings, more_services: Sequence[Service] = ()) -> None:
     """Runs the server until SIGTERM or SIGINT; `more_services` stand beside its own (the benchmark has one).
 
-    Raises what `open_checked_database` and `open_reachable_catalog` do, and `wire.listening.StartError`.
+    Raises what `await_database` does, and `wire.listening.StartError`.
     """
     with ExitStack() as closing:
         telemetry = _telemetry(settings)
         closing.callback(telemetry.close)
-        database = open_checked_database(settings)
+        database = await_database(settings)
         closing.callback(database.dispose)
-        database.after_commit = log_events
-        catalog = open_reachable_catalog(settings)
+        catalog = open_some_catalog(settings)
         closing.callback(catalog.close)
         if telemetry.enabled:
             catalog = _observed(settings, database, catalog, telemetry)
@@ -163,15 +100,7 @@ async def _serve(
     server = EdgeServer(
         [*services(deps), *more_services], listening, telemetry, deps.shutting_down, auditor
     )
-    workers: list[PeriodicWorker[Any]] = [
-        _reaper(deps),
-        _queue_watch(deps),
-        _catalog_watch(deps),
-        _throttle(deps),
-        _hold_back(deps),
-        _session_refresh(deps),
-        _audit(deps, auditor),
-    ]
+    workers = periodic_workers(deps, auditor)
     with _stop_signals() as stop:
         addresses = await server.start()
         for worker in workers:
@@ -234,6 +163,7 @@ def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
         pins=pins,
         sessions=Sessions(settings.session_life),
     )
+    backends.database.after_commit = partial(tell, context)
     batchers = Batchers(
         runner,
         # One batch of a kind at a time, on PostgreSQL too: a second would wait for the first.
@@ -256,97 +186,6 @@ def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
         shutting_down=asyncio.Event(),
         telemetry=telemetry,
         resolver=ThreadedResolver(SystemNames()),
-    )
-
-
-def _reaper(deps: Deps) -> PeriodicWorker[Reaped]:
-    settings = deps.settings
-
-    def after(reaped: Reaped) -> None:
-        for queue in reaped.ended.runnable_queues:
-            deps.waiting.notify(queue)
-
-    return PeriodicWorker(
-        "reaper",
-        settings.reaper_interval,
-        partial(
-            reap,
-            deps.context,
-            deps.context.new_id(),
-            settings.reaper_interval,
-            settings.event_retention,
-            settings.audit_retention,
-        ),
-        deps.runner,
-        after=after,
-        telemetry=deps.telemetry,
-    )
-
-
-def _queue_watch(deps: Deps) -> PeriodicWorker[bool]:
-    def after(_: bool) -> None:
-        deps.config_watch.look()
-        deps.waiting.notify_all()
-
-    return PeriodicWorker(
-        "queue-watch",
-        QUEUE_WATCH_INTERVAL,
-        partial(watch_queues, deps.context),
-        deps.runner,
-        after=after,
-        is_behind=bool,
-        telemetry=deps.telemetry,
-    )
-
-
-def _catalog_watch(deps: Deps) -> PeriodicWorker[None]:
-    return PeriodicWorker(
-        "catalog-watch",
-        CATALOG_WATCH_INTERVAL,
-        partial(watch_catalog, deps.context),
-        deps.runner,
-        telemetry=deps.telemetry,
-    )
-
-
-def _throttle(deps: Deps) -> PeriodicWorker[frozenset[str]]:
-    def after(queues: frozenset[str]) -> None:
-        for queue in queues:
-            deps.waiting.notify(queue)
-
-    return PeriodicWorker(
-        "throttle",
-        THROTTLE_INTERVAL,
-        partial(let_go_all, deps.context, deps.context.new_id(), THROTTLE_INTERVAL),
-        deps.runner,
-        after=after,
-        telemetry=deps.telemetry,
-    )
-
-
-def _hold_back(deps: Deps) -> PeriodicWorker[int]:
-    return PeriodicWorker(
-        "hold-back",
-        HOLD_BACK_INTERVAL,
-        partial(hold_back_all, deps.context, deps.context.new_id(), HOLD_BACK_INTERVAL),
-        deps.runner,
-        telemetry=deps.telemetry,
-    )
-
-
-def _audit(deps: Deps, auditor: Auditor) -> PeriodicWorker[None]:
-    return PeriodicWorker(
-        "audit", FLUSH_INTERVAL, auditor.flush, deps.runner, telemetry=deps.telemetry
-    )
-
-
-def _session_refresh(deps: Deps) -> PeriodicWorker[None]:
-    return PeriodicWorker(
-        "session-refresh",
-        REFRESH_INTERVAL,
-        partial(refresh_sessions, deps.context),
-        deps.runner,
-        telemetry=deps.telemetry,
     )
 
 

@@ -67,10 +67,13 @@ def test_a_configuration_file_that_is_missing_or_no_toml_is_named(tmp_path: Path
 def test_a_database_that_does_not_answer_is_named_without_its_password() -> None:
     port = free_port()
     url = f"postgresql://alice:secret@127.0.0.1:{port}/pandawn"
-    done = run_server_command("serve", f"--database={url}", "--listen=127.0.0.1:0")
+    done = run_server_command(
+        "serve", f"--database={url}", "--listen=127.0.0.1:0", "--start-wait-seconds=0.5"
+    )
     assert done.returncode == UNREACHABLE
     assert "DATABASE_UNAVAILABLE" in done.stderr
     assert f"127.0.0.1:{port}/pandawn" in done.stderr
+    assert "waiting for the database" in done.stderr
     assert "secret" not in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -78,14 +81,19 @@ def test_a_database_that_does_not_answer_is_named_without_its_password() -> None
 def test_a_catalog_that_does_not_answer_is_named(tmp_path: Path) -> None:
     port = free_port()
     done = run_server_command(
-        "serve",
-        f"--data-dir={tmp_path}",
-        f"--catalog=memcached://127.0.0.1:{port}",
-        "--listen=127.0.0.1:0",
+        "check-config", f"--data-dir={tmp_path}", f"--catalog=memcached://127.0.0.1:{port}"
     )
     assert done.returncode == UNREACHABLE
-    assert "CATALOG_UNAVAILABLE" in done.stderr
-    assert f"127.0.0.1:{port}" in done.stderr
+    assert "CATALOG_UNAVAILABLE" in done.stdout
+    assert f"127.0.0.1:{port}" in done.stdout
+
+
+def test_a_server_starts_without_its_catalog_and_says_so(start_server: StartServer) -> None:
+    """What the catalog tells is a hint: jobs run without it."""
+    port = free_port()
+    server = start_server(catalog=f"memcached://127.0.0.1:{port}")
+    warnings = [event for event in server.log_events() if event["level"] == "warning"]
+    assert any(str(port) in str(event) for event in warnings)
 
 
 def test_one_catalog_server_of_several_may_be_away(

@@ -25,8 +25,8 @@ def claim(
         if _find(tx, select(claims).where(claims.c.name == name)) is not None:
             return False, None
         return _first_claim(tx, name, owner, now, length), None
-    # One that runs longer than any claim does was made before the database's clock was set back.
-    is_live = now < row["expire_time"] <= now + length
+    # One that was made later than now was made before the database's clock was set back.
+    is_live = row["run_time"] <= now < row["expire_time"]
     if row["owner"] != owner and is_live:
         return False, row["run_time"]
     tx.execute(

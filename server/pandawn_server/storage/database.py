@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 
 from alembic import command
@@ -41,7 +40,7 @@ _log = logging.getLogger(__name__)
 class Database:
     """One database with a pool of connections. Safe to share between threads."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], datetime]) -> None:
+    def __init__(self, engine: Engine, clock: DatabaseClock) -> None:
         self.engine = engine
         # The time by which leases and claims are judged: the database's.
         self.clock = clock

@@ -76,8 +76,6 @@ def reap(
         events.delete_events(tx, now - events_kept)
         audit.delete_records(tx, now - audit_kept)
         requests.delete_answers(tx, now - ANSWERS_KEPT)
-    context.known.forget_pilots(lost)
-    context.sessions.end(lost, now)
     return Reaped(was_granted=True, ended=ended, lost_pilots=len(lost), closed_tasks=closed)
 
 

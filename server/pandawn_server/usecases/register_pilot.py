@@ -136,7 +136,6 @@ def _register(context: Context, registration: Registration, by: Principal) -> tu
                 )
             ],
         )
-    context.brokers.pilots_changed(queue.name)
     return pilot, queue
 
 
@@ -180,7 +179,4 @@ def deregister_pilot(
                     )
                 ],
             )
-    context.known.forget_pilots([pilot_id])
-    context.sessions.end([pilot_id], now)
-    context.brokers.pilots_changed(pilot.queue)
     return len(held), ended

@@ -14,7 +14,14 @@ from pandawn_server.usecases import monitor
 from pandawn_server.usecases.reap import ANSWERS_KEPT
 from pandawn_server.usecases.retry import RETRIABLE
 from pandawn_server.workers.loop import JITTER
-from tests.fixtures.factories import QUEUE, node_error, payload_error
+from tests.fixtures.factories import (
+    QUEUE,
+    make_input,
+    make_inputs,
+    node_error,
+    node_key,
+    payload_error,
+)
 from tests.fixtures.world import EVENTS_KEPT, LEASE, REAP_INTERVAL, World, reason, success
 
 PAST_LEASE = LEASE * 1.1
@@ -66,6 +73,7 @@ def test_a_live_lease_is_left_alone(world: World) -> None:
 
 
 SECOND = timedelta(seconds=1)
+GB = 10**9
 
 
 def test_a_hand_out_that_nobody_acknowledged_goes_back_within_seconds_and_counts_nothing(
@@ -320,3 +328,19 @@ def test_a_stale_report_of_a_black_hole_changes_nothing(world: World) -> None:
     before = world.told()
     assert reason(world.report(success(grant, error=node_error()))[0]) == "STALE_LEASE"
     assert world.told() == before
+
+
+def test_no_job_is_held_any_longer_for_a_node_whose_pilot_was_lost(world: World) -> None:
+    """The dispatch hears of it as soon as it is committed, by whichever use case."""
+    world.queue(locality_wait=timedelta(hours=1))
+    world.keep(node_key(1), make_input(1, 10 * GB))
+    world.pilot(1)
+    asker = world.pilot(2)
+    world.pass_time_with_server_up(LEASE * 2 - SECOND)
+    world.heartbeat(asker)
+    world.submit(inputs=make_inputs(1, 10 * GB))
+    # The dispatch has just looked which nodes have pilots.
+    assert world.acquire(asker) == ()
+    world.clock.advance(2 * SECOND)
+    assert world.reap().lost_pilots == 1
+    assert len(world.acquire(asker)) == 1

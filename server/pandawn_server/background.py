@@ -1,0 +1,150 @@
+"""What a server process does by itself at intervals: all its periodic work, with how often and why."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from pandawn_server.usecases.allowances import hold_back_all, let_go_all
+from pandawn_server.usecases.reap import Reaped, reap
+from pandawn_server.usecases.sessions import REFRESH_INTERVAL, refresh_sessions
+from pandawn_server.usecases.watch_catalog import watch_catalog
+from pandawn_server.usecases.watch_clock import watch_clock
+from pandawn_server.usecases.watch_queues import watch_queues
+from pandawn_server.wire.auditing import FLUSH_INTERVAL, Auditor
+from pandawn_server.wire.deps import Deps
+from pandawn_server.workers.loop import PeriodicWorker
+
+QUEUE_WATCH_INTERVAL = timedelta(seconds=1)
+"""Time between two looks for work that another server process made runnable, and for changes of queues."""
+
+CATALOG_WATCH_INTERVAL = timedelta(seconds=2)
+"""Time until a server process knows that a server of the catalog was lost or came back, and what was pinned
+through another process: one small question to each, and one small query."""
+
+THROTTLE_INTERVAL = timedelta(seconds=1)
+"""Time between two looks for jobs that wait for a limit of their user only: so long a slot of that user
+stays empty at most. Without such jobs a look is one read of an empty index."""
+
+HOLD_BACK_INTERVAL = timedelta(seconds=10)
+"""Time between two looks for runnable jobs above a limit that was lowered. Where there are limits, a look
+counts what is runnable on those queues."""
+
+CLOCK_WATCH_INTERVAL = timedelta(seconds=10)
+"""Time between two looks at how far this machine's clock is from the database's: as often it is told."""
+
+
+def periodic_workers(deps: Deps, auditor: Auditor) -> list[PeriodicWorker[Any]]:
+    """Makes them; the caller starts and stops them."""
+    return [
+        _reaper(deps),
+        _queue_watch(deps),
+        _catalog_watch(deps),
+        _clock_watch(deps),
+        _throttle(deps),
+        _hold_back(deps),
+        _session_refresh(deps),
+        _audit(deps, auditor),
+    ]
+
+
+def _reaper(deps: Deps) -> PeriodicWorker[Reaped]:
+    settings = deps.settings
+
+    def after(reaped: Reaped) -> None:
+        for queue in reaped.ended.runnable_queues:
+            deps.waiting.notify(queue)
+
+    return PeriodicWorker(
+        "reaper",
+        settings.reaper_interval,
+        partial(
+            reap,
+            deps.context,
+            deps.context.new_id(),
+            settings.reaper_interval,
+            settings.event_retention,
+            settings.audit_retention,
+        ),
+        deps.runner,
+        after=after,
+        telemetry=deps.telemetry,
+    )
+
+
+def _queue_watch(deps: Deps) -> PeriodicWorker[bool]:
+    def after(_: bool) -> None:
+        deps.config_watch.look()
+        deps.waiting.notify_all()
+
+    return PeriodicWorker(
+        "queue-watch",
+        QUEUE_WATCH_INTERVAL,
+        partial(watch_queues, deps.context),
+        deps.runner,
+        after=after,
+        is_behind=bool,
+        telemetry=deps.telemetry,
+    )
+
+
+def _catalog_watch(deps: Deps) -> PeriodicWorker[None]:
+    return PeriodicWorker(
+        "catalog-watch",
+        CATALOG_WATCH_INTERVAL,
+        partial(watch_catalog, deps.context),
+        deps.runner,
+        telemetry=deps.telemetry,
+    )
+
+
+def _throttle(deps: Deps) -> PeriodicWorker[frozenset[str]]:
+    def after(queues: frozenset[str]) -> None:
+        for queue in queues:
+            deps.waiting.notify(queue)
+
+    return PeriodicWorker(
+        "throttle",
+        THROTTLE_INTERVAL,
+        partial(let_go_all, deps.context, deps.context.new_id(), THROTTLE_INTERVAL),
+        deps.runner,
+        after=after,
+        telemetry=deps.telemetry,
+    )
+
+
+def _hold_back(deps: Deps) -> PeriodicWorker[int]:
+    return PeriodicWorker(
+        "hold-back",
+        HOLD_BACK_INTERVAL,
+        partial(hold_back_all, deps.context, deps.context.new_id(), HOLD_BACK_INTERVAL),
+        deps.runner,
+        telemetry=deps.telemetry,
+    )
+
+
+def _audit(deps: Deps, auditor: Auditor) -> PeriodicWorker[None]:
+    return PeriodicWorker(
+        "audit", FLUSH_INTERVAL, auditor.flush, deps.runner, telemetry=deps.telemetry
+    )
+
+
+def _session_refresh(deps: Deps) -> PeriodicWorker[None]:
+    return PeriodicWorker(
+        "session-refresh",
+        REFRESH_INTERVAL,
+        partial(refresh_sessions, deps.context),
+        deps.runner,
+        telemetry=deps.telemetry,
+    )
+
+
+def _clock_watch(deps: Deps) -> PeriodicWorker[timedelta]:
+    return PeriodicWorker(
+        "clock-watch",
+        CLOCK_WATCH_INTERVAL,
+        partial(watch_clock, deps.context),
+        deps.runner,
+        telemetry=deps.telemetry,
+    )

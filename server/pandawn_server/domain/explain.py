@@ -47,22 +47,37 @@ _KEEP_JOBS = {
 """Why a queue gives out no jobs, by its status, and what would help."""
 
 
+@dataclass(frozen=True, slots=True)
+class StatusOverride:
+    """The status of a queue is an override: until when, and whose it is and why, as far as they said."""
+
+    until: datetime
+    author: str
+    message: str
+
+
 def node_obstacles(
     job: Candidate,
     offers: Mapping[str, Sequence[Requirements]],
     rules: Rules,
     status: QueueStatus,
     suspended: Mapping[str, str],
+    override: StatusOverride | None = None,
 ) -> list[Obstacle]:
     """What keeps the nodes of a queue from taking a runnable job.
 
     `offers` are what the live pilots of each node offer to jobs; a node is excluded by a predicate
     when all its pilots fail it. `status` is that of the queue as it concerns the job: ONLINE for a test
-    of a queue in test. `suspended` are the nodes that get no jobs, with the reasons.
+    of a queue in test; `override` says that it is one for a time. `suspended` are the nodes
+    that get no jobs, with the reasons.
     """
     found = []
     if status in _KEEP_JOBS:
         predicate, detail, remedy = _KEEP_JOBS[status]
+        if override is not None:
+            detail += f", set by {override.author or 'an operator'} until {override.until:%Y-%m-%d %H:%M} UTC"
+            detail += f": {override.message}" if override.message else ""
+            remedy = f"wait until {override.until:%Y-%m-%d %H:%M} UTC, when that ends by itself"
         found.append(Obstacle(predicate, frozenset(offers), detail, remedy))
     if not offers:
         found.append(

@@ -9,6 +9,7 @@ from datetime import datetime
 from pandawn_server.domain.brokerage.values import Standing
 from pandawn_server.domain.explain import (
     Obstacle,
+    StatusOverride,
     nearest_change,
     node_obstacles,
     summarize,
@@ -20,7 +21,16 @@ from pandawn_server.domain.matching import Candidate, Hold, Match, Rules, Share
 from pandawn_server.domain.pilots import Pilot
 from pandawn_server.domain.principals import Principal
 from pandawn_server.domain.queues import Queue, QueueStatus
-from pandawn_server.storage import attempts, files, jobs, nodes, pilots, tasks, throttling
+from pandawn_server.storage import (
+    attempts,
+    files,
+    jobs,
+    nodes,
+    pilots,
+    revisions,
+    tasks,
+    throttling,
+)
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.allowances import running_limit
 from pandawn_server.usecases.authority import require_sight_of_job
@@ -91,6 +101,7 @@ def _explain(context: Context, job_id: int, by: Principal) -> Explanation:
         suspended = nodes.suspended_nodes(tx, now)
         ahead = jobs.count_ahead(tx, job)
         status = _status_for(tx, queue, job)
+        override = _status_override(context, tx, queue.name, now)
     # A transaction of its own: to count a long queue takes a while, and pilots wait for this lock.
     with context.brokers.lock, context.db.read() as tx:
         standing = _standing(context, tx, queue, job_id, now)
@@ -104,7 +115,7 @@ def _explain(context: Context, job_id: int, by: Principal) -> Explanation:
         for pilot in live
         if pilot.key in suspended
     }
-    obstacles = node_obstacles(candidate, offers, rules, status, out)
+    obstacles = node_obstacles(candidate, offers, rules, status, out, override)
     nearest = nearest_change(candidate, offers, rules, out)
     kept = overtaken_until = None
     if standing is not None:
@@ -142,6 +153,19 @@ def _status_for(tx: Transaction, queue: Queue, job: Job) -> QueueStatus:
     ):
         return QueueStatus.ONLINE
     return queue.status
+
+
+def _status_override(
+    context: Context, tx: Transaction, queue: str, now: datetime
+) -> StatusOverride | None:
+    layers = context.config.current(tx).layers(queue, now)
+    for override in () if layers is None else layers.overrides:
+        if override.parameter == "status":
+            made = revisions.get_revisions(tx, [override.revision]).get(override.revision)
+            if made is None:
+                return StatusOverride(override.expire_time, "", "")
+            return StatusOverride(override.expire_time, made.author.name, made.author.message)
+    return None
 
 
 def _offers(live: Sequence[Pilot]) -> dict[str, list[Requirements]]:

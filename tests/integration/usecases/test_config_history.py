@@ -24,6 +24,7 @@ from pandawn_server.usecases.configure_queues import (
     get_queue,
     list_overrides,
 )
+from pandawn_server.usecases.explain_job import explain_job
 from pandawn_server.usecases.override_queues import (
     clear_override,
     set_override,
@@ -66,6 +67,18 @@ def test_an_override_goes_before_the_document_until_its_time_and_no_longer(world
     assert get_queue(world.context, QUEUE).cores == 16
     world.advance(milliseconds=1)
     assert get_queue(world.context, QUEUE).cores == 5
+
+
+def test_a_job_of_a_queue_that_is_paused_for_a_time_knows_until_when(world: World) -> None:
+    (job,) = world.submit_jobs()
+    override(world, status=QueueStatus.PAUSED)
+    (obstacle,) = [
+        found
+        for found in explain_job(world.context, job.job_id, world.by).obstacles
+        if found.predicate == "QUEUE_PAUSED"
+    ]
+    end = world.clock.now + HOUR
+    assert f"set by anna until {end:%Y-%m-%d %H:%M} UTC: downtime" in obstacle.detail
 
 
 def test_an_override_says_who_set_it_until_when_and_why(world: World) -> None:

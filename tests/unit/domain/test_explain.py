@@ -6,6 +6,7 @@ import pytest
 
 from pandawn_server.domain.explain import (
     Obstacle,
+    StatusOverride,
     nearest_change,
     node_obstacles,
     summarize,
@@ -54,6 +55,22 @@ def test_no_pilot_is_an_obstacle_with_a_remedy() -> None:
 def test_an_offline_queue_excludes_every_node() -> None:
     (found,) = obstacles({"wn01": [ANYTHING], "wn02": [ANYTHING]}, QueueStatus.OFFLINE)
     assert (found.predicate, found.excluded_nodes) == ("QUEUE_OFFLINE", 2)
+
+
+def test_a_pause_for_a_time_says_until_when_whose_it_is_and_why() -> None:
+    pause = StatusOverride(seconds_after_noon(3600), "anna", "power cut")
+    (found,) = node_obstacles(
+        HUNGRY,
+        {"wn01": [Requirements(memory_bytes=9 * GIB)]},
+        make_rules(),
+        QueueStatus.PAUSED,
+        {},
+        pause,
+    )
+    assert "set by anna until" in found.detail
+    assert "13:00 UTC: power cut" in found.detail
+    assert "13:00 UTC" in found.remedy
+    assert "administrator" not in found.remedy
 
 
 def test_a_node_is_excluded_only_if_all_its_pilots_offer_too_little() -> None:

@@ -38,6 +38,7 @@ from pandawn_pilot.logs import make_log
 from pandawn_pilot.options import PilotOptions
 from pandawn_pilot.pcache.command import PcacheCommand
 from pandawn_pilot.pilot import Pilot
+from pandawn_pilot.utf8 import speak_utf8
 from pandawn_pilot.work_dir import WorkDirBusyError
 from pandawn_pilot.xrootd.address import Location, parse_location
 
@@ -65,6 +66,8 @@ _NO_IDENTIFIERS = ("_CONDOR_SCRATCH_DIR", "_CONDOR_JOB_AD")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
+    if arguments is None:
+        speak_utf8()
     # First of all: later there is something to see.
     hide_memory()
     parser = _parser()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import MutableMapping
@@ -43,6 +44,8 @@ class JobLog(Log):
     def __init__(self, log: Log, path: Path, *, job: str, attempt: str) -> None:
         super().__init__(log.logger, {**(log.extra or {}), "job": job, "attempt": attempt})
         self._stream = path.open("a", encoding="utf-8")
+        # Payloads of other accounts pass by here.
+        os.fchmod(self._stream.fileno(), 0o600)
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ANN401 (as in LoggerAdapter)
         """Logs a line, in both places."""

@@ -39,6 +39,7 @@ from pandawn_pilot.hook_command import (
 )
 from pandawn_pilot.hook_session import add_session_options, connect, helps_to_repeat
 from pandawn_pilot.pcache.sync import add_sync
+from pandawn_pilot.utf8 import speak_utf8
 from pandawn_pilot.xrootd.hook import add_xrootd
 
 _PROGRAM = "pandawn-pcache-hook"
@@ -62,6 +63,8 @@ EntryT = TypeVar("EntryT", File, FileRef)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
+    if arguments is None:
+        speak_utf8()
     given = _parser().parse_args(arguments)
     try:
         run: Run = given.run

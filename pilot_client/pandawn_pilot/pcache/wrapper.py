@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from pandawn_pilot.pcache.layout import Invocation, Place, read_options
+from pandawn_pilot.utf8 import speak_utf8
 
 # pcache's caller waits for its file: the report goes on without us after this.
 _PATIENCE_SECONDS = 5.0
@@ -63,6 +64,8 @@ class _Child:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
+    if arguments is None:
+        speak_utf8()
     words = sys.argv[1:] if arguments is None else list(arguments)
     command = shlex.split(os.environ.get("PANDAWN_PCACHE_CMD", "")) or ["pcache.py"]
     asked = read_options(words)

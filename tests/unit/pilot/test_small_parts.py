@@ -6,6 +6,8 @@ import argparse
 import io
 import json
 import logging
+import subprocess
+import sys
 import threading
 from concurrent import futures
 from pathlib import Path
@@ -297,3 +299,26 @@ def test_help_tells_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> Non
         main(["run", "--help"])
     assert ended.value.code == 0
     assert "the server cannot be reached" in capsys.readouterr().out
+
+
+def test_on_a_node_with_another_locale_a_program_takes_file_names_for_utf8(tmp_path: Path) -> None:
+    made = subprocess.run(
+        ["localedef", "-f", "ISO-8859-1", "-i", "en_US", tmp_path / "en_US.ISO-8859-1"],
+        check=False,
+        capture_output=True,
+    )
+    if made.returncode != 0:
+        pytest.skip("the sources of locales are not here")
+    program = tmp_path / "program"
+    program.write_text(
+        "import os, sys\nfrom pandawn_pilot.utf8 import speak_utf8\nspeak_utf8()\n"
+        "print(sys.getfilesystemencoding(), os.getpid(), ascii(sys.argv[1]))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, program, "é".encode()],
+        env={"LOCPATH": str(tmp_path), "LC_ALL": "en_US.ISO-8859-1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        said, _ = child.communicate()
+    assert said == f"utf-8 {child.pid} '\\xe9'\n"

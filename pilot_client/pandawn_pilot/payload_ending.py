@@ -34,7 +34,9 @@ _ELF = b"\x7fELF"
 # What says that a program, or something on the way to it, is not there.
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 # What says that it is there and cannot be run as it is. All else is trouble of the node.
-_UNFIT = frozenset({errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.EISDIR, errno.ELIBBAD})
+_UNFIT = frozenset(
+    {errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.EINVAL, errno.EISDIR, errno.ELIBBAD}
+)
 
 
 def why_not_started(program: Program, number: int, step: str) -> tuple[int, JobFailedError]:
@@ -132,7 +134,7 @@ def _unfit(program: Program, number: int, why: str) -> JobFailedError:
             f"{name} cannot be executed: the node's work directory lies on a disk that is mounted"
             " noexec",
         )
-    if number == errno.ENOEXEC and _begins(name).startswith(_ELF):
+    if number in (errno.ENOEXEC, errno.EINVAL) and _begins(name).startswith(_ELF):
         # For another kind of processor; where it was built is where it runs.
         ours = False
     fault = PAYLOAD_NOT_EXECUTABLE if ours else PROGRAM_NOT_EXECUTABLE

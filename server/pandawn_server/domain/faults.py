@@ -154,6 +154,14 @@ STORAGE = Kind(
     elsewhere=False,
 )
 NODE = Kind("node", (Blame.NODE,), Count.LOST, evidence=Evidence.OWN)
+# A payload can fill a disk as well as others, outside of its directory too, and what a job brings or
+# writes may be more than any node has room for: one user's word alone must close no node.
+ROOM = Kind(
+    "room on the node",
+    (Blame.NODE, Blame.CODE, Blame.REQUEST),
+    Count.LOST,
+    evidence=Evidence.COMPARED,
+)
 SITE = Kind("site", (Blame.SITE, Blame.NODE, Blame.REQUEST), Count.LOST, evidence=Evidence.COMPARED)
 PILOT = Kind("pilot", (Blame.PILOT, Blame.NODE), Count.FAILED, evidence=Evidence.COMPARED)
 SERVER = Kind("server", (Blame.SERVER, Blame.NETWORK), Count.LOST, evidence=Evidence.COMPARED)
@@ -198,7 +206,7 @@ FAULTS = _table(
     Fault("SANDBOX_FAILED", SERVER, Step.STAGE_IN, "the user's code could not be fetched"),
     Fault("BAD_ARCHIVE", START, Step.STAGE_IN, "the user's code or library does not unpack"),
     Fault("NO_TRANSPORT", SITE, Step.STAGE_IN, "the pilot cannot read or write such URLs"),
-    Fault("NO_LOCAL_SPACE", NODE, Step.STAGE_IN, "the node's disk is full"),
+    Fault("NO_LOCAL_SPACE", ROOM, Step.STAGE_IN, "the node's disk is full"),
     Fault("LOCAL_DISK_FAILED", NODE, Step.STAGE_IN, "the node's disk fails or is read-only"),
     Fault("NO_ACCOUNT", NODE, Step.STAGE_IN, "the pilot found no account to run the payload as"),
     Fault("NO_WORK_DIR", NODE, Step.STAGE_IN, "the work directory could not be made"),
@@ -214,7 +222,7 @@ FAULTS = _table(
     Fault("PAYLOAD_KILLED", CODE, Step.PAYLOAD, "a signal ended the payload"),
     Fault("OUTPUT_MISSING", CODE, Step.PAYLOAD, "the payload did not write an output that it should"),
     Fault("LIBRARY_NOT_PACKED", CODE, Step.PAYLOAD, "what a build has made cannot be packed for the task's other jobs"),
-    Fault("FILE_SIZE_LIMITED", NODE, Step.PAYLOAD, "a file met a limit that the pilot's batch system sets"),
+    Fault("FILE_SIZE_LIMITED", ROOM, Step.PAYLOAD, "a file met a limit that the pilot's batch system sets"),
     Fault("OUTPUT_CHANGED", CODE, Step.STAGE_OUT, "something still wrote to an output after the payload's end"),
     Fault("MEMORY_EXCEEDED", MEMORY, Step.PAYLOAD, "the payload took more memory than the task asked for"),
     Fault("WORK_DIR_TOO_LARGE", REQUEST, Step.PAYLOAD, "the payload wrote more than it may"),

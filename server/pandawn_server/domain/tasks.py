@@ -137,6 +137,16 @@ def task_state(job_counts: Mapping[JobState, int]) -> TaskState:
     return TaskState.FINISHED
 
 
+INPUT_MARK = "%IN"
+"""What becomes the names of a job's input files in its command."""
+
+MAX_WORD_BYTES = 128 * 1024 - 1
+"""Longest argument of a program on Linux with pages of 4 KiB (MAX_ARG_STRLEN)."""
+
+MAX_COMMAND_BYTES = 6 * 1024 * 1024
+"""Most that Linux takes for arguments and environment together, whatever the stack may have."""
+
+
 def spec_violations(spec: TaskSpec) -> tuple[str, list[Violation]]:
     """Everything wrong with a task as a whole, and the reason code that names it best.
 
@@ -177,7 +187,34 @@ def spec_violations(spec: TaskSpec) -> tuple[str, list[Violation]]:
                 "give each job more files, or split the task",
             )
         ]
+    found += _overlong_commands(spec)
     return "INVALID_REQUEST", found
+
+
+def _overlong_commands(spec: TaskSpec) -> list[Violation]:
+    """The first run job whose `%IN` becomes more than Linux gives any program, on whatever node.
+
+    What a node with a small stack refuses besides, its pilot tells (ARGUMENTS_TOO_LONG).
+    """
+    inside = sum(argument.count(INPUT_MARK) for argument in spec.command if argument != INPUT_MARK)
+    own_words = spec.command.count(INPUT_MARK)
+    if not inside and not own_words:
+        return []
+    for first in range(0, len(spec.inputs), spec.files_per_job):
+        files = spec.inputs[first : first + spec.files_per_job]
+        joined = sum(len(file.lfn.rpartition("/")[2].encode()) + 1 for file in files)
+        if (inside and joined > MAX_WORD_BYTES) or (
+            inside + own_words
+        ) * joined > MAX_COMMAND_BYTES:
+            return [
+                Violation(
+                    "task.command",
+                    f"{INPUT_MARK} becomes {joined:,} bytes in run job {first // spec.files_per_job + 1} of "
+                    f"{len(files):,} files, more than a program can be given; give each job fewer files, or read "
+                    "their names from the file that PANDAWN_INPUTS_FILE names in the payload's environment",
+                )
+            ]
+    return []
 
 
 def _duplicate_lfns(inputs: Sequence[File]) -> list[Violation]:

@@ -33,6 +33,30 @@ def reason_of(**spec: Any) -> str:
     return reason
 
 
+@pytest.mark.parametrize(
+    ("command", "files", "is_refused"),
+    [
+        (("ls", "%IN"), 1500, False),
+        (("ls", "--in=%IN"), 1500, True),
+        (("ls", "--in=%IN"), 1200, False),
+        (("ls",), 100_000, False),
+        (("ls", "%IN"), 70_000, True),
+        (("ls", "%IN", "%IN"), 50_000, True),
+    ],
+)
+def test_a_command_that_no_program_could_be_given_is_refused_and_the_way_out_named(
+    command: tuple[str, ...], files: int, *, is_refused: bool
+) -> None:
+    inputs = tuple(File(f"{number:06d}.{'x' * 88}.root", 1, "file:///f") for number in range(files))
+    reason, found = spec_violations(
+        make_spec(command=command, inputs=inputs, files_per_job=100_000)
+    )
+    assert bool(found) is is_refused
+    if is_refused:
+        assert reason == "INVALID_REQUEST"
+        assert "PANDAWN_INPUTS_FILE" in found[0].description
+
+
 def test_a_sound_task_has_no_violations() -> None:
     assert not spec_violations(make_spec())[1]
     assert not spec_violations(make_spec(job_count=10))[1]

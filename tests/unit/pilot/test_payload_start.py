@@ -7,12 +7,15 @@ import subprocess
 import sys
 import textwrap
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
 from pandawn_pilot import payload as payload_module
 from pandawn_pilot.payload import run_payload
+from pandawn_pilot.queue_rules import behind_setup
 from pandawn_pilot.stop import Stop
 from tests.unit.pilot.payloads import (
     REPOSITORY,
@@ -156,3 +159,33 @@ def test_an_environment_that_no_program_can_have_is_an_error_not_a_riddle(tmp_pa
     program.environment["BAD"] = "zero\0byte"
     end = run_payload(program, make_limits(), lambda _use: None, Stop())
     assert (end.exit_code, reason_of(end)) == (126, "PAYLOAD_NOT_EXECUTABLE")
+
+
+@pytest.mark.parametrize(
+    ("setup", "command", "reason", "code"),
+    [
+        ("export A=1", ["sh", "-c", "exit 3"], "PAYLOAD_FAILED", 3),
+        ("exit 4", ["true"], "SETUP_FAILED", 4),
+        (". /no/such/site/setup.sh", ["true"], "SETUP_FAILED", 2),
+        ("exit 0", ["true"], "SETUP_FAILED", 0),
+        ("export A=1", ["no-such-program"], "PROGRAM_NOT_FOUND", 127),
+        ("export A=1", ["sh", "-c", "exit 127"], "PAYLOAD_FAILED", 127),
+        ("export A=1", ["sh", "-c", "echo missing >&9; exit 5"], "PAYLOAD_FAILED", None),
+    ],
+)
+def test_a_set_up_that_fails_is_not_the_payloads_fault(
+    tmp_path: Path, setup: str, command: list[str], reason: str, code: int | None
+) -> None:
+    program = make_program(tmp_path, *behind_setup(Queue(setup_command=setup), command))
+    end = run(replace(program, behind_setup=True))
+    assert reason_of(end) == reason
+    assert code is None or end.exit_code == code
+
+
+def test_a_set_up_hands_over_to_the_payload(tmp_path: Path) -> None:
+    words = ["sh", "-c", 'echo "$FROM" "$1"; ls /proc/self/fd', "sh", "a b"]
+    program = make_program(tmp_path, *behind_setup(Queue(setup_command="export FROM=site"), words))
+    assert run(replace(program, behind_setup=True)).failure is None
+    first, *descriptors = (tmp_path / "payload.stdout").read_text().splitlines()
+    assert first == "site a b"
+    assert "9" not in descriptors

@@ -24,7 +24,9 @@ from pandawn_pilot.cli import main, parse_size
 from pandawn_pilot.client import CallError, Connection, call
 from pandawn_pilot.errors import Fault, JobFailedError
 from pandawn_pilot.job_report import error_message
+from pandawn_pilot.job_runner import prepare
 from pandawn_pilot.line import MAX_MESSAGE_BYTES
+from pandawn_pilot.live_job import LiveJob
 from pandawn_pilot.logs import JobLog, make_log
 from pandawn_pilot.recovery import store_report, stored_reports
 from pandawn_pilot.reporting import Reporting, failed_instead
@@ -322,3 +324,17 @@ def test_on_a_node_with_another_locale_a_program_takes_file_names_for_utf8(tmp_p
     ) as child:
         said, _ = child.communicate()
     assert said == f"utf-8 {child.pid} '\\xe9'\n"
+
+
+def test_a_jobs_description_has_no_values_of_variables_and_is_the_pilots_alone(
+    tmp_path: Path,
+) -> None:
+    spec = dispatcher.JobSpec(job_id=17, environment={"API_KEY": "s3cr3t", "MODE": "fast"})
+    lease = dispatcher.Lease(job=spec)
+    directory = JobDir(tmp_path / "17.1")
+    prepare(LiveJob(lease), directory)
+    text = directory.spec.read_text()
+    assert json.loads(text)["environment"] == {"API_KEY": "(not shown)", "MODE": "(not shown)"}
+    assert lease.job.environment["API_KEY"] == "s3cr3t"
+    assert directory.spec.stat().st_mode & 0o777 == 0o600
+    assert directory.root.stat().st_mode & 0o777 == 0o700

@@ -9,7 +9,7 @@ _NEW_CERTIFICATE = (
 _ASK = "send what `pandawn whoami` says, or said above, to whoever runs the server"
 
 IDENTITY_REMEDIES: Mapping[str, str] = {
-    "CREDENTIALS_REQUIRED": "show who you are: pandawn login keeps a token; --cert and --key "
+    "CREDENTIALS_REQUIRED": "show who you are, at an address for users: pandawn login keeps a token; --cert and --key "
     "(or X509_USER_PROXY) name a certificate",
     "TOKEN_EXPIRED": _NEW_TOKEN,
     "TOKEN_NOT_YET_VALID": "compare the clocks of this machine, the issuer and the server",

@@ -46,6 +46,10 @@ _Seen = tuple[Principal, datetime]
 _Certificates = tuple[bytes, ...]
 Key = TypeVar("Key", bound=Hashable)
 
+# Methods of these are called by people. A caller at an address for pilots who calls one is at the wrong address,
+# and has no use for a word on session tokens.
+_USERS_SERVICES = ("/pandawn.broker.", "/pandawn.monitor.")
+
 
 def _nothing(peer: str) -> None:
     del peer
@@ -227,6 +231,8 @@ def _check_no_proxy(metadata: Metadata) -> None:
 
 def _check(method: str, policy: Policy, principal: Principal) -> None:
     if principal.method is Method.HOST and not policy.begins_session:
+        if method.startswith(_USERS_SERVICES):
+            raise _for_pilots_only(method)
         raise _session_required(method)
     if policy.scope and principal.scopes is not None and policy.scope not in principal.scopes:
         raise ForbiddenError(
@@ -261,6 +267,14 @@ def _session_required(method: str) -> UnauthenticatedError:
         "SESSION_REQUIRED",
         f"{_short(method)} takes the session token that Dispatcher.RegisterPilot or "
         f"FileCatalog.OpenSession gave, in the metadata as {SESSION}",
+    )
+
+
+def _for_pilots_only(method: str) -> UnauthenticatedError:
+    return UnauthenticatedError(
+        "CREDENTIALS_REQUIRED",
+        f"{_short(method)} is not for pilots, and this address knows only them, by the names of their nodes: "
+        "users take the address or the socket file that the site names to them",
     )
 
 

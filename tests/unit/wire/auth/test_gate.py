@@ -33,6 +33,7 @@ LEAVE = "/pandawn.dispatcher.v1.Dispatcher/DeregisterPilot"
 SUBMIT = "/pandawn.broker.v1.Broker/SubmitTask"
 GET_TASK = "/pandawn.broker.v1.Broker/GetTask"
 CHECK_FILES = "/pandawn.filecatalog.v1.FileCatalog/CheckFiles"
+WHO_AM_I = "/pandawn.broker.v1.Broker/WhoAmI"
 HEALTH = "/grpc.health.v1.Health/Check"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
@@ -260,8 +261,19 @@ def test_an_address_is_good_for_beginning_a_session_and_nothing_else() -> None:
         assert principal is not None
         assert (principal.method, principal.subject) == (Method.HOST, "10.0.0.5")
     for method in POLICIES.keys() - {REGISTER, OPEN_SESSION}:
-        assert refused(hosts, method).reason in {"SESSION_REQUIRED", "ROLE_MISSING"}
+        assert refused(hosts, method).reason in {
+            "SESSION_REQUIRED",
+            "ROLE_MISSING",
+            "CREDENTIALS_REQUIRED",
+        }
     assert refused(hosts, CHECK_FILES).reason == "SESSION_REQUIRED"
+
+
+def test_a_user_at_an_address_for_pilots_is_told_so_and_not_of_session_tokens() -> None:
+    error = refused(Gate([HostAuthenticator()]), WHO_AM_I)
+    assert error.reason == "CREDENTIALS_REQUIRED"
+    assert "users take the address" in error.message
+    assert "session" not in error.message
 
 
 def test_an_address_is_never_remembered_for_another_caller() -> None:

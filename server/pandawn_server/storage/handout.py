@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import NamedTuple
 
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text, update
 
 from pandawn_server.domain.attempts import NewAttempt
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.inventory import NodeKey
-from pandawn_server.domain.jobs import JobKind
+from pandawn_server.domain.jobs import JobKind, JobState
 from pandawn_server.domain.matching import Match
 from pandawn_server.domain.tasks import File
 from pandawn_server.storage import attempts, events, job_moves, leases
@@ -26,7 +26,10 @@ from pandawn_server.storage.among import among
 from pandawn_server.storage.database import EVENTS, Transaction
 from pandawn_server.storage.files import unpack
 from pandawn_server.storage.leases import NewLease
+from pandawn_server.storage.schema import attempts as attempts_table
+from pandawn_server.storage.schema import events as events_table
 from pandawn_server.storage.schema import job_inputs, jobs
+from pandawn_server.storage.schema import leases as leases_table
 
 JOB_SENT = "JOB_SENT"
 """Kind of the event of a job that was given to a pilot."""
@@ -75,6 +78,28 @@ def hand_out(tx: Transaction, offers: Sequence[Offer], now: datetime) -> dict[in
     if tx.dialect.name == "sqlite":
         return _in_steps(tx, offers, now)
     return _at_once(tx, offers, now)
+
+
+def take_back(tx: Transaction, handed: Sequence[tuple[Offer, HandedJob]], now: datetime) -> None:
+    """Undoes hand-outs of the same transaction, as if they had never been."""
+    for offer, job in handed:
+        tx.execute(delete(leases_table).where(leases_table.c.job_id == job.job_id))
+        for table in (attempts_table, events_table):
+            tx.execute(
+                delete(table).where(table.c.job_id == job.job_id, table.c.attempt == job.attempt)
+            )
+        tx.execute(
+            update(jobs)
+            .where(jobs.c.job_id == job.job_id, jobs.c.state == JobState.SENT.value)
+            .values(
+                state=JobState.ACTIVATED.value,
+                attempt=job.attempt - 1,
+                # Since then it has been runnable, and goes by its age again.
+                state_time=now - offer.match.waited,
+            )
+        )
+    undone = {(job.job_id, job.attempt) for _, job in handed}
+    tx.info[EVENTS][:] = [e for e in tx.info[EVENTS] if (e.job_id, e.attempt) not in undone]
 
 
 def read_handed(tx: Transaction, job_ids: Collection[int]) -> dict[int, HandedJob]:

@@ -15,6 +15,7 @@ from pandawn_server.domain.queues import Queue, QueueStatus
 from pandawn_server.storage import nodes, pilots
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.handout import Offer, hand_out
+from pandawn_server.usecases.acquire_bounds import take_grants
 from pandawn_server.usecases.acquire_doubt import (
     Delivery,
     answer_the_served,
@@ -32,7 +33,7 @@ from pandawn_server.usecases.acquire_round import (
 from pandawn_server.usecases.brokers import AcquireCall, Broker, Caller, CallKey, request_name
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.feeding import feed_jobs, feed_nodes, prune
-from pandawn_server.usecases.leasing import new_grants, repeated_grants
+from pandawn_server.usecases.leasing import repeated_grants
 from pandawn_server.usecases.register_pilot import queue_offline
 
 CLAIM_ROUNDS = 4
@@ -102,6 +103,8 @@ def _hand_out(
                 deliveries += _sent_away(context, queue)
         if deliveries:
             deliver(deliveries)
+        for broker, job_id in scene.returned:
+            broker.brokerage.give_back([job_id], scene.now)
         _end_claims(context, scene)
     return scene
 
@@ -326,9 +329,7 @@ def _claim(context: Context, tx: Transaction, scene: Scene, choice: _Choice) -> 
         offers = [_offer(context, scene, queue, caller, match) for caller, match in matched]
         handed = hand_out(tx, offers, scene.now)
         given = [(o, job) for o in offers if (job := handed.get(o.match.job_id)) is not None]
-        scene.handed.update({job.job_id: (job.attempt, offer.token) for offer, job in given})
-        for key, grant in new_grants(tx, context.known, given, scene.queue_of):
-            scene.grants.setdefault(key, []).append(grant)
+        take_grants(context, tx, scene, broker, given)
         with context.brokers.lock:
             for offer, _ in given:
                 broker.waiting.pop(request_name((offer.pilot_id, offer.request_id)), None)

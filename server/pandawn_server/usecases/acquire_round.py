@@ -52,6 +52,9 @@ class Scene:
     open: list[tuple[Broker, int, Caller]] = field(default_factory=list)
     # What was written of jobs that were handed out: attempt and token of the lease, by job.
     handed: dict[int, tuple[int, str]] = field(default_factory=dict)
+    # Jobs that were too much for one reply, and bytes of the descriptions that were measured, by job.
+    returned: list[tuple[Broker, int]] = field(default_factory=list)
+    sizes: dict[int, int] = field(default_factory=dict)
     # The calls by the names of their requests.
     asked_now: dict[str, AcquireCall] = field(init=False)
 

@@ -16,6 +16,7 @@ from pandawn_server.domain.errors import (
 )
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.principals import Principal
+from pandawn_server.domain.reply_size import too_large_to_describe
 from pandawn_server.domain.tasks import (
     NewJob,
     Task,
@@ -59,6 +60,9 @@ def submit_task(
     if violations:
         raise InvalidRequestError.of(violations, reason)
     new_jobs: Sequence[NewJob] = split(spec)
+    too_large = too_large_to_describe(new_jobs)
+    if too_large:
+        raise InvalidRequestError.of(too_large, "JOB_TOO_LARGE")
     with context.db.write() as tx:
         answer = requests.get_answer(tx, request_id)
         if answer is not None:

@@ -29,6 +29,7 @@ from pandawn_server.wire.convert.tasks import (
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.handlers import ServicerContext
 from pandawn_server.wire.page_token import decode_page_token, encode_page_token
+from pandawn_server.wire.pages import page_of
 from pandawn_server.wire.validation import Checker
 
 MAX_STATES = 100
@@ -126,11 +127,11 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             request.user,
             by,
         )
-        page = views[:size]
+        page, ends = page_of(views, size, to_task)
         token = ""
-        if len(views) > size:
-            token = encode_page_token("ListTasks", filters, (page[-1].task.task_id,))
-        return broker_pb2.ListTasksResponse(tasks=map(to_task, page), next_page_token=token)
+        for last in ends:
+            token = encode_page_token("ListTasks", filters, (last.task.task_id,))
+        return broker_pb2.ListTasksResponse(tasks=page, next_page_token=token)
 
     async def GetJob(  # noqa: N802 (gRPC's name)
         self, request: broker_pb2.GetJobRequest, context: ServicerContext
@@ -187,11 +188,11 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             wanted,
             by,
         )
-        page = jobs[:size]
+        page, ends = page_of(jobs, size, to_job)
         token = ""
-        if len(jobs) > size:
-            token = encode_page_token("ListJobs", filters, (page[-1].job_id,))
-        return broker_pb2.ListJobsResponse(jobs=map(to_job, page), next_page_token=token)
+        for last in ends:
+            token = encode_page_token("ListJobs", filters, (last.job_id,))
+        return broker_pb2.ListJobsResponse(jobs=page, next_page_token=token)
 
     async def CancelTask(  # noqa: N802 (gRPC's name)
         self, request: broker_pb2.CancelTaskRequest, context: ServicerContext

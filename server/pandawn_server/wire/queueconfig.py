@@ -17,6 +17,7 @@ from pandawn_server.wire.convert.queues import from_settings, settings_given, to
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.handlers import ServicerContext
 from pandawn_server.wire.page_token import decode_page_token, encode_page_token
+from pandawn_server.wire.pages import page_of
 from pandawn_server.wire.validation import Checker
 
 MAX_MASK = 1000
@@ -75,11 +76,11 @@ class QueueConfigServicer(AccessMethods):
             size + 1,
             request.site,
         )
-        page = queues[:size]
+        page, ends = page_of(queues, size, to_queue)
         token = ""
-        if len(queues) > size:
-            token = encode_page_token("ListQueues", filters, (page[-1].name,))
-        return queueconfig_pb2.ListQueuesResponse(queues=map(to_queue, page), next_page_token=token)
+        for last in ends:
+            token = encode_page_token("ListQueues", filters, (last.name,))
+        return queueconfig_pb2.ListQueuesResponse(queues=page, next_page_token=token)
 
     async def WatchQueue(  # noqa: N802 (gRPC's name)
         self, request: queueconfig_pb2.WatchQueueRequest, context: ServicerContext
@@ -251,14 +252,12 @@ class QueueConfigServicer(AccessMethods):
             size + 1,
             request.queue,
         )
-        page = found[:size]
+        page, ends = page_of(found, size, convert.to_override)
         token = ""
-        if len(found) > size:
-            last = page[-1].override
-            token = encode_page_token("ListOverrides", filters, (last.queue, last.parameter))
-        return queueconfig_pb2.ListOverridesResponse(
-            overrides=map(convert.to_override, page), next_page_token=token
-        )
+        for last in ends:
+            key_of = last.override
+            token = encode_page_token("ListOverrides", filters, (key_of.queue, key_of.parameter))
+        return queueconfig_pb2.ListOverridesResponse(overrides=page, next_page_token=token)
 
     async def ListRevisions(  # noqa: N802 (gRPC's name)
         self, request: queueconfig_pb2.ListRevisionsRequest, context: ServicerContext
@@ -281,13 +280,11 @@ class QueueConfigServicer(AccessMethods):
             size + 1,
             DocumentKey(kind, request.name) if kind is not None else None,
         )
-        page = found[:size]
+        page, ends = page_of(found, size, convert.to_revision)
         token = ""
-        if len(found) > size:
-            token = encode_page_token("ListRevisions", filters, (page[-1].revision,))
-        return queueconfig_pb2.ListRevisionsResponse(
-            revisions=map(convert.to_revision, page), next_page_token=token
-        )
+        for last in ends:
+            token = encode_page_token("ListRevisions", filters, (last.revision,))
+        return queueconfig_pb2.ListRevisionsResponse(revisions=page, next_page_token=token)
 
     async def DiffRevisions(  # noqa: N802 (gRPC's name)
         self, request: queueconfig_pb2.DiffRevisionsRequest, context: ServicerContext

@@ -4,11 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from pandawn_server.domain.errors import NotFoundError, PreconditionError
+from pandawn_server.domain.errors import InvalidRequestError, NotFoundError, PreconditionError
 from pandawn_server.domain.jobs import JobKind, JobState, Requirements
 from pandawn_server.domain.leases import FIRST_LEASE
 from pandawn_server.domain.pilots import PilotState
 from pandawn_server.domain.queues import QueueStatus
+from pandawn_server.domain.tasks import File
 from pandawn_server.usecases.acquire_round import IDLE_RETRY
 from pandawn_server.usecases.brokers import AcquireCall
 from tests.fixtures.factories import ANYTHING, QUEUE, make_inputs
@@ -202,3 +203,47 @@ def test_pilots_are_noted_with_what_they_offer(world: World) -> None:
     with world.db.read() as tx:
         row = tx.exec_driver_sql("SELECT offer_cores, offer_wall_time_s, state FROM pilots").one()
     assert tuple(row) == (4, 3600.0, PilotState.LIVE.value)
+
+
+def long_inputs(task: str, number: int) -> tuple[File, ...]:
+    """Files whose names and URLs take some 2 kB each."""
+    path = "root://se.example.org//" + "p" * 1700
+    return tuple(
+        File(f"{task}{n}." + "x" * 200, 1, f"{path}/{task}{n}." + "x" * 200) for n in range(number)
+    )
+
+
+def test_jobs_that_are_too_much_for_one_reply_stay_runnable_as_if_they_had_never_been_given(
+    world: World,
+) -> None:
+    for task in "abc":
+        world.submit(inputs=long_inputs(task, 800), files_per_job=800, dataset=f"user.anna.{task}")
+    before = world.jobs()
+    pilot = world.pilot()
+    first, second = world.acquire(pilot, 5, request_id="r")
+    assert [first.job.job_id, second.job.job_id] == [1, 2]
+    (left,) = [job for job in world.jobs() if job.state is JobState.ACTIVATED]
+    assert left == before[2]
+    assert [event.event.job_id for event in world.events() if event.event.kind == "JOB_SENT"] == [
+        1,
+        2,
+    ]
+    assert world.acquire(pilot, 5, request_id="r") == (first, second)
+    assert world.take(pilot).job.job_id == left.job_id
+
+
+def test_a_job_that_alone_is_longer_than_a_reply_is_given_alone(world: World) -> None:
+    for task in "ab":
+        world.submit(
+            inputs=long_inputs(task, 3000), files_per_job=3000, dataset=f"user.anna.{task}"
+        )
+    pilot = world.pilot()
+    assert job_ids(world.acquire(pilot, 2)) == [1]
+    assert job_ids(world.acquire(pilot, 2)) == [2]
+
+
+def test_a_job_that_no_pilot_could_be_told_of_is_refused(world: World) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        world.submit(inputs=long_inputs("a", 13_000), files_per_job=13_000)
+    assert refused.value.reason == "JOB_TOO_LARGE"
+    assert "13,000 input files" in refused.value.message

@@ -58,6 +58,7 @@ class BrokerStub:
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, EMPTY_FILE_LIST, DUPLICATE_LFN, TOO_MANY_JOBS): all
       violations are listed; a task may have 100,000 jobs.
+    * `INVALID_ARGUMENT` (JOB_TOO_LARGE): the names and URLs of a job's inputs take more than 24 MB.
     * `INVALID_ARGUMENT` (INPUT_TOO_LARGE): the inputs of a job exceed the queue's `max_input_bytes`.
     * `NOT_FOUND` (QUEUE_NOT_FOUND, SITE_NOT_FOUND, SANDBOX_NOT_FOUND): no such thing.
     * `FAILED_PRECONDITION` (QUEUE_OFFLINE, QUEUE_TEST, NO_QUEUE_AVAILABLE, NO_STORAGE_ROOT): the queue
@@ -182,6 +183,7 @@ class BrokerAsyncStub(BrokerStub):
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, EMPTY_FILE_LIST, DUPLICATE_LFN, TOO_MANY_JOBS): all
       violations are listed; a task may have 100,000 jobs.
+    * `INVALID_ARGUMENT` (JOB_TOO_LARGE): the names and URLs of a job's inputs take more than 24 MB.
     * `INVALID_ARGUMENT` (INPUT_TOO_LARGE): the inputs of a job exceed the queue's `max_input_bytes`.
     * `NOT_FOUND` (QUEUE_NOT_FOUND, SITE_NOT_FOUND, SANDBOX_NOT_FOUND): no such thing.
     * `FAILED_PRECONDITION` (QUEUE_OFFLINE, QUEUE_TEST, NO_QUEUE_AVAILABLE, NO_STORAGE_ROOT): the queue
@@ -321,6 +323,7 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, EMPTY_FILE_LIST, DUPLICATE_LFN, TOO_MANY_JOBS): all
           violations are listed; a task may have 100,000 jobs.
+        * `INVALID_ARGUMENT` (JOB_TOO_LARGE): the names and URLs of a job's inputs take more than 24 MB.
         * `INVALID_ARGUMENT` (INPUT_TOO_LARGE): the inputs of a job exceed the queue's `max_input_bytes`.
         * `NOT_FOUND` (QUEUE_NOT_FOUND, SITE_NOT_FOUND, SANDBOX_NOT_FOUND): no such thing.
         * `FAILED_PRECONDITION` (QUEUE_OFFLINE, QUEUE_TEST, NO_QUEUE_AVAILABLE, NO_STORAGE_ROOT): the queue

@@ -72,7 +72,9 @@ class DispatcherStub:
 
     Waits up to `wait` for work; an empty response is not an error. A retry with
     the same `request_id` returns the same leases while they are live. What is
-    given is to be acknowledged at once, by RenewLeases (or a report).
+    given is to be acknowledged at once, by RenewLeases (or a report). The reply is
+    kept below 4 MiB by giving fewer jobs; one job whose description is longer than that,
+    up to 24 MB for its many inputs, is given alone.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -169,7 +171,9 @@ class DispatcherAsyncStub(DispatcherStub):
 
     Waits up to `wait` for work; an empty response is not an error. A retry with
     the same `request_id` returns the same leases while they are live. What is
-    given is to be acknowledged at once, by RenewLeases (or a report).
+    given is to be acknowledged at once, by RenewLeases (or a report). The reply is
+    kept below 4 MiB by giving fewer jobs; one job whose description is longer than that,
+    up to 24 MB for its many inputs, is given alone.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -281,7 +285,9 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
 
         Waits up to `wait` for work; an empty response is not an error. A retry with
         the same `request_id` returns the same leases while they are live. What is
-        given is to be acknowledged at once, by RenewLeases (or a report).
+        given is to be acknowledged at once, by RenewLeases (or a report). The reply is
+        kept below 4 MiB by giving fewer jobs; one job whose description is longer than that,
+        up to 24 MB for its many inputs, is given alone.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.

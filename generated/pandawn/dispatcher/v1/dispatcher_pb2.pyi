@@ -196,10 +196,9 @@ class Lease(_message.Message):
 
     @_builtins.property
     def lease_duration(self) -> _duration_pb2.Duration:
-        """Time from now for which the lease holds unless renewed. It is short at first, 10 s or the queue's
-        lease if that is shorter: the answer may not arrive. A pilot renews it as soon as it has the job,
-        and has a whole lease from then on; a job that nobody says to have got is given to others seconds
-        later, and counts neither a failure nor a loss.
+        """Time from now for which the lease holds unless renewed: short at first (10 s at most), as the answer
+        may not arrive. A pilot renews it as soon as it has the job, for a whole lease; a job that nobody
+        acknowledges is given to others, and counts neither a failure nor a loss.
         """
 
     @_builtins.property

@@ -115,10 +115,9 @@ class DispatcherServicer(object):
         """Leases up to `max_jobs` jobs to the calling pilot.
 
         Waits up to `wait` for work; an empty response is not an error. A retry with
-        the same `request_id` returns the same leases while they are live. What is
-        given is to be acknowledged at once, by RenewLeases (or a report). The reply is
-        kept below 4 MiB by giving fewer jobs; one job whose description is longer than that,
-        up to 24 MB for its many inputs, is given alone.
+        the same `request_id` returns the same leases while they are live. What is given
+        is to be acknowledged at once, by RenewLeases (or a report). The reply is kept below
+        4 MiB by fewer jobs; one that is longer, of many inputs, up to 24 MB, is given alone.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.

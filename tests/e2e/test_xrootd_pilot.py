@@ -10,7 +10,7 @@ import pytest
 from pandawn.broker.v1.job_pb2 import FILE_ROLE_LOG, FILE_ROLE_OUTPUT
 from pandawn.broker.v1.task_pb2 import TaskInput
 from pandawn.filecatalog.v1.filecatalog_pb2 import GetCacheRequest
-from pandawn.type.v1.type_pb2 import File
+from pandawn.type.v1.type_pb2 import JOB_STATE_WAITING, File
 from pandawn_pilot.pcache_hook import main as run_hook
 from tests.fixtures.pilots import PilotPlace, StartPilot, wait_until
 from tests.fixtures.tier3 import Tier3
@@ -80,17 +80,21 @@ def test_content_that_is_not_the_tasks_is_refused_and_not_kept(
     assert list((pilot.cache_dir / "incoming").iterdir()) == []
 
 
-def test_a_server_that_is_away_fails_the_job_with_its_name(
+def test_a_server_that_is_away_is_named_and_costs_the_attempt_and_not_the_job(
     tier3: Tier3, start_pilot: StartPilot, xrootd_factory: XrootdFactory
 ) -> None:
     server = xrootd_factory.start()
     inputs = [put(server, "a")]
     server.kill()
+    task = tier3.submit(READ_ALL, inputs)
     pilot = start_pilot(tier3, no_cache=True)
-    assert fail(tier3, inputs) == "STORAGE_UNAVAILABLE"
-    assert f"127.0.0.1:{server.port}" in pilot.log
+    pilot.wait_for_log("failed: STORAGE_UNAVAILABLE")
+    attempt, _, _ = pilot.log.partition("failed: STORAGE_UNAVAILABLE")
+    assert f"127.0.0.1:{server.port}" in attempt
     # The queue allows two attempts (`stage_in_attempts`).
-    assert pilot.log.count("trying again") == 1
+    assert attempt.count("trying again") == 1
+    # The storage's trouble fails no job.
+    tier3.wait_for_state(tier3.only_job(task), JOB_STATE_WAITING)
 
 
 def test_a_server_that_comes_back_in_time_is_waited_for(

@@ -22,7 +22,9 @@ from pandawn_server.storage import (
     job_moves,
     jobs,
     leases,
+    node_history,
     nodes,
+    pauses,
     pilots,
     pins,
     sandboxes,
@@ -205,9 +207,7 @@ CASES = {
     ),
     "some runnable jobs with their files": Case(lambda tx: waiting.get_runnable(tx, SOME), 400),
     "which jobs are runnable still": Case(lambda tx: waiting.still_runnable(tx, SOME), 200),
-    "nodes that get no jobs": Case(
-        lambda tx: nodes.suspended_nodes(tx, NOON), 20, frozenset({"ix_nodes_suspended"})
-    ),
+    "nodes that get no jobs": Case(nodes.restricted_nodes, 20, frozenset({"ix_nodes_restricted"})),
     "some jobs": Case(lambda tx: jobs.get_jobs(tx, SOME), 300),
     "inputs of some jobs": Case(lambda tx: files.get_inputs(tx, SOME), 100),
     "inputs of a task": Case(lambda tx: files.task_inputs(tx, 7), 600),
@@ -240,7 +240,17 @@ CASES = {
         lambda tx: attempts.get_attempts(tx, {(n, 1) for n in SOME}), 100
     ),
     "last attempts of a node": Case(
-        lambda tx: attempts.last_ended(tx, KEYS[3], 20), 60, frozenset({"ix_attempts_node"})
+        lambda tx: node_history.last_ended(tx, KEYS[3], 20, None),
+        260,
+        frozenset({"ix_attempts_node"}),
+    ),
+    "how a task did elsewhere": Case(
+        lambda tx: node_history.elsewhere(tx, KEYS[3], [7], ()),
+        600,
+        frozenset({"ix_attempts_failed"}),
+    ),
+    "jobs whose pauses are over": Case(
+        lambda tx: pauses.due(tx, NOON, 100), 40, frozenset({"ix_jobs_retry"})
     ),
     "progress of a task": Case(
         lambda tx: tasks.get_progress(tx, [7]), 600, frozenset({"ix_jobs_task"})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum
+from enum import Enum, IntEnum
 
 from pandawn_server.domain.jobs import ErrorComponent, JobError
 
@@ -59,7 +59,7 @@ class Evidence(Enum):
     """Likewise, but a user decides how his code ends, and where."""
 
 
-class Step(Enum):
+class Step(IntEnum):
     """How far an attempt was; what came further elsewhere did not have this trouble there."""
 
     BEGIN = 0

@@ -8,10 +8,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import RowMapping, bindparam, exists, or_, select, update
 
 from pandawn_server.domain.attempts import Attempt, AttemptEnd, NewAttempt
-from pandawn_server.domain.inventory import NodeKey
-from pandawn_server.domain.jobs import ErrorComponent, JobKind, JobState, Phase, ResourceUse
+from pandawn_server.domain.jobs import JobKind, JobState, Phase, ResourceUse
 from pandawn_server.domain.matching import Locality, Match, MatchRule
-from pandawn_server.domain.nodes import EndedAttempt
 from pandawn_server.domain.retries import Tried
 from pandawn_server.storage.among import among
 from pandawn_server.storage.bulk import insert_rows
@@ -178,36 +176,6 @@ def started_tasks(
     )
     query = select(tasks.c.task_id).where(among(tx, tasks.c.task_id, task_ids), or_(finished, runs))
     return frozenset(tx.execute(query).scalars())
-
-
-def last_ended(tx: Transaction, key: NodeKey, limit: int) -> list[EndedAttempt]:
-    """The last attempts that ended on a node, newest first."""
-    query = (
-        select(
-            attempts.c.job_id,
-            attempts.c.task_id,
-            attempts.c.outcome,
-            attempts.c.error_component,
-            attempts.c.error_reason,
-        )
-        .where(
-            attempts.c.site == key.site,
-            attempts.c.node == key.node,
-            attempts.c.end_time.is_not(None),
-        )
-        .order_by(attempts.c.end_time.desc(), attempts.c.job_id.desc())
-        .limit(limit)
-    )
-    return [
-        EndedAttempt(
-            job_id,
-            task_id,
-            JobState(outcome),
-            None if component is None else ErrorComponent(component),
-            reason or "",
-        )
-        for job_id, task_id, outcome, component, reason in tx.execute(query)
-    ]
 
 
 def _to_attempt(row: RowMapping) -> Attempt:

@@ -12,7 +12,8 @@ from pandawn_server.domain.events import Event, NumberedEvent
 from pandawn_server.storage.among import among
 from pandawn_server.storage.bulk import insert_rows
 from pandawn_server.storage.database import EVENTS, Transaction
-from pandawn_server.storage.schema import events, nodes
+from pandawn_server.storage.node_schema import nodes
+from pandawn_server.storage.schema import events
 
 _FIELDS = ("kind", "text", "task_id", "job_id", "attempt", "queue", "node", "pilot_id", "user")
 

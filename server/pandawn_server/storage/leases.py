@@ -20,7 +20,7 @@ from pandawn_server.domain.leases import Lease, first_lease
 from pandawn_server.storage.among import among
 from pandawn_server.storage.bulk import insert_rows
 from pandawn_server.storage.database import Transaction
-from pandawn_server.storage.schema import attempts, jobs, leases
+from pandawn_server.storage.schema import attempts, jobs, leases, pilots
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +249,23 @@ def set_terms(tx: Transaction, now: datetime, *, later: bool) -> None:
                 .where(leases.c.duration_s == seconds, which, differs)
                 .values(expire_time=end)
             )
+
+
+def nodes_with_leases(tx: Transaction, keys: Collection[NodeKey]) -> set[NodeKey]:
+    """Those of the nodes whose pilots have live leases."""
+    if not keys:
+        return set()
+    # By the pilots, for which there are indexes.
+    query = (
+        select(pilots.c.site, pilots.c.node)
+        .join(leases, leases.c.pilot_id == pilots.c.pilot_id)
+        .where(
+            among(tx, pilots.c.site, {key.site for key in keys}),
+            among(tx, pilots.c.node, {key.node for key in keys}),
+        )
+        .distinct()
+    )
+    return {NodeKey(site, node) for site, node in tx.execute(query)} & set(keys)
 
 
 def count_by_pilot(tx: Transaction, pilot_ids: Collection[str]) -> Mapping[str, int]:

@@ -4,38 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import RowMapping, bindparam, select, text, update
+from sqlalchemy import RowMapping, bindparam, delete, select, text, update
 
 from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.nodes import Node
 from pandawn_server.storage.among import among
 from pandawn_server.storage.database import Transaction
-from pandawn_server.storage.schema import nodes
+from pandawn_server.storage.node_schema import nodes
 from pandawn_server.storage.types import UtcDateTime
 
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A node; `suspended_until` is None while it gets jobs."""
-
-    key: NodeKey
-    contact_time: datetime
-    suspended_until: datetime | None
-    suspend_reason: str
-
-    def is_suspended(self, now: datetime) -> bool:
-        """Whether the node gets no jobs now."""
-        return self.suspended_until is not None and now < self.suspended_until
+_OPEN, _SUSPENDED, _DRAINED = "open", "suspended", "drained"
 
 
 def _to_node(row: RowMapping) -> Node:
     return Node(
         NodeKey(row["site"], row["node"]),
         row["contact_time"],
-        row["suspended_until"],
-        row["suspend_reason"],
+        is_drained=row["state"] == _DRAINED,
+        is_suspended=row["state"] == _SUSPENDED,
+        until=row["suspended_until"],
+        reason=row["suspend_reason"],
+        by=row["changed_by"],
+        good_probes=row["good_probes"],
+        suspensions=row["suspensions"],
+        change_time=row["change_time"],
+        judged_since=row["judged_since"],
+        evidence=tuple(row["evidence"] or ()),
     )
 
 
@@ -87,24 +83,54 @@ def get_nodes(tx: Transaction, keys: Collection[NodeKey]) -> dict[NodeKey, Node]
     return {node.key: node for node in found if node.key in keys}
 
 
-# Made once: building it took longer than running it.
-_SUSPENDED = select(nodes).where(nodes.c.suspended_until > bindparam("now"))
+# Made once: building it took longer than running it. The condition is the index's.
+_RESTRICTED = select(nodes).where(text("state <> 'open'"))
+
+
+def restricted_nodes(tx: Transaction) -> dict[NodeKey, Node]:
+    """The nodes that get no jobs, or probes only."""
+    return {node.key: node for node in map(_to_node, tx.execute(_RESTRICTED).mappings())}
 
 
 def suspended_nodes(tx: Transaction, now: datetime) -> dict[NodeKey, Node]:
     """The nodes that get no jobs now."""
-    return {
-        node.key: node for node in map(_to_node, tx.execute(_SUSPENDED, {"now": now}).mappings())
-    }
+    return {key: node for key, node in restricted_nodes(tx).items() if node.gets_none(now)}
 
 
-def suspend(tx: Transaction, key: NodeKey, until: datetime, reason: str) -> None:
-    """Keeps jobs from a node."""
+def save(tx: Transaction, node: Node) -> None:
+    """Stores what is decided of a node; when it was heard of stays."""
+    state = _DRAINED if node.is_drained else _SUSPENDED if node.is_suspended else _OPEN
     tx.execute(
         update(nodes)
-        .where(nodes.c.site == key.site, nodes.c.node == key.node)
-        .values(suspended_until=until, suspend_reason=reason)
+        .where(nodes.c.site == node.key.site, nodes.c.node == node.key.node)
+        .values(
+            state=state,
+            suspended_until=node.until,
+            suspend_reason=node.reason,
+            changed_by=node.by,
+            change_time=node.change_time,
+            good_probes=node.good_probes,
+            suspensions=node.suspensions,
+            judged_since=node.judged_since,
+            evidence=list(node.evidence) or None,
+        )
     )
+
+
+def lock_nodes(tx: Transaction, keys: Collection[NodeKey]) -> dict[NodeKey, Node]:
+    """As `get_nodes`, locked until the end of the transaction."""
+    found = {}
+    for key in sorted(keys):
+        query = select(nodes).where(nodes.c.site == key.site, nodes.c.node == key.node)
+        row = tx.execute(query.with_for_update()).mappings().first()
+        if row is not None:
+            found[key] = _to_node(row)
+    return found
+
+
+def remove(tx: Transaction, key: NodeKey) -> None:
+    """Forgets a node; a pilot that runs on it makes it known again."""
+    tx.execute(delete(nodes).where(nodes.c.site == key.site, nodes.c.node == key.node))
 
 
 def list_nodes(tx: Transaction, after: NodeKey | None, limit: int, site: str) -> Sequence[Node]:

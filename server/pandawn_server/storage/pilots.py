@@ -253,6 +253,16 @@ class NodeUse:
     jobs: int = 0
 
 
+def pilots_of_node(tx: Transaction, key: NodeKey) -> list[Pilot]:
+    """The pilots of a node that have not ended, or may still hold jobs."""
+    query = select(pilots).where(
+        pilots.c.site == key.site,
+        pilots.c.node == key.node,
+        pilots.c.state != PilotState.ENDED.value,
+    )
+    return [_to_pilot(row) for row in tx.execute(query).mappings()]
+
+
 def use_of_nodes(tx: Transaction, keys: Sequence[NodeKey]) -> dict[NodeKey, NodeUse]:
     """How nodes are used; a node without live pilots is left out."""
     if not keys:

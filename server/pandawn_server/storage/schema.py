@@ -20,11 +20,11 @@ from sqlalchemy import (
 )
 
 from pandawn_server.domain.jobs import FINAL_STATES, JobState
-from pandawn_server.storage import access_schema, config_schema
+from pandawn_server.storage import access_schema, config_schema, node_schema
 from pandawn_server.storage.metadata import metadata
 from pandawn_server.storage.types import BigId, UtcDateTime
 
-__all__ = ["access_schema", "config_schema", "metadata"]
+__all__ = ["access_schema", "config_schema", "metadata", "node_schema"]
 
 _states = ", ".join(f"'{state.value}'" for state in JobState)
 _final = ", ".join(f"'{state.value}'" for state in sorted(FINAL_STATES, key=lambda s: s.value))
@@ -265,6 +265,14 @@ attempts = Table(
     Column("match_waited_s", Float, nullable=False),
     # Last attempts on a node, for black holes and for the list of its jobs.
     Index("ix_attempts_node", "node", "site", "end_time"),
+    # How a task fails on other nodes.
+    Index(
+        "ix_attempts_failed",
+        "task_id",
+        "end_time",
+        postgresql_where=text("outcome = 'failed'"),
+        sqlite_where=text("outcome = 'failed'"),
+    ),
 )
 
 leases = Table(
@@ -311,22 +319,6 @@ pilots = Table(
     Index("ix_pilots_state", "state", "queue", "contact_time"),
     Index("ix_pilots_node", "site", "node"),
     Index(None, "register_time", "pilot_id"),
-)
-
-nodes = Table(
-    "nodes",
-    metadata,
-    Column("site", Text, primary_key=True),
-    Column("node", Text, primary_key=True),
-    Column("contact_time", UtcDateTime, nullable=False),
-    Column("suspended_until", UtcDateTime),
-    Column("suspend_reason", Text, nullable=False, server_default=""),
-    Index(
-        "ix_nodes_suspended",
-        "suspended_until",
-        postgresql_where=text("suspended_until IS NOT NULL"),
-        sqlite_where=text("suspended_until IS NOT NULL"),
-    ),
 )
 
 pins = Table(

@@ -12,7 +12,7 @@ from pandawn_server.domain.leases import first_lease
 from pandawn_server.domain.matching import Match, sentence
 from pandawn_server.domain.pilots import contact_resolution
 from pandawn_server.domain.queues import Queue, QueueStatus
-from pandawn_server.storage import nodes, pilots
+from pandawn_server.storage import leases, nodes, pilots
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.handout import Offer, hand_out
 from pandawn_server.usecases.acquire_bounds import take_grants
@@ -101,6 +101,7 @@ def _hand_out(
         for queue in scene.queue_of.values():
             if queue.status is QueueStatus.OFFLINE:
                 deliveries += _sent_away(context, queue)
+        deliveries += _dismissed(context, scene)
         if deliveries:
             deliver(deliveries)
         for broker, job_id in scene.returned:
@@ -152,6 +153,17 @@ def _undo(
             deliver(deliveries)
 
 
+def _dismissed(context: Context, scene: Scene) -> list[Delivery]:
+    """Those who waited on nodes that get no jobs any more are told at once."""
+    return [
+        (caller.call.key, answered(pilot, (), scene))
+        for caller in scene.dismissed
+        if caller.name not in scene.asked_now
+        and (known := context.known.pilot(caller.call.pilot_id)) is not None
+        and (pilot := known.pilot).queue in scene.queue_of
+    ]
+
+
 def _end_claims(context: Context, scene: Scene) -> None:
     for broker, job_id, _ in scene.open:
         broker.claiming.discard(job_id)
@@ -168,8 +180,19 @@ def _look_around(
     )
     # A queue with live pilots cannot be deleted, but one may have come just then.
     scene.pilot_of.update({i: p for i, p in known.items() if p.queue in scene.queue_of})
-    scene.suspended.update(nodes.suspended_nodes(tx, now))
+    _look_at_nodes(tx, scene)
     _note_contacts(context, tx, scene)
+
+
+def _look_at_nodes(tx: Transaction, scene: Scene) -> None:
+    restricted = nodes.restricted_nodes(tx)
+    if not restricted:
+        return
+    for key, node in restricted.items():
+        (scene.suspended if node.gets_none(scene.now) else scene.probed)[key] = node
+    # One job at a time: who has one gets none.
+    for key in leases.nodes_with_leases(tx, scene.probed):
+        scene.suspended[key] = scene.probed.pop(key)
 
 
 def _note_contacts(context: Context, tx: Transaction, scene: Scene) -> None:
@@ -275,12 +298,19 @@ def _match_queue(
     for call in served:
         pilot = scene.pilot_of[call.pilot_id]
         if pilot.queue == queue.name:
-            callers.append(Caller.of(call, pilot.key))
+            if pilot.key in scene.probed:
+                if any(caller.node == pilot.key for caller in callers):
+                    continue
+                callers.append(Caller.of(call._replace(max_jobs=1), pilot.key))
+            else:
+                callers.append(Caller.of(call, pilot.key))
             asking[pilot.key] = call.cache or asking.get(pilot.key)
     scene.inventories_wanted |= feed_nodes(context, tx, queue, broker, asking, now)
     if queue.status is QueueStatus.OFFLINE:
         return _Choice(queue, broker, [])
-    broker.dismiss(scene.suspended)
+    scene.dismissed += broker.dismiss(scene.suspended)
+    # Whoever waits on a node on probation makes room for who asks now, or for the first of them.
+    scene.dismissed += broker.dismiss_others(scene.probed, {caller.node for caller in callers})
     feed_jobs(tx, queue.name, broker, now)
     broker.ask(callers)
     matched = []

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import assert_never
 
 from pandawn_server.domain.errors import PandawnError
 from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.nodes import GOOD_PROBES, Condition, Node
 from pandawn_server.domain.pilots import Pilot
 from pandawn_server.domain.queues import Queue, QueueStatus
-from pandawn_server.storage.nodes import Node
 from pandawn_server.usecases.brokers import AcquireCall, Broker, Caller, CallKey, request_name
 from pandawn_server.usecases.leasing import Grant
 from pandawn_server.usecases.register_pilot import because, pilot_not_found, queue_offline
@@ -19,11 +20,16 @@ IDLE_RETRY = timedelta(seconds=2)
 """When a pilot that got nothing should ask again; it waits in the server meanwhile, if it can."""
 
 
+SUSPENDED_RETRY = timedelta(seconds=5)
+"""When a pilot of a node that gets no jobs should ask again: an operator who resumes it is heard by then."""
+
+
 @dataclass(frozen=True, slots=True)
 class AcquireAnswer:
     """What a pilot gets. `queue` is where new work for it would appear, `queue_revision` where that stands.
 
-    `drain` says that there will be none: the queue is offline.
+    `drain` says that there will be none: the queue is offline, or the node is drained. `in_vain` says that a
+    wait would bring none, for the node gets no jobs now.
     """
 
     queue: str
@@ -33,6 +39,7 @@ class AcquireAnswer:
     idle_reason: str
     queue_revision: int = 0
     drain: bool = False
+    in_vain: bool = False
 
 
 @dataclass(slots=True)
@@ -43,10 +50,14 @@ class Scene:
     calls: Sequence[AcquireCall]
     pilot_of: dict[str, Pilot] = field(default_factory=dict)
     queue_of: dict[str, Queue] = field(default_factory=dict)
+    # Nodes that get no jobs now, and those on probation that may get one.
     suspended: dict[NodeKey, Node] = field(default_factory=dict)
+    probed: dict[NodeKey, Node] = field(default_factory=dict)
     grants: dict[CallKey, list[Grant]] = field(default_factory=dict)
     # Calls of which it was looked up what they got when they came before.
     looked_up: set[CallKey] = field(default_factory=set)
+    # Those who waited, on nodes that get no jobs any more.
+    dismissed: list[Caller] = field(default_factory=list)
     inventories_wanted: set[NodeKey] = field(default_factory=set)
     # Jobs that the brokerage assigned, and to whom: to be taken back if the transaction fails.
     open: list[tuple[Broker, int, Caller]] = field(default_factory=list)
@@ -86,11 +97,11 @@ def answer_to(call: AcquireCall, scene: Scene) -> AcquireAnswer | PandawnError:
 def answered(pilot: Pilot, grants: tuple[Grant, ...], scene: Scene) -> AcquireAnswer:
     """The answer to a pilot with what it got, or why it got nothing."""
     retry_after, reason = IDLE_RETRY, ""
-    node = scene.suspended.get(pilot.key)
-    if not grants and node is not None and node.suspended_until is not None:
-        retry_after = node.suspended_until - scene.now
-        until = f"{node.suspended_until:%H:%M:%S} UTC"
-        reason = f"the node gets no jobs until {until}: {node.suspend_reason}"
+    node = scene.suspended.get(pilot.key) or scene.probed.get(pilot.key)
+    drains = node is not None and node.is_drained
+    if not grants and node is not None:
+        retry_after = SUSPENDED_RETRY
+        reason = because_of_node(node, scene.now)
     elif not grants:
         queue = scene.queue(pilot)
         if queue.status is QueueStatus.PAUSED:
@@ -104,4 +115,28 @@ def answered(pilot: Pilot, grants: tuple[Grant, ...], scene: Scene) -> AcquireAn
         retry_after=retry_after,
         idle_reason=reason,
         queue_revision=scene.queue(pilot).revision,
+        drain=drains and not grants,
+        in_vain=not grants and node is not None,
     )
+
+
+def because_of_node(node: Node, now: datetime) -> str:
+    """Why a node gets no jobs now, or fewer than it has slots."""
+    match node.condition(now):
+        case Condition.DRAINED:
+            return f"the node is drained by {node.by}: {node.reason}"
+        case Condition.SUSPENDED if node.until is None:
+            return (
+                f"the node gets no jobs until {node.by or 'an operator'} resumes it: {node.reason}"
+            )
+        case Condition.SUSPENDED:
+            return f"the node gets no jobs until {node.until:%H:%M:%S} UTC: {node.reason}"
+        case Condition.PROBATION:
+            return (
+                f"the node is on probation, and gets one job at a time until {GOOD_PROBES} went well "
+                f"({node.good_probes} have): {node.reason}"
+            )
+        case Condition.OPEN:
+            return ""
+        case other:
+            assert_never(other)

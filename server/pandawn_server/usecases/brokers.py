@@ -112,16 +112,33 @@ class Broker:
         self.brokerage.withdraw([name])
         return True
 
-    def dismiss(self, nodes: Collection[NodeKey]) -> None:
-        """Lets calls from nodes that get no jobs ask no longer, nor jobs wait for those nodes."""
+    def dismiss(self, nodes: Collection[NodeKey]) -> list[Caller]:
+        """Lets calls from nodes that get no jobs ask no longer, nor jobs wait for those nodes; returns the calls."""
         if not nodes:
-            return
-        for name, caller in list(self.waiting.items()):
-            if caller.node in nodes:
-                self.withdraw(name)
+            return []
+        dismissed = [caller for caller in self.waiting.values() if caller.node in nodes]
+        for caller in dismissed:
+            self.withdraw(caller.name)
         for key in self.live.intersection(nodes):
             self.live.discard(key)
             self.brokerage.set_live(key, live=False)
+        return dismissed
+
+    def dismiss_others(
+        self, nodes: Collection[NodeKey], asking: Collection[NodeKey]
+    ) -> list[Caller]:
+        """Lets of the calls from each of `nodes` only the first ask on, and none from those who ask anew."""
+        if not nodes:
+            return []
+        seen = set(asking)
+        dismissed = []
+        for caller in list(self.waiting.values()):
+            if caller.node in nodes:
+                if caller.node in seen:
+                    self.withdraw(caller.name)
+                    dismissed.append(caller)
+                seen.add(caller.node)
+        return dismissed
 
     def note(self, key: NodeKey, contents: Contents | None, now: datetime) -> None:
         """Takes in what the catalog says of a node; None: it knows nothing of it."""

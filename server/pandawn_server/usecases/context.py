@@ -13,6 +13,7 @@ from pandawn_server.storage.database import Database
 from pandawn_server.usecases.brokers import Brokers
 from pandawn_server.usecases.config_cache import ConfigCache
 from pandawn_server.usecases.known import Known
+from pandawn_server.usecases.paces import Paces
 from pandawn_server.usecases.refusals import Refusals
 from pandawn_server.usecases.session_book import Sessions
 
@@ -23,6 +24,7 @@ class Context:
 
     `brokers`, `known`, `refusals`, `sessions` and `config` are what this process remembers; the truth is in
     the database.
+    `paces` are the times of payloads that it heard.
     `pins` is the book whose pins the catalog answers with (`catalog.pinned.PinnedCatalog`).
     """
 
@@ -36,6 +38,7 @@ class Context:
     sessions: Sessions = field(default_factory=Sessions)
     config: ConfigCache = field(default_factory=ConfigCache)
     pins: PinBook = field(default_factory=PinBook)
+    paces: Paces = field(default_factory=Paces)
 
     def new_id(self) -> str:
         """A new identifier or token: 128 random bits in hex."""

@@ -12,7 +12,7 @@ from datetime import datetime
 from pandawn_server.domain.access import NO_LIMIT
 from pandawn_server.domain.attempts import AttemptEnd
 from pandawn_server.domain.events import Event
-from pandawn_server.domain.faults import Count
+from pandawn_server.domain.faults import Count, Evidence, fault_of
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import (
     FINAL_STATES,
@@ -20,10 +20,11 @@ from pandawn_server.domain.jobs import (
     JobError,
     JobKind,
     JobState,
+    Phase,
     upstream_failed,
 )
 from pandawn_server.domain.leases import Lease
-from pandawn_server.domain.nodes import STREAK, SUSPENSION, black_hole_reason
+from pandawn_server.domain.nodes import Condition, EndedAttempt, Node
 from pandawn_server.domain.retries import Verdict
 from pandawn_server.domain.tasks import File, FileRole
 from pandawn_server.storage import attempts, events, files, job_moves, jobs, leases, nodes, tasks
@@ -31,21 +32,21 @@ from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.allowances import let_go, running_limit
 from pandawn_server.usecases.config_cache import Configuration
 from pandawn_server.usecases.judging import time_wanted, verdicts
-
-_RECENT_ATTEMPTS = STREAK * 4
-"""Attempts on a node that are looked at: the streak, and room for several tries of one job."""
+from pandawn_server.usecases.node_health import judge_nodes
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
     """An attempt that ends, with its locked lease.
 
-    `reported` says that its pilot told of the end; `stored` are the files that it stored, by role.
+    `reported` says that its pilot told of the end, `slow` that its payload took far longer than those of its task
+    elsewhere; `stored` are the files that it stored, by role.
     """
 
     end: AttemptEnd
     lease: Lease
     reported: bool = False
+    slow: bool = False
     stored: tuple[tuple[FileRole, File], ...] = ()
 
 
@@ -71,7 +72,10 @@ def end_attempts(
     tasks.lock_tasks(tx, {e.lease.task_id for e in endings if e.lease.job_kind is JobKind.BUILD})
     # Locked: a cancellation that came between the look and the move would be lost.
     ended_jobs = jobs.lock_jobs(tx, [e.end.job_id for e in endings])
-    judged = verdicts(tx, ended_jobs, [(e.end, e.lease, e.reported) for e in endings], now)
+    restricted = nodes.restricted_nodes(tx)
+    judged = verdicts(
+        tx, ended_jobs, [(e.end, e.lease, e.reported) for e in endings], restricted, now
+    )
     found = {
         e.end.job_id: judged.get(e.end.job_id) or _without_error(ended_jobs[e.end.job_id], e.end)
         for e in endings
@@ -92,8 +96,7 @@ def end_attempts(
         if job.kind is JobKind.BUILD and state in FINAL_STATES:
             happened += settle_dependants(tx, config, job, state, _library(ending), now)
             runnable.add(job.queue)
-    failing = {e.lease.key for e in endings if e.end.outcome is JobState.FAILED}
-    happened += _suspend_black_holes(tx, failing, now)
+    happened += judge_nodes(tx, _telling(endings, ended_jobs, restricted, now), restricted, now)
     events.insert_events(tx, happened)
     return Ended(states, frozenset(runnable))
 
@@ -227,19 +230,26 @@ def _why(end: AttemptEnd) -> str:
     return "cancelled" if end.error is None else f"{end.error.reason}: {end.error.text}"
 
 
-def _suspend_black_holes(tx: Transaction, keys: set[NodeKey], now: datetime) -> list[Event]:
-    told = []
-    for key in sorted(keys):
-        reason = black_hole_reason(attempts.last_ended(tx, key, _RECENT_ATTEMPTS))
-        if reason is not None:
-            nodes.suspend(tx, key, now + SUSPENSION, reason)
-            minutes = int(SUSPENSION.total_seconds() // 60)
-            told.append(
-                Event(
-                    now,
-                    "NODE_SUSPENDED",
-                    f"no jobs for {key.node} for {minutes} min: {reason}",
-                    node=key.node,
-                )
-            )
-    return told
+def _telling(
+    endings: Sequence[Ending],
+    of: Mapping[int, Job],
+    restricted: Mapping[NodeKey, Node],
+    now: datetime,
+) -> dict[NodeKey, list[EndedAttempt]]:
+    """The ends that may say something of their nodes, by node: bad ones, slow ones, and any on probation."""
+    found: dict[NodeKey, list[EndedAttempt]] = {}
+    for ending in endings:
+        end, key = ending.end, ending.lease.key
+        if end.outcome not in {JobState.FAILED, JobState.FINISHED}:
+            continue
+        fault = None
+        if end.outcome is JobState.FAILED and end.error is not None:
+            fault = fault_of(end.error, reported=ending.reported)
+        node = restricted.get(key)
+        probes = node is not None and node.condition(now) is Condition.PROBATION
+        is_bad = fault is not None and fault.kind.evidence is not Evidence.NONE
+        if is_bad or ending.slow or probes:
+            job, payload = of[end.job_id], end.phase_times.get(Phase.PAYLOAD)
+            told = EndedAttempt(job.job_id, job.task_id, job.user, fault, now, payload)
+            found.setdefault(key, []).append(told)
+    return found

@@ -32,6 +32,7 @@ from pandawn_server.storage import (
     throttling,
 )
 from pandawn_server.storage.database import Transaction
+from pandawn_server.usecases.acquire_round import because_of_node
 from pandawn_server.usecases.allowances import running_limit
 from pandawn_server.usecases.authority import require_sight_of_job
 from pandawn_server.usecases.cancel import job_not_found
@@ -111,7 +112,7 @@ def _explain(context: Context, job_id: int, by: Principal) -> Explanation:
     rules = Rules(queue.priority_band, queue.locality_wait, queue.max_input_bytes)
     offers = _offers(live)
     out = {
-        pilot.key.node: suspended[pilot.key].suspend_reason
+        pilot.key.node: because_of_node(suspended[pilot.key], now)
         for pilot in live
         if pilot.key in suspended
     }

@@ -10,10 +10,12 @@ from datetime import datetime, timedelta
 
 from pandawn_server.domain.attempts import AttemptEnd
 from pandawn_server.domain.faults import Step
+from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import Job
 from pandawn_server.domain.leases import Lease
+from pandawn_server.domain.nodes import Node
 from pandawn_server.domain.retries import Tried, Verdict, judge
-from pandawn_server.storage import attempts, nodes
+from pandawn_server.storage import attempts
 from pandawn_server.storage.database import Transaction
 
 OUT_OF_TIME = "PILOT_OUT_OF_TIME"
@@ -27,6 +29,7 @@ def verdicts(
     tx: Transaction,
     of: Mapping[int, Job],
     ends: Sequence[tuple[AttemptEnd, Lease, bool]],
+    restricted: Mapping[NodeKey, Node],
     now: datetime,
 ) -> dict[int, Verdict]:
     """By job, what becomes of those whose attempt ended with an error; `ends` say whether a pilot reported it."""
@@ -38,7 +41,8 @@ def verdicts(
     if not tried:
         return {}
     before = attempts.failed_before(tx, tried)
-    suspects = {key.node for key in nodes.suspended_nodes(tx, now)}
+    # A node that an operator drains is as good as any.
+    suspects = {key.node for key, node in restricted.items() if node.is_suspended}
     unstarted = {of[i].task_id for i, last in tried.items() if last.fault.step is Step.START}
     running = attempts.started_tasks(tx, unstarted, tried) if unstarted else frozenset()
     return {

@@ -9,6 +9,7 @@ from datetime import datetime
 from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.events import NumberedEvent
 from pandawn_server.domain.inventory import CacheSummary, NodeKey
+from pandawn_server.domain.nodes import Condition, Node
 from pandawn_server.domain.ownership import may_see
 from pandawn_server.domain.pilots import Pilot, PilotFilter
 from pandawn_server.domain.principals import Principal
@@ -16,7 +17,6 @@ from pandawn_server.storage import counts, events, jobs, leases, nodes, pilots, 
 from pandawn_server.storage.counts import JobCount
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.events import Scope
-from pandawn_server.storage.nodes import Node
 from pandawn_server.storage.pilots import NodeUse
 from pandawn_server.usecases.authority import require_sight_of_job, require_sight_of_task
 from pandawn_server.usecases.cancel import job_not_found, task_not_found
@@ -63,7 +63,7 @@ class NodeView:
     use: NodeUse
     cache: CacheSummary | None
     catalog_answered: bool
-    is_suspended: bool
+    condition: Condition
 
 
 def list_nodes(context: Context, after: NodeKey | None, limit: int, site: str) -> list[NodeView]:
@@ -80,7 +80,7 @@ def list_nodes(context: Context, after: NodeKey | None, limit: int, site: str) -
     except UnavailableError:
         caches, answered = [None] * len(keys), False
     return [
-        NodeView(node, use.get(node.key, NodeUse()), cache, answered, node.is_suspended(now))
+        NodeView(node, use.get(node.key, NodeUse()), cache, answered, node.condition(now))
         for node, cache in zip(found, caches, strict=True)
     ]
 

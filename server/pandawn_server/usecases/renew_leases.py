@@ -98,6 +98,7 @@ def renew_leases(
         leases.renew(tx, list(renewals.values()), now)
         job_moves.advance(tx, _moves(renewals), now)
         queue_of = context.config.queues(tx, {p.queue for p in live.values()}, now)
+        drained = {key for key, node in nodes.restricted_nodes(tx).items() if node.is_drained}
         note_contacts(
             tx,
             [
@@ -116,7 +117,7 @@ def renew_leases(
         HeartbeatAnswer(
             result,
             inventory_requested=live[h.pilot_id].key in wanted if h.cache else False,
-            drain=_drains(queue_of.get(live[h.pilot_id].queue)),
+            drain=_drains(queue_of.get(live[h.pilot_id].queue)) or live[h.pilot_id].key in drained,
             queue_revision=_revision(queue_of.get(live[h.pilot_id].queue)),
         )
         if h.pilot_id in live

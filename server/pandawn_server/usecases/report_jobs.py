@@ -93,7 +93,7 @@ def report_jobs(context: Context, reports: Sequence[Report]) -> list[Reported | 
                 refused[position] = InvalidRequestError.of(missing, "OUTPUTS_MISSING")
             else:
                 scope = output_scope(job.user)
-                accepted.setdefault(ref.job_id, _ending(report, lease, scope))
+                accepted.setdefault(ref.job_id, _ending(context, report, lease, scope))
         config = context.config.current(tx)
         ended = end_attempts(tx, config, list(accepted.values()), now)
         seen = pilots.get_pilots(tx, {e.lease.pilot_id for e in accepted.values()})
@@ -129,7 +129,7 @@ def _missing_outputs(report: Report, job: Job, task: Task) -> list[Violation]:
     return found
 
 
-def _ending(report: Report, lease: Lease, scope: str) -> Ending:
+def _ending(context: Context, report: Report, lease: Lease, scope: str) -> Ending:
     # Whose files they are is not the pilot's to say.
     stored = [(FileRole.OUTPUT, file._replace(scope=scope)) for file in report.outputs]
     if report.log is not None:
@@ -148,6 +148,10 @@ def _ending(report: Report, lease: Lease, scope: str) -> Ending:
         ),
         lease,
         reported=True,
+        slow=report.error is None
+        and context.paces.is_slow(
+            lease.task_id, lease.key.node, report.phase_times.get(Phase.PAYLOAD)
+        ),
         stored=tuple(stored),
     )
 

@@ -12,6 +12,7 @@ from pandawn_server.domain.audit import AuditFilter
 from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.events import NumberedEvent
 from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.nodes import Condition
 from pandawn_server.domain.ownership import may_touch
 from pandawn_server.domain.pilots import Pilot, PilotFilter
 from pandawn_server.usecases import monitor
@@ -22,7 +23,7 @@ from pandawn_server.wire.caller import caller
 from pandawn_server.wire.convert.audit import to_line
 from pandawn_server.wire.convert.catalog import to_cache
 from pandawn_server.wire.convert.common import to_timestamp
-from pandawn_server.wire.convert.enums import JOB_STATE, PILOT_STATE
+from pandawn_server.wire.convert.enums import JOB_STATE, NODE_CONDITION, PILOT_STATE
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.handlers import ServicerContext
 from pandawn_server.wire.page_token import FilterPart, decode_page_token, encode_page_token
@@ -253,8 +254,15 @@ def _to_node(view: NodeView) -> monitor_pb2.Node:
         contact_time=to_timestamp(node.contact_time),
         cache=None if view.cache is None else to_cache(view.cache),
         locality=type_pb2.LOCALITY_KNOWN if view.catalog_answered else type_pb2.LOCALITY_UNKNOWN,
-        suspended_until_time=to_timestamp(node.suspended_until if view.is_suspended else None),
-        suspend_reason=node.suspend_reason if view.is_suspended else "",
+        suspended_until_time=to_timestamp(
+            node.until if view.condition is Condition.SUSPENDED else None
+        ),
+        suspend_reason=node.reason if view.condition is not Condition.OPEN else "",
+        condition=NODE_CONDITION.to_wire(view.condition),
+        changed_by=node.by,
+        change_time=to_timestamp(node.change_time),
+        good_probes=node.good_probes,
+        evidence=node.evidence,
     )
 
 

@@ -113,6 +113,10 @@ POLICIES: Mapping[str, Policy] = {
     "/pandawn.queueconfig.v1.QueueConfig/ListRevisions": _reads(*_PEOPLE),
     "/pandawn.queueconfig.v1.QueueConfig/DiffRevisions": _reads(*_PEOPLE),
     "/pandawn.queueconfig.v1.QueueConfig/Rollback": _writes("compute.modify", _ADMIN),
+    "/pandawn.queueconfig.v1.QueueConfig/DrainNode": _writes("compute.modify", _ADMIN),
+    "/pandawn.queueconfig.v1.QueueConfig/SuspendNode": _writes("compute.modify", _ADMIN),
+    "/pandawn.queueconfig.v1.QueueConfig/ResumeNode": _writes("compute.modify", _ADMIN),
+    "/pandawn.queueconfig.v1.QueueConfig/RemoveNode": _writes("compute.modify", _ADMIN),
 }
 """The policy of each method, by its full name as gRPC gives it."""
 

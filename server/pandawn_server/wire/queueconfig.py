@@ -16,6 +16,7 @@ from pandawn_server.wire.convert.enums import DOCUMENT_KIND
 from pandawn_server.wire.convert.queues import from_settings, settings_given, to_queue
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.handlers import ServicerContext
+from pandawn_server.wire.nodes import NodeMethods
 from pandawn_server.wire.page_token import decode_page_token, encode_page_token
 from pandawn_server.wire.pages import page_of
 from pandawn_server.wire.validation import Checker
@@ -29,7 +30,7 @@ MAX_CHANGES = 30_000
 _MAX_REVISION = 2**62
 
 
-class QueueConfigServicer(AccessMethods):
+class QueueConfigServicer(AccessMethods, NodeMethods):
     """See `pandawn/queueconfig/v1/queueconfig.proto`."""
 
     def __init__(self, deps: Deps) -> None:

@@ -70,7 +70,7 @@ class WaitingCalls:
         self._replace(call.key, answered)
         try:
             answer = await self._acquire.submit(call)
-            if not answer.grants and not self._closed:
+            if not answer.grants and not answer.in_vain and not self._closed:
                 await asyncio.wait({answered}, timeout=max(0.0, end - loop.time()))
             if not answered.done() and not answer.grants:
                 # After this nobody answers; if somebody has just done so, it is here already.

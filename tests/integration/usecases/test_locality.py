@@ -21,7 +21,6 @@ from pandawn_server.domain.inventory import (
 )
 from pandawn_server.domain.jobs import Requirements
 from pandawn_server.domain.matching import OVERTAKEN_S, Locality, MatchRule
-from pandawn_server.domain.nodes import STREAK
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases import monitor
 from pandawn_server.usecases.brokers import AcquireCall
@@ -202,10 +201,8 @@ def test_no_job_is_held_for_a_node_without_a_live_pilot(world: World) -> None:
 
 
 def test_no_job_is_held_for_a_node_that_gets_no_jobs(world: World) -> None:
-    world.submit_jobs(STREAK, max_attempts=1)
     broken = world.pilot(2)
-    for grant in world.acquire(broken, STREAK):
-        world.fail(grant)
+    world.suspend(2)
     assert world.acquire(broken) == ()
     world.queue(locality_wait=timedelta(minutes=2))
     submit_files(world, 1, size_bytes=10 * GB)

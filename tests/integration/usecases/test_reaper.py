@@ -7,10 +7,8 @@ import pytest
 from pandawn_server.domain.faults import MAX_LOST, SILENCE
 from pandawn_server.domain.jobs import JobError, JobState, Phase
 from pandawn_server.domain.leases import FIRST_LEASE
-from pandawn_server.domain.nodes import STREAK, SUSPENSION
 from pandawn_server.domain.pilots import PilotState
 from pandawn_server.storage import pilots, requests
-from pandawn_server.usecases import monitor
 from pandawn_server.usecases.reap import ANSWERS_KEPT
 from pandawn_server.usecases.retry import RETRIABLE
 from pandawn_server.workers.loop import JITTER
@@ -20,7 +18,6 @@ from tests.fixtures.factories import (
     make_inputs,
     node_error,
     node_key,
-    payload_error,
 )
 from tests.fixtures.world import EVENTS_KEPT, LEASE, REAP_INTERVAL, World, reason, success
 
@@ -253,72 +250,6 @@ def test_old_events_and_answers_are_forgotten(world: World) -> None:
     assert ANSWERS_KEPT < EVENTS_KEPT
     with world.db.read() as tx:
         assert requests.get_answer(tx, "r1") is None
-
-
-def fail_in_a_row(world: World, error: JobError, tasks: int = 1, node: int = 1) -> None:
-    for _ in range(tasks):
-        world.submit_jobs(STREAK, max_attempts=1)
-    pilot = world.pilot(node)
-    for _ in range(STREAK):
-        grants = world.acquire(pilot, tasks * 2)
-        if not grants:
-            break
-        world.report(*(success(g, error=error) for g in grants))
-
-
-def test_a_black_hole_gets_no_jobs_and_an_operator_can_read_why(world: World) -> None:
-    fail_in_a_row(world, node_error("STAGE_IN_FAILED"))
-    world.submit_jobs(1)
-    answer = world.ask(world.pilot(1))
-    assert answer.grants == ()
-    assert answer.retry_after == SUSPENSION
-    assert "STAGE_IN_FAILED" in answer.idle_reason
-    (view,) = monitor.list_nodes(world.context, None, 10, "")
-    assert view.is_suspended
-    assert "STAGE_IN_FAILED" in view.node.suspend_reason
-    assert "NODE_SUSPENDED" in world.told()
-    assert len(world.acquire(world.pilot(2))) == 1
-
-
-def test_a_suspended_node_is_tried_again_and_one_more_failure_suspends_it_again(
-    world: World,
-) -> None:
-    fail_in_a_row(world, node_error())
-    world.submit_jobs(2)
-    world.advance(seconds=SUSPENSION.total_seconds())
-    pilot = world.pilot(1)
-    world.fail(world.take(pilot))
-    assert world.acquire(pilot) == ()
-
-
-def test_a_success_makes_a_node_good_again(world: World) -> None:
-    fail_in_a_row(world, node_error())
-    world.submit_jobs(3)
-    world.advance(seconds=SUSPENSION.total_seconds())
-    pilot = world.pilot(1)
-    world.finish(world.take(pilot))
-    world.fail(world.take(pilot))
-    assert len(world.acquire(pilot)) == 1
-
-
-def test_one_broken_task_does_not_close_a_node(world: World) -> None:
-    fail_in_a_row(world, payload_error())
-    world.submit_jobs(1)
-    assert len(world.acquire(world.pilot(1))) == 1
-
-
-def test_payloads_of_several_tasks_that_fail_close_a_node(world: World) -> None:
-    fail_in_a_row(world, payload_error(), tasks=2)
-    world.submit_jobs(1)
-    assert world.acquire(world.pilot(1)) == ()
-
-
-def test_leases_that_lapse_on_a_dead_node_suspend_it(world: World) -> None:
-    world.submit_jobs(STREAK)
-    world.begin(world.pilot(1), STREAK)
-    world.pass_time_with_server_up(PAST_LEASE)
-    assert world.acquire(world.pilot(1)) == ()
-    assert len(world.acquire(world.pilot(2))) == 1
 
 
 def test_a_stale_report_of_a_black_hole_changes_nothing(world: World) -> None:

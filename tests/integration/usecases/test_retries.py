@@ -8,7 +8,6 @@ import pytest
 
 from pandawn_server.domain.faults import MAX_LOST
 from pandawn_server.domain.jobs import ErrorComponent, JobError, JobState, Phase, Requirements
-from pandawn_server.storage import nodes
 from tests.fixtures.factories import node_error, node_key, payload_error
 from tests.fixtures.world import LEASE, World, success
 
@@ -212,7 +211,6 @@ def test_failures_on_a_node_that_came_under_suspicion_are_not_held_against_a_job
 ) -> None:
     (job,) = world.submit_jobs(1, max_attempts=2)
     world.fail(world.take(world.pilot(1)), node_error())
-    with world.db.write() as tx:
-        nodes.suspend(tx, node_key(1), world.clock() + timedelta(minutes=10), "a broken disk")
+    world.suspend(1)
     assert world.fail(world.take(world.pilot(2)), node_error()) is not JobState.FAILED
     assert world.job(job.job_id).failures == 2

@@ -8,7 +8,6 @@ import pytest
 
 from pandawn_server.domain.jobs import Phase, Requirements
 from pandawn_server.domain.layers import DocumentKey, DocumentKind
-from pandawn_server.domain.nodes import STREAK
 from pandawn_server.domain.queues import QueueSettings
 from pandawn_server.domain.revisions import Author
 from pandawn_server.usecases.brokers import AcquireCall
@@ -77,8 +76,8 @@ def finishing(world: World, number: int) -> Callable[[], object]:
 
 
 def failing(world: World, number: int) -> Callable[[], object]:
-    """On one node, and too few to suspend it: each node that fails is looked at by itself."""
-    grants = world.acquire(world.pilot(number), min(number, STREAK - 1))
+    """On one node: each node that fails is looked at by itself."""
+    grants = world.acquire(world.pilot(number), min(number, 4))
     reports = [failure(grant) for grant in grants]
     return lambda: report_jobs(world.context, reports)
 
@@ -91,7 +90,7 @@ def releasing(world: World, number: int) -> Callable[[], object]:
 def reaping(world: World, number: int) -> Callable[[], object]:
     # The pilots of an earlier batch are lost before, and not now.
     world.pass_time_with_server_up(LEASE * 3)
-    world.acquire(world.pilot(number), min(number, STREAK - 1))
+    world.acquire(world.pilot(number), min(number, 4))
     world.pass_time_with_server_up(LEASE * 0.99)
     world.clock.advance(LEASE * 0.02)
     return world.reap

@@ -11,7 +11,7 @@ from pandawn_server.domain.jobs import JobState
 from pandawn_server.domain.matching import MatchRule
 from pandawn_server.domain.pilots import Pilot
 from pandawn_server.domain.principals import LOCAL_OPERATOR
-from pandawn_server.storage import handout, nodes
+from pandawn_server.storage import handout
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases.brokers import AcquireCall
 from pandawn_server.usecases.register_pilot import deregister_pilot
@@ -91,10 +91,11 @@ def test_a_pilot_that_ended_while_it_waited_gets_nothing_and_the_job_goes_on(wor
 
 def test_a_node_that_was_suspended_while_it_waited_gets_nothing(world: World) -> None:
     wait(world, world.pilot(1))
-    with world.db.write() as tx:
-        nodes.suspend(tx, node_key(1), world.clock() + WAIT, "five jobs failed in a row")
+    world.suspend(1)
     world.submit_jobs(1)
-    assert world.serve_waiting() == []
+    ((_, answer),) = world.serve_waiting()
+    assert answer.grants == ()
+    assert "a broken disk" in answer.idle_reason
 
 
 def test_a_job_held_for_a_node_goes_to_who_waits_when_its_time_is_over(world: World) -> None:

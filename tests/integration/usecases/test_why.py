@@ -4,7 +4,6 @@ from datetime import timedelta
 
 from pandawn_server.domain.jobs import Requirements
 from pandawn_server.domain.matching import MatchRule
-from pandawn_server.domain.nodes import STREAK
 from pandawn_server.domain.principals import LOCAL_OPERATOR
 from pandawn_server.domain.queues import QueueStatus
 from pandawn_server.usecases.sandboxes import store_sandbox
@@ -106,13 +105,11 @@ def test_a_paused_queue_and_one_in_test_are_told_but_not_to_tests(world: World) 
 
 
 def test_a_suspended_node_is_told_with_its_reason(world: World) -> None:
-    world.submit_jobs(STREAK, max_attempts=1)
-    broken = world.pilot(2)
-    for grant in world.acquire(broken, STREAK):
-        world.fail(grant)
     world.submit_jobs(1)
-    found = world.why(STREAK + 1)
-    assert predicates(world, STREAK + 1) == {"NODE_SUSPENDED": 1}
+    world.pilot(2)
+    world.suspend(2)
+    found = world.why(1)
+    assert predicates(world, 1) == {"NODE_SUSPENDED": 1}
     assert node_key(2).node in found.obstacles[0].detail
     assert found.summary.startswith("no node can take it")
 

@@ -8,9 +8,11 @@ import typer
 from rich.text import Text
 
 from pandawn.monitor.v1 import monitor_pb2 as monitor
+from pandawn.queueconfig.v1 import node_pb2 as queueconfig
 from pandawn.type.v1 import type_pb2 as types
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.client import Client
+from pandawn_tools.cli.errors import CliError, ExitStatus
 from pandawn_tools.cli.jsonout import print_messages
 from pandawn_tools.cli.render import clean, note, state_text
 from pandawn_tools.cli.tables import Cell, Column, print_table
@@ -39,6 +41,10 @@ _PILOT_COLUMNS = (
 )
 
 
+app = typer.Typer(no_args_is_help=False)
+
+
+@app.callback(invoke_without_command=True)
 def nodes(
     ctx: typer.Context,
     site: Annotated[
@@ -47,7 +53,9 @@ def nodes(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """List worker nodes with their pilots and caches."""
+    """List worker nodes with their pilots and caches; drain, suspend, resume or remove one."""
+    if ctx.invoked_subcommand is not None:
+        return
     with options.connect(ctx, server) as client:
         rows = list_nodes(client, site or "")
     if json_output:
@@ -58,6 +66,144 @@ def nodes(
         _NODE_COLUMNS,
         (_node_row(node, now) for node in rows),
         empty="There are no such nodes; one becomes known when a pilot runs on it.",
+    )
+
+
+NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="Full host name of the node.")]
+ReasonOption = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Why, for whoever meets the node next.")
+]
+SiteOption = Annotated[
+    str | None,
+    typer.Option("--site", metavar="SITE", help="Its site, where several have such a node."),
+]
+
+
+@app.command()
+def drain(
+    ctx: typer.Context,
+    node: NodeArgument,
+    reason: ReasonOption,
+    site: SiteOption = None,
+    server: options.ServerOption = None,
+) -> None:
+    """Let a node's jobs end, give it no others, and let its pilots end."""
+    with options.connect(ctx, server) as client:
+        found = find_node(client, node, site or "")
+        request = queueconfig.DrainNodeRequest(site=found.site, node=found.node, reason=reason)
+        client.call(client.queues.DrainNode, request)
+    note(f"{found.node} gets no more jobs; its pilots end when the {found.job_count} they have do.")
+
+
+@app.command()
+def suspend(
+    ctx: typer.Context,
+    node: NodeArgument,
+    reason: ReasonOption,
+    site: SiteOption = None,
+    server: options.ServerOption = None,
+) -> None:
+    """Give a node no jobs until it is resumed; its pilots wait."""
+    with options.connect(ctx, server) as client:
+        found = find_node(client, node, site or "")
+        request = queueconfig.SuspendNodeRequest(site=found.site, node=found.node, reason=reason)
+        client.call(client.queues.SuspendNode, request)
+    note(f"{found.node} gets no jobs until `pandawn nodes resume {found.node}`.")
+
+
+@app.command()
+def resume(
+    ctx: typer.Context,
+    node: NodeArgument,
+    reason: ReasonOption,
+    site: SiteOption = None,
+    server: options.ServerOption = None,
+) -> None:
+    """Give a node jobs again that was suspended or drained, by whomever."""
+    with options.connect(ctx, server) as client:
+        found = find_node(client, node, site or "")
+        request = queueconfig.ResumeNodeRequest(site=found.site, node=found.node, reason=reason)
+        client.call(client.queues.ResumeNode, request)
+    note(f"{found.node} gets jobs; its pilots hear it within seconds.")
+
+
+@app.command()
+def remove(
+    ctx: typer.Context,
+    node: NodeArgument,
+    reason: ReasonOption,
+    site: SiteOption = None,
+    unpin: Annotated[
+        bool, typer.Option("--unpin", help="Take away what is pinned there too.")
+    ] = False,
+    server: options.ServerOption = None,
+) -> None:
+    """Forget a node that is gone: its pilots, and what its cache held. Its jobs go elsewhere."""
+    with options.connect(ctx, server) as client:
+        found = find_node(client, node, site or "")
+        done = client.call(
+            client.queues.RemoveNode,
+            queueconfig.RemoveNodeRequest(
+                site=found.site, node=found.node, reason=reason, unpin=unpin
+            ),
+        )
+    note(
+        f"{found.node} is forgotten; {format_count(done.jobs_taken_back, 'job')} go elsewhere, "
+        f"{format_count(done.files_forgotten, 'file')} of its cache are forgotten."
+    )
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    node: NodeArgument,
+    site: SiteOption = None,
+    json_output: options.JsonOption = False,
+    server: options.ServerOption = None,
+) -> None:
+    """Show whether a node gets jobs, why not, and the evidence."""
+    with options.connect(ctx, server) as client:
+        found = find_node(client, node, site or "")
+    if json_output:
+        print_messages([found])
+        return
+    now = datetime.now(UTC)
+    typer.echo(f"{found.node} at {found.site}: {_standing(found) or 'gets jobs'}")
+    typer.echo(
+        f"{format_count(found.pilot_count, 'pilot')} with {format_count(found.job_count, 'job')}, "
+        f"last heard of {format_age(found.contact_time, now)} ago"
+    )
+    if found.evidence:
+        typer.echo(f"What its suspension of {format_time(found.change_time)} was about:")
+        for line in found.evidence:
+            typer.echo(f"  {clean(line)}")
+
+
+def find_node(client: Client, name: str, site: str) -> monitor.Node:
+    """Returns the node of a name, by its full name or the part before the first dot.
+
+    Raises:
+        CliError: There is none, or there are several.
+    """
+    rows = list_nodes(client, site)
+    found = [node for node in rows if node.node == name] or [
+        node for node in rows if node.node.partition(".")[0] == name
+    ]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise CliError(
+            ExitStatus.REFUSED,
+            "NODE_NOT_FOUND",
+            f"there is no node {name}",
+            remedies=["`pandawn nodes` lists the nodes"],
+        )
+    places = ", ".join(f"{node.node} at {node.site}" for node in found)
+    raise CliError(
+        ExitStatus.USAGE,
+        "NODE_AMBIGUOUS",
+        f"{name} may be any of {places}",
+        remedies=["say the full name, and --site where names are equal"],
     )
 
 
@@ -131,13 +277,31 @@ def _node_row(node: monitor.Node, now: datetime) -> list[Cell]:
 
 
 def _node_note(node: monitor.Node, *, unknown: bool) -> Cell:
-    if node.HasField("suspended_until_time"):
-        until = format_time(node.suspended_until_time)
-        return Text(clean(f"no jobs until {until}: {node.suspend_reason}"), style="bold red")
+    standing = _standing(node)
+    if standing:
+        return Text(clean(standing), style="bold red")
     if unknown:
         return "the catalog does not answer"
     pinned = node.cache.pinned_count
     return f"{format_count(pinned, 'file')} pinned" if pinned else ""
+
+
+def _standing(node: monitor.Node) -> str:
+    """Why a node gets no jobs, or one at a time; empty if it gets them."""
+    by = f" by {node.changed_by}" if node.changed_by else ""
+    match node.condition:
+        case types.NODE_CONDITION_DRAINED:
+            return f"drained{by}: {node.suspend_reason}"
+        case types.NODE_CONDITION_SUSPENDED if node.HasField("suspended_until_time"):
+            until = format_time(node.suspended_until_time)
+            return f"no jobs until {until}: {node.suspend_reason}"
+        case types.NODE_CONDITION_SUSPENDED:
+            return f"suspended{by}: {node.suspend_reason}"
+        case types.NODE_CONDITION_PROBATION:
+            good = format_count(node.good_probes, "good one")
+            return f"one job at a time, {good} so far: {node.suspend_reason}"
+        case _:
+            return ""
 
 
 def _pilot_row(pilot: monitor.Pilot, now: datetime) -> list[Cell]:

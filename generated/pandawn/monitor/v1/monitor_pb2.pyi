@@ -335,6 +335,11 @@ class Node(_message.Message):
     LOCALITY_FIELD_NUMBER: _builtins.int
     SUSPENDED_UNTIL_TIME_FIELD_NUMBER: _builtins.int
     SUSPEND_REASON_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    CHANGED_BY_FIELD_NUMBER: _builtins.int
+    CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    GOOD_PROBES_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
     site: _builtins.str
     """Site."""
     node: _builtins.str
@@ -346,7 +351,13 @@ class Node(_message.Message):
     locality: _type_pb2.Locality.ValueType
     """Whether the catalog could be asked."""
     suspend_reason: _builtins.str
-    """Why it gets no jobs."""
+    """Why it does not get as many jobs as it has slots; empty for an OPEN one."""
+    condition: _type_pb2.NodeCondition.ValueType
+    """Whether it gets jobs."""
+    changed_by: _builtins.str
+    """Operator who wants it so; empty where the server decided by evidence."""
+    good_probes: _builtins.int
+    """Jobs that went well since it is on PROBATION."""
     @_builtins.property
     def contact_time(self) -> _timestamp_pb2.Timestamp:
         """Last contact."""
@@ -357,7 +368,15 @@ class Node(_message.Message):
 
     @_builtins.property
     def suspended_until_time(self) -> _timestamp_pb2.Timestamp:
-        """Until when the node gets no jobs because too many failed on it; unset: it gets jobs."""
+        """Until when a SUSPENDED node gets no jobs; unset: until an operator resumes it. Unset for others."""
+
+    @_builtins.property
+    def change_time(self) -> _timestamp_pb2.Timestamp:
+        """When that changed last; unset: never."""
+
+    @_builtins.property
+    def evidence(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the server's last decision was about: the last attempts that had ended on it, newest first."""
 
     def __init__(
         self,
@@ -371,10 +390,15 @@ class Node(_message.Message):
         locality: _type_pb2.Locality.ValueType = ...,
         suspended_until_time: _timestamp_pb2.Timestamp | None = ...,
         suspend_reason: _builtins.str = ...,
+        condition: _type_pb2.NodeCondition.ValueType = ...,
+        changed_by: _builtins.str = ...,
+        change_time: _timestamp_pb2.Timestamp | None = ...,
+        good_probes: _builtins.int = ...,
+        evidence: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "contact_time", b"contact_time", "suspended_until_time", b"suspended_until_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "change_time", b"change_time", "contact_time", b"contact_time", "suspended_until_time", b"suspended_until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "contact_time", b"contact_time", "job_count", b"job_count", "locality", b"locality", "node", b"node", "pilot_count", b"pilot_count", "site", b"site", "suspend_reason", b"suspend_reason", "suspended_until_time", b"suspended_until_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "change_time", b"change_time", "changed_by", b"changed_by", "condition", b"condition", "contact_time", b"contact_time", "evidence", b"evidence", "good_probes", b"good_probes", "job_count", b"job_count", "locality", b"locality", "node", b"node", "pilot_count", b"pilot_count", "site", b"site", "suspend_reason", b"suspend_reason", "suspended_until_time", b"suspended_until_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

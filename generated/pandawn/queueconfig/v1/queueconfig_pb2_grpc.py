@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from pandawn.queueconfig.v1 import access_pb2 as pandawn_dot_queueconfig_dot_v1_dot_access__pb2
+from pandawn.queueconfig.v1 import node_pb2 as pandawn_dot_queueconfig_dot_v1_dot_node__pb2
 from pandawn.queueconfig.v1 import queueconfig_pb2 as pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
@@ -95,6 +96,26 @@ class QueueConfigStub(object):
                 '/pandawn.queueconfig.v1.QueueConfig/Rollback',
                 request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackRequest.SerializeToString,
                 response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackResponse.FromString,
+                _registered_method=True)
+        self.DrainNode = channel.unary_unary(
+                '/pandawn.queueconfig.v1.QueueConfig/DrainNode',
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_node__pb2.DrainNodeRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_node__pb2.DrainNodeResponse.FromString,
+                _registered_method=True)
+        self.SuspendNode = channel.unary_unary(
+                '/pandawn.queueconfig.v1.QueueConfig/SuspendNode',
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_node__pb2.SuspendNodeRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_node__pb2.SuspendNodeResponse.FromString,
+                _registered_method=True)
+        self.ResumeNode = channel.unary_unary(
+                '/pandawn.queueconfig.v1.QueueConfig/ResumeNode',
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_node__pb2.ResumeNodeRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_node__pb2.ResumeNodeResponse.FromString,
+                _registered_method=True)
+        self.RemoveNode = channel.unary_unary(
+                '/pandawn.queueconfig.v1.QueueConfig/RemoveNode',
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_node__pb2.RemoveNodeRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_node__pb2.RemoveNodeResponse.FromString,
                 _registered_method=True)
         self.GrantAccess = channel.unary_unary(
                 '/pandawn.queueconfig.v1.QueueConfig/GrantAccess',
@@ -280,6 +301,58 @@ class QueueConfigServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DrainNode(self, request, context):
+        """Lets a node's jobs end and gives it no others: its pilots hear it at once, and end when their jobs have. It
+        stays so until `ResumeNode`. Doing it again changes the reason.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+        * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendNode(self, request, context):
+        """Gives a node no jobs until `ResumeNode`; its pilots wait, and what runs goes on.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+        * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeNode(self, request, context):
+        """Gives a node jobs again, as many as it has slots, whoever had suspended or drained it; what happened on
+        it before is no evidence against it any more. A node that gets jobs stays as it is.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+        * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveNode(self, request, context):
+        """Forgets a node that is gone: its pilots end, their jobs go elsewhere without a failure, and what its cache
+        held is forgotten. A pilot that comes from it makes it known again: drain a node that is still there first.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+        * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+        * `FAILED_PRECONDITION` (NODE_HAS_PINS): files are pinned there, and the request does not say to unpin them.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GrantAccess(self, request, context):
         """Writes an entry of a queue's access list, over the one of the same subject. Writing what is there
         already changes nothing.
@@ -396,6 +469,26 @@ def add_QueueConfigServicer_to_server(servicer, server):
                     servicer.Rollback,
                     request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackRequest.FromString,
                     response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackResponse.SerializeToString,
+            ),
+            'DrainNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainNode,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_node__pb2.DrainNodeRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_node__pb2.DrainNodeResponse.SerializeToString,
+            ),
+            'SuspendNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendNode,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_node__pb2.SuspendNodeRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_node__pb2.SuspendNodeResponse.SerializeToString,
+            ),
+            'ResumeNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeNode,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_node__pb2.ResumeNodeRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_node__pb2.ResumeNodeResponse.SerializeToString,
+            ),
+            'RemoveNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveNode,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_node__pb2.RemoveNodeRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_node__pb2.RemoveNodeResponse.SerializeToString,
             ),
             'GrantAccess': grpc.unary_unary_rpc_method_handler(
                     servicer.GrantAccess,
@@ -743,6 +836,114 @@ class QueueConfig(object):
             '/pandawn.queueconfig.v1.QueueConfig/Rollback',
             pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackRequest.SerializeToString,
             pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.queueconfig.v1.QueueConfig/DrainNode',
+            pandawn_dot_queueconfig_dot_v1_dot_node__pb2.DrainNodeRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_node__pb2.DrainNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.queueconfig.v1.QueueConfig/SuspendNode',
+            pandawn_dot_queueconfig_dot_v1_dot_node__pb2.SuspendNodeRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_node__pb2.SuspendNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.queueconfig.v1.QueueConfig/ResumeNode',
+            pandawn_dot_queueconfig_dot_v1_dot_node__pb2.ResumeNodeRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_node__pb2.ResumeNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pandawn.queueconfig.v1.QueueConfig/RemoveNode',
+            pandawn_dot_queueconfig_dot_v1_dot_node__pb2.RemoveNodeRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_node__pb2.RemoveNodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

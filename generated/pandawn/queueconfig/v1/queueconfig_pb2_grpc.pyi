@@ -10,6 +10,7 @@ and temporary overrides, each going before the earlier ones. Every change is a r
 from collections import abc as _abc
 from grpc import aio as _aio
 from pandawn.queueconfig.v1 import access_pb2 as _access_pb2
+from pandawn.queueconfig.v1 import node_pb2 as _node_pb2
 from pandawn.queueconfig.v1 import queueconfig_pb2 as _queueconfig_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -147,6 +148,42 @@ class QueueConfigStub:
     * `FAILED_PRECONDITION` (TOO_MANY_QUEUES, QUEUE_IN_USE): as for `ApplyConfig`.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
       a cloud touches those of all queues in it.
+    """
+    DrainNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.DrainNodeRequest, _node_pb2.DrainNodeResponse]
+    """Lets a node's jobs end and gives it no others: its pilots hear it at once, and end when their jobs have. It
+    stays so until `ResumeNode`. Doing it again changes the reason.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+    * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
+    """
+    SuspendNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.SuspendNodeRequest, _node_pb2.SuspendNodeResponse]
+    """Gives a node no jobs until `ResumeNode`; its pilots wait, and what runs goes on.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+    * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
+    """
+    ResumeNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.ResumeNodeRequest, _node_pb2.ResumeNodeResponse]
+    """Gives a node jobs again, as many as it has slots, whoever had suspended or drained it; what happened on
+    it before is no evidence against it any more. A node that gets jobs stays as it is.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+    * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
+    """
+    RemoveNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.RemoveNodeRequest, _node_pb2.RemoveNodeResponse]
+    """Forgets a node that is gone: its pilots end, their jobs go elsewhere without a failure, and what its cache
+    held is forgotten. A pilot that comes from it makes it known again: drain a node that is still there first.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+    * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+    * `FAILED_PRECONDITION` (NODE_HAS_PINS): files are pinned there, and the request does not say to unpin them.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
     """
     GrantAccess: _grpc.UnaryUnaryMultiCallable[_access_pb2.GrantAccessRequest, _access_pb2.GrantAccessResponse]
     """Writes an entry of a queue's access list, over the one of the same subject. Writing what is there
@@ -301,6 +338,42 @@ class QueueConfigAsyncStub(QueueConfigStub):
     * `FAILED_PRECONDITION` (TOO_MANY_QUEUES, QUEUE_IN_USE): as for `ApplyConfig`.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
       a cloud touches those of all queues in it.
+    """
+    DrainNode: _aio.UnaryUnaryMultiCallable[_node_pb2.DrainNodeRequest, _node_pb2.DrainNodeResponse]  # type: ignore[assignment]
+    """Lets a node's jobs end and gives it no others: its pilots hear it at once, and end when their jobs have. It
+    stays so until `ResumeNode`. Doing it again changes the reason.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+    * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
+    """
+    SuspendNode: _aio.UnaryUnaryMultiCallable[_node_pb2.SuspendNodeRequest, _node_pb2.SuspendNodeResponse]  # type: ignore[assignment]
+    """Gives a node no jobs until `ResumeNode`; its pilots wait, and what runs goes on.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+    * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
+    """
+    ResumeNode: _aio.UnaryUnaryMultiCallable[_node_pb2.ResumeNodeRequest, _node_pb2.ResumeNodeResponse]  # type: ignore[assignment]
+    """Gives a node jobs again, as many as it has slots, whoever had suspended or drained it; what happened on
+    it before is no evidence against it any more. A node that gets jobs stays as it is.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+    * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
+    """
+    RemoveNode: _aio.UnaryUnaryMultiCallable[_node_pb2.RemoveNodeRequest, _node_pb2.RemoveNodeResponse]  # type: ignore[assignment]
+    """Forgets a node that is gone: its pilots end, their jobs go elsewhere without a failure, and what its cache
+    held is forgotten. A pilot that comes from it makes it known again: drain a node that is still there first.
+
+    Errors:
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+    * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+    * `FAILED_PRECONDITION` (NODE_HAS_PINS): files are pinned there, and the request does not say to unpin them.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
     """
     GrantAccess: _aio.UnaryUnaryMultiCallable[_access_pb2.GrantAccessRequest, _access_pb2.GrantAccessResponse]  # type: ignore[assignment]
     """Writes an entry of a queue's access list, over the one of the same subject. Writing what is there
@@ -524,6 +597,66 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         * `FAILED_PRECONDITION` (TOO_MANY_QUEUES, QUEUE_IN_USE): as for `ApplyConfig`.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
           a cloud touches those of all queues in it.
+        """
+
+    @_abc_1.abstractmethod
+    def DrainNode(
+        self,
+        request: _node_pb2.DrainNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.DrainNodeResponse, _abc.Awaitable[_node_pb2.DrainNodeResponse]]:
+        """Lets a node's jobs end and gives it no others: its pilots hear it at once, and end when their jobs have. It
+        stays so until `ResumeNode`. Doing it again changes the reason.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+        * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
+        """
+
+    @_abc_1.abstractmethod
+    def SuspendNode(
+        self,
+        request: _node_pb2.SuspendNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.SuspendNodeResponse, _abc.Awaitable[_node_pb2.SuspendNodeResponse]]:
+        """Gives a node no jobs until `ResumeNode`; its pilots wait, and what runs goes on.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+        * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeNode(
+        self,
+        request: _node_pb2.ResumeNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.ResumeNodeResponse, _abc.Awaitable[_node_pb2.ResumeNodeResponse]]:
+        """Gives a node jobs again, as many as it has slots, whoever had suspended or drained it; what happened on
+        it before is no evidence against it any more. A node that gets jobs stays as it is.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+        * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveNode(
+        self,
+        request: _node_pb2.RemoveNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.RemoveNodeResponse, _abc.Awaitable[_node_pb2.RemoveNodeResponse]]:
+        """Forgets a node that is gone: its pilots end, their jobs go elsewhere without a failure, and what its cache
+        held is forgotten. A pilot that comes from it makes it known again: drain a node that is still there first.
+
+        Errors:
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+        * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+        * `FAILED_PRECONDITION` (NODE_HAS_PINS): files are pinned there, and the request does not say to unpin them.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
         """
 
     @_abc_1.abstractmethod

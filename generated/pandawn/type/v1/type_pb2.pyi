@@ -154,6 +154,38 @@ ERROR_COMPONENT_SERVER: ErrorComponent.ValueType  # 3
 """The server: lapsed leases, failed dependencies."""
 Global___ErrorComponent: _TypeAlias = ErrorComponent  # noqa: Y015
 
+class _NodeCondition:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NodeConditionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeCondition.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NODE_CONDITION_UNSPECIFIED: _NodeCondition.ValueType  # 0
+    """Not set."""
+    NODE_CONDITION_OPEN: _NodeCondition.ValueType  # 1
+    """It does."""
+    NODE_CONDITION_SUSPENDED: _NodeCondition.ValueType  # 2
+    """It gets none: too many jobs failed on it as they do not elsewhere, or an operator wants it so."""
+    NODE_CONDITION_PROBATION: _NodeCondition.ValueType  # 3
+    """It gets one at a time, after a suspension, until some have gone well."""
+    NODE_CONDITION_DRAINED: _NodeCondition.ValueType  # 4
+    """An operator drains it: it gets none, and its pilots end."""
+
+class NodeCondition(_NodeCondition, metaclass=_NodeConditionEnumTypeWrapper):
+    """Whether a worker node gets jobs."""
+
+NODE_CONDITION_UNSPECIFIED: NodeCondition.ValueType  # 0
+"""Not set."""
+NODE_CONDITION_OPEN: NodeCondition.ValueType  # 1
+"""It does."""
+NODE_CONDITION_SUSPENDED: NodeCondition.ValueType  # 2
+"""It gets none: too many jobs failed on it as they do not elsewhere, or an operator wants it so."""
+NODE_CONDITION_PROBATION: NodeCondition.ValueType  # 3
+"""It gets one at a time, after a suspension, until some have gone well."""
+NODE_CONDITION_DRAINED: NodeCondition.ValueType  # 4
+"""An operator drains it: it gets none, and its pilots end."""
+Global___NodeCondition: _TypeAlias = NodeCondition  # noqa: Y015
+
 class _Locality:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

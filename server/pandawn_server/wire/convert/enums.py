@@ -16,6 +16,7 @@ from pandawn_server.domain.inventory import DeltaResult
 from pandawn_server.domain.jobs import ErrorComponent, JobKind, JobState, Phase
 from pandawn_server.domain.layers import DocumentKind, Level
 from pandawn_server.domain.matching import Locality, MatchRule
+from pandawn_server.domain.nodes import Condition
 from pandawn_server.domain.pilots import PilotState
 from pandawn_server.domain.principals import Method, Role
 from pandawn_server.domain.queues import PayloadIsolation, QueueStatus
@@ -56,6 +57,7 @@ JOB_STATE = EnumPair(type_pb2.JobState, JobState, "JOB_STATE")
 JOB_KIND = EnumPair(type_pb2.JobKind, JobKind, "JOB_KIND")
 PHASE = EnumPair(type_pb2.Phase, Phase, "PHASE")
 ERROR_COMPONENT = EnumPair(type_pb2.ErrorComponent, ErrorComponent, "ERROR_COMPONENT")
+NODE_CONDITION = EnumPair(type_pb2.NodeCondition, Condition, "NODE_CONDITION")
 LOCALITY = EnumPair(type_pb2.Locality, Locality, "LOCALITY")
 MATCH_RULE = EnumPair(type_pb2.MatchRule, MatchRule, "MATCH_RULE")
 FILE_ROLE = EnumPair(job_pb2.FileRole, FileRole, "FILE_ROLE")

@@ -167,7 +167,7 @@ def test_a_node_that_is_suspended_again_is_so_for_longer_up_to_a_bound_and_that_
     ("reason", "there", "said"),
     [
         ("", going_well(), Probe.GOOD),
-        ("NO_LOCAL_SPACE", Elsewhere(), Probe.BAD),
+        ("LOCAL_DISK_FAILED", Elsewhere(), Probe.BAD),
         ("PAYLOAD_NOT_FOUND", going_well(), Probe.BAD),
         ("PAYLOAD_NOT_FOUND", failing("PAYLOAD_NOT_FOUND"), Probe.NOTHING),
         ("PAYLOAD_FAILED", going_well(), Probe.NOTHING),

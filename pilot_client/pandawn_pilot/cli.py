@@ -34,7 +34,7 @@ from pandawn_pilot.ending import (
 )
 from pandawn_pilot.exit_status import ExitStatus
 from pandawn_pilot.hardening import hide_memory
-from pandawn_pilot.logs import make_log
+from pandawn_pilot.logs import drain_logs, make_patient_log
 from pandawn_pilot.options import PilotOptions
 from pandawn_pilot.pcache.command import PcacheCommand
 from pandawn_pilot.pilot import Pilot
@@ -56,6 +56,8 @@ signals (SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGXCPU, SIGALRM, S
   that time: what cannot finish is given back, and is no failure of the job. Without, running jobs
   finish. The second signal ends them, the third kills them.
 """
+# For the last lines of the log, on a disk that may hang.
+_LOG_SECONDS = 5.0
 # As the default of an option.
 _BY_ENVIRONMENT = -1.0
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -80,11 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CredentialError as error:
         parser.error(str(error))
     options = _options(given)
-    log = make_log(as_json=given.json_log, node=options.node)
+    # Before the first thread: all of them inherit that the signals do not reach them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    log = make_patient_log(as_json=given.json_log, node=options.node)
     for skipped in credentials.skipped:
         log.warning("an authority is skipped: %s", skipped)
-    # Before gRPC starts threads: all of them inherit that the signals do not reach them.
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     connection = Connection(options.server, credentials)
     pilot = Pilot(options, connection, credentials, log)
     _heed_signals(pilot)
@@ -99,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         connection.close()
     log.info("ends with status %d", status)
+    drain_logs(_LOG_SECONDS)
     return int(status)
 
 

@@ -21,6 +21,7 @@ from pandawn_pilot.contact import Contact
 from pandawn_pilot.credentials import Credentials
 from pandawn_pilot.identity import Identity
 from pandawn_pilot.line import MAX_MESSAGE_BYTES, Line, open_line, proxy_hint
+from pandawn_pilot.tls_trouble import tls_trouble
 
 # One call, its waiting for a free connection included.
 CALL_TIMEOUT_SECONDS = 30.0
@@ -28,6 +29,8 @@ CALL_TIMEOUT_SECONDS = 30.0
 FRESH_LINE_SECONDS = 5.0
 # ... up to this: to a server that is only slow, handshakes are no help.
 LONGEST_FRESH_LINE_SECONDS = 60.0
+# How long what was found out about a server that cannot be reached holds.
+EXPLAINED_SECONDS = 60.0
 _TRANSIENT = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -99,6 +102,7 @@ class Connection:
         # By time.monotonic(): before, no further line is opened.
         self._settled_at = float("-inf")
         self._pause = FRESH_LINE_SECONDS
+        self._explain_at, self._explanation = float("-inf"), ""
         self._former: Line | None = None
         self._line = self._open(0)
 
@@ -122,10 +126,16 @@ class Connection:
         """The QueueConfig on the line in use."""
         return self._line.queues
 
-    @property
-    def proxy_hint(self) -> str:
-        """What to say of proxies where the server cannot be reached; may be empty."""
-        return proxy_hint(self.server)
+    def explain(self) -> str:
+        """What to add where it is said that the server cannot be reached; may be empty.
+
+        May take some seconds, but not at each call.
+        """
+        if time.monotonic() >= self._explain_at:
+            self._explain_at = time.monotonic() + EXPLAINED_SECONDS
+            trouble = tls_trouble(self.server, self._credentials)
+            self._explanation = f" ({trouble})" if trouble else proxy_hint(self.server)
+        return self._explanation
 
     def close(self) -> None:
         """Ends the line; running calls end as cancelled."""

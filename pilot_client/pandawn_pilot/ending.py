@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from pandawn_pilot.errors import PAYLOAD_FAILED, PAYLOAD_KILLED, PILOT_STOPPED, JobFailedError
-from pandawn_pilot.logs import Log
+from pandawn_pilot.logs import Log, drain_logs
 
 SIGNALS = frozenset(
     {
@@ -160,6 +160,7 @@ def wall_time_left(environment: Mapping[str, str]) -> float | None:
 
 def exit_at_once(status: int) -> None:
     """Ends the process whatever its threads wait for; payloads end with their wrappers' input."""
+    drain_logs(_EXIT_SECONDS)
     os._exit(status)
 
 

@@ -45,7 +45,12 @@ def connect(given: argparse.Namespace) -> Connection:
     request = OpenSessionRequest(queue=queue, node=node_of(given))
 
     def open_session() -> tuple[str, float]:
-        response = begin(connection.catalog.OpenSession, request)
+        try:
+            response = begin(connection.catalog.OpenSession, request)
+        except CallError as failure:
+            if failure.code is grpc.StatusCode.UNAVAILABLE:
+                failure.add(connection.explain())
+            raise
         return response.session_token, seconds(response.session_life)
 
     identity.open_session = open_session

@@ -6,7 +6,9 @@ import contextlib
 import json
 import logging
 import os
+import queue
 import sys
+import threading
 import time
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -21,6 +23,9 @@ else:
 MAX_LINE_CHARACTERS = 8000
 # What a line is about, in the order in which it is printed.
 CONTEXT_FIELDS = ("node", "pilot", "job", "attempt")
+_LOGGER = "pandawn_pilot"
+# That wait to be written.
+_MOST_LINES = 10_000
 
 
 class Log(_Adapter):
@@ -92,13 +97,61 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(document)
 
 
+class PatientHandler(logging.Handler):
+    """Hands lines to a thread that writes them: a log on a disk that hangs holds up nobody.
+
+    When more wait than is reasonable, lines are dropped; one on a full disk is lost.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._lines: queue.Queue[bytes] = queue.Queue(_MOST_LINES)
+        threading.Thread(target=self._write, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Takes a line."""
+        line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(line)
+
+    def drain(self, seconds: float) -> None:
+        """Waits until all lines are written, but no longer than so."""
+        written = threading.Thread(target=self._lines.join, daemon=True)
+        written.start()
+        written.join(seconds)
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
+            with contextlib.suppress(OSError):
+                while line:
+                    line = line[os.write(self._descriptor, line) :]
+            self._lines.task_done()
+
+
+def make_patient_log(*, as_json: bool, node: str) -> Log:
+    """The log of a process that has better things to do than to wait for its standard error."""
+    return _log_to(PatientHandler(sys.stderr.fileno()), as_json, node, logging.INFO)
+
+
+def drain_logs(seconds: float) -> None:
+    """Gives lines that are on their way so much time, before the process ends."""
+    for handler in logging.getLogger(_LOGGER).handlers:
+        if isinstance(handler, PatientHandler):
+            handler.drain(seconds)
+
+
 def make_log(
     *, as_json: bool, node: str, stream: TextIO = sys.stderr, level: int = logging.INFO
 ) -> Log:
     """The log of the process."""
-    handler = logging.StreamHandler(stream)
+    return _log_to(logging.StreamHandler(stream), as_json, node, level)
+
+
+def _log_to(handler: logging.Handler, as_json: bool, node: str, level: int) -> Log:
     handler.setFormatter(JsonFormatter() if as_json else LineFormatter())
-    logger = logging.getLogger("pandawn_pilot")
+    logger = logging.getLogger(_LOGGER)
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(level)

@@ -205,7 +205,7 @@ class Session:
             return begin(self._connection.dispatcher.RegisterPilot, request, REGISTER_SECONDS)
         except CallError as failure:
             if failure.code is grpc.StatusCode.UNAVAILABLE:
-                failure.add(self._connection.proxy_hint)
+                failure.add(self._connection.explain())
             raise
 
 

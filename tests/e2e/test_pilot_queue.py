@@ -115,7 +115,7 @@ def test_a_pilot_goes_on_with_the_queue_it_knows_while_the_server_is_away(
     own_tier3.server.kill9()
     (directory,) = (pilot.work_dir / "jobs").iterdir()
     (directory / "work/go").touch()
-    pilot.wait_for_log("stored file:", count=2)
+    pilot.wait_for_log("asking whether the lease holds failed")
     own_tier3.server.start()
     (job,) = own_tier3.finish(task)
     assert (job.attempt, output_of(own_tier3, job.job_id)) == (1, "queue\n")

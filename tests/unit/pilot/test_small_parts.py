@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ from pandawn_pilot.job_report import error_message
 from pandawn_pilot.job_runner import prepare
 from pandawn_pilot.line import MAX_MESSAGE_BYTES
 from pandawn_pilot.live_job import LiveJob
-from pandawn_pilot.logs import JobLog, make_log
+from pandawn_pilot.logs import JobLog, PatientHandler, make_log
 from pandawn_pilot.recovery import store_report, stored_reports
 from pandawn_pilot.reporting import Reporting, failed_instead
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
@@ -338,3 +339,17 @@ def test_a_jobs_description_has_no_values_of_variables_and_is_the_pilots_alone(
     assert lease.job.environment["API_KEY"] == "s3cr3t"
     assert directory.spec.stat().st_mode & 0o777 == 0o600
     assert directory.root.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_log_whose_disk_hangs_holds_up_nobody() -> None:
+    reader, writer = os.pipe()
+    handler = PatientHandler(writer)
+    # More than a pipe holds: whoever wrote them would wait for a reader.
+    record = logging.LogRecord("x", logging.INFO, "", 0, "x" * 1000, (), None)
+    for _ in range(1000):
+        handler.emit(record)
+    handler.drain(0.1)
+    with os.fdopen(reader) as stream:
+        assert stream.readline() == "x" * 1000 + "\n"
+    handler.drain(30)
+    os.close(writer)

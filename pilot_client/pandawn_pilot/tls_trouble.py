@@ -42,7 +42,10 @@ def tls_trouble(server: str, credentials: Credentials | None) -> str:
             tls.sendall(_PREFACE)
             if tls.recv(1) or not credentials.chain:
                 return ""
-            return "the server breaks off when it sees our certificate"
+            return (
+                "the server does not take our certificate: see whether it is still valid, and of an"
+                " authority that is known there"
+            )
     except ssl.SSLCertVerificationError as error:
         return f"the server's certificate is not good: {error.verify_message}"
     except ssl.SSLError as error:

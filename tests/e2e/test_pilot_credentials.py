@@ -120,7 +120,7 @@ def test_a_pilot_with_a_certificate_or_its_proxy_works(
         ("a token in the clear", 2, "for everybody on the way to read"),
         ("another authority", 4, "the server's certificate is not good: self-signed"),
         ("no TLS there", 4, "nobody speaks TLS"),
-        ("an old certificate", 4, "certificate expired"),
+        ("an old certificate", 4, "the server does not take our certificate"),
     ],
 )
 def test_who_is_not_let_in_ends_at_once_and_says_why(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import json
 import logging
@@ -19,7 +20,7 @@ import pytest
 from pandawn.dispatcher.v1 import dispatcher_pb2 as dispatcher
 from pandawn.dispatcher.v1 import pilot_pb2
 from pandawn.type.v1 import type_pb2
-from pandawn_pilot import errors
+from pandawn_pilot import errors, work_dir
 from pandawn_pilot.backoff import Backoff, persist
 from pandawn_pilot.cli import main, parse_size
 from pandawn_pilot.client import CallError, Connection, call
@@ -32,7 +33,7 @@ from pandawn_pilot.logs import JobLog, PatientHandler, make_log
 from pandawn_pilot.recovery import store_report, stored_reports
 from pandawn_pilot.reporting import Reporting, failed_instead
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
-from pandawn_pilot.work_dir import JobDir
+from pandawn_pilot.work_dir import JobDir, WorkDir
 from tests.unit.pilot.factories import make_test_log
 
 
@@ -353,3 +354,22 @@ def test_a_log_whose_disk_hangs_holds_up_nobody() -> None:
         assert stream.readline() == "x" * 1000 + "\n"
     handler.drain(30)
     os.close(writer)
+
+
+def test_on_a_full_disk_the_pilots_new_name_takes_the_place_of_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = WorkDir(tmp_path)
+    directory.note_pilot("the-old-one")
+
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    # No room for a file beside it.
+    monkeypatch.setattr(work_dir, "replace_text", full)
+    directory.note_pilot("the-new-one")
+    assert directory.former_pilot() == "the-new-one"
+    (tmp_path / "pilot.json").unlink()
+    with pytest.raises(OSError, match="No space"):
+        directory.note_pilot("a-third-one")
+    assert directory.former_pilot() == "", "none at all is better than a wrong one"

@@ -27,11 +27,12 @@ class Backoff:
         self._cap = cap_seconds
         self._bound = BASE_SECONDS
 
-    def next_pause(self, failure: CallError) -> float:
+    def next_pause(self, failure: CallError | None = None) -> float:
         """The next pause in seconds; never shorter than what the server asked for."""
         pause = random.uniform(0, min(self._bound, self._cap))
         self._bound = min(self._bound * 2, self._cap)
-        return (failure.retry_after or 0.0) + pause
+        asked = failure.retry_after if failure is not None else None
+        return (asked or 0.0) + pause
 
 
 def persist(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pandawn_pilot import locks
-from pandawn_pilot.cache_entry import Entry
+from pandawn_pilot.cache_entry import CODE, FILES, Entry
 from pandawn_pilot.inventory import FileKey
 from pandawn_pilot.journal import Journal
 from pandawn_pilot.logs import Log
@@ -40,6 +40,7 @@ class _Candidate:
     last_use: float
     entry: Entry
     size_bytes: int
+    links: int
 
 
 def default_limits(directory: Path, high_bytes: int | None, low_fraction: float) -> CacheLimits:
@@ -88,7 +89,8 @@ class CacheRoom:
         shutil.rmtree(grave, ignore_errors=True)
 
     def _shrink(self, size_bytes: int) -> None:
-        used = self._journal.total_bytes() + self._incoming_bytes()
+        code_bytes = sum(candidate.size_bytes for candidate in self._found(CODE))
+        used = self._journal.total_bytes() + code_bytes + self._incoming_bytes()
         excess = used + size_bytes - self.limits.high_bytes
         if excess <= 0:
             return
@@ -114,21 +116,25 @@ class CacheRoom:
                 self.discard(candidate.entry)
                 candidate.entry.lock_path.unlink(missing_ok=True)
             freed += candidate.size_bytes
-            gone.append(meta.file().key)
+            if candidate.entry.top == FILES:
+                gone.append(meta.file().key)
         # After the fact, and once for all of them.
         self._journal.record(deleted=gone)
         self._log.info("removed %d files of %d bytes from the cache", len(gone), freed)
 
     def _candidates(self) -> Iterator[_Candidate]:
-        for entry in entries(self._root):
+        # A running job's hard link keeps the blocks: removing our name would free nothing.
+        for top in (FILES, CODE):
+            yield from (found for found in self._found(top) if found.links == 1)
+
+    def _found(self, top: str) -> Iterator[_Candidate]:
+        for entry in entries(self._root, top):
             try:
                 status = entry.data.stat()
                 last_use = entry.meta_path.stat().st_mtime
             except FileNotFoundError:
                 continue
-            # A running job's hard link keeps the blocks: removing our name would free nothing.
-            if status.st_nlink == 1:
-                yield _Candidate(last_use, entry, status.st_size)
+            yield _Candidate(last_use, entry, status.st_size, status.st_nlink)
 
     def _incoming_bytes(self) -> int:
         total = 0
@@ -140,11 +146,11 @@ class CacheRoom:
         return total
 
 
-def entries(root: Path) -> Iterator[Entry]:
+def entries(root: Path, top: str = FILES) -> Iterator[Entry]:
     """All entries of a cache, whole or not, in no order."""
-    for group in _children(root / "files"):
+    for group in _children(root / top):
         for directory in _children(group):
-            yield Entry(root, directory.name)
+            yield Entry(root, directory.name, top)
 
 
 def _children(directory: Path) -> list[Path]:

@@ -95,25 +95,28 @@ class CatalogLoop:
         while not self._ended.is_set():
             # What asks from now on asks for another round than this one.
             self._kicked.clear()
-            pause, is_clean = LOOK_SECONDS, False
+            pause, is_clean, trouble = LOOK_SECONDS, False, ""
             try:
                 is_clean = self._round()
                 pause = LOOK_SECONDS if is_clean else _TURN_SECONDS
             except CallError as failure:
                 pause = backoff.next_pause(failure)
-                if not self._failing:
-                    self._log.warning("the catalog could not be told, trying again: %s", failure)
-                self._failing = True
+                trouble = f"the catalog could not be told, trying again: {failure}"
+            except OSError as error:
+                pause = backoff.next_pause()
+                trouble = f"the cache could not be looked at, trying again: {error}"
             except Exception:  # noqa: BLE001 (a worker loop)
                 if self._ended.is_set():
                     # The connection was cut beneath the call.
                     return
                 # The catalog is a hint: trouble with it may cost speed, never the pilot.
-                self._log.exception("telling the catalog met an error of the pilot's own")
+                pause = backoff.next_pause()
+                trouble = "telling the catalog met an error of the pilot's own"
+                if not self._failing:
+                    self._log.exception(trouble)
             else:
-                if self._failing:
-                    self._log.info("the catalog is told again")
-                self._failing, backoff = False, Backoff()
+                backoff = Backoff()
+            self._note(trouble)
             with self._idle:
                 self._ended_rounds, self._is_clean, self._is_stuck = self._begun, is_clean, False
                 self._idle.notify_all()
@@ -122,6 +125,14 @@ class CatalogLoop:
                 self._ended.wait(pause)
             elif not self._kicked.wait(pause):
                 self._look_is_due = True
+
+    def _note(self, trouble: str) -> None:
+        """Trouble is logged when it begins and when it ends, not at each try."""
+        if trouble and not self._failing:
+            self._log.warning("%s", trouble)
+        elif self._failing and not trouble:
+            self._log.info("the catalog is told again")
+        self._failing = bool(trouble)
 
     def _round(self) -> bool:
         """Looks, and reports; whether nothing is left. Raises CallError and what the cache raises."""

@@ -19,6 +19,7 @@ from pandawn_pilot.journal import Journal
 from pandawn_pilot.journal_files import Change, Operation
 from pandawn_pilot.logs import Log
 from pandawn_pilot.reported_state import Reported, read_reported, write_reported
+from pandawn_pilot.rivals import Rivals
 
 # A catalog may forget a node that has been silent for 18 hours. Where pilots run, their
 # heartbeats count; where only a cache reports that does not change, this has to.
@@ -38,12 +39,18 @@ class CatalogReporter:
         parts = f"{len(catalog.site)}:{catalog.site}{catalog.node}"
         name = blake2b(parts.encode(), digest_size=8).hexdigest()
         self._state_path = journal.directory / f"reported-{name}.json"
+        self._rivals = Rivals(journal.directory / f"rivals-{name}.json", catalog.node, log)
         self._lock_path = journal.directory / f"reported-{name}.lock"
 
-    def state(self) -> CacheState:
-        """Where the cache stands as far as the catalog was told; goes with requests for jobs."""
+    def state(self) -> CacheState | None:
+        """Where the cache stands as far as the catalog was told; goes with requests for jobs.
+
+        None: another cache has the name of the node, and ours is not the catalog's business.
+        """
         reported = read_reported(self._state_path)
         epoch = self._journal.position().epoch
+        if self._rivals.gives_way(epoch):
+            return None
         if reported is None or reported.epoch != epoch:
             return CacheState(epoch, 0, 0)
         return reported.state
@@ -56,6 +63,8 @@ class CatalogReporter:
         """Whether something waits to be reported."""
         reported = read_reported(self._state_path)
         position = self._journal.position()
+        if self._rivals.gives_way(position.epoch):
+            return self._rivals.is_time_to_look()
         told = reported is not None and (reported.epoch, reported.number) == (
             position.epoch,
             position.number,
@@ -79,7 +88,10 @@ class CatalogReporter:
     def _step(self) -> bool:
         """Sends one delta or an inventory; False when there is nothing to send."""
         reported = read_reported(self._state_path)
-        if reported is None or reported.epoch != self._journal.position().epoch:
+        epoch = self._journal.position().epoch
+        if self._rivals.gives_way(epoch) and not self._look_again(epoch):
+            return False
+        if reported is None or reported.epoch != epoch:
             self._send_inventory(None, "the cache begins a new epoch")
             return True
         if self._inventory_asked.is_set():
@@ -87,8 +99,8 @@ class CatalogReporter:
             # All pilots of a node are asked at about the same time; the first one has mended it
             # for all.
             if not self._catalog_agrees(reported):
-                self._send_inventory(reported, "the catalog differs from the cache")
-            elif self._silent_seconds() > LIFE_SIGN_SECONDS:
+                return self._replace(reported, "the catalog differs from the cache")
+            if self._silent_seconds() > LIFE_SIGN_SECONDS:
                 self._send_inventory(reported, "the catalog forgets who is silent")
             return True
         changes = self._journal.changes_after(reported.epoch, reported.number)
@@ -97,10 +109,9 @@ class CatalogReporter:
             return True
         if not changes:
             return False
-        self._send_delta(reported, first_batch(changes))
-        return True
+        return self._send_delta(reported, first_batch(changes))
 
-    def _send_delta(self, reported: Reported, batch: tuple[Change, ...]) -> None:
+    def _send_delta(self, reported: Reported, batch: tuple[Change, ...]) -> bool:
         sequence = reported.sequence + 1
         files = [change.file for change in batch]
         if batch[0].operation is Operation.ADD:
@@ -114,8 +125,30 @@ class CatalogReporter:
             result is DeltaResult.REPEATED and self._catalog_agrees(after)
         ):
             write_reported(self._state_path, after)
-            return
-        self._send_inventory(after, f"delta {sequence} was answered with '{result.value}'")
+            return True
+        return self._replace(after, f"delta {sequence} was answered with '{result.value}'")
+
+    def _replace(self, reported: Reported, why: str) -> bool:
+        """Sends the inventory, unless another cache has the name of the node. Whether it did."""
+        found = self._catalog_state()
+        is_other = found is not None and found.epoch not in (0, reported.epoch)
+        if found is not None and is_other and not self._rivals.meet(reported.epoch, found.epoch):
+            return False
+        self._send_inventory(reported, why)
+        return True
+
+    def _look_again(self, epoch: int) -> bool:
+        """Whether the other cache, to which ours gave way, is gone."""
+        self._inventory_asked.clear()
+        if not self._rivals.is_time_to_look():
+            return False
+        found = self._catalog_state()
+        if found is not None and found.epoch not in (0, epoch):
+            self._rivals.still(epoch, found.epoch)
+            return False
+        self._rivals.clear()
+        self._inventory_asked.set()
+        return True
 
     def _send_inventory(self, reported: Reported | None, why: str) -> None:
         snapshot = self._journal.snapshot()
@@ -140,11 +173,15 @@ class CatalogReporter:
             return 0.0
 
     def _catalog_agrees(self, reported: Reported) -> bool:
+        return self._catalog_state() == reported.state
+
+    def _catalog_state(self) -> CacheState | None:
+        """Where the catalog believes the cache to stand; None where it knows of none."""
         try:
-            return self._catalog.cache_state() == reported.state
+            return self._catalog.cache_state()
         except CallError as failure:
             if failure.reason == "NODE_NOT_FOUND":
-                return False
+                return None
             raise
 
 

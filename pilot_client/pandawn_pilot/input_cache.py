@@ -7,20 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pandawn_pilot.accounts import Account
+from pandawn_pilot.cache_entry import Arrival
 from pandawn_pilot.inventory import CachedFile
 from pandawn_pilot.stop import Stop
+from pandawn_pilot.transports.base import SourceStat
+
+READ_ONLY = 0o444
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a file comes from; called with a path, it makes that a copy, past any cache."""
+    """Where a file comes from; called with a path, it makes that a copy, checked, past any cache.
+
+    `source` is what the storage said of the file just now, None if it was not asked; `look` asks
+    again. All of it as `reader`, the payload's account; None: as the pilot.
+    """
 
     url: str
-    fetch: Callable[[Path], None]
+    source: SourceStat | None
+    fetch: Callable[[Path], Arrival]
+    look: Callable[[], SourceStat]
+    reader: Account | None = None
 
-    def __call__(self, destination: Path) -> None:
-        """Fetches. Raises what stage-in's own transfers raise."""
-        self.fetch(destination)
+    def __call__(self, destination: Path) -> Arrival:
+        """Fetches. Raises what stage-in's own transfers raise, JobFailedError for other content."""
+        return self.fetch(destination)
 
 
 class InputCache(Protocol):
@@ -32,10 +44,20 @@ class InputCache(Protocol):
         ...
 
     def deliver(self, wanted: CachedFile, destination: Path, origin: Origin, stop: Stop, /) -> bool:
-        """Puts a file, checked, into a job's directory; returns whether it came out of the cache.
+        """Puts a file, read-only, into a job's directory; returns whether it came out of the cache.
 
-        Raises JobFailedError for content that is not what `wanted` says, StoppedError, and what
-        `origin` raises.
+        What comes out of the cache is proved to be what `wanted` says: by its content, by a source
+        that is still as it was when the file was fetched, or by a name that is enough. Raises
+        StoppedError, and what `origin` raises; trouble of the cache's own is no reason to fail.
+        """
+        ...
+
+    def deliver_code(
+        self, digest: str, destination: Path, fetch: Callable[[Path], None], stop: Stop, /
+    ) -> bool:
+        """Puts a sandbox, named by its SHA-256, at `destination`; returns whether the cache had it.
+
+        `fetch` brings it and checks what it has brought; what it raises is raised.
         """
         ...
 

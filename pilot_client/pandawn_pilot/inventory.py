@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import sha256
 
-# Name space and logical name: what tells one file from another.
-FileKey = tuple[str, str]
+# Name space, logical name and version: what tells one file from another.
+FileKey = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class CachedFile:
-    """A file that a cache holds, complete and checked."""
+    """A file that a cache holds, complete and checked.
+
+    One that is not `listed`, users' code, is nobody's business but the cache's.
+    """
 
     lfn: str
     size_bytes: int
@@ -19,11 +22,12 @@ class CachedFile:
     guid: str = ""
     checksum: str = ""
     version: str = ""
+    listed: bool = True
 
     @property
     def key(self) -> FileKey:
-        """Scope and LFN."""
-        return (self.scope, self.lfn)
+        """Scope, LFN and version."""
+        return (self.scope, self.lfn, self.version)
 
 
 @dataclass(frozen=True, slots=True)

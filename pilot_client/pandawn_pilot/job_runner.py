@@ -55,7 +55,7 @@ from pandawn_pilot.payload_command import (
 from pandawn_pilot.payload_ending import NOT_EXECUTABLE_STATUS, NOT_FOUND_STATUS
 from pandawn_pilot.program import Program
 from pandawn_pilot.queue_rules import behind_setup, local_input, queue_environment, uses_cache
-from pandawn_pilot.sandbox import download_sandbox
+from pandawn_pilot.sandbox import bring_sandbox
 from pandawn_pilot.stage_in import DEFAULT_TRIES, StageIn, local_names
 from pandawn_pilot.stage_out import StageOut
 from pandawn_pilot.stop import StoppedError, StopReason
@@ -185,7 +185,9 @@ class JobRunner:
         own = [item for item in inputs if not item.library]
         if spec.sandbox_id:
             archive = self._dir.root / "sandbox.tar.gz"
-            download_sandbox(self._pilot.connection, spec.sandbox_id, archive, stop, self._log)
+            cache = self._pilot.cache if uses_cache(self._pilot.queue) else None
+            connection = self._pilot.connection
+            bring_sandbox(cache, connection, spec.sandbox_id, archive, stop, self._log)
             unpack(archive, work, max_bytes=max_bytes, stop=stop, account=self._account)
             archive.unlink()
         for library in (item for item in inputs if item.library):

@@ -21,6 +21,9 @@ COMPACT_AFTER_CHANGES = 10_000
 # With a server that does not answer for days the changes are not kept for ever: an inventory
 # replaces them.
 FORGET_AFTER_CHANGES = 100_000
+# Whoever holds the lock needs milliseconds. One that is stopped, or waits for a dead disk, may not
+# stop all others.
+LOCK_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,10 @@ class Snapshot:
 
 
 class Journal:
-    """The journal in a directory, made if it is missing; a new journal begins a new epoch."""
+    """The journal in a directory, made if it is missing; a new journal begins a new epoch.
+
+    All methods raise OSError when the directory cannot be used, or its lock cannot be had in time.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -109,9 +115,14 @@ class Journal:
             return tuple(self._changes[number - self._base.number :])
 
     def find(self, key: FileKey) -> CachedFile | None:
-        """The file of that name, None when the cache does not hold it."""
+        """The file of that name and version, None when the cache does not hold it."""
         with self._up_to_date():
             return self._files.get(key)
+
+    def versions(self, scope: str, lfn: str) -> list[CachedFile]:
+        """The files of that name."""
+        with self._up_to_date():
+            return [file for file in self._files.values() if (file.scope, file.lfn) == (scope, lfn)]
 
     def total_bytes(self) -> int:
         """Sum of the sizes of all files."""
@@ -131,13 +142,22 @@ class Journal:
 
     @contextmanager
     def _up_to_date(self) -> Iterator[None]:
-        with self._mutex, locks.exclusive(self.directory / "lock"):
+        with self._alone(), locks.exclusive(self.directory / "lock", wait_seconds=LOCK_SECONDS):
             if self._signature is None or self._signature != journal_files.signature(
                 self.directory
             ):
                 self._load()
             self._read_on()
             yield
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._mutex.acquire(timeout=LOCK_SECONDS):
+            raise locks.LockTimeoutError(self.directory)
+        try:
+            yield
+        finally:
+            self._mutex.release()
 
     def _load(self) -> None:
         base = journal_files.read_base(self.directory)

@@ -18,7 +18,7 @@ from pathlib import Path
 from pandawn_pilot.durable import replace_text, share
 from pandawn_pilot.inventory import CachedFile
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class Operation(Enum):
@@ -153,15 +153,16 @@ def append_lines(path: Path, offset: int, lines: Iterable[bytes]) -> int:
 
 
 def _row_of(file: CachedFile) -> list[str | int]:
-    return [file.scope, file.lfn, file.size_bytes, file.guid, file.checksum]
+    return [file.scope, file.lfn, file.size_bytes, file.guid, file.checksum, file.version]
 
 
 def _file_of(row: list[str | int]) -> CachedFile:
-    scope, lfn, size_bytes, guid, checksum = row
+    scope, lfn, size_bytes, guid, checksum, version = row
     return CachedFile(
         lfn=str(lfn),
         size_bytes=int(size_bytes),
         scope=str(scope),
         guid=str(guid),
         checksum=str(checksum),
+        version=str(version),
     )

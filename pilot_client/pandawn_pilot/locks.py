@@ -6,6 +6,7 @@ locked.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -18,19 +19,43 @@ from pandawn_pilot.stop import Stop
 
 # Waiting by polling lets a cancelled job leave the queue; 50 ms is nothing beside a file transfer.
 POLL_SECONDS = 0.05
+# Most locks are held for less than a millisecond.
+_FIRST_POLL_SECONDS = 0.001
+
+
+class LockTimeoutError(OSError):
+    """Somebody else held a lock for longer than we wait: a process that is stopped, or a dead disk."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            errno.ETIMEDOUT, "another process has held the lock for too long", str(path)
+        )
 
 
 @contextmanager
-def exclusive(path: Path, stop: Stop | None = None) -> Iterator[None]:
-    """Holds the lock of `path`. Waits as long as it takes, or until `stop` (StoppedError)."""
+def exclusive(
+    path: Path, stop: Stop | None = None, *, wait_seconds: float | None = None
+) -> Iterator[None]:
+    """Holds the lock of `path`. Waits as long as it takes, or until `stop` (StoppedError).
+
+    With `wait_seconds` it waits no longer than that (LockTimeoutError). Raises OSError.
+    """
     descriptor = None
+    deadline = None if wait_seconds is None else time.monotonic() + wait_seconds
+    pause = _FIRST_POLL_SECONDS
     while descriptor is None:
-        if stop is None:
+        if stop is None and deadline is None:
             descriptor = _take(path, wait=True)
-        else:
-            descriptor = _take(path, wait=False)
-            if descriptor is None:
-                stop.sleep(POLL_SECONDS)
+            continue
+        descriptor = _take(path, wait=False)
+        if descriptor is None:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise LockTimeoutError(path)
+            if stop is not None:
+                stop.sleep(pause)
+            else:
+                time.sleep(pause)
+            pause = min(2 * pause, POLL_SECONDS)
     try:
         yield
     finally:

@@ -18,10 +18,9 @@ from pandawn_pilot.accounts import (
     open_accounts,
 )
 from pandawn_pilot.acquire import Acquirer
-from pandawn_pilot.cache_room import default_limits
+from pandawn_pilot.cache_opening import open_cache
 from pandawn_pilot.catalog_client import CatalogClient, state_message
 from pandawn_pilot.catalog_loop import CatalogLoop
-from pandawn_pilot.catalog_reporter import CatalogReporter
 from pandawn_pilot.chores import Chores
 from pandawn_pilot.client import CallError, Connection
 from pandawn_pilot.credentials import Credentials
@@ -35,11 +34,8 @@ from pandawn_pilot.job_runner import Surroundings
 from pandawn_pilot.job_threads import JobThreads
 from pandawn_pilot.live_job import LiveJob
 from pandawn_pilot.logs import Log
-from pandawn_pilot.node_cache import NodeCache
-from pandawn_pilot.node_journal import NodeJournal, expect_more, has_more
 from pandawn_pilot.options import PilotOptions
 from pandawn_pilot.payload import why_not_separate
-from pandawn_pilot.pcache.cache import SitePcache
 from pandawn_pilot.queue_rules import account_choice, wants_isolation, why_to_end
 from pandawn_pilot.queue_view import QueueView
 from pandawn_pilot.queue_watch import QueueWatch
@@ -235,29 +231,8 @@ class Pilot:
 
     def _open_cache(self) -> None:
         client = CatalogClient(self._connection, self._queue.latest.site, self._options.node)
-        if self._options.pcache is not None:
-            pcache = SitePcache(self._options.pcache, self._log)
-            if self._local_server is not None:
-                expect_more(pcache.books.place.books)
-            pcache.refresh()
-            reporter = CatalogReporter(pcache.books.reported(), client, self._log)
-            self._cache = pcache
-            self._catalog = CatalogLoop(reporter, self._log, pcache.refresh)
-            return
-        directory = self._options.cache_dir
-        if directory is None:
-            return
-        directory.mkdir(parents=True, exist_ok=True)
-        limits = default_limits(directory, self._options.cache_bytes, self._options.cache_low_water)
-        cache = NodeCache(directory, limits, self._log)
-        cache.heal()
-        self._cache = cache
-        # What the node's own server holds is told by the hook, in one inventory with our cache.
-        if self._local_server is not None:
-            expect_more(directory)
-        journal = NodeJournal(directory) if has_more(directory) else cache.journal
-        reporter = CatalogReporter(journal, client, self._log)
-        self._catalog = CatalogLoop(reporter, self._log)
+        opened = open_cache(self._options, client, self._log)
+        self._cache, self._catalog = opened.inputs, opened.catalog
 
     def _take_jobs(self, surroundings: Surroundings) -> None:
         """Asks for jobs and starts them, until told to drain.

@@ -9,11 +9,34 @@ from pandawn.dispatcher.v1.dispatcher_pb2 import DownloadSandboxRequest
 from pandawn_pilot.backoff import persist
 from pandawn_pilot.client import CallError, Connection, read_stream
 from pandawn_pilot.errors import SANDBOX_FAILED, JobFailedError
+from pandawn_pilot.input_cache import InputCache
 from pandawn_pilot.logs import Log
 from pandawn_pilot.stop import Stop
 
 # A sandbox has at most 64 MiB; ten minutes would be a very slow line.
 DOWNLOAD_TIMEOUT_SECONDS = 600.0
+
+
+def bring_sandbox(
+    cache: InputCache | None,
+    connection: Connection,
+    sandbox_id: str,
+    archive: Path,
+    stop: Stop,
+    log: Log,
+) -> None:
+    """Puts the archive at `archive`, once a node over the network where there is a cache.
+
+    Raises what `download_sandbox` raises.
+    """
+
+    def download(path: Path) -> None:
+        download_sandbox(connection, sandbox_id, path, stop, log)
+
+    if cache is None:
+        download(archive)
+    elif cache.deliver_code(sandbox_id, archive, download, stop):
+        log.info("sandbox %s comes out of the cache", sandbox_id)
 
 
 def download_sandbox(

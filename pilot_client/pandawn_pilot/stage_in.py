@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile, Limits
 from pandawn_pilot.accounts import Account
+from pandawn_pilot.cache_entry import Arrival, rests_on_source
 from pandawn_pilot.disk_use import free_bytes, same_disk
 from pandawn_pilot.errors import (
     INPUT_CHANGED,
     INPUT_CHECKSUM_MISMATCH,
     INPUT_MISSING,
-    INPUT_SIZE_MISMATCH,
     INPUT_TOO_LARGE,
     INPUT_UNREADABLE,
     LOCAL_DISK_FAILED,
@@ -25,12 +26,18 @@ from pandawn_pilot.errors import (
     STORAGE_UNAVAILABLE,
     JobFailedError,
 )
-from pandawn_pilot.input_cache import InputCache, Origin
+from pandawn_pilot.input_cache import READ_ONLY, InputCache, Origin
+from pandawn_pilot.input_proof import changed_text, check_content, check_source, wanted_file
 from pandawn_pilot.inventory import CachedFile
 from pandawn_pilot.logs import Log
-from pandawn_pilot.node_cache import READ_ONLY, check_content
 from pandawn_pilot.stop import Stop
-from pandawn_pilot.transports import PASSING, TransferError, TransferFault, transport_for
+from pandawn_pilot.transports import (
+    PASSING,
+    SourceStat,
+    TransferError,
+    TransferFault,
+    transport_for,
+)
 from pandawn_pilot.xrootd.local_server import LocalServer
 
 # Before the second try at one file, for what may be a passing trouble of the storage; then three times
@@ -39,6 +46,8 @@ PAUSE_SECONDS = 2.0
 
 # Tries at one file, where the queue does not say.
 DEFAULT_TRIES = 3
+
+ResultT = TypeVar("ResultT")
 
 _FAULTS = {
     TransferFault.NO_TRANSPORT: NO_TRANSPORT,
@@ -113,32 +122,55 @@ class StageIn:
                 STAGE_IN_FAILED,
                 f"the user's code has a directory {destination.name!r}, which is an input file's name",
             )
-        wanted = wanted_file(item)
         try:
-            if self._reader is not None and item.url.startswith("file:"):
-                # Also where the cache has it, or another program brings it.
-                transport_for(item.url, self._reader).look(item.url, self._stop)
-            near = self._copy_from_local_server(item, wanted, destination)
-            if near is not None:
-                hit = True
-            elif self._cache is None:
-                self._fetch_checked(item, wanted, destination)
-                hit = False
-            else:
-                origin = Origin(item.url, lambda path: self._fetch(item, path))
-                hit = self._cache.deliver(wanted, destination, origin, self._stop)
+            wanted, hit, whence = self._bring(item, destination)
         except TransferError as error:
             raise JobFailedError(_FAULTS[error.fault], str(error)) from error
         self.sums.input_bytes += wanted.size_bytes
         self.sums.bytes_from_cache += wanted.size_bytes if hit else 0
-        whence = near or ("out of the cache" if hit else item.url)
         self._log.info("staged in %s, %d bytes, %s", wanted.lfn, wanted.size_bytes, whence)
+
+    def _bring(self, item: InputFile, destination: Path) -> tuple[CachedFile, bool, str]:
+        """Brings a file; returns what it is, whether the node had it, and from where it came."""
+        source = None
+        if self._needs_look(item):
+            source = self._look(item)
+        wanted = wanted_file(item, source)
+        near = self._copy_from_local_server(item, wanted, destination)
+        if near is not None:
+            return wanted, True, near
+        origin = Origin(
+            item.url,
+            source,
+            lambda path: self._fetch(item, wanted, path),
+            lambda: self._look(item),
+            self._reader,
+        )
+        if self._cache is None:
+            self._fetch_checked(origin, destination)
+            return wanted, False, item.url
+        hit = self._cache.deliver(wanted, destination, origin, self._stop)
+        return wanted, hit, "out of the cache" if hit else item.url
+
+    def _needs_look(self, item: InputFile) -> bool:
+        """Whether the source is asked before a cache is: for its rights, or for its version."""
+        if item.url.startswith("file:"):
+            return True
+        version = wanted_file(item).version
+        return not version or rests_on_source(version)
+
+    def _look(self, item: InputFile) -> SourceStat:
+        """What the source of an input is now. Raises JobFailedError if it is not what the task names."""
+        transport = transport_for(item.url, self._reader)
+        source = self._persist(lambda: transport.look(item.url, self._stop))
+        check_source(item, wanted_file(item, source).version, source)
+        return source
 
     def _copy_from_local_server(
         self, item: InputFile, wanted: CachedFile, destination: Path
     ) -> str | None:
         """Takes the file from this node's own server and returns its URL; None: it is to come another way."""
-        if self._local_server is None:
+        if self._local_server is None or not wanted.version or not wanted.listed:
             return None
         if self._cache is not None and self._cache.holds(wanted):
             # A link costs less than a copy.
@@ -156,43 +188,60 @@ class StageIn:
         destination.chmod(READ_ONLY)
         return url
 
-    def _fetch_checked(self, item: InputFile, wanted: CachedFile, destination: Path) -> None:
+    def _fetch_checked(self, origin: Origin, destination: Path) -> None:
         """Transfers a file for this job only; what is not right does not stay."""
         try:
-            self._fetch(item, destination)
-            check_content(destination, wanted, self._stop)
+            origin(destination)
         except BaseException:
             destination.unlink(missing_ok=True)
             raise
         destination.chmod(READ_ONLY)
 
-    def _fetch(self, item: InputFile, destination: Path) -> None:
-        """Transfers a file, several times if need be. Raises TransferError."""
+    def _fetch(self, item: InputFile, wanted: CachedFile, destination: Path) -> Arrival:
+        """Transfers a file, several times if need be, and checks it. Raises TransferError and JobFailedError."""
         transport = transport_for(item.url, self._reader)
-        for number in range(self._tries):
+        if not self._needs_look(item):
+            # Not asked yet: of a file that is not the task's, no byte is to be moved.
+            self._look(item)
+        first = ""
+        while True:
+            source = self._persist(
+                lambda: transport.fetch(item.url, destination, self._stop, item.file.checksum)
+            )
+            check_source(item, wanted.version, source)
             try:
-                # Asked first: of a file that is not the task's, no byte is to be moved.
-                size = transport.look(item.url, self._stop).size_bytes
-                if size == item.file.size_bytes:
-                    transport.fetch(item.url, destination, self._stop, item.file.checksum)
-                    return
-            except TransferError as error:
-                if error.fault not in PASSING or number + 1 == self._tries:
+                return Arrival(check_content(destination, wanted, self._stop), source)
+            except JobFailedError as bad:
+                if bad.fault is not INPUT_CHECKSUM_MISMATCH:
                     raise
-                pause = PAUSE_SECONDS * 3**number
+                if bad.text == first:
+                    # What arrives in the same way twice is not an accident of the transfer.
+                    raise JobFailedError(
+                        INPUT_CHANGED, changed_text(item.url, f"has other content: {bad.text}")
+                    ) from bad
+                if first:
+                    raise
+                first = bad.text
+                self._log.warning("trying again: %s", bad.text)
+
+    def _persist(self, transfer: Callable[[], ResultT]) -> ResultT:
+        """Asks the storage, several times if its trouble may pass. Raises TransferError."""
+        number = 0
+        while True:
+            try:
+                return transfer()
+            except TransferError as error:
+                number += 1
+                if error.fault not in PASSING or number >= self._tries:
+                    raise
+                pause = PAUSE_SECONDS * 3 ** (number - 1)
                 self._log.warning("trying again in %.0f s: %s", pause, error)
                 self._stop.sleep(pause)
-            else:
-                raise JobFailedError(
-                    INPUT_SIZE_MISMATCH,
-                    f"{item.url} has {size} bytes, the task says {item.file.size_bytes};"
-                    " submit the task again with the file as it is now",
-                )
 
     def _check_disk(self, inputs: Sequence[InputFile], total: int, work_dir: Path) -> None:
         """Raises JobFailedError if the disk cannot take what has to come, even with an emptied cache."""
         needed, available = total, free_bytes(work_dir)
-        if self._cache is not None and same_disk(self._cache.root, work_dir):
+        if self._cache is not None and _same_disk(self._cache.root, work_dir):
             # What the cache holds is linked, and its other files can make room.
             needed -= sum(
                 item.file.size_bytes for item in inputs if self._cache.holds(wanted_file(item))
@@ -206,10 +255,12 @@ class StageIn:
             )
 
 
-def wanted_file(item: InputFile) -> CachedFile:
-    """The file of an input as the cache knows files."""
-    file = item.file
-    return CachedFile(file.lfn, file.size_bytes, file.scope, file.guid, file.checksum)
+def _same_disk(cache: Path, work_dir: Path) -> bool:
+    try:
+        return same_disk(cache, work_dir)
+    except OSError:
+        # A cache that is gone has no room to give.
+        return False
 
 
 def local_names(inputs: Sequence[InputFile]) -> list[str]:

@@ -117,7 +117,7 @@ def test_an_input_that_is_gone_fails_the_job_with_the_reason_that_it_has_without
     tasks = [tier3.submit(READ_ALL, [item], max_attempts=1) for item in (gone, changed)]
     start(tier3, start_pilot, pcache, "--retry=0")
     reasons = [tier3.wait_for_end(task)[0].error.reason for task in tasks]
-    assert reasons == ["INPUT_MISSING", "INPUT_SIZE_MISMATCH"]
+    assert reasons == ["INPUT_MISSING", "INPUT_CHANGED"]
     assert pcache.on_disk() == {}
 
 

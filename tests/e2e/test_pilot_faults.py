@@ -12,9 +12,12 @@ import psutil
 import pytest
 
 from pandawn.broker.v1.job_pb2 import FILE_ROLE_LOG, FILE_ROLE_OUTPUT
+from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile
 from pandawn.type.v1 import type_pb2
 from pandawn_pilot import locks
 from pandawn_pilot.cache_entry import Entry
+from pandawn_pilot.input_proof import wanted_file
+from pandawn_pilot.transports import transport_for
 from tests.fixtures.pilots import PilotPlace, PilotProcess, StartPilot, wait_until
 from tests.fixtures.ports import free_port
 from tests.fixtures.tier3 import Tier3
@@ -42,7 +45,9 @@ def test_a_pilot_killed_in_stage_in_costs_one_attempt(
     task = tier3.submit("echo $PANDAWN_ATTEMPT > out", inputs, outputs=["out"])
     job_id, where = tier3.only_job(task), place(pilot_root)
     # Another pilot of the node is at the file: stage-in waits for it.
-    lock = Entry.of(where.cache_dir, ("", inputs[0].file.lfn)).lock_path
+    url = inputs[0].url
+    item = InputFile(file=inputs[0].file, url=url)
+    lock = Entry.of(where.cache_dir, wanted_file(item, transport_for(url).look(url)).key).lock_path
     with locks.exclusive(lock):
         victim = start_pilot(tier3, place=where)
         victim.wait_for_log("stage-in begins")

@@ -196,7 +196,7 @@ def test_an_input_that_is_gone_or_has_changed_fails_the_job(
     second = tier3.submit("true", [changed], max_attempts=1)
     start_pilot(tier3)
     assert tier3.wait_for_end(first)[0].error.reason == "INPUT_MISSING"
-    assert tier3.wait_for_end(second)[0].error.reason == "INPUT_SIZE_MISMATCH"
+    assert tier3.wait_for_end(second)[0].error.reason == "INPUT_CHANGED"
 
 
 def payload_processes(pilot_pid: int) -> list[psutil.Process]:

@@ -132,7 +132,12 @@ class Books:
         """Reads the names of what is new or has changed."""
         for path, row in found.items():
             before = self._index.rows.get(path)
-            names = read_names(f"{self.place.cache}/{path}", path, self._index.naming)
+            names = read_names(
+                f"{self.place.cache}/{path}",
+                path,
+                self._index.naming,
+                (row.inode, row.data_ns, row.size_bytes),
+            )
             if names is None and (before is None or before.lfn):
                 self._log.warning("%r has no name that the catalog takes", path)
             self._drop([path])

@@ -6,18 +6,21 @@ import contextlib
 import os
 import secrets
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from pandawn_pilot.cache_entry import rests_on_source
 from pandawn_pilot.errors import JobFailedError
 from pandawn_pilot.file_copy import place
-from pandawn_pilot.input_cache import Origin
+from pandawn_pilot.input_cache import READ_ONLY, Origin
+from pandawn_pilot.input_proof import check_content
 from pandawn_pilot.inventory import CachedFile
 from pandawn_pilot.logs import Log
-from pandawn_pilot.node_cache import READ_ONLY, check_content
 from pandawn_pilot.pcache.books import Books
 from pandawn_pilot.pcache.command import HIT, TRANSFERRED, TRANSFERRED_LATE, PcacheCommand
-from pandawn_pilot.pcache.layout import Stamp
-from pandawn_pilot.pcache.names import Names, write_claim
+from pandawn_pilot.pcache.layout import DATA, Stamp
+from pandawn_pilot.pcache.names import Claim, Marks, Names, read_claim, write_claim
 from pandawn_pilot.stop import Stop
 from pandawn_pilot.transports import TransferError
 
@@ -50,12 +53,12 @@ class SitePcache:
         return self.books.place.books
 
     def deliver(self, wanted: CachedFile, destination: Path, origin: Origin, stop: Stop, /) -> bool:
-        """See InputCache. What pcache cannot bring, or has no room for, goes past it."""
-        entry = self._claim(origin.url, wanted)
+        """See InputCache. What pcache cannot bring, has no room for, or may not read goes past it."""
+        entry = self._claim(origin, wanted)
         if entry is not None:
             staged = f"{self._incoming}/{secrets.token_hex(8)}"
             try:
-                hit = self._bring(wanted, origin.url, staged, stop)
+                hit = self._bring(wanted, entry, origin, staged, stop)
                 if hit is not None:
                     place(Path(staged), destination, stop)
                     # Another account's file keeps its mode; changed content is found by its sums.
@@ -65,17 +68,30 @@ class SitePcache:
             except OSError as error:
                 self._log.warning("%s goes past pcache: %s", wanted.lfn, error)
             finally:
-                Path(staged).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    Path(staged).unlink(missing_ok=True)
                 self._look([entry])
+        # It may be a link to what is in the cache.
+        destination.unlink(missing_ok=True)
         origin(destination)
-        check_content(destination, wanted, stop)
         destination.chmod(READ_ONLY)
+        return False
+
+    def deliver_code(
+        self, digest: str, destination: Path, fetch: Callable[[Path], None], stop: Stop, /
+    ) -> bool:
+        """See InputCache. Users' code does not go into a tree that is open to all."""
+        del digest, stop
+        fetch(destination)
         return False
 
     def holds(self, wanted: CachedFile) -> bool:
         """See InputCache."""
-        known = self.books.journal.find(wanted.key)
-        return known is not None and known.size_bytes == wanted.size_bytes
+        try:
+            known = self.books.journal.find(wanted.key)
+        except OSError:
+            return False
+        return bool(wanted.version) and known is not None and known.size_bytes == wanted.size_bytes
 
     def evictable_bytes(self) -> int:
         """None: pcache makes room by its own water mark, and nobody can ask it to."""
@@ -95,10 +111,12 @@ class SitePcache:
         self._look_at = now + taken / _LOOK_SHARE
         self._full_at = now + FULL_SECONDS
 
-    def _bring(self, wanted: CachedFile, url: str, staged: str, stop: Stop) -> bool | None:
-        """Has the file staged, checked; returns whether it was a hit, None if it was not brought."""
+    def _bring(
+        self, wanted: CachedFile, entry: str, origin: Origin, staged: str, stop: Stop
+    ) -> bool | None:
+        """Has the file staged, proved; returns whether it was a hit, None if it was not brought."""
         for is_last in (False, True):
-            outcome = self._command.bring(url, wanted, staged, stop)
+            outcome = self._command.bring(origin.url, wanted, staged, origin.reader, stop)
             is_there = os.path.lexists(staged)
             if outcome.status not in (TRANSFERRED, HIT, TRANSFERRED_LATE) or not is_there:
                 self._log.warning(
@@ -111,29 +129,67 @@ class SitePcache:
             hit = outcome.status == HIT
             try:
                 check_content(Path(staged), wanted, stop)
+                why = self._why_not(wanted, entry, origin, hit=hit)
             except JobFailedError as bad:
-                Path(staged).unlink()
-                self._command.evict(url, staged, stop)
-                if not hit or is_last:
-                    raise
-                self._log.warning("%s is transferred anew: in the pcache, %s", wanted.lfn, bad.text)
-            else:
+                why = bad.text
+            if not why:
+                self._note_version(wanted, entry, origin, staged)
                 return hit
+            Path(staged).unlink()
+            self._command.evict(origin.url, staged, stop)
+            if is_last or not hit:
+                # It comes past pcache then, and whoever checks it there says what is wrong.
+                self._log.warning("%s goes past pcache: %s", wanted.lfn, why)
+                return None
+            self._log.warning("%s is transferred anew: in the pcache, %s", wanted.lfn, why)
         return None
 
-    def _claim(self, url: str, wanted: CachedFile) -> str | None:
-        """Names the file in pcache's tree as the job names it; None if it has no place there."""
+    def _why_not(self, wanted: CachedFile, entry: str, origin: Origin, *, hit: bool) -> str:
+        """Why what pcache gave is not proved to be the wanted version, beside its content; empty: it is."""
+        if not rests_on_source(wanted.version):
+            return ""
+        if not hit:
+            return "" if origin.look() == origin.source else "its source was changed meanwhile"
+        claim = read_claim(f"{self.books.place.cache}/{entry}")
+        if claim is None or claim.names.version != wanted.version:
+            return "nobody knows which version it is"
+        if claim.marks != self._marks(entry):
+            return "its data was changed"
+        return "" if claim.source == origin.source else "its source is not as it was"
+
+    def _note_version(self, wanted: CachedFile, entry: str, origin: Origin, staged: str) -> None:
+        """Writes down which version the data in the cache was just seen to be."""
+        data = self.books.place.cache / entry / DATA
         try:
-            entry = self._command.entry(url)
+            if data.samefile(staged):
+                names = Names(wanted.lfn, wanted.scope, wanted.guid, wanted.version)
+                write_claim(data.parent, Claim(names, self._marks(entry), origin.source))
+        except OSError as error:
+            self._log.warning("%s is not known by its version: %s", wanted.lfn, error)
+
+    def _marks(self, entry: str) -> Marks:
+        status = os.lstat(self.books.place.cache / entry / DATA)
+        return (status.st_ino, status.st_mtime_ns, status.st_size)
+
+    def _claim(self, origin: Origin, wanted: CachedFile) -> str | None:
+        """Names the file in pcache's tree as the job names it; None if it has no place there."""
+        if not wanted.version or not wanted.listed:
+            return None
+        if not self._command.may_bring(origin.url, wanted, origin.reader):
+            return None
+        try:
+            entry = self._command.entry(origin.url)
         except TransferError:
             return None
         if entry is None:
             return None
         try:
             self.books.place.make_entry(entry)
-            write_claim(
-                self.books.place.cache / entry, Names(wanted.lfn, wanted.scope, wanted.guid)
-            )
+            directory = self.books.place.cache / entry
+            before = read_claim(str(directory))
+            names = Names(wanted.lfn, wanted.scope, wanted.guid)
+            if before is None or replace(before.names, version="") != names:
+                write_claim(directory, Claim(names))
         except OSError as error:
             self._log.warning("%s is known by the end of its path only: %s", wanted.lfn, error)
         return entry

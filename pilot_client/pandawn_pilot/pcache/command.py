@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pandawn_pilot.accounts import Account
+from pandawn_pilot.file_version import VersionKind, parse_version
 from pandawn_pilot.inventory import CachedFile
-from pandawn_pilot.pcache.fetch import CHECKSUM_VARIABLE, SIZE_VARIABLE
+from pandawn_pilot.pcache.fetch import CHECKSUM_VARIABLE, READER_VARIABLE, SIZE_VARIABLE
 from pandawn_pilot.pcache.layout import Invocation, Place, read_options
 from pandawn_pilot.stop import Stop, StoppedError
 from pandawn_pilot.transports.file import path_of
@@ -60,7 +62,18 @@ class PcacheCommand:
         """Where the cache keeps the file of that URL, below CACHE/."""
         return self.place.entry(_source(url), self._asked.storage_root)
 
-    def bring(self, url: str, wanted: CachedFile, destination: str, stop: Stop) -> Outcome:
+    def may_bring(self, url: str, wanted: CachedFile, reader: Account | None) -> bool:
+        """Whether pcache may bring a file for `reader`, who may read less than the pilot.
+
+        A site's own copy program reads as the pilot does. Of what it brings then, the content has
+        to prove that it is what the user has named.
+        """
+        is_own_right = reader is None or not self._copier or urlsplit(url).scheme != "file"
+        return is_own_right or parse_version(wanted.version).kind is VersionKind.SHA256
+
+    def bring(
+        self, url: str, wanted: CachedFile, destination: str, reader: Account | None, stop: Stop
+    ) -> Outcome:
         """Has pcache bring a file to a path below the scratch directory. Raises StoppedError, OSError."""
         guid = [f"--guid={wanted.guid}"] if wanted.guid else []
         copier = self._copier or _OWN_COPIER
@@ -68,6 +81,7 @@ class PcacheCommand:
             **os.environ,
             SIZE_VARIABLE: str(wanted.size_bytes),
             CHECKSUM_VARIABLE: wanted.checksum,
+            READER_VARIABLE: "" if reader is None else f"{reader.uid}:{reader.gid}",
         }
         words = [*guid, *copier, _source(url), destination]
         return self._run(words, environment, destination, stop)

@@ -11,12 +11,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pandawn_pilot.accounts import Account
 from pandawn_pilot.stop import Stop
 from pandawn_pilot.transports import TransferError, transport_for
 
 # What is wanted, as the pilot tells it: of another file, no byte is to be moved.
 SIZE_VARIABLE = "PANDAWN_WANTED_BYTES"
 CHECKSUM_VARIABLE = "PANDAWN_WANTED_CHECKSUM"
+# Whose rights count, as `UID:GID`; empty: the pilot's.
+READER_VARIABLE = "PANDAWN_READER"
 _FAILED = 3
 
 
@@ -26,7 +29,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     url = source if "://" in source else Path(source).as_uri()
     wanted = environment.get(SIZE_VARIABLE, "")
     try:
-        transport = transport_for(url)
+        transport = transport_for(url, _reader(environment.get(READER_VARIABLE, "")))
         if wanted and (size := transport.look(url).size_bytes) != int(wanted):
             return _complain(f"{url} has {size} bytes, wanted are {wanted}")
         checksum = environment.get(CHECKSUM_VARIABLE, "")
@@ -34,6 +37,13 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     except (TransferError, OSError) as error:
         return _complain(str(error))
     return 0
+
+
+def _reader(text: str) -> Account | None:
+    if not text:
+        return None
+    uid, gid = (int(number) for number in text.split(":"))
+    return Account(uid, gid, str(uid))
 
 
 def _complain(text: str) -> int:

@@ -15,7 +15,7 @@ from pandawn_pilot.file_names import Naming
 from pandawn_pilot.inventory import CachedFile, FileKey
 from pandawn_pilot.pcache.names import Names
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class Row(NamedTuple):
@@ -33,22 +33,25 @@ class Row(NamedTuple):
     lfn: str = ""
     scope: str = ""
     guid: str = ""
+    version: str = ""
 
     @property
     def key(self) -> FileKey:
-        """Scope and LFN."""
-        return (self.scope, self.lfn)
+        """Scope, LFN and version."""
+        return (self.scope, self.lfn, self.version)
 
     @property
     def file(self) -> CachedFile:
         """The file as the catalog knows it."""
-        return CachedFile(self.lfn, self.size_bytes, self.scope, self.guid)
+        return CachedFile(self.lfn, self.size_bytes, self.scope, self.guid, version=self.version)
 
     def named(self, names: Names | None) -> Row:
         """The same file with its names."""
         if names is None:
             return self
-        return self._replace(lfn=names.lfn, scope=names.scope, guid=names.guid)
+        return self._replace(
+            lfn=names.lfn, scope=names.scope, guid=names.guid, version=names.version
+        )
 
 
 @dataclass(slots=True)

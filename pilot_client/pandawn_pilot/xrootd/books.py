@@ -16,6 +16,7 @@ from pandawn_pilot.xrootd.address import Location
 from pandawn_pilot.xrootd.command import XrootdError, XrootdFault
 from pandawn_pilot.xrootd.files import ListedFile, list_tree
 from pandawn_pilot.xrootd.inventory import Inventory, take_inventory
+from pandawn_pilot.xrootd.versions import TaskNaming, Versions
 
 # Names of files in one line of the log.
 _SHOWN_NAMES = 3
@@ -35,9 +36,16 @@ class Books:
     """Keeps the books of what lies below `top` in `directory`, shared by all who look there."""
 
     def __init__(
-        self, directory: Path, top: Location, naming: Naming, scope: str, log: Log
+        self,
+        directory: Path,
+        top: Location,
+        naming: Naming,
+        scope: str,
+        log: Log,
+        by_tasks: TaskNaming = TaskNaming(),  # noqa: B008 (it never changes)
     ) -> None:
         self.journal = Journal(directory)
+        self._versions = Versions(by_tasks, top, directory / "checksums.json", log)
         self._lock_path = directory / "look.lock"
         self._top = top
         self._naming = naming
@@ -53,7 +61,11 @@ class Books:
         """
         # From the question to the last line: of two lists the older one must not come second.
         with locks.exclusive(self._lock_path, stop):
-            inventory = take_inventory(self._list(stop), self._top.path, self._naming, self._scope)
+            listed = self._list(stop)
+            version_of = self._versions.among(listed, stop)
+            inventory = take_inventory(
+                listed, self._top.path, self._naming, self._scope, version_of
+            )
             change = self._write_down(inventory)
         self._tell_left_out(inventory)
         return change

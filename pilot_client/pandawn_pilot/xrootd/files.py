@@ -21,10 +21,10 @@ LISTING_SECONDS = 1800.0
 # XRootD 5 prints `-rw-r--r-- owner group size date time path`, XRootD 4 and servers of other makes
 # `-r-- date time size path`. Everything behind the last number is the path, blanks and all.
 _NEW_LINE = re.compile(
-    r"(?P<kind>[d-])\S* +\S+ +\S+ +(?P<size>\d+) \d{4}-\d\d-\d\d \d\d:\d\d:\d\d (?P<path>/.*)"
+    r"(?P<kind>[d-])\S* +\S+ +\S+ +(?P<size>\d+) (?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?P<path>/.*)"
 )
 _OLD_LINE = re.compile(
-    r"(?P<kind>[d-])\S* +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +(?P<size>\d+) (?P<path>/.*)"
+    r"(?P<kind>[d-])\S* +(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) +(?P<size>\d+) (?P<path>/.*)"
 )
 _SIZE = re.compile(r"^Size: +(?P<size>\d+)$", re.MULTILINE)
 # In UTC, whatever zone the client is in (seen of XRootD 5.5).
@@ -39,10 +39,14 @@ _UNREADABLE = "Invalid response"
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """A file as listed; bytes of its path that are not UTF-8 are surrogates."""
+    """A file as listed; bytes of its path that are not UTF-8 are surrogates.
+
+    `modify_time` is in seconds since 1970, 0 where the server does not know it.
+    """
 
     path: str
     size_bytes: int
+    modify_time: int = 0
 
 
 def list_tree(top: Location, stop: Stop | None = None) -> list[ListedFile]:
@@ -85,7 +89,7 @@ def parse_listing(output: bytes) -> list[ListedFile]:
             continue
         is_file = match["kind"] == "-"
         if is_file:
-            files.append(ListedFile(match["path"], int(match["size"])))
+            files.append(ListedFile(match["path"], int(match["size"]), _seconds(match["time"])))
     return files
 
 
@@ -116,7 +120,15 @@ def _modify_time(text: str) -> int | None:
     found = _MODIFIED.search(text)
     if found is None:
         return None
-    return calendar.timegm(time.strptime(found["time"], "%Y-%m-%d %H:%M:%S"))
+    return _seconds(found["time"])
+
+
+def _seconds(text: str) -> int:
+    try:
+        return calendar.timegm(time.strptime(text, "%Y-%m-%d %H:%M:%S"))
+    except ValueError:
+        # A server that does not know says so by months and days that are none.
+        return 0
 
 
 def size_of(file: Location, stop: Stop | None = None) -> int:

@@ -29,9 +29,10 @@ from pandawn_pilot.hook_session import connect, helps_to_repeat
 from pandawn_pilot.logs import Log, make_log
 from pandawn_pilot.node_journal import NodeJournal, beside
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
-from pandawn_pilot.xrootd.address import Location, clean_path, parse_server
+from pandawn_pilot.xrootd.address import Location, clean_path, parse_location, parse_server
 from pandawn_pilot.xrootd.books import Books, Change, books_name
 from pandawn_pilot.xrootd.command import XrootdError, XrootdFault
+from pandawn_pilot.xrootd.versions import TaskNaming
 
 _DEFAULT_INTERVAL_SECONDS = 60.0
 # How often a watcher compares notes with the catalog when nothing changes: that is how long a
@@ -78,6 +79,27 @@ def add_xrootd(commands: Commands[argparse.ArgumentParser], epilog: str) -> None
     xrootd.add_argument(
         "--scope", type=utf8, default="", help="name space of the files (default: none)"
     )
+    xrootd.add_argument(
+        "--source-url",
+        type=utf8,
+        default="",
+        metavar="URL",
+        help="where tasks name the files below the prefix, root://HOST:PORT//PATH; without it they are"
+        " listed, but no job is known to find its inputs among them",
+    )
+    xrootd.add_argument(
+        "--by-checksum",
+        action="store_true",
+        help="tasks name these files by the checksums that the server keeps (default: by their times)",
+    )
+    xrootd.add_argument(
+        "--immutable-scope",
+        action="append",
+        default=[],
+        type=utf8,
+        metavar="SCOPE",
+        help="a scope in which a name is never given twice; may be repeated",
+    )
     books = xrootd.add_mutually_exclusive_group()
     books.add_argument(
         "--state-dir", type=Path, metavar="DIR", help="where to remember what was told"
@@ -107,7 +129,8 @@ def run_xrootd(given: argparse.Namespace) -> str:
     log = make_log(as_json=False, node=node, level=logging.INFO if given.watch else logging.WARNING)
     directory = _directory(given, top, node)
     try:
-        books = Books(directory, top, Naming(given.lfn_depth, given.rucio), given.scope, log)
+        naming = Naming(given.lfn_depth, given.rucio)
+        books = Books(directory, top, naming, given.scope, log, _by_tasks(given))
         journal = NodeJournal(given.cache_dir.absolute()) if given.cache_dir else books.journal
     except OSError as error:
         text = f"the books of {top.url} cannot be kept in {directory}: {error}"
@@ -260,6 +283,14 @@ def _top(given: argparse.Namespace) -> Location:
         return Location(parse_server(given.url), clean_path(given.prefix))
     except ValueError as error:
         raise UsageError("INVALID_URL", str(error)) from error
+
+
+def _by_tasks(given: argparse.Namespace) -> TaskNaming:
+    try:
+        source_url = parse_location(given.source_url).url if given.source_url else ""
+    except ValueError as error:
+        raise UsageError("INVALID_URL", str(error)) from error
+    return TaskNaming(source_url, frozenset(given.immutable_scope), given.by_checksum)
 
 
 def _directory(given: argparse.Namespace, top: Location, node: str) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pandawn_pilot.file_names import Naming, is_good_name, name_of
 from pandawn_pilot.inventory import CachedFile, FileKey
 from pandawn_pilot.xrootd.files import ListedFile
+from pandawn_pilot.xrootd.versions import VersionOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,11 @@ class Inventory:
 
 
 def take_inventory(
-    listed: Iterable[ListedFile], prefix: str, naming: Naming, scope: str = ""
+    listed: Iterable[ListedFile],
+    prefix: str,
+    naming: Naming,
+    scope: str = "",
+    version_of: VersionOf = lambda _file, _scope: "",
 ) -> Inventory:
     """Names the files below `prefix` by their paths from there; `scope` is for those that name none."""
     named: dict[FileKey, list[ListedFile]] = {}
@@ -33,12 +38,13 @@ def take_inventory(
             continue
         told_scope, lfn = name_of(file.path.removeprefix(top), naming)
         if is_good_name(told_scope or scope, lfn) and "?" not in file.path:
-            named.setdefault((told_scope or scope, lfn), []).append(file)
+            version = version_of(file, told_scope or scope)
+            named.setdefault((told_scope or scope, lfn, version), []).append(file)
         else:
             unusable.append(file.path)
     held = tuple(
-        CachedFile(lfn, files[0].size_bytes, of_scope)
-        for (of_scope, lfn), files in named.items()
+        CachedFile(lfn, files[0].size_bytes, of_scope, version=version)
+        for (of_scope, lfn, version), files in named.items()
         if len({file.size_bytes for file in files}) == 1
     )
     ambiguous = tuple(

@@ -12,18 +12,22 @@ import time
 from collections.abc import Iterator
 
 from pandawn_pilot.file_names import rucio_path
+from pandawn_pilot.file_version import VersionKind, parse_version
 from pandawn_pilot.inventory import CachedFile
 from pandawn_pilot.logs import Log
 from pandawn_pilot.stop import Stop
 from pandawn_pilot.xrootd.address import Location, parse_location
 from pandawn_pilot.xrootd.command import XrootdError, XrootdFault
-from pandawn_pilot.xrootd.files import ListedFile, list_tree, size_of
+from pandawn_pilot.xrootd.files import ListedFile, list_tree, stat_of
 
 # A server that gave trouble is left alone for so long.
 REST_SECONDS = 60.0
 # A new list at most this often, and never more than this share of the time.
 LIST_SECONDS = 60.0
 LIST_SHARE = 0.05
+
+# Versions that a file has wherever it lies: by its content, or by its name alone.
+_ANYWHERE_BY_NAME = frozenset({VersionKind.SHA256, VersionKind.UNIQUE})
 
 
 class LocalServer:
@@ -40,9 +44,11 @@ class LocalServer:
     def find(self, url: str, wanted: CachedFile, stop: Stop, *, search: bool) -> str | None:
         """URL of the wanted file on this server, None when it does not hold it or does not answer.
 
-        `url` is where the task says that the file is. The places where it lies in usual layouts are
-        looked at; with `search`, all others are, too, by a list that may be a minute old.
-        Raises StoppedError.
+        `url` is where the task says that the file is. Only places are looked at where a file of the
+        wanted size would be the wanted one, given that the caller checks its content: all, where
+        that proves it; else its own place on another server, or that which Rucio gives to an
+        immutable name. With `search` that goes by a list, too, which may be a minute old. Raises
+        StoppedError.
         """
         if time.monotonic() < self._next_question:
             return None
@@ -60,27 +66,36 @@ class LocalServer:
         return None
 
     def _likely_paths(self, url: str, wanted: CachedFile) -> list[str]:
-        """The path that the file has elsewhere, that of its LFN, and Rucio's; each once."""
+        """The path that the file has elsewhere, Rucio's, and that of its LFN; each once."""
         top = self.top.path.rstrip("/")
-        paths = [f"{top}/{wanted.lfn}"]
-        if wanted.scope:
-            paths.append(f"{top}/{rucio_path(wanted.scope, wanted.lfn)}")
+        kind = parse_version(wanted.version).kind
+        paths: list[str] = []
         try:
             elsewhere = parse_location(url).path
         except ValueError:
             # Not a root: URL.
             elsewhere = ""
-        if elsewhere.startswith(f"{top}/"):
-            paths.insert(0, elsewhere)
+        if elsewhere.startswith(f"{top}/") and kind is not VersionKind.UNKNOWN:
+            paths.append(elsewhere)
+        if wanted.scope and kind in _ANYWHERE_BY_NAME:
+            paths.append(f"{top}/{rucio_path(wanted.scope, wanted.lfn)}")
+        if kind is VersionKind.SHA256:
+            paths.append(f"{top}/{wanted.lfn}")
         return list(dict.fromkeys(paths))
 
     def _holds(self, path: str, wanted: CachedFile, stop: Stop) -> bool:
         try:
-            return size_of(Location(self.top.server, path), stop) == wanted.size_bytes
+            found = stat_of(Location(self.top.server, path), stop)
         except XrootdError as error:
             if error.fault in (XrootdFault.MISSING, XrootdFault.FORBIDDEN):
                 return False
             raise
+        told = parse_version(wanted.version)
+        if told.kind is VersionKind.MODIFY_TIME:
+            # The same path on a replica's server, with the same time.
+            seconds = (told.modify_time_ns or 0) // 10**9
+            return (found.size_bytes, found.modify_time) == (wanted.size_bytes, seconds)
+        return found.size_bytes == wanted.size_bytes
 
     def _listed_paths(self, wanted: CachedFile, stop: Stop) -> Iterator[str]:
         with self._lock:
@@ -92,6 +107,10 @@ class LocalServer:
                 took = time.monotonic() - begin
                 self._next_list = begin + max(LIST_SECONDS, took / LIST_SHARE)
             files = self._listed.get(wanted.lfn.rpartition("/")[2], [])
+        kind = parse_version(wanted.version).kind
+        if kind not in _ANYWHERE_BY_NAME:
+            return
+        end = wanted.lfn if kind is VersionKind.SHA256 else rucio_path(wanted.scope, wanted.lfn)
         for file in files:
-            if file.path.endswith(f"/{wanted.lfn}") and file.size_bytes == wanted.size_bytes:
+            if file.path.endswith(f"/{end}") and file.size_bytes == wanted.size_bytes:
                 yield file.path

@@ -9,8 +9,16 @@ from pandawn_pilot.inventory import CachedFile
 from pandawn_pilot.logs import Log, make_log
 
 
-def make_file(name: str = "f1", size: int = 10, **others: str) -> CachedFile:
-    return CachedFile(lfn=name, size_bytes=size, **others)
+def make_file(
+    name: str = "f1",
+    size: int = 10,
+    *,
+    scope: str = "",
+    guid: str = "",
+    checksum: str = "",
+    version: str = "",
+) -> CachedFile:
+    return CachedFile(name, size, scope, guid, checksum, version)
 
 
 def make_test_log() -> Log:

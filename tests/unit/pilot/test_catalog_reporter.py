@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import subprocess
 import sys
@@ -15,12 +17,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from pandawn_pilot import journal as journal_module
-from pandawn_pilot import locks
+from pandawn_pilot import locks, rivals
 from pandawn_pilot.catalog_reporter import LIFE_SIGN_SECONDS, CatalogReporter
 from pandawn_pilot.client import CallError
 from pandawn_pilot.journal import Journal
+from pandawn_pilot.logs import make_log
 from tests.unit.pilot.factories import make_file, make_test_log
 from tests.unit.pilot.fake_catalog import FakeCatalog
+
+
+def sequence_of(reporter: CatalogReporter) -> int:
+    state = reporter.state()
+    assert state is not None
+    return state.sequence
 
 
 def make_reporter(
@@ -41,7 +50,7 @@ def known(catalog: FakeCatalog) -> set[tuple[str, int]]:
 def test_a_new_epoch_begins_with_an_inventory(tmp_path: Path) -> None:
     journal, catalog, reporter = make_reporter(tmp_path)
     journal.record(added=[make_file("a")])
-    assert reporter.state().sequence == 0
+    assert sequence_of(reporter) == 0
     assert reporter.report()
     assert catalog.calls == ["inventory"]
     assert known(catalog) == held(journal)
@@ -68,7 +77,7 @@ def test_neighbouring_changes_of_a_kind_travel_together(tmp_path: Path) -> None:
     reporter.report()
     journal.record(added=[make_file("a"), make_file("b")])
     journal.record(added=[make_file("c")])
-    journal.record(deleted=[("", "a"), ("", "b")])
+    journal.record(deleted=[("", "a", ""), ("", "b", "")])
     journal.record(added=[make_file("d")])
     reporter.report()
     assert catalog.calls == ["inventory", "add", "delete", "add"]
@@ -78,12 +87,12 @@ def test_neighbouring_changes_of_a_kind_travel_together(tmp_path: Path) -> None:
 def test_the_state_told_is_what_the_catalog_has_acknowledged(tmp_path: Path) -> None:
     journal, catalog, reporter = make_reporter(tmp_path)
     reporter.report()
-    before = reporter.state()
+    before = sequence_of(reporter)
     journal.record(added=[make_file("a")])
-    assert reporter.state() == before
+    assert sequence_of(reporter) == before
     reporter.report()
     assert reporter.state() == catalog.cache_state()
-    assert reporter.state().sequence == before.sequence + 1
+    assert sequence_of(reporter) == before + 1
 
 
 def test_a_lost_reply_is_found_out_by_the_repeat(tmp_path: Path) -> None:
@@ -209,7 +218,7 @@ class LossyCatalog(RuleBasedStateMachine):
 
     @rule(names=st.lists(st.sampled_from("abcd"), max_size=3))
     def delete(self, names: list[str]) -> None:
-        self.journal.record(deleted=[("", name) for name in names])
+        self.journal.record(deleted=[("", name, "") for name in names])
 
     @rule(faults=st.lists(st.sampled_from(["none", "call lost", "reply lost"]), max_size=4))
     def report(self, faults: list[str]) -> None:
@@ -223,6 +232,8 @@ class LossyCatalog(RuleBasedStateMachine):
     @rule()
     def another_pilot_takes_over(self) -> None:
         self.journal, self.catalog, self.reporter = make_reporter(self.root, self.catalog)
+        # With its first request for jobs; what the server told the other has ended with it.
+        self.notice()
 
     @rule()
     def catalog_forgets(self) -> None:
@@ -237,6 +248,7 @@ class LossyCatalog(RuleBasedStateMachine):
     def notice(self) -> None:
         """As the server does when a pilot asks for jobs or renews its leases."""
         told, believed = self.reporter.state(), self.catalog.known
+        assert told is not None
         if believed is None or (told.epoch, told.sequence, told.digest) != (
             believed.epoch,
             believed.sequence,
@@ -249,3 +261,55 @@ def test_whatever_is_lost_a_report_that_succeeds_leaves_the_catalog_right() -> N
     run_state_machine_as_test(
         LossyCatalog, settings=settings(max_examples=40, stateful_step_count=25, deadline=None)
     )
+
+
+def test_of_two_caches_under_one_name_one_gives_way_and_both_say_so(tmp_path: Path) -> None:
+    catalog, stream = FakeCatalog(), io.StringIO()
+    log = make_log(as_json=False, node="wn01", stream=stream, level=logging.INFO)
+    journals = [Journal(tmp_path / name) for name in ("a", "b")]
+    # Two pilots work on the first cache.
+    reporters = [CatalogReporter(journals[n], catalog, log) for n in (0, 0, 1)]
+    for journal, name in zip(journals, "ab", strict=True):
+        journal.record(added=[make_file(name)])
+    for _ in range(8):
+        for reporter in reporters:
+            state = reporter.state()
+            known_epoch = 0 if catalog.known is None else catalog.known.epoch
+            if state is not None and state.epoch != known_epoch:
+                reporter.ask_inventory()
+            if reporter.pending():
+                reporter.report()
+    # Each tells its own, and once more when it finds the other's; the one that stays does so twice.
+    assert 3 <= catalog.calls.count("inventory") <= 5
+    kept = min(journals, key=lambda journal: journal.position().epoch)
+    assert {file.key for file in catalog.files.values()} == {
+        file.key for file in kept.snapshot().files
+    }
+    told = [reporter.state() is not None for reporter in reporters]
+    assert told == ([True, True, False] if kept is journals[0] else [False, False, True])
+    assert "under the name of node wn01" in stream.getvalue()
+    assert "our files are not reported" in stream.getvalue()
+    assert not any(reporter.pending() for reporter in reporters)
+
+
+def test_a_cache_that_gave_way_is_reported_again_when_the_other_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog, journal = FakeCatalog(), Journal(tmp_path)
+    reporter = CatalogReporter(journal, catalog, make_test_log())
+    journal.record(added=[make_file("a")])
+    reporter.report()
+    for _ in range(2):
+        # An epoch below all others, so that ours gives way.
+        catalog.report_inventory(1, 0, 0, [])
+        reporter.ask_inventory()
+        reporter.report()
+    assert reporter.state() is None
+    assert not reporter.pending()
+    monkeypatch.setattr(rivals, "LOOK_AGAIN_SECONDS", 0.0)
+    reporter.report()
+    assert reporter.state() is None
+    catalog.forget()
+    reporter.report()
+    assert reporter.state() is not None
+    assert [file.lfn for file in catalog.files.values()] == ["a"]

@@ -33,7 +33,7 @@ def test_a_new_journal_begins_a_non_zero_epoch_with_nothing_in_it(tmp_path: Path
 def test_a_journal_survives_its_process(tmp_path: Path) -> None:
     first = Journal(tmp_path)
     first.record(added=[make_file("a", 1), make_file("b", 2)], deleted=[])
-    first.record(deleted=[("", "a")])
+    first.record(deleted=[("", "a", "")])
     again = Journal(tmp_path)
     assert again.position() == first.position()
     assert [file.lfn for file in again.snapshot().files] == ["b"]
@@ -43,7 +43,7 @@ def test_a_journal_survives_its_process(tmp_path: Path) -> None:
 def test_the_digest_is_that_of_the_files_held(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.record(added=[make_file("a", 1), make_file("b", 2), make_file("c", 3)])
-    journal.record(added=[make_file("b", 7)], deleted=[("", "a")])
+    journal.record(added=[make_file("b", 7)], deleted=[("", "a", "")])
     expected = reduce(xor, (file_digest(file) for file in journal.snapshot().files))
     assert journal.position().digest == expected
 
@@ -53,7 +53,7 @@ def test_saying_nothing_new_changes_nothing(tmp_path: Path) -> None:
     journal.record(added=[make_file("a"), make_file("a")])
     position = journal.position()
     assert position.number == 1
-    journal.record(added=[make_file("a")], deleted=[("", "unknown")])
+    journal.record(added=[make_file("a")], deleted=[("", "unknown", "")])
     assert journal.position() == position
 
 
@@ -71,10 +71,10 @@ def test_two_processes_see_each_others_changes(tmp_path: Path) -> None:
     one, other = Journal(tmp_path), Journal(tmp_path)
     one.record(added=[make_file("a")])
     other.record(added=[make_file("b")])
-    one.record(deleted=[("", "b")])
+    one.record(deleted=[("", "b", "")])
     assert one.position() == other.position()
-    assert other.find(("", "b")) is None
-    assert other.find(("", "a")) == make_file("a")
+    assert other.find(("", "b", "")) is None
+    assert other.find(("", "a", "")) == make_file("a")
 
 
 def test_many_processes_writing_at_once_lose_no_change(tmp_path: Path) -> None:

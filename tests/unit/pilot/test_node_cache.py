@@ -8,18 +8,21 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pandawn_pilot import locks
-from pandawn_pilot.cache_entry import Entry
+from pandawn_pilot.cache_entry import Arrival, Entry
 from pandawn_pilot.cache_room import CacheLimits
 from pandawn_pilot.errors import JobFailedError
+from pandawn_pilot.input_cache import Origin
+from pandawn_pilot.input_proof import check_content
 from pandawn_pilot.inventory import CachedFile
-from pandawn_pilot.node_cache import Fetch, NodeCache
+from pandawn_pilot.node_cache import NodeCache
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
-from pandawn_pilot.transports.base import TransferError, TransferFault
+from pandawn_pilot.transports.base import SourceStat, TransferError, TransferFault
 from tests.unit.pilot.factories import make_test_log
 
 MEGABYTE = 1_000_000
@@ -33,8 +36,30 @@ def make_content(name: str, size: int) -> bytes:
     return (name.encode() * (size // len(name) + 1))[:size]
 
 
-def wanted_file(name: str = "f1", size: int = 1000, **others: str) -> CachedFile:
-    return CachedFile(lfn=name, size_bytes=size, **others)
+def wanted_file(
+    name: str = "f1",
+    size: int = 1000,
+    *,
+    scope: str = "",
+    guid: str = "",
+    checksum: str = "",
+    version: str = "site",
+) -> CachedFile:
+    return CachedFile(name, size, scope, guid, checksum, version)
+
+
+def make_origin(
+    file: CachedFile,
+    write: Callable[[Path], object],
+    source: SourceStat | None = None,
+) -> Origin:
+    """An origin whose files `write` brings, checked as stage-in does."""
+
+    def fetch(path: Path) -> Arrival:
+        write(path)
+        return Arrival(check_content(path, file, Stop()), source)
+
+    return Origin("file:///f", source, fetch, lambda: source or SourceStat(0))
 
 
 class Source:
@@ -43,18 +68,26 @@ class Source:
     def __init__(self) -> None:
         self.fetched: list[str] = []
 
-    def fetch(self, file: CachedFile, content: bytes | None = None) -> Fetch:
+    def fetch(
+        self, file: CachedFile, content: bytes | None = None, stat: SourceStat | None = None
+    ) -> Origin:
         def write(path: Path) -> None:
             self.fetched.append(file.lfn)
             path.write_bytes(
                 make_content(file.lfn, file.size_bytes) if content is None else content
             )
 
-        return write
+        return make_origin(file, write, stat)
 
 
-def deliver(cache: NodeCache, source: Source, file: CachedFile, destination: Path) -> bool:
-    return cache.deliver(file, destination, source.fetch(file), Stop())
+def deliver(
+    cache: NodeCache,
+    source: Source,
+    file: CachedFile,
+    destination: Path,
+    stat: SourceStat | None = None,
+) -> bool:
+    return cache.deliver(file, destination, source.fetch(file, stat=stat), Stop())
 
 
 def test_a_second_job_gets_the_file_from_the_cache(tmp_path: Path) -> None:
@@ -77,7 +110,7 @@ def test_an_addition_is_noted_with_the_confirmed_size_and_checksum(tmp_path: Pat
     file = wanted_file(scope="s", guid="g")
     deliver(cache, source, file, tmp_path / "one")
     adler = f"adler32:{zlib.adler32(make_content('f1', 1000)):08x}"
-    assert cache.journal.snapshot().files == (CachedFile("f1", 1000, "s", "g", adler),)
+    assert cache.journal.snapshot().files == (CachedFile("f1", 1000, "s", "g", adler, "site"),)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +192,7 @@ def test_files_unused_for_longest_are_removed_down_to_the_low_mark(tmp_path: Pat
     for number in range(10):
         deliver(cache, source, wanted_file(f"f{number}"), tmp_path / "job")
         (tmp_path / "job").unlink()
-        meta = Entry.of(tmp_path / "c", ("", f"f{number}")).meta_path
+        meta = Entry.of(tmp_path / "c", ("", f"f{number}", "site")).meta_path
         os.utime(meta, (number, number))
     # The oldest is used again, so the next ones have to go.
     deliver(cache, source, wanted_file("f0"), tmp_path / "job")
@@ -175,7 +208,7 @@ def test_a_file_that_a_running_job_has_linked_is_not_removed(tmp_path: Path) -> 
     deliver(cache, source, wanted_file("used"), tmp_path / "running")
     if (tmp_path / "running").stat().st_nlink == 1:
         pytest.skip("this file system shares blocks: nothing is linked")
-    os.utime(Entry.of(tmp_path / "c", ("", "used")).meta_path, (1, 1))
+    os.utime(Entry.of(tmp_path / "c", ("", "used", "site")).meta_path, (1, 1))
     for name in ("f2", "f3", "f4"):
         deliver(cache, source, wanted_file(name), tmp_path / name)
         (tmp_path / name).unlink()
@@ -202,7 +235,7 @@ def test_a_disk_that_fills_up_during_a_transfer_sends_the_file_past_the_cache(
             raise TransferError(TransferFault.FULL, "no space left on device")
         path.write_bytes(make_content("f1", 1000))
 
-    assert cache.deliver(file, tmp_path / "one", fetch, Stop()) is False
+    assert cache.deliver(file, tmp_path / "one", make_origin(file, fetch), Stop()) is False
     assert (tmp_path / "one").read_bytes() == make_content("f1", 1000)
     assert cache.journal.snapshot().files == ()
 
@@ -236,10 +269,10 @@ def test_healing_makes_the_journal_say_what_the_tree_holds(tmp_path: Path) -> No
         deliver(cache, source, wanted_file(name), tmp_path / name)
         (tmp_path / name).unlink()
     # As after a kill between the rename and the journal, and a clean-up by hand.
-    cache.journal.record(deleted=[("", "kept")])
-    gone = Entry.of(tmp_path / "c", ("", "gone")).directory
+    cache.journal.record(deleted=[("", "kept", "site")])
+    gone = Entry.of(tmp_path / "c", ("", "gone", "site")).directory
     gone.rename(tmp_path / "elsewhere")
-    Entry.of(tmp_path / "c", ("", "broken")).meta_path.write_text("{", encoding="utf-8")
+    Entry.of(tmp_path / "c", ("", "broken", "site")).meta_path.write_text("{", encoding="utf-8")
     stray = tmp_path / "c" / "incoming" / "0123456789.abcd"
     stray.mkdir()
     (stray / "data").write_bytes(b"half")
@@ -264,7 +297,7 @@ def test_a_lost_journal_is_written_anew_from_the_tree_in_a_new_epoch(tmp_path: P
 WORKER = """
 import sys, time
 from pathlib import Path
-from tests.unit.pilot.test_node_cache import make_cache, make_content, wanted_file
+from tests.unit.pilot.test_node_cache import make_cache, make_content, make_origin, wanted_file
 from pandawn_pilot.stop import Stop
 root, job, log, pause = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
 cache, file = make_cache(root), wanted_file(size=200_000)
@@ -275,7 +308,7 @@ def fetch(path):
     print("half", flush=True)
     time.sleep(pause)
     path.write_bytes(make_content("f1", 200_000))
-print(cache.deliver(file, job, fetch, Stop()), flush=True)
+print(cache.deliver(file, job, make_origin(file, fetch), Stop()), flush=True)
 """
 
 

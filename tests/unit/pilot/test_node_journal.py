@@ -26,9 +26,9 @@ def test_a_node_holds_what_any_of_its_parts_holds(tmp_path: Path) -> None:
     cache.record(added=[make_file("a"), make_file("both")])
     server.record(added=[make_file("b"), make_file("both")])
     assert held(node) == {"a", "b", "both"}
-    cache.record(deleted=[("", "a"), ("", "both")])
+    cache.record(deleted=[("", "a", ""), ("", "both", "")])
     assert held(node) == {"b", "both"}
-    server.record(deleted=[("", "both")])
+    server.record(deleted=[("", "both", "")])
     assert held(node) == {"b"}
 
 

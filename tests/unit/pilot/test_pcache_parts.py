@@ -23,7 +23,7 @@ from pandawn_pilot.pcache.command import PcacheCommand
 from pandawn_pilot.pcache.index import Row
 from pandawn_pilot.pcache.inotify import Inotify, WatchError
 from pandawn_pilot.pcache.layout import Place, read_options
-from pandawn_pilot.pcache.names import Names, read_names, write_claim
+from pandawn_pilot.pcache.names import Claim, Names, read_names, write_claim
 from pandawn_pilot.pcache.tree import Walk
 from pandawn_pilot.pcache.watched import WatchedTree
 from tests.fixtures.pcache import SHIPPED
@@ -199,16 +199,21 @@ def test_names_that_a_pilot_gave_come_before_all_others(tmp_path: Path) -> None:
     (tmp_path / "src").write_text("root://host//pnfs/x/f.root?token=1\n")
     (tmp_path / "guid").write_text("AB-CD\n")
     where = str(tmp_path)
-    assert read_names(where, "x/f.root?token=1", Naming()) == Names("f.root", "", "AB-CD")
-    write_claim(tmp_path, Names("run7/f", "mc", "EF"))
-    assert read_names(where, "x/f.root?token=1", Naming()) == Names("run7/f", "mc", "EF")
+    marks = (1, 2, 3)
+    assert read_names(where, "x/f.root?token=1", Naming(), marks) == Names("f.root", "", "AB-CD")
+    claimed = Names("run7/f", "mc", "EF", "site")
+    write_claim(tmp_path, Claim(claimed, marks))
+    assert read_names(where, "x/f.root?token=1", Naming(), marks) == claimed
+    # Of other data the version is not known.
+    other = read_names(where, "x/f.root?token=1", Naming(), (8, 8, 8))
+    assert other == Names("run7/f", "mc", "EF")
 
 
 def test_a_damaged_claim_and_a_damaged_guid_are_as_none(tmp_path: Path) -> None:
     (tmp_path / ".pandawn").write_text('{"version": 1, "lfn": "../x"')
     (tmp_path / "guid").write_bytes(b"\xff\xfe\n")
     (tmp_path / "src").write_text("/x/what?.root\n")
-    assert read_names(str(tmp_path), "x/what?.root", Naming()) == Names("what?.root")
+    assert read_names(str(tmp_path), "x/what?.root", Naming(), (1, 2, 3)) == Names("what?.root")
 
 
 def test_books_that_look_at_one_entry_know_it_and_what_it_was_before(tmp_path: Path) -> None:

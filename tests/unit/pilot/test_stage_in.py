@@ -84,7 +84,7 @@ def test_without_a_cache_the_file_is_copied_checked_and_read_only(tmp_path: Path
     assert (tmp_path / "job").stat().st_ino != (tmp_path / "in").stat().st_ino
     with pytest.raises(JobFailedError) as failure:
         stage_in.bring(make_input(tmp_path / "in", checksum="adler32:1"), tmp_path / "job2")
-    assert failure.value.fault.reason == "INPUT_CHECKSUM_MISMATCH"
+    assert failure.value.fault.reason == "INPUT_CHANGED"
     assert not (tmp_path / "job2").exists()
 
 
@@ -113,7 +113,7 @@ def test_an_unreadable_file_is_told_apart_from_a_missing_one(tmp_path: Path) -> 
 def test_a_file_of_another_size_is_refused_before_it_is_copied(tmp_path: Path) -> None:
     item = make_input(tmp_path / "in")
     (tmp_path / "in").write_bytes(b"another content")
-    assert reason_for(tmp_path, item) == "INPUT_SIZE_MISMATCH"
+    assert reason_for(tmp_path, item) == "INPUT_CHANGED"
 
 
 @pytest.mark.parametrize("url", ["gopher://host/f", "file://elsewhere/f", "file:f", "f"])

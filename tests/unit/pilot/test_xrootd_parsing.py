@@ -63,9 +63,9 @@ dr-x 2017-01-01 00:00:00          0 /d/old
 
 def test_files_are_read_whatever_their_names_look_like() -> None:
     assert parse_listing(LISTING.encode()) == [
-        ListedFile("/d/a b  c.root", 123456789),
-        ListedFile("/d/old.root", 11),
-        ListedFile("/d/-rw 5 2026-01-01 00:00:00 x\x85y", 0),
+        ListedFile("/d/a b  c.root", 123456789, 1_795_356_767),
+        ListedFile("/d/old.root", 11, 1_483_228_800),
+        ListedFile("/d/-rw 5 2026-01-01 00:00:00 x\x85y", 0, 1_795_356_767),
     ]
 
 
@@ -75,7 +75,7 @@ def test_an_empty_listing_has_no_files() -> None:
 
 def test_a_name_with_a_line_break_is_no_file_and_spoils_no_other() -> None:
     lines = b"-r-- 2017-01-01 00:00:00 1 /d/good\n-r-- 2017-01-01 00:00:00 2 /d/half\nof it\n"
-    assert parse_listing(lines) == [ListedFile("/d/good", 1)]
+    assert parse_listing(lines) == [ListedFile("/d/good", 1, 1_483_228_800)]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pandawn_pilot.durations import seconds
 from pandawn_pilot.hardening import hide_memory
 from pandawn_pilot.hook_command import UsageError, node_of, server_of
 from pandawn_pilot.identity import Identity
+from pandawn_pilot.node_key import node_key
 
 
 def add_session_options(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +43,7 @@ def connect(given: argparse.Namespace) -> Connection:
         return Connection(server, credentials, Identity(credentials.token, always=True))
     identity = HookIdentity(credentials.token)
     connection = Connection(server, credentials, identity)
-    request = OpenSessionRequest(queue=queue, node=node_of(given))
+    request = OpenSessionRequest(queue=queue, node=node_of(given), node_key=node_key())
 
     def open_session() -> tuple[str, float]:
         try:

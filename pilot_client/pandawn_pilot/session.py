@@ -28,6 +28,7 @@ from pandawn_pilot.chores import Chores
 from pandawn_pilot.client import CallError, Connection, begin, call
 from pandawn_pilot.durations import seconds
 from pandawn_pilot.logs import Log
+from pandawn_pilot.node_key import node_key
 from pandawn_pilot.options import PilotOptions
 from pandawn_pilot.queue_view import QueueView
 from pandawn_pilot.stop import Stop
@@ -179,6 +180,7 @@ class Session:
             pilot_version=_version(),
             batch_id=self._options.batch_id,
             transports=sorted(TRANSPORTS),
+            node_key=node_key(),
         )
         response = persist(
             lambda: self._ask_to_register(request),

@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -94,11 +95,18 @@ class RuleTable(_Table):
     grant_groups: _Texts = ()
     users: dict[str, str] = Field(default_factory=dict)
     user_claim: str = ""
+    nodes: Literal["certificate", "any", ""] = ""
+    node_claim: str = ""
+    outlives_hours: float = Field(default=0, ge=0, le=24 * 366)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.method == "x509" and (self.scope or self.user_claim or self.group):
             raise ValueError("a certificate has no groups, scopes and claims: leave them out")
+        if self.method == "x509" and self.node_claim:
+            raise ValueError("a certificate has no claims: leave node_claim out")
+        if self.nodes == "certificate" and not self.host:
+            raise ValueError("nodes = 'certificate' needs `host`, which names in it count")
         if self.method == "token" and self.host:
             raise ValueError("a token has no host names: leave `host` out")
         if Role.SITE_ADMIN in self.roles and not self.sites:
@@ -133,12 +141,17 @@ class RuleTable(_Table):
             grants=self.grant_groups,
             users=self.users,
             user_claim=self.user_claim,
+            # A rule that knows hosts by their names lets none of them speak for another.
+            binds_nodes=bool(self.host) and self.nodes != "any",
+            node_claim=self.node_claim,
+            outlives=timedelta(hours=self.outlives_hours),
         )
 
 
 class _File(_Table):
     issuer: tuple[IssuerTable, ...] = ()
     admit: tuple[RuleTable, ...] = ()
+    revoked_tokens: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -202,7 +215,8 @@ def read_admission_file(path: Path) -> AdmissionFile:
         raise AdmissionFileError(_described(path, error)) from None
     _check_claims(parsed.admit, parsed.issuer)
     issuers = {issuer.url: _located(issuer, path.parent) for issuer in parsed.issuer}
-    return AdmissionFile(Admission([rule.rule() for rule in parsed.admit]), issuers)
+    rules = [rule.rule() for rule in parsed.admit]
+    return AdmissionFile(Admission(rules, parsed.revoked_tokens), issuers)
 
 
 def _check_claims(rules: Sequence[RuleTable], issuers: Sequence[IssuerTable]) -> None:

@@ -160,6 +160,12 @@ class Settings(BaseSettings):
         le=MAX_SESSION_LIFE / timedelta(seconds=1),
         description="time for which a pilot's session token is good; it gets another in time",
     )
+    session_longest_seconds: float = Field(
+        default=7 * 86400.0,
+        ge=1,
+        description="time from its beginning for which a pilot's session is renewed; then the pilot shows its "
+        "credential again",
+    )
     grace_seconds: float = Field(
         default=30.0, ge=0, le=3600, description="time for calls in flight when the server stops"
     )
@@ -207,6 +213,11 @@ class Settings(BaseSettings):
     def session_life(self) -> timedelta:
         """See `session_life_seconds`."""
         return timedelta(seconds=self.session_life_seconds)
+
+    @property
+    def session_longest(self) -> timedelta:
+        """See `session_longest_seconds`."""
+        return timedelta(seconds=self.session_longest_seconds)
 
     @property
     def reaper_interval(self) -> timedelta:

@@ -92,7 +92,7 @@ async def _serve(
     deps = _deps(settings, backends, telemetry)
     await deps.runner.run(refresh_sessions, deps.context)
     sessions = deps.context.sessions
-    identity = await _identity(settings)
+    identity = sessions.judge = await _identity(settings)
     listening = listening_of(
         settings, telemetry, SessionAuthenticator(sessions), sessions.has_ended, identity
     )
@@ -161,7 +161,7 @@ def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
         clock=backends.database.clock,
         rng=random.SystemRandom(),
         pins=pins,
-        sessions=Sessions(settings.session_life),
+        sessions=Sessions(settings.session_life, settings.session_longest),
     )
     backends.database.after_commit = partial(tell, context)
     batchers = Batchers(

@@ -57,6 +57,7 @@ AT_THE_GATE = frozenset(
         "TOKEN_MALFORMED",
         "TOKEN_NOT_YET_VALID",
         "TOKEN_PROFILE_UNKNOWN",
+        "TOKEN_REVOKED",
         "TOO_MANY_CALLS",
         "TOO_MANY_REGISTRATIONS",
         "TOO_MANY_STREAMS",

@@ -34,7 +34,7 @@ _GATE = (
     "* `UNAUTHENTICATED` (SESSION_REQUIRED): the method wants a session token in the metadata as `pandawn-session`.",
     "* `UNAUTHENTICATED` (SESSION_EXPIRED): register again with the same `request_id`, or open another session.",
     "* `UNAUTHENTICATED` (SESSION_ENDED, SESSION_INVALID): the pilot has ended or the token is bad; register anew.",
-    "* `UNAUTHENTICATED` (TOKEN_EXPIRED, TOKEN_NOT_YET_VALID, CERTIFICATE_EXPIRED): show one that is good now.",
+    "* `UNAUTHENTICATED` (TOKEN_EXPIRED, TOKEN_REVOKED, TOKEN_NOT_YET_VALID, CERTIFICATE_EXPIRED): show a good one.",
     "* `UNAUTHENTICATED` (TOKEN_MALFORMED, TOKEN_PROFILE_UNKNOWN, BAD_SIGNATURE, ALGORITHM_NOT_ALLOWED,",
     "  UNKNOWN_ISSUER, UNKNOWN_KEY, WRONG_AUDIENCE): the token is not one that this server takes.",
     "* `UNAUTHENTICATED` (CERTIFICATE_INVALID, CERTIFICATE_REVOKED, PROXY_INVALID, REVOCATION_LIST_EXPIRED): the",

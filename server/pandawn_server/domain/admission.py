@@ -13,14 +13,17 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
-from pandawn_server.domain.errors import ForbiddenError
+from pandawn_server.domain.errors import ForbiddenError, UnauthenticatedError
 from pandawn_server.domain.principals import Method, Principal, Role
 
 USER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """What names of users look like: parts of paths and words of command lines."""
+
+TOKEN_ID = "jti"  # noqa: S105 (the name of a claim)
+"""The claim that tells a token from all others of its issuer (RFC 7519, 4.1.7)."""
 
 _MADE_NAME = re.compile(r".*\.[a-z2-7]{16}")
 _HASH_BYTES = 10
@@ -37,7 +40,8 @@ class Shown:
 
     `issuer` and `subject` together name the holder. `hosts` are the DNS names of a certificate, in lower
     case. `claims` are what else a token says in words. `readable` is what a name is made from.
-    `scopes` is None for a credential that knows no scopes. `limited`: see `Principal`.
+    `scopes` is None for a credential that knows no scopes. `limited`: see `Principal`. `certificates` are
+    those of a chain, by the names of their issuers (DER, in hexadecimal digits) and their serial numbers.
     """
 
     method: Method
@@ -50,6 +54,7 @@ class Shown:
     hosts: tuple[str, ...] = ()
     claims: Mapping[str, str] = field(default_factory=dict)
     limited: bool = False
+    certificates: tuple[tuple[str, str], ...] = ()
 
     @property
     def described(self) -> str:
@@ -81,6 +86,8 @@ class Rule:
 
     `users` maps subjects to the names that the site gave them. `user_claim` names the claim that *is* the
     name of everybody else; empty: names are made. `grants` are groups given on top of the shown ones.
+    With `binds_nodes` pilots are of nodes that the certificate names, or that the claim `node_claim` lists.
+    Sessions may be renewed for `outlives` after the credential they were begun with has expired.
     """
 
     name: str
@@ -95,6 +102,9 @@ class Rule:
     grants: tuple[str, ...] = ()
     users: Mapping[str, str] = field(default_factory=dict)
     user_claim: str = ""
+    binds_nodes: bool = False
+    node_claim: str = ""
+    outlives: timedelta = timedelta(0)
 
     def matches(self, shown: Shown) -> bool:
         """Whether it is for this credential."""
@@ -107,6 +117,14 @@ class Rule:
             and self.hosts.match(shown.hosts)
         )
 
+    def nodes(self, shown: Shown) -> frozenset[str] | None:
+        """Names that nodes of the holder's pilots may have; None: any."""
+        if self.node_claim:
+            return frozenset(re.split(r"[ ,]+", shown.claims.get(self.node_claim, "").lower()))
+        if not self.binds_nodes:
+            return None
+        return frozenset(host for host in shown.hosts if self.hosts.match([host]))
+
     @property
     def names_somebody(self) -> bool:
         """Whether it says more of whom it admits than which issuer vouches for them."""
@@ -116,15 +134,24 @@ class Rule:
 class Admission:
     """The rules of a server, in their order."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Sequence[Rule], revoked_tokens: Iterable[str] = ()) -> None:
+        """`revoked_tokens` are identifiers (`jti`) of tokens that are not to count any more."""
         self._rules = tuple(rules)
+        self._revoked_tokens = frozenset(revoked_tokens)
+        # What a session has to remember of a token: all that any rule asks for.
+        self._claims = {TOKEN_ID, *(c for r in rules for c in (r.user_claim, r.node_claim) if c)}
         self._given = frozenset(name for rule in rules for name in rule.users.values())
 
     def admit(self, shown: Shown) -> Principal:
         """The caller as the first matching rule has it.
 
-        Raises `ForbiddenError` when there is none, or when the name it leads to belongs to another.
+        Raises `ForbiddenError` when there is none, or when the name it leads to belongs to another, and
+        `UnauthenticatedError` for a revoked token.
         """
+        if shown.claims.get(TOKEN_ID) in self._revoked_tokens:
+            raise UnauthenticatedError(
+                "TOKEN_REVOKED", f"{shown.described} was revoked by this site; get a new one"
+            )
         for rule in self._rules:
             if rule.matches(shown):
                 return Principal(
@@ -138,6 +165,8 @@ class Admission:
                     scopes=shown.scopes,
                     expire_time=shown.expire_time,
                     limited=shown.limited,
+                    nodes=rule.nodes(shown),
+                    shown=self._remembered(shown),
                 )
         raise ForbiddenError(
             "NOT_ADMITTED",
@@ -145,6 +174,14 @@ class Admission:
             "tell both names to whoever runs the server",
             metadata={"subject": shown.subject, "issuer": shown.issuer},
         )
+
+    def outlives(self, shown: Shown) -> timedelta:
+        """For how long sessions of a holder may be renewed after its credential has expired."""
+        return next((rule.outlives for rule in self._rules if rule.matches(shown)), timedelta(0))
+
+    def _remembered(self, shown: Shown) -> Shown:
+        claims = {name: value for name, value in shown.claims.items() if name in self._claims}
+        return replace(shown, claims=claims)
 
     def _name(self, rule: Rule, shown: Shown) -> str:
         given = rule.users.get(shown.subject)

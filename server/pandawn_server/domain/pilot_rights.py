@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from pandawn_server.domain.admission import Shown
 from pandawn_server.domain.errors import ForbiddenError
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.pilots import Pilot
-from pandawn_server.domain.principals import Principal, Session
+from pandawn_server.domain.principals import Method, Principal, Session
 from pandawn_server.domain.queues import Queue
+from pandawn_server.domain.vouching import credential_of, same_holder
 
 
 def check_may_bring(by: Principal, queue: Queue) -> None:
@@ -30,6 +34,40 @@ def check_may_bring(by: Principal, queue: Queue) -> None:
             f"{by.rule!r}; queue {queue.name} is of {queue.site}",
             metadata={"site": queue.site, "queue": queue.name},
         )
+
+
+def check_node_name(by: Principal, node: str) -> None:
+    """Raises `ForbiddenError` (NODE_NAME_REFUSED) where the caller's credential names other nodes."""
+    if by.nodes is not None and node not in by.nodes:
+        raise ForbiddenError(
+            "NODE_NAME_REFUSED",
+            f"the caller says it is node {node}, and by the rule {by.rule!r} its credential is for "
+            f"{', '.join(sorted(by.nodes - {''})) or 'no node'}",
+            metadata={"node": node},
+        )
+
+
+def check_holds_name(
+    by: Principal, node_digest: str, key: NodeKey, holders: Sequence[tuple[Shown, str]]
+) -> None:
+    """Raises `ForbiddenError` (NODE_HELD) where a node's name is another's: of who first gave it, while alive.
+
+    `holders` are what live pilots of the node showed when they came, and a digest of what only processes of their
+    machine know (as `node_digest` is; empty where they did not say). Whoever's credential names the node needs no
+    more. Else the same machine is asked for, and where they did not say, the same credential: one token may be
+    that of all nodes of a site.
+    """
+    if by.nodes is not None or by.method is Method.HOST or by.method is Method.LOCAL:
+        return
+    mine = credential_of(by)
+    for shown, machine in holders:
+        if not (node_digest == machine if machine else same_holder(mine, shown)):
+            raise ForbiddenError(
+                "NODE_HELD",
+                f"node {key.node} at {key.site} has pilots of another machine or credential; its name is free when "
+                "they have ended, or for a caller whose credential names it",
+                metadata={"site": key.site, "node": key.node},
+            )
 
 
 def acting_session(by: Principal) -> Session | None:

@@ -12,6 +12,9 @@ from pandawn_server.domain.jobs import Requirements
 LOST_AFTER_LEASES = 2
 """A pilot without jobs that was silent for this many lease lengths is lost."""
 
+HOLDS_FOR = timedelta(minutes=2)
+"""Silence of a node's pilots after which another machine may have its name: it may have been set up anew."""
+
 CONTACT_RESOLUTION = timedelta(seconds=5)
 """Contacts closer together than this are noted once: the table would be rewritten by every call."""
 

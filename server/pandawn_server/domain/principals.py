@@ -6,11 +6,15 @@ all is said in `wire/policies.py`; what it may do with a task, a queue or a node
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from pandawn_server.domain.inventory import NodeKey
+
+if TYPE_CHECKING:
+    from pandawn_server.domain.admission import Shown
 
 
 class Role(Enum):
@@ -40,11 +44,15 @@ class Method(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a session token is bound to. `pilot_id` is empty for a hook, which runs no jobs."""
+    """What a session token is bound to. `pilot_id` is empty for a hook, which runs no jobs.
+
+    `begin_time` is when its credential was last shown; None for tokens of before that was written down.
+    """
 
     pilot_id: str
     queue: str
     key: NodeKey
+    begin_time: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,8 @@ class Principal:
     without paths; None where the credential has no such thing, and the roles alone count. What was shown
     is good until `expire_time`; None: for as long as the call lasts, at least. `limited` says that it was
     delegated for anything but to start work (a limited proxy). `session` is what a session token is bound
-    to, with `Method.SESSION` only.
+    to, with `Method.SESSION` only. `nodes` are the names that it may give the node that it calls from; None:
+    its rule does not say. `shown` is what it showed, to be asked again while its session lasts.
     """
 
     name: str
@@ -73,6 +82,8 @@ class Principal:
     expire_time: datetime | None = None
     limited: bool = False
     session: Session | None = None
+    nodes: frozenset[str] | None = None
+    shown: Shown | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_operator(self) -> bool:

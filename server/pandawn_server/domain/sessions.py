@@ -71,6 +71,7 @@ def seal(session: Session, key: SessionKey, expire_time: datetime) -> str:
             session.key.site,
             session.key.node,
             int(expire_time.timestamp()),
+            0 if session.begin_time is None else int(session.begin_time.timestamp()),
         ],
         separators=(",", ":"),
     )
@@ -93,9 +94,11 @@ def unseal(token: str, keys: Mapping[int, SessionKey], now: datetime) -> OpenedS
         raise _invalid("the key that it names is not known, or not any more")
     if not hmac.compare_digest(_encoded(_mac(key, signed)).encode(), shown_mac.encode()):
         raise _invalid("it was changed on its way, or made by somebody else")
-    pilot_id, queue, site, node, expires = json.loads(_decoded(parts[2]))
+    pilot_id, queue, site, node, expires, *begin = json.loads(_decoded(parts[2]))
+    begin_time = datetime.fromtimestamp(begin[0], UTC) if begin and begin[0] else None
     opened = OpenedSession(
-        Session(pilot_id, queue, NodeKey(site, node)), datetime.fromtimestamp(expires, UTC)
+        Session(pilot_id, queue, NodeKey(site, node), begin_time),
+        datetime.fromtimestamp(expires, UTC),
     )
     if opened.expire_time <= now:
         raise UnauthenticatedError(

@@ -311,6 +311,9 @@ pilots = Table(
     Column("end_reason", Text, nullable=False, server_default=""),
     Column("register_time", UtcDateTime, nullable=False),
     Column("contact_time", UtcDateTime, nullable=False),
+    # What it showed when it registered, and a digest of what only its machine knows.
+    Column("credential", Text),
+    Column("node_key", Text, nullable=False, server_default=""),
     # What the pilot last offered to jobs, for `why`; NULL: it did not say.
     Column("offer_memory_bytes", BigInteger),
     Column("offer_cores", Integer),

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pandawn_server.domain.errors import ForbiddenError, NotFoundError, UnavailableError
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.host_admission import HostFacts, HostRules, admit_host
-from pandawn_server.domain.pilot_rights import check_may_bring
+from pandawn_server.domain.pilot_rights import check_may_bring, check_node_name
 from pandawn_server.domain.principals import Method, Principal
 from pandawn_server.domain.queues import Queue
 from pandawn_server.storage import events
@@ -49,6 +49,7 @@ def check_bringer(
     (NAME_SERVICE_UNAVAILABLE).
     """
     check_may_bring(by, queue)
+    check_node_name(by, node)
     if by.method is not Method.HOST:
         return
     assert facts is not None, "the caller is known by its address, and nobody asked its name"
@@ -63,6 +64,24 @@ def check_bringer(
             "NAME_SERVICE_UNAVAILABLE", text, metadata=metadata, retry_after=RETRY_AFTER
         )
     raise ForbiddenError("HOST_NOT_ADMITTED", text, metadata=metadata)
+
+
+def check_still_brings(by: Principal, queue: Queue, node: str) -> None:
+    """Raises `ForbiddenError` unless who brought a pilot to a queue might still do so, without asking names.
+
+    PILOT_METHOD_REFUSED, NOT_YOUR_SITE, NODE_NAME_REFUSED, HOST_NOT_ADMITTED.
+    """
+    check_may_bring(by, queue)
+    check_node_name(by, node)
+    if by.method is Method.HOST:
+        # Its name was confirmed when it came; whether the queue still knows such names and addresses is asked.
+        verdict = admit_host(HostRules.of(queue), HostFacts(by.subject, (node,), (node,)), node)
+        if not verdict.is_admitted:
+            raise ForbiddenError(
+                "HOST_NOT_ADMITTED",
+                f"node {node} may not go on for queue {queue.name}: {verdict.why}",
+                metadata={"queue": queue.name, "node": node, "address": by.subject},
+            )
 
 
 def _tell(context: Context, queue: Queue, node: str, address: str, text: str) -> None:

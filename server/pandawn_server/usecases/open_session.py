@@ -7,7 +7,10 @@ from datetime import datetime
 
 from pandawn_server.domain.host_admission import HostFacts
 from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.pilot_rights import check_holds_name
+from pandawn_server.domain.pilots import HOLDS_FOR
 from pandawn_server.domain.principals import Principal, Session
+from pandawn_server.storage import vouchers
 from pandawn_server.usecases.admit_hosts import check_bringer, queue_to_serve
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.sessions import begin_session
@@ -23,14 +26,23 @@ class NodeSession:
 
 
 def open_session(
-    context: Context, queue_name: str, node: str, by: Principal, facts: HostFacts | None = None
+    context: Context,
+    queue_name: str,
+    node: str,
+    by: Principal,
+    facts: HostFacts | None = None,
+    node_key: str = "",
 ) -> NodeSession:
     """Begins a session for a node of a queue; an offline queue has caches too.
 
-    Raises `NotFoundError` (QUEUE_NOT_FOUND), and what `check_bringer` does.
+    Raises `NotFoundError` (QUEUE_NOT_FOUND), `ForbiddenError` (NODE_HELD), and what `check_bringer` does.
     """
     queue = queue_to_serve(context, queue_name)
     check_bringer(context, queue, node, by, facts)
-    session = Session("", queue.name, NodeKey(queue.site, node))
+    key = NodeKey(queue.site, node)
+    with context.db.read() as tx:
+        holders = vouchers.holders(tx, key, context.clock() - HOLDS_FOR)
+    check_holds_name(by, vouchers.digest(node_key), key, holders)
+    session = Session("", queue.name, key)
     token, expire_time = begin_session(context, session)
     return NodeSession(token, expire_time, queue.site)

@@ -14,11 +14,16 @@ from pandawn_server.domain.events import Event
 from pandawn_server.domain.host_admission import HostFacts
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.jobs import JobState, pilot_ended
-from pandawn_server.domain.pilot_rights import check_pilot_of_node, not_your_pilot
-from pandawn_server.domain.pilots import Pilot, PilotState
+from pandawn_server.domain.pilot_rights import (
+    check_holds_name,
+    check_pilot_of_node,
+    not_your_pilot,
+)
+from pandawn_server.domain.pilots import HOLDS_FOR, Pilot, PilotState
 from pandawn_server.domain.principals import Principal, Session
 from pandawn_server.domain.queues import Queue, QueueStatus
-from pandawn_server.storage import events, leases, nodes, pilots
+from pandawn_server.domain.vouching import credential_of, same_holder
+from pandawn_server.storage import events, leases, nodes, pilots, vouchers
 from pandawn_server.usecases.admit_hosts import check_bringer, queue_not_found, queue_to_serve
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.ending import Ended, end_attempts, ending
@@ -36,6 +41,7 @@ class Registration:
     pilot_version: str
     batch_id: str
     transports: tuple[str, ...]
+    node_key: str = ""
 
 
 def queue_offline(queue: Queue) -> PreconditionError:
@@ -77,7 +83,7 @@ def register_pilot(
     """Makes a pilot known; the same `request_id` returns the same pilot, with another token.
 
     Raises `NotFoundError` (QUEUE_NOT_FOUND, PILOT_NOT_FOUND: that one has ended), `PreconditionError`
-    (QUEUE_OFFLINE), and what `check_bringer` does.
+    (QUEUE_OFFLINE), `ForbiddenError` (NODE_HELD), and what `check_bringer` does.
     """
     queue = queue_to_serve(context, registration.queue)
     check_bringer(context, queue, registration.node, by, facts)
@@ -98,9 +104,17 @@ def _register(context: Context, registration: Registration, by: Principal) -> tu
                 raise InvalidRequestError.of(
                     [Violation("request_id", "was used for a pilot of another queue or node")]
                 )
+            # Whoever heard of an identifier has not got the session that goes with it.
+            first = vouchers.credentials(tx, [known.pilot_id]).get(known.pilot_id)
+            if first is not None and not same_holder(first, credential_of(by)) and by.nodes is None:
+                raise InvalidRequestError.of(
+                    [Violation("request_id", "was used by another credential")]
+                )
             # The queue may have moved: its node is another site's now.
             if known.state is not PilotState.LIVE or known.key.site != queue.site:
                 raise pilot_not_found(known.pilot_id)
+            # Renewed since, it is good for longer.
+            vouchers.note(tx, known.pilot_id, credential_of(by), registration.node_key)
             # Also of a queue that went offline meanwhile: it has jobs to end and to report.
             return known, queue
         if queue.status is QueueStatus.OFFLINE:
@@ -117,7 +131,10 @@ def _register(context: Context, registration: Registration, by: Principal) -> tu
             register_time=now,
             contact_time=now,
         )
+        holders = vouchers.holders(tx, pilot.key, now - HOLDS_FOR)
+        check_holds_name(by, vouchers.digest(registration.node_key), pilot.key, holders)
         pilots.insert_pilot(tx, pilot, registration.request_id)
+        vouchers.note(tx, pilot.pilot_id, credential_of(by), registration.node_key)
         nodes.note_contact(tx, [pilot.key], now)
         text = (
             f"pilot {pilot.pilot_version or '?'} began on {pilot.key.node} for queue {queue.name}; "

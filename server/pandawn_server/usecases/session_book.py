@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Protocol
 
+from pandawn_server.domain.admission import Shown
 from pandawn_server.domain.principals import Principal, Session
 from pandawn_server.domain.sessions import (
     OpenedSession,
@@ -14,9 +16,46 @@ from pandawn_server.domain.sessions import (
     signing_key,
     unseal,
 )
+from pandawn_server.domain.vouching import vouched_by_itself
+
+DEFAULT_LONGEST_LIFE = timedelta(days=7)
+"""Time for which renewals may go on; then the pilot shows its credential again, with the same `request_id`."""
 
 DEFAULT_SESSION_LIFE = timedelta(hours=1)
 """Time for which a token is good; with half of it over, the pilot gets another one."""
+
+
+class Judge(Protocol):
+    """Knows who a credential is now that was good before."""
+
+    def judge(self, shown: Shown, now: datetime) -> Principal:
+        """Raises `UnauthenticatedError` and `ForbiddenError`; looks not at when it expires."""
+        ...
+
+    def outlives(self, shown: Shown) -> timedelta:
+        """For how long sessions may be renewed after it has expired."""
+        ...
+
+    def changes(self) -> int:
+        """How often what is known has changed."""
+        ...
+
+
+class OnlyThisMachine:
+    """Knows callers that show nothing: of this machine, and by their addresses."""
+
+    def judge(self, shown: Shown, now: datetime) -> Principal:
+        """See `Judge`."""
+        return vouched_by_itself(shown, now)
+
+    def outlives(self, shown: Shown) -> timedelta:
+        """See `Judge`."""
+        del shown
+        return timedelta(0)
+
+    def changes(self) -> int:
+        """See `Judge`."""
+        return 0
 
 
 class Sessions:
@@ -26,8 +65,18 @@ class Sessions:
     assignment or one entry.
     """
 
-    def __init__(self, life: timedelta = DEFAULT_SESSION_LIFE) -> None:
+    def __init__(
+        self,
+        life: timedelta = DEFAULT_SESSION_LIFE,
+        longest: timedelta = DEFAULT_LONGEST_LIFE,
+        judge: Judge | None = None,
+    ) -> None:
+        """`longest` is for how long a session may be renewed, `judge` who is asked again about its credential."""
         self._life = life
+        self.longest = longest
+        self.judge: Judge = judge or OnlyThisMachine()
+        self._barred: dict[str, datetime] = {}
+        self.judged_at = -1
         self._keys: Mapping[int, SessionKey] = {}
         self._seen: dict[str, OpenedSession] = {}
         self._ended: dict[str, datetime] = {}
@@ -59,18 +108,26 @@ class Sessions:
             self._seen[opened.session.pilot_id] = opened
         return principal_of(opened)
 
-    def renewed(self, principal: Principal, now: datetime) -> str:
-        """Another token for a pilot whose session is half over; empty for any other caller."""
-        session = principal.session
-        if session is None or principal.expire_time is None:
-            return ""
-        if principal.expire_time - now > self._life / 2:
-            return ""
-        return self.issue(session, now)[0]
+    def is_half_over(self, principal: Principal, now: datetime) -> bool:
+        """Whether a caller is a pilot that is to get another token."""
+        if principal.session is None or principal.expire_time is None:
+            return False
+        return principal.expire_time - now <= self._life / 2
 
     def has_ended(self, principal: Principal) -> bool:
-        """Whether it is a pilot that has ended, as far as this process knows."""
-        return principal.session is not None and principal.session.pilot_id in self._ended
+        """Whether it is a pilot that has ended, as far as this process knows, or whose credential counts no more."""
+        session = principal.session
+        if session is None:
+            return False
+        if session.pilot_id in self._ended:
+            return True
+        barred = self._barred.get(session.pilot_id)
+        # Who has shown a good credential since has another session.
+        return barred is not None and (session.begin_time is None or session.begin_time <= barred)
+
+    def bar(self, pilot_id: str, now: datetime) -> None:
+        """Ends the sessions of a pilot that began before now; it may begin another."""
+        self._barred[pilot_id] = now
 
     def end(self, pilot_ids: Iterable[str], now: datetime) -> None:
         """Ends the sessions of pilots."""
@@ -87,4 +144,7 @@ class Sessions:
         for pilot_id, end_time in list(self._ended.items()):
             if end_time < oldest:
                 self._ended.pop(pilot_id, None)
+        for pilot_id, bar_time in list(self._barred.items()):
+            if bar_time < oldest:
+                self._barred.pop(pilot_id, None)
         return list(self._seen)

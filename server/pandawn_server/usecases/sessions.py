@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from pandawn_server.domain.errors import UnavailableError
-from pandawn_server.domain.principals import Session
+import structlog
+
+from pandawn_server.domain.admission import Shown
+from pandawn_server.domain.errors import (
+    ForbiddenError,
+    NotFoundError,
+    PandawnError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from pandawn_server.domain.pilots import PilotState
+from pandawn_server.domain.principals import Principal, Session
 from pandawn_server.domain.sessions import SECRET_BYTES, SessionKey, worn_out
-from pandawn_server.storage import pilots, session_keys
+from pandawn_server.domain.vouching import write_credential
+from pandawn_server.logs import Log
+from pandawn_server.storage import pilots, session_keys, vouchers
 from pandawn_server.storage.database import Database
+from pandawn_server.usecases.admit_hosts import check_still_brings, queue_to_serve
 from pandawn_server.usecases.context import Context
 
 REFRESH_INTERVAL = timedelta(seconds=20)
@@ -19,11 +34,15 @@ KEY_LEAD = REFRESH_INTERVAL * 3
 """A new key waits for so long: by then every process knows it."""
 
 
+_log: Log = structlog.get_logger(__name__)
+
+
 def begin_session(context: Context, session: Session) -> tuple[str, datetime]:
     """Returns the token of a session and when it expires."""
     if not context.sessions.has_keys:
         refresh_sessions(context)
-    return context.sessions.issue(session, context.clock())
+    now = context.clock()
+    return context.sessions.issue(replace(session, begin_time=now), now)
 
 
 def refresh_sessions(context: Context) -> None:
@@ -31,11 +50,67 @@ def refresh_sessions(context: Context) -> None:
     now = context.clock()
     sessions = context.sessions
     watched = sessions.watched(now)
+    # What changes while it is judged by is judged by again.
+    changes = sessions.judge.changes()
     with context.db.read() as tx:
         keys = session_keys.all_keys(tx)
         ended = pilots.ended_among(tx, watched) if watched else set()
+        shown = vouchers.credentials(tx, watched) if changes != sessions.judged_at else {}
     sessions.end(ended, now)
+    _judge_again(context, shown, now)
+    sessions.judged_at = changes
     sessions.take_keys(keys or _first_key(context, now))
+
+
+def renew_session(context: Context, by: Principal) -> str:
+    """Another token for a pilot; empty for one whose session is not to go on.
+
+    What the session was begun with is asked again: the credential, the rules, the queue. One that counts no more
+    ends the session; one that has expired, or a life that was long enough, lets it run out, and the pilot shows a
+    good one then, with the same `request_id`.
+    """
+    session, now = by.session, context.clock()
+    if session is None or not session.pilot_id:
+        return ""
+    with context.db.read() as tx:
+        shown = vouchers.credentials(tx, [session.pilot_id]).get(session.pilot_id)
+        pilot = pilots.get_pilots(tx, [session.pilot_id]).get(session.pilot_id)
+    begin = session.begin_time
+    # Without either it is of a time when nobody wrote that down: the pilot registers again, and then it is.
+    if shown is None or begin is None or pilot is None or pilot.state is not PilotState.LIVE:
+        return ""
+    judge = context.sessions.judge
+    try:
+        queue = queue_to_serve(context, session.queue)
+        check_still_brings(judge.judge(shown, now), queue, session.key.node)
+    except (UnauthenticatedError, ForbiddenError, NotFoundError) as error:
+        _bar(context, session.pilot_id, error, now)
+        return ""
+    if now - begin >= context.sessions.longest or now >= shown.expire_time + judge.outlives(shown):
+        return ""
+    return context.sessions.issue(session, now)[0]
+
+
+def _judge_again(context: Context, shown: Mapping[str, Shown], now: datetime) -> None:
+    """Ends the sessions that were begun with what counts no more."""
+    # Of one credential there may be thousands of pilots.
+    verdicts: dict[str, PandawnError | None] = {}
+    for pilot_id, credential in shown.items():
+        key = write_credential(credential)
+        if key not in verdicts:
+            try:
+                context.sessions.judge.judge(credential, now)
+                verdicts[key] = None
+            except (UnauthenticatedError, ForbiddenError) as error:
+                verdicts[key] = error
+        verdict = verdicts[key]
+        if verdict is not None:
+            _bar(context, pilot_id, verdict, now)
+
+
+def _bar(context: Context, pilot_id: str, why: PandawnError, now: datetime) -> None:
+    context.sessions.bar(pilot_id, now)
+    _log.warning("session ended", pilot_id=pilot_id, reason=why.reason, message=why.message)
 
 
 def _first_key(context: Context, now: datetime) -> list[SessionKey]:

@@ -8,7 +8,7 @@ from functools import partial
 
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
 from pandawn.type.v1 import type_pb2
-from pandawn_server.domain.errors import PandawnError
+from pandawn_server.domain.errors import PandawnError, UnavailableError
 from pandawn_server.domain.pilot_rights import acting_session, check_own_pilot
 from pandawn_server.domain.principals import Principal
 from pandawn_server.usecases.acquire_round import AcquireAnswer
@@ -28,6 +28,7 @@ from pandawn_server.usecases.report_jobs import (
     report_jobs,
 )
 from pandawn_server.usecases.sandboxes import check_may_read, read_chunk
+from pandawn_server.usecases.sessions import renew_session
 from pandawn_server.usecases.submit_task import sandbox_not_found
 from pandawn_server.wire.auth.host import host_facts
 from pandawn_server.wire.batcher import Batcher
@@ -82,6 +83,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         check.text("host", request.host, max_bytes=255)
         check.text("pilot_version", request.pilot_version, max_bytes=64)
         check.text("batch_id", request.batch_id, max_bytes=255)
+        check.text("node_key", request.node_key, max_bytes=255)
         check.count("transports", request.transports, 0, 20)
         for position, transport in enumerate(request.transports):
             check.name(("transports", position), transport)
@@ -99,6 +101,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
                 pilot_version=request.pilot_version,
                 batch_id=request.batch_id,
                 transports=tuple(request.transports),
+                node_key=request.node_key,
             ),
             by,
             facts,
@@ -149,7 +152,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         check_own_pilot(by, request.pilot_id)
         answer = await self._deps.waiting.acquire(call, wait)
         response = dispatch.to_acquired(answer, self._deps.shutting_down.is_set())
-        response.session_token = self._fresh_token(by)
+        response.session_token = await self._fresh_token(by)
         return response
 
     async def RenewLeases(  # noqa: N802 (gRPC's name)
@@ -178,7 +181,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         check.done()
         check_own_pilot(by, request.pilot_id)
         response = dispatch.to_heartbeat_answer(await self._renew.submit(heartbeat))
-        response.session_token = self._fresh_token(by)
+        response.session_token = await self._fresh_token(by)
         return response
 
     async def ReportJobs(  # noqa: N802 (gRPC's name)
@@ -260,8 +263,15 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         if by.session is not None and by.session.pilot_id != pilot_id:
             await self._deps.runner.run(check_speaks_for, self._deps.context, by, pilot_id)
 
-    def _fresh_token(self, by: Principal) -> str:
-        return self._deps.context.sessions.renewed(by, self._deps.context.clock())
+    async def _fresh_token(self, by: Principal) -> str:
+        context = self._deps.context
+        if not context.sessions.is_half_over(by, context.clock()):
+            return ""
+        try:
+            return await self._deps.runner.run(renew_session, context, by)
+        except UnavailableError:
+            # The answer itself stands, jobs among it; the next call asks again.
+            return ""
 
     def _notify(self, queues: Iterable[str]) -> None:
         for queue in set(queues):

@@ -72,11 +72,12 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         check = Checker(request)
         check.queue("queue", request.queue)
         node = check.host("node", request.node)
+        check.text("node_key", request.node_key, max_bytes=255)
         check.done()
         by = caller()
         facts = await host_facts(self._deps, request.queue, by)
         opened = await self._deps.runner.run(
-            open_session, self._deps.context, request.queue, node, by, facts
+            open_session, self._deps.context, request.queue, node, by, facts, request.node_key
         )
         return filecatalog_pb2.OpenSessionResponse(
             session_token=opened.token,

@@ -15,7 +15,12 @@ from pandawn_server.storage import session_keys
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases.open_session import open_session
 from pandawn_server.usecases.register_pilot import Registered, Registration, register_pilot
-from pandawn_server.usecases.sessions import KEY_LEAD, refresh_sessions, rotate_key
+from pandawn_server.usecases.sessions import (
+    KEY_LEAD,
+    refresh_sessions,
+    renew_session,
+    rotate_key,
+)
 from tests.fixtures.factories import QUEUE, SITE
 from tests.fixtures.world import World
 
@@ -85,14 +90,16 @@ def test_a_session_that_is_half_over_is_renewed_and_no_sooner(world: World) -> N
     principal = opened(world, registered.session_token)
     sessions = world.context.sessions
     world.clock.advance(LIFE / 2 - timedelta(seconds=2))
-    assert sessions.renewed(principal, world.clock()) == ""
+    assert not sessions.is_half_over(principal, world.clock())
     world.clock.advance(timedelta(seconds=2))
-    renewed = sessions.renewed(principal, world.clock())
+    assert sessions.is_half_over(principal, world.clock())
+    renewed = renew_session(world.context, principal)
     assert opened(world, renewed).session == principal.session
     world.clock.advance(LIFE / 2 + timedelta(seconds=1))
     assert refused(world, registered.session_token) == "SESSION_EXPIRED"
     assert opened(world, renewed).session == principal.session
-    assert sessions.renewed(LOCAL_OPERATOR, world.clock()) == ""
+    assert not sessions.is_half_over(LOCAL_OPERATOR, world.clock())
+    assert renew_session(world.context, LOCAL_OPERATOR) == ""
 
 
 def test_a_session_is_good_at_every_server(world: World, database: Database) -> None:

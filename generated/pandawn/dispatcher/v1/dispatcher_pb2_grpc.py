@@ -86,12 +86,12 @@ class DispatcherServicer(object):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
-        * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
-        * `NOT_FOUND` (PILOT_NOT_FOUND): the pilot of this `request_id` has ended; register with another.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND, PILOT_NOT_FOUND): no such queue; the pilot of this `request_id` has ended.
         * `FAILED_PRECONDITION` (QUEUE_OFFLINE): the queue takes no pilots; exit.
         * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED): the queue takes no pilots that show who they are in this way.
         * `PERMISSION_DENIED` (NOT_YOUR_SITE): the caller may bring pilots of other sites only.
         * `PERMISSION_DENIED` (HOST_NOT_ADMITTED): the address or the name of the node is not one that the queue admits.
+        * `PERMISSION_DENIED` (NODE_NAME_REFUSED, NODE_HELD): the node's name is another's, by credential or live pilots.
         * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

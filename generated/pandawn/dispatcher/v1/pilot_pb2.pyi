@@ -33,6 +33,7 @@ class RegisterPilotRequest(_message.Message):
     PILOT_VERSION_FIELD_NUMBER: _builtins.int
     BATCH_ID_FIELD_NUMBER: _builtins.int
     TRANSPORTS_FIELD_NUMBER: _builtins.int
+    NODE_KEY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Drawn by the pilot, 1 to 64 characters; makes a retry harmless."""
     queue: _builtins.str
@@ -45,6 +46,11 @@ class RegisterPilotRequest(_message.Message):
     """Version of the pilot software."""
     batch_id: _builtins.str
     """Identifier in the batch system; empty when there is none."""
+    node_key: _builtins.str
+    """What only processes of this machine know, at most 255 bytes, or empty. Pilots
+    of one node send the same; who sends something else, or nothing and another
+    credential, does not get the node's name while they live.
+    """
     @_builtins.property
     def transports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Transports the pilot has, `file` among them."""
@@ -59,10 +65,11 @@ class RegisterPilotRequest(_message.Message):
         pilot_version: _builtins.str = ...,
         batch_id: _builtins.str = ...,
         transports: _abc.Iterable[_builtins.str] | None = ...,
+        node_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "host", b"host", "node", b"node", "pilot_version", b"pilot_version", "queue", b"queue", "request_id", b"request_id", "transports", b"transports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "host", b"host", "node", b"node", "node_key", b"node_key", "pilot_version", b"pilot_version", "queue", b"queue", "request_id", b"request_id", "transports", b"transports"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -86,19 +86,23 @@ class OpenSessionRequest(_message.Message):
 
     QUEUE_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
+    NODE_KEY_FIELD_NUMBER: _builtins.int
     queue: _builtins.str
     """Queue that the node works for; it says which site the node belongs to, and who may come."""
     node: _builtins.str
     """Name of the node, usually its full host name; compared in lower case."""
+    node_key: _builtins.str
+    """As in `RegisterPilot`."""
     def __init__(
         self,
         *,
         queue: _builtins.str = ...,
         node: _builtins.str = ...,
+        node_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "queue", b"queue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "node_key", b"node_key", "queue", b"queue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

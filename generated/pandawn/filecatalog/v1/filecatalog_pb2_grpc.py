@@ -109,16 +109,14 @@ class FileCatalogServicer(object):
     """
 
     def OpenSession(self, request, context):
-        """Begins a session for the tools of a node that are no pilots, as the hook of
-        pcache is. Its token goes with the other calls in the metadata as
-        `pandawn-session`, and lets them write what is known of this node's cache.
-        The credential is one that the queue takes for its pilots, not a session
-        token. Repeating it is harmless; when the token has expired, open another.
+        """Begins a session for the tools of a node that are no pilots, as the hook of pcache is. Its token goes
+        with the other calls in the metadata as `pandawn-session`, and lets them write what is known of this
+        node's cache. The credential is one that the queue takes for its pilots. When it has expired, open another.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
-        * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED): as in `Dispatcher.RegisterPilot`.
+        * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED, NODE_NAME_REFUSED, NODE_HELD): as there.
         * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

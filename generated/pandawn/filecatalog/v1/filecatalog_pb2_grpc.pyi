@@ -64,16 +64,14 @@ class FileCatalogStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FileCatalogAsyncStub: ...
     OpenSession: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.OpenSessionRequest, _filecatalog_pb2.OpenSessionResponse]
-    """Begins a session for the tools of a node that are no pilots, as the hook of
-    pcache is. Its token goes with the other calls in the metadata as
-    `pandawn-session`, and lets them write what is known of this node's cache.
-    The credential is one that the queue takes for its pilots, not a session
-    token. Repeating it is harmless; when the token has expired, open another.
+    """Begins a session for the tools of a node that are no pilots, as the hook of pcache is. Its token goes
+    with the other calls in the metadata as `pandawn-session`, and lets them write what is known of this
+    node's cache. The credential is one that the queue takes for its pilots. When it has expired, open another.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
-    * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED): as in `Dispatcher.RegisterPilot`.
+    * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED, NODE_NAME_REFUSED, NODE_HELD): as there.
     * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
     """
     AddFiles: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.AddFilesRequest, _filecatalog_pb2.AddFilesResponse]
@@ -192,16 +190,14 @@ class FileCatalogAsyncStub(FileCatalogStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     OpenSession: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.OpenSessionRequest, _filecatalog_pb2.OpenSessionResponse]  # type: ignore[assignment]
-    """Begins a session for the tools of a node that are no pilots, as the hook of
-    pcache is. Its token goes with the other calls in the metadata as
-    `pandawn-session`, and lets them write what is known of this node's cache.
-    The credential is one that the queue takes for its pilots, not a session
-    token. Repeating it is harmless; when the token has expired, open another.
+    """Begins a session for the tools of a node that are no pilots, as the hook of pcache is. Its token goes
+    with the other calls in the metadata as `pandawn-session`, and lets them write what is known of this
+    node's cache. The credential is one that the queue takes for its pilots. When it has expired, open another.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
-    * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED): as in `Dispatcher.RegisterPilot`.
+    * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED, NODE_NAME_REFUSED, NODE_HELD): as there.
     * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
     """
     AddFiles: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.AddFilesRequest, _filecatalog_pb2.AddFilesResponse]  # type: ignore[assignment]
@@ -323,16 +319,14 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
         request: _filecatalog_pb2.OpenSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_filecatalog_pb2.OpenSessionResponse, _abc.Awaitable[_filecatalog_pb2.OpenSessionResponse]]:
-        """Begins a session for the tools of a node that are no pilots, as the hook of
-        pcache is. Its token goes with the other calls in the metadata as
-        `pandawn-session`, and lets them write what is known of this node's cache.
-        The credential is one that the queue takes for its pilots, not a session
-        token. Repeating it is harmless; when the token has expired, open another.
+        """Begins a session for the tools of a node that are no pilots, as the hook of pcache is. Its token goes
+        with the other calls in the metadata as `pandawn-session`, and lets them write what is known of this
+        node's cache. The credential is one that the queue takes for its pilots. When it has expired, open another.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
-        * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED): as in `Dispatcher.RegisterPilot`.
+        * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED, NODE_NAME_REFUSED, NODE_HELD): as there.
         * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
         """
 

@@ -10,7 +10,8 @@ from datetime import datetime
 
 from pandawn_server.domain.errors import UnauthenticatedError
 from pandawn_server.domain.host_admission import HostFacts, HostRules, is_in_networks
-from pandawn_server.domain.principals import Method, Principal, Role
+from pandawn_server.domain.principals import Method, Principal
+from pandawn_server.domain.vouching import host_principal
 from pandawn_server.usecases.admit_hosts import queue_to_serve
 from pandawn_server.wire.auth.api import Evidence
 from pandawn_server.wire.auth.peers import address_of
@@ -32,13 +33,7 @@ class HostAuthenticator:
                 "ADDRESS_UNKNOWN",
                 "the address of the caller is not known: the proxy before this server did not forward it",
             )
-        return Principal(
-            name=f"host:{address}",
-            method=Method.HOST,
-            roles=frozenset({Role.PILOT}),
-            rule="a worker node may bring pilots of queues that know it",
-            subject=str(address),
-        )
+        return host_principal(str(address))
 
 
 async def host_facts(deps: Deps, queue_name: str, by: Principal) -> HostFacts | None:

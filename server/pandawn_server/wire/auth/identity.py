@@ -1,15 +1,16 @@
 """What certificates and tokens are judged by, kept up to date while the server runs.
 
-A thread of its own reads files and fetches key sets, so that no call ever waits for either. What it
-replaces is replaced whole.
+Threads of their own read the rules, read the lists of revoked certificates, and ask each issuer: no call ever
+waits for either, and none of them for another, whose disk or web server may hang. What is replaced is replaced
+whole.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -21,7 +22,10 @@ from pandawn_server.admission_config import (
     IssuerTable,
     read_admission_file,
 )
-from pandawn_server.domain.admission import Admission
+from pandawn_server.domain.admission import Admission, Shown
+from pandawn_server.domain.errors import UnauthenticatedError
+from pandawn_server.domain.principals import Method, Principal
+from pandawn_server.domain.vouching import vouched_by_itself
 from pandawn_server.logs import Log
 from pandawn_server.wire.auth.keys import KeyRing
 from pandawn_server.wire.auth.revocation import NOTHING_REVOKED, Revocations, read_revocations
@@ -62,6 +66,7 @@ class Identity:
         )
         self._revocations = NOTHING_REVOKED
         self._changes = 0
+        self._counting = threading.Lock()
         self.is_ready = threading.Event()
         self._keys = KeyRing(keys_directory)
         self._keys.watch(self._file.issuers.values())
@@ -85,6 +90,26 @@ class Identity:
         """What the authorities have revoked."""
         return self._revocations
 
+    def judge(self, shown: Shown, now: datetime) -> Principal:
+        """Who shows a credential that was good some time ago, by what is known now, but for when it expires.
+
+        Raises `UnauthenticatedError` and `ForbiddenError`.
+        """
+        if shown.method is Method.X509:
+            self._revocations.check_ids(shown.certificates, shown.subject, now)
+        elif shown.method is Method.TOKEN:
+            if shown.issuer not in self._file.issuers:
+                raise UnauthenticatedError(
+                    "UNKNOWN_ISSUER", f"the issuer {shown.issuer!r} is not trusted here any more"
+                )
+        else:
+            return vouched_by_itself(shown, now)
+        return self.admission().admit(shown)
+
+    def outlives(self, shown: Shown) -> timedelta:
+        """For how long sessions may be renewed after the credential has expired."""
+        return self.admission().outlives(shown)
+
     def changes(self) -> int:
         """How often rules, issuers or revocations have changed: what was judged before is to be judged anew."""
         return self._changes
@@ -92,18 +117,30 @@ class Identity:
     def start(self) -> None:
         """Keeps itself up to date from now on; `is_ready` is set after the first time.
 
-        In a thread that ends with the process: no stop of the server waits for an issuer that hangs.
+        In threads that end with the process: no stop of the server waits for an issuer that hangs.
         """
-        threading.Thread(target=self._keep_up, name="identity", daemon=True).start()
+        for work in (self._refresh_admission, self._refresh_revocations, self._look_ahead):
+            threading.Thread(
+                target=self._keep_up, args=(work,), name="identity", daemon=True
+            ).start()
 
-    def _keep_up(self) -> None:
+    def _keep_up(self, work: Callable[[], None]) -> None:
         while True:
             try:
-                self.refresh()
+                work()
             except Exception:  # noqa: BLE001 (the loop must go on)
                 _log.exception("what callers are judged by cannot be brought up to date")
-            self.is_ready.set()
             time.sleep(REFRESH_INTERVAL_S)
+
+    def _look_ahead(self) -> None:
+        fetching = self._keys.look_ahead(datetime.now(UTC))
+        if not self.is_ready.is_set():
+            threading.Thread(target=self._tell_when_ready, args=(fetching,), daemon=True).start()
+
+    def _tell_when_ready(self, fetching: Sequence[threading.Thread]) -> None:
+        for thread in fetching:
+            thread.join()
+        self.is_ready.set()
 
     def refresh(self) -> None:
         """Reads what changed and fetches what is due; may take as long as an issuer takes to answer."""
@@ -114,6 +151,10 @@ class Identity:
         """Reads the files that changed."""
         self._refresh_admission()
         self._refresh_revocations()
+
+    def _count_change(self) -> None:
+        with self._counting:
+            self._changes += 1
 
     def _refresh_admission(self) -> None:
         if self._admission_file is None:
@@ -131,7 +172,7 @@ class Identity:
             )
             return
         self._file = read
-        self._changes += 1
+        self._count_change()
         self._keys.watch(read.issuers.values())
         _log.info("admission file read anew", file=str(self._admission_file))
 
@@ -154,7 +195,7 @@ class Identity:
             _log.warning("a list of revoked certificates is not used", reason=problem)
         if found.lists:
             self._revocations = found
-            self._changes += 1
+            self._count_change()
         else:
             _log.error("no list of revoked certificates can be used; those of before hold")
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import ssl
 import tempfile
-import urllib.request
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,6 +24,7 @@ from jwt.exceptions import PyJWTError
 
 from pandawn_server.admission_config import IssuerTable
 from pandawn_server.logs import Log
+from pandawn_server.wire.auth.download import download
 
 FETCH_INTERVAL = timedelta(minutes=10)
 """Time between two looks at an address; issuers publish a new key hours before they sign with it."""
@@ -33,7 +33,6 @@ RETRY_INTERVAL = timedelta(seconds=30)
 """Time to the next try after a failure, and between two looks for a key that a token names: whoever
 sends tokens with made-up keys makes us ask the issuer twice a minute, not more."""
 
-FETCH_TIMEOUT_S = 10.0
 MAX_KEY_SET_BYTES = 1024 * 1024
 MAX_KEYS = 100
 """Of one issuer; more are ignored."""
@@ -73,11 +72,15 @@ class _Source:
     wanted: bool = False
     mark: tuple[int, int] | None = None
     complaint: str = ""
+    fetching: threading.Thread | None = None
 
 
 @dataclass
 class KeyRing:
-    """Keys by issuer. `refresh` runs in a thread of its own; the others are quick and may run anywhere."""
+    """Keys by issuer. `look_ahead` and `refresh` run in one thread; the others are quick and may run anywhere.
+
+    Each issuer is asked in a thread of its own, one at a time: who answers slowly, or never, keeps nobody else's.
+    """
 
     directory: Path
     sources: Mapping[str, _Source] = field(default_factory=dict)
@@ -108,20 +111,29 @@ class KeyRing:
         if source is not None:
             source.wanted = True
 
-    def refresh(self, now: datetime) -> None:
-        """Reads files that changed and fetches what is due."""
+    def look_ahead(self, now: datetime) -> list[threading.Thread]:
+        """Reads files that changed and begins to fetch what is due; returns what fetches now."""
         for source in self.sources.values():
-            if source.issuer.is_remote:
-                if _is_due(source, now):
-                    self._fetch(source, now)
-            else:
+            if not source.issuer.is_remote:
                 _read(source)
+            elif _is_due(source, now) and not (source.fetching and source.fetching.is_alive()):
+                source.wanted = False
+                source.last_look = now
+                # Ends with the process: no stop of the server waits for an issuer.
+                source.fetching = threading.Thread(
+                    target=self._fetch, args=(source, now), name="keys", daemon=True
+                )
+                source.fetching.start()
+        return [s.fetching for s in self.sources.values() if s.fetching and s.fetching.is_alive()]
+
+    def refresh(self, now: datetime) -> None:
+        """The same, and waits for all of it."""
+        for thread in self.look_ahead(now):
+            thread.join()
 
     def _fetch(self, source: _Source, now: datetime) -> None:
-        source.wanted = False
-        source.last_look = now
         try:
-            content = _download(source.issuer)
+            content = download(source.issuer.jwks, source.issuer.jwks_ca, MAX_KEY_SET_BYTES)
             keys = parse_key_set(content)
         except (OSError, ValueError, HTTPException) as error:
             source.next_look = now + RETRY_INTERVAL
@@ -235,23 +247,3 @@ def _complain(source: _Source, complaint: str) -> None:
         _log.warning(
             complaint, issuer=source.issuer.url, jwks=source.issuer.jwks, known=len(source.keys)
         )
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows nobody: keys come from the address that the site wrote down."""
-
-    def redirect_request(self, *args: object) -> None:
-        """Returns None, which makes the answer an error."""
-        del args
-
-
-def _download(issuer: IssuerTable) -> bytes:
-    context = ssl.create_default_context(cafile=issuer.jwks_ca)
-    opener = urllib.request.build_opener(
-        urllib.request.HTTPSHandler(context=context), _NoRedirects()
-    )
-    with opener.open(issuer.jwks, timeout=FETCH_TIMEOUT_S) as response:
-        content: bytes = response.read(MAX_KEY_SET_BYTES + 1)
-    if len(content) > MAX_KEY_SET_BYTES:
-        raise ValueError(f"it has more than {MAX_KEY_SET_BYTES:,} bytes")
-    return content

@@ -17,7 +17,7 @@ from pandawn_server.domain.principals import Method, Principal
 from pandawn_server.wire.auth.api import Evidence
 from pandawn_server.wire.auth.names import common_name, shown_name
 from pandawn_server.wire.auth.proxies import holder_of
-from pandawn_server.wire.auth.revocation import NOTHING_REVOKED, Revocations
+from pandawn_server.wire.auth.revocation import NOTHING_REVOKED, Revocations, certificate_id
 
 MAX_CHAIN = 30
 """Most certificates that a caller may show; a proxy of a proxy under two intermediates has six."""
@@ -82,6 +82,7 @@ class X509Authenticator:
             # A proxy shows that its holder was trusted by the host, and does not become the host.
             hosts=() if holder.proxies else hosts,
             limited=holder.limited,
+            certificates=tuple(map(certificate_id, chain)),
         )
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from pandawn_server.admission_config import IssuerTable
+from pandawn_server.wire.auth.download import download
 from pandawn_server.wire.auth.keys import (
     FETCH_INTERVAL,
     MAX_KEY_SET_BYTES,
@@ -18,6 +23,8 @@ from pandawn_server.wire.auth.keys import (
     parse_key_set,
 )
 from tests.fixtures.clock import NOON
+from tests.fixtures.pilots import wait_until
+from tests.fixtures.ports import LOOPBACK
 from tests.fixtures.tokens import ISSUER, ServedKeys, TokenIssuer
 
 SECOND = timedelta(seconds=1)
@@ -157,3 +164,59 @@ def test_secrets_weak_keys_and_keys_for_other_uses_do_not_count() -> None:
 def test_what_is_no_key_set_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError):
         parse_key_set(content)
+
+
+@contextmanager
+def trickling(kind: str) -> Iterator[str]:
+    """A web server that sends its answer a byte at a time, for ever; its address."""
+    stop = threading.Event()
+    with socket.create_server((LOOPBACK, 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"\r\n" * (kind == "body"))
+                while not stop.wait(0.02):
+                    try:
+                        connection.sendall(b"x")
+                    except OSError:
+                        return
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://{LOOPBACK}:{listener.getsockname()[1]}/jwks"
+        finally:
+            stop.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("kind", ["body", "headers"])
+def test_a_download_has_a_time_for_all_of_it(kind: str) -> None:
+    with trickling(kind) as url, pytest.raises(TimeoutError, match="did not arrive"):
+        download(url, None, MAX_KEY_SET_BYTES, timeout_s=0.3)
+
+
+def test_an_issuer_that_answers_a_byte_at_a_time_keeps_nobody_else_s_keys(
+    served_keys: ServedKeys, tmp_path: Path
+) -> None:
+    served_keys.body = TokenIssuer(key_id="good").jwks().encode()
+    ring = KeyRing(tmp_path / "keys")
+    with trickling("body") as slow:
+        ring.watch(
+            [
+                IssuerTable(url="https://slow.example.org/", audience=("a",), jwks=slow),
+                IssuerTable(url=ISSUER, audience=("a",), jwks=served_keys.url),
+            ]
+        )
+        ring.look_ahead(NOON)
+        wait_until(lambda: ids(ring) == ["good"])
+        # The slow one is asked once at a time, however often it is looked for.
+        fetching: list[threading.Thread] = []
+        for second in range(100):
+            ring.want("https://slow.example.org/")
+            fetching = ring.look_ahead(NOON + second * RETRY_INTERVAL)
+        slow_ones = [t for t in fetching if t is ring.sources["https://slow.example.org/"].fetching]
+        assert len(slow_ones) == 1
+        assert slow_ones[0].is_alive()

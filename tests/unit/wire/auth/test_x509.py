@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pandawn_server.domain.admission import Admission, Rule
@@ -197,3 +199,72 @@ def test_the_newer_of_two_lists_counts_whatever_their_order(authority: Authority
     for pems in ([old, new], [new, old], [old + new]):
         listed, _ = read_revocations(pems, [authority.certificate])
         assert refusal(jane, revocations=listed).reason == "CERTIFICATE_REVOKED"
+
+
+def distribution_point(**only: bool) -> x509.IssuingDistributionPoint:
+    values: dict[str, Any] = {
+        "full_name": None,
+        "relative_name": None,
+        "only_contains_user_certs": False,
+        "only_contains_ca_certs": False,
+        "only_some_reasons": None,
+        "indirect_crl": False,
+        "only_contains_attribute_certs": False,
+    }
+    if not only:
+        values["full_name"] = [x509.UniformResourceIdentifier("http://ca.example.org/crl")]
+    return x509.IssuingDistributionPoint(**(values | only))
+
+
+@pytest.mark.parametrize(
+    "partial",
+    [
+        x509.DeltaCRLIndicator(1),
+        distribution_point(only_contains_ca_certs=True),
+        distribution_point(indirect_crl=True),
+        distribution_point(only_contains_attribute_certs=True),
+        x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"),
+    ],
+)
+def test_a_newer_list_of_some_lets_nobody_in_whom_the_full_one_keeps_out(
+    authority: Authority, partial: x509.ExtensionType
+) -> None:
+    jane, john = authority.person(), authority.person("John")
+    full = authority.revocation_list(jane.certificate, begin=datetime.now(UTC) - 3 * DAY)
+    newer = authority.revocation_list(extensions=[partial])
+    for pems in ([full, newer], [newer, full]):
+        listed, _ = read_revocations(pems, [authority.certificate])
+        assert refusal(jane, authority, revocations=listed).reason == "CERTIFICATE_REVOKED"
+        authenticate(john, authority, revocations=listed)
+    # Alone it says nothing of Jane, though somebody wanted to know.
+    other = Authority("Other CA")
+    alone, _ = read_revocations(
+        [newer, other.revocation_list()], [authority.certificate, other.certificate]
+    )
+    assert refusal(jane, authority, revocations=alone).reason == "REVOCATION_LIST_EXPIRED"
+
+
+def test_a_delta_is_refused_loudly(authority: Authority) -> None:
+    delta = authority.revocation_list(extensions=[x509.DeltaCRLIndicator(41)])
+    _, problems = read_revocations([delta], [authority.certificate])
+    assert "delta" in problems[0]
+    assert "41" in problems[0]
+
+
+def test_a_list_for_users_tells_of_users(authority: Authority) -> None:
+    jane, john = authority.person(), authority.person("John")
+    users = authority.revocation_list(
+        jane.certificate, extensions=[distribution_point(only_contains_user_certs=True)]
+    )
+    listed, problems = read_revocations([users], [authority.certificate])
+    assert not problems
+    assert refusal(jane, authority, revocations=listed).reason == "CERTIFICATE_REVOKED"
+    authenticate(john, authority, revocations=listed)
+
+
+def test_a_full_list_that_names_where_it_is_published_is_a_full_list(authority: Authority) -> None:
+    jane = authority.person()
+    pem = authority.revocation_list(jane.certificate, extensions=[distribution_point()])
+    listed, problems = read_revocations([pem], [authority.certificate])
+    assert not problems
+    assert refusal(jane, authority, revocations=listed).reason == "CERTIFICATE_REVOKED"

@@ -102,6 +102,21 @@ def node_obstacles(
     return found + _unmet_requirements(job, offers, rules)
 
 
+def avoided_obstacles(offers: Collection[str], avoided: Collection[str]) -> list[Obstacle]:
+    """The nodes on which a job has failed, while there are others among those that offer something."""
+    failed_on = frozenset(avoided) & frozenset(offers)
+    if not failed_on or len(failed_on) == len(offers):
+        return []
+    return [
+        Obstacle(
+            "FAILED_THERE_BEFORE",
+            failed_on,
+            f"the job has failed on {', '.join(sorted(failed_on))}, and there are other nodes",
+            "wait for a slot on another; after five minutes these are tried again",
+        )
+    ]
+
+
 def _unmet_requirements(
     job: Candidate, offers: Mapping[str, Sequence[Requirements]], rules: Rules
 ) -> list[Obstacle]:

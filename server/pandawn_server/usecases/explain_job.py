@@ -10,6 +10,7 @@ from pandawn_server.domain.brokerage.values import Standing
 from pandawn_server.domain.explain import (
     Obstacle,
     StatusOverride,
+    avoided_obstacles,
     nearest_change,
     node_obstacles,
     summarize,
@@ -117,6 +118,7 @@ def _explain(context: Context, job_id: int, by: Principal) -> Explanation:
         if pilot.key in suspended
     }
     obstacles = node_obstacles(candidate, offers, rules, status, out, override)
+    obstacles += avoided_obstacles(offers, job.avoided)
     nearest = nearest_change(candidate, offers, rules, out)
     kept = overtaken_until = None
     if standing is not None:

@@ -126,6 +126,7 @@ def _waiting_job(job: RunnableJob) -> WaitingJob:
         job.task_id,
         user=job.user,
         unlocated_bytes=unlocated_bytes,
+        avoids=frozenset(job.avoided),
     )
 
 

@@ -214,3 +214,22 @@ def test_failures_on_a_node_that_came_under_suspicion_are_not_held_against_a_job
     world.suspend(1)
     assert world.fail(world.take(world.pilot(2)), node_error()) is not JobState.FAILED
     assert world.job(job.job_id).failures == 2
+
+
+def test_a_job_is_tried_again_on_another_node_and_why_says_so(world: World) -> None:
+    (job,) = world.submit_jobs(1)
+    failed, other = world.pilot(1), world.pilot(2)
+    world.fail(world.take(failed), node_error())
+    assert world.acquire(failed) == ()
+    obstacles = {o.predicate: o.excluded for o in world.why(job.job_id).obstacles}
+    assert obstacles == {"FAILED_THERE_BEFORE": {node_key(1).node}}
+    assert world.finish(world.take(other)) is JobState.FINISHED
+
+
+def test_a_job_is_tried_again_on_its_node_where_the_others_get_no_jobs(world: World) -> None:
+    world.submit_jobs(1)
+    failed = world.pilot(1)
+    world.pilot(2)
+    world.fail(world.take(failed), node_error())
+    world.suspend(2)
+    assert world.finish(world.take(failed)) is JobState.FINISHED

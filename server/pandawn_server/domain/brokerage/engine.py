@@ -109,6 +109,7 @@ class Brokerage:
             _asked(job.requirements),
             _same(job.task_id),
             intern(job.user),
+            job.avoids,
         )
 
     def remove(self, job_ids: Iterable[int]) -> None:
@@ -274,7 +275,7 @@ class Brokerage:
         waits = entry.alive and job_id in state.jobs
         promised = entry.promised_to if waits and entry.held_until > now.timestamp() else None
         return Standing(
-            ahead=state.band_of(entry).ahead_of(entry) if waits else 0,
+            ahead=state.band_of(entry).ahead_of(entry) if waits and not entry.avoids else 0,
             held_for=promised.key if promised else None,
             held_until=datetime.fromtimestamp(entry.held_until, UTC) if promised else None,
             overdue_at=datetime.fromtimestamp(entry.deadline, UTC) if entry.turn else None,

@@ -58,7 +58,7 @@ class Entry:
 
     `total` is the size of all inputs, `files` those that count. `asked` are the needs that its
     owner named, the same object in all jobs with the same, and `kin` the class of its needs.
-    `user` is whose it is.
+    `user` is whose it is, `avoids` names the nodes on which it failed.
     `ordinal` is its place by age in its band. `alive` ends when the job is given or removed. `turn` is whether it
     would have been given by now if age alone counted, `deadline` until when others may go before it then; `is_late` is
     whether that was put off already.
@@ -68,6 +68,7 @@ class Entry:
     __slots__ = (
         "alive",
         "asked",
+        "avoids",
         "block",
         "deadline",
         "files",
@@ -96,6 +97,7 @@ class Entry:
         asked: Needs,
         task_id: int,
         user: str,
+        avoids: frozenset[str] = frozenset(),
     ) -> None:
         self.job_id = job_id
         self.priority = priority
@@ -105,6 +107,7 @@ class Entry:
         self.asked = asked
         self.task_id = task_id
         self.user = user
+        self.avoids = avoids
         self.kin = NeedsClass.of(self.needs)
         self.ordinal = 0
         self.alive = True
@@ -122,8 +125,8 @@ class Entry:
             return asked
         return Needs(asked.memory_bytes, asked.cores, total, asked.wall_s)
 
-    def again(self, files: tuple[File, ...]) -> Entry:
-        """The same job, to be taken in once more; `files` are its files as they are kept now."""
+    def again(self, files: tuple[File, ...], *, anywhere: bool = False) -> Entry:
+        """The same job, to be taken in once more, `anywhere` perhaps; `files` are its files as they are kept now."""
         return Entry(
             self.job_id,
             self.priority,
@@ -133,6 +136,7 @@ class Entry:
             self.asked,
             self.task_id,
             self.user,
+            frozenset() if anywhere else self.avoids,
         )
 
 

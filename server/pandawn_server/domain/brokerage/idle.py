@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from operator import gt
 
 from pandawn_server.domain.brokerage.entries import NeedsClass
@@ -66,6 +67,10 @@ class IdlePool:
 
     def __len__(self) -> int:
         return len(self._by_id)
+
+    def some(self, limit: int) -> list[Asking]:
+        """Up to `limit` of the requests that wait, the oldest first."""
+        return list(islice(self._by_id.values(), limit))
 
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._by_id

@@ -33,6 +33,9 @@ LOOK_PAUSE_S: Final = 10.0
 LOOK_JOBS: Final = 4
 """Waiting jobs that it takes from there to look at: more saved no bytes in simulations."""
 
+WAITING_LOOKED_AT: Final = 256
+"""Requests that wait and are looked at for jobs that avoid nodes: bounds the work of a match."""
+
 _Seat = tuple[int, int, int, int, Pick]
 """A pick with the number of the request it is for, which orders picks that are equal otherwise."""
 
@@ -56,7 +59,12 @@ class Round:
         if state.idle:
             for mine in state.bands():
                 state.fresh += mine.lapse(self._at)
-        for number in list(state.order):
+        for entry in state.shy.lapsed(self._at):
+            state.take(entry, given=False)
+            state.enter_again(entry, self._at, anywhere=True)
+        for number in sorted({*state.order} | state.shy.numbers, reverse=True):
+            if state.shy:
+                self._serve_shy(number, asked)
             self._serve_level(number, asked)
         if state.idle:
             self._place_fresh()
@@ -68,6 +76,17 @@ class Round:
             if asking.left == asking.request.count:
                 state.idle.add(asking)
         return self._assignments
+
+    def _serve_shy(self, number: int, asked: Sequence[Asking]) -> None:
+        """Jobs of one priority band that avoid nodes: to those who ask, then to those who wait."""
+        state = self._state
+        for asking in (*asked, *state.idle.some(WAITING_LOOKED_AT)):
+            while asking.left:
+                node = asking.node.key.node
+                entry = state.shy.first(number, node, asking.offer, state.has_others)
+                if entry is None:
+                    break
+                self._assign(asking, entry, MatchRule.AGE, candidates=1, held=0)
 
     def _serve_level(self, number: int, asked: Sequence[Asking]) -> None:
         """Jobs of one priority band to those who ask: to each user a share, or all where there is only one."""
@@ -243,6 +262,12 @@ class Round:
             rule = self._alone(mine, asking.offer)
         if begins:
             mine.begin(node, entry)
+        self._assign(asking, entry, rule, candidates, held)
+
+    def _assign(
+        self, asking: Asking, entry: Entry, rule: MatchRule, candidates: int, held: int
+    ) -> None:
+        state, node = self._state, asking.node
         files = node.files
         local = sum([file.size for file in entry.files if file.number in files])
         waits = asking.request.request_id in state.idle

@@ -13,6 +13,7 @@ from pandawn_server.domain.brokerage.files import Files
 from pandawn_server.domain.brokerage.holdings import Holdings
 from pandawn_server.domain.brokerage.idle import Asking, IdlePool
 from pandawn_server.domain.brokerage.nodes import Node
+from pandawn_server.domain.brokerage.shy import Shy
 from pandawn_server.domain.matching import Rules, band, too_large
 
 NOMINATED: Final = 6
@@ -37,6 +38,8 @@ class State:
         self.levels: dict[int, dict[str, Band]] = {}
         # Their numbers, highest first.
         self.order: list[int] = []
+        # Those of the jobs that avoid nodes stand here, and in no band.
+        self.shy = Shy()
         self.usage = Usage()
         self.asked: list[Asking] = []
         self.idle = IdlePool()
@@ -49,7 +52,14 @@ class State:
 
     def band_of(self, entry: Entry) -> Band:
         """The band that the job stands in."""
-        return self.levels[band(entry.priority, self.rules.priority_band)][entry.user]
+        return self.levels[self._number(entry)][entry.user]
+
+    def _number(self, entry: Entry) -> int:
+        return band(entry.priority, self.rules.priority_band)
+
+    def has_others(self, avoided: frozenset[str]) -> bool:
+        """Whether there are live nodes besides some."""
+        return any(node.live and node.key.node not in avoided for node in self.holdings)
 
     def bands(self) -> Iterator[Band]:
         """All bands, those of higher priority first."""
@@ -61,14 +71,19 @@ class State:
         if too_large(entry.total, self.rules):
             self.too_large[entry.job_id] = entry
             return
+        if entry.avoids:
+            self.jobs[entry.job_id] = entry
+            self.shy.add(entry, self._number(entry))
+            return
         self._ordinal += 1
         self._tell(entry, self._band_for(entry).add(entry, self._ordinal, at))
 
-    def enter_again(self, given: Entry, at: float) -> None:
-        """Takes in a job that was given by mistake, before all others."""
-        entry = given.again(self.files.of({file.number: file.size for file in given.files}))
-        if too_large(entry.total, self.rules):
-            self.too_large[entry.job_id] = entry
+    def enter_again(self, given: Entry, at: float, *, anywhere: bool = False) -> None:
+        """Takes in a job that was given by mistake, or avoids nodes no longer, before all others."""
+        files = self.files.of({file.number: file.size for file in given.files})
+        entry = given.again(files, anywhere=anywhere)
+        if entry.avoids or too_large(entry.total, self.rules):
+            self.enter(entry, at)
             return
         self._first_ordinal -= 1
         self._tell(entry, self._band_for(entry).put_back(entry, self._first_ordinal, at))
@@ -76,7 +91,7 @@ class State:
     def _band_for(self, entry: Entry) -> Band:
         self.jobs[entry.job_id] = entry
         self.files.add(entry)
-        number = band(entry.priority, self.rules.priority_band)
+        number = self._number(entry)
         level = self.levels.get(number)
         if level is None:
             level = self.levels[number] = {}
@@ -96,6 +111,10 @@ class State:
     def take(self, entry: Entry, *, given: bool) -> None:
         """Takes out a job that was given, or else removed."""
         del self.jobs[entry.job_id]
+        if entry.avoids:
+            entry.alive, entry.removed = False, not given
+            self.shy.remove(entry, self._number(entry))
+            return
         mine = self.band_of(entry)
         mine.take(entry, given=given)
         self.files.remove(entry)
@@ -108,9 +127,10 @@ class State:
 
     def give(self, entry: Entry, node: Node, at: float) -> None:
         """Gives a job to a node: its files are on their way there from now on."""
-        mine = self.band_of(entry)
+        mine = None if entry.avoids else self.band_of(entry)
         self.take(entry, given=True)
-        mine.turn(at)
+        if mine is not None:
+            mine.turn(at)
         self.usage.note(entry.user, entry.asked.cores, at)
         node.note_grant(at)
         came = self.holdings.expect(node, [file.number for file in entry.files], at)

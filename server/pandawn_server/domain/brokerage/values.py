@@ -19,7 +19,7 @@ class WaitingJob:
     version and with that size (as `inventory.file_digest`), and with its size in bytes; one named
     twice counts once. `unlocated_bytes` are those of inputs beside them of which nobody can tell
     whether a node has them. Jobs of one task (`task_id`, 0 for none) that are added one after the
-    other are taken to read neighbouring files.
+    other are taken to read neighbouring files. `avoids` names nodes on which it failed.
     """
 
     job_id: int
@@ -30,6 +30,7 @@ class WaitingJob:
     task_id: int = 0
     user: str = ""
     unlocated_bytes: int = 0
+    avoids: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

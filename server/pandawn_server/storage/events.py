@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, delete, exists, false, func, or_, select
+from sqlalchemy import ColumnElement, delete, exists, false, func, or_, select, text
 
 from pandawn_server.domain.events import Event, NumberedEvent
 from pandawn_server.storage.among import among
@@ -112,6 +112,32 @@ def event_before_last(
 def last_event_id(tx: Transaction) -> int:
     """The newest event; 0 when there is none."""
     return tx.execute(select(func.max(events.c.event_id))).scalar() or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest event, and which transactions may still bring older ones.
+
+    `transactions` are the oldest that is open and the next that will begin, in numbers that grow; None where there is
+    one writer at a time.
+    """
+
+    event_id: int
+    transactions: tuple[int, int] | None
+
+
+def newest(tx: Transaction) -> Newest:
+    """The newest event that is committed; 0 when there is none."""
+    if tx.dialect.name == "sqlite":
+        return Newest(last_event_id(tx), None)
+    # One statement, so that all is of one moment.
+    row = tx.execute(
+        text(
+            "SELECT coalesce(max(event_id), 0), txid_snapshot_xmin(txid_current_snapshot()), "
+            "txid_snapshot_xmax(txid_current_snapshot()) FROM events"
+        )
+    ).one()
+    return Newest(row[0], (row[1], row[2]))
 
 
 def delete_events(tx: Transaction, before: datetime) -> int:

@@ -17,6 +17,7 @@ from pandawn_server.domain.ownership import may_touch
 from pandawn_server.domain.pilots import Pilot, PilotFilter
 from pandawn_server.usecases import monitor
 from pandawn_server.usecases.audit import list_audit
+from pandawn_server.usecases.event_horizon import LOOK_INTERVAL_S, EventHorizon
 from pandawn_server.usecases.monitor import NodeView
 from pandawn_server.wire.auditing import short_name
 from pandawn_server.wire.caller import caller
@@ -33,9 +34,6 @@ from pandawn_server.wire.validation import Checker
 EVENTS_A_MESSAGE = 500
 """Events of one message of a stream."""
 
-FOLLOW_INTERVAL_S = 0.5
-"""Time between two looks for new events."""
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -45,6 +43,7 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
+        self._horizon = EventHorizon()
 
     async def CountJobs(  # noqa: N802 (gRPC's name)
         self, request: monitor_pb2.CountJobsRequest, context: ServicerContext
@@ -187,9 +186,9 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
             job_id=request.job_id,
             by=by,
         )
-        # Transactions that overlap commit their events in any order. An event is sent when the
-        # stream has seen its number, or a greater one, a look ago: by then those below it are there.
-        horizon = await run(monitor.last_event_id, settled)
+        # A stream that goes on stops before what is not settled yet, or it would miss what comes below.
+        look = self._horizon.look if request.follow else monitor.last_event_id
+        horizon = await run(look, settled)
         while True:
             while after < horizon:
                 page = await run(
@@ -207,17 +206,16 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
                     yield monitor_pb2.StreamEventsResponse(events=map(_to_event, page.events))
             if not request.follow:
                 return
-            newest = await run(monitor.last_event_id, settled)
             if await self._pause():
                 raise UnavailableError(
                     "SHUTTING_DOWN", "the server is stopping; go on elsewhere after the last event"
                 )
-            horizon = newest
+            horizon = await run(look, settled)
 
     async def _pause(self) -> bool:
         """Waits for the next look; True when the server stops."""
         try:
-            async with asyncio.timeout(FOLLOW_INTERVAL_S):
+            async with asyncio.timeout(LOOK_INTERVAL_S):
                 await self._deps.shutting_down.wait()
         except TimeoutError:
             return False

@@ -79,6 +79,25 @@ def test_pre_placed_data_is_added_found_and_deleted_by_rpc(catalog: Stub) -> Non
     assert listed.version == files[2].version
 
 
+def test_sums_that_the_contract_does_not_hold_are_told_as_its_largest_number(
+    catalog: Stub,
+) -> None:
+    largest = 2**63 - 1
+    files = [CachedFile(f"f{number}", largest) for number in range(3)]
+    for sequence, some in enumerate((files[:2], files[2:])):
+        state = filecatalog_pb2.CacheState(epoch=EPOCH, sequence=sequence)
+        header = filecatalog_pb2.InventoryHeader(site=SITE, node="wn07", state=state)
+        inventory = filecatalog_pb2.ReportInventoryRequest(header=header, files=wire(*some))
+        reply = catalog.ReportInventory(iter([inventory]), timeout=TIMEOUT_S)
+        assert reply.drift_bytes == (largest if sequence else 0)
+    added = filecatalog_pb2.AddFilesRequest(site=SITE, node="wn07", files=wire(*files))
+    catalog.AddFiles(added, timeout=TIMEOUT_S)
+    request = filecatalog_pb2.GetCacheRequest(site=SITE, node="wn07")
+    assert catalog.GetCache(request, timeout=TIMEOUT_S).cache.total_bytes == largest
+    covered = coverage_pb2.GetCoverageRequest(site=SITE, files=wire(*files))
+    assert catalog.GetCoverage(covered, timeout=TIMEOUT_S).total_bytes == largest
+
+
 def test_pins_are_placed_and_listed_by_rpc(catalog: Stub) -> None:
     files = make_files(1, 2, 3)
     pin = pins_pb2.PinFilesRequest(site=SITE, node=PINNED, files=wire(*files))

@@ -30,6 +30,7 @@ from pandawn_server.wire.convert.common import (
     from_ref,
     to_cached_file,
     to_duration,
+    to_sum,
     to_timestamp,
 )
 from pandawn_server.wire.convert.enums import DELTA_RESULT
@@ -170,7 +171,9 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             catalog_files.replace_inventory, self._deps.context, inventory
         )
         return filecatalog_pb2.ReportInventoryResponse(
-            file_count=len(files), drift_count=drift.files, drift_bytes=drift.size_bytes
+            file_count=len(files),
+            drift_count=drift.files,
+            drift_bytes=to_sum(drift.size_bytes),
         )
 
     async def PinFiles(  # noqa: N802 (gRPC's name)

@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 
 from pandawn_tools.simulate.models import Model, ndgf, scattered
-from pandawn_tools.simulate.workload import SimJob, Statistics, hours_for, statistics, stretched
+from pandawn_tools.simulate.workload import (
+    SimJob,
+    Statistics,
+    hours_for,
+    rewritten,
+    statistics,
+    stretched,
+)
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +82,18 @@ def test_a_workload_can_be_stretched_to_a_load() -> None:
     slower = statistics(stretched(jobs, hours))
     assert slower.hours == pytest.approx(hours)
     assert slower.mean_runtime_s * slower.jobs / (slower.hours * 3600) == pytest.approx(5)
+
+
+def test_a_file_that_is_written_anew_is_another_file_to_those_who_come_later() -> None:
+    jobs = [SimJob(float(at), 1, 0, 60.0, ((1, 10), (2, 20))) for at in range(100)]
+    again = rewritten(jobs, 1.0, 1)
+    assert [job.at for job in again] == [job.at for job in jobs]
+    for place, size in ((0, 10), (1, 20)):
+        read = [job.inputs[place] for job in again]
+        versions = list(dict.fromkeys(read))
+        assert len(versions) == 2
+        assert {size for _, size in versions} == {size}
+        # Once, and never back.
+        assert read == sorted(read, key=versions.index)
+    assert len({file for job in again for file, _ in job.inputs}) == 4
+    assert rewritten(jobs, 0.0, 1) == jobs

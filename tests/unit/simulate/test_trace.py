@@ -42,6 +42,12 @@ def test_a_file_named_twice_in_a_job_is_read_once() -> None:
     assert len(job.inputs) == 1
 
 
+def test_a_name_at_another_version_is_another_file() -> None:
+    inputs = [["f1", 1000], ["f1", 1000, "v1"], ["f1", 7, "v2"], ["f1", 1000, "v1"]]
+    (job,) = parse_trace([line(inputs=inputs)], "trace")
+    assert [size for _, size in job.inputs] == [1000, 1000, 7]
+
+
 def test_empty_lines_are_passed_over() -> None:
     assert len(parse_trace(["\n", line(), "\n"], "trace")) == 1
 

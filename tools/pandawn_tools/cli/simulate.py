@@ -216,6 +216,16 @@ def simulate(
             help="Part of the changes that it never hears of.",
         ),
     ] = 0.0,
+    rewritten: Annotated[
+        float,
+        typer.Option(
+            "--rewritten",
+            min=0.0,
+            max=1.0,
+            rich_help_panel=_FAULTS,
+            help="Part of the files that are written anew, once, under their old names.",
+        ),
+    ] = 0.0,
     memcached_down: Annotated[
         str,
         typer.Option(
@@ -253,6 +263,7 @@ def simulate(
     from pandawn_tools.simulate.run import POLICIES, Setting, compare
     from pandawn_tools.simulate.trace import TraceError, read_trace
     from pandawn_tools.simulate.workload import hours_for, stretched
+    from pandawn_tools.simulate.workload import rewritten as with_rewritten_files
 
     if load is not None and hours is not None:
         raise usage_error("BAD_LOAD", "--load and --hours say the same thing; give one of them")
@@ -289,6 +300,8 @@ def simulate(
         hours = hours_for(workload, load, nodes * slots)
     if hours is not None:
         workload = stretched(workload, hours)
+    if rewritten:
+        workload = with_rewritten_files(workload, rewritten, seed)
     setting = Setting(
         cluster=Cluster(
             nodes=nodes,

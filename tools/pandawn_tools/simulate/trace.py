@@ -33,8 +33,8 @@ def parse_trace(lines: Iterable[str], name: str) -> list[SimJob]:
     """Reads the lines of a trace called `name`; empty ones are passed over. Raises `TraceError`."""
     jobs: list[SimJob] = []
     tasks: dict[str, int] = {}
-    # A file has one size: the first that is told.
-    files: dict[str, tuple[int, int]] = {}
+    # A file, a name at a version, has one size: the first that is told.
+    files: dict[tuple[str, str], tuple[int, int]] = {}
     names: set[str] = set()
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -68,7 +68,9 @@ def _record(line: str, names: set[str]) -> Mapping[str, object]:
 
 
 def _job(
-    record: Mapping[str, object], tasks: dict[str, int], files: dict[str, tuple[int, int]]
+    record: Mapping[str, object],
+    tasks: dict[str, int],
+    files: dict[tuple[str, str], tuple[int, int]],
 ) -> SimJob:
     priority = record.get("priority", 0)
     if not isinstance(priority, int):
@@ -78,10 +80,11 @@ def _job(
         raise TypeError("inputs is no list")
     # One read of each file: a pilot stages a file once, however often it is named.
     read: dict[int, int] = {}
-    for pair in inputs:
-        if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)):
-            raise TypeError('an input is no pair ["lfn", bytes]')
-        number, size = files.setdefault(pair[0], (len(files), int(_number(pair[1], "a size"))))
+    for entry in inputs:
+        if not (isinstance(entry, list) and len(entry) in {2, 3} and isinstance(entry[0], str)):
+            raise TypeError('an input is neither ["lfn", bytes] nor ["lfn", bytes, "version"]')
+        file = entry[0], str(entry[2]) if len(entry) > 2 else ""
+        number, size = files.setdefault(file, (len(files), int(_number(entry[1], "a size"))))
         read[number] = size
     return SimJob(
         at=_number(record["t"], "t", may_be_negative=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from random import Random
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,27 @@ def stretched(jobs: Sequence[SimJob], hours: float) -> list[SimJob]:
     first, span = jobs[0].at, jobs[-1].at - jobs[0].at
     factor = hours * 3600 / span if span else 0.0
     return [replace(job, at=(job.at - first) * factor) for job in jobs]
+
+
+def rewritten(jobs: Sequence[SimJob], share: float, seed: int) -> list[SimJob]:
+    """The same jobs, where a part of the files is written anew once, at some time while jobs arrive.
+
+    A job reads the version that there is when it arrives: another file, of the same name and size.
+    What caches have of the old one is of use to those who came before only. `jobs` in the order of time.
+    """
+    rng = Random(f"rewritten {seed}")
+    files = sorted({file for job in jobs for file, _ in job.inputs})
+    first, last = jobs[0].at, jobs[-1].at
+    times = {file: rng.uniform(first, last) for file in files if rng.random() < share}
+    new = {file: number for number, file in enumerate(times, start=files[-1] + 1)} if files else {}
+
+    def now(file: int, at: float) -> int:
+        return new[file] if file in times and at >= times[file] else file
+
+    return [
+        replace(job, inputs=tuple((now(file, job.at), size) for file, size in job.inputs))
+        for job in jobs
+    ]
 
 
 def hours_for(jobs: Sequence[SimJob], load: float, slots: int) -> float:

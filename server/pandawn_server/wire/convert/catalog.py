@@ -5,7 +5,7 @@ from __future__ import annotations
 from pandawn.filecatalog.v1 import coverage_pb2, filecatalog_pb2, pins_pb2
 from pandawn_server.domain.inventory import CacheSummary, NodePins
 from pandawn_server.usecases.coverage import Coverage
-from pandawn_server.wire.convert.common import to_timestamp
+from pandawn_server.wire.convert.common import to_sum, to_timestamp
 
 
 def to_cache(summary: CacheSummary) -> filecatalog_pb2.Cache:
@@ -14,10 +14,10 @@ def to_cache(summary: CacheSummary) -> filecatalog_pb2.Cache:
         site=summary.key.site,
         node=summary.key.node,
         file_count=summary.file_count,
-        total_bytes=summary.total_bytes,
+        total_bytes=to_sum(summary.total_bytes),
         update_time=to_timestamp(summary.update_time),
         pinned_count=summary.pinned_count,
-        pinned_bytes=summary.pinned_bytes,
+        pinned_bytes=to_sum(summary.pinned_bytes),
     )
     state = summary.state
     if state.epoch:
@@ -43,16 +43,16 @@ def to_coverage(coverage: Coverage, max_nodes: int) -> coverage_pb2.GetCoverageR
     return coverage_pb2.GetCoverageResponse(
         site=coverage.site,
         file_count=coverage.total.files,
-        total_bytes=coverage.total.size_bytes,
+        total_bytes=to_sum(coverage.total.size_bytes),
         copies=[
             coverage_pb2.Copies(
-                node_count=count, file_count=amount.files, total_bytes=amount.size_bytes
+                node_count=count, file_count=amount.files, total_bytes=to_sum(amount.size_bytes)
             )
             for count, amount in coverage.copies.items()
         ],
         nodes=[
             coverage_pb2.NodeShare(
-                node=node, file_count=amount.files, total_bytes=amount.size_bytes
+                node=node, file_count=amount.files, total_bytes=to_sum(amount.size_bytes)
             )
             for node, amount in coverage.shares[:max_nodes]
         ],

@@ -14,6 +14,7 @@ from pandawn_server.domain.jobs import ErrorComponent, JobError, Requirements, R
 from pandawn_server.domain.matching import Match
 from pandawn_server.domain.tasks import File
 from pandawn_server.wire.convert.enums import ERROR_COMPONENT, LOCALITY, MATCH_RULE
+from pandawn_server.wire.rules import MAX_INT64
 from pandawn_server.wire.validation import Checker, FieldPath
 
 MAX_WALL_TIME = timedelta(days=30)
@@ -43,6 +44,11 @@ def to_timestamp(time: datetime | None) -> Timestamp | None:
     message = Timestamp()
     message.FromDatetime(time)
     return message
+
+
+def to_sum(size_bytes: int) -> int:
+    """A sum of sizes, cut to what the contracts hold: sizes are told by callers, and may be lies."""
+    return min(size_bytes, MAX_INT64)
 
 
 def to_file(file: File) -> type_pb2.File:

@@ -5,7 +5,7 @@
 # what to do. Arguments, if there are any, are the packages to look for.
 set -euo pipefail
 
-wanted=" ${*:-postgresql pgbouncer memcached xrootd-server xrootd-client iproute2 openssl e2fsprogs} "
+wanted=" ${*:-postgresql pgbouncer memcached xrootd-server xrootd-client iproute2 openssl e2fsprogs strace} "
 missing=()
 need() { if [[ $wanted == *" $1 "* ]]; then missing+=("$1"); fi; }
 command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need postgresql
@@ -15,6 +15,7 @@ command -v xrootd >/dev/null || need xrootd-server
 command -v xrdcp >/dev/null || need xrootd-client
 command -v ip >/dev/null || need iproute2
 command -v openssl >/dev/null || need openssl
+command -v strace >/dev/null || need strace
 command -v mkfs.ext4 >/dev/null || [ -x /sbin/mkfs.ext4 ] || need e2fsprogs
 [ ${#missing[@]} -gt 0 ] || exit 0
 

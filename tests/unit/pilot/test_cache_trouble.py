@@ -22,6 +22,7 @@ from pandawn_pilot.logs import make_log
 from pandawn_pilot.node_cache import NodeCache
 from pandawn_pilot.stop import Stop
 from pandawn_pilot.transports.base import TransferError, TransferFault
+from tests.fixtures.processes import skip_or_fail
 from tests.unit.pilot.test_node_cache import (
     Source,
     deliver,
@@ -102,8 +103,9 @@ print([file.lfn for file in cache.journal.snapshot().files])
 """
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 def test_an_entry_on_a_bad_sector_is_removed_and_fetched_anew(tmp_path: Path) -> None:
+    if shutil.which("strace") is None:
+        skip_or_fail("strace")
     cache = make_cache(tmp_path / "c")
     deliver(cache, Source(), wanted_file(), tmp_path / "one")
     entry = Entry.of(tmp_path / "c", wanted_file().key)

@@ -21,6 +21,8 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # pcache's: a cache with the disk for itself leaves a fifth to the jobs.
 DEFAULT_SHARE_OF_DISK = 0.8
 DEFAULT_LOW_WATER = 0.75
+# Removing many files from a busy disk takes its time. A process that is stopped may not stop all others.
+_LOCK_SECONDS = 120.0
 
 
 class CacheFullError(Exception):
@@ -64,9 +66,9 @@ class CacheRoom:
     def reserve(self, data: Path, size_bytes: int, stop: Stop) -> None:
         """Makes `data`, a new file below `incoming`, occupy the room that a transfer needs.
 
-        Removes other files if it must. Raises CacheFullError when that does not help.
+        Removes other files if it must. Raises CacheFullError when that does not help, and OSError.
         """
-        with locks.exclusive(self._lock_path, stop):
+        with locks.exclusive(self._lock_path, stop, wait_seconds=_LOCK_SECONDS):
             self._shrink(size_bytes)
             if _allocate(data, size_bytes):
                 return

@@ -40,6 +40,10 @@ from pandawn_pilot.transports.base import SourceStat, TransferError, TransferFau
 # What a disk says of data that it has lost, or that its file system cannot believe.
 _DAMAGED = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ESTALE, errno.ENODATA})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# While another process transfers a file it is waited for, but not for one that is stopped: at most this,
+# and the time that so slow a transfer takes.
+TURN_SECONDS = 300.0
+_MIN_BYTES_PER_SECOND = 1_000_000
 
 
 class NodeCache:
@@ -58,8 +62,8 @@ class NodeCache:
     def deliver(self, wanted: CachedFile, destination: Path, origin: Origin, stop: Stop) -> bool:
         """See InputCache. A file of an unknown version goes past the cache.
 
-        While one process transfers a file, others that want it wait and then find it. A file for
-        which there is no room goes past the cache, too, and so do all while its disk is in trouble.
+        While one process transfers a file, others that want it wait, a bounded time, and then find
+        it. A file for which there is no room goes past the cache, too, and so do all while its disk is in trouble.
         """
         if wanted.version:
             try:
@@ -85,7 +89,7 @@ class NodeCache:
         entry = Entry.of(self.root, code.key, CODE)
         fetched = False
         try:
-            with locks.exclusive(entry.lock_path, stop):
+            with locks.exclusive(entry.lock_path, stop, wait_seconds=TURN_SECONDS):
                 meta = entry.read_meta()
                 size = 0 if meta is None else meta.size_bytes
                 if self._take(entry, replace(code, size_bytes=size), destination, None, stop):
@@ -130,7 +134,8 @@ class NodeCache:
 
     def _deliver(self, wanted: CachedFile, destination: Path, origin: Origin, stop: Stop) -> bool:
         entry = Entry.of(self.root, wanted.key, FILES if wanted.listed else CODE)
-        with locks.exclusive(entry.lock_path, stop):
+        patience = TURN_SECONDS + wanted.size_bytes / _MIN_BYTES_PER_SECOND
+        with locks.exclusive(entry.lock_path, stop, wait_seconds=patience):
             if self._take(entry, wanted, destination, origin.source, stop):
                 return True
             self._transfer(entry, wanted, origin, stop)

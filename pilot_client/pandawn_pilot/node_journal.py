@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pandawn_pilot import locks
 from pandawn_pilot.inventory import CachedFile, FileKey
-from pandawn_pilot.journal import Journal, Position, Snapshot
+from pandawn_pilot.journal import LOCK_SECONDS, Journal, Position, Snapshot
 
 _BESIDE = "beside"
 
@@ -54,7 +54,7 @@ class NodeJournal(Journal):
     def position(self) -> Position:
         """Where the node stands now, all that its parts say included."""
         # Under a lock, or a slow process could put back what a faster one has taken further.
-        with locks.exclusive(self.directory / "follow.lock"):
+        with locks.exclusive(self.directory / "follow.lock", wait_seconds=LOCK_SECONDS):
             self._follow()
         return super().position()
 

@@ -31,6 +31,8 @@ from pandawn_pilot.pcache.tree import Walk
 
 # How often the files are looked at one by one, in case jobs have written to what they were given.
 _DEEP_EVERY_SECONDS = 3600.0
+# The first look at 100,000 files takes 20 s. A process that is stopped may not stop all others.
+_LOCK_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +212,13 @@ class Books:
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
-        with self._mutex, locks.exclusive(self._lock_path):
-            yield
+        if not self._mutex.acquire(timeout=_LOCK_SECONDS):
+            raise locks.LockTimeoutError(self._lock_path)
+        try:
+            with locks.exclusive(self._lock_path, wait_seconds=_LOCK_SECONDS):
+                yield
+        finally:
+            self._mutex.release()
 
 
 def _below(starts: Collection[str], paths: Iterable[str]) -> list[str]:

@@ -14,15 +14,20 @@ from pathlib import Path
 import pytest
 
 from pandawn_pilot import journal as journal_module
+from pandawn_pilot import locks, node_cache
 from pandawn_pilot.cache_entry import Entry
 from pandawn_pilot.cache_room import CacheLimits
+from pandawn_pilot.catalog_loop import CatalogLoop
+from pandawn_pilot.catalog_reporter import CatalogReporter
 from pandawn_pilot.journal import Journal
 from pandawn_pilot.locks import LockTimeoutError
-from pandawn_pilot.logs import make_log
+from pandawn_pilot.logs import Log, make_log
 from pandawn_pilot.node_cache import NodeCache
 from pandawn_pilot.stop import Stop
 from pandawn_pilot.transports.base import TransferError, TransferFault
+from tests.fixtures.pilots import wait_until
 from tests.fixtures.processes import skip_or_fail
+from tests.unit.pilot.fake_catalog import FakeCatalog
 from tests.unit.pilot.test_node_cache import (
     Source,
     deliver,
@@ -171,3 +176,43 @@ def test_a_lock_that_a_stopped_process_holds_is_not_waited_for_without_end(
         with pytest.raises(LockTimeoutError):
             journal.position()
     assert journal.position().number == 0
+
+
+def test_a_file_that_a_stopped_process_transfers_goes_past_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, file = make_cache(tmp_path / "c"), wanted_file()
+    monkeypatch.setattr(node_cache, "TURN_SECONDS", 0.05)
+    with locks.exclusive(Entry.of(tmp_path / "c", file.key).lock_path):
+        assert deliver(cache, Source(), file, tmp_path / "one") is False
+    assert (tmp_path / "one").read_bytes() == make_content("f1", 1000)
+
+
+class FailingReporter(CatalogReporter):
+    """Cannot be asked about its cache, so many times."""
+
+    def __init__(self, directory: Path, failures: int, error: Exception, log: Log) -> None:
+        super().__init__(Journal(directory), FakeCatalog(), log)
+        self.left = failures
+        self.error = error
+
+    def pending(self) -> bool:
+        self.left -= 1
+        if self.left >= 0:
+            raise self.error
+        return super().pending()
+
+
+@pytest.mark.parametrize("error", [OSError("no space left on device"), ZeroDivisionError()])
+def test_trouble_of_the_cache_is_logged_when_it_begins_and_ends_and_not_at_each_try(
+    tmp_path: Path, error: Exception
+) -> None:
+    stream = io.StringIO()
+    log = make_log(as_json=False, node="wn01", stream=stream, level=logging.INFO)
+    loop = CatalogLoop(FailingReporter(tmp_path, 4, error, log), log)
+    loop.start()
+    wait_until(lambda: "is told again" in stream.getvalue())
+    loop.stop()
+    text = stream.getvalue()
+    assert text.count("WARNING") == 1
+    assert text.count("Traceback") == (0 if isinstance(error, OSError) else 1)

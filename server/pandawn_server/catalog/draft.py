@@ -55,12 +55,12 @@ class Draft:
         self._epoch, self._sequence, self._digest = start.epoch, start.sequence, start.digest
         self._view = view
         self._entries = entries
-        # Those among the changes, held or not.
-        self._by_name: dict[tuple[str, str], list[FileId]] = {}
+        # Those among the changes, held or not. By name once somebody asks: inventories do not, mostly.
+        self._by_name: dict[tuple[str, str], list[FileId]] | None = None
         self._by_guid: dict[str, list[FileId]] = {}
         if pack and entries is not None:
             for file in entries.files:
-                self._record(file)
+                self._record(file, file.file_id)
             self.cleared = True
 
     @property
@@ -113,7 +113,7 @@ class Draft:
         self._epoch, self._sequence, self._digest = epoch, 0, 0
         self.file_count = self.total_bytes = 0
         self.changes.clear()
-        self._by_name.clear()
+        self._by_name = None
         self._by_guid.clear()
         self.known = self.cleared = self.dirty = True
 
@@ -132,30 +132,39 @@ class Draft:
         return deleted
 
     def _put(self, file: CachedFile) -> None:
+        file_id = file.file_id
         if not file.version:
             # Which file of that name it is nobody knows: it takes the place of the one before.
             for before in self._unversioned(file.scope, file.lfn):
-                if before != file.file_id:
+                if before != file_id:
                     self._drop(before)
-        if not self._holds(file.file_id):
-            self._count(file.file_id, +1)
+        if not self._holds(file_id):
+            self._count(file_id, +1)
         self.dirty = True
-        self._record(file)
+        self._record(file, file_id)
 
     def _drop(self, file_id: FileId) -> None:
         self._count(file_id, -1)
         scope, lfn, version, size = file_id
         self._note(file_id, Record(scope, lfn, "", version, gone(size)))
 
-    def _record(self, file: CachedFile) -> None:
-        self._note(file.file_id, Record.of(file))
+    def _record(self, file: CachedFile, file_id: FileId) -> None:
+        self._note(file_id, Record.of(file))
         if file.guid:
-            self._by_guid.setdefault(file.guid, []).append(file.file_id)
+            self._by_guid.setdefault(file.guid, []).append(file_id)
 
     def _note(self, file_id: FileId, record: Record) -> None:
-        if file_id not in self.changes:
+        if self._by_name is not None and file_id not in self.changes:
             self._by_name.setdefault(file_id[:2], []).append(file_id)
         self.changes[file_id] = record
+
+    def _changed(self, scope: str, lfn: str) -> Sequence[FileId]:
+        """The files of a name among the changes."""
+        if self._by_name is None:
+            self._by_name = {}
+            for file_id in self.changes:
+                self._by_name.setdefault(file_id[:2], []).append(file_id)
+        return self._by_name.get((scope, lfn), ())
 
     def _count(self, file_id: FileId, sign: int) -> None:
         self._digest ^= file_digest(*file_id)
@@ -179,7 +188,7 @@ class Draft:
             changed: Sequence[FileId] = self._by_guid.get(ref.guid, ())
             found = [one for one in dict.fromkeys(changed) if self.changes[one].guid == ref.guid]
         else:
-            changed = self._by_name.get((ref.scope, ref.lfn), ())
+            changed = self._changed(ref.scope, ref.lfn)
             found = [one for one in changed if self.changes[one].size_bytes >= 0]
         if ref.version:
             found = [one for one in found if one[2] == ref.version]
@@ -200,7 +209,7 @@ class Draft:
         return [(ref.scope, ref.lfn, ref.version, size) for size in sizes]
 
     def _unversioned(self, scope: str, lfn: str) -> list[FileId]:
-        changed = self._by_name.get((scope, lfn), ())
+        changed = self._changed(scope, lfn)
         found = [one for one in changed if not one[2] and self.changes[one].size_bytes >= 0]
         if not self.cleared and self._view is not None:
             sizes = self._view.held.unknown_versions(name_key(scope, lfn))

@@ -159,7 +159,7 @@ NODE = Kind("node", (Blame.NODE,), Count.LOST, evidence=Evidence.OWN)
 ROOM = Kind(
     "room on the node",
     (Blame.NODE, Blame.CODE, Blame.REQUEST),
-    Count.LOST,
+    Count.FAILED,
     evidence=Evidence.COMPARED,
 )
 SITE = Kind("site", (Blame.SITE, Blame.NODE, Blame.REQUEST), Count.LOST, evidence=Evidence.COMPARED)

@@ -73,7 +73,7 @@ def test_a_job_can_be_cancelled_in_its_pause(world: World) -> None:
     assert world.job(job.job_id).state is JobState.CANCELLED
 
 
-@pytest.mark.parametrize("reason", ["NO_LOCAL_SPACE", "NO_WORK_DIR", "LOCAL_DISK_FAILED"])
+@pytest.mark.parametrize("reason", ["NO_ACCOUNT", "NO_WORK_DIR", "LOCAL_DISK_FAILED"])
 def test_what_only_the_node_can_be_blamed_for_is_no_failure_of_the_job(
     world: World, reason: str
 ) -> None:
@@ -82,6 +82,16 @@ def test_what_only_the_node_can_be_blamed_for_is_no_failure_of_the_job(
     found = world.job(job.job_id)
     assert (found.failures, found.losses, found.avoided) == (0, 1, (node_key(1).node,))
     assert world.finish(world.take(world.pilot(2))) is JobState.FINISHED
+
+
+def test_a_job_that_fills_or_does_not_fit_a_nodes_disk_has_failed_and_goes_elsewhere(
+    world: World,
+) -> None:
+    (one,) = world.submit_jobs(1, max_attempts=2)
+    pilot = world.pilot(1)
+    assert world.fail(world.take(pilot), pilot_says("NO_LOCAL_SPACE")) is JobState.ACTIVATED
+    found = world.job(one.job_id)
+    assert (found.failures, found.losses, found.avoided) == (1, 0, (node_key(1).node,))
 
 
 def test_a_job_that_lost_its_pilots_is_not_failed_by_that(world: World) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pandawn_server.usecases.allowances import hold_back_all, let_go_all
 from pandawn_server.usecases.reap import Reaped, reap
+from pandawn_server.usecases.retain import retain
 from pandawn_server.usecases.sessions import REFRESH_INTERVAL, refresh_sessions
 from pandawn_server.usecases.watch_catalog import watch_catalog
 from pandawn_server.usecases.watch_clock import watch_clock
@@ -31,6 +32,9 @@ HOLD_BACK_INTERVAL = timedelta(seconds=10)
 """Time between two looks for runnable jobs above a limit that was lowered. Where there are limits, a look
 counts what is runnable on those queues."""
 
+RETENTION_INTERVAL = timedelta(minutes=1)
+"""Time between two looks for what is old; while there is more, it goes on at once."""
+
 CLOCK_WATCH_INTERVAL = timedelta(seconds=10)
 """Time between two looks at how far this machine's clock is from the database's: as often it is told."""
 
@@ -42,6 +46,7 @@ def periodic_workers(deps: Deps, auditor: Auditor) -> list[PeriodicWorker[Any]]:
         _queue_watch(deps),
         _catalog_watch(deps),
         _clock_watch(deps),
+        _retention(deps),
         _throttle(deps),
         _hold_back(deps),
         _session_refresh(deps),
@@ -64,8 +69,6 @@ def _reaper(deps: Deps) -> PeriodicWorker[Reaped]:
             deps.context,
             deps.context.new_id(),
             settings.reaper_interval,
-            settings.event_retention,
-            settings.audit_retention,
         ),
         deps.runner,
         after=after,
@@ -95,6 +98,19 @@ def _catalog_watch(deps: Deps) -> PeriodicWorker[None]:
         CATALOG_WATCH_INTERVAL,
         partial(watch_catalog, deps.context),
         deps.runner,
+        telemetry=deps.telemetry,
+    )
+
+
+def _retention(deps: Deps) -> PeriodicWorker[bool]:
+    return PeriodicWorker(
+        "retention",
+        RETENTION_INTERVAL,
+        partial(
+            retain, deps.context, deps.context.new_id(), RETENTION_INTERVAL, deps.settings.kept
+        ),
+        deps.runner,
+        is_behind=bool,
         telemetry=deps.telemetry,
     )
 

@@ -1,4 +1,4 @@
-"""The command `pandawn-server`: serve, migrate, check-config, and what concerns sessions.
+"""The command `pandawn-server`: serve, migrate, check-config, retention, and what concerns sessions.
 
 Exit status: 0 all is well, 1 failure, 2 wrong usage or configuration, 3 refused (a database that must
 be migrated first), 4 a database or catalog that cannot be reached.
@@ -105,6 +105,34 @@ def _rotate(loaded: Loaded, *, end_sessions: bool) -> None:
     finally:
         database.dispose()
     typer.echo(f"session key {key.key_id} signs from {key.use_time:%Y-%m-%d %H:%M:%S} UTC on")
+
+
+@app.command("retention")
+@with_settings
+def retention(
+    loaded: Loaded,
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what is old enough to be deleted.")
+    ] = False,
+) -> None:
+    """Delete what is older than the settings say, as the servers do by themselves in the background."""
+    from pandawn_server.backends import open_checked_database
+    from pandawn_server.usecases.retain import count_old, delete_some
+
+    database, kept = open_checked_database(loaded.settings), loaded.settings.kept
+    counts: dict[str, int] = {}
+    try:
+        if dry_run:
+            counts.update(count_old(database, database.clock, kept))
+        else:
+            while delete_some(database, database.clock, kept, counts):
+                pass
+    finally:
+        database.dispose()
+    for kind, count in counts.items():
+        what = "jobs of tasks" if kind == "tasks" and not dry_run else kind
+        typer.echo(f"{count:>9,} {what} {'would be' if dry_run else 'were'} deleted")
 
 
 @app.command("check-config")

@@ -29,6 +29,7 @@ from pandawn_server.catalog.factory import parse_catalog_url
 from pandawn_server.domain.sessions import MAX_SESSION_LIFE
 from pandawn_server.listeners import Listener, parse_listener
 from pandawn_server.logs import LogFormat, LogLevel
+from pandawn_server.retention_config import RetentionSettings
 
 ENV_PREFIX = "PANDAWN_"
 CONFIG_VARIABLE = "PANDAWN_CONFIG"
@@ -58,7 +59,7 @@ def _default_data_dir() -> Path:
     return (Path(base) if base else Path("~/.local/share").expanduser()) / "pandawn"
 
 
-class Settings(BaseSettings):
+class Settings(RetentionSettings):
     """All settings. Units are in the names; the descriptions are what `check-config` shows."""
 
     model_config = SettingsConfigDict(
@@ -183,12 +184,6 @@ class Settings(BaseSettings):
     reaper_interval_seconds: float = Field(
         default=2.0, gt=0, le=3600, description="time between two looks for lapsed leases"
     )
-    event_retention_days: float = Field(
-        default=30.0, gt=0, description="age at which events are deleted"
-    )
-    audit_retention_days: float = Field(
-        default=90.0, gt=0, le=36500, description="age at which lines of the audit are deleted"
-    )
     pin_silence_days: float = Field(
         default=30.0,
         gt=0,
@@ -223,16 +218,6 @@ class Settings(BaseSettings):
     def reaper_interval(self) -> timedelta:
         """See `reaper_interval_seconds`."""
         return timedelta(seconds=self.reaper_interval_seconds)
-
-    @property
-    def audit_retention(self) -> timedelta:
-        """See `audit_retention_days`."""
-        return timedelta(days=self.audit_retention_days)
-
-    @property
-    def event_retention(self) -> timedelta:
-        """See `event_retention_days`."""
-        return timedelta(days=self.event_retention_days)
 
     @property
     def listeners(self) -> tuple[Listener, ...]:

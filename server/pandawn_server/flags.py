@@ -16,7 +16,6 @@ from pandawn_server.config import (
     CONFIG_VARIABLE,
     ConfigError,
     FlagValue,
-    Loaded,
     Settings,
     load_settings,
     masked,
@@ -25,7 +24,7 @@ from pandawn_server.config import (
 from pandawn_server.domain.errors import PandawnError, UnavailableError
 from pandawn_server.logs import configure_logs
 
-Command = Callable[[Loaded], None]
+Command = Callable[..., None]
 """What a command does with its settings."""
 
 
@@ -40,9 +39,18 @@ class Exit(IntEnum):
 
 
 def with_settings(command: Command) -> Callable[..., None]:
-    """Gives a command one flag for each setting, and the merged settings as its argument."""
+    """Gives a command one flag for each setting, and the merged settings as its argument.
+
+    What else it takes, by keyword, are flags of its own.
+    """
+    own = [
+        parameter
+        for parameter in inspect.signature(command, eval_str=True).parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
 
     def run(config: Path | None, **flags: FlagValue | None) -> None:
+        more = {parameter.name: flags.pop(parameter.name) for parameter in own}
         given = {name: value for name, value in flags.items() if value not in (None, [])}
         try:
             loaded = load_settings(given, config)
@@ -50,7 +58,7 @@ def with_settings(command: Command) -> Callable[..., None]:
             _end(Exit.USAGE, str(error))
         configure_logs(loaded.settings.log_level, loaded.settings.log_format)
         with _errors_as_exit():
-            command(loaded)
+            command(loaded, **more)
 
     help_text = f"Configuration file in TOML. [{CONFIG_VARIABLE}]"
     config = Annotated[Path | None, typer.Option("--config", help=help_text, dir_okay=False)]
@@ -62,8 +70,8 @@ def with_settings(command: Command) -> Callable[..., None]:
         for name, hint in hints.items()
     ]
     # What typer looks at; writing each flag out for each command would be the same list thrice.
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = dict(hints)
+    run.__signature__ = inspect.Signature([*parameters, *own])  # type: ignore[attr-defined]
+    run.__annotations__ = dict(hints) | {parameter.name: parameter.annotation for parameter in own}
     run.__doc__ = command.__doc__
     return run
 

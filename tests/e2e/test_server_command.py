@@ -169,3 +169,14 @@ def test_every_setting_is_a_flag_of_every_command(command: str) -> None:
     assert done.returncode == 0
     for flag in ("--database", "--catalog", "--listen", "--grace-seconds", "--otlp-endpoint"):
         assert flag in done.stdout
+
+
+def test_what_is_old_is_counted_before_it_is_deleted(tmp_path: Path) -> None:
+    counted = run_server_command("retention", "--dry-run", f"--data-dir={tmp_path}")
+    assert counted.returncode == 0, counted.stderr
+    assert "0 tasks would be deleted" in counted.stdout
+    deleted = run_server_command(
+        "retention", f"--data-dir={tmp_path}", "--task-retention-days=30", "--log-level=error"
+    )
+    assert deleted.returncode == 0, deleted.stderr
+    assert "0 jobs of tasks were deleted" in deleted.stdout

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from sqlalchemy import RowMapping, delete, select, text
+from sqlalchemy import RowMapping, select, text
 
 from pandawn_server.domain.audit import About, AuditFilter, AuditRecord, NumberedRecord
 from pandawn_server.storage.access_schema import audit
@@ -81,8 +81,3 @@ def list_records(
             return []
         query = query.where(audit.c.audit_time >= wanted.since, audit.c.audit_id >= first)
     return [_to_record(row) for row in tx.execute(query).mappings()]
-
-
-def delete_records(tx: Transaction, before: datetime) -> int:
-    """Forgets lines older than `before`; returns how many."""
-    return tx.execute(delete(audit).where(audit.c.audit_time < before)).rowcount

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
 
-from sqlalchemy import ColumnElement, delete, exists, false, func, or_, select, text
+from sqlalchemy import ColumnElement, exists, false, func, or_, select, text
 
 from pandawn_server.domain.events import Event, NumberedEvent
 from pandawn_server.storage.among import among
@@ -138,8 +137,3 @@ def newest(tx: Transaction) -> Newest:
         )
     ).one()
     return Newest(row[0], (row[1], row[2]))
-
-
-def delete_events(tx: Transaction, before: datetime) -> int:
-    """Forgets events older than `before`; returns how many."""
-    return tx.execute(delete(events).where(events.c.event_time < before)).rowcount

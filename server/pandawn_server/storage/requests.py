@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import insert, select
 
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import requests
@@ -41,8 +41,3 @@ def insert_answer(tx: Transaction, request_id: str, answer: Answer, now: datetim
             create_time=now,
         )
     )
-
-
-def delete_answers(tx: Transaction, before: datetime) -> int:
-    """Forgets answers older than `before`; returns how many."""
-    return tx.execute(delete(requests).where(requests.c.create_time < before)).rowcount

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from pandawn_server.domain.principals import Session
 from pandawn_server.storage.among import among
@@ -33,6 +33,19 @@ def sandboxes_of(tx: Transaction, user: str, sandbox_ids: Collection[str]) -> se
         among(tx, sandbox_owners.c.sandbox_id, sandbox_ids), sandbox_owners.c.user == user
     )
     return set(tx.execute(query).scalars())
+
+
+def keep(tx: Transaction, sandbox_id: str) -> bool:
+    """Sees that a sandbox is not deleted before the end of the transaction; False if it is not there."""
+    query = select(sandboxes.c.sandbox_id).where(sandboxes.c.sandbox_id == sandbox_id)
+    return tx.execute(query.with_for_update(read=True, key_share=True)).first() is not None
+
+
+def note_upload(tx: Transaction, sandbox_id: str, now: datetime) -> None:
+    """Notes that a sandbox that is stored was uploaded again: somebody is going to use it."""
+    tx.execute(
+        update(sandboxes).where(sandboxes.c.sandbox_id == sandbox_id).values(create_time=now)
+    )
 
 
 def add_owner(tx: Transaction, sandbox_id: str, user: str) -> None:

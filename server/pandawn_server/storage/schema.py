@@ -97,10 +97,14 @@ tasks = Table(
     Column("library_checksum", Text),
     # Set by the reaper when the last job has ended, for the event; reads derive it from the jobs.
     Column("close_time", UtcDateTime),
+    # Set when it begins to be deleted: nobody adds jobs any more.
+    Column("remove_time", UtcDateTime),
     Index(None, "user", "dataset", unique=True),
     # Pages of a user's tasks, and of those of a site's queues.
     Index(None, "user", "task_id"),
     Index(None, "queue", "task_id"),
+    Index(None, "close_time"),
+    Index(None, "sandbox_id"),
     Index(
         "ix_tasks_open",
         "task_id",

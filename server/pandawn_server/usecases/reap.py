@@ -1,4 +1,4 @@
-"""Time does its work: leases lapse, silent pilots are lost, ended tasks are closed, old lines are dropped."""
+"""Time does its work: leases lapse, silent pilots are lost, ended tasks are closed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pandawn_server.domain.jobs import JobState, lost_heartbeat, not_acknowledge
 from pandawn_server.domain.leases import Lease, clock_went_back, server_was_away
 from pandawn_server.domain.pilots import LOST_AFTER_LEASES, PilotState
 from pandawn_server.domain.queues import Queue
-from pandawn_server.storage import audit, claims, events, leases, pilots, requests, tasks
+from pandawn_server.storage import claims, events, leases, pilots, tasks
 from pandawn_server.storage.database import Transaction
 from pandawn_server.usecases.config_cache import Configuration
 from pandawn_server.usecases.context import Context
@@ -26,9 +26,6 @@ little enough for another to take over before the pause looks like an absence of
 
 _GRACE = "grace"
 """Name of the claim that stands while pilots may still have to come back after a time in which none could be heard."""
-
-ANSWERS_KEPT = timedelta(days=7)
-"""How long the answer to a submission is repeated to a client that asks again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +42,6 @@ def reap(
     context: Context,
     owner: str,
     interval: timedelta,
-    events_kept: timedelta,
-    audit_kept: timedelta,
 ) -> Reaped:
     """One run of the reaper, to be repeated every `interval` by each server process.
 
@@ -73,9 +68,6 @@ def reap(
             for pilot_id in _lose_silent(tx, names, lease_duration, now)
         ]
         closed = _close_tasks(tx, now)
-        events.delete_events(tx, now - events_kept)
-        audit.delete_records(tx, now - audit_kept)
-        requests.delete_answers(tx, now - ANSWERS_KEPT)
     return Reaped(was_granted=True, ended=ended, lost_pilots=len(lost), closed_tasks=closed)
 
 

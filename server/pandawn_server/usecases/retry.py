@@ -15,6 +15,7 @@ from pandawn_server.domain.tasks import NewJob, Task, with_unique_names
 from pandawn_server.storage import events, files, job_moves, jobs, requests, tasks
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.requests import Answer
+from pandawn_server.storage.retention import is_being_removed
 from pandawn_server.usecases.admit_hosts import queue_not_found
 from pandawn_server.usecases.allowances import (
     identity_for,
@@ -45,7 +46,7 @@ def retry_task(
     fingerprint = f"retry task {task_id}"
     with context.db.write() as tx:
         task = tasks.lock_tasks(tx, [task_id]).get(task_id)
-        if task is None:
+        if task is None or is_being_removed(tx, [task_id]):
             raise task_not_found(task_id)
         require_task(tx, by, task)
         answer = requests.get_answer(tx, request_id)
@@ -79,7 +80,9 @@ def retry_job(context: Context, request_id: str, job_id: int, by: Principal) -> 
         if job is None:
             raise job_not_found(job_id)
         require_job(tx, by, job)
-        task = tasks.lock_tasks(tx, [job.task_id])[job.task_id]
+        task = tasks.lock_tasks(tx, [job.task_id]).get(job.task_id)
+        if task is None or is_being_removed(tx, [job.task_id]):
+            raise job_not_found(job_id)
         answer = requests.get_answer(tx, request_id)
         if answer is not None:
             require_same(answer, fingerprint, request_id)

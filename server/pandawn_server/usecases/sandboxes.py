@@ -48,7 +48,9 @@ def store_sandbox(context: Context, chunks: Sequence[bytes], by: Principal) -> t
         digest.update(chunk)
     sandbox_id = digest.hexdigest()
     with context.db.write() as tx:
-        if not sandboxes.known_sandboxes(tx, [sandbox_id]):
+        if sandboxes.keep(tx, sandbox_id):
+            sandboxes.note_upload(tx, sandbox_id, context.clock())
+        else:
             sandboxes.insert_sandbox(tx, sandbox_id, size, chunks, context.clock())
         if by.name:
             sandboxes.add_owner(tx, sandbox_id, by.name)

@@ -140,7 +140,7 @@ def _require_sandbox(tx: Transaction, sandbox_id: str, by: Principal) -> None:
         if by.is_operator
         else sandboxes.sandboxes_of(tx, by.name, [sandbox_id])
     )
-    if sandbox_id not in known:
+    if sandbox_id not in known or not sandboxes.keep(tx, sandbox_id):
         # Also where somebody else has uploaded the same: that would tell what others run.
         raise sandbox_not_found(sandbox_id)
 

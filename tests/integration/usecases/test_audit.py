@@ -14,7 +14,7 @@ from pandawn_server.usecases.audit import list_audit, write_audit
 from tests.fixtures.clock import NOON
 from tests.fixtures.factories import QUEUE, SITE
 from tests.fixtures.principals import ADMIN, OPERATOR, STRANGER
-from tests.fixtures.world import AUDIT_KEPT, World
+from tests.fixtures.world import KEPT, World
 
 
 def line(rpc: str = "Broker.SubmitTask", code: str = "OK", **more: Any) -> AuditRecord:
@@ -97,6 +97,6 @@ def test_pages_follow_one_another(audited: World) -> None:
 
 
 def test_old_lines_are_forgotten(audited: World) -> None:
-    audited.advance(days=AUDIT_KEPT.days, minutes=1)
-    audited.reap()
+    audited.advance(days=KEPT.audit.days, minutes=1)
+    audited.retain()
     assert seen(audited) == [4]

@@ -8,8 +8,7 @@ from pandawn_server.domain.faults import MAX_LOST, SILENCE
 from pandawn_server.domain.jobs import JobError, JobState, Phase
 from pandawn_server.domain.leases import FIRST_LEASE
 from pandawn_server.domain.pilots import PilotState
-from pandawn_server.storage import pilots, requests
-from pandawn_server.usecases.reap import ANSWERS_KEPT
+from pandawn_server.storage import pilots
 from pandawn_server.usecases.retry import RETRIABLE
 from pandawn_server.workers.loop import JITTER
 from tests.fixtures.factories import (
@@ -19,7 +18,7 @@ from tests.fixtures.factories import (
     node_error,
     node_key,
 )
-from tests.fixtures.world import EVENTS_KEPT, LEASE, REAP_INTERVAL, World, reason, success
+from tests.fixtures.world import LEASE, REAP_INTERVAL, World, reason, success
 
 PAST_LEASE = LEASE * 1.1
 LATE = 1 + JITTER
@@ -238,18 +237,6 @@ def test_a_task_with_a_failed_job_is_told_as_failed_and_again_after_its_retry(
         "TASK_RETRIED",
         "TASK_FINISHED",
     ]
-
-
-def test_old_events_and_answers_are_forgotten(world: World) -> None:
-    world.submit("r1")
-    world.advance(seconds=(EVENTS_KEPT + timedelta(hours=1)).total_seconds())
-    world.submit_jobs(1)
-    world.reap()
-    assert "QUEUE_APPLIED" not in world.told()
-    assert world.told().count("TASK_SUBMITTED") == 1
-    assert ANSWERS_KEPT < EVENTS_KEPT
-    with world.db.read() as tx:
-        assert requests.get_answer(tx, "r1") is None
 
 
 def test_a_stale_report_of_a_black_hole_changes_nothing(world: World) -> None:

@@ -1,0 +1,20 @@
+"""Tasks that are being deleted are marked, and old ones and those of a sandbox are found by an index."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from pandawn_server.storage.types import UtcDateTime
+
+revision = "0012"
+down_revision = "0011"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Adds the column and the indexes."""
+    op.add_column("tasks", sa.Column("remove_time", UtcDateTime(), nullable=True))
+    op.create_index("ix_tasks_close_time", "tasks", ["close_time"], unique=False)
+    op.create_index("ix_tasks_sandbox_id", "tasks", ["sandbox_id"], unique=False)

@@ -1,0 +1,186 @@
+"""Deletes what is old, in lots that hold no lock for long. Each function returns how many rows it dealt with.
+
+A lot is full when it dealt with as many as it may: there is more then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, and_, delete, exists, func, or_, select, update
+
+from pandawn_server.domain.pilots import PilotState
+from pandawn_server.storage.access_schema import audit
+from pandawn_server.storage.among import among
+from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.node_schema import nodes
+from pandawn_server.storage.schema import (
+    attempts,
+    events,
+    job_files,
+    job_inputs,
+    jobs,
+    leases,
+    pilots,
+    pins,
+    requests,
+    sandbox_chunks,
+    sandbox_owners,
+    sandboxes,
+    tasks,
+)
+
+TASKS_A_LOT = 100
+"""Tasks that are begun at once."""
+
+_Condition = ColumnElement[bool]
+
+
+def delete_tasks(tx: Transaction, before: datetime, limit: int) -> int:
+    """Deletes tasks that ended before a time with all their jobs, up to `limit` jobs; returns how many jobs.
+
+    A task with more is marked first, so that nobody retries what is left of it, and goes on with the next lot. Events
+    and lines of the audit that name it stay as long as others do.
+    """
+    begun = _ids(
+        tx,
+        tasks.c.task_id,
+        or_(tasks.c.remove_time.is_not(None), _is_old_task(before)),
+        TASKS_A_LOT,
+        # What is begun first.
+        tasks.c.remove_time.is_(None),
+    )
+    if not begun:
+        return 0
+    mine = among(tx, tasks.c.task_id, begun)
+    tx.execute(update(tasks).where(mine, tasks.c.remove_time.is_(None)).values(remove_time=before))
+    query = select(jobs.c.job_id).where(among(tx, jobs.c.task_id, begun)).order_by(jobs.c.job_id)
+    job_ids = list(tx.execute(query.limit(limit)).scalars())
+    if job_ids:
+        for table in (attempts, job_files, job_inputs, jobs):
+            tx.execute(delete(table).where(among(tx, table.c.job_id, job_ids)))
+    if len(job_ids) < limit:
+        tx.execute(delete(requests).where(among(tx, requests.c.task_id, begun)))
+        tx.execute(delete(tasks).where(mine))
+    # A lot of tasks without jobs is full, too.
+    return limit if len(begun) == TASKS_A_LOT else len(job_ids)
+
+
+def delete_sandboxes(tx: Transaction, before: datetime, limit: int) -> int:
+    """Deletes sandboxes that no task uses."""
+    condition = _is_unused(before)
+    locked = _ids(tx, sandboxes.c.sandbox_id, condition, limit)
+    # Looked at again behind the lock: whoever submits a task for one holds it.
+    unused = select(sandboxes.c.sandbox_id).where(
+        among(tx, sandboxes.c.sandbox_id, locked), condition
+    )
+    ids = list(tx.execute(unused).scalars())
+    for table in (sandbox_chunks, sandbox_owners, sandboxes):
+        tx.execute(delete(table).where(among(tx, table.c.sandbox_id, ids)))
+    return len(locked)
+
+
+def delete_nodes(tx: Transaction, before: datetime, limit: int) -> int:
+    """Deletes nodes that nobody has heard of, and what was pinned on them; what an operator said of one keeps it."""
+    query = (
+        select(nodes.c.site, nodes.c.node)
+        .where(_is_gone_node(before))
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    keys = tx.execute(query).all()
+    for site, node in keys:
+        for table in (pins, nodes):
+            tx.execute(delete(table).where(table.c.site == site, table.c.node == node))
+    return len(keys)
+
+
+def _deleting(
+    table: Table, column: str, condition: Callable[[datetime], _Condition]
+) -> Callable[[Transaction, datetime, int], int]:
+    def run(tx: Transaction, before: datetime, limit: int) -> int:
+        ids = _ids(tx, table.c[column], condition(before), limit)
+        if ids:
+            tx.execute(delete(table).where(among(tx, table.c[column], ids)))
+        return len(ids)
+
+    return run
+
+
+def _ids(
+    tx: Transaction,
+    column: ColumnElement[str] | ColumnElement[int],
+    condition: _Condition,
+    limit: int,
+    first: _Condition | None = None,
+) -> list[Any]:
+    """Keys of rows, which are locked; those that somebody else has locked are left for later."""
+    query = select(column).where(condition).limit(limit).with_for_update(skip_locked=True)
+    order = (column,) if first is None else (first, column)
+    return list(tx.execute(query.order_by(*order)).scalars())
+
+
+def _is_old_task(before: datetime) -> _Condition:
+    # The newest stays: SQLite would give its number again.
+    newest = select(func.max(tasks.c.task_id)).scalar_subquery()
+    return and_(tasks.c.close_time < before, tasks.c.task_id < newest)
+
+
+def _is_unused(before: datetime) -> _Condition:
+    used = exists().where(tasks.c.sandbox_id == sandboxes.c.sandbox_id)
+    return and_(sandboxes.c.create_time < before, ~used)
+
+
+def _is_gone_pilot(before: datetime) -> _Condition:
+    leased = exists().where(leases.c.pilot_id == pilots.c.pilot_id)
+    return and_(pilots.c.state != PilotState.LIVE.value, pilots.c.contact_time < before, ~leased)
+
+
+def _is_gone_node(before: datetime) -> _Condition:
+    there = exists().where(
+        pilots.c.site == nodes.c.site,
+        pilots.c.node == nodes.c.node,
+        pilots.c.state == PilotState.LIVE.value,
+    )
+    return and_(nodes.c.contact_time < before, nodes.c.state == "open", ~there)
+
+
+Deletion = Callable[[Transaction, datetime, int], int]
+"""Deletes what is older than a time, up to a number of rows; returns how many."""
+
+DELETIONS: Mapping[str, Deletion] = {
+    "events": _deleting(events, "event_id", lambda before: events.c.event_time < before),
+    "audit lines": _deleting(audit, "audit_id", lambda before: audit.c.audit_time < before),
+    "answers": _deleting(requests, "request_id", lambda before: requests.c.create_time < before),
+    "tasks": delete_tasks,
+    "sandboxes": delete_sandboxes,
+    "pilots": _deleting(pilots, "pilot_id", _is_gone_pilot),
+    "nodes": delete_nodes,
+}
+"""How each kind is deleted, by the names of `domain.retention`."""
+
+_COUNTED: Mapping[str, tuple[Table, Callable[[datetime], _Condition]]] = {
+    "events": (events, lambda before: events.c.event_time < before),
+    "audit lines": (audit, lambda before: audit.c.audit_time < before),
+    "answers": (requests, lambda before: requests.c.create_time < before),
+    "tasks": (tasks, _is_old_task),
+    "sandboxes": (sandboxes, _is_unused),
+    "pilots": (pilots, _is_gone_pilot),
+    "nodes": (nodes, _is_gone_node),
+}
+
+
+def count(tx: Transaction, kind: str, before: datetime) -> int:
+    """How many of a kind would be deleted now."""
+    table, condition = _COUNTED[kind]
+    return tx.execute(select(func.count()).select_from(table).where(condition(before))).scalar_one()
+
+
+def is_being_removed(tx: Transaction, task_ids: Collection[int]) -> bool:
+    """Whether one of the tasks is being deleted, and has lost some of its jobs perhaps."""
+    query = select(tasks.c.task_id).where(
+        among(tx, tasks.c.task_id, task_ids), tasks.c.remove_time.is_not(None)
+    )
+    return tx.execute(query.limit(1)).first() is not None

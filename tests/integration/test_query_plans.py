@@ -27,6 +27,7 @@ from pandawn_server.storage import (
     pauses,
     pilots,
     pins,
+    retention,
     sandboxes,
     tasks,
     throttling,
@@ -188,6 +189,11 @@ class Case:
     indexes: frozenset[str] = frozenset()
 
 
+def old(tx: Transaction, kind: str) -> int:
+    """Deletes what is older than anything there is."""
+    return retention.DELETIONS[kind](tx, NOON.replace(year=2000), 1000)
+
+
 CASES = {
     "what became runnable last": Case(
         lambda tx: waiting.last_arrival(tx, "Q1"), 20, frozenset({"ix_jobs_arrivals"})
@@ -328,7 +334,7 @@ CASES = {
         ),
         20,
     ),
-    "old audit": Case(lambda tx: audit.delete_records(tx, NOON.replace(year=2000)), 10),
+    "old audit": Case(lambda tx: old(tx, "audit lines"), 10),
     "load of queues": Case(
         lambda tx: jobs.queue_loads(tx, ["Q5", "Q6"]), 500, frozenset({"ix_jobs_open"})
     ),
@@ -342,7 +348,8 @@ CASES = {
         400,
     ),
     "last events": Case(lambda tx: events.event_before_last(tx, 50), 20),
-    "old events": Case(lambda tx: events.delete_events(tx, NOON.replace(year=2000)), 10),
+    "old events": Case(lambda tx: old(tx, "events"), 10),
+    "old tasks": Case(lambda tx: old(tx, "tasks"), 30),
 }
 
 

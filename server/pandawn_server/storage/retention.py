@@ -6,10 +6,10 @@ A lot is full when it dealt with as many as it may: there is more then.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Table, and_, delete, exists, func, select, update
 
 from pandawn_server.domain.pilots import PilotState
 from pandawn_server.storage.access_schema import audit
@@ -35,6 +35,9 @@ from pandawn_server.storage.schema import (
 TASKS_A_LOT = 100
 """Tasks that are begun at once."""
 
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+"""When tasks ended that are being deleted: before all others."""
+
 _Condition = ColumnElement[bool]
 
 
@@ -44,18 +47,16 @@ def delete_tasks(tx: Transaction, before: datetime, limit: int) -> int:
     A task with more is marked first, so that nobody retries what is left of it, and goes on with the next lot. Events
     and lines of the audit that name it stay as long as others do.
     """
-    begun = _ids(
-        tx,
-        tasks.c.task_id,
-        or_(tasks.c.remove_time.is_not(None), _is_old_task(before)),
-        TASKS_A_LOT,
-        # What is begun first.
-        tasks.c.remove_time.is_(None),
-    )
+    begun = _ids(tx, tasks.c.task_id, _is_old_task(before), TASKS_A_LOT, tasks.c.close_time)
     if not begun:
         return 0
     mine = among(tx, tasks.c.task_id, begun)
-    tx.execute(update(tasks).where(mine, tasks.c.remove_time.is_(None)).values(remove_time=before))
+    # What is begun comes first, and goes on whatever becomes of the settings.
+    tx.execute(
+        update(tasks)
+        .where(mine, tasks.c.remove_time.is_(None))
+        .values(remove_time=before, close_time=_FIRST)
+    )
     query = select(jobs.c.job_id).where(among(tx, jobs.c.task_id, begun)).order_by(jobs.c.job_id)
     job_ids = list(tx.execute(query.limit(limit)).scalars())
     if job_ids:
@@ -114,12 +115,11 @@ def _ids(
     column: ColumnElement[str] | ColumnElement[int],
     condition: _Condition,
     limit: int,
-    first: _Condition | None = None,
+    order: ColumnElement[datetime] | None = None,
 ) -> list[Any]:
     """Keys of rows, which are locked; those that somebody else has locked are left for later."""
     query = select(column).where(condition).limit(limit).with_for_update(skip_locked=True)
-    order = (column,) if first is None else (first, column)
-    return list(tx.execute(query.order_by(*order)).scalars())
+    return list(tx.execute(query.order_by(column if order is None else order)).scalars())
 
 
 def _is_old_task(before: datetime) -> _Condition:

@@ -34,6 +34,11 @@ _CHATTY = ("alembic.runtime.plugins", "grpc")
 """Loggers of libraries that say nothing of use below WARNING, many times a second or at each start."""
 
 
+_GRPC_CORE = "grpc._cython.cygrpc"
+_CLIENT_LEFT = "ExecuteBatchError raised in core"
+"""What grpc.aio logs, with a traceback, when an answer cannot be sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     rpc: str
@@ -83,7 +88,13 @@ def configure_logs(level: LogLevel, form: LogFormat, stream: TextIO = sys.stderr
     root.setLevel(number if number < logging.INFO else max(number, logging.WARNING))
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger(_GRPC_CORE).addFilter(_is_ours)
     logging.captureWarnings(capture=True)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    # A client that left while it was answered: a kilobyte for each call, of which there may be thousands a second.
+    return not str(record.msg).startswith(_CLIENT_LEFT)
 
 
 def _renderers(as_json: bool, colors: bool) -> Sequence[Processor]:

@@ -198,6 +198,34 @@ def test_floods_of_frames_end_their_own_connection(
         check_serves(site, address)
 
 
+def test_answers_that_nobody_reads_count_as_calls(target: tuple[SecureSite, str]) -> None:
+    site, address = target
+    bearer = field("authorization", f"Bearer {site.token('slow', 'slow')}")
+    no_window = frame(SETTINGS, 0, 0, b"\x00\x04\x00\x00\x00\x00")
+    refused = 0
+    with ExitStack() as closing:
+        connections = [closing.enter_context(connected(address, site.ca_file)) for _ in range(3)]
+        for connection in connections:
+            connection.sendall(no_window)
+            for stream in range(1, 181, 2):
+                connection.sendall(
+                    frame(HEADERS, END_HEADERS, stream, request(WHO_AM_I, bearer))
+                    + frame(DATA, END_STREAM, stream, message(0))
+                )
+        # Of 270 calls 200 wait to be read, and whoever comes after them is told at once.
+        for connection in connections:
+            connection.settimeout(5)
+            try:
+                for kind, flags, _, _ in frames(connection):
+                    refused += kind == HEADERS and bool(flags & END_STREAM)
+                    if refused == 70:
+                        break
+            except TimeoutError:
+                continue
+        assert refused == 70
+        check_serves(site, address)
+
+
 def test_garbage_in_place_of_handshakes_fills_no_log(target: tuple[SecureSite, str]) -> None:
     site, address = target
     host, _, port = address.rpartition(":")

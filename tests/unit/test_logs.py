@@ -90,3 +90,12 @@ def test_a_log_that_cannot_be_written_harms_nobody() -> None:
     configure_logs("info", "console", Full())
     structlog.get_logger().info("lost")
     logging.getLogger("library").warning("lost too")
+
+
+def test_clients_that_leave_while_they_are_answered_leave_no_traceback(
+    stream: io.StringIO,
+) -> None:
+    core = logging.getLogger("grpc._cython.cygrpc")
+    core.error("ExecuteBatchError raised in core by servicer method [/x]")
+    core.error("Unexpected [ZeroDivisionError] raised by servicer method [/x]")
+    assert ["Unexpected" in str(line["event"]) for line in lines(stream)] == [True]

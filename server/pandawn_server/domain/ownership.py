@@ -35,6 +35,19 @@ def may_see(by: Principal) -> Reach:
     return may_touch(by)
 
 
+def sees_inside(by: Principal, site: str, queue: str = "") -> bool:
+    """Whether a caller may see what concerns those who run a site.
+
+    That is what payloads are given by a queue, and which machines and batch jobs its pilots are. Pilots see it of
+    their queue.
+    """
+    if Role.MONITOR in by.roles or by.administers(site):
+        return True
+    if by.session is not None:
+        return by.session.queue == queue or (not queue and by.session.key.site == site)
+    return Role.PILOT in by.roles and (not by.sites or site in by.sites)
+
+
 def sites_to_change(by: Principal) -> frozenset[str] | None:
     """The sites whose queues and lists are a caller's to change; None for all."""
     if by.is_operator:

@@ -8,7 +8,7 @@ from pandawn_server.domain.admission import Shown
 from pandawn_server.domain.errors import ForbiddenError
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.pilots import Pilot
-from pandawn_server.domain.principals import Method, Principal, Session
+from pandawn_server.domain.principals import Method, Principal, Role, Session
 from pandawn_server.domain.queues import Queue
 from pandawn_server.domain.vouching import credential_of, same_holder
 
@@ -125,6 +125,12 @@ def check_cache(by: Principal, key: NodeKey) -> None:
         f"what {_shown(key)} holds is told by its own sessions and by administrators of the site; {mine}",
         metadata={"site": key.site, "node": key.node},
     )
+
+
+def check_may_list(by: Principal, key: NodeKey) -> None:
+    """Raises `ForbiddenError` (NOT_YOUR_NODE) unless the caller may see the names of all files of a node."""
+    if Role.MONITOR not in by.roles:
+        check_cache(by, key)
 
 
 def not_your_pilot(pilot_id: str) -> ForbiddenError:

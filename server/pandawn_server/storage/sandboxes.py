@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from pandawn_server.domain.principals import Session
 from pandawn_server.storage.among import among
@@ -46,6 +46,16 @@ def note_upload(tx: Transaction, sandbox_id: str, now: datetime) -> None:
     tx.execute(
         update(sandboxes).where(sandboxes.c.sandbox_id == sandbox_id).values(create_time=now)
     )
+
+
+def bytes_of(tx: Transaction, user: str) -> int:
+    """How much a user's sandboxes take; what several uploaded counts for each."""
+    query = (
+        select(func.coalesce(func.sum(sandboxes.c.size_bytes), 0))
+        .join(sandbox_owners, sandbox_owners.c.sandbox_id == sandboxes.c.sandbox_id)
+        .where(sandbox_owners.c.user == user)
+    )
+    return int(tx.execute(query).scalar_one())
 
 
 def add_owner(tx: Transaction, sandbox_id: str, user: str) -> None:

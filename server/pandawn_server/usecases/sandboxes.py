@@ -19,6 +19,9 @@ from pandawn_server.usecases.context import Context
 MAX_SANDBOX_BYTES = 64 * 1024**2
 """Largest sandbox: code and small inputs; data belongs into files that caches can keep."""
 
+MAX_BYTES_OF_A_USER = 1024**3
+"""Sandboxes of one user: code is a few MiB a version, and all of it lies in the database."""
+
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -36,7 +39,7 @@ def store_sandbox(context: Context, chunks: Sequence[bytes], by: Principal) -> t
     It belongs to the caller. What is named by its content cannot be overwritten: whoever uploads the
     same owns it as well.
 
-    Raises `InvalidRequestError` and `ExhaustedError` (SANDBOX_TOO_LARGE).
+    Raises `InvalidRequestError` and `ExhaustedError` (SANDBOX_TOO_LARGE, SANDBOX_QUOTA).
     """
     size = sum(map(len, chunks))
     if size > MAX_SANDBOX_BYTES:
@@ -48,6 +51,8 @@ def store_sandbox(context: Context, chunks: Sequence[bytes], by: Principal) -> t
         digest.update(chunk)
     sandbox_id = digest.hexdigest()
     with context.db.write() as tx:
+        if by.name and sandbox_id not in sandboxes.sandboxes_of(tx, by.name, [sandbox_id]):
+            _check_quota(sandboxes.bytes_of(tx, by.name), size, by)
         if sandboxes.keep(tx, sandbox_id):
             sandboxes.note_upload(tx, sandbox_id, context.clock())
         else:
@@ -55,6 +60,16 @@ def store_sandbox(context: Context, chunks: Sequence[bytes], by: Principal) -> t
         if by.name:
             sandboxes.add_owner(tx, sandbox_id, by.name)
     return sandbox_id, size
+
+
+def _check_quota(kept: int, more: int, by: Principal) -> None:
+    if kept + more > MAX_BYTES_OF_A_USER and not by.is_operator:
+        raise ExhaustedError(
+            "SANDBOX_QUOTA",
+            f"{by.name} keeps {kept / 1024**2:.0f} MiB of sandboxes on the server, and "
+            f"{MAX_BYTES_OF_A_USER // 1024**2} MiB are allowed; they go with old tasks. Leave data files out of "
+            "sandboxes and give them as inputs",
+        )
 
 
 def check_may_read(context: Context, sandbox_id: str, by: Principal) -> None:

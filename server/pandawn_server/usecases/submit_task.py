@@ -16,6 +16,7 @@ from pandawn_server.domain.errors import (
 )
 from pandawn_server.domain.events import Event
 from pandawn_server.domain.principals import Principal
+from pandawn_server.domain.queues import Queue
 from pandawn_server.domain.reply_size import too_large_to_describe
 from pandawn_server.domain.tasks import (
     NewJob,
@@ -82,6 +83,7 @@ def submit_task(
                 "its site administrator can set one",
                 metadata={"queue": queue.name},
             )
+        _check_priority(spec, queue, by)
         oversized = oversized_jobs(new_jobs, queue.max_input_bytes)
         if oversized:
             raise InvalidRequestError.of(oversized, "INPUT_TOO_LARGE")
@@ -117,6 +119,22 @@ def submit_task(
             [Event(now, "TASK_SUBMITTED", text, task_id=task_id, queue=queue.name, user=spec.user)],
         )
         return view_of(tx, task_id)
+
+
+def _check_priority(spec: TaskSpec, queue: Queue, by: Principal) -> None:
+    """Raises `ForbiddenError` (PRIORITY_NOT_GRANTED) for a priority that would go before other users' jobs.
+
+    Within the band of priority 0 a user orders jobs of his own; what goes beyond is the site's to grant, by the
+    access list.
+    """
+    most = queue.priority_band - 1
+    if spec.priority > most and not by.administers(queue.site):
+        raise ForbiddenError(
+            "PRIORITY_NOT_GRANTED",
+            f"priority {spec.priority} goes before jobs of other users; on queue {queue.name} a user may ask for "
+            f"{most} at most, which orders one's own jobs. The site's administrators grant more by the access list",
+            metadata={"queue": queue.name, "most": str(most)},
+        )
 
 
 def _owned(spec: TaskSpec, by: Principal) -> TaskSpec:

@@ -44,10 +44,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """Most calls in flight of one caller, and how many of them may be streams of answers."""
+    """Most calls in flight of one caller, and how many of them may be streams of answers, and of requests.
+
+    A stream of requests, a sandbox or an inventory, is kept in memory until it has come.
+    """
 
     calls: int
     streams: int
+    uploads: int = 4
 
 
 CALLERS = Allowance(calls=200, streams=50)
@@ -64,6 +68,7 @@ STRANGERS = Allowance(calls=20, streams=4)
 class _Account:
     calls: int = 0
     streams: int = 0
+    uploads: int = 0
     reads: int = 0
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
     large_from_s: float = 0.0
@@ -82,6 +87,7 @@ class Visit:
     account: _Account
     reader: _Account
     is_stream: bool
+    is_upload: bool
 
 
 _VISIT: ContextVar[Visit | None] = ContextVar("pandawn_visit", default=None)
@@ -96,7 +102,13 @@ class Bounds:
         self._accounts: dict[str, _Account] = {}
 
     def enter(
-        self, principal: Principal | None, address: str, *, is_stream: bool, registers: bool = False
+        self,
+        principal: Principal | None,
+        address: str,
+        *,
+        is_stream: bool,
+        is_upload: bool = False,
+        registers: bool = False,
     ) -> Visit | None:
         """Counts a call, for `leave`; None for a caller without bounds.
 
@@ -111,11 +123,14 @@ class Bounds:
             raise _too_many("TOO_MANY_CALLS", "calls in flight", allowance.calls)
         if is_stream and account.streams >= allowance.streams:
             raise _too_many("TOO_MANY_STREAMS", "streams", allowance.streams)
+        if is_upload and account.uploads >= allowance.uploads:
+            raise _too_many("TOO_MANY_STREAMS", "streams of requests", allowance.uploads)
         if registers:
             self._register(account)
-        visit = Visit(account, self._account(f"{who} at {address}"), is_stream)
+        visit = Visit(account, self._account(f"{who} at {address}"), is_stream, is_upload)
         account.calls += 1
         account.streams += is_stream
+        account.uploads += is_upload
         # What is read counts where it comes from: with one token for all, one node shall not stop the others.
         visit.reader.calls += 1
         _VISIT.set(visit)
@@ -127,6 +142,7 @@ class Bounds:
             return
         visit.account.calls -= 1
         visit.account.streams -= visit.is_stream
+        visit.account.uploads -= visit.is_upload
         visit.reader.calls -= 1
 
     def _register(self, account: _Account) -> None:

@@ -17,7 +17,7 @@ from pandawn_server.domain.inventory import (
     Inventory,
     NodeKey,
 )
-from pandawn_server.domain.pilot_rights import check_cache
+from pandawn_server.domain.pilot_rights import check_cache, check_may_list
 from pandawn_server.usecases import catalog_files, coverage, pins
 from pandawn_server.usecases.open_session import open_session
 from pandawn_server.wire.auditing import tell_about
@@ -145,6 +145,8 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             if request.HasField("header"):
                 check.require(header is None, "header", "must be in the first message only")
                 header = request.header
+                # Of a node that is not the caller's nothing more is read.
+                check_cache(caller(), _key(check, header.site, header.node))
             check.require(header is not None, "header", "must be in the first message")
             check.count("files", request.files, 0, MAX_FILES)
             for position, file in enumerate(request.files, start=len(files)):
@@ -305,6 +307,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         key = _key(check, request.site, request.node)
         check.range("page_size", request.page_size, 0, MAX_FILES)
         check.done()
+        check_may_list(caller(), key)
         size = request.page_size or 1000
         filters = (key.site, key.node, request.pinned_only)
         after = decode_page_token(

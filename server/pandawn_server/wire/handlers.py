@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any, TypeAlias, TypeVar, cast
@@ -31,6 +32,9 @@ decoded may take thirty times its size in memory, and every caller waits while i
 READ_TIMEOUT = timedelta(seconds=60)
 """Time for the whole of a message to arrive once its caller was let in: 32 MiB at half a MiB a second.
 Whoever keeps back the last byte would have the server keep the others."""
+
+STREAM_TIMEOUT = timedelta(minutes=15)
+"""Time for all requests of a stream: an inventory of a million files, or a sandbox of 64 MiB, on a slow line."""
 
 _READ_TIMEOUT_S = READ_TIMEOUT / timedelta(seconds=1)
 
@@ -108,12 +112,15 @@ class _DecodedStream:
     def __init__(self, requests: AsyncIterator[bytes], decode: Decode) -> None:
         self._requests = requests
         self._decode = decode
+        self._end_s = time.monotonic() + STREAM_TIMEOUT / timedelta(seconds=1)
 
     def __aiter__(self) -> AsyncIterator[object]:
         return self
 
     async def __anext__(self) -> object:
         await pace_large()
+        if time.monotonic() > self._end_s:
+            raise _too_slow(STREAM_TIMEOUT)
         async with Reading():
             encoded = await _in_time(anext(self._requests))
         return self._decode(encoded)
@@ -125,10 +132,14 @@ async def _in_time(read: Awaitable[T]) -> T:
         async with asyncio.timeout(_READ_TIMEOUT_S):
             return await read
     except TimeoutError:
-        raise UnavailableError(
-            "REQUEST_TOO_SLOW",
-            f"the request did not arrive within {READ_TIMEOUT / timedelta(seconds=1):.0f} s",
-        ) from None
+        raise _too_slow(READ_TIMEOUT) from None
+
+
+def _too_slow(limit: timedelta) -> UnavailableError:
+    return UnavailableError(
+        "REQUEST_TOO_SLOW",
+        f"the request did not arrive within {limit / timedelta(seconds=1):.0f} s",
+    )
 
 
 def _most_bytes(method: str) -> int:

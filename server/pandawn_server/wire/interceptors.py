@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import NoReturn
 
 import grpc
@@ -33,7 +34,7 @@ from pandawn_server.telemetry.names import (
 from pandawn_server.wire.auditing import Auditor, note_request
 from pandawn_server.wire.auth.gate import Gate
 from pandawn_server.wire.auth.shown import enter_metadata, metadata_of
-from pandawn_server.wire.bounds import Bounds
+from pandawn_server.wire.bounds import Bounds, Visit
 from pandawn_server.wire.caller import enter_peer, peer
 from pandawn_server.wire.errors import Refusal, incident_refusal, refusal_of
 from pandawn_server.wire.handlers import (
@@ -123,12 +124,20 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             behavior = self._audited(method, behavior, auditor)
         if auditor is not None or POLICIES.get(method, OPERATORS_ONLY).changes:
             behavior = self._located(behavior)
-        behavior = self._guarded(method, behavior, is_stream=handler.response_streaming)
+        behavior = self._guarded(
+            method,
+            behavior,
+            is_stream=handler.response_streaming,
+            # Of gRPC's own services, reflection reads as it answers.
+            is_upload=handler.request_streaming and is_own,
+        )
         if self._telemetry.enabled and is_own:
             behavior = self._observed(method.removeprefix("/"), behavior)
         return rebuilt(handler, behavior)
 
-    def _guarded(self, method: str, behavior: Behavior, *, is_stream: bool) -> Behavior:
+    def _guarded(
+        self, method: str, behavior: Behavior, *, is_stream: bool, is_upload: bool
+    ) -> Behavior:
         registers = POLICIES.get(method, OPERATORS_ONLY).begins_session
 
         async def call(request: object, context: ServicerContext) -> object:
@@ -139,12 +148,16 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             try:
                 principal = self._gate.admit(method, context)
                 visit = self._bounds.enter(
-                    principal, address.rpartition(":")[0], is_stream=is_stream, registers=registers
+                    principal,
+                    address.rpartition(":")[0],
+                    is_stream=is_stream,
+                    is_upload=is_upload,
+                    registers=registers,
                 )
-                try:
-                    return await behavior(request, context)
-                finally:
-                    self._bounds.leave(visit)
+                if visit is not None:
+                    # Not when it is answered: an answer that nobody reads is kept.
+                    context.add_done_callback(partial(self._left, visit))  # type: ignore[arg-type] # as it is called
+                return await behavior(request, context)
             except PandawnError as error:
                 if self._auditor is not None:
                     self._auditor.refused(method, self._gate.peer(context), error)
@@ -157,6 +170,10 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                 await self._report(context, error)
 
         return call
+
+    def _left(self, visit: Visit, context: ServicerContext) -> None:
+        del context
+        self._bounds.leave(visit)
 
     def _located(self, behavior: Behavior) -> Behavior:
         """Only where somebody asks from where a call comes: a pilot's every call should not pay for it."""

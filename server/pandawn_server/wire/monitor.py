@@ -13,8 +13,9 @@ from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.events import NumberedEvent
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.nodes import Condition
-from pandawn_server.domain.ownership import may_touch
+from pandawn_server.domain.ownership import may_touch, sees_inside
 from pandawn_server.domain.pilots import Pilot, PilotFilter
+from pandawn_server.domain.principals import Principal
 from pandawn_server.usecases import monitor
 from pandawn_server.usecases.audit import list_audit
 from pandawn_server.usecases.event_horizon import LOOK_INTERVAL_S, EventHorizon
@@ -90,8 +91,9 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
             last = page[-1][0]
             moment = (last.register_time - _EPOCH) // _MICROSECOND
             token = encode_page_token("ListPilots", filters, (moment, last.pilot_id))
+        by = caller()
         return monitor_pb2.ListPilotsResponse(
-            pilots=[_to_pilot(pilot, jobs) for pilot, jobs in page], next_page_token=token
+            pilots=[_to_pilot(pilot, jobs, by) for pilot, jobs in page], next_page_token=token
         )
 
     async def ListNodes(  # noqa: N802 (gRPC's name)
@@ -226,20 +228,22 @@ def _is_named(asked: str, name: str) -> bool:
     return asked in {"", name, name.partition(".")[2]}
 
 
-def _to_pilot(pilot: Pilot, job_count: int) -> monitor_pb2.Pilot:
-    return monitor_pb2.Pilot(
-        pilot_id=pilot.pilot_id,
+def _to_pilot(pilot: Pilot, job_count: int, by: Principal) -> monitor_pb2.Pilot:
+    message = monitor_pb2.Pilot(
         queue=pilot.queue,
         node=pilot.key.node,
-        host=pilot.host,
         pilot_version=pilot.pilot_version,
-        batch_id=pilot.batch_id,
         state=PILOT_STATE.to_wire(pilot.state),
         job_count=job_count,
         register_time=to_timestamp(pilot.register_time),
         contact_time=to_timestamp(pilot.contact_time),
-        end_reason=pilot.end_reason,
     )
+    if sees_inside(by, pilot.key.site):
+        message.pilot_id = pilot.pilot_id
+        message.host = pilot.host
+        message.batch_id = pilot.batch_id
+        message.end_reason = pilot.end_reason
+    return message
 
 
 def _to_node(view: NodeView) -> monitor_pb2.Node:

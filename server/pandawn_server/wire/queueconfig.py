@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from functools import partial
 
 from pandawn.queueconfig.v1 import queueconfig_pb2
 from pandawn_server.domain.layers import DocumentKey, DocumentKind
@@ -11,9 +12,15 @@ from pandawn_server.domain.queues import SETTING_NAMES, Queue
 from pandawn_server.usecases import change_config, config_history, configure_queues, override_queues
 from pandawn_server.usecases.admit_hosts import queue_not_found
 from pandawn_server.wire.access import AccessMethods
+from pandawn_server.wire.caller import caller
 from pandawn_server.wire.convert import config as convert
 from pandawn_server.wire.convert.enums import DOCUMENT_KIND
-from pandawn_server.wire.convert.queues import from_settings, settings_given, to_queue
+from pandawn_server.wire.convert.queues import (
+    from_settings,
+    settings_given,
+    to_queue,
+    to_queue_for,
+)
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.handlers import ServicerContext
 from pandawn_server.wire.nodes import NodeMethods
@@ -51,13 +58,13 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
                 configure_queues.get_origins, self._context, request.name
             )
             return queueconfig_pb2.GetQueueResponse(
-                queue=to_queue(queue), origins=convert.to_origins(origins)
+                queue=to_queue_for(caller(), queue), origins=convert.to_origins(origins)
             )
         # Mostly remembered: then it is not worth a thread.
         found = self._deps.config_watch.queue(request.name)
         if found is None:
             found = await self._run(configure_queues.get_queue, self._context, request.name)
-        return queueconfig_pb2.GetQueueResponse(queue=to_queue(found))
+        return queueconfig_pb2.GetQueueResponse(queue=to_queue_for(caller(), found))
 
     async def ListQueues(  # noqa: N802 (gRPC's name)
         self, request: queueconfig_pb2.ListQueuesRequest, context: ServicerContext
@@ -77,7 +84,7 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             size + 1,
             request.site,
         )
-        page, ends = page_of(queues, size, to_queue)
+        page, ends = page_of(queues, size, partial(to_queue_for, caller()))
         token = ""
         for last in ends:
             token = encode_page_token("ListQueues", filters, (last.name,))
@@ -90,6 +97,7 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
         del context
         check = Checker()
         check.queue("name", request.name)
+        by = caller()
         check.range("after_revision", request.after_revision, 0, _MAX_REVISION)
         check.done()
         await self._run(configure_queues.get_queue, self._context, request.name)
@@ -106,7 +114,7 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
                     else not _same_values(queue, sent)
                 ):
                     sent = queue
-                    yield queueconfig_pb2.WatchQueueResponse(queue=to_queue(queue))
+                    yield queueconfig_pb2.WatchQueueResponse(queue=to_queue_for(by, queue))
                 await changed.wait()
                 changed.clear()
 

@@ -60,9 +60,9 @@ def test_no_more_jobs_of_a_user_run_than_the_limit_allows(world: World) -> None:
 
 
 def test_others_jobs_go_on_beside_a_throttled_user_s(world: World) -> None:
-    grant(world, K.USER, "anna", max_running=1)
+    grant(world, K.USER, "anna", max_running=1, priority_offset=1000)
     world.by = ANNA
-    submit(world, 3, priority=1000)
+    submit(world, 3)
     world.by = BEN
     submit(world, 2)
     users = [world.take(world.pilot(n)).job.user for n in range(1, 4)]

@@ -119,7 +119,7 @@ class BrokerServicer(object):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty, or not a gzip-compressed archive.
-        * `RESOURCE_EXHAUSTED` (SANDBOX_TOO_LARGE): larger than the limit.
+        * `RESOURCE_EXHAUSTED` (SANDBOX_TOO_LARGE, SANDBOX_QUOTA): larger than the limit, or than all of a user's may be.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,6 +142,7 @@ class BrokerServicer(object):
         * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another task.
         * `ALREADY_EXISTS` (DATASET_EXISTS): the user has a task that writes this output dataset.
         * `PERMISSION_DENIED` (NOT_YOUR_NAME): `user` is another one than the caller, who is no operator.
+        * `PERMISSION_DENIED` (PRIORITY_NOT_GRANTED): it would go before other users' jobs; the message says what may be asked.
         * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the user may not use the queue, or none of those that
         are online; the message says whom to ask.
         * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): the user would have more jobs waiting on the queue

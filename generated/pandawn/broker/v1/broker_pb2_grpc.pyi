@@ -47,7 +47,7 @@ class BrokerStub:
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty, or not a gzip-compressed archive.
-    * `RESOURCE_EXHAUSTED` (SANDBOX_TOO_LARGE): larger than the limit.
+    * `RESOURCE_EXHAUSTED` (SANDBOX_TOO_LARGE, SANDBOX_QUOTA): larger than the limit, or than all of a user's may be.
     """
     SubmitTask: _grpc.UnaryUnaryMultiCallable[_broker_pb2.SubmitTaskRequest, _broker_pb2.SubmitTaskResponse]
     """Submits a task: one build job if it asks for one, and one run job for each
@@ -66,6 +66,7 @@ class BrokerStub:
     * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another task.
     * `ALREADY_EXISTS` (DATASET_EXISTS): the user has a task that writes this output dataset.
     * `PERMISSION_DENIED` (NOT_YOUR_NAME): `user` is another one than the caller, who is no operator.
+    * `PERMISSION_DENIED` (PRIORITY_NOT_GRANTED): it would go before other users' jobs; the message says what may be asked.
     * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the user may not use the queue, or none of those that
       are online; the message says whom to ask.
     * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): the user would have more jobs waiting on the queue
@@ -172,7 +173,7 @@ class BrokerAsyncStub(BrokerStub):
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty, or not a gzip-compressed archive.
-    * `RESOURCE_EXHAUSTED` (SANDBOX_TOO_LARGE): larger than the limit.
+    * `RESOURCE_EXHAUSTED` (SANDBOX_TOO_LARGE, SANDBOX_QUOTA): larger than the limit, or than all of a user's may be.
     """
     SubmitTask: _aio.UnaryUnaryMultiCallable[_broker_pb2.SubmitTaskRequest, _broker_pb2.SubmitTaskResponse]  # type: ignore[assignment]
     """Submits a task: one build job if it asks for one, and one run job for each
@@ -191,6 +192,7 @@ class BrokerAsyncStub(BrokerStub):
     * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another task.
     * `ALREADY_EXISTS` (DATASET_EXISTS): the user has a task that writes this output dataset.
     * `PERMISSION_DENIED` (NOT_YOUR_NAME): `user` is another one than the caller, who is no operator.
+    * `PERMISSION_DENIED` (PRIORITY_NOT_GRANTED): it would go before other users' jobs; the message says what may be asked.
     * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the user may not use the queue, or none of those that
       are online; the message says whom to ask.
     * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): the user would have more jobs waiting on the queue
@@ -306,7 +308,7 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty, or not a gzip-compressed archive.
-        * `RESOURCE_EXHAUSTED` (SANDBOX_TOO_LARGE): larger than the limit.
+        * `RESOURCE_EXHAUSTED` (SANDBOX_TOO_LARGE, SANDBOX_QUOTA): larger than the limit, or than all of a user's may be.
         """
 
     @_abc_1.abstractmethod
@@ -331,6 +333,7 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another task.
         * `ALREADY_EXISTS` (DATASET_EXISTS): the user has a task that writes this output dataset.
         * `PERMISSION_DENIED` (NOT_YOUR_NAME): `user` is another one than the caller, who is no operator.
+        * `PERMISSION_DENIED` (PRIORITY_NOT_GRANTED): it would go before other users' jobs; the message says what may be asked.
         * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the user may not use the queue, or none of those that
           are online; the message says whom to ask.
         * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): the user would have more jobs waiting on the queue

@@ -156,7 +156,9 @@ class TaskSpec(_message.Message):
     sandbox_id: _builtins.str
     """The user's code, from `UploadSandbox`; empty: none. Required with `build`."""
     priority: _builtins.int
-    """Priority, -10,000 to 10,000; higher goes first."""
+    """Priority, -10,000 to 10,000; higher goes first. Above the queue's `priority_band` less one it is the site's to
+    grant, by the access list: users order jobs of their own.
+    """
     max_attempts: _builtins.int
     """Attempts at each job before it fails, 1 to 20; 0: 3."""
     test: _builtins.bool

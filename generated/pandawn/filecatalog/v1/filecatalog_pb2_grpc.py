@@ -260,6 +260,7 @@ class FileCatalogServicer(object):
         """Lists the files of one node, cached or pinned, in order of (scope, LFN, version, size), a page at a time.
 
         Errors:
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): for the node's sessions, monitors, and those who run the site.
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed names or token.
         * `NOT_FOUND` (NODE_NOT_FOUND): the catalog knows no such cache.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
@@ -273,8 +274,7 @@ class FileCatalogServicer(object):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names.
-        * `NOT_FOUND` (NODE_NOT_FOUND): the catalog knows no such cache.
-        * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
+        * `NOT_FOUND` (NODE_NOT_FOUND): no such cache. `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

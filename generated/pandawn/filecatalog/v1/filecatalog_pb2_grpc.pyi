@@ -171,6 +171,7 @@ class FileCatalogStub:
     """Lists the files of one node, cached or pinned, in order of (scope, LFN, version, size), a page at a time.
 
     Errors:
+    * `PERMISSION_DENIED` (NOT_YOUR_NODE): for the node's sessions, monitors, and those who run the site.
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed names or token.
     * `NOT_FOUND` (NODE_NOT_FOUND): the catalog knows no such cache.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
@@ -180,8 +181,7 @@ class FileCatalogStub:
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names.
-    * `NOT_FOUND` (NODE_NOT_FOUND): the catalog knows no such cache.
-    * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
+    * `NOT_FOUND` (NODE_NOT_FOUND): no such cache. `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
 
 @_typing.type_check_only
@@ -297,6 +297,7 @@ class FileCatalogAsyncStub(FileCatalogStub):
     """Lists the files of one node, cached or pinned, in order of (scope, LFN, version, size), a page at a time.
 
     Errors:
+    * `PERMISSION_DENIED` (NOT_YOUR_NODE): for the node's sessions, monitors, and those who run the site.
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed names or token.
     * `NOT_FOUND` (NODE_NOT_FOUND): the catalog knows no such cache.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
@@ -306,8 +307,7 @@ class FileCatalogAsyncStub(FileCatalogStub):
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names.
-    * `NOT_FOUND` (NODE_NOT_FOUND): the catalog knows no such cache.
-    * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
+    * `NOT_FOUND` (NODE_NOT_FOUND): no such cache. `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
 
 class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
@@ -492,6 +492,7 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
         """Lists the files of one node, cached or pinned, in order of (scope, LFN, version, size), a page at a time.
 
         Errors:
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): for the node's sessions, monitors, and those who run the site.
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed names or token.
         * `NOT_FOUND` (NODE_NOT_FOUND): the catalog knows no such cache.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
@@ -507,8 +508,7 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names.
-        * `NOT_FOUND` (NODE_NOT_FOUND): the catalog knows no such cache.
-        * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
+        * `NOT_FOUND` (NODE_NOT_FOUND): no such cache. `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
         """
 
 def add_FileCatalogServicer_to_server(servicer: FileCatalogServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -79,7 +79,8 @@ class MonitorServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListPilots(self, request, context):
-        """Lists pilots, last registered first, a page at a time.
+        """Lists pilots, last registered first, a page at a time. Identifiers, machines and batch
+        jobs are for monitors and those who run the site; others find these fields empty.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token

@@ -42,7 +42,8 @@ class MonitorStub:
     * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
     """
     ListPilots: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.ListPilotsRequest, _monitor_pb2.ListPilotsResponse]
-    """Lists pilots, last registered first, a page at a time.
+    """Lists pilots, last registered first, a page at a time. Identifiers, machines and batch
+    jobs are for monitors and those who run the site; others find these fields empty.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
@@ -91,7 +92,8 @@ class MonitorAsyncStub(MonitorStub):
     * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
     """
     ListPilots: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ListPilotsRequest, _monitor_pb2.ListPilotsResponse]  # type: ignore[assignment]
-    """Lists pilots, last registered first, a page at a time.
+    """Lists pilots, last registered first, a page at a time. Identifiers, machines and batch
+    jobs are for monitors and those who run the site; others find these fields empty.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
@@ -149,7 +151,8 @@ class MonitorServicer(metaclass=_abc_1.ABCMeta):
         request: _monitor_pb2.ListPilotsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_monitor_pb2.ListPilotsResponse, _abc.Awaitable[_monitor_pb2.ListPilotsResponse]]:
-        """Lists pilots, last registered first, a page at a time.
+        """Lists pilots, last registered first, a page at a time. Identifiers, machines and batch
+        jobs are for monitors and those who run the site; others find these fields empty.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token

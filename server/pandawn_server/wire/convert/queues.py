@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from google.protobuf.duration_pb2 import Duration
 
 from pandawn.queueconfig.v1 import queueconfig_pb2
 from pandawn_server.domain.errors import Violation
+from pandawn_server.domain.ownership import sees_inside
+from pandawn_server.domain.principals import Principal
 from pandawn_server.domain.queues import (
     PARAMETERS,
     SETTING_NAMES,
@@ -23,6 +25,9 @@ from pandawn_server.wire.convert.common import to_duration
 from pandawn_server.wire.convert.enums import PAYLOAD_ISOLATION, QUEUE_STATUS
 from pandawn_server.wire.rules import name_problem, text_problem, url_problem
 from pandawn_server.wire.validation import MAX_NAME_CHARACTERS
+
+INSIDE: tuple[Literal["environment"], Literal["setup_command"]] = ("environment", "setup_command")
+"""Parameters that may hold what is nobody's business but the site's."""
 
 MAX_TEXT_BYTES = 4_000
 """Longest text of a parameter, of an element, of a key."""
@@ -44,6 +49,15 @@ def to_queue(queue: Queue) -> queueconfig_pb2.Queue:
     message.etag = queue.etag
     message.revision = queue.revision
     message.update_time.FromDatetime(queue.update_time)
+    return message
+
+
+def to_queue_for(by: Principal, queue: Queue) -> queueconfig_pb2.Queue:
+    """A queue as a caller may see it: what payloads are given is for those who run the site, and its pilots."""
+    message = to_queue(queue)
+    if not sees_inside(by, queue.site, queue.name):
+        for name in INSIDE:
+            message.ClearField(name)
     return message
 
 

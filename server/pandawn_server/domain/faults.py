@@ -55,7 +55,7 @@ class Evidence(Enum):
     """Nothing but the node explains it: no comparison is needed."""
     COMPARED = "if it goes well elsewhere"
     """What happens to the same tasks on other nodes decides."""
-    WEAK = "if it goes well elsewhere, for three users"
+    WEAK = "if it goes well elsewhere, for four users"
     """Likewise, but a user decides how his code ends, and where."""
 
 

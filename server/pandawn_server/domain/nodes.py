@@ -8,13 +8,13 @@ bound, so that two users at least must have suffered. `docs/faults.md` has the n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from statistics import median
 
-from pandawn_server.domain.faults import SILENCE, Evidence, Fault, Kind, Step
+from pandawn_server.domain.faults import ROOM, SILENCE, Evidence, Fault, Kind, Step
 from pandawn_server.domain.inventory import NodeKey
 
 WINDOW = 40
@@ -29,20 +29,23 @@ HEALTHY = 0.1
 ONE_FAILURE = math.log(BROKEN / HEALTHY)
 """What a failure weighs at most, and a success at all."""
 
-ENOUGH = 4 * ONE_FAILURE
-"""What suspends a node: four failures of jobs that do well elsewhere, with no success among them."""
+ENOUGH = 3 * ONE_FAILURE
+"""What suspends a node: as much as three failures of jobs that do well elsewhere, with no success among them."""
 
 OF_ONE_USER = ENOUGH / 2
-"""What the jobs of one user weigh together at most."""
+"""What the jobs of one user weigh together at most: less than two failures."""
 
-OF_ONE_USERS_CODE = ENOUGH / 3
+OF_ONE_USERS_CODE = ENOUGH / 4
 """What those of one user weigh that failed in a way which his code may bring about."""
 
 KNOWN_ELSEWHERE = 3
 """Attempts elsewhere from which a task's rate of failures is taken; with fewer it is not known, and nothing weighs."""
 
-SLOW = 4.0
+SLOW = 3.0
 """A payload that took so many times as long as the median elsewhere counts as a failure of the node."""
+
+RATHER_SLOW = 2.0
+"""One that took so many times as long says nothing for the node."""
 
 SLOW_BY = timedelta(minutes=1)
 """And longer by this, at least: short jobs differ by chance."""
@@ -56,6 +59,9 @@ LONGEST_SUSPENSION = timedelta(hours=4)
 
 MEMORY = timedelta(days=1)
 """For how long a suspension is held against a node that was good again."""
+
+DOUBT = timedelta(minutes=10)
+"""For how long a node gets no jobs of a user whose jobs fail on it as they do not elsewhere, if there are others."""
 
 GOOD_PROBES = 3
 """Jobs that must go well, one at a time, before a node that was suspended gets as many as it has slots."""
@@ -111,7 +117,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class EndedAttempt:
-    """How an attempt on a node ended; `fault` is None when it went well. `payload` is how long its payload took."""
+    """How an attempt on a node ended; `fault` is None when it went well. `payload` is how long its payload took.
+
+    It began at `start_time`: what began before a node broke may end well after that.
+    """
 
     job_id: int
     task_id: int
@@ -119,6 +128,12 @@ class EndedAttempt:
     fault: Fault | None
     end_time: datetime
     payload: timedelta | None = None
+    start_time: datetime | None = None
+
+    @property
+    def begun(self) -> datetime:
+        """When it began, as far as is known."""
+        return self.start_time or self.end_time
 
 
 @dataclass(slots=True)
@@ -155,16 +170,16 @@ class Elsewhere:
             return None
         return (bad + 0.5) / (good + bad + 1)
 
-    def is_slow(self, payload: timedelta | None) -> bool:
+    def is_slow(self, payload: timedelta | None, times: float = SLOW) -> bool:
         """Whether a payload took much longer than elsewhere."""
         if payload is None or len(self.payloads) < KNOWN_ELSEWHERE:
             return False
-        return much_longer(payload.total_seconds(), median(self.payloads))
+        return much_longer(payload.total_seconds(), median(self.payloads), times)
 
 
-def much_longer(payload_s: float, usual_s: float) -> bool:
+def much_longer(payload_s: float, usual_s: float, times: float = SLOW) -> bool:
     """Whether a payload took so long that its node is to blame, where it usually takes `usual_s`."""
-    return payload_s > usual_s * SLOW and payload_s - usual_s > SLOW_BY.total_seconds()
+    return payload_s > usual_s * times and payload_s - usual_s > SLOW_BY.total_seconds()
 
 
 NOWHERE = Elsewhere()
@@ -187,7 +202,8 @@ def weight(fault: Fault, elsewhere: Elsewhere) -> float:
         return ONE_FAILURE
     rate = elsewhere.rate(fault)
     if rate is None:
-        return 0.0
+        # Of a full disk the node says itself that it has no room; a job too large for any node is seldom.
+        return ONE_FAILURE / 2 if fault.kind is ROOM else 0.0
     return max(0.0, math.log(BROKEN / max(rate, HEALTHY)))
 
 
@@ -199,6 +215,8 @@ class Case:
     users: int
     jobs: int
     reasons: tuple[str, ...]
+    heard: frozenset[str] = frozenset()
+    """Users whose jobs weigh as much as they may: more of them would say no more."""
 
     @property
     def is_enough(self) -> bool:
@@ -214,23 +232,23 @@ class Case:
         )
 
 
-def may_be_enough(window: Iterable[EndedAttempt], *, slow: bool = False) -> bool:
-    """Whether a look at the neighbours is worth its price: failures of several users that may be the node's.
+def is_worth_a_look(window: Sequence[EndedAttempt], *, slow: bool = False) -> bool:
+    """Whether a look at the neighbours is worth its price: the last two failed, or several users' did.
 
     With `slow` attempts that went well may count as failures too.
     """
-    users = {
-        a.user
+    bad = [
+        a
         for a in window
         if (slow if a.fault is None else a.fault.kind.evidence is not Evidence.NONE)
-    }
-    return len(users) > 1
+    ]
+    return len({a.user for a in bad}) > 1 or (len(bad) > 1 and bad[:2] == list(window[:2]))
 
 
 def case_against(window: Sequence[EndedAttempt], elsewhere: Mapping[int, Elsewhere]) -> Case:
-    """The strongest case that the last attempts on a node, newest first, make against it.
+    """The strongest case that the last attempts on a node make against it.
 
-    Of all beginnings the one from which on it weighs most: a node may have broken just then.
+    Of all times the one from which on what began weighs most: a node may have broken just then.
     """
     best = Case(0.0, 0, 0, ())
     strong: dict[str, float] = {}
@@ -239,12 +257,12 @@ def case_against(window: Sequence[EndedAttempt], elsewhere: Mapping[int, Elsewhe
     jobs: set[int] = set()
     silent_at: datetime | None = None
     good = 0
-    for attempt in window[:WINDOW]:
+    for attempt in sorted(window, key=lambda a: a.begun, reverse=True):
         there = elsewhere.get(attempt.task_id, NOWHERE)
         fault = attempt.fault
         if fault is None:
             if not there.is_slow(attempt.payload):
-                good += 1
+                good += not there.is_slow(attempt.payload, RATHER_SLOW)
                 continue
             fault = SLOW_NODE
         weighs = weight(fault, there)
@@ -264,7 +282,8 @@ def case_against(window: Sequence[EndedAttempt], elsewhere: Mapping[int, Elsewhe
             for u in users
         )
         if total > best.weight:
-            best = Case(total, len(users), len(jobs), tuple(sorted(reasons)))
+            heard = frozenset(u for u in users if strong.get(u, 0.0) > OF_ONE_USER - 1e-6)
+            best = Case(total, len(users), len(jobs), tuple(sorted(reasons)), heard)
     return best
 
 

@@ -36,6 +36,7 @@ def last_ended(
             attempts.c.task_id,
             attempts.c.outcome,
             attempts.c.reported_state,
+            attempts.c.start_time,
             attempts.c.end_time,
             attempts.c.payload_s,
             *_ERROR,
@@ -61,6 +62,7 @@ def last_ended(
             _fault(row),
             row["end_time"],
             span(row["payload_s"]),
+            row["start_time"],
         )
         for row in tx.execute(query).mappings()
     ]

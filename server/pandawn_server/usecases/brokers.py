@@ -7,7 +7,7 @@ a claim in the database decides who gets a job.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from pandawn_server.domain.brokerage.values import Limits, Request
 from pandawn_server.domain.inventory import CacheState, NodeKey
 from pandawn_server.domain.jobs import Requirements
 from pandawn_server.domain.matching import Rules
+from pandawn_server.domain.nodes import DOUBT
 from pandawn_server.domain.queues import Queue, QueueStatus
 from pandawn_server.storage.waiting import Arrival, Rank
 
@@ -69,11 +70,36 @@ class KnownNode:
     met: datetime
 
 
+class Doubts:
+    """Users whose jobs failed on a node as they do not elsewhere, as this process heard. A hint, for a while.
+
+    Only others' jobs go there: if those fail too it is the node, and if not it was the user's.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[NodeKey, tuple[datetime, frozenset[str]]] = {}
+
+    def note(self, found: Mapping[NodeKey, frozenset[str]], now: datetime) -> None:
+        """Takes in what the last ends said."""
+        for key, users in found.items():
+            self._of[key] = now + DOUBT, users
+
+    def of(self, key: NodeKey) -> frozenset[str]:
+        """The users doubted on a node."""
+        return self._of[key][1] if key in self._of else frozenset()
+
+    def forget_old(self, now: datetime) -> None:
+        """Forgets what is old."""
+        if self._of and min(until for until, _ in self._of.values()) <= now:
+            self._of = {key: kept for key, kept in self._of.items() if kept[0] > now}
+
+
 @dataclass(slots=True)
 class Broker:
     """The brokerage of one queue, and the places up to which it has read."""
 
     brokerage: Brokerage
+    doubts: Doubts
     # Whether it knows jobs of test tasks only, as the queue gives out no others.
     tests_only: bool = False
     # The job that became runnable last among those read; all that were runnable before are read
@@ -102,7 +128,8 @@ class Broker:
         for caller in callers:
             self.waiting[caller.name] = caller
             call = caller.call
-            requests.append(Request(caller.name, caller.node, call.offer, call.max_jobs))
+            doubts = self.doubts.of(caller.node)
+            requests.append(Request(caller.name, caller.node, call.offer, call.max_jobs, doubts))
         self.brokerage.ask(requests)
 
     def withdraw(self, name: str) -> bool:
@@ -172,22 +199,29 @@ class Brokers:
         self._claiming: set[str] = set()
         self._limits = limits or Limits()
         self._by_queue: dict[str, Broker] = {}
+        self._doubts = Doubts()
         self._pulse: Pulse | None = None
 
     def of(self, queue: Queue, now: datetime) -> Broker:
         """The broker of a queue, by its rules of today."""
         rules = Rules(queue.priority_band, queue.locality_wait, queue.max_input_bytes)
         tests_only = queue.status is QueueStatus.TEST
+        self._doubts.forget_old(now)
         broker = self._by_queue.get(queue.name)
         if broker is not None and broker.tests_only is tests_only:
             broker.brokerage.set_rules(rules, now)
             return broker
         waiting = () if broker is None else broker.waiting.values()
         claiming = set() if broker is None else broker.claiming
-        broker = Broker(Brokerage(rules, self._limits), tests_only, claiming=claiming)
+        broker = Broker(Brokerage(rules, self._limits), self._doubts, tests_only, claiming=claiming)
         self._by_queue[queue.name] = broker
         broker.ask(waiting)
         return broker
+
+    def doubt(self, found: Mapping[NodeKey, frozenset[str]], now: datetime) -> None:
+        """Takes in whose jobs failed on which nodes as they do not elsewhere."""
+        with self.lock:
+            self._doubts.note(found, now)
 
     def get(self, queue: str) -> Broker | None:
         """The broker of a queue, if there is one here."""

@@ -6,7 +6,7 @@ Works inside the transaction of its caller, which has locked the leases.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from pandawn_server.domain.access import NO_LIMIT
@@ -57,10 +57,14 @@ def ending(lease: Lease, outcome: JobState, error: JobError | None = None) -> En
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What came of it: the state of each job, and the queues in which jobs became runnable."""
+    """What came of it: the state of each job, and the queues in which jobs became runnable.
+
+    `doubts` are users whose jobs failed on nodes as they do not elsewhere, by node.
+    """
 
     states: Mapping[int, JobState]
     runnable_queues: frozenset[str]
+    doubts: Mapping[NodeKey, frozenset[str]] = field(default_factory=dict)
 
 
 def end_attempts(
@@ -96,9 +100,11 @@ def end_attempts(
         if job.kind is JobKind.BUILD and state in FINAL_STATES:
             happened += settle_dependants(tx, config, job, state, _library(ending), now)
             runnable.add(job.queue)
-    happened += judge_nodes(tx, _telling(endings, ended_jobs, restricted, now), restricted, now)
+    telling = _telling(endings, ended_jobs, restricted, now)
+    of_nodes, doubts = judge_nodes(tx, telling, restricted, now)
+    happened += of_nodes
     events.insert_events(tx, happened)
-    return Ended(states, frozenset(runnable))
+    return Ended(states, frozenset(runnable), doubts)
 
 
 def _without_error(job: Job, end: AttemptEnd) -> Verdict:

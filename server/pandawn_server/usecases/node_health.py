@@ -20,7 +20,7 @@ from pandawn_server.domain.nodes import (
     Node,
     Probe,
     case_against,
-    may_be_enough,
+    is_worth_a_look,
     probe,
     suspension,
 )
@@ -36,15 +36,18 @@ def judge_nodes(
     ended: Mapping[NodeKey, Sequence[EndedAttempt]],
     restricted: Mapping[NodeKey, Node],
     now: datetime,
-) -> list[Event]:
-    """Judges the nodes on which attempts ended that may say something of them; returns what to tell.
+) -> tuple[list[Event], dict[NodeKey, frozenset[str]]]:
+    """Judges the nodes on which attempts ended that may say something of them.
+
+    Returns what to tell, and of nodes that get jobs whose word was heard: others' jobs will tell more.
 
     Of a node that gets jobs those are failures and slow ones; of one on probation each attempt is.
     """
     if not ended:
-        return []
+        return [], {}
     known = nodes.get_nodes(tx, ended.keys())
-    told = []
+    told: list[Event] = []
+    doubts: dict[NodeKey, frozenset[str]] = {}
     for key in sorted(known.keys()):
         node = known[key]
         match node.condition(now):
@@ -52,11 +55,15 @@ def judge_nodes(
                 told += _judge_probes(tx, key, ended[key], restricted, now)
             case Condition.OPEN:
                 slow = any(attempt.fault is None for attempt in ended[key])
-                told += _judge_open(tx, node, restricted, now, slow=slow)
+                case, window = case_of(tx, node, restricted, slow=slow)
+                if case is not None and case.is_enough:
+                    told.append(_suspend(tx, node, case.told(), evidence_of(window), now))
+                elif case is not None and case.heard:
+                    doubts[key] = case.heard
             case Condition.SUSPENDED | Condition.DRAINED:
                 # What began before says nothing that was not known.
                 pass
-    return told
+    return told, doubts
 
 
 def case_of(
@@ -64,25 +71,11 @@ def case_of(
 ) -> tuple[Case | None, list[EndedAttempt]]:
     """What the last attempts on a node say against it; None where they cannot, whatever the neighbours say."""
     window = node_history.last_ended(tx, node.key, WINDOW, node.judged_since)
-    if not may_be_enough(window, slow=slow):
+    if not is_worth_a_look(window, slow=slow):
         return None, window
     tasks = {attempt.task_id for attempt in window}
     there = node_history.elsewhere(tx, node.key, tasks, restricted.keys())
     return case_against(window, there), window
-
-
-def _judge_open(
-    tx: Transaction,
-    node: Node,
-    restricted: Mapping[NodeKey, Node],
-    now: datetime,
-    *,
-    slow: bool,
-) -> list[Event]:
-    case, window = case_of(tx, node, restricted, slow=slow)
-    if case is None or not case.is_enough:
-        return []
-    return [_suspend(tx, node, case.told(), evidence_of(window), now)]
 
 
 def evidence_of(window: Sequence[EndedAttempt]) -> tuple[str, ...]:

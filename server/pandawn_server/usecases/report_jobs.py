@@ -98,6 +98,8 @@ def report_jobs(context: Context, reports: Sequence[Report]) -> list[Reported | 
         ended = end_attempts(tx, config, list(accepted.values()), now)
         seen = pilots.get_pilots(tx, {e.lease.pilot_id for e in accepted.values()})
         pilots.note_contact(tx, [p.pilot_id for p in seen.values() if p.contact_is_due(now)], now)
+    if ended.doubts:
+        context.brokers.doubt(ended.doubts, now)
     return [
         refused[position]
         if position in refused

@@ -240,3 +240,18 @@ def test_a_node_that_was_never_heard_of_cannot_be_changed(world: World) -> None:
         control(world, Condition.DRAINED)
     with pytest.raises(NotFoundError):
         remove_node(world.context, NODE, "x", LOCAL_OPERATOR, unpin=False)
+
+
+def test_a_user_whose_jobs_fail_on_one_node_only_gets_no_more_of_it_and_others_do(
+    world: World,
+) -> None:
+    world.submit_jobs(12, user="ann", dataset="d.ann")
+    take_all(world, 2, 6)
+    for grant in world.acquire(world.pilot(1), 2):
+        world.fail(grant, payload_error("PAYLOAD_NOT_FOUND"))
+    assert condition(world) is Condition.OPEN
+    assert world.acquire(world.pilot(1), 8) == ()
+    world.submit_jobs(1, user="bob", dataset="d.bob")
+    (grant,) = world.acquire(world.pilot(1), 8)
+    assert grant.job.user == "bob"
+    assert len(world.acquire(world.pilot(2), 40)) > 0

@@ -23,6 +23,7 @@ from pandawn_tools.cli import (
     options,
     queues,
     simulate,
+    simulate_faults,
     submit,
     tasks,
 )
@@ -103,6 +104,7 @@ app.command(rich_help_panel=_OPERATE)(audit.audit)
 app.command(rich_help_panel=_OPERATE)(demo.demo)
 app.command(rich_help_panel=_OPERATE)(bench.bench)
 app.command(rich_help_panel=_OPERATE)(simulate.simulate)
+app.command("simulate-faults", rich_help_panel=_OPERATE)(simulate_faults.simulate_faults)
 
 
 def main() -> None:

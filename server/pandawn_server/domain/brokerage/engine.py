@@ -232,6 +232,8 @@ class Brokerage:
             # A request that is made again takes the place of the first.
             self._state.idle.withdraw(request.request_id)
             asking = Asking(request, node)
+            if asking.doubts and not self._state.has_others(frozenset({node.key.node})):
+                asking.doubts = frozenset()
             node.note_offer(asking.offer)
             self._state.asked.append(asking)
 

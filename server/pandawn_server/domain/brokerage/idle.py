@@ -18,7 +18,7 @@ _REMEMBERED = 64
 class Asking:
     """A request, with what is left of its count and what its offer comes to."""
 
-    __slots__ = ("kind", "left", "node", "offer", "request")
+    __slots__ = ("doubts", "kind", "left", "node", "offer", "request")
 
     def __init__(self, request: Request, node: Node) -> None:
         self.request = request
@@ -26,6 +26,8 @@ class Asking:
         self.left = request.count
         self.offer = offered(request.offer)
         self.kind = NeedsClass.of(self.offer)
+        # Users whose jobs are not for it: of the request, unless its node is the only one.
+        self.doubts = request.doubts
 
 
 class _Kind:
@@ -111,16 +113,16 @@ class IdlePool:
             for asking in kind.of_node.get(node, {}).values()
         ]
 
-    def fitting(self, needs: Needs, node: Node) -> Asking | None:
-        """A waiting request of the node that offers all that is needed."""
+    def fitting(self, needs: Needs, node: Node, user: str) -> Asking | None:
+        """A waiting request of the node that offers all that is needed, and does not doubt the user."""
         for kind in self._kinds.values():
             for asking in kind.of_node.get(node, {}).values():
-                if fits(needs, asking.offer):
+                if fits(needs, asking.offer) and user not in asking.doubts:
                     return asking
         return None
 
-    def idlest(self, needs: Needs) -> Asking | None:
-        """The request that offers all that is needed, of the node with most slots free."""
+    def idlest(self, needs: Needs, user: str) -> Asking | None:
+        """The request that offers all that is needed and does not doubt the user, of the node with most slots free."""
         if any(fits(unmet, needs) for unmet in self._unmet):
             return None
         best: Asking | None = None
@@ -130,11 +132,20 @@ class IdlePool:
             if best is not None and kind.most <= best.node.idle:
                 continue
             for node in kind.idlest():
-                found = next((a for a in kind.of_node[node].values() if fits(needs, a.offer)), None)
+                found = next(
+                    (
+                        a
+                        for a in kind.of_node[node].values()
+                        if fits(needs, a.offer) and user not in a.doubts
+                    ),
+                    None,
+                )
                 if found is not None:
                     if best is None or node.idle > best.node.idle:
                         best = found
                     break
-        if best is None and len(self._unmet) < _REMEMBERED:
+        # Where one doubts somebody, what he needs may be there for others.
+        doubts = any(asking.doubts for asking in self._by_id.values()) if best is None else False
+        if best is None and not doubts and len(self._unmet) < _REMEMBERED:
             self._unmet.append(needs)
         return best

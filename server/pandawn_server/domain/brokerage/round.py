@@ -83,7 +83,8 @@ class Round:
         for asking in (*asked, *state.idle.some(WAITING_LOOKED_AT)):
             while asking.left:
                 node = asking.node.key.node
-                entry = state.shy.first(number, node, asking.offer, state.has_others)
+                offer, doubts = asking.offer, asking.doubts
+                entry = state.shy.first(number, node, offer, doubts, state.has_others)
                 if entry is None:
                     break
                 self._assign(asking, entry, MatchRule.AGE, candidates=1, held=0)
@@ -99,7 +100,8 @@ class Round:
                 return
             for user, most in self._shares(level, users, wanting, jobs).items():
                 end = len(self._assignments) + most
-                self._serve(level[user], [asking for asking in wanting if asking.left], end)
+                mine = [a for a in wanting if a.left and user not in a.doubts]
+                self._serve(level[user], user, mine, end)
                 if len(self._assignments) < end or not jobs:
                     # There is nothing of theirs for those who ask, or nobody asks any more.
                     served.add(user)
@@ -119,13 +121,19 @@ class Round:
         waiting = {user: level[user].count for user in users}
         return quotas(usage, turns, waiting, jobs, self._at)
 
-    def _serve(self, mine: Band, asked: Sequence[Asking], end: int) -> None:
+    def _serve(self, mine: Band, user: str, asked: Sequence[Asking], end: int) -> None:
         """Jobs of one band to those who ask, until there are `end` assignments.
 
         First what nodes hold, over all of them, then the rest by age.
         """
         state = self._state
-        waiting = [a for node in state.dirty if node.idle for a in state.idle.of_node(node)]
+        waiting = [
+            a
+            for node in state.dirty
+            if node.idle
+            for a in state.idle.of_node(node)
+            if user not in a.doubts
+        ]
         if len(asked) + len(waiting) > 1:
             self._serve_local(mine, [*asked, *waiting], end)
         elif waiting:
@@ -201,15 +209,15 @@ class Round:
             idle = [number for number in shares if nodes[number].idle]
             if idle:
                 most = max(idle, key=lambda number: (shares[number], nodes[number].idle))
-                asking = state.idle.fitting(entry.needs, nodes[most])
+                asking = state.idle.fitting(entry.needs, nodes[most], entry.user)
                 if asking is not None:
                     rule = MatchRule.LOCAL_BYTES
         elif block is not None and block.last_node is not None and block.packed < PACK:
-            asking = state.idle.fitting(entry.needs, block.last_node)
+            asking = state.idle.fitting(entry.needs, block.last_node, entry.user)
             if asking is not None:
                 rule = MatchRule.NEIGHBOUR
         if asking is None:
-            asking = state.idle.idlest(entry.needs)
+            asking = state.idle.idlest(entry.needs, entry.user)
             if asking is None:
                 return False
         if block is not None:

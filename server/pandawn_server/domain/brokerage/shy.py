@@ -42,12 +42,22 @@ class Shy:
             del self._levels[number]
 
     def first(
-        self, number: int, node: str, offer: Needs, others: Callable[[frozenset[str]], bool]
+        self,
+        number: int,
+        node: str,
+        offer: Needs,
+        doubts: frozenset[str],
+        others: Callable[[frozenset[str]], bool],
     ) -> Entry | None:
-        """The first job of a band for a node. `others` says whether there are live nodes besides those avoided."""
+        """The first job of a band for a node, of users whom it does not doubt.
+
+        `others` says whether there are live nodes besides those avoided.
+        """
         for looks, entry in enumerate(self._levels.get(number, {}).values()):
             if looks >= _LOOKS:
                 return None
+            if entry.user in doubts:
+                continue
             if fits(entry.needs, offer) and (node not in entry.avoids or not others(entry.avoids)):
                 return entry
         return None

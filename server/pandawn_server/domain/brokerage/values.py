@@ -35,12 +35,16 @@ class WaitingJob:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A pilot that asks for up to `count` jobs; `request_id` is the caller's and unique."""
+    """A pilot that asks for up to `count` jobs; `request_id` is the caller's and unique.
+
+    Jobs of users in `doubts` do not go to it while there are other live nodes: theirs failed on its node.
+    """
 
     request_id: str
     node: NodeKey
     offer: Requirements
     count: int = 1
+    doubts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

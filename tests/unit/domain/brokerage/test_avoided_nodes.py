@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pandawn_server.domain.brokerage.shy import AVOID_S
+from pandawn_server.domain.brokerage.values import Request
 from pandawn_server.domain.jobs import Requirements
 from tests.fixtures.brokerage import GB, Desk
 from tests.fixtures.factories import node_key
@@ -82,3 +85,38 @@ def test_one_that_is_cancelled_is_forgotten() -> None:
     desk.brokerage.remove([1])
     assert 1 not in desk.brokerage
     assert desk.ask(2) == []
+
+
+def doubting(desk: Desk, node: int, *users: str) -> Request:
+    return replace(desk.request(node), doubts=frozenset(users))
+
+
+def given(desk: Desk, *requests: Request) -> list[int]:
+    return [assignment.match.job_id for assignment in desk.matched(*requests)]
+
+
+def test_a_node_gets_no_jobs_of_a_user_whose_jobs_fail_on_it_but_others_do() -> None:
+    desk = Desk()
+    desk.node(2)
+    desk.add(1, user="anna")
+    desk.add(2, user="bert")
+    asks = doubting(desk, 1, "anna")
+    assert given(desk, asks) == [2]
+    assert given(desk, doubting(desk, 1, "anna")) == []
+    assert desk.ask(2) == [1]
+
+
+def test_a_request_that_waits_doubts_too() -> None:
+    desk = Desk()
+    desk.node(2)
+    assert given(desk, doubting(desk, 1, "anna")) == []
+    desk.add(1, user="anna")
+    assert given(desk) == []
+    desk.add(2, user="bert")
+    assert given(desk) == [2]
+
+
+def test_the_only_live_node_doubts_nobody() -> None:
+    desk = Desk()
+    desk.add(1, user="anna")
+    assert given(desk, doubting(desk, 1, "anna")) == [1]

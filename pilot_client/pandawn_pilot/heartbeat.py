@@ -196,7 +196,7 @@ class Heartbeat:
         if response.inventory_requested and self._catalog is not None:
             self._catalog.ask_inventory()
         if response.drain:
-            self._on_drain("the queue is offline")
+            self._on_drain(response.drain_reason or "the server wants the pilot to end")
 
     def _renew(
         self, jobs: Sequence[LiveJob], catalog: CatalogLoop | None, failures: int = 0

@@ -16,6 +16,7 @@ from pandawn_server.domain.principals import Session
 from pandawn_server.domain.queues import Queue, QueueStatus
 from pandawn_server.storage import job_moves, leases, nodes, pilots
 from pandawn_server.storage.database import Transaction
+from pandawn_server.usecases.acquire_round import because_of_node
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.holders import other_holders
 from pandawn_server.usecases.register_pilot import pilot_not_found
@@ -55,11 +56,11 @@ class Renewed:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatAnswer:
-    """One result a renewal, in order."""
+    """One result a renewal, in order. `drain` says why the pilot should end; None: it should not."""
 
     results: tuple[Renewed | PandawnError, ...]
     inventory_requested: bool
-    drain: bool
+    drain: str | None
     queue_revision: int = 0
 
 
@@ -98,7 +99,11 @@ def renew_leases(
         leases.renew(tx, list(renewals.values()), now)
         job_moves.advance(tx, _moves(renewals), now)
         queue_of = context.config.queues(tx, {p.queue for p in live.values()}, now)
-        drained = {key for key, node in nodes.restricted_nodes(tx).items() if node.is_drained}
+        drained = {
+            key: because_of_node(node, now)
+            for key, node in nodes.restricted_nodes(tx).items()
+            if node.is_drained
+        }
         note_contacts(
             tx,
             [
@@ -117,7 +122,8 @@ def renew_leases(
         HeartbeatAnswer(
             result,
             inventory_requested=live[h.pilot_id].key in wanted if h.cache else False,
-            drain=_drains(queue_of.get(live[h.pilot_id].queue)) or live[h.pilot_id].key in drained,
+            drain=_drains(live[h.pilot_id].queue, queue_of.get(live[h.pilot_id].queue))
+            or drained.get(live[h.pilot_id].key),
             queue_revision=_revision(queue_of.get(live[h.pilot_id].queue)),
         )
         if h.pilot_id in live
@@ -126,8 +132,12 @@ def renew_leases(
     ]
 
 
-def _drains(queue: Queue | None) -> bool:
-    return queue is None or queue.status is QueueStatus.OFFLINE
+def _drains(name: str, queue: Queue | None) -> str | None:
+    if queue is None:
+        return f"queue {name} is gone"
+    if queue.status is not QueueStatus.OFFLINE:
+        return None
+    return f"queue {name} is offline" + (f": {queue.state_reason}" if queue.state_reason else "")
 
 
 def _revision(queue: Queue | None) -> int:

@@ -113,7 +113,7 @@ def test_heartbeats_of_many_pilots_are_answered_in_order(world: World) -> None:
 
 def test_a_pilot_without_jobs_may_send_heartbeats(world: World) -> None:
     answer = world.heartbeat(world.pilot())
-    assert (answer.results, answer.drain) == ((), False)
+    assert (answer.results, answer.drain) == ((), None)
 
 
 def test_pilots_of_an_offline_queue_are_told_to_drain(world: World, grant: Grant) -> None:

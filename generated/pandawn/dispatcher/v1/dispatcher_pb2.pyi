@@ -3,11 +3,10 @@
 isort:skip_file
 What pilots speak: they take jobs and bring back outcomes.
 
-`RegisterPilot` gives a session token, and all other methods want it in the
-metadata as `pandawn-session`. It is bound to the pilot, its queue and its
-node. Any method may answer `UNAUTHENTICATED`: with SESSION_EXPIRED register
-again with the same `request_id` (the pilot stays the same); with
-SESSION_ENDED, SESSION_INVALID and SESSION_REQUIRED register as a new pilot.
+`RegisterPilot` gives a session token, and all other methods want it in the metadata as `pandawn-session`. It is
+bound to the pilot, its queue and its node. Any method may answer `UNAUTHENTICATED`: with SESSION_EXPIRED register
+again with the same `request_id` (the pilot stays the same); with SESSION_ENDED, SESSION_INVALID and
+SESSION_REQUIRED register as a new pilot.
 """
 
 from collections import abc as _abc
@@ -521,12 +520,15 @@ class RenewLeasesResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     INVENTORY_REQUESTED_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    DRAIN_REASON_FIELD_NUMBER: _builtins.int
     SESSION_TOKEN_FIELD_NUMBER: _builtins.int
     QUEUE_REVISION_FIELD_NUMBER: _builtins.int
     inventory_requested: _builtins.bool
     """The catalog disagrees with the cache: send `FileCatalog.ReportInventory`."""
     drain: _builtins.bool
     """The pilot should end when its jobs are done."""
+    drain_reason: _builtins.str
+    """Why, for people; empty without `drain`."""
     session_token: _builtins.str
     """Takes the place of the session token in use; empty: go on with that."""
     queue_revision: _builtins.int
@@ -541,12 +543,13 @@ class RenewLeasesResponse(_message.Message):
         results: _abc.Iterable[Global___RenewalResult] | None = ...,
         inventory_requested: _builtins.bool = ...,
         drain: _builtins.bool = ...,
+        drain_reason: _builtins.str = ...,
         session_token: _builtins.str = ...,
         queue_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "inventory_requested", b"inventory_requested", "queue_revision", b"queue_revision", "results", b"results", "session_token", b"session_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "drain_reason", b"drain_reason", "inventory_requested", b"inventory_requested", "queue_revision", b"queue_revision", "results", b"results", "session_token", b"session_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,11 +3,10 @@
 isort:skip_file
 What pilots speak: they take jobs and bring back outcomes.
 
-`RegisterPilot` gives a session token, and all other methods want it in the
-metadata as `pandawn-session`. It is bound to the pilot, its queue and its
-node. Any method may answer `UNAUTHENTICATED`: with SESSION_EXPIRED register
-again with the same `request_id` (the pilot stays the same); with
-SESSION_ENDED, SESSION_INVALID and SESSION_REQUIRED register as a new pilot.
+`RegisterPilot` gives a session token, and all other methods want it in the metadata as `pandawn-session`. It is
+bound to the pilot, its queue and its node. Any method may answer `UNAUTHENTICATED`: with SESSION_EXPIRED register
+again with the same `request_id` (the pilot stays the same); with SESSION_ENDED, SESSION_INVALID and
+SESSION_REQUIRED register as a new pilot.
 """
 
 from collections import abc as _abc
@@ -44,9 +43,8 @@ class DispatcherStub:
     RegisterPilot: _grpc.UnaryUnaryMultiCallable[_pilot_pb2.RegisterPilotRequest, _pilot_pb2.RegisterPilotResponse]
     """Makes a pilot known and gives it its identifier and the queue's parameters.
 
-    A retry with the same `request_id` returns the same pilot, with another
-    session token. The credential is one that the queue takes for its pilots,
-    not a session token.
+    A retry with the same `request_id` returns the same pilot, with another session token. The credential is one that
+    the queue takes for its pilots, not a session token.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -142,9 +140,8 @@ class DispatcherAsyncStub(DispatcherStub):
     RegisterPilot: _aio.UnaryUnaryMultiCallable[_pilot_pb2.RegisterPilotRequest, _pilot_pb2.RegisterPilotResponse]  # type: ignore[assignment]
     """Makes a pilot known and gives it its identifier and the queue's parameters.
 
-    A retry with the same `request_id` returns the same pilot, with another
-    session token. The credential is one that the queue takes for its pilots,
-    not a session token.
+    A retry with the same `request_id` returns the same pilot, with another session token. The credential is one that
+    the queue takes for its pilots, not a session token.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -243,9 +240,8 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_pilot_pb2.RegisterPilotResponse, _abc.Awaitable[_pilot_pb2.RegisterPilotResponse]]:
         """Makes a pilot known and gives it its identifier and the queue's parameters.
 
-        A retry with the same `request_id` returns the same pilot, with another
-        session token. The credential is one that the queue takes for its pilots,
-        not a session token.
+        A retry with the same `request_id` returns the same pilot, with another session token. The credential is one that
+        the queue takes for its pilots, not a session token.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.

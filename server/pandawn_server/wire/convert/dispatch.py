@@ -236,7 +236,8 @@ def to_heartbeat_answer(answer: HeartbeatAnswer) -> dispatcher_pb2.RenewLeasesRe
     return dispatcher_pb2.RenewLeasesResponse(
         results=map(_to_renewal_result, answer.results),
         inventory_requested=answer.inventory_requested,
-        drain=answer.drain,
+        drain=answer.drain is not None,
+        drain_reason=answer.drain or "",
         queue_revision=answer.queue_revision,
     )
 

@@ -55,7 +55,8 @@ def judge(
     `started_elsewhere` says that payloads of its task run, or have run, on nodes where this one did not start.
     """
     if job.cancel_requested:
-        return Verdict(JobState.CANCELLED, tried[-1].fault.kind.count)
+        # Whatever it ended in, it ended as cancelled, and is counted as neither.
+        return Verdict(JobState.CANCELLED, Count.NOTHING)
     last = tried[-1]
     fault = last.fault
     count = _count(last, suspects, started_elsewhere=started_elsewhere)

@@ -112,7 +112,8 @@ def test_what_two_nodes_said_is_not_tried_again_but_two_words_of_one_are_one(rea
 
 def test_a_job_that_somebody_cancels_is_not_tried_again() -> None:
     job = make_job(cancel_requested=True)
-    assert judge(job, [Tried("wn1", node_error())], (), NOON).state is JobState.CANCELLED
+    verdict = judge(job, [Tried("wn1", node_error())], (), NOON)
+    assert (verdict.state, verdict.count) == (JobState.CANCELLED, Count.NOTHING)
 
 
 def test_only_the_nodes_of_the_last_failures_are_avoided_each_once() -> None:

@@ -11,7 +11,6 @@ import argparse
 import os
 import re
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -35,6 +34,7 @@ from pandawn_pilot.ending import (
 from pandawn_pilot.exit_status import ExitStatus
 from pandawn_pilot.hardening import hide_memory
 from pandawn_pilot.logs import drain_logs, make_patient_log
+from pandawn_pilot.node_name import NoNodeNameError, node_name
 from pandawn_pilot.options import PilotOptions
 from pandawn_pilot.pcache.command import PcacheCommand
 from pandawn_pilot.pilot import Pilot
@@ -81,7 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         credentials = read_credentials(given, given.server)
     except CredentialError as error:
         parser.error(str(error))
-    options = _options(given)
+    try:
+        options = _options(given)
+    except NoNodeNameError as error:
+        parser.error(str(error))
     # Before the first thread: all of them inherit that the signals do not reach them.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     log = make_patient_log(as_json=given.json_log, node=options.node)
@@ -262,7 +265,7 @@ def _options(given: argparse.Namespace) -> PilotOptions:
     return PilotOptions(
         server=given.server,
         queue=given.queue,
-        node=(given.node or socket.getfqdn()).lower().rstrip("."),
+        node=node_name(given.node, given.cache_dir),
         work_dir=given.work_dir.absolute(),
         cache_dir=given.cache_dir.absolute() if given.cache_dir else None,
         pcache=given.pcache_cmd,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 from collections.abc import Callable
 from enum import IntEnum
+
+from pandawn_pilot.node_name import NoNodeNameError, node_name
 
 # A cache does not wait long for those who keep books about it.
 DEFAULT_PATIENCE_SECONDS = 30.0
@@ -88,8 +89,11 @@ def server_of(given: argparse.Namespace) -> str:
 
 
 def node_of(given: argparse.Namespace) -> str:
-    """The node that is spoken of, by the name under which its pilots register."""
-    return str(given.node or socket.getfqdn()).lower().rstrip(".")
+    """The node that is spoken of, by the name under which its pilots register. Raises UsageError."""
+    try:
+        return node_name(given.node, getattr(given, "cache_dir", None))
+    except NoNodeNameError as error:
+        raise UsageError("NO_NODE_NAME", str(error)) from None
 
 
 def utf8(text: str) -> str:

@@ -49,9 +49,10 @@ def node_name(
 
 
 def _same_as_before(name: str, remembered: Path) -> str:
-    # A cache that is no good for this, or not there yet, is no reason not to start.
+    # A cache that is no good for this is no reason not to start; others will speak of it.
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if "." in name:
+            remembered.parent.mkdir(parents=True, exist_ok=True)
             replace_text(remembered, name + "\n")
         else:
             before = _canonical(remembered.read_text(encoding="utf-8"))

@@ -47,19 +47,21 @@ def test_a_name_that_every_machine_may_have_is_none(full: str, short: str) -> No
 def test_while_the_name_service_is_away_a_node_keeps_the_name_that_its_cache_remembers(
     tmp_path: Path,
 ) -> None:
-    assert called("wn17.example.org", "wn17", tmp_path) == "wn17.example.org"
-    assert called("wn17", "wn17", tmp_path) == "wn17.example.org"
+    cache = tmp_path / "scratch" / "cache"
+    assert called("wn17.example.org", "wn17", cache) == "wn17.example.org"
+    assert called("wn17", "wn17", cache) == "wn17.example.org"
     # Another machine that was given the disk, and one that was renamed, are not what the cache says.
-    assert called("wn1", "wn1", tmp_path) == "wn1"
-    assert called("wn18.example.org", "wn18", tmp_path) == "wn18.example.org"
-    assert called("wn17", "wn17", tmp_path) == "wn17"
+    assert called("wn1", "wn1", cache) == "wn1"
+    assert called("wn18.example.org", "wn18", cache) == "wn18.example.org"
+    assert called("wn17", "wn17", cache) == "wn17"
 
 
 def test_a_cache_that_cannot_remember_keeps_no_pilot_from_its_start(tmp_path: Path) -> None:
     (tmp_path / "node-name").mkdir()
     assert called("wn17.example.org", "wn17", tmp_path) == "wn17.example.org"
     assert called("wn17", "wn17", tmp_path) == "wn17"
-    assert called("wn17.example.org", "wn17", tmp_path / "absent") == "wn17.example.org"
+    (tmp_path / "file").touch()
+    assert called("wn17.example.org", "wn17", tmp_path / "file" / "x") == "wn17.example.org"
 
 
 def test_a_pilot_on_a_machine_called_localhost_asks_for_a_name(

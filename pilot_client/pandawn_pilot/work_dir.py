@@ -18,7 +18,9 @@ through.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,9 +113,19 @@ class WorkDir:
                 raise WorkDirBusyError(
                     f"another pilot works in {self.root}; give each pilot a --work-dir of its own"
                 )
+            self._check_programs_run()
             # Those of a pilot that was killed together with their wrappers.
             end_processes_in(self.jobs)
             yield
+
+    def _check_programs_run(self) -> None:
+        if os.statvfs(self.root).f_flag & os.ST_NOEXEC:
+            raise PermissionError(
+                errno.EACCES,
+                "it lies on a disk that is mounted noexec, so no job could start a program of its own;"
+                " choose another --work-dir",
+                str(self.root),
+            )
 
     def let_pass(self) -> None:
         """Lets all accounts through to the directories of jobs, each of which has its own guard."""

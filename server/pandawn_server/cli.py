@@ -107,6 +107,34 @@ def _rotate(loaded: Loaded, *, end_sessions: bool) -> None:
     typer.echo(f"session key {key.key_id} signs from {key.use_time:%Y-%m-%d %H:%M:%S} UTC on")
 
 
+@app.command("after-restore")
+@with_settings
+def after_restore(
+    loaded: Loaded,
+    *,
+    skip: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Numbers to pass over: more than were given since the copy was made."
+        ),
+    ] = 1_000_000,
+) -> None:
+    """After the database was put back to an older copy, before any server starts: give no number twice.
+
+    Tasks and jobs that the copy does not know have written outputs under their numbers. Ends all sessions, too.
+    """
+    from pandawn_server.backends import open_checked_database
+    from pandawn_server.usecases.restore import pass_over_lost_numbers
+
+    database = open_checked_database(loaded.settings)
+    try:
+        last = pass_over_lost_numbers(database, random.SystemRandom(), database.clock(), count=skip)
+    finally:
+        database.dispose()
+    for kind, number in last.items():
+        typer.echo(f"the next {kind} has number {number + 1}")
+
+
 @app.command("retention")
 @with_settings
 def retention(

@@ -13,6 +13,7 @@ from pandawn_server.domain.tasks import File, Task, TaskProgress, TaskSpec
 from pandawn_server.storage.among import among
 from pandawn_server.storage.columns import requirement_columns, to_requirements
 from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.identifiers import task_id_beyond_skipped
 from pandawn_server.storage.schema import attempts, jobs, tasks
 
 
@@ -87,6 +88,9 @@ def insert_task(
         "named_by_task": True,
         **requirement_columns(spec.requirements),
     }
+    beyond = task_id_beyond_skipped(tx)
+    if beyond is not None:
+        row["task_id"] = beyond
     task_id: int = tx.execute(insert(tasks).values(row).returning(tasks.c.task_id)).scalar_one()
     return task_id
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,10 @@ import pytest
 from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
 from pandawn_pilot import payload as payload_module
 from pandawn_pilot.payload import run_payload
+from pandawn_pilot.payload_command import find_program
 from pandawn_pilot.queue_rules import behind_setup
 from pandawn_pilot.stop import Stop
+from pandawn_pilot.work_dir import WorkDir
 from tests.unit.pilot.payloads import (
     REPOSITORY,
     make_limits,
@@ -86,7 +89,9 @@ def test_a_program_that_is_still_being_written_is_waited_for(tmp_path: Path) -> 
     assert run(program).failure is None
 
 
-def test_a_work_directory_that_nothing_can_be_executed_from_is_the_nodes(tmp_path: Path) -> None:
+@pytest.fixture
+def noexec(tmp_path: Path) -> Iterator[Path]:
+    """A directory on a file system from which nothing can be executed."""
     place = tmp_path / "noexec"
     place.mkdir()
     mounted = subprocess.run(
@@ -96,13 +101,26 @@ def test_a_work_directory_that_nothing_can_be_executed_from_is_the_nodes(tmp_pat
     )
     if mounted.returncode != 0:
         pytest.skip("nothing can be mounted")
-    try:
-        end = run(make_script(place, b"#!/bin/sh\n"))
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_work_directory_that_nothing_can_be_executed_from_is_the_nodes(noexec: Path) -> None:
+    program = make_script(noexec, b"#!/bin/sh\n")
+    # Asked whether it may be executed the kernel says no, as of a file that nobody made a program.
+    assert find_program("./script", "/bin", program.work_dir) == program.arguments[0]
+    end = run(program)
     assert reason_of(end) == "PAYLOAD_NOT_STARTED"
     assert end.failure is not None
     assert "noexec" in end.failure.text
+
+
+def test_no_pilot_works_where_nothing_can_be_executed(noexec: Path) -> None:
+    with (
+        pytest.raises(PermissionError, match="mounted noexec.*--work-dir"),
+        WorkDir(noexec / "w").occupied(),
+    ):
+        pass
 
 
 def run_under_limits(tmp_path: Path, limits: str, script: str, **wanted: int) -> list[str]:

@@ -140,6 +140,7 @@ class JobRunner:
             self._log.exception("the pilot met an error of its own")
             failure = JobFailedError(PILOT_ERROR, f"{type(error).__name__}: {error}")
         if failure is not None:
+            failure = self._of_a_lost_directory(failure)
             self._log.error("failed: %s", failure)
         try:
             log = self._store_log()
@@ -154,6 +155,16 @@ class JobRunner:
             log=log,
             sums=self._stage_in.sums,
             times=self._clock.times(),
+        )
+
+    def _of_a_lost_directory(self, failure: JobFailedError) -> JobFailedError:
+        """What failed because somebody took the job's directory away is not its own fault."""
+        if failure.fault in (CANCELLED, PILOT_STOPPED) or self._dir.is_there():
+            return failure
+        return JobFailedError(
+            NO_WORK_DIR,
+            f"{self._dir.root} was taken away while the job ran: something on the node cleans up"
+            f" there ({failure})",
         )
 
     def _work(self) -> list[StoredFile]:
@@ -369,7 +380,8 @@ def _without_values(spec: JobSpec) -> JobSpec:
     """The job as its log may show it: variables are where users put what nobody else should read."""
     shown = JobSpec()
     shown.CopyFrom(spec)
-    for name in shown.environment:
+    # What is written while one iterates moves entries of the map: some would be passed over.
+    for name in list(shown.environment):
         shown.environment[name] = "(not shown)"
     return shown
 

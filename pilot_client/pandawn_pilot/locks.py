@@ -11,7 +11,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pandawn_pilot.durable import share
@@ -75,6 +75,19 @@ def attempt(path: Path, wait_seconds: float = 0.0) -> Iterator[bool]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+@contextmanager
+def kept_from_cleaners(directory: Path) -> Iterator[None]:
+    """Shows that a directory is in use: systemd-tmpfiles passes over those that somebody has locked."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # It is a courtesy: file systems that lock no directories are no hindrance.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _take(path: Path, *, wait: bool) -> int | None:

@@ -26,8 +26,8 @@ def node_name(
     given: str | None,
     cache_dir: Path | None = None,
     *,
-    full_name: Callable[[], str] = lambda: socket.getfqdn(),
-    short_name: Callable[[], str] = lambda: socket.gethostname(),
+    full_name: Callable[[], str] = socket.getfqdn,
+    short_name: Callable[[], str] = socket.gethostname,
 ) -> str:
     """The name under which a node's pilots register and its hooks speak, in lower case.
 

@@ -25,6 +25,7 @@ from pandawn_pilot.errors import (
     JobFailedError,
 )
 from pandawn_pilot.leftovers import end_processes_in
+from pandawn_pilot.oom import oom_kills
 from pandawn_pilot.payload_command import without_secrets
 from pandawn_pilot.payload_ending import why_failed, why_not_started
 from pandawn_pilot.payload_start import Order
@@ -138,6 +139,7 @@ class _Run:
         self._setup: str | None = None
         self._measured = True
         self._unread = b""
+        self._oom_kills = oom_kills()
 
     def run(self) -> PayloadEnd:
         try:
@@ -275,7 +277,7 @@ class _Run:
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         code = 128 + number if number else os.WEXITSTATUS(status)
         if self._failure is None:
-            self._failure = self._over_limit(number, code)
+            self._failure = self._over_limit(number, code) or self._out_of_memory(code)
         setup = (self._setup or "") if self._program.behind_setup else None
         if self._failure is None and (code != 0 or setup == ""):
             self._failure = why_failed(self._program, number, code, setup)
@@ -293,6 +295,19 @@ class _Run:
         if 0 < limit < used or (limit and code != 0 and used >= limit):
             return self._too_large()
         return None
+
+    def _out_of_memory(self, code: int) -> JobFailedError | None:
+        """The failure of a payload that the kernel killed for want of memory."""
+        if code != 128 + signal.SIGKILL:
+            return None
+        before, after = self._oom_kills, oom_kills()
+        if before is None or after is None or after <= before:
+            return None
+        return JobFailedError(
+            MEMORY_EXCEEDED,
+            "the kernel killed the payload for want of memory: the batch job or the node had no more;"
+            f" {self._use.max_rss_bytes} bytes were seen in use",
+        )
 
     def _too_large(self) -> JobFailedError:
         return JobFailedError(

@@ -44,7 +44,7 @@ from pandawn_pilot.session import Session
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
 from pandawn_pilot.time_left import TimeLeft
 from pandawn_pilot.token_file import TokenKeeper
-from pandawn_pilot.work_dir import WorkDir
+from pandawn_pilot.work_dir import WorkDir, WorkDirBusyError
 from pandawn_pilot.xrootd.local_server import LocalServer
 
 # How long the server may keep a request for jobs waiting.
@@ -247,6 +247,9 @@ class Pilot:
                 self._end_by(failure)
             except StoppedError:
                 return
+            except WorkDirBusyError as busy:
+                self._status = ExitStatus.USAGE
+                self.drain(str(busy))
             except Exception:  # noqa: BLE001 (a worker loop)
                 errors += 1
                 self._log.exception("asking for jobs met an error of the pilot's own")
@@ -268,7 +271,16 @@ class Pilot:
             return
         if self._catalog is not None:
             self._catalog.flush(FLUSH_SECONDS)
+        self._keep_work_dir()
         self._take(self._ask(), surroundings)
+
+    def _keep_work_dir(self) -> None:
+        if self._work_dir.restore():
+            self._log.warning(
+                "%s was taken away and is made anew: something on this node cleans up there",
+                self._work_dir.root,
+            )
+            self._session.note()
 
     def _idle_left(self) -> float | None:
         return self._time.for_idling(has_jobs=len(self._jobs.table) > 0)

@@ -22,7 +22,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,10 @@ class JobDir:
         """What the payload complained of."""
         return self.root / "payload.stderr"
 
+    def is_there(self) -> bool:
+        """Whether it is, with what a payload has in it."""
+        return self.work.is_dir() and self.tmp.is_dir()
+
     def create(self) -> None:
         """Makes the directory, empty even if an earlier life of the pilot has left something in it."""
         remove_tree(self.root)
@@ -100,23 +104,57 @@ class WorkDir:
         self.queue = root / "queue.json"
         self.jobs = root / "jobs"
         self._pilot = root / "pilot.json"
+        self._lock = root / "lock"
+        # What ends with the pilot's life here, and which file its lock is.
+        self._held = ExitStack()
+        self._locked: tuple[int, int] | None = None
+        self._passable = False
 
     @contextmanager
     def occupied(self) -> Iterator[None]:
         """Makes the directory and holds its lock. Raises WorkDirBusyError and OSError."""
-        self.jobs.mkdir(parents=True, exist_ok=True)
-        self.reports.mkdir(exist_ok=True)
-        # Leases are in there: who has them can report in the pilot's name.
-        self.reports.chmod(0o700)
-        with locks.attempt(self.root / "lock") as held:
-            if not held:
-                raise WorkDirBusyError(
-                    f"another pilot works in {self.root}; give each pilot a --work-dir of its own"
-                )
+        with self._held:
+            self._occupy()
             self._check_programs_run()
             # Those of a pilot that was killed together with their wrappers.
             end_processes_in(self.jobs)
             yield
+
+    def restore(self) -> bool:
+        """Makes the directory anew where somebody has taken it away, as cleaners of /tmp do; whether that was so.
+
+        Raises OSError, and WorkDirBusyError when another pilot has moved in.
+        """
+        if self._is_whole():
+            return False
+        self._occupy()
+        if self._passable:
+            self.let_pass()
+        return True
+
+    def _is_whole(self) -> bool:
+        try:
+            return (
+                _identity(self._lock) == self._locked
+                and self.jobs.is_dir()
+                and self.reports.is_dir()
+            )
+        except FileNotFoundError:
+            return False
+
+    def _occupy(self) -> None:
+        self.jobs.mkdir(parents=True, exist_ok=True)
+        self.reports.mkdir(exist_ok=True)
+        # Leases are in there: who has them can report in the pilot's name.
+        self.reports.chmod(0o700)
+        if not self._lock.exists() or _identity(self._lock) != self._locked:
+            # The lock of before is kept, too: only so the number of its file is nobody else's.
+            if not self._held.enter_context(locks.attempt(self._lock)):
+                raise WorkDirBusyError(
+                    f"another pilot works in {self.root}; give each pilot a --work-dir of its own"
+                )
+            self._locked = _identity(self._lock)
+        self._held.enter_context(locks.kept_from_cleaners(self.root))
 
     def _check_programs_run(self) -> None:
         if os.statvfs(self.root).f_flag & os.ST_NOEXEC:
@@ -129,6 +167,7 @@ class WorkDir:
 
     def let_pass(self) -> None:
         """Lets all accounts through to the directories of jobs, each of which has its own guard."""
+        self._passable = True
         for directory in (self.root, self.jobs):
             directory.chmod(directory.stat().st_mode & 0o7777 | 0o111)
 
@@ -173,3 +212,8 @@ class WorkDir:
     def forget_pilot(self) -> None:
         """Notes that the pilot has taken leave."""
         self._pilot.unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -319,3 +320,29 @@ def test_a_pilot_whose_cache_cannot_be_made_says_so_and_works_without(
     assert job.bytes_from_cache == 0
     assert pilot.log.count("works without a cache") == 1
     assert str(pilot_root / "file" / "cache") in pilot.log
+
+
+def test_a_directory_that_was_cleaned_up_under_its_job_is_no_failure_of_the_job(
+    tier3: Tier3, start_pilot: StartPilot, pilot_root: Path
+) -> None:
+    """Something on the node removes what lies below /tmp: the pilot's directory, and the job's in it."""
+    task = tier3.submit(f"{SECOND_ATTEMPT_IS_QUICK} sleep 600", outputs=["out"])
+    where = place(pilot_root)
+    pilot = start_pilot(tier3, place=where)
+    pilot.wait_for_log("payload begins")
+    payload: list[psutil.Process] = []
+
+    def has_begun() -> bool:
+        below = psutil.Process(pilot.pid).children(recursive=True)
+        payload[:] = [process for process in below if process.cmdline() == ["sleep", "600"]]
+        return bool(payload)
+
+    wait_until(has_begun)
+    shutil.rmtree(where.work_dir)
+    payload[0].kill()
+    pilot.wait_for_log("was taken away and is made anew")
+    (job,) = tier3.finish(task)
+    assert (job.failed_attempts, job.lost_attempts) == (0, 1)
+    (first, _) = tier3.job(job.job_id).attempts
+    assert first.error.reason == "NO_WORK_DIR"
+    assert pilot.is_running()

@@ -209,7 +209,7 @@ FAULTS = _table(
     Fault("NO_LOCAL_SPACE", ROOM, Step.STAGE_IN, "the node's disk is full"),
     Fault("LOCAL_DISK_FAILED", NODE, Step.STAGE_IN, "the node's disk fails or is read-only"),
     Fault("NO_ACCOUNT", NODE, Step.STAGE_IN, "the pilot found no account to run the payload as"),
-    Fault("NO_WORK_DIR", NODE, Step.STAGE_IN, "the work directory could not be made"),
+    Fault("NO_WORK_DIR", NODE, Step.STAGE_IN, "the work directory could not be made, or was taken away"),
     Fault("STORAGE_NOT_MOUNTED", NODE, Step.STAGE_IN, "the storage is not there as seen from this node"),
     Fault("SETUP_FAILED", SITE, Step.STAGE_IN, "the queue's set-up command failed"),
     Fault("ARGUMENTS_TOO_LONG", REQUEST, Step.START, "command and environment are longer than a program can be given"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import func, select, text
 
-from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.access_schema import audit
+from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.schema import events, jobs, tasks
 
 NUMBERED = {

@@ -117,7 +117,7 @@ def test_a_work_directory_that_nothing_can_be_executed_from_is_the_nodes(noexec:
 
 def test_no_pilot_works_where_nothing_can_be_executed(noexec: Path) -> None:
     with (
-        pytest.raises(PermissionError, match="mounted noexec.*--work-dir"),
+        pytest.raises(PermissionError, match=r"mounted noexec.*--work-dir"),
         WorkDir(noexec / "w").occupied(),
     ):
         pass

@@ -33,7 +33,7 @@ def task_id_beyond_skipped(tx: Transaction) -> int | None:
 
 def _given(tx: Transaction, table: str) -> int:
     query = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
-    return tx.execute(query, {"name": table}).scalar() or 0
+    return int(tx.execute(query, {"name": table}).scalar() or 0)
 
 
 def _skip(tx: Transaction, kind: str, count: int) -> int:
@@ -53,7 +53,7 @@ def _skip(tx: Transaction, kind: str, count: int) -> int:
     given = tx.execute(
         text("SELECT nextval(pg_get_serial_sequence(:table, :column))"), sequence
     ).scalar_one()
-    last = max(newest, given) + count
+    last = max(newest, int(given)) + count
     tx.execute(
         text("SELECT setval(pg_get_serial_sequence(:table, :column), :last)"),
         {**sequence, "last": last},

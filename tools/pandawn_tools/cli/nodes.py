@@ -92,7 +92,8 @@ def drain(
         found = find_node(client, node, site or "")
         request = queueconfig.DrainNodeRequest(site=found.site, node=found.node, reason=reason)
         client.call(client.queues.DrainNode, request)
-    note(f"{found.node} gets no more jobs; its pilots end when the {found.job_count} they have do.")
+    jobs = format_count(found.job_count, "job")
+    note(f"{found.node} gets no more jobs; it has {jobs}, and its pilots end after them.")
 
 
 @app.command()

@@ -13,17 +13,18 @@ from pandawn_pilot.stop import Stop
 
 # ioctl of Linux that makes two files share their blocks until one is written to (btrfs, xfs ...).
 _FICLONE = 0x40049409
-# What the kernel answers when the file system does not share blocks.
-_NOT_CLONED = frozenset(
+# Errors that say something of the disk or of the files. All others only say that here are no reflinks, or no hard
+# links: file systems (FUSE, AFS, CIFS, vfat ...), security modules and kernels have many numbers for that.
+_TELLING = frozenset(
     {
-        errno.EXDEV,
-        errno.EINVAL,
-        errno.EOPNOTSUPP,
-        errno.ENOSYS,
-        errno.EBADF,
-        errno.ENOTTY,
-        errno.EPERM,
-        errno.EISDIR,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EROFS,
+        errno.ESTALE,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EEXIST,
     }
 )
 
@@ -60,8 +61,7 @@ def place(source: Path, destination: Path, stop: Stop) -> None:
     try:
         os.link(source, destination)
     except OSError as error:
-        # Another file system, too many links, or a kernel that protects hard links.
-        if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP):
+        if error.errno in _TELLING:
             raise
         copy_contents(source, destination, stop)
         destination.chmod(0o444)
@@ -75,9 +75,9 @@ def _clone(source: Path, destination: Path) -> bool:
             fcntl.ioctl(writer, _FICLONE, reader)
         except OSError as error:
             destination.unlink()
-            if error.errno in _NOT_CLONED:
-                return False
-            raise
+            if error.errno in _TELLING:
+                raise
+            return False
         finally:
             os.close(writer)
     finally:

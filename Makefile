@@ -35,7 +35,7 @@ demo: $(VENV) ## Run the demo: a server, three nodes, a real analysis (options i
 .PHONY: test
 test: $(VENV) ## Run all tests, with real PostgreSQL, memcached and XRootD (pytest options in ARGS="...")
 	@tools/dev/require_services.sh
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/python tools/dev/run_tests.py $(ARGS)
 
 .PHONY: bench
 bench: $(VENV) ## Measure a server on PostgreSQL and memcached (options in ARGS="...")

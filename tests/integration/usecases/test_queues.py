@@ -46,6 +46,7 @@ def other_value(parameter: Parameter) -> Value:
 
 def test_every_parameter_comes_back_as_it_was_set(world: World) -> None:
     special = {"pilot_methods": ("x509",), "pilot_networks": ("192.0.2.0/24",)}
+    special["immutable_scopes"] = ("data25=root://se.example.org//atlas/data25",)
     settings = QueueSettings(
         **{name: special.get(name) or other_value(p) for name, p in PARAMETERS.items()}
     )

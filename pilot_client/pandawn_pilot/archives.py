@@ -27,6 +27,7 @@ from pandawn_pilot.errors import (
     JobFailedError,
 )
 from pandawn_pilot.payload_command import without_secrets
+from pandawn_pilot.sizes import said as size_said
 from pandawn_pilot.stop import Stop
 from pandawn_pilot.unpacking import CPU_SECONDS, Order
 
@@ -62,7 +63,7 @@ def unpack(
     said = _run(archive, directory, limit, account, stop)
     if "too_large" in said:
         fault = WORK_DIR_TOO_LARGE if limit == max_bytes else NO_LOCAL_SPACE
-        raise JobFailedError(fault, f"{archive.name} unpacks to more than {limit} bytes")
+        raise JobFailedError(fault, f"{archive.name} unpacks to more than {size_said(limit)}")
     if "refused" in said:
         raise JobFailedError(BAD_ARCHIVE, str(said["refused"]))
     if "errno" in said:

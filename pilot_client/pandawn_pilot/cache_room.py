@@ -15,6 +15,7 @@ from pandawn_pilot.cache_entry import CODE, FILES, Entry
 from pandawn_pilot.inventory import FileKey
 from pandawn_pilot.journal import Journal
 from pandawn_pilot.logs import Log
+from pandawn_pilot.sizes import said
 from pandawn_pilot.stop import Stop
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -75,7 +76,7 @@ class CacheRoom:
             # The disk is smaller, or fuller by others, than the limits say.
             self._evict(size_bytes)
             if not _allocate(data, size_bytes):
-                raise CacheFullError(f"the disk of {self._root} has no room for {size_bytes} bytes")
+                raise CacheFullError(f"the disk of {self._root} has no room for {said(size_bytes)}")
 
     def evictable_bytes(self) -> int:
         """Bytes that removing files would free."""
@@ -99,7 +100,7 @@ class CacheRoom:
         # Asked first, so that a file which cannot fit does not empty the cache for nothing.
         if size_bytes > self.limits.high_bytes or excess > self.evictable_bytes():
             raise CacheFullError(
-                f"{self._root} may hold {self.limits.high_bytes} bytes, {used} are in use"
+                f"{self._root} may hold {said(self.limits.high_bytes)}, {said(used)} are in use"
             )
         self._evict(max(excess, used + size_bytes - self.limits.low_bytes))
 

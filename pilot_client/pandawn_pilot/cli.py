@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pandawn_pilot.accounts import SAME, AccountChoice, AccountError, parse_choice
+from pandawn_pilot.address import server_argument
 from pandawn_pilot.cache_room import DEFAULT_LOW_WATER
 from pandawn_pilot.client import Connection
 from pandawn_pilot.credentials import (
@@ -38,6 +39,7 @@ from pandawn_pilot.node_name import NoNodeNameError, node_name
 from pandawn_pilot.options import PilotOptions
 from pandawn_pilot.pcache.command import PcacheCommand
 from pandawn_pilot.pilot import Pilot
+from pandawn_pilot.release import add_version
 from pandawn_pilot.utf8 import speak_utf8
 from pandawn_pilot.work_dir import WorkDirBusyError
 from pandawn_pilot.xrootd.address import Location, parse_location
@@ -123,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="pandawn-pilot",
         description="Takes jobs from a Pandawn server and runs them on this worker node.",
     )
+    add_version(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser(
         "run",
@@ -140,7 +143,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_places(run: argparse.ArgumentParser) -> None:
     run.add_argument(
-        "--server", required=True, metavar="ADDRESS", help="the server, HOST:PORT or unix:PATH"
+        "--server",
+        type=server_argument,
+        default=os.environ.get("PANDAWN_SERVER") or None,
+        required=not os.environ.get("PANDAWN_SERVER"),
+        metavar="ADDRESS",
+        help="the server, HOST:PORT or unix:PATH (default: PANDAWN_SERVER)",
     )
     run.add_argument("--queue", required=True, help="queue to work for")
     run.add_argument(

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from enum import IntEnum
 
+from pandawn_pilot.address import parse_server
 from pandawn_pilot.node_name import NoNodeNameError, node_name
 
 # A cache does not wait long for those who keep books about it.
@@ -19,6 +20,7 @@ exit statuses:
   3  refused by the server
   4  the server, or the catalog behind it, could not be reached in time
   5  the cache itself could not be looked at
+  130  interrupted by Ctrl-C
 """
 
 # Does what a sub-command is for, and returns what there is to say about it. Raises UsageError,
@@ -35,6 +37,7 @@ class ExitStatus(IntEnum):
     REFUSED = 3
     UNREACHABLE = 4
     NO_CACHE = 5
+    INTERRUPTED = 130
 
 
 class UsageError(Exception):
@@ -85,7 +88,10 @@ def server_of(given: argparse.Namespace) -> str:
         raise UsageError(
             "NO_SERVER", "name the server with --server HOST:PORT, or in PANDAWN_SERVER"
         )
-    return server
+    try:
+        return parse_server(server)
+    except ValueError as error:
+        raise UsageError("INVALID_ADDRESS", str(error)) from error
 
 
 def node_of(given: argparse.Namespace) -> str:

@@ -31,6 +31,7 @@ from pandawn_pilot.payload_ending import why_failed, why_not_started
 from pandawn_pilot.payload_start import Order
 from pandawn_pilot.process_tree import proportional_bytes, tree_use
 from pandawn_pilot.program import Program
+from pandawn_pilot.sizes import said, said_against
 from pandawn_pilot.stop import Stop
 
 # How often memory, disk and time are looked at.
@@ -266,9 +267,10 @@ class _Run:
             # Shared pages were counted for each process: worth the slow look only now.
             used = proportional_bytes(self._keeper)
             if used > limits.memory_bytes:
+                is_used, may_be_used = said_against(used, limits.memory_bytes)
                 self._failure = JobFailedError(
                     MEMORY_EXCEEDED,
-                    f"the payload used {used} bytes of memory, it may use {limits.memory_bytes}",
+                    f"the payload used {is_used} of memory, it may use {may_be_used}",
                 )
 
     def _ended(self, answer: _Answer) -> PayloadEnd:
@@ -289,7 +291,7 @@ class _Run:
         if number == signal.SIGXFSZ:
             fault = WORK_DIR_TOO_LARGE if self._file_limit == limit else FILE_SIZE_LIMITED
             return JobFailedError(
-                fault, f"a file of the payload met its limit of {self._file_limit} bytes"
+                fault, f"a file of the payload met its limit of {said(self._file_limit)}"
             )
         # What a write beyond the limit of a single file ends in may be an error like others.
         if 0 < limit < used or (limit and code != 0 and used >= limit):
@@ -310,10 +312,10 @@ class _Run:
         )
 
     def _too_large(self) -> JobFailedError:
+        used, allowed = said_against(self._use.work_dir_bytes, self._limits.work_dir_bytes)
         return JobFailedError(
             WORK_DIR_TOO_LARGE,
-            f"the work directory has {self._use.work_dir_bytes} bytes,"
-            f" it may have {self._limits.work_dir_bytes}",
+            f"the work directory has {used}, it may have {allowed}",
         )
 
     def _note(self, cpu_seconds: float, rss_bytes: int) -> None:

@@ -39,6 +39,8 @@ from pandawn_pilot.hook_command import (
 )
 from pandawn_pilot.hook_session import add_session_options, connect, helps_to_repeat
 from pandawn_pilot.pcache.sync import add_sync
+from pandawn_pilot.release import add_version
+from pandawn_pilot.sizes import said
 from pandawn_pilot.utf8 import speak_utf8
 from pandawn_pilot.xrootd.hook import add_xrootd
 
@@ -73,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(ExitStatus.USAGE, error.reason, str(error))
     except CacheError as error:
         return _complain(ExitStatus.NO_CACHE, error.reason, str(error))
+    except KeyboardInterrupt:
+        return ExitStatus.INTERRUPTED
     except CallError as error:
         if error.transient and error.code is not grpc.StatusCode.UNAUTHENTICATED:
             text = f"{error.message} (server {server_of(given)}, tried for {given.timeout:g} s)"
@@ -102,7 +106,7 @@ def _add(given: argparse.Namespace) -> str:
             request = wire.AddFilesRequest(site=given.site, node=node, files=batch)
             hook.call(hook.catalog.AddFiles, request)
     size = sum(file.size_bytes for file in files)
-    return f"{_count(len(files))}, {size} bytes, added to the catalog for {node} at {given.site}"
+    return f"{_count(len(files))}, {said(size)}, added to the catalog for {node} at {given.site}"
 
 
 def _delete(given: argparse.Namespace) -> str:
@@ -257,6 +261,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = add_command(
         commands,

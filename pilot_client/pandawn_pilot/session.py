@@ -7,7 +7,6 @@ and its reports go with it.
 
 from __future__ import annotations
 
-import importlib.metadata
 import secrets
 import socket
 import threading
@@ -31,6 +30,7 @@ from pandawn_pilot.logs import Log
 from pandawn_pilot.node_key import node_key
 from pandawn_pilot.options import PilotOptions
 from pandawn_pilot.queue_view import QueueView
+from pandawn_pilot.release import version
 from pandawn_pilot.stop import Stop
 from pandawn_pilot.transports import TRANSPORTS
 from pandawn_pilot.work_dir import WorkDir
@@ -177,7 +177,7 @@ class Session:
             queue=self._options.queue,
             node=self._options.node,
             host=socket.gethostname(),
-            pilot_version=_version(),
+            pilot_version=version(),
             batch_id=self._options.batch_id,
             transports=sorted(TRANSPORTS),
             node_key=node_key(),
@@ -209,11 +209,3 @@ class Session:
             if failure.code is grpc.StatusCode.UNAVAILABLE:
                 failure.add(self._connection.explain())
             raise
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("pandawn")
-    except importlib.metadata.PackageNotFoundError:
-        # Run from a directory of sources.
-        return "unknown"

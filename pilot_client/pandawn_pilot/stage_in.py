@@ -30,6 +30,7 @@ from pandawn_pilot.input_cache import READ_ONLY, InputCache, Origin
 from pandawn_pilot.input_proof import changed_text, check_content, check_source, wanted_file
 from pandawn_pilot.inventory import CachedFile
 from pandawn_pilot.logs import Log
+from pandawn_pilot.sizes import said, said_against
 from pandawn_pilot.stop import Stop
 from pandawn_pilot.transports import (
     PASSING,
@@ -105,10 +106,11 @@ class StageIn:
             (limits.max_work_dir_bytes, "work directory"),
         ):
             if 0 < limit < total:
+                size, most = said_against(total, limit)
                 raise JobFailedError(
                     INPUT_TOO_LARGE,
-                    f"the {len(inputs)} input files have {total} bytes, the limit for the {what} is"
-                    f" {limit}; submit the task with fewer files per job",
+                    f"the {len(inputs)} input files have {size}, the limit for the {what} is"
+                    f" {most}; submit the task with fewer files per job",
                 )
         self._check_disk(inputs, total, work_dir)
 
@@ -251,7 +253,7 @@ class StageIn:
         if needed > available:
             raise JobFailedError(
                 NO_LOCAL_SPACE,
-                f"{needed} bytes of input have to come, the disk of {work_dir} has room for {available}",
+                f"{said(needed)} of input have to come, the disk of {work_dir} has room for {said(available)}",
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +12,13 @@ import structlog
 from pandawn_server.catalog.factory import open_catalog
 from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.config import Settings, masked
-from pandawn_server.domain.errors import PandawnError, UnavailableError
+from pandawn_server.domain.errors import PandawnError, PreconditionError, UnavailableError
 from pandawn_server.logs import Log
 from pandawn_server.storage.database import Database
+from pandawn_server.storage.engines import embedded_path
+
+NO_DATABASE = "NO_DATABASE"
+"""The reason where an embedded database is still to be made."""
 
 RETRY_S = 1.0
 """Time between two tries while the database is waited for."""
@@ -41,6 +46,34 @@ def open_checked_database(settings: Settings) -> Database:
     try:
         if database.is_embedded:
             database.migrate()
+        database.check()
+    except PandawnError:
+        database.dispose()
+        raise
+    return database
+
+
+def open_standing_database(settings: Settings) -> Database:
+    """Opens a database that is there and fit for use, and makes or changes none.
+
+    What an operator asks, perhaps as root, must leave no file behind that the server may not write, and an
+    address with a slip in it is no new database.
+
+    Raises `UnavailableError` when it does not answer, `PreconditionError` when it must be made or migrated.
+    """
+    path = embedded_path(settings.database_url)
+    if path is not None and not path.exists():
+        # The nearest directory that is there: those below it would be made.
+        above = next(directory for directory in path.absolute().parents if directory.exists())
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise PreconditionError(
+                "BAD_DATABASE_URL", f"{path} cannot be made: {above} is not writable for you"
+            )
+        raise PreconditionError(
+            NO_DATABASE, f"there is no {path} yet; serve makes it, and so does migrate"
+        )
+    database = Database.open(settings.database_url, settings.database_pool_size)
+    try:
         database.check()
     except PandawnError:
         database.dispose()

@@ -1,7 +1,8 @@
 """The command `pandawn-server`: serve, migrate, check-config, retention, and what concerns sessions.
 
 Exit status: 0 all is well, 1 failure, 2 wrong usage or configuration, 3 refused (a database that must
-be migrated first), 4 a database or catalog that cannot be reached.
+be migrated or made first), 4 a database or catalog that cannot be reached,
+141 nobody reads the output.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from pandawn_server.flags import Exit, shown_value, status_of, with_settings
 app = typer.Typer(
     help="The Pandawn server.",
     no_args_is_help=True,
+    # An operator's program; what it would install is for the shell of whoever asks, root's as a rule.
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     # A traceback with the values of all variables would print passwords.
     pretty_exceptions_enable=False,
     # The boxes of rich leave no room for what the settings mean.
@@ -66,7 +70,7 @@ def serve(loaded: Loaded) -> None:
 @app.command("migrate")
 @with_settings
 def migrate(loaded: Loaded) -> None:
-    """Bring the schema of the database to the version of this server."""
+    """Bring the database to this server's version. An embedded one is made if there is none."""
     from pandawn_server.storage.database import Database
 
     database = Database.open(loaded.settings.database_url, pool_size=1)
@@ -79,14 +83,14 @@ def migrate(loaded: Loaded) -> None:
 @app.command("rotate-session-key")
 @with_settings
 def rotate_session_key(loaded: Loaded) -> None:
-    """Make another key for session tokens, used a minute from now; sessions go on."""
+    """Make another key for session tokens. It is used a minute from now, and sessions go on."""
     _rotate(loaded, end_sessions=False)
 
 
 @app.command("end-sessions")
 @with_settings
 def end_sessions(loaded: Loaded) -> None:
-    """End all sessions by another key, where a token or the key got into wrong hands.
+    """End all sessions of pilots. By another key, where a token or the key got into wrong hands.
 
     Pilots register again with their credentials and keep their jobs.
     """
@@ -94,10 +98,10 @@ def end_sessions(loaded: Loaded) -> None:
 
 
 def _rotate(loaded: Loaded, *, end_sessions: bool) -> None:
-    from pandawn_server.backends import open_checked_database
+    from pandawn_server.backends import open_standing_database
     from pandawn_server.usecases.sessions import rotate_key
 
-    database = open_checked_database(loaded.settings)
+    database = open_standing_database(loaded.settings)
     try:
         key = rotate_key(
             database, random.SystemRandom(), database.clock(), end_sessions=end_sessions
@@ -144,11 +148,11 @@ def retention(
         bool, typer.Option("--dry-run", help="Only say what is old enough to be deleted.")
     ] = False,
 ) -> None:
-    """Delete what is older than the settings say, as the servers do by themselves in the background."""
-    from pandawn_server.backends import open_checked_database
+    """Delete what is old. How old, the settings say; servers do it by themselves in the background."""
+    from pandawn_server.backends import open_standing_database
     from pandawn_server.usecases.retain import count_old, delete_some
 
-    database, kept = open_checked_database(loaded.settings), loaded.settings.kept
+    database, kept = open_standing_database(loaded.settings), loaded.settings.kept
     counts: dict[str, int] = {}
     try:
         if dry_run:
@@ -166,8 +170,12 @@ def retention(
 @app.command("check-config")
 @with_settings
 def check_config(loaded: Loaded) -> None:
-    """Show each setting and where it comes from; read what addresses need, try database and catalog."""
-    from pandawn_server.backends import open_checked_database, open_reachable_catalog
+    """Show each setting and its origin. Reads what addresses need, tries database and catalog; changes nothing."""
+    from pandawn_server.backends import (
+        NO_DATABASE,
+        open_reachable_catalog,
+        open_standing_database,
+    )
     from pandawn_server.wire.auth.doors import check_doors
     from pandawn_server.wire.listening import StartError
 
@@ -189,13 +197,16 @@ def check_config(loaded: Loaded) -> None:
     else:
         typer.echo("addresses: ok")
     attempts: tuple[tuple[str, Callable[[Settings], None]], ...] = (
-        ("database", lambda settings: open_checked_database(settings).dispose()),
+        ("database", lambda settings: open_standing_database(settings).dispose()),
         ("catalog", lambda settings: open_reachable_catalog(settings).close()),
     )
     for name, attempt in attempts:
         try:
             attempt(settings)
         except PandawnError as error:
+            if error.reason == NO_DATABASE:
+                typer.echo(f"{name}: ok\n  {error.message}")
+                continue
             typer.echo(f"{name}: {error.reason}: {error.detail or error.message}")
             failed = max(failed, status_of(error))
         else:

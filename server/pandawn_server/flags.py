@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -28,6 +31,10 @@ Command = Callable[..., None]
 """What a command does with its settings."""
 
 
+_UNITS = frozenset({"SECONDS", "DAYS"})
+_BAD_URLS = frozenset({"BAD_DATABASE_URL", "BAD_CATALOG_URL"})
+
+
 class Exit(IntEnum):
     """Exit statuses, the same in all of the project's commands."""
 
@@ -36,6 +43,7 @@ class Exit(IntEnum):
     USAGE = 2
     REFUSED = 3
     UNREACHABLE = 4
+    BROKEN_PIPE = 141
 
 
 def with_settings(command: Command) -> Callable[..., None]:
@@ -84,7 +92,11 @@ def _flag(name: str, field: FieldInfo) -> object:
         flag, kind = f"{flag}/--no-{flag[2:]}", bool | None
     elif get_origin(field.annotation) is tuple:
         kind = list[str] | None
-    metavar = None if kind == bool | None else name.rpartition("_")[2].upper()
+    last = name.rpartition("_")[2].upper()
+    metavar = None if kind == bool | None else last
+    if field.annotation in {int, float} and last not in _UNITS:
+        # `--max-connections-per-address` takes a number, and no address.
+        metavar = "N"
     if get_origin(field.annotation) is Literal:
         metavar = "|".join(get_args(field.annotation))
     default = field.get_default(call_default_factory=True)
@@ -102,6 +114,8 @@ def shown_value(value: object) -> str:
 
 def status_of(error: PandawnError) -> Exit:
     """The exit status for an error that ends a command."""
+    if error.reason in _BAD_URLS:
+        return Exit.USAGE
     return Exit.UNREACHABLE if isinstance(error, UnavailableError) else Exit.REFUSED
 
 
@@ -116,11 +130,16 @@ def _errors_as_exit() -> Iterator[None]:
         _end(status_of(error), f"{error.detail or error.message} ({error.reason})")
     except StartError as error:
         _end(Exit.FAILED, str(error))
+    except BrokenPipeError:
+        # Whoever read has gone, as `head` does; the interpreter's last flush must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(Exit.BROKEN_PIPE) from None
     except OSError as error:
         _end(Exit.FAILED, f"{error.filename or 'the system'}: {error.strerror or error}")
 
 
 def _end(status: Exit, text: str) -> NoReturn:
-    for line in text.splitlines():
+    # A line each for what is wrong with settings; libraries go on in lines that are indented.
+    for line in re.sub(r"\n\s+", " ", text).splitlines():
         typer.echo(f"pandawn-server: {line}", err=True)
     raise typer.Exit(status)

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 SERVER = Path(pandawn_server.__file__).parent
 
 ERROR_LINE = re.compile(r"\* `([A-Z_]+)` \(([A-Z_, ]+)\): \S")
-AT_START_ONLY = frozenset({"BAD_DATABASE_URL", "SCHEMA_OUTDATED", "BAD_CATALOG_URL"})
+AT_START_ONLY = frozenset({"BAD_DATABASE_URL", "SCHEMA_OUTDATED", "BAD_CATALOG_URL", "NO_DATABASE"})
 """Reasons that operators see and callers never do."""
 
 AT_THE_GATE = frozenset(

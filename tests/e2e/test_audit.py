@@ -9,6 +9,7 @@ import pytest
 
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc, task_pb2
 from tests.fixtures.command import Pandawn, RunCli
+from tests.fixtures.pilots import wait_until
 from tests.fixtures.server import PandawnServer
 
 QUEUE = "ANALY_T3"
@@ -58,14 +59,21 @@ def test_the_audit_says_who_did_what_from_where(pandawn: Pandawn) -> None:
     table = pandawn.ok("audit", "--since", "1h", "--queue", QUEUE, COLUMNS="200").splitlines()
     assert [line.split()[2:] for line in table[1:]] == [
         *(
-            f"local (local) 127.0.0.1 {said} OK".split()
+            f"local 127.0.0.1 {said} OK".split()
             for said in (
-                f"QueueConfig.GrantAccess queue {QUEUE}, entry ben",
-                f"Broker.SubmitTask task 1, queue {QUEUE}, user ann",
-                f"QueueConfig.ApplyQueue queue {QUEUE}, revision 1",
+                f"GrantAccess queue {QUEUE}, entry ben",
+                f"SubmitTask task 1, queue {QUEUE}, user ann",
+                f"ApplyQueue queue {QUEUE}, revision 1",
             )
         )
     ]
+    # On a narrow terminal no name is broken, and a refusal, which follows soon, is told by its reason alone.
+    pandawn.run("access", "revoke", "nobody", QUEUE)
+    about = ("audit", "--rpc", "RevokeAccess")
+    wait_until(lambda: "has no entry for user nobody" in pandawn.ok(*about, COLUMNS="200"))
+    narrow = pandawn.ok(*about, COLUMNS="80")
+    assert "RevokeAccess" in narrow
+    assert "has no entry" not in narrow
     assert lines(pandawn, "--user", "ann") == []
     assert lines(pandawn, "--denied") == []
     said = pandawn.run("audit", "--rpc", "Submit")

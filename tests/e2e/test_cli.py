@@ -57,7 +57,7 @@ def test_a_list_of_files_becomes_outputs_in_the_dataset_s_directory(
     assert done.status == 0, done.err
     assert "has finished: 3 finished" in done.out
     (directory,) = tier3.storage.glob("*/ann/d1")
-    assert sorted(path.read_text() for path in directory.glob("d1._*.out.txt")) == [
+    assert sorted(path.read_text() for path in directory.glob("d1.*._*.out.txt")) == [
         "content of one.txt\ncontent of two.txt\nhello there\n",
         "content of three.txt\nhello there\n",
     ]

@@ -1,13 +1,14 @@
 """`pandawn-server` says clearly what it was told, what is wrong with it, and what it cannot reach."""
 
 import re
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.fixtures.memcached import MemcachedFactory, MemcachedServer, pool_url
-from tests.fixtures.ports import free_port
+from tests.fixtures.ports import LOOPBACK, free_port
 from tests.fixtures.processes import StartError
 from tests.fixtures.server import PROGRAM, StartServer, run_server_command
 
@@ -34,6 +35,44 @@ def test_settings_are_shown_with_where_they_come_from(tmp_path: Path) -> None:
     assert ["database", f"sqlite:///{tmp_path}/pandawn.db", "default"] in lines
     assert ["database:", "ok"] in lines
     assert ["catalog:", "ok"] in lines
+
+
+def test_what_an_operator_asks_makes_no_database(tmp_path: Path) -> None:
+    place = f"--data-dir={tmp_path}/slip"
+    done = run_server_command("check-config", place)
+    assert done.returncode == 0, done.stdout
+    assert f"there is no {tmp_path}/slip/pandawn.db yet" in done.stdout
+    for command in ("end-sessions", "rotate-session-key", "retention"):
+        refused = run_server_command(command, place)
+        assert refused.returncode == REFUSED
+        assert f"there is no {tmp_path}/slip/pandawn.db yet" in refused.stderr
+    assert not (tmp_path / "slip").exists()
+
+
+def test_whoever_reads_the_beginning_only_is_no_trouble(tmp_path: Path) -> None:
+    # Nobody reads from the start: the first line that is flushed finds that out.
+    script = f"set -o pipefail; {PROGRAM} check-config --data-dir={tmp_path} | exec true"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 141
+    assert done.stderr == ""
+
+
+def test_an_address_that_is_taken_or_not_ours_is_said_in_words(tmp_path: Path) -> None:
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run_server_command("serve", f"--data-dir={tmp_path}", f"--listen={LOOPBACK}:{port}")
+    assert done.returncode == 1
+    said = f"cannot listen on {LOOPBACK}:{port}: address already in use; is another server running"
+    assert said in done.stderr
+    assert "GRPC" not in done.stderr
+
+
+def test_a_number_is_not_called_by_what_it_is_counted_for() -> None:
+    said = run_server_command("serve", "--help").stdout
+    assert "--max-connections-per-address N" in said
+    assert "--grace-seconds SECONDS" in said
 
 
 def test_everything_wrong_with_the_settings_is_told_at_once(tmp_path: Path) -> None:
@@ -142,7 +181,7 @@ def test_migrating_twice_is_harmless(tmp_path: Path) -> None:
 def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = run_server_command("serve", f"--data-dir={tmp_path}/file/x", "--listen=127.0.0.1:0")
-    assert done.returncode == REFUSED
+    assert done.returncode == USAGE
     assert f"{tmp_path}/file" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -172,6 +211,7 @@ def test_every_setting_is_a_flag_of_every_command(command: str) -> None:
 
 
 def test_what_is_old_is_counted_before_it_is_deleted(tmp_path: Path) -> None:
+    run_server_command("migrate", f"--data-dir={tmp_path}")
     counted = run_server_command("retention", "--dry-run", f"--data-dir={tmp_path}")
     assert counted.returncode == 0, counted.stderr
     assert "0 tasks would be deleted" in counted.stdout

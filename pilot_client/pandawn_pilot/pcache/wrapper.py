@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from pandawn_pilot.pcache.layout import Invocation, Place, read_options
+from pandawn_pilot.release import version
 from pandawn_pilot.utf8 import speak_utf8
 
 # pcache's caller waits for its file: the report goes on without us after this.
@@ -68,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         speak_utf8()
     words = sys.argv[1:] if arguments is None else list(arguments)
     command = shlex.split(os.environ.get("PANDAWN_PCACHE_CMD", "")) or ["pcache.py"]
+    if words == ["--version"]:
+        # Whose version follows is plain only if this one's is told too.
+        _say(f"version {version()}; what follows is that of {command[0]}")
     asked = read_options(words)
     place = Place(asked.scratch_dir) if asked is not None else None
     before = place.stamp() if place is not None else None

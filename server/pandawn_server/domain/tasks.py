@@ -182,9 +182,13 @@ def spec_violations(spec: TaskSpec) -> tuple[str, list[Violation]]:
     if count > MAX_JOBS:
         return "TOO_MANY_JOBS", [
             Violation(
-                "task.files_per_job",
+                "task.files_per_job" if spec.inputs else "task.job_count",
                 f"the task would have {count:,} jobs, the limit is {MAX_JOBS:,}; "
-                "give each job more files, or split the task",
+                + (
+                    "give each job more files, or split the task"
+                    if spec.inputs
+                    else "split the task"
+                ),
             )
         ]
     found += _overlong_commands(spec)

@@ -65,6 +65,12 @@ _BEGIN_POSTGRES = "BEGIN; SELECT " + ", ".join(
 )
 
 
+def embedded_path(url: str) -> Path | None:
+    """The file of an embedded database; None for all others."""
+    prefix, found, path = url.partition(":///")
+    return Path(path.partition("?")[0]) if found and prefix.startswith("sqlite") and path else None
+
+
 def open_engine(url: str, pool_size: int, clock: DatabaseClock) -> Engine:
     """Opens `sqlite:///PATH` or `postgresql+psycopg://...`; connects to nothing yet.
 
@@ -133,7 +139,8 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PreconditionError(
-            "BAD_DATABASE_URL", f"the directory of {path} cannot be made: {error}; choose another"
+            "BAD_DATABASE_URL",
+            f"the directory of {path} cannot be made: {error.strerror}; choose another",
         ) from None
     with contextlib.suppress(OSError):
         # The keys of sessions are in it. What SQLite puts beside it gets the same mode; a file that is

@@ -34,10 +34,9 @@ def bind(
                 port = server.add_insecure_port(address)
             else:
                 port = server.add_secure_port(address, credentials)
-    except RuntimeError as error:
-        raise StartError(
-            f"cannot listen on {address}: {error}; is another server running there?"
-        ) from None
+    except RuntimeError:
+        # gRPC tells its own settings, and not what is wrong.
+        raise StartError(f"cannot listen on {address}: {_why_not(address)}") from None
     if listener.socket_path is not None:
         return address
     return f"{address.rpartition(':')[0]}:{port}"
@@ -49,10 +48,38 @@ def open_front(front: TlsFront, listener: Listener, *, reuse_port: bool) -> str:
     try:
         return f"{host}:{front.start(host, int(port), reuse_port=reuse_port)}"
     except OSError as error:
-        raise StartError(
-            f"cannot listen on {listener.address}: {error.strerror or error}; "
-            "is another server running there?"
-        ) from None
+        raise StartError(f"cannot listen on {listener.address}: {_told(error)}") from None
+
+
+def _why_not(address: str) -> str:
+    """Why nobody can listen at an address, as found by trying once more."""
+    if address.startswith("unix:"):
+        family: int = socket.AF_UNIX
+        places: list[object] = [address.removeprefix("unix:")]
+    else:
+        host, _, port = address.rpartition(":")
+        try:
+            found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        except OSError as error:
+            return _told(error)
+        family, places = found[0][0], [place for *_, place in found[:1]]
+    with socket.socket(family) as trial:
+        try:
+            trial.bind(places[0])  # type: ignore[arg-type]
+        except OSError as error:
+            return _told(error)
+    return "gRPC refuses it"
+
+
+def _told(error: OSError) -> str:
+    text = (error.strerror or str(error)).lower()
+    if error.errno == errno.EADDRINUSE:
+        return f"{text}; is another server running there?"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{text}; this machine does not have it"
+    if error.errno == errno.EACCES:
+        return f"{text}; ports below 1024 are root's, and a socket file needs a directory that you may write to"
+    return text
 
 
 @contextmanager

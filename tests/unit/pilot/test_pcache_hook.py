@@ -120,7 +120,7 @@ def test_add_sends_files_without_an_epoch(
         )
     ]
     said = capsys.readouterr()
-    assert said.out == "2 files, 5 bytes, added to the catalog for wn01.example.org at TIER3\n"
+    assert said.out == "2 files, 5 B, added to the catalog for wn01.example.org at TIER3\n"
     assert said.err == ""
 
 
@@ -186,7 +186,7 @@ def test_long_lists_go_in_messages_that_the_server_takes(
     path.write_text("".join(f'{{"lfn": "f{n}", "size_bytes": 1}}\n' for n in range(25_000)))
     assert run(catalog, "add", "--file", str(path)) == 0
     assert [len(request.files) for request in catalog.added] == [10_000, 10_000, 5000]
-    assert capsys.readouterr().out.startswith("25000 files, 25000 bytes, added")
+    assert capsys.readouterr().out.startswith("25000 files, 24.4 KiB, added")
 
 
 def test_flush_begins_an_epoch_and_its_retry_the_same(

@@ -51,7 +51,7 @@ def test_inputs_above_a_limit_are_refused_with_all_the_numbers(
         make_stage_in().check_limits([sized(100), sized(200)], limits, tmp_path)
     assert failure.value.fault.reason == "INPUT_TOO_LARGE"
     assert failure.value.fault.code == 1168
-    assert "300 bytes" in failure.value.text
+    assert "300 B" in failure.value.text
     assert "299" in failure.value.text
 
 

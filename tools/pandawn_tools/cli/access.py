@@ -11,13 +11,12 @@ from pandawn.queueconfig.v1 import access_pb2 as access
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.errors import CliError, usage_error, with_places
 from pandawn_tools.cli.jsonout import message_json, print_json, print_messages
+from pandawn_tools.cli.plain import PlainApp
 from pandawn_tools.cli.render import note, print_lines
 from pandawn_tools.cli.tables import Cell, Column, print_fields, print_table
 from pandawn_tools.cli.units import format_age, format_count, format_time
 
-app = typer.Typer(
-    help="See and change who may submit to a queue, and how much.", no_args_is_help=True
-)
+app = PlainApp(help="See and change who may submit to a queue, and how much.", no_args_is_help=True)
 
 _EVERYBODY = "everybody"
 _KINDS = {

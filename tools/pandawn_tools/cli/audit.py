@@ -10,7 +10,7 @@ from pandawn.monitor.v1 import audit_pb2
 from pandawn_tools.cli import options
 from pandawn_tools.cli.errors import CliError, usage_error, with_places
 from pandawn_tools.cli.jsonout import print_messages
-from pandawn_tools.cli.render import note
+from pandawn_tools.cli.render import note, stdout_console
 from pandawn_tools.cli.tables import Cell, Column, print_table
 from pandawn_tools.cli.units import format_time, parse_duration
 
@@ -18,11 +18,13 @@ _COLUMNS = (
     Column("WHEN"),
     Column("WHO", fold=True),
     Column("FROM", fold=True),
-    Column("WHAT", fold=True),
+    Column("WHAT"),
     Column("ABOUT", fold=True),
     Column("OUTCOME", fold=True),
     Column("CALLS", "right", optional=True),
 )
+# In this many columns, and in a pipe, there is room for the sentence behind the reason of a refusal.
+_WIDE = 160
 # The audit of a busy server is far longer than anybody reads, in a pipe as well: what is left out is said.
 _LimitOption = Annotated[
     int,
@@ -64,7 +66,8 @@ def audit(
 ) -> None:
     """List who changed what or was refused, the newest first.
 
-    Operators see all, site administrators what is about their sites and queues.
+    Operators see all, site administrators what is about their sites and queues. On a terminal of fewer than 160
+    columns OUTCOME is the reason alone; --json has all of it.
     """
     request = audit_pb2.ListAuditRequest(
         user=user or "",
@@ -90,7 +93,12 @@ def audit(
     if json_output:
         print_messages(rows)
     else:
-        print_table(_COLUMNS, map(_row, rows), empty="There are no such calls in the audit.")
+        wide = stdout_console().width >= _WIDE
+        print_table(
+            _COLUMNS,
+            (_row(row, wide=wide) for row in rows),
+            empty="There are no such calls in the audit.",
+        )
     if more:
         note(f"The last {len(rows)} are shown; --limit N or --all shows more.")
 
@@ -115,14 +123,17 @@ def read_since(text: str, now: datetime) -> datetime:
         ) from None
 
 
-def _row(line: audit_pb2.AuditRecord) -> list[Cell]:
-    outcome = line.code if not line.reason else f"{line.reason}: {line.text}"
+def _row(line: audit_pb2.AuditRecord, *, wide: bool) -> list[Cell]:
+    outcome = line.reason or line.code
+    if line.reason and wide:
+        outcome = f"{line.reason}: {line.text}"
     style = "green" if line.code == "OK" else "bold red" if line.code in _DENIALS else "yellow"
     return [
         format_time(line.audit_time),
         _who(line),
         line.peer,
-        line.rpc,
+        # The services have no two methods of one name.
+        line.rpc.rpartition(".")[2],
         _about(line),
         Text(outcome, style=style),
         "" if line.call_count == 1 else line.call_count,
@@ -131,7 +142,9 @@ def _row(line: audit_pb2.AuditRecord) -> list[Cell]:
 
 def _who(line: audit_pb2.AuditRecord) -> str:
     name = line.user or line.subject
-    return f"{name} ({line.method})" if line.method else "?"
+    if not line.method:
+        return "?"
+    return name if name == line.method else f"{name} ({line.method})"
 
 
 def _about(line: audit_pb2.AuditRecord) -> str:

@@ -24,13 +24,12 @@ from pandawn_tools.cli.checksums import Wish
 from pandawn_tools.cli.errors import usage_error
 from pandawn_tools.cli.jsonout import message_json, print_json, print_messages
 from pandawn_tools.cli.nodes import list_nodes
+from pandawn_tools.cli.plain import PlainApp
 from pandawn_tools.cli.render import note, print_lines
 from pandawn_tools.cli.tables import Column, print_table
 from pandawn_tools.cli.units import format_count, format_size
 
-app = typer.Typer(
-    help="See and correct the catalog of what node caches hold.", no_args_is_help=True
-)
+app = PlainApp(help="See and correct the catalog of what node caches hold.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -177,7 +176,12 @@ def add(
             checksum=file.checksum,
             version=file.version,
         )
-        for file in inputs.inspect(names, lfn_depth=1, checksum=Wish.AUTOMATIC)
+        for file in inputs.inspect(
+            names,
+            lfn_depth=1,
+            checksum=Wish.AUTOMATIC,
+            if_missing="name files that are not on this machine with --lfn NAME=SIZE[,VERSION]",
+        )
     ]
     known += [named_file(pair, scope) for pair in lfn or ()]
     if not known:

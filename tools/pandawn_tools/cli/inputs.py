@@ -18,6 +18,7 @@ from pandawn_tools.cli import xrootd_inputs
 from pandawn_tools.cli.checksums import AUTOMATIC_BYTES, Wish, sha256_of_all
 from pandawn_tools.cli.errors import usage_error
 
+_COMMAND_HINT = "if that was meant as the command to run, put it after a --"
 _STDIN = "-"
 # Times that the contract can say, the years 1 to 9999. Others are of broken clocks and file systems.
 _FIRST_NS = -62_135_596_800 * 10**9
@@ -109,8 +110,12 @@ def name_arguments(arguments: Iterable[str]) -> list[Named]:
     return [Named(text, f"argument {number}") for number, text in enumerate(arguments, start=1)]
 
 
-def inspect(names: Sequence[Named], *, lfn_depth: int, checksum: Wish) -> list[InputFile]:
+def inspect(
+    names: Sequence[Named], *, lfn_depth: int, checksum: Wish, if_missing: str = _COMMAND_HINT
+) -> list[InputFile]:
     """Looks at each file and gives it its logical name: the last `lfn_depth` parts of its path.
+
+    `if_missing` is the advice for an argument that is no file.
 
     Raises:
         CliError: Some cannot be used (all are listed with their places), or two get one LFN.
@@ -143,7 +148,7 @@ def inspect(names: Sequence[Named], *, lfn_depth: int, checksum: Wish) -> list[I
             "FILE_MISSING" if missing == len(problems) else "FILE_UNREADABLE",
             f"{len(problems)} of {len(names)} {noun} cannot be used; nothing was sent",
             details=problems,
-            remedies=_hints(names, missing),
+            remedies=_hints(names, missing, if_missing),
         )
     return files
 
@@ -181,9 +186,9 @@ def _has_changed(file: InputFile, path: Path) -> bool:
     return now != (file.size_bytes, file.modify_time_ns, file.inode)
 
 
-def _hints(names: Sequence[Named], missing: int) -> list[str]:
+def _hints(names: Sequence[Named], missing: int, if_missing: str) -> list[str]:
     if missing and any(named.place.startswith("argument") for named in names):
-        return ["if that was meant as the command to run, put it after a --"]
+        return [if_missing]
     if missing:
         return [f"relative paths are looked up from {Path.cwd()}"]
     return []

@@ -29,11 +29,12 @@ from pandawn_tools.cli import (
 )
 from pandawn_tools.cli.credentials import Given
 from pandawn_tools.cli.errors import EXIT_STATUS_HELP, CliError, ExitStatus, report
+from pandawn_tools.cli.plain import PlainApp
 
 # For whoever mends `pandawn` itself.
 _DEBUG_VARIABLE = "PANDAWN_DEBUG"
 
-app = typer.Typer(
+app = PlainApp(
     name="pandawn",
     no_args_is_help=True,
     # `pandawn completion` instead.

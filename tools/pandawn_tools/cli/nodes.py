@@ -14,6 +14,7 @@ from pandawn_tools.cli import options, words
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.errors import CliError, ExitStatus
 from pandawn_tools.cli.jsonout import print_messages
+from pandawn_tools.cli.plain import PlainApp
 from pandawn_tools.cli.render import clean, note, state_text
 from pandawn_tools.cli.tables import Cell, Column, print_table
 from pandawn_tools.cli.units import format_age, format_count, format_size, format_time
@@ -41,7 +42,7 @@ _PILOT_COLUMNS = (
 )
 
 
-app = typer.Typer(no_args_is_help=False)
+app = PlainApp(no_args_is_help=False)
 
 
 @app.callback(invoke_without_command=True)

@@ -48,7 +48,7 @@ _REMEDIES = {
     "NO_STORAGE_ROOT": "give the queue a place for outputs: "
     "pandawn queues apply QUEUE --storage-root DIR",
     "DATASET_EXISTS": "choose another --dataset, or leave it out to get a fresh one",
-    "TOO_MANY_JOBS": "raise --files-per-job, or split the task",
+    "TOO_MANY_JOBS": "split the task, or raise --files-per-job if it has input files",
     "INPUT_TOO_LARGE": "lower --files-per-job, or ask whoever runs the queue for a larger "
     "max_input_bytes (pandawn queues show QUEUE)",
     "EMPTY_FILE_LIST": "name input files, or say --jobs N for jobs without input",

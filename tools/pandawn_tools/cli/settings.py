@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pandawn_pilot.address import DEFAULT_PORT, parse_server
 from pandawn_tools.cli.errors import usage_error
 
-DEFAULT_PORT = 25443
 DEFAULT_SERVER = f"127.0.0.1:{DEFAULT_PORT}"
 SERVER_VARIABLE = "PANDAWN_SERVER"
 
-_HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?)"
-_ADDRESS = re.compile(rf"(?P<host>{_HOST})(?::(?P<port>\d{{1,5}}))?")
 _LOOPBACK = re.compile(r"127\.[0-9.]+|localhost|\[::1\]")
 _TEXTS = ("server", "ca", "cert", "key", "token_file")
 _UNIX = "unix:"
@@ -81,20 +79,16 @@ def parse_address(text: str, source: str) -> Address:
     Raises:
         CliError: It is none of them.
     """
-    text = text.strip()
-    if text.startswith(f"{_UNIX}/"):
-        return Address(text, source)
-    match = _ADDRESS.fullmatch(text)
-    port = int(match["port"] or DEFAULT_PORT) if match else 0
-    if match is None or not 0 < port < 65536:
+    try:
+        return Address(parse_server(text), source)
+    except ValueError as error:
         raise usage_error(
             "INVALID_ADDRESS",
-            f"{text!r}, from {source}, is not the address of a server",
+            f"{text.strip()!r}, from {source}, is not the address of a server",
             remedies=[
                 "write it as HOST or HOST:PORT, such as pandawn.example.org:25443, or as unix:/PATH"
             ],
-        )
-    return Address(f"{match['host']}:{port}", source)
+        ) from error
 
 
 def read_config(environ: Mapping[str, str]) -> Configured:
@@ -108,7 +102,15 @@ def read_config(environ: Mapping[str, str]) -> Configured:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return Configured(path)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise usage_error(
+            "INVALID_CONFIGURATION",
+            f"the configuration file {path} cannot be read: {error.strerror}",
+            remedies=[
+                "it is looked for below $XDG_CONFIG_HOME, else $HOME/.config: see whether these are yours",
+            ],
+        ) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise usage_error(
             "INVALID_CONFIGURATION",
             f"the configuration file {path} cannot be read",

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from pandawn.broker.v1 import broker_pb2 as broker
 from pandawn.broker.v1 import task_pb2
@@ -15,11 +14,14 @@ from pandawn_tools.cli.client import Client, check_size, new_request_id
 from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error, with_places
 from pandawn_tools.cli.jsonout import message_json, print_json
 from pandawn_tools.cli.outcome import finish
+from pandawn_tools.cli.plain import PlainCommand
 from pandawn_tools.cli.progress import count
 from pandawn_tools.cli.render import location, note, print_lines, stderr_console
 from pandawn_tools.cli.units import format_count, format_size
 
 _COMMAND_KEY = "pandawn_tools.cli.submit.command"
+# There from when the task, or code for it, may be at the server.
+_IS_SENT = "pandawn_tools.cli.submit.is_sent"
 _NO_SANDBOX = ""
 HELP = f"""Submit a task: the same command over many input files, a few files a job.
 
@@ -39,7 +41,7 @@ of the inputs, one a line.
 """
 
 
-class SplitCommand(TyperCommand):
+class SplitCommand(PlainCommand):
     """A command whose line is two: options and files, and after `--` words that are not its own."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
@@ -50,6 +52,15 @@ class SplitCommand(TyperCommand):
             ctx.meta[_COMMAND_KEY] = own[position + 1 :]
             own = own[:position]
         return super().parse_args(ctx, own)
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        """Submits; whoever interrupts it before anything was sent is told so."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if _IS_SENT not in ctx.meta:
+                _note_nothing_sent()
+            raise
 
 
 def submit(
@@ -183,7 +194,8 @@ def submit(
             "--max-attempts",
             callback=options.within(0, options.MAX_INT32),
             metavar="N",
-            help="Tries at a job before it fails; 0: 3.",
+            help="Tries at a job before it fails. Default: 3.",
+            show_default=False,
         ),
     ] = 0,
     env: Annotated[
@@ -264,6 +276,7 @@ def submit(
         if user is None and not client.credentials.shows_anything:
             # Whoever shows nothing is the operator of the server's machine, who says for whom it is.
             plan = replace(plan, user=taskspec.login_name())
+        ctx.meta[_IS_SENT] = True
         task = send(client, plan, archive)
         if not json_output:
             _announce(task, plan, waits=wait)
@@ -309,8 +322,12 @@ def send(client: Client, plan: taskspec.Plan, archive: bytes) -> task_pb2.Task:
     request = broker.SubmitTaskRequest(request_id=request_id, task=plan.message(_NO_SANDBOX))
     # Before an upload that would be for nothing.
     check_size(request)
-    if archive:
-        request.task.sandbox_id = sandbox.upload(client, archive)
+    try:
+        if archive:
+            request.task.sandbox_id = sandbox.upload(client, archive)
+    except KeyboardInterrupt:
+        _note_nothing_sent()
+        raise
     try:
         return client.call(client.broker.SubmitTask, request).task
     except KeyboardInterrupt:
@@ -327,6 +344,11 @@ def send(client: Client, plan: taskspec.Plan, archive: bytes) -> task_pb2.Task:
                 "server is back."
             )
         raise with_places(error, lambda field: taskspec.place_of(field, plan.inputs)) from error
+
+
+def _note_nothing_sent() -> None:
+    stderr_console().print()
+    note("Interrupted: nothing was submitted.")
 
 
 def _announce(task: task_pb2.Task, plan: taskspec.Plan, *, waits: bool) -> None:
@@ -353,6 +375,10 @@ def _announce(task: task_pb2.Task, plan: taskspec.Plan, *, waits: bool) -> None:
         note(
             f"{format_count(unknown, 'input file')} named without checksum or time: no node counts as holding such, "
             "unless the site declares their names unique. Write checksums behind the sizes in the list."
+        )
+    if not plan.outputs:
+        note(
+            "Of what the command writes nothing is kept but its log: name files with --output NAME."
         )
     if task.passed_over:
         note(f"Passed over: {task.passed_over}")

@@ -70,7 +70,8 @@ def tasks(
         print_messages(rows)
     else:
         now = datetime.now(UTC)
-        print_table(_COLUMNS, (_row(task, now) for task in rows), empty="There are no such tasks.")
+        empty = "There are no such tasks." if task_ids or user else "There are no tasks yet."
+        print_table(_COLUMNS, (_row(task, now) for task in rows), empty=empty)
     if more:
         note(f"The newest {len(rows)} are shown; --limit N or --all shows more.")
 

@@ -1,4 +1,4 @@
-"""Finds out why TLS does not come about, when it does not.
+"""Finds out why no connection comes about, of the name or of TLS, when none does.
 
 gRPC tells of the last address of a server that it tried, which with two kinds of addresses is often the
 one where nobody listens. So the handshake is tried once more here, by Python's own TLS, which says more.
@@ -27,7 +27,7 @@ class Trouble:
 
 
 def find_trouble(address: Address, credentials: Credentials) -> Trouble | None:
-    """Returns what TLS, or the want of it, has to do with it; None for nothing."""
+    """Returns what the name, TLS or the want of it has to do with it; None for nothing."""
     if address.is_socket:
         return None
     host, _, port = address.target.rpartition(":")
@@ -37,6 +37,10 @@ def find_trouble(address: Address, credentials: Credentials) -> Trouble | None:
             if credentials.channel is None:
                 return _without_tls(raw)
             return _with_tls(raw, host, address, credentials)
+    except socket.gaierror as error:
+        if error.errno != socket.EAI_NONAME:
+            return None  # the name service does not answer, which may pass
+        return Trouble(f"no machine is called {host}", ["check the spelling of its name"])
     except OSError:
         return None  # nobody is there at all, which gRPC said
 

@@ -202,7 +202,11 @@ class _Download:
                 f"the certificate of {self.url} is not trusted: {reason.verify_message}",
                 "name the certificate authority with --ca FILE",
             )
-        return SourceError(f"{self.url} cannot be read: {reason}")
+        if isinstance(reason, OSError) and reason.strerror:
+            reason = reason.strerror
+        return SourceError(
+            f"{self.url} cannot be read: {reason}", "check the address, or give a file of its list"
+        )
 
 
 def _validators(headers: http.client.HTTPMessage) -> Validators:

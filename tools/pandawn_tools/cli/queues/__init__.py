@@ -1,10 +1,9 @@
 """`pandawn queues`: what PanDA calls schedconfig, seen and changed, one by one or as files."""
 
-import typer
-
+from pandawn_tools.cli.plain import PlainApp
 from pandawn_tools.cli.queues import apply, cric, files, history, overrides, show, single
 
-app = typer.Typer(help="See and change queues.", no_args_is_help=True)
+app = PlainApp(help="See and change queues.", no_args_is_help=True)
 
 _LOOK = "Look"
 _ONE = "Change one queue"

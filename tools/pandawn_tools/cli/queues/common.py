@@ -102,6 +102,7 @@ def read_assignments(pairs: Iterable[str]) -> queueconfig.Queue:
     """
     queue = queueconfig.Queue()
     wrong: list[str] = []
+    remedies: list[str] = []
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
@@ -109,11 +110,18 @@ def read_assignments(pairs: Iterable[str]) -> queueconfig.Queue:
             continue
         try:
             _read_assignment(queue, name.strip(), text)
+        except UnknownParameterError as error:
+            wrong.append(f"{name}: {error}")
+            remedies = ["see them all: pandawn queues show QUEUE --origin"]
         except ValueError as error:
             wrong.append(f"{name}: {error}")
     if wrong:
-        raise usage_error("INVALID_PARAMETER", "nothing was sent", details=wrong)
+        raise usage_error("INVALID_PARAMETER", "nothing was sent", details=wrong, remedies=remedies)
     return queue
+
+
+class UnknownParameterError(ValueError):
+    """A name that no parameter has or had."""
 
 
 def _read_assignment(queue: queueconfig.Queue, name: str, text: str) -> None:
@@ -129,7 +137,9 @@ def _read_assignment(queue: queueconfig.Queue, name: str, text: str) -> None:
         _set_once(queue, parameter, lambda value=value: value)  # type: ignore[misc]
         note(f"{name} is called {parameter.name} now: {plain(parameter, value)}")
     if name not in old_names():
-        raise ValueError(f"there is no such parameter{suggestion(name, [*known, *old_names()])}")
+        raise UnknownParameterError(
+            f"there is no such parameter{suggestion(name, [*known, *old_names()])}"
+        )
 
 
 def _set_once(queue: queueconfig.Queue, parameter: Parameter, read: Callable[[], object]) -> None:
@@ -156,7 +166,7 @@ def parameter_names(names: Iterable[str], option: str) -> list[str]:
                 "INVALID_OPTION",
                 f"{option} {name}: a queue has no such parameter"
                 f"{suggestion(today, [*parameters(), *old_names()])}",
-                remedies=["see them all: pandawn queues show QUEUE"],
+                remedies=["see them all: pandawn queues show QUEUE --origin"],
             )
     return found
 

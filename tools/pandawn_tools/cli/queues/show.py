@@ -72,7 +72,7 @@ def list_queues(
     print_table(
         _COLUMNS,
         (_row(queue, now) for queue in rows),
-        empty="There are no queues; make one: pandawn queues set QUEUE storage_root=file:///DIR",
+        empty="There are no queues; make one: pandawn queues set --create QUEUE storage_root=file:///DIR",
     )
 
 

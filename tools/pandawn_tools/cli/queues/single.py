@@ -126,7 +126,7 @@ def set_parameters(
     note(f"revision {reply.revision}" if reply.diffs else "nothing was to do")
 
 
-def _check_known(client: Client, level: Level, name: str) -> None:
+def _check_known(client: Client, level: Level, name: str, *, to_create: bool = True) -> None:
     """Raises CliError, with the names that are like it, for one that would be made by a slip of the keys."""
     if level is Level.QUEUE and _standing(client, name) is not None:
         return
@@ -146,12 +146,13 @@ def _check_known(client: Client, level: Level, name: str) -> None:
         known = {key.name for key in documents}
         known |= {queue.site if level is Level.SITE else queue.cloud for queue in queues}
     if name not in known:
+        hint = "to create it, repeat with --create; " if to_create else ""
         raise CliError(
             ExitStatus.REFUSED,
             "QUEUE_NOT_FOUND" if level is Level.QUEUE else f"{level.name}_NOT_FOUND",
             f"there is no {level.value} {name}{suggestion(name, sorted(known))}",
             details=["nothing was changed"],
-            remedies=["to create it, repeat with --create; what there is: pandawn queues list"],
+            remedies=[f"{hint}what there is: pandawn queues list"],
         )
 
 
@@ -164,7 +165,7 @@ def delete_queue(
 ) -> None:
     """Delete a queue that has neither jobs nor pilots. Its history stays: `rollback` brings it back."""
     with options.connect(ctx, server) as client:
-        _check_known(client, Level.QUEUE, name)
+        _check_known(client, Level.QUEUE, name, to_create=False)
         change = queueconfig.DocumentChange(kind=QUEUE, name=name, delete=True)
         reply = client.call(
             client.queues.ApplyConfig,

@@ -1,0 +1,24 @@
+"""Which release this is."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+
+
+def version() -> str:
+    """The version of the package, or `unknown` where it is run without being installed."""
+    try:
+        return importlib.metadata.version("pandawn")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that prints it."""
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"%(prog)s {version()}",
+        help="print the version and end",
+    )

@@ -1,0 +1,39 @@
+"""Where the programs of a node begin: Ctrl-C while their modules are read ends them without a traceback."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def pilot() -> int:
+    """Runs `pandawn-pilot`."""
+    with _quietly():
+        from pandawn_pilot.cli import main
+    return main()
+
+
+def hook() -> int:
+    """Runs `pandawn-pcache-hook`."""
+    with _quietly():
+        from pandawn_pilot.pcache_hook import main
+    return main()
+
+
+def wrapper() -> int:
+    """Runs `pandawn-pcache`."""
+    with _quietly():
+        from pandawn_pilot.pcache.wrapper import main
+    return main()
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    # Whoever started it with SIGINT ignored wants it to go on.
+    if heeded:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    yield
+    if heeded:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -20,6 +20,7 @@ import grpc
 import jwt
 import pytest
 import sqlalchemy
+from google.protobuf.duration_pb2 import Duration
 
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc, task_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
@@ -47,7 +48,8 @@ sites = ["FAR"]
 user_claim = "preferred_username"
 """
 # What changes by itself, or because an attack was seen.
-_LIVELY = frozenset({"contact_time", "update_time"})
+# Leases are prolonged by the server itself where it could not hear pilots for a while, as on a busy machine.
+_LIVELY = frozenset({"contact_time", "update_time", "expire_time"})
 _OWN = frozenset({"events", "audit", "claims", "nodes", "sessions"})
 
 
@@ -63,8 +65,8 @@ class Scene:
     far_pilot: str
     ended_pilot: str
 
-    def rows(self) -> set[tuple[str, str]]:
-        """All rows of all tables that are about somebody."""
+    def rows(self, *left_out: str) -> set[tuple[str, str]]:
+        """All rows of all tables that are about somebody, without what changes by itself and the columns named."""
         found: set[tuple[str, str]] = set()
         tables = sqlalchemy.MetaData()
         tables.reflect(self.local.engine)
@@ -73,7 +75,7 @@ class Scene:
                 if table.name in _OWN:
                     continue
                 for row in connection.execute(sqlalchemy.select(table)).mappings():
-                    kept = {k: v for k, v in row.items() if k not in _LIVELY}
+                    kept = {k: v for k, v in row.items() if k not in {*_LIVELY, *left_out}}
                     found.add((table.name, repr(kept)))
         return found
 
@@ -114,6 +116,9 @@ def furnished(local: Besieged, network: Besieged, site: SecureSite) -> Scene:
     operator = queueconfig_pb2_grpc.QueueConfigStub(local.channel)
     queue = queueconfig_pb2.Queue(name="FARQ", site="FAR", storage_root="file:///far")
     operator.ApplyQueue(queueconfig_pb2.ApplyQueueRequest(queue=queue), timeout=TIMEOUT_S)
+    # Longer than all that strangers try: nothing is to change by itself meanwhile.
+    patient = queueconfig_pb2.Queue(name=QUEUE, lease_duration=Duration(seconds=2 * 3600))
+    operator.ApplyQueue(queueconfig_pb2.ApplyQueueRequest(queue=patient), timeout=TIMEOUT_S)
     bob = bearer(site.token("bob", "bob"))
     broker = broker_pb2_grpc.BrokerStub(network.channel)
     archive = bytes.fromhex("1f8b08000000000000ff03000000000000000000")
@@ -136,6 +141,14 @@ def furnished(local: Besieged, network: Besieged, site: SecureSite) -> Scene:
     )
     shown = session(near.session_token)
     (lease,) = dispatcher.AcquireJobs(acquire, metadata=shown, timeout=TIMEOUT_S).leases
+    renewal = dispatcher_pb2.LeaseRenewal(
+        job_id=lease.job.job_id,
+        attempt=lease.attempt,
+        lease_token=lease.lease_token,
+        phase=type_pb2.PHASE_STAGE_IN,
+    )
+    acknowledge = dispatcher_pb2.RenewLeasesRequest(pilot_id=near.pilot_id, renewals=[renewal])
+    dispatcher.RenewLeases(acknowledge, metadata=shown, timeout=TIMEOUT_S)
     catalog = filecatalog_pb2_grpc.FileCatalogStub(network.channel)
     files = [type_pb2.File(lfn="held.root", size_bytes=1)]
     add = filecatalog_pb2.AddFilesRequest(site=SITE, node=NODE, files=files)
@@ -235,7 +248,9 @@ def test_who_shows_nothing_good_is_refused_by_every_method(scene: Scene, nobody:
 
 @pytest.mark.parametrize("stranger", STRANGERS)
 def test_no_stranger_changes_or_learns_what_is_bobs(scene: Scene, stranger: str) -> None:
-    before, inventory = scene.rows(), scene.inventory()
+    # Who registered the pilot may repeat that, and shows a newer token then.
+    left_out = ("credential",) if stranger == "robot without a session" else ()
+    before, inventory = scene.rows(*left_out), scene.inventory()
     for method in METHODS:
         # Also with the identifiers of calls that were made before: a replay gets no other answer.
         for request_id in ("strangers-request", "bobs-request", "bobs-acquire", "near"):
@@ -244,9 +259,9 @@ def test_no_stranger_changes_or_learns_what_is_bobs(scene: Scene, stranger: str)
             assert SECRET not in f"{answer.text} {answer.response}", (method.path, answer)
             if method.descriptor.name in OWN_BUSINESS:
                 continue
-            lost = before - scene.rows()
+            lost = before - scene.rows(*left_out)
             assert not lost, (method.path, answer, lost)
-    assert before <= scene.rows()
+    assert before <= scene.rows(*left_out)
     assert scene.inventory() == inventory
     scene.local.check_unharmed()
 

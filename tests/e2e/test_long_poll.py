@@ -18,6 +18,8 @@ from tests.fixtures.server import PandawnServer
 
 QUEUE = "analysis"
 # For calls that should answer at once: generous, and only so that no test hangs.
+# Of the one file that there is: it makes its version.
+CHECKSUM = "sha256:" + "0a" * 32
 TIMEOUT_S = 30.0
 GB = 10**9
 
@@ -52,7 +54,8 @@ def asking(pilot_id: str, wait_s: int, request_id: str = "r1") -> dispatcher_pb2
 def submit(channel: grpc.Channel, lfn: str = "") -> int:
     """Submits a task of one job, which reads a file if one is named."""
     file = task_pb2.TaskInput(
-        file=type_pb2.File(lfn=lfn, size_bytes=GB), url=f"file:///storage/{lfn}"
+        file=type_pb2.File(lfn=lfn, size_bytes=GB, checksum=CHECKSUM),
+        url=f"file:///storage/{lfn}",
     )
     spec = task_pb2.TaskSpec(
         user="anna",
@@ -77,7 +80,7 @@ def test_a_new_job_answers_the_call_of_the_node_that_holds_its_file_and_no_other
         filecatalog_pb2.AddFilesRequest(
             site=QUEUE,
             node=nodes[2],
-            files=[type_pb2.File(lfn="a.root", size_bytes=GB)],
+            files=[type_pb2.File(lfn="a.root", size_bytes=GB, version=CHECKSUM)],
         ),
         timeout=TIMEOUT_S,
     )

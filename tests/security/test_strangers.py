@@ -257,6 +257,9 @@ def test_no_stranger_changes_or_learns_what_is_bobs(scene: Scene, stranger: str)
             request = request_for(scene, method, request_id)
             answer = scene.network.call(method, request, shown=STRANGERS[stranger](scene))
             assert SECRET not in f"{answer.text} {answer.response}", (method.path, answer)
+            if method.descriptor.name == "RenewLeases":
+                # The rows would not tell, for when a lease ends is left out of them.
+                assert answer.code is not grpc.StatusCode.OK, answer
             if method.descriptor.name in OWN_BUSINESS:
                 continue
             lost = before - scene.rows(*left_out)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pandawn_pilot.cache_room import default_limits
-from pandawn_pilot.catalog_client import CatalogClient
-from pandawn_pilot.catalog_loop import CatalogLoop
-from pandawn_pilot.catalog_reporter import CatalogReporter
-from pandawn_pilot.input_cache import InputCache
+from pandawn_pilot.cache.input_cache import InputCache
+from pandawn_pilot.cache.node_cache import NodeCache
+from pandawn_pilot.cache.room import default_limits
+from pandawn_pilot.catalog.client import CatalogClient
+from pandawn_pilot.catalog.loop import CatalogLoop
+from pandawn_pilot.catalog.node_journal import NodeJournal, expect_more, has_more
+from pandawn_pilot.catalog.reporter import CatalogReporter
 from pandawn_pilot.logs import Log
-from pandawn_pilot.node_cache import NodeCache
-from pandawn_pilot.node_journal import NodeJournal, expect_more, has_more
 from pandawn_pilot.options import PilotOptions
 from pandawn_pilot.pcache.cache import SitePcache
 from pandawn_pilot.pcache.command import PcacheCommand

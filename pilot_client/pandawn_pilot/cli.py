@@ -16,15 +16,14 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from pandawn_pilot.accounts import SAME, AccountChoice, AccountError, parse_choice
-from pandawn_pilot.address import server_argument
-from pandawn_pilot.cache_room import DEFAULT_LOW_WATER
-from pandawn_pilot.client import Connection
-from pandawn_pilot.credentials import (
+from pandawn_client.address import server_argument
+from pandawn_client.client import Connection
+from pandawn_client.credentials import (
     CredentialError,
     add_credential_options,
     read_credentials,
 )
+from pandawn_pilot.cache.room import DEFAULT_LOW_WATER
 from pandawn_pilot.ending import (
     BATCH_GRACE_SECONDS,
     BATCH_VARIABLES,
@@ -33,16 +32,17 @@ from pandawn_pilot.ending import (
     wall_time_left,
 )
 from pandawn_pilot.exit_status import ExitStatus
-from pandawn_pilot.hardening import hide_memory
+from pandawn_pilot.job.work_dir import WorkDirBusyError
 from pandawn_pilot.logs import drain_logs, make_patient_log
-from pandawn_pilot.node_name import NoNodeNameError, node_name
+from pandawn_pilot.node.accounts import SAME, AccountChoice, AccountError, parse_choice
+from pandawn_pilot.node.hardening import hide_memory
+from pandawn_pilot.node.node_name import NoNodeNameError, node_name
+from pandawn_pilot.node.utf8 import speak_utf8
 from pandawn_pilot.options import PilotOptions
 from pandawn_pilot.pcache.command import PcacheCommand
 from pandawn_pilot.pilot import Pilot
 from pandawn_pilot.release import add_version
-from pandawn_pilot.utf8 import speak_utf8
-from pandawn_pilot.work_dir import WorkDirBusyError
-from pandawn_pilot.xrootd.address import Location, parse_location
+from pandawn_transports.xrootd.address import Location, parse_location
 
 _STATUSES = """\
 exit statuses:

@@ -6,18 +6,18 @@ import threading
 
 from pandawn.dispatcher.v1.dispatcher_pb2 import JobReport
 from pandawn.type.v1.type_pb2 import PHASE_PAYLOAD, PHASE_STAGE_IN
-from pandawn_pilot.client import CallError
+from pandawn_client.client import CallError
 from pandawn_pilot.errors import PILOT_ERROR, JobFailedError
-from pandawn_pilot.job_report import make_report
-from pandawn_pilot.job_runner import JobRunner, Surroundings, prepare
-from pandawn_pilot.live_job import JobTable, LiveJob
+from pandawn_pilot.job.live_job import JobTable, LiveJob
+from pandawn_pilot.job.report import make_report
+from pandawn_pilot.job.runner import JobRunner, Surroundings, prepare
+from pandawn_pilot.job.stage_in import StageInSums
+from pandawn_pilot.job.work_dir import JobDir, WorkDir
 from pandawn_pilot.logs import JobLog, Log
 from pandawn_pilot.options import PilotOptions
-from pandawn_pilot.reporting import Reporting
-from pandawn_pilot.session import Session
-from pandawn_pilot.stage_in import StageInSums
+from pandawn_pilot.server.reporting import Reporting
+from pandawn_pilot.server.session import Session
 from pandawn_pilot.stop import StoppedError, StopReason
-from pandawn_pilot.work_dir import JobDir, WorkDir
 
 _LOOK_SECONDS = 1.0
 

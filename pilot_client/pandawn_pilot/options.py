@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pandawn_pilot.accounts import AccountChoice
+from pandawn_pilot.node.accounts import AccountChoice
 from pandawn_pilot.pcache.command import PcacheCommand
-from pandawn_pilot.xrootd.address import Location
+from pandawn_transports.xrootd.address import Location
 
 
 @dataclass(frozen=True, slots=True)

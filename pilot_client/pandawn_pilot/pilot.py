@@ -10,41 +10,41 @@ from dataclasses import replace
 from pandawn.dispatcher.v1.dispatcher_pb2 import AcquireJobsResponse
 from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
 from pandawn.type.v1.type_pb2 import Requirements
-from pandawn_pilot.accounts import (
+from pandawn_client.client import CallError, Connection
+from pandawn_client.credentials import Credentials
+from pandawn_client.durations import duration, seconds
+from pandawn_pilot.cache.input_cache import InputCache
+from pandawn_pilot.cache_opening import open_cache
+from pandawn_pilot.catalog.client import CatalogClient, state_message
+from pandawn_pilot.catalog.loop import CatalogLoop
+from pandawn_pilot.chores import Chores
+from pandawn_pilot.ending import Ending, exit_at_once
+from pandawn_pilot.exit_status import ExitStatus
+from pandawn_pilot.job.live_job import LiveJob
+from pandawn_pilot.job.runner import Surroundings
+from pandawn_pilot.job.work_dir import WorkDir, WorkDirBusyError
+from pandawn_pilot.job_threads import JobThreads
+from pandawn_pilot.logs import Log
+from pandawn_pilot.node.accounts import (
     AccountError,
     Accounts,
     SameAccount,
     check_account,
     open_accounts,
 )
-from pandawn_pilot.acquire import Acquirer
-from pandawn_pilot.cache_opening import open_cache
-from pandawn_pilot.catalog_client import CatalogClient, state_message
-from pandawn_pilot.catalog_loop import CatalogLoop
-from pandawn_pilot.chores import Chores
-from pandawn_pilot.client import CallError, Connection
-from pandawn_pilot.credentials import Credentials
-from pandawn_pilot.disk_use import free_bytes
-from pandawn_pilot.durations import duration, seconds
-from pandawn_pilot.ending import Ending, exit_at_once
-from pandawn_pilot.exit_status import ExitStatus
-from pandawn_pilot.heartbeat import Heartbeat
-from pandawn_pilot.input_cache import InputCache
-from pandawn_pilot.job_runner import Surroundings
-from pandawn_pilot.job_threads import JobThreads
-from pandawn_pilot.live_job import LiveJob
-from pandawn_pilot.logs import Log
+from pandawn_pilot.node.disk_use import free_bytes
 from pandawn_pilot.options import PilotOptions
-from pandawn_pilot.payload import why_not_separate
-from pandawn_pilot.queue_rules import account_choice, wants_isolation, why_to_end
-from pandawn_pilot.queue_view import QueueView
-from pandawn_pilot.queue_watch import QueueWatch
-from pandawn_pilot.reporting import Reporting
-from pandawn_pilot.session import Session
+from pandawn_pilot.payload.queue_rules import account_choice, wants_isolation, why_to_end
+from pandawn_pilot.payload.run import why_not_separate
+from pandawn_pilot.server.acquire import Acquirer
+from pandawn_pilot.server.heartbeat import Heartbeat
+from pandawn_pilot.server.queue_view import QueueView
+from pandawn_pilot.server.queue_watch import QueueWatch
+from pandawn_pilot.server.reporting import Reporting
+from pandawn_pilot.server.session import Session
+from pandawn_pilot.server.token_file import TokenKeeper
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
 from pandawn_pilot.time_left import TimeLeft
-from pandawn_pilot.token_file import TokenKeeper
-from pandawn_pilot.work_dir import WorkDir, WorkDirBusyError
 from pandawn_pilot.xrootd.local_server import LocalServer
 
 # How long the server may keep a request for jobs waiting.

@@ -17,14 +17,14 @@ def pilot() -> int:
 def hook() -> int:
     """Runs `pandawn-pcache-hook`."""
     with _quietly():
-        from pandawn_pilot.pcache_hook import main
+        from pandawn_pilot.hooks.pcache_hook import main
     return main()
 
 
 def wrapper() -> int:
     """Runs `pandawn-pcache`."""
     with _quietly():
-        from pandawn_pilot.pcache.wrapper import main
+        from pandawn_pilot.hooks.pcache_wrapper import main
     return main()
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
-from pandawn_pilot import clock
-from pandawn_pilot.durations import seconds
+from pandawn_client.durations import seconds
+from pandawn_pilot.node import clock
 from pandawn_pilot.options import PilotOptions
 
 # Of the pilot's time, what is kept for stage-out and report, and what a job must have at least.

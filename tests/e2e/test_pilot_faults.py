@@ -15,10 +15,10 @@ import pytest
 from pandawn.broker.v1.job_pb2 import FILE_ROLE_LOG, FILE_ROLE_OUTPUT
 from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile
 from pandawn.type.v1 import type_pb2
-from pandawn_pilot import locks
-from pandawn_pilot.cache_entry import Entry
-from pandawn_pilot.input_proof import wanted_file
-from pandawn_pilot.transports import transport_for
+from pandawn_pilot.cache.entry import Entry
+from pandawn_pilot.cache.input_proof import wanted_file
+from pandawn_pilot.node import locks
+from pandawn_transports import transport_for
 from tests.fixtures.pilots import PilotPlace, PilotProcess, StartPilot, wait_until
 from tests.fixtures.ports import free_port
 from tests.fixtures.tier3 import Tier3

@@ -18,9 +18,9 @@ import pytest
 
 from pandawn.filecatalog.v1 import filecatalog_pb2 as wire
 from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
-from pandawn_pilot.client import failure_of
-from pandawn_pilot.file_names import rucio_path
-from pandawn_pilot.pcache_hook import main
+from pandawn_client.client import failure_of
+from pandawn_pilot.catalog.file_names import rucio_path
+from pandawn_pilot.hooks.pcache_hook import main
 from tests.fixtures.pilots import wait_until
 from tests.fixtures.ports import LOOPBACK
 from tests.fixtures.server import PandawnServer

@@ -12,7 +12,7 @@ from pandawn.broker.v1.job_pb2 import FILE_ROLE_LOG, FILE_ROLE_OUTPUT
 from pandawn.broker.v1.task_pb2 import TaskInput
 from pandawn.filecatalog.v1.filecatalog_pb2 import GetCacheRequest
 from pandawn.type.v1.type_pb2 import JOB_STATE_WAITING, File
-from pandawn_pilot.pcache_hook import main as run_hook
+from pandawn_pilot.hooks.pcache_hook import main as run_hook
 from tests.fixtures.pilots import PilotPlace, StartPilot, wait_until
 from tests.fixtures.tier3 import Tier3
 from tests.fixtures.xrootd import EXPORT, XrootdFactory, XrootdServer

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
-from pandawn_pilot.transports import (
+from pandawn_transports import (
     Publishing,
     Stored,
     TransferError,
     TransferFault,
     transport_for,
 )
-from pandawn_pilot.transports.root import RootTransport
-from pandawn_pilot.xrootd.command import XrootdError, XrootdFault, run
+from pandawn_transports.root import RootTransport
+from pandawn_transports.xrootd.command import XrootdError, XrootdFault, run
 from tests.fixtures.ports import LOOPBACK
 from tests.fixtures.xrootd import XrootdFactory, XrootdServer
 

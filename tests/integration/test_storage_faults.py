@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
-from pandawn_pilot.transports import Publishing, TransferError, TransferFault, helpers
-from pandawn_pilot.transports.file import FileTransport
-from pandawn_pilot.transports.helpers import Helpers
+from pandawn_transports import Publishing, TransferError, TransferFault, helpers
+from pandawn_transports.file import FileTransport
+from pandawn_transports.helpers import Helpers
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount file systems")
 IMAGE_BYTES = 8 * 2**20

@@ -15,8 +15,8 @@ WORKER_NODE_PACKAGES = {"grpcio", "pandawn", "protobuf", "typing-extensions"}
 
 IMPORT_EVERYTHING = """
 import importlib, pkgutil
-import pandawn, pandawn_pilot
-for top in (pandawn, pandawn_pilot):
+import pandawn, pandawn_client, pandawn_pilot, pandawn_transports
+for top in (pandawn, pandawn_client, pandawn_pilot, pandawn_transports):
     for module in pkgutil.walk_packages(top.__path__, top.__name__ + "."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
@@ -72,10 +72,17 @@ def test_the_metadata_asks_for_two_packages_without_extras(wheel: Path) -> None:
     assert {found.name for found in requirements if found.marker is None} == {"grpcio", "protobuf"}
 
 
-def test_the_wheel_holds_the_four_packages_with_their_types_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_holds_the_packages_with_their_types_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    packages = {"pandawn", "pandawn_pilot", "pandawn_server", "pandawn_tools"}
+    packages = {
+        "pandawn",
+        "pandawn_client",
+        "pandawn_pilot",
+        "pandawn_server",
+        "pandawn_tools",
+        "pandawn_transports",
+    }
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == packages
     assert {f"{package}/py.typed" for package in packages} <= set(names)

@@ -23,13 +23,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile
 from pandawn.type.v1.type_pb2 import File
-from pandawn_pilot.accounts import Account
-from pandawn_pilot.cache_room import CacheLimits
+from pandawn_client.file_version import file_version
+from pandawn_pilot.cache.node_cache import NodeCache
+from pandawn_pilot.cache.room import CacheLimits
 from pandawn_pilot.errors import JobFailedError
-from pandawn_pilot.file_version import file_version
-from pandawn_pilot.node_cache import NodeCache
-from pandawn_pilot.stage_in import StageIn
+from pandawn_pilot.job.stage_in import StageIn
 from pandawn_pilot.stop import Stop
+from pandawn_transports.account import Account
 from tests.unit.pilot.factories import make_test_log
 
 IS_ROOT = os.geteuid() == 0

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pandawn_pilot.file_names import Naming, is_good_name
-from pandawn_pilot.xrootd.files import parse_listing
+from pandawn_pilot.catalog.file_names import Naming, is_good_name
 from pandawn_pilot.xrootd.inventory import take_inventory
 from pandawn_server.wire import rules
+from pandawn_transports.xrootd.files import parse_listing
 from tests.fixtures.nasty import TEXTS
 from tests.fixtures.pcache import Pcache
 from tests.fixtures.server import PandawnServer

@@ -17,13 +17,13 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from pandawn_pilot import locks
-from pandawn_pilot.durable import replace_text
-from pandawn_pilot.file_names import Naming
-from pandawn_pilot.inventory import CachedFile, FileKey
-from pandawn_pilot.journal import Journal
+from pandawn_pilot.catalog.file_names import Naming
+from pandawn_pilot.catalog.inventory import CachedFile, FileKey
+from pandawn_pilot.catalog.journal import Journal
+from pandawn_pilot.catalog.node_journal import NodeJournal, has_more
 from pandawn_pilot.logs import Log
-from pandawn_pilot.node_journal import NodeJournal, has_more
+from pandawn_pilot.node import locks
+from pandawn_pilot.node.durable import replace_text
 from pandawn_pilot.pcache.index import Index, Row, read_index, write_index
 from pandawn_pilot.pcache.layout import Place, Stamp
 from pandawn_pilot.pcache.names import read_names

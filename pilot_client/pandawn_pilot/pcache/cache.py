@@ -10,19 +10,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from pandawn_pilot.cache_entry import rests_on_source
+from pandawn_pilot.cache.entry import rests_on_source
+from pandawn_pilot.cache.input_cache import READ_ONLY, Origin
+from pandawn_pilot.cache.input_proof import check_content
+from pandawn_pilot.catalog.inventory import CachedFile
 from pandawn_pilot.errors import JobFailedError
-from pandawn_pilot.file_copy import place
-from pandawn_pilot.input_cache import READ_ONLY, Origin
-from pandawn_pilot.input_proof import check_content
-from pandawn_pilot.inventory import CachedFile
 from pandawn_pilot.logs import Log
+from pandawn_pilot.node.file_copy import place
 from pandawn_pilot.pcache.books import Books
 from pandawn_pilot.pcache.command import HIT, TRANSFERRED, TRANSFERRED_LATE, PcacheCommand
 from pandawn_pilot.pcache.layout import DATA, Stamp
 from pandawn_pilot.pcache.names import Claim, Marks, Names, read_claim, write_claim
 from pandawn_pilot.stop import Stop
-from pandawn_pilot.transports import TransferError
+from pandawn_transports import TransferError
 
 # Between two looks at everything, for what the stamp does not show.
 FULL_SECONDS = 300.0

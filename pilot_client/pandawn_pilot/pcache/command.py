@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pandawn_pilot.accounts import Account
-from pandawn_pilot.file_version import VersionKind, parse_version
-from pandawn_pilot.inventory import CachedFile
+from pandawn_client.file_version import VersionKind, parse_version
+from pandawn_pilot.catalog.inventory import CachedFile
 from pandawn_pilot.pcache.fetch import CHECKSUM_VARIABLE, READER_VARIABLE, SIZE_VARIABLE
 from pandawn_pilot.pcache.layout import Invocation, Place, read_options
 from pandawn_pilot.stop import Stop, StoppedError
-from pandawn_pilot.transports.file import path_of
+from pandawn_transports.account import Account
+from pandawn_transports.file import path_of
 
 TRANSFERRED, HIT, TRANSFERRED_LATE = 0, 1, 2
 _OWN_COPIER = (sys.executable, "-m", "pandawn_pilot.pcache.fetch")

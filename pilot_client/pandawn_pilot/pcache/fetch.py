@@ -11,9 +11,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pandawn_pilot.accounts import Account
 from pandawn_pilot.stop import Stop
-from pandawn_pilot.transports import TransferError, transport_for
+from pandawn_transports import TransferError, transport_for
+from pandawn_transports.account import Account
 
 # What is wanted, as the pilot tells it: of another file, no byte is to be moved.
 SIZE_VARIABLE = "PANDAWN_WANTED_BYTES"

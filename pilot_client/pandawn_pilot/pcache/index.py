@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from pandawn_pilot.durable import replace_text
-from pandawn_pilot.file_names import Naming
-from pandawn_pilot.inventory import CachedFile, FileKey
+from pandawn_pilot.catalog.file_names import Naming
+from pandawn_pilot.catalog.inventory import CachedFile, FileKey
+from pandawn_pilot.node.durable import replace_text
 from pandawn_pilot.pcache.names import Names
 
 FORMAT_VERSION = 2

@@ -8,11 +8,11 @@ import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from pandawn_pilot.durable import replace_text
-from pandawn_pilot.file_names import Naming, is_good_name, name_of
-from pandawn_pilot.file_version import is_version
+from pandawn_client.file_version import is_version
+from pandawn_pilot.catalog.file_names import Naming, is_good_name, name_of
+from pandawn_pilot.node.durable import replace_text
 from pandawn_pilot.pcache.layout import CLAIM, GUID, SOURCE
-from pandawn_pilot.transports.base import SourceStat
+from pandawn_transports.base import SourceStat
 
 FORMAT_VERSION = 2
 # Of what pcache and pilots write down about a file; the rest, if there is any, is not for us.

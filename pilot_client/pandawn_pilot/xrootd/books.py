@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-from pandawn_pilot import locks
-from pandawn_pilot.file_names import Naming
-from pandawn_pilot.inventory import CachedFile
-from pandawn_pilot.journal import Journal
+from pandawn_pilot.catalog.file_names import Naming
+from pandawn_pilot.catalog.inventory import CachedFile
+from pandawn_pilot.catalog.journal import Journal
 from pandawn_pilot.logs import Log
+from pandawn_pilot.node import locks
 from pandawn_pilot.stop import Stop
-from pandawn_pilot.xrootd.address import Location
-from pandawn_pilot.xrootd.command import XrootdError, XrootdFault
-from pandawn_pilot.xrootd.files import ListedFile, list_tree
 from pandawn_pilot.xrootd.inventory import Inventory, take_inventory
 from pandawn_pilot.xrootd.versions import TaskNaming, Versions
+from pandawn_transports.xrootd.address import Location
+from pandawn_transports.xrootd.command import XrootdError, XrootdFault
+from pandawn_transports.xrootd.files import ListedFile, list_tree
 
 # Names of files in one line of the log.
 _SHOWN_NAMES = 3

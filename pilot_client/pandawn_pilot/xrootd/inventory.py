@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pandawn_pilot.file_names import Naming, is_good_name, name_of
-from pandawn_pilot.inventory import CachedFile, FileKey
-from pandawn_pilot.xrootd.files import ListedFile
+from pandawn_pilot.catalog.file_names import Naming, is_good_name, name_of
+from pandawn_pilot.catalog.inventory import CachedFile, FileKey
 from pandawn_pilot.xrootd.versions import VersionOf
+from pandawn_transports.xrootd.files import ListedFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import Iterator
 
-from pandawn_pilot.file_names import rucio_path
-from pandawn_pilot.file_version import VersionKind, parse_version
-from pandawn_pilot.inventory import CachedFile
+from pandawn_client.file_version import VersionKind, parse_version
+from pandawn_pilot.catalog.file_names import rucio_path
+from pandawn_pilot.catalog.inventory import CachedFile
 from pandawn_pilot.logs import Log
 from pandawn_pilot.stop import Stop
-from pandawn_pilot.xrootd.address import Location, parse_location
-from pandawn_pilot.xrootd.command import XrootdError, XrootdFault
-from pandawn_pilot.xrootd.files import ListedFile, list_tree, stat_of
+from pandawn_transports.xrootd.address import Location, parse_location
+from pandawn_transports.xrootd.command import XrootdError, XrootdFault
+from pandawn_transports.xrootd.files import ListedFile, list_tree, stat_of
 
 # A server that gave trouble is left alone for so long.
 REST_SECONDS = 60.0

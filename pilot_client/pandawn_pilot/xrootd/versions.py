@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pandawn_pilot.durable import replace_text
-from pandawn_pilot.file_version import UNIQUE, file_version
+from pandawn_client.file_version import UNIQUE, file_version
 from pandawn_pilot.logs import Log
+from pandawn_pilot.node.durable import replace_text
 from pandawn_pilot.stop import Stop
-from pandawn_pilot.xrootd.address import Location
-from pandawn_pilot.xrootd.command import XrootdError
-from pandawn_pilot.xrootd.files import ListedFile, checksum_of
+from pandawn_transports.xrootd.address import Location
+from pandawn_transports.xrootd.command import XrootdError
+from pandawn_transports.xrootd.files import ListedFile, checksum_of
 
 FORMAT_VERSION = 1
 # Questions for checksums at one look; what is left has no version until the next.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 
-from pandawn_pilot.inventory import CachedFile
+from pandawn_pilot.catalog.inventory import CachedFile
 from pandawn_pilot.logs import Log, make_log
 
 

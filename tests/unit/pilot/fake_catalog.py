@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import grpc
 
-from pandawn_pilot.catalog_client import CatalogClient, DeltaResult
-from pandawn_pilot.client import CallError
-from pandawn_pilot.inventory import CachedFile, CacheState, FileKey, file_digest
+from pandawn_client.client import CallError
+from pandawn_pilot.catalog.client import CatalogClient, DeltaResult
+from pandawn_pilot.catalog.inventory import CachedFile, CacheState, FileKey, file_digest
 from pandawn_server.domain.inventory import CacheState as ServerState
 from pandawn_server.domain.inventory import Delta, NodeKey, delta_result
 from pandawn_server.domain.inventory import DeltaResult as ServerResult

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from pandawn_pilot.errors import WALL_TIME_EXCEEDED
-from pandawn_pilot.payload import PayloadEnd, PayloadLimits, run_payload
-from pandawn_pilot.program import Program
+from pandawn_pilot.payload.program import Program
+from pandawn_pilot.payload.run import PayloadEnd, PayloadLimits, run_payload
 from pandawn_pilot.stop import Stop
 
 REPOSITORY = Path(__file__).parents[3]

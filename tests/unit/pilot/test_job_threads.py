@@ -12,15 +12,15 @@ import pytest
 
 from pandawn.dispatcher.v1 import dispatcher_pb2 as dispatcher
 from pandawn.type.v1 import type_pb2
+from pandawn_client.client import Connection
 from pandawn_pilot import job_threads
-from pandawn_pilot.client import Connection
-from pandawn_pilot.job_runner import Surroundings
+from pandawn_pilot.job.live_job import LiveJob
+from pandawn_pilot.job.runner import Surroundings
+from pandawn_pilot.job.work_dir import JobDir, WorkDir
 from pandawn_pilot.job_threads import JobThreads
-from pandawn_pilot.live_job import LiveJob
 from pandawn_pilot.options import PilotOptions
-from pandawn_pilot.reporting import Reporting
-from pandawn_pilot.session import Session
-from pandawn_pilot.work_dir import JobDir, WorkDir
+from pandawn_pilot.server.reporting import Reporting
+from pandawn_pilot.server.session import Session
 from tests.fixtures.fake_dispatcher import FakeDispatcher
 from tests.unit.pilot.factories import make_test_log
 

@@ -20,20 +20,21 @@ import pytest
 from pandawn.dispatcher.v1 import dispatcher_pb2 as dispatcher
 from pandawn.dispatcher.v1 import pilot_pb2
 from pandawn.type.v1 import type_pb2
-from pandawn_pilot import errors, work_dir
-from pandawn_pilot.backoff import Backoff, persist
+from pandawn_client.channel import MAX_MESSAGE_BYTES
+from pandawn_client.client import CallError, Connection, call
+from pandawn_client.retries import Backoff, persist
+from pandawn_pilot import errors
 from pandawn_pilot.cli import main, parse_size
-from pandawn_pilot.client import CallError, Connection, call
 from pandawn_pilot.errors import Fault, JobFailedError
-from pandawn_pilot.job_report import error_message
-from pandawn_pilot.job_runner import prepare
-from pandawn_pilot.line import MAX_MESSAGE_BYTES
-from pandawn_pilot.live_job import LiveJob
+from pandawn_pilot.job import work_dir
+from pandawn_pilot.job.live_job import LiveJob
+from pandawn_pilot.job.report import error_message
+from pandawn_pilot.job.runner import prepare
+from pandawn_pilot.job.work_dir import JobDir, WorkDir
 from pandawn_pilot.logs import JobLog, PatientHandler, make_log
-from pandawn_pilot.recovery import store_report, stored_reports
-from pandawn_pilot.reporting import Reporting, failed_instead
+from pandawn_pilot.server.reporting import Reporting, failed_instead
+from pandawn_pilot.server.stored_reports import store_report, stored_reports
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
-from pandawn_pilot.work_dir import JobDir, WorkDir
 from tests.unit.pilot.factories import make_test_log
 
 
@@ -315,7 +316,7 @@ def test_on_a_node_with_another_locale_a_program_takes_file_names_for_utf8(tmp_p
         pytest.skip("the sources of locales are not here")
     program = tmp_path / "program"
     program.write_text(
-        "import os, sys\nfrom pandawn_pilot.utf8 import speak_utf8\nspeak_utf8()\n"
+        "import os, sys\nfrom pandawn_pilot.node.utf8 import speak_utf8\nspeak_utf8()\n"
         "print(sys.getfilesystemencoding(), os.getpid(), ascii(sys.argv[1]))\n"
     )
     with subprocess.Popen(

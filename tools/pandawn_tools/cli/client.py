@@ -18,7 +18,7 @@ from pandawn.broker.v1 import broker_pb2_grpc
 from pandawn.filecatalog.v1 import filecatalog_pb2_grpc
 from pandawn.monitor.v1 import monitor_pb2_grpc
 from pandawn.queueconfig.v1 import queueconfig_pb2_grpc
-from pandawn_pilot.line import proxy_for
+from pandawn_client.channel import proxy_for
 from pandawn_tools.cli.credentials import NOTHING, Credentials
 from pandawn_tools.cli.errors import CliError, usage_error
 from pandawn_tools.cli.remote import Refusal, read_refusal, to_cli_error

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 
-from pandawn_pilot.authorities import read_authorities
+from pandawn_client.authorities import read_authorities
 from pandawn_tools.cli.errors import usage_error
 from pandawn_tools.cli.secrets_on_disk import read_secret
 from pandawn_tools.cli.settings import Address, Configured, read_config

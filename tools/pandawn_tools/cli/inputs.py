@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pandawn_pilot.file_version import file_version
-from pandawn_pilot.xrootd.address import Location
-from pandawn_pilot.xrootd.command import XrootdError, XrootdFault
+from pandawn_client.file_version import file_version
 from pandawn_tools.cli import xrootd_inputs
 from pandawn_tools.cli.checksums import AUTOMATIC_BYTES, Wish, sha256_of_all
 from pandawn_tools.cli.errors import usage_error
+from pandawn_transports.xrootd.address import Location
+from pandawn_transports.xrootd.command import XrootdError, XrootdFault
 
 _COMMAND_HINT = "if that was meant as the command to run, put it after a --"
 _STDIN = "-"

@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from pandawn_pilot.line import proxy_hint
+from pandawn_client.channel import proxy_hint
 from pandawn_tools.cli.errors import CliError, ExitStatus, Violation
 from pandawn_tools.cli.identity_words import IDENTITY_REMEDIES
 from pandawn_tools.cli.settings import Address

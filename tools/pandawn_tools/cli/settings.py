@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pandawn_pilot.address import DEFAULT_PORT, parse_server
+from pandawn_client.address import DEFAULT_PORT, parse_server
 from pandawn_tools.cli.errors import usage_error
 
 DEFAULT_SERVER = f"127.0.0.1:{DEFAULT_PORT}"

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pandawn_pilot.xrootd import files
-from pandawn_pilot.xrootd.address import Location, parse_location
-from pandawn_pilot.xrootd.command import XrootdError
 from pandawn_tools.cli.checksums import Wish, read_checksum
+from pandawn_transports.xrootd import files
+from pandawn_transports.xrootd.address import Location, parse_location
+from pandawn_transports.xrootd.command import XrootdError
 
 # Questions at a time: each is a process and a connection.
 _AT_ONCE = 8

@@ -1,0 +1,1 @@
+"""The client library: how a program talks to a Pandawn server."""

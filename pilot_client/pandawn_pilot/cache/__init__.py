@@ -1,0 +1,1 @@
+"""The node's own cache of input files, shared by all its pilots."""

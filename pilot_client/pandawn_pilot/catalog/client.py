@@ -1,0 +1,120 @@
+"""The calls to the catalog that a cache makes about itself, in the cache's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import Protocol
+
+from pandawn.filecatalog.v1 import filecatalog_pb2 as wire
+from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
+from pandawn.type.v1.type_pb2 import File, FileRef
+from pandawn_client.client import call, call_with_stream
+from pandawn_pilot.catalog.inventory import CachedFile, CacheState
+
+# The contract's bound on the files of one request or one message of a stream.
+MAX_FILES_PER_MESSAGE = 10_000
+# An inventory of a million files takes seconds to send and more to store.
+INVENTORY_TIMEOUT_SECONDS = 300.0
+
+
+class DeltaResult(Enum):
+    """How the catalog took a delta."""
+
+    APPLIED = "applied"
+    REPEATED = "repeated"
+    INVENTORY_REQUESTED = "inventory requested"
+
+
+class HasCatalog(Protocol):
+    """Where the catalog is called; the stub may be another one at each call."""
+
+    @property
+    def catalog(self) -> FileCatalogStub:
+        """The stub in use."""
+        ...
+
+
+class CatalogClient:
+    """The catalog as seen by the cache of one node. All methods raise CallError."""
+
+    def __init__(self, connection: HasCatalog, site: str, node: str) -> None:
+        self.site = site
+        self.node = node
+        self._connection = connection
+
+    @property
+    def _stub(self) -> FileCatalogStub:
+        return self._connection.catalog
+
+    def add_files(self, epoch: int, sequence: int, files: Sequence[CachedFile]) -> DeltaResult:
+        """Reports files that the cache now holds, as delta `sequence`."""
+        request = wire.AddFilesRequest(
+            site=self.site,
+            node=self.node,
+            epoch=epoch,
+            sequence=sequence,
+            files=[file_message(f) for f in files],
+        )
+        return _result(call(self._stub.AddFiles, request).result)
+
+    def delete_files(self, epoch: int, sequence: int, files: Sequence[CachedFile]) -> DeltaResult:
+        """Reports files that the cache no longer holds, as delta `sequence`."""
+        references = [
+            FileRef(lfn=file.lfn, scope=file.scope, version=file.version) for file in files
+        ]
+        request = wire.DeleteFilesRequest(
+            site=self.site, node=self.node, epoch=epoch, sequence=sequence, files=references
+        )
+        return _result(call(self._stub.DeleteFiles, request).result)
+
+    def report_inventory(
+        self, epoch: int, sequence: int, digest: int, files: Sequence[CachedFile]
+    ) -> int:
+        """Replaces what the catalog knows of the cache; returns how many files it had wrong."""
+        state = wire.CacheState(epoch=epoch, sequence=sequence, digest=digest)
+        header = wire.InventoryHeader(site=self.site, node=self.node, state=state)
+
+        def messages() -> Iterator[wire.ReportInventoryRequest]:
+            yield wire.ReportInventoryRequest(header=header)
+            for begin in range(0, len(files), MAX_FILES_PER_MESSAGE):
+                share = files[begin : begin + MAX_FILES_PER_MESSAGE]
+                yield wire.ReportInventoryRequest(files=[file_message(file) for file in share])
+
+        response = call_with_stream(
+            self._stub.ReportInventory, messages(), INVENTORY_TIMEOUT_SECONDS
+        )
+        return response.drift_count
+
+    def cache_state(self) -> CacheState:
+        """Where the catalog believes the cache to stand; NODE_NOT_FOUND when it knows none."""
+        state = call(
+            self._stub.GetCache, wire.GetCacheRequest(site=self.site, node=self.node)
+        ).cache.state
+        return CacheState(state.epoch, state.sequence, state.digest)
+
+
+def file_message(file: CachedFile) -> File:
+    """A file as it goes over the wire."""
+    return File(
+        lfn=file.lfn,
+        scope=file.scope,
+        guid=file.guid,
+        size_bytes=file.size_bytes,
+        checksum=file.checksum,
+        version=file.version,
+    )
+
+
+def state_message(state: CacheState) -> wire.CacheState:
+    """A cache's state as it goes over the wire."""
+    return wire.CacheState(epoch=state.epoch, sequence=state.sequence, digest=state.digest)
+
+
+def _result(result: wire.DeltaResult.ValueType) -> DeltaResult:
+    if result == wire.DELTA_RESULT_APPLIED:
+        return DeltaResult.APPLIED
+    if result == wire.DELTA_RESULT_REPEATED:
+        return DeltaResult.REPEATED
+    # Also for a value that a newer server may add: an inventory is always right.
+    return DeltaResult.INVENTORY_REQUESTED

@@ -1,0 +1,300 @@
+"""The command `pandawn-pcache-hook`: tells the catalog what changed in a node's cache.
+
+For caches that are not the pilot's own, pcache above all, and for whoever places files on a node
+by other means. Changes made this way carry no sequence number and are always applied.
+
+Exit statuses: 0 done; 2 wrong usage; 3 refused by the server; 4 the server, or the catalog behind
+it, could not be reached in time; 5 the cache itself could not be looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Self, TypeVar
+
+import grpc
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from pandawn.filecatalog.v1 import filecatalog_pb2 as wire
+from pandawn.type.v1.type_pb2 import File, FileRef
+from pandawn_client.client import CALL_TIMEOUT_SECONDS, CallError, call
+from pandawn_client.retries import Backoff
+from pandawn_pilot.catalog.client import MAX_FILES_PER_MESSAGE
+from pandawn_pilot.hooks.command import (
+    STATUSES,
+    CacheError,
+    ExitStatus,
+    Run,
+    UsageError,
+    add_command,
+    node_of,
+    server_of,
+    utf8,
+)
+from pandawn_pilot.hooks.pcache_sync import add_sync
+from pandawn_pilot.hooks.session import add_session_options, connect, helps_to_repeat
+from pandawn_pilot.hooks.xrootd_sync import add_xrootd
+from pandawn_pilot.node.utf8 import speak_utf8
+from pandawn_pilot.release import add_version
+from pandawn_pilot.sizes import said
+
+_PROGRAM = "pandawn-pcache-hook"
+
+_STANDARD_INPUT = 0
+
+_EPILOG = (
+    """\
+LIST is a file with one JSON object a line, or - for the standard input:
+  {"lfn": "data.1.root", "size_bytes": 1048576, "scope": "user.anna", "guid": "..."}
+add needs "lfn" and "size_bytes"; delete needs "lfn" (and "scope"), or "guid".
+
+"""
+    + STATUSES
+)
+
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
+EntryT = TypeVar("EntryT", File, FileRef)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    if arguments is None:
+        speak_utf8()
+    given = _parser().parse_args(arguments)
+    try:
+        run: Run = given.run
+        sys.stdout.write(run(given) + "\n")
+    except UsageError as error:
+        return _complain(ExitStatus.USAGE, error.reason, str(error))
+    except CacheError as error:
+        return _complain(ExitStatus.NO_CACHE, error.reason, str(error))
+    except KeyboardInterrupt:
+        return ExitStatus.INTERRUPTED
+    except CallError as error:
+        if error.transient and error.code is not grpc.StatusCode.UNAUTHENTICATED:
+            text = f"{error.message} (server {server_of(given)}, tried for {given.timeout:g} s)"
+            return _complain(ExitStatus.UNREACHABLE, error.reason, text)
+        return _complain(ExitStatus.REFUSED, error.reason, error.message)
+    return ExitStatus.DONE
+
+
+def _complain(status: ExitStatus, reason: str, text: str) -> int:
+    sys.stderr.write(f"{_PROGRAM}: {reason}: {text}\n")
+    return status
+
+
+# The subcommands: each reads all it needs before it calls anybody, and returns what it has done.
+
+
+def _add(given: argparse.Namespace) -> str:
+    files = [_file_argument(text, given.scope) for text in given.files]
+    files += [_listed_file(entry, given.scope) for entry in _entries(given.list)]
+    if given.guid:
+        if len(files) != 1:
+            raise UsageError("INVALID_OPTION", f"--guid names one file, and {len(files)} are given")
+        files[0].guid = given.guid
+    node = node_of(given)
+    with _Hook(given) as hook:
+        for batch in _batches(files):
+            request = wire.AddFilesRequest(site=given.site, node=node, files=batch)
+            hook.call(hook.catalog.AddFiles, request)
+    size = sum(file.size_bytes for file in files)
+    return f"{_count(len(files))}, {said(size)}, added to the catalog for {node} at {given.site}"
+
+
+def _delete(given: argparse.Namespace) -> str:
+    if given.guid:
+        refs = [FileRef(guid=name) for name in given.names]
+    else:
+        refs = [FileRef(lfn=name, scope=given.scope) for name in given.names]
+    refs += [_listed_ref(entry, given.scope) for entry in _entries(given.list)]
+    node = node_of(given)
+    deleted = 0
+    with _Hook(given) as hook:
+        for batch in _batches(refs):
+            request = wire.DeleteFilesRequest(site=given.site, node=node, files=batch)
+            deleted += hook.call(hook.catalog.DeleteFiles, request).deleted_count
+    asked = _count(len(refs))
+    return f"{deleted} of {asked} deleted from the catalog for {node} at {given.site}"
+
+
+def _flush(given: argparse.Namespace) -> str:
+    node = node_of(given)
+    # Drawn here, so that a retry of a call whose reply got lost is known for one.
+    epoch = 1 + secrets.randbelow(2**64 - 1)
+    request = wire.FlushCacheRequest(site=given.site, node=node, epoch=epoch)
+    with _Hook(given) as hook:
+        response = hook.call(hook.catalog.FlushCache, request)
+    return f"{_count(response.forgotten_count)} of {node} at {given.site} forgotten"
+
+
+class _Hook:
+    """A connection to the server, over which each call is tried again for a bounded time."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self._connection = connect(given)
+        self.catalog = self._connection.catalog
+        self._deadline = time.monotonic() + given.timeout
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def call(
+        self, method: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT], request: RequestT
+    ) -> ResponseT:
+        """Calls, and again while that may help and there is time. Raises CallError.
+
+        A change that was applied, and only its reply lost, does no harm a second time.
+        """
+        backoff = Backoff()
+        while True:
+            left = self._deadline - time.monotonic()
+            try:
+                return call(method, request, timeout=min(max(left, 1.0), CALL_TIMEOUT_SECONDS))
+            except CallError as failure:
+                pause = backoff.next_pause(failure)
+                if (
+                    not helps_to_repeat(failure, self._connection)
+                    or time.monotonic() + pause > self._deadline
+                ):
+                    raise
+                time.sleep(pause)
+
+
+# Reading what was given.
+
+
+def _file_argument(text: str, scope: str) -> File:
+    # From the right: an LFN may contain the sign, a size does not.
+    lfn, _, size = text.rpartition("=")
+    if not lfn or not (size.isascii() and size.isdecimal()) or int(size) >= 2**63:
+        raise UsageError("INVALID_FILE", f"{text!r} is not LFN=SIZE with the size in bytes")
+    return File(lfn=lfn, size_bytes=int(size), scope=scope)
+
+
+class _Entry:
+    """One line of a list: an object, and where it stands."""
+
+    def __init__(self, where: str, line: str) -> None:
+        self.where = where
+        try:
+            self._fields = json.loads(line)
+        except ValueError as error:
+            raise self.error(f"not JSON: {error}") from error
+        if not isinstance(self._fields, dict):
+            raise self.error("not a JSON object")
+
+    def error(self, text: str) -> UsageError:
+        """The error for something wrong with this line."""
+        return UsageError("INVALID_LIST", f"{self.where}: {text}")
+
+    def has(self, field: str) -> bool:
+        """Whether the line sets a field."""
+        return bool(self._fields.get(field) not in (None, ""))
+
+    def read(self, message: EntryT) -> EntryT:
+        """Fills a message; a field that it does not have is an error."""
+        try:
+            return json_format.ParseDict(self._fields, message)
+        except (json_format.ParseError, ValueError, TypeError) as error:
+            raise self.error(str(error)) from error
+
+
+def _listed_file(entry: _Entry, scope: str) -> File:
+    # In the message a size left out is 0, and 0 is a size.
+    if not entry.has("lfn") or not entry.has("size_bytes"):
+        raise entry.error('needs "lfn" and "size_bytes"')
+    file = entry.read(File())
+    file.scope = file.scope or scope
+    return file
+
+
+def _listed_ref(entry: _Entry, scope: str) -> FileRef:
+    if entry.has("lfn") == entry.has("guid"):
+        raise entry.error('needs either "lfn" or "guid"')
+    ref = entry.read(FileRef())
+    if ref.lfn:
+        ref.scope = ref.scope or scope
+    return ref
+
+
+def _entries(path: str | None) -> Iterator[_Entry]:
+    if path is None:
+        return
+    name = "standard input" if path == "-" else path
+    try:
+        # The descriptor itself: the list is UTF-8 whatever the locale of a batch job is.
+        source = _STANDARD_INPUT if path == "-" else path
+        with open(source, encoding="utf-8", closefd=path != "-") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _Entry(f"{name}, line {number}", line)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("UNREADABLE_LIST", f"{name} cannot be read: {error}") from error
+
+
+def _batches(items: Sequence[EntryT]) -> Iterator[Sequence[EntryT]]:
+    if not items:
+        raise UsageError("EMPTY_FILE_LIST", "no files are given; name some, or a --file LIST")
+    for begin in range(0, len(items), MAX_FILES_PER_MESSAGE):
+        yield items[begin : begin + MAX_FILES_PER_MESSAGE]
+
+
+def _count(files: int) -> str:
+    return f"{files} file" if files == 1 else f"{files} files"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=_PROGRAM,
+        description="Tells the catalog of a Pandawn server what changed in a node's cache.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_version(parser)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add = add_command(
+        commands,
+        "add",
+        _add,
+        "the cache holds files now: whole, with their sizes checked",
+        _EPILOG,
+    )
+    add.add_argument(
+        "files", nargs="*", type=utf8, metavar="LFN=SIZE", help="a file and its size in bytes"
+    )
+    add.add_argument("--guid", type=utf8, default="", help="GUID of the file, if there is one only")
+    _add_list(add)
+    delete = add_command(commands, "delete", _delete, "the cache holds files no longer", _EPILOG)
+    delete.add_argument(
+        "names", nargs="*", type=utf8, metavar="NAME", help="LFNs, or GUIDs with --guid"
+    )
+    delete.add_argument("--guid", action="store_true", help="the names are GUIDs")
+    _add_list(delete)
+    add_command(commands, "flush", _flush, "the cache was emptied", _EPILOG)
+    add_sync(commands, STATUSES)
+    add_xrootd(commands, STATUSES)
+    for command in commands.choices.values():
+        add_session_options(command)
+    return parser
+
+
+def _add_list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--file", dest="list", metavar="LIST", help="more files; see below")
+    parser.add_argument(
+        "--scope", type=utf8, default="", help="name space of the LFNs for which none is given"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

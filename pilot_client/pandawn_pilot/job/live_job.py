@@ -1,0 +1,125 @@
+"""A leased job as all threads of the pilot see it: its lease, what it is doing, and whether it should stop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from pandawn.dispatcher.v1.dispatcher_pb2 import JobSpec, Lease, LeaseRef, LeaseRenewal
+from pandawn.type.v1 import type_pb2
+from pandawn_client.durations import seconds
+from pandawn_pilot.payload.run import Use
+from pandawn_pilot.stop import Stop, StopReason
+
+
+class LiveJob:
+    """One attempt at one job, from its lease to its report.
+
+    `stop` ends the work on it; `abandon` also what follows the work: its log; `silence` the repeating of
+    its report, which goes on when the lease is over: that may be because the report was taken.
+    """
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self.stop = Stop()
+        self.abandon = Stop()
+        self.silence = Stop()
+        self.phase = type_pb2.PHASE_STAGE_IN
+        self.use = Use()
+        # Length of the lease as it was last given.
+        self.lease_seconds = seconds(lease.lease_duration)
+
+    @property
+    def spec(self) -> JobSpec:
+        """What to do."""
+        return self.lease.job
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Job and attempt."""
+        return (self.lease.job.job_id, self.lease.attempt)
+
+    def end(self, reason: StopReason) -> None:
+        """Asks for the end of the job; for STALE and SHUTDOWN also of what would follow it."""
+        if reason in (StopReason.STALE, StopReason.SHUTDOWN):
+            self.abandon.request(reason)
+        if reason is StopReason.SHUTDOWN:
+            self.silence.request(reason)
+        self.stop.request(reason)
+
+    def renewed(self, lease_seconds: float) -> None:
+        """Notes a renewal, and for how long."""
+        self.lease_seconds = lease_seconds
+
+    def confirm(self, ask: Callable[[LiveJob], None]) -> None:
+        """Returns when the server has just said that the lease holds.
+
+        Called before a file becomes visible: a pilot that was cut off from the server, or stood
+        still, while its job was given to another must not overwrite what the other has stored. No
+        clock of ours can tell: those of a paused machine stand still. Raises StoppedError when the
+        lease turns out to be over.
+        """
+        self.abandon.check()
+        ask(self)
+
+    def reference(self) -> LeaseRef:
+        """Names the lease."""
+        return LeaseRef(
+            job_id=self.spec.job_id, attempt=self.lease.attempt, lease_token=self.lease.lease_token
+        )
+
+    def renewal(self) -> LeaseRenewal:
+        """What the next heartbeat says of the job."""
+        return LeaseRenewal(
+            job_id=self.spec.job_id,
+            attempt=self.lease.attempt,
+            lease_token=self.lease.lease_token,
+            phase=self.phase,
+            use=use_message(self.use),
+        )
+
+
+class JobTable:
+    """The jobs that a pilot has, shared by its threads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._jobs: dict[tuple[int, int], LiveJob] = {}
+
+    def add(self, job: LiveJob) -> bool:
+        """Takes a job in; False when it is there already."""
+        with self._changed:
+            return self._jobs.setdefault(job.key, job) is job
+
+    def remove(self, job: LiveJob) -> None:
+        """Lets a job go, and wakes who waits for that."""
+        with self._changed:
+            self._jobs.pop(job.key, None)
+            self._changed.notify_all()
+
+    def all(self) -> list[LiveJob]:
+        """The jobs now."""
+        with self._changed:
+            return list(self._jobs.values())
+
+    def shortest_lease(self) -> float | None:
+        """Length in seconds of the lease that lapses first if none is renewed; None without jobs."""
+        return min((job.lease_seconds for job in self.all()), default=None)
+
+    def wait_below(self, count: int, timeout: float) -> bool:
+        """Waits until there are fewer than `count` jobs, at most `timeout` seconds; whether there are."""
+        with self._changed:
+            return self._changed.wait_for(lambda: len(self._jobs) < count, timeout)
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._jobs)
+
+
+def use_message(use: Use) -> type_pb2.ResourceUse:
+    """Resource use as it goes over the wire."""
+    return type_pb2.ResourceUse(
+        cpu_seconds=use.cpu_seconds,
+        max_rss_bytes=use.max_rss_bytes,
+        work_dir_bytes=use.work_dir_bytes,
+    )

@@ -1,0 +1,88 @@
+"""Puts together what the server is told of an ended attempt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pandawn.dispatcher.v1.dispatcher_pb2 import (
+    OUTCOME_FAILED,
+    OUTCOME_FINISHED,
+    JobReport,
+    PhaseTime,
+    StoredFile,
+)
+from pandawn.type.v1 import type_pb2
+from pandawn.type.v1.type_pb2 import JobError, Phase
+from pandawn_client.durations import duration
+from pandawn_pilot.errors import Component, Fault, JobFailedError
+from pandawn_pilot.job.live_job import LiveJob, use_message
+from pandawn_pilot.job.stage_in import StageInSums
+
+_COMPONENTS = {
+    Component.PILOT: type_pb2.ERROR_COMPONENT_PILOT,
+    Component.PAYLOAD: type_pb2.ERROR_COMPONENT_PAYLOAD,
+}
+
+
+class PhaseClock:
+    """Tells a job's phase to the heartbeat, and how long each phase took."""
+
+    def __init__(self, job: LiveJob) -> None:
+        self._job = job
+        self._spent: dict[Phase.ValueType, float] = {}
+
+    @contextmanager
+    def phase(self, phase: Phase.ValueType) -> Iterator[None]:
+        """The time inside belongs to the phase."""
+        self._job.phase = phase
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self._spent[phase] = self._spent.get(phase, 0.0) + time.monotonic() - begin
+
+    def times(self) -> list[PhaseTime]:
+        """Phases in the order in which they began."""
+        return [
+            PhaseTime(phase=phase, duration=duration(spent)) for phase, spent in self._spent.items()
+        ]
+
+
+def make_report(
+    job: LiveJob,
+    *,
+    failure: JobFailedError | None,
+    exit_code: int | None,
+    outputs: Sequence[StoredFile],
+    log: StoredFile | None,
+    sums: StageInSums,
+    times: Sequence[PhaseTime],
+) -> JobReport:
+    """The report of an attempt: it finished, unless there is a failure."""
+    return JobReport(
+        job_id=job.spec.job_id,
+        attempt=job.lease.attempt,
+        lease_token=job.lease.lease_token,
+        outcome=OUTCOME_FINISHED if failure is None else OUTCOME_FAILED,
+        exit_code=exit_code,
+        error=None if failure is None else error_message(failure),
+        outputs=outputs if failure is None else (),
+        log=log,
+        use=use_message(job.use),
+        input_bytes=sums.input_bytes,
+        bytes_from_cache=sums.bytes_from_cache,
+        phase_times=times,
+    )
+
+
+def error_message(failure: JobFailedError) -> JobError:
+    """A failure as it goes over the wire."""
+    fault: Fault = failure.fault
+    return JobError(
+        component=_COMPONENTS[fault.component],
+        code=fault.code,
+        reason=fault.reason,
+        text=failure.text,
+    )

@@ -1,0 +1,1 @@
+"""The worker node: its name, accounts, disks, locks and clocks."""

@@ -1,0 +1,312 @@
+"""The accounts that payloads run under: where the pilot is root, another than the pilot's.
+
+An account of its own for each payload comes out of a range of numbers that belong to nobody. Pilots
+of one node agree on who uses which number by locks in `LOCKS`, so that no two payloads share one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import random
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pandawn_pilot.errors import NO_ACCOUNT, JobFailedError
+from pandawn_pilot.node import locks
+from pandawn_pilot.node.account_leftovers import remove_leftovers
+from pandawn_transports.account import Account
+
+# What systemd takes for the accounts of services that have none (see nss-systemd): nobody else does.
+DEFAULT_RANGE = (61184, 65519)
+# The word for: no other account than the pilot's.
+SAME = "same"
+# Not the directory that systemd gives a server on the same machine, and takes away with it.
+LOCKS = Path("/run/pandawn-pilot")
+_LARGEST = 2**32 - 2
+# The end of the name of a file that says that a number is lent.
+_MARK = ".lent"
+# A process that does not die from SIGKILL waits for a dead disk.
+_KILL_PATIENCE_SECONDS = 10.0
+
+
+class AccountError(Exception):
+    """Payloads cannot run as was asked for; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountChoice:
+    """What `--payload-user` said: a name, or the first and last number of a range."""
+
+    name: str = ""
+    first: int = 0
+    last: int = 0
+
+
+class Accounts(Protocol):
+    """Lends accounts to payloads."""
+
+    def borrow(self) -> AbstractContextManager[Account | None]:
+        """An account for the time of one payload; None: the pilot's own. Raises JobFailedError."""
+        ...
+
+    def reader(self) -> Account | None:
+        """An account that may read what any of the payloads' may; None: the pilot's own."""
+        ...
+
+
+def parse_choice(text: str) -> AccountChoice:
+    """Reads `NAME`, `UID` or `FIRST-LAST`. Raises ValueError with a sentence for people."""
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if match is None:
+        return AccountChoice(name=text)
+    first, last = int(match[1]), int(match[2] or match[1])
+    if not 1 <= first <= last <= _LARGEST:
+        raise ValueError(f"{text!r} is no user number, and no range of them, above 0")
+    return AccountChoice(first=first, last=last)
+
+
+def open_accounts(choice: AccountChoice | None, max_jobs: int) -> Accounts:
+    """The accounts for a choice; without one, root's payloads get accounts of their own.
+
+    Raises AccountError.
+    """
+    if choice is not None and choice.name == SAME:
+        return SameAccount()
+    if os.geteuid() != 0:
+        if choice is None:
+            return SameAccount()
+        raise AccountError(
+            "only a pilot that runs as root can give its payloads another account;"
+            " leave --payload-user away"
+        )
+    if choice is None:
+        first, last = DEFAULT_RANGE
+        return AccountRange(first, last)
+    if choice.name:
+        return OneAccount(_named(choice.name))
+    if choice.first == choice.last:
+        return OneAccount(account_of(choice.first))
+    if choice.last - choice.first + 1 < max_jobs:
+        raise AccountError(
+            f"--payload-user {choice.first}-{choice.last} has fewer accounts than"
+            f" --max-jobs {max_jobs} needs; give a longer range"
+        )
+    return AccountRange(choice.first, choice.last)
+
+
+def account_of(uid: int) -> Account:
+    """The account with a number, which need not be known to the node."""
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return Account(uid, uid, str(uid))
+    return Account(uid, entry.pw_gid, entry.pw_name)
+
+
+class SameAccount:
+    """Payloads run as the pilot does."""
+
+    @contextmanager
+    def borrow(self) -> Iterator[Account | None]:
+        """See Accounts."""
+        yield None
+
+    def reader(self) -> Account | None:
+        """See Accounts."""
+        return None
+
+
+class OneAccount:
+    """All payloads run under one account: apart from the pilot, not from each other."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    @contextmanager
+    def borrow(self) -> Iterator[Account | None]:
+        """See Accounts."""
+        yield self._account
+
+    def reader(self) -> Account | None:
+        """See Accounts."""
+        return self._account
+
+
+class AccountRange:
+    """Each payload runs under a number of its own, and what is left of it in the end is removed.
+
+    While a number is lent it has a mark beside its lock. The mark of one whose pilot was killed is
+    found by the next that lends any, of whatever pilot.
+    """
+
+    def __init__(
+        self,
+        first: int,
+        last: int,
+        lock_directory: Path = LOCKS,
+        places: list[Path] | None = None,
+    ) -> None:
+        self._numbers = range(first, last + 1)
+        self._locks = lock_directory
+        # Where leftovers are looked for; None: wherever all may write.
+        self._places = places
+
+    @contextmanager
+    def borrow(self) -> Iterator[Account | None]:
+        """See Accounts."""
+        try:
+            self._locks.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise JobFailedError(NO_ACCOUNT, f"cannot make {self._locks}: {error}") from error
+        self._clear_forgotten()
+        for uid in random.sample(self._numbers, len(self._numbers)):
+            if _is_somebodys(uid):
+                continue
+            with locks.attempt(self._locks / str(uid)) as held:
+                if not held or processes_of(uid):
+                    continue
+                # What was left before the node was started anew has no mark.
+                remove_leftovers(uid, self._places)
+                mark = self._locks / f"{uid}{_MARK}"
+                mark.touch(mode=0o600)
+                try:
+                    yield Account(uid, uid, str(uid), made=True)
+                finally:
+                    self._clear(uid, mark)
+                return
+        first, last = self._numbers[0], self._numbers[-1]
+        raise JobFailedError(NO_ACCOUNT, f"none of the user numbers {first}-{last} is free")
+
+    def _clear(self, uid: int, mark: Path) -> None:
+        end_processes_of(uid)
+        remove_leftovers(uid, self._places)
+        mark.unlink(missing_ok=True)
+
+    def _clear_forgotten(self) -> None:
+        for mark in self._locks.glob(f"*{_MARK}"):
+            number = mark.name.removesuffix(_MARK)
+            if not number.isdecimal() or _is_somebodys(int(number)):
+                continue
+            with locks.attempt(self._locks / number) as held:
+                if held and mark.exists():
+                    self._clear(int(number), mark)
+
+    def reader(self) -> Account | None:
+        """See Accounts. All numbers of the range are nobody's, and may read the same."""
+        free = (uid for uid in self._numbers if not _is_somebodys(uid))
+        uid = next(free, self._numbers[0])
+        return Account(uid, uid, str(uid))
+
+
+def check_account(accounts: Accounts, directory: Path) -> None:
+    """Raises AccountError unless payloads can be started under their account in a directory below."""
+    try:
+        with accounts.borrow() as account:
+            if account is None:
+                return
+            probe = Path(tempfile.mkdtemp(prefix="probe-", dir=directory))
+            try:
+                os.chown(probe, account.uid, account.gid)
+                entered = _can_enter(account, probe)
+            finally:
+                probe.rmdir()
+    except JobFailedError as failure:
+        raise AccountError(failure.text) from failure
+    except (OSError, subprocess.SubprocessError) as error:
+        raise AccountError(
+            f"this process may not give payloads another account ({error});"
+            f" to run them as itself, say --payload-user {SAME}"
+        ) from error
+    if not entered:
+        raise AccountError(
+            f"payloads run under account {account.name}, which may not enter {directory}: let others"
+            " pass through all directories above it (chmod o+x), choose another --work-dir, or run"
+            f" payloads as root with --payload-user {SAME}"
+        )
+
+
+def _can_enter(account: Account, directory: Path) -> bool:
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(directory)],
+        user=account.uid,
+        group=account.gid,
+        extra_groups=[],
+        cwd="/",
+        env={},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    return done.returncode == 0
+
+
+def processes_of(uid: int) -> list[int]:
+    """Processes that run under a user number."""
+    found: list[int] = []
+    for item in os.scandir("/proc"):
+        if not item.name.isdecimal():
+            continue
+        with contextlib.suppress(OSError):
+            # Of a process that hides itself the directory says root; its children do not hide.
+            # Nor does it run any more once it has ended, whoever has not taken note of that yet.
+            if (item.stat().st_uid == uid or _real_uid(item.path) == uid) and not _has_ended(
+                item.path
+            ):
+                found.append(int(item.name))
+    return found
+
+
+def end_processes_of(uid: int) -> None:
+    """Kills whatever runs under a user number, until nothing is left."""
+    deadline = time.monotonic() + _KILL_PATIENCE_SECONDS
+    while (left := processes_of(uid)) and time.monotonic() < deadline:
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _named(name: str) -> Account:
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise AccountError(
+            f"--payload-user {name}: the node has no such account; name one that it has, a number,"
+            f" a range of numbers, or {SAME}"
+        ) from None
+    if entry.pw_uid == 0:
+        raise AccountError(
+            f"--payload-user {name} is root, which sees everything; if that is meant, say {SAME}"
+        )
+    return Account(entry.pw_uid, entry.pw_gid, entry.pw_name)
+
+
+def _is_somebodys(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
+def _has_ended(process: str) -> bool:
+    text = Path(process, "stat").read_bytes()
+    return text[text.rindex(b")") + 2 :].startswith((b"Z", b"X"))
+
+
+def _real_uid(process: str) -> int | None:
+    for line in Path(process, "status").read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith("Uid:"):
+            return int(line.split()[1])
+    return None

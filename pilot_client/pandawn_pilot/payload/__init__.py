@@ -1,0 +1,1 @@
+"""The user's program: how it is started, watched, limited and ended."""

@@ -1,0 +1,122 @@
+"""Asks the server for jobs: one request at a time, repeated until answered, left at once when told to drain."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+import grpc
+
+from pandawn.dispatcher.v1.dispatcher_pb2 import AcquireJobsRequest, AcquireJobsResponse
+from pandawn.filecatalog.v1.filecatalog_pb2 import CacheState
+from pandawn.type.v1.type_pb2 import Requirements
+from pandawn_client.client import CallError, Connection, call, failure_of
+from pandawn_client.durations import duration
+from pandawn_client.retries import Backoff
+from pandawn_pilot.logs import Log
+from pandawn_pilot.server.session import Session
+from pandawn_pilot.stop import Stop
+
+# The server's answer may take this much longer than it was allowed to wait for work.
+_MARGIN_SECONDS = 15.0
+_POLL_SECONDS = 0.1
+# For asking what became of a request that was left.
+_SALVAGE_SECONDS = 5.0
+_NOTHING = AcquireJobsResponse()
+
+
+class Acquirer:
+    """Asks for jobs in the name of a session."""
+
+    def __init__(self, connection: Connection, session: Session, log: Log) -> None:
+        self._connection = connection
+        self._session = session
+        self._log = log
+
+    def acquire(
+        self,
+        max_jobs: int,
+        wait_seconds: float,
+        offer: Requirements,
+        cache: CacheState | None,
+        drain: Stop,
+        give_up_after: float | None,
+    ) -> AcquireJobsResponse:
+        """Asks for up to `max_jobs` jobs.
+
+        When `drain` is set meanwhile, returns what the server may have given by then: it is to be
+        given back. Raises CallError when the server refuses, or does not answer for
+        `give_up_after` seconds.
+        """
+        request = AcquireJobsRequest(
+            pilot_id=self._session.pilot_id,
+            request_id=secrets.token_hex(16),
+            max_jobs=max_jobs,
+            wait=duration(wait_seconds),
+            offer=offer,
+            cache=cache,
+        )
+        backoff = Backoff()
+        begin = time.monotonic()
+        was_sent = False
+        failures = 0
+        while drain.reason is None:
+            was_sent = True
+            count = self._session.count
+            try:
+                response = self._ask(request, wait_seconds + _MARGIN_SECONDS, drain)
+            except CallError as failure:
+                if self._session.is_over(failure, request.pilot_id):
+                    self._session.begin_again(count, failure, drain)
+                    request.pilot_id = self._session.pilot_id
+                    continue
+                out_of_time = (
+                    give_up_after is not None and time.monotonic() - begin >= give_up_after
+                )
+                if not failure.transient or out_of_time:
+                    raise
+                failures += 1
+                if failures == 1:
+                    self._log.warning("asking for jobs failed, trying again: %s", failure)
+                # Once a heartbeat is through, there is nothing to wait for.
+                pause = backoff.next_pause(failure)
+                self._connection.contact.pause(drain, pause, failure.retry_after or 0.0)
+            else:
+                if failures:
+                    self._log.info("asking for jobs succeeded after %d failures", failures)
+                if response is not None:
+                    self._connection.identity.renew(response.session_token)
+                    self._session.queue.catch_up(response.queue_revision)
+                    return response
+        # A request that was never sent left nothing behind.
+        return self._salvage(request) if was_sent else _NOTHING
+
+    def _ask(
+        self, request: AcquireJobsRequest, timeout: float, drain: Stop
+    ) -> AcquireJobsResponse | None:
+        """One call; None when it was left because of `drain`, or of a line that fell silent.
+
+        The main thread makes these calls and has to hear signals meanwhile, so it does not wait
+        inside gRPC.
+        """
+        line = self._connection.line
+        future = self._connection.dispatcher.AcquireJobs.future(request, timeout=timeout)
+        while not future.done():
+            if drain.wait(_POLL_SECONDS) or line != self._connection.line:
+                # Asked again on the line of now, the same request gets what it was given before.
+                future.cancel()
+                return None
+        try:
+            return future.result()
+        except grpc.RpcError as error:
+            raise failure_of(error) from error
+
+    def _salvage(self, request: AcquireJobsRequest) -> AcquireJobsResponse:
+        """The answer to a request that was left: leases may have been on their way."""
+        request.wait.Clear()
+        try:
+            method = self._connection.dispatcher.AcquireJobs
+            return call(method, request, _SALVAGE_SECONDS)
+        except CallError:
+            # Then the leases, if any, end with our goodbye, or by themselves.
+            return _NOTHING

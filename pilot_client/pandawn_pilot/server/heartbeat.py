@@ -1,0 +1,232 @@
+"""The heartbeat: one thread that renews all leases of the pilot, whatever its jobs are doing.
+
+It waits for nothing but the server: no lock that another process of the node may hold, and no disk.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import grpc
+
+from pandawn.dispatcher.v1.dispatcher_pb2 import (
+    JOB_COMMAND_CANCEL,
+    RenewalResult,
+    RenewLeasesRequest,
+    RenewLeasesResponse,
+)
+from pandawn_client.client import CallError, Connection, call
+from pandawn_client.durations import duration, seconds
+from pandawn_client.retries import Backoff, persist
+from pandawn_pilot.catalog.client import state_message
+from pandawn_pilot.catalog.loop import CatalogLoop
+from pandawn_pilot.job.live_job import JobTable, LiveJob
+from pandawn_pilot.logs import Log
+from pandawn_pilot.node.clock import Jumps
+from pandawn_pilot.server.session import Session
+from pandawn_pilot.stop import Stop, StoppedError, StopReason
+
+# A heartbeat may take this share of the shortest lease, within these bounds: one that is not answered
+# is tried again, on another line, long before the lease lapses.
+_LEASE_SHARE = 0.25
+_SHORTEST_TIMEOUT_SECONDS = 1.0
+_LONGEST_TIMEOUT_SECONDS = 15.0
+# Of a pilot without jobs no lease can lapse.
+_IDLE_LEASE_SECONDS = 40.0
+# How often the clocks are looked at between two beats.
+_LOOK_SECONDS = 1.0
+# Of clocks that go on jumping a line each so often is enough.
+_QUIET_SECONDS = 60.0
+# A pilot that may be killed at any moment wants leases of this length, and beats this often. The
+# lease is longer on a slow line: so many times what a beat takes there.
+ENDING_LEASE_SECONDS = 4.0
+ENDING_PAUSE_SECONDS = 1.0
+_ENDING_BEATS = 8
+_REFUSALS = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
+
+
+class Heartbeat:
+    """Beats from `start` to `stop`. `on_drain` is told why the server wants the pilot to end.
+
+    `on_refusal` is told that the server does not let the pilot in any more; the beat ends then.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        session: Session,
+        jobs: JobTable,
+        catalog: CatalogLoop | None,
+        on_drain: Callable[[str], None],
+        on_refusal: Callable[[CallError], None],
+        log: Log,
+    ) -> None:
+        self._connection = connection
+        self._session = session
+        self._jobs = jobs
+        self._catalog = catalog
+        self._on_drain = on_drain
+        self._on_refusal = on_refusal
+        self._log = log
+        self._end = Stop()
+        self._now = threading.Event()
+        self._jumps = Jumps()
+        self._quiet_until = float("-inf")
+        # By time.monotonic(): until then the pilot may be killed at any moment.
+        self._ending_until = float("-inf")
+        self._beat_seconds = 0.0
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begins to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the beat."""
+        self._end.request(StopReason.SHUTDOWN)
+        self._now.set()
+        self._thread.join()
+
+    def beat_now(self) -> None:
+        """Asks for a beat before its time."""
+        self._now.set()
+
+    def expect_the_end(self, within: float) -> None:
+        """Asks for short leases for so many seconds: somebody who told the pilot to end may kill it."""
+        self._ending_until = time.monotonic() + within
+        self._now.set()
+
+    def confirm(self, job: LiveJob) -> None:
+        """Returns when the server has said, after this was called, that the lease of the job holds.
+
+        Raises StoppedError when it does not, or when the job is abandoned meanwhile.
+        """
+
+        def ask() -> RenewLeasesResponse:
+            try:
+                return self._renew([job], None)
+            except CallError as failure:
+                # What it takes to be let in again, the heartbeat does; or it ends the job.
+                self._now.set()
+                failure.transient = True
+                raise
+
+        response = persist(
+            ask,
+            "asking whether the lease holds",
+            self._log,
+            stop=job.abandon,
+            contact=self._connection.contact,
+        )
+        self._take([job], response.results)
+        if response.results[0].status.code != 0:
+            # Whatever the reason is: nothing may be published without a lease.
+            job.end(StopReason.STALE)
+        job.abandon.check()
+
+    def _run(self) -> None:
+        failures = 0
+        backoff = self._backoff()
+        while self._end.reason is None:
+            # What is asked for from now on asks for another beat than this one.
+            self._now.clear()
+            pause = self._pause()
+            try:
+                self._beat(failures)
+            except CallError as failure:
+                if failure.code in _REFUSALS and not failure.transient:
+                    self._on_refusal(failure)
+                    return
+                failures += 1
+                if failures == 1:
+                    self._log.warning("heartbeat failed, trying again: %s", failure)
+                pause = min(pause, backoff.next_pause(failure))
+            except StoppedError:
+                return
+            except Exception:  # noqa: BLE001 (a worker loop)
+                # The last loop that may die: without it the server would give all jobs away.
+                self._log.exception("heartbeat met an error of the pilot's own")
+            else:
+                if failures:
+                    self._log.info("heartbeat succeeded after %d failures", failures)
+                failures, backoff = 0, self._backoff()
+            self._wait(min(pause, self._pause()))
+
+    def _backoff(self) -> Backoff:
+        return Backoff(min(self._session.heartbeat_seconds, self._lease_seconds() * _LEASE_SHARE))
+
+    def _lease_seconds(self) -> float:
+        return self._jobs.shortest_lease() or _IDLE_LEASE_SECONDS
+
+    def _pause(self) -> float:
+        pause = self._session.heartbeat_seconds
+        return min(pause, ENDING_PAUSE_SECONDS) if self._is_ending() else pause
+
+    def _is_ending(self) -> bool:
+        return time.monotonic() < self._ending_until
+
+    def _wait(self, pause: float) -> None:
+        """Sleeps until the next beat, or until the machine has stood still: leases have run on."""
+        end = time.monotonic() + pause
+        while (left := end - time.monotonic()) > 0 and not self._now.wait(min(left, _LOOK_SECONDS)):
+            jump = self._jumps.look()
+            if jump:
+                if time.monotonic() >= self._quiet_until:
+                    self._quiet_until = time.monotonic() + _QUIET_SECONDS
+                    self._log.warning("the machine stood still or its clock was set: %+.0f s", jump)
+                return
+
+    def _beat(self, failures: int) -> None:
+        jobs = self._jobs.all()
+        count, pilot_id = self._session.count, self._session.pilot_id
+        asked = time.monotonic()
+        try:
+            response = self._renew(jobs, self._catalog, failures)
+        except CallError as failure:
+            if not self._session.is_over(failure, pilot_id):
+                raise
+            self._session.begin_again(count, failure, self._end)
+            self._now.set()
+            return
+        self._beat_seconds = time.monotonic() - asked
+        self._take(jobs, response.results)
+        self._session.queue.catch_up_later(response.queue_revision)
+        if response.inventory_requested and self._catalog is not None:
+            self._catalog.ask_inventory()
+        if response.drain:
+            self._on_drain(response.drain_reason or "the server wants the pilot to end")
+
+    def _renew(
+        self, jobs: Sequence[LiveJob], catalog: CatalogLoop | None, failures: int = 0
+    ) -> RenewLeasesResponse:
+        """One call. Raises CallError."""
+        state = catalog.state() if catalog is not None else None
+        request = RenewLeasesRequest(
+            pilot_id=self._session.pilot_id,
+            renewals=[job.renewal() for job in jobs],
+            cache=None if state is None else state_message(state),
+        )
+        if self._is_ending():
+            longest = max(ENDING_LEASE_SECONDS, self._beat_seconds * _ENDING_BEATS)
+            request.lease_duration.CopyFrom(duration(longest))
+        # A line that is slow, and not dead, gets more time at each try.
+        share = self._lease_seconds() * _LEASE_SHARE * (1 + failures / 2)
+        timeout = min(max(share, _SHORTEST_TIMEOUT_SECONDS), _LONGEST_TIMEOUT_SECONDS)
+        response = call(self._connection.dispatcher.RenewLeases, request, timeout)
+        self._connection.identity.renew(response.session_token)
+        return response
+
+    def _take(self, jobs: Sequence[LiveJob], results: Sequence[RenewalResult]) -> None:
+        for job, result in zip(jobs, results, strict=True):
+            if result.status.reason == "STALE_LEASE":
+                job.end(StopReason.STALE)
+            elif result.status.code == 0:
+                job.renewed(seconds(result.lease_duration))
+                if result.command == JOB_COMMAND_CANCEL:
+                    job.end(StopReason.CANCELLED)
+            else:
+                self._log.warning(
+                    "job %d was not renewed: %s", job.spec.job_id, result.status.message
+                )

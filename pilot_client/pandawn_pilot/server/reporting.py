@@ -1,0 +1,148 @@
+"""Takes reports of ended jobs to the server, however long that takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+
+from pandawn.dispatcher.v1.dispatcher_pb2 import (
+    OUTCOME_FAILED,
+    OUTCOME_FINISHED,
+    JobReport,
+    LeaseRef,
+    ReleaseJobsRequest,
+    ReportJobsRequest,
+    ReportResult,
+)
+from pandawn.type.v1.type_pb2 import JobState
+from pandawn_client.client import CallError, Connection, call
+from pandawn_client.retries import persist
+from pandawn_pilot.errors import STAGE_OUT_FAILED, JobFailedError
+from pandawn_pilot.job.report import error_message
+from pandawn_pilot.logs import Log
+from pandawn_pilot.server.stored_reports import StoredReport, store_report, stored_reports
+from pandawn_pilot.stop import Stop
+
+# Giving back jobs is a courtesy: their leases end by themselves.
+RELEASE_SECONDS = 5.0
+# For the answer to one report. Many outputs on a busy database take their time.
+REPORT_SECONDS = 30.0
+
+
+class Reporting:
+    """Sends reports and keeps those that were not taken yet in `directory`."""
+
+    def __init__(self, connection: Connection, directory: Path, log: Log) -> None:
+        self._connection = connection
+        self._directory = directory
+        self._log = log
+
+    def report(
+        self,
+        pilot_id: str,
+        report: JobReport,
+        *,
+        stop: Stop,
+        log: Log,
+        give_up_after: float | None = None,
+    ) -> None:
+        """Writes a report down and sends it until the server has answered.
+
+        Raises StoppedError when `stop` is set, and CallError after `give_up_after` seconds: then
+        the report stays on disk for the pilot's next life.
+        """
+        try:
+            stored = store_report(self._directory, pilot_id, report)
+        except OSError as error:
+            # A full disk, say. The report can still be sent, if this life lasts long enough.
+            log.warning("the report cannot be kept on disk: %s", error)
+            stored = StoredReport(None, pilot_id, report)
+        self._deliver(stored, stop, log, give_up_after)
+
+    def deliver_old(self, stop: Stop, give_up_after: float) -> None:
+        """Sends what an earlier life of the pilot could not. Raises CallError and StoppedError."""
+        for stored in stored_reports(self._directory):
+            self._log.info("reporting job %d for an earlier life", stored.report.job_id)
+            try:
+                self._deliver(stored, stop, self._log, give_up_after)
+            except CallError as failure:
+                if failure.transient:
+                    raise
+                # Of another queue or node, say: it is not for this pilot to report.
+                self._log.error("the report is set aside: %s", failure)
+                stored.set_aside()
+
+    def has_undelivered(self) -> bool:
+        """Whether reports wait for the server."""
+        return bool(stored_reports(self._directory))
+
+    def release(self, pilot_id: str, leases: list[LeaseRef]) -> None:
+        """Gives back jobs that were not started. Not for long: the leases end by themselves, too."""
+        if not leases:
+            return
+        request = ReleaseJobsRequest(pilot_id=pilot_id, leases=leases)
+        try:
+            persist(
+                lambda: call(self._connection.dispatcher.ReleaseJobs, request, RELEASE_SECONDS),
+                "giving back",
+                self._log,
+                stop=Stop(),
+                give_up_after=RELEASE_SECONDS,
+                contact=self._connection.contact,
+            )
+        except CallError as failure:
+            self._log.warning("could not give back %d jobs: %s", len(leases), failure)
+        else:
+            self._log.info("gave back %d jobs that were not started", len(leases))
+
+    def _deliver(
+        self, stored: StoredReport, stop: Stop, log: Log, give_up_after: float | None
+    ) -> None:
+        report = stored.report
+        try:
+            result = self._send(stored.pilot_id, report, stop, log, give_up_after)
+        except CallError as failure:
+            if failure.transient or failure.code is grpc.StatusCode.PERMISSION_DENIED:
+                # Somebody may mend who is let in: the report stays for the pilot's next life.
+                raise
+            log.error("the server refuses the report: %s", failure)  # noqa: TRY400 (no bug)
+            stored.forget()
+            return
+        if result.status.code == 0:
+            log.info("reported, the job is now %s", JobState.Name(result.state))
+        elif result.status.reason == "STALE_LEASE":
+            log.warning("dropped the report, the attempt was over: %s", result.status.message)
+        elif report.outcome == OUTCOME_FINISHED:
+            log.error("the server takes the job for failed: %s", result.status.message)
+            failed = failed_instead(report, result.status.message)
+            stored.forget()
+            self.report(stored.pilot_id, failed, stop=stop, log=log, give_up_after=give_up_after)
+            return
+        else:
+            log.error("the server refuses the report: %s", result.status.message)
+        stored.forget()
+
+    def _send(
+        self, pilot_id: str, report: JobReport, stop: Stop, log: Log, give_up_after: float | None
+    ) -> ReportResult:
+        request = ReportJobsRequest(pilot_id=pilot_id, reports=[report])
+        response = persist(
+            lambda: call(self._connection.dispatcher.ReportJobs, request, REPORT_SECONDS),
+            "report",
+            log,
+            stop=stop,
+            give_up_after=give_up_after,
+            contact=self._connection.contact,
+        )
+        return response.results[0]
+
+
+def failed_instead(report: JobReport, why: str) -> JobReport:
+    """The report of a job that finished by the pilot's book and not by the server's."""
+    failed = JobReport()
+    failed.CopyFrom(report)
+    failed.outcome = OUTCOME_FAILED
+    failed.ClearField("outputs")
+    failed.error.CopyFrom(error_message(JobFailedError(STAGE_OUT_FAILED, why)))
+    return failed

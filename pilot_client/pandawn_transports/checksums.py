@@ -1,0 +1,74 @@
+"""Checksums of files, written as `<algorithm>:<lower-case hex>` like in the contracts."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pandawn_transports.stop import Stop
+
+# Large enough that Python costs nothing beside the disk, small enough that a cancel is seen at
+# once.
+CHUNK_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FileSums:
+    """What reading a file once tells; `md5` and `sha256` are empty unless they were asked for."""
+
+    size_bytes: int
+    adler32: str
+    md5: str = ""
+    sha256: str = ""
+
+
+def read_sums(path: Path, checksums: Iterable[str] = (), *, stop: Stop | None = None) -> FileSums:
+    """Reads the whole file, for sums of the same kinds as `checksums`, and Adler-32.
+
+    Raises OSError, and StoppedError when `stop` is set meanwhile.
+    """
+    kinds = {_kind(checksum) for checksum in checksums}
+    adler = 1
+    size = 0
+    md5 = hashlib.md5(usedforsecurity=False) if "md5" in kinds else None
+    sha256 = hashlib.sha256() if "sha256" in kinds else None
+    digests = [digest for digest in (md5, sha256) if digest is not None]
+    with path.open("rb", buffering=0) as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            size += len(chunk)
+            adler = zlib.adler32(chunk, adler)
+            for digest in digests:
+                digest.update(chunk)
+            if stop is not None:
+                stop.check()
+    return FileSums(
+        size,
+        f"adler32:{adler:08x}",
+        f"md5:{md5.hexdigest()}" if md5 is not None else "",
+        f"sha256:{sha256.hexdigest()}" if sha256 is not None else "",
+    )
+
+
+def tells(sums: FileSums, checksum: str) -> bool:
+    """Whether the sums are enough to judge a checksum. Of an unknown kind, all are."""
+    return bool({"md5": sums.md5, "sha256": sums.sha256}.get(_kind(checksum), "-"))
+
+
+def agrees(sums: FileSums, checksum: str) -> bool:
+    """Whether the sums fit a checksum. An empty one and an unknown algorithm fit anything."""
+    algorithm, _, value = checksum.partition(":")
+    if algorithm == "adler32":
+        # Some storage systems drop leading zeros.
+        return sums.adler32 == f"adler32:{value.rjust(8, '0')}"
+    if algorithm == "md5":
+        return sums.md5 == checksum
+    if algorithm == "sha256":
+        return sums.sha256 == checksum
+    return True
+
+
+def _kind(checksum: str) -> str:
+    return checksum.partition(":")[0]

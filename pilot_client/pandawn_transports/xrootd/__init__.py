@@ -1,0 +1,1 @@
+"""The commands of XRootD, and what an XRootD server says of its files."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from pandawn.common.v1.common_pb2 import PHASE_PAYLOAD, PHASE_STAGE_IN
 from pandawn.dispatcher.v1.dispatcher_pb2 import JobReport
-from pandawn.type.v1.type_pb2 import PHASE_PAYLOAD, PHASE_STAGE_IN
 from pandawn_client.client import CallError
 from pandawn_pilot.errors import PILOT_ERROR, JobFailedError
 from pandawn_pilot.job.live_job import JobTable, LiveJob
@@ -107,7 +107,7 @@ class JobThreads:
         job_id, attempt = job.key
         log = JobLog(self._log, directory.log, job=str(job_id), attempt=str(attempt))
         try:
-            log.info("begins: %s", job.lease.match.summary or "the server gives no reason")
+            log.info("begins: %s", job.lease.job_match.summary or "the server gives no reason")
             report = JobRunner(job, directory, surroundings, log).run()
             if report is not None:
                 self._report(job, report, log)

@@ -7,9 +7,9 @@ import threading
 from contextlib import ExitStack
 from dataclasses import replace
 
+from pandawn.common.v1.common_pb2 import Requirements
 from pandawn.dispatcher.v1.dispatcher_pb2 import AcquireJobsResponse
 from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
-from pandawn.type.v1.type_pb2 import Requirements
 from pandawn_client.client import CallError, Connection
 from pandawn_client.credentials import Credentials
 from pandawn_client.durations import duration, seconds

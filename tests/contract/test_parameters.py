@@ -10,15 +10,14 @@ from enum import Enum
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
-from pandawn.queueconfig.v1 import queueconfig_pb2
-from pandawn.type.v1 import parameter_pb2
+from pandawn.queueconfig.v1 import parameter_options_pb2, queueconfig_pb2
 from pandawn_server.domain.queues import PARAMETERS, Parameter, Value
 from tests.contract.test_proto_rules import FILES
 
 FIELDS = {
     field.name: field
     for field in queueconfig_pb2.Queue.DESCRIPTOR.fields
-    if field.GetOptions().HasExtension(parameter_pb2.parameter)
+    if field.GetOptions().HasExtension(parameter_options_pb2.parameter)
 }
 OF_THE_DOCUMENT = {"name", "etag", "update_time", "revision"}
 ALIAS_UNITS = {"", "MB", "s", "min"}
@@ -27,9 +26,9 @@ UNITS = {"", "bytes", "s", "cores", "HS23", "attempts", "jobs", "priorities", "p
 each = pytest.mark.parametrize("name", FIELDS)
 
 
-def options(name: str) -> parameter_pb2.ParameterOptions:
-    found: parameter_pb2.ParameterOptions = (
-        FIELDS[name].GetOptions().Extensions[parameter_pb2.parameter]
+def options(name: str) -> parameter_options_pb2.ParameterOptions:
+    found: parameter_options_pb2.ParameterOptions = (
+        FIELDS[name].GetOptions().Extensions[parameter_options_pb2.parameter]
     )
     return found
 
@@ -92,7 +91,7 @@ def test_a_parameter_has_the_type_default_and_bounds_that_the_contract_says(name
     assert parameter.type is expected or (expected is Enum and issubclass(parameter.type, Enum)), (
         "type"
     )
-    assert as_text(parameter.default) == said.default
+    assert as_text(parameter.default) == said.default_value
     if parameter.bounds is None:
         assert not said.HasField("min")
         assert not said.HasField("max")
@@ -109,7 +108,7 @@ def test_a_parameter_can_be_unset(name: str) -> None:
 @each
 def test_a_parameter_has_a_group_a_unit_and_a_sentence_with_its_default(name: str) -> None:
     said = options(name)
-    assert said.group != parameter_pb2.PARAMETER_GROUP_UNSPECIFIED
+    assert said.group != parameter_options_pb2.PARAMETER_GROUP_UNSPECIFIED
     assert said.unit in UNITS
     assert bool(said.unit) == said.HasField("min")
     assert re.fullmatch(r"[A-Z].*\bDefault: .+\.", comment(name)), comment(name)

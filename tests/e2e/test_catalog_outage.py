@@ -6,8 +6,8 @@ from pathlib import Path
 
 import grpc
 
+from pandawn.common.v1 import common_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2, pins_pb2
-from pandawn.type.v1 import type_pb2
 from tests.fixtures.memcached import MemcachedFactory
 from tests.fixtures.pilots import StartPilot, wait_until
 from tests.fixtures.server import StartServer
@@ -27,7 +27,7 @@ def test_jobs_run_without_memcached_and_nodes_fill_it_again(
     tier3 = Tier3(start_server(catalog=memcached.url), tmp_path)
     inputs = tier3.make_inputs(2, size=2000)
     names = sorted(item.file.lfn for item in inputs)
-    pinned = type_pb2.File(lfn="placed.by.hand", size_bytes=7)
+    pinned = common_pb2.File(lfn="placed.by.hand", size_bytes=7)
     tier3.catalog.PinFiles(pins_pb2.PinFilesRequest(site=tier3.site, node=NODE, files=[pinned]))
     start_pilot(tier3)
     tier3.finish(tier3.submit(READ, inputs, files_per_job=2))
@@ -44,8 +44,8 @@ def test_jobs_run_without_memcached_and_nodes_fill_it_again(
     # The server leaves a lost memcached alone for some seconds.
     wait_until(lambda: _sums(tier3) == (2, 1))
     (local,) = tier3.finish(tier3.submit(READ, inputs, files_per_job=2))
-    match = tier3.last_attempt(local.job_id).match
-    assert (match.locality, match.local_bytes) == (type_pb2.LOCALITY_KNOWN, 4000)
+    match = tier3.last_attempt(local.job_id).job_match
+    assert (match.locality, match.local_bytes) == (common_pb2.LOCALITY_KNOWN, 4000)
 
     # The server's turn: what it knew of pins comes from the database.
     tier3.server.restart()

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import grpc
 import pytest
 
+from pandawn.common.v1 import common_pb2
 from pandawn.filecatalog.v1 import coverage_pb2, filecatalog_pb2, filecatalog_pb2_grpc, pins_pb2
-from pandawn.type.v1 import type_pb2
 from pandawn_server.domain.inventory import CachedFile, inventory_digest
 from tests.fixtures.catalog import make_files
 from tests.fixtures.otlp import Collector
@@ -36,17 +36,17 @@ def catalog() -> Iterator[Stub]:
         yield filecatalog_pb2_grpc.FileCatalogStub(channel)
 
 
-def wire(*files: CachedFile) -> list[type_pb2.File]:
+def wire(*files: CachedFile) -> list[common_pb2.File]:
     return [
-        type_pb2.File(
+        common_pb2.File(
             lfn=f.lfn, scope=f.scope, guid=f.guid, size_bytes=f.size_bytes, version=f.version
         )
         for f in files
     ]
 
 
-def refs(*files: CachedFile) -> list[type_pb2.FileRef]:
-    return [type_pb2.FileRef(lfn=f.lfn, scope=f.scope, version=f.version) for f in files]
+def refs(*files: CachedFile) -> list[common_pb2.FileRef]:
+    return [common_pb2.FileRef(lfn=f.lfn, scope=f.scope, version=f.version) for f in files]
 
 
 def refused(call: Callable[[], object], code: grpc.StatusCode, reason: str, text: str) -> None:
@@ -63,7 +63,7 @@ def test_pre_placed_data_is_added_found_and_deleted_by_rpc(catalog: Stub) -> Non
     reply = catalog.AddFiles(added, timeout=TIMEOUT_S)
     assert reply.result == filecatalog_pb2.DELTA_RESULT_APPLIED
     check = filecatalog_pb2.CheckFilesRequest(
-        site=SITE, node=NODE, files=[*refs(*files[:1]), type_pb2.FileRef(guid=files[1].guid)]
+        site=SITE, node=NODE, files=[*refs(*files[:1]), common_pb2.FileRef(guid=files[1].guid)]
     )
     presences = catalog.CheckFiles(check, timeout=TIMEOUT_S).presences
     assert [(p.present, p.size_bytes) for p in presences] == [(True, 1001), (True, 1002)]
@@ -174,7 +174,7 @@ def test_unknown_sites_are_errors(catalog: Stub) -> None:
 
 def test_unknown_fields_are_errors_that_name_them(catalog: Stub) -> None:
     file = wire(*make_files(1))[0]
-    odd_file = type_pb2.File.FromString(file.SerializeToString() + UNKNOWN_FIELD)
+    odd_file = common_pb2.File.FromString(file.SerializeToString() + UNKNOWN_FIELD)
     request = filecatalog_pb2.AddFilesRequest(site=SITE, node=NODE, files=[file, odd_file])
     told = f"files[1] field {UNKNOWN_NUMBER}: is unknown to this server"
     refused(lambda: catalog.AddFiles(request), INVALID, "INVALID_REQUEST", told)

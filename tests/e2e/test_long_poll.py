@@ -10,10 +10,10 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc, task_pb2
+from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc
 from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
-from pandawn.type.v1 import type_pb2
 from tests.fixtures.server import PandawnServer
 
 QUEUE = "analysis"
@@ -54,7 +54,7 @@ def asking(pilot_id: str, wait_s: int, request_id: str = "r1") -> dispatcher_pb2
 def submit(channel: grpc.Channel, lfn: str = "") -> int:
     """Submits a task of one job, which reads a file if one is named."""
     file = task_pb2.TaskInput(
-        file=type_pb2.File(lfn=lfn, size_bytes=GB, checksum=CHECKSUM),
+        file=common_pb2.File(lfn=lfn, size_bytes=GB, checksum=CHECKSUM),
         url=f"file:///storage/{lfn}",
     )
     spec = task_pb2.TaskSpec(
@@ -80,7 +80,7 @@ def test_a_new_job_answers_the_call_of_the_node_that_holds_its_file_and_no_other
         filecatalog_pb2.AddFilesRequest(
             site=QUEUE,
             node=nodes[2],
-            files=[type_pb2.File(lfn="a.root", size_bytes=GB, version=CHECKSUM)],
+            files=[common_pb2.File(lfn="a.root", size_bytes=GB, version=CHECKSUM)],
         ),
         timeout=TIMEOUT_S,
     )

@@ -11,9 +11,9 @@ from pathlib import Path
 import grpc
 import pytest
 
+from pandawn.common.v1.common_pb2 import File
 from pandawn.filecatalog.v1 import filecatalog_pb2 as wire
 from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
-from pandawn.type.v1.type_pb2 import File
 from tests.fixtures.memcached import MemcachedFactory, pool_url
 from tests.fixtures.server import PandawnServer, StartServer
 

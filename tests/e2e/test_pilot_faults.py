@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from pandawn.broker.v1.job_pb2 import FILE_ROLE_LOG, FILE_ROLE_OUTPUT
+from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile
-from pandawn.type.v1 import type_pb2
 from pandawn_pilot.cache.entry import Entry
 from pandawn_pilot.cache.input_proof import wanted_file
 from pandawn_pilot.node import locks
@@ -52,7 +52,7 @@ def test_a_pilot_killed_in_stage_in_costs_one_attempt(
     with locks.exclusive(lock):
         victim = start_pilot(tier3, place=where)
         victim.wait_for_log("stage-in begins")
-        tier3.wait_for_state(job_id, type_pb2.JOB_STATE_RUNNING)
+        tier3.wait_for_state(job_id, common_pb2.JOB_STATE_RUNNING)
         victim.kill9()
     start_pilot(tier3, place=where)
     (job,) = tier3.finish(task)

@@ -19,7 +19,7 @@ import pandawn
 import pandawn_pilot
 from pandawn.broker.v1.job_pb2 import FILE_ROLE_LOG, FILE_ROLE_OUTPUT
 from pandawn.broker.v1.task_pb2 import TaskInput
-from pandawn.type.v1 import type_pb2
+from pandawn.common.v1 import common_pb2
 from tests.fixtures import thief
 from tests.fixtures.pilots import PilotPlace, PilotProcess, StartPilot, wait_until
 from tests.fixtures.server import PandawnServer
@@ -264,7 +264,7 @@ def test_payloads_of_other_slots_cannot_look_into_each_others_directories(
     assert text.count("ermission denied") == 3
     assert not (directory / "work/g").exists()
     assert (directory / "work/f").stat().st_uid != int(text.split()[0])
-    assert site.jobs(sleeper)[0].state == type_pb2.JOB_STATE_RUNNING
+    assert site.jobs(sleeper)[0].state == common_pb2.JOB_STATE_RUNNING
 
 
 def test_a_cached_file_cannot_be_written_by_the_payload_that_it_is_linked_for(

@@ -13,8 +13,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from pandawn.broker.v1 import broker_pb2
 from pandawn.broker.v1.job_pb2 import FILE_ROLE_LOG, FILE_ROLE_OUTPUT, Job
+from pandawn.common.v1 import common_pb2
 from pandawn.filecatalog.v1.filecatalog_pb2 import FlushCacheRequest
-from pandawn.type.v1 import type_pb2
 from tests.fixtures.pilots import PilotPlace, StartPilot, wait_until
 from tests.fixtures.tier3 import Tier3, path_of
 
@@ -22,7 +22,7 @@ COUNT_BYTES = '#!/bin/sh\ncat "$@" | wc -c > bytes.txt\n'
 
 
 def run_jobs(jobs: list[Job]) -> list[Job]:
-    return [job for job in jobs if job.kind == type_pb2.JOB_KIND_RUN]
+    return [job for job in jobs if job.kind == common_pb2.JOB_KIND_RUN]
 
 
 def test_run_jobs_use_the_library_of_their_build_job_and_store_their_outputs(
@@ -161,7 +161,7 @@ def test_a_payload_that_goes_wrong_fails_its_job_with_the_reason(
     start_pilot(tier3)
     (job,) = tier3.wait_for_end(task)
     attempt = tier3.last_attempt(job.job_id)
-    assert (job.state, job.error.reason) == (type_pb2.JOB_STATE_FAILED, reason), str(job)
+    assert (job.state, job.error.reason) == (common_pb2.JOB_STATE_FAILED, reason), str(job)
     assert attempt.HasField("exit_code")
     if exit_code is not None:
         assert attempt.exit_code == exit_code
@@ -215,7 +215,7 @@ def test_a_cancel_reaches_a_running_payload(tier3: Tier3, start_pilot: StartPilo
     pilot.wait_for_log("payload begins")
     wait_until(lambda: len(payload_processes(pilot.pid)) >= 3)
     tier3.broker.CancelTask(broker_pb2.CancelTaskRequest(task_id=task))
-    tier3.wait_for_state(job_id, type_pb2.JOB_STATE_CANCELLED)
+    tier3.wait_for_state(job_id, common_pb2.JOB_STATE_CANCELLED)
     wait_until(lambda: payload_processes(pilot.pid) == [])
     # The pilot lives on.
     tier3.finish(tier3.submit("true"))
@@ -231,7 +231,7 @@ def test_the_first_signal_lets_jobs_finish_and_takes_no_more(
     pilot.signal(signal.SIGTERM)
     assert pilot.wait() == 0
     tier3.finish(first)
-    assert tier3.jobs(second)[0].state == type_pb2.JOB_STATE_ACTIVATED
+    assert tier3.jobs(second)[0].state == common_pb2.JOB_STATE_ACTIVATED
 
 
 def test_the_second_signal_ends_jobs_and_they_are_tried_again(

@@ -11,8 +11,8 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from pandawn.broker.v1.job_pb2 import FILE_ROLE_LOG, FILE_ROLE_OUTPUT
+from pandawn.common.v1 import common_pb2
 from pandawn.queueconfig.v1 import queueconfig_pb2 as wire
-from pandawn.type.v1 import type_pb2
 from tests.fixtures.pilots import PilotPlace, StartPilot, wait_until
 from tests.fixtures.tier3 import Tier3
 
@@ -61,7 +61,7 @@ def test_a_pilot_of_a_queue_that_goes_offline_finishes_what_it_runs(
     assert job.attempt == 1
     assert pilot.wait() == 0
     (other,) = tier3.jobs(waiting)
-    assert other.state == type_pb2.JOB_STATE_ACTIVATED
+    assert other.state == common_pb2.JOB_STATE_ACTIVATED
 
 
 @pytest.mark.parametrize("status", [wire.QUEUE_STATUS_BROKEROFF, wire.QUEUE_STATUS_PAUSED])
@@ -136,7 +136,7 @@ def test_a_pilot_takes_no_job_after_the_window_for_further_jobs(
     assert pilot.wait() == 0
     assert "the time for further jobs is over" in pilot.log
     (job,) = tier3.jobs(second)
-    assert job.state == type_pb2.JOB_STATE_ACTIVATED
+    assert job.state == common_pb2.JOB_STATE_ACTIVATED
 
 
 def test_inputs_are_looked_for_where_the_queue_says_and_kept_if_it_says_so(

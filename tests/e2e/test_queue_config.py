@@ -98,7 +98,7 @@ def test_a_change_through_one_server_is_seen_by_who_watches_another(
         config.DocumentChange(kind=QUEUE, name="B"),
         *(config.DocumentChange(kind=QUEUE, name=f"Q{n}") for n in range(4)),
     )
-    apply(stub_of(one), config.DocumentChange(kind=QUEUE, name="A", delete=True))
+    apply(stub_of(one), config.DocumentChange(kind=QUEUE, name="A", remove=True))
     assert watch.end() is grpc.StatusCode.NOT_FOUND
 
 
@@ -172,7 +172,7 @@ def test_what_is_wrong_comes_with_document_and_parameter(embedded_server: Pandaw
         change("A", cores=0, storage_root="http://x", comment="a\x1bb"),
         change("bad name"),
         change("C", environment=config.StringMap(values={"1A": ""})),
-        config.DocumentChange(kind=QUEUE, name="A", delete=True),
+        config.DocumentChange(kind=QUEUE, name="A", remove=True),
     ]
     request = config.ApplyConfigRequest(changes=wrong, validate_only=True)
     found = stub.ApplyConfig(request, timeout=TIMEOUT_S).violations

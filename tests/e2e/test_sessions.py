@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
+from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
-from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc
+from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc, session_pb2
 from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
-from pandawn.type.v1 import type_pb2
 from tests.fixtures.rpc import reason_of
 from tests.fixtures.server import PandawnServer, StartServer, run_server_command
 
@@ -59,7 +59,7 @@ class Site:
 
     def add_file(self, node: str, token: str, site: str = SITE) -> None:
         request = filecatalog_pb2.AddFilesRequest(
-            site=site, node=node, files=[type_pb2.File(lfn="f", size_bytes=1)]
+            site=site, node=node, files=[common_pb2.File(lfn="f", size_bytes=1)]
         )
         self.catalog.AddFiles(request, metadata=shown(token), timeout=TIMEOUT_S)
 
@@ -148,7 +148,7 @@ def test_no_pilot_speaks_for_another(site: Site) -> None:
 
 
 def test_a_tool_of_a_node_describes_its_cache_and_no_other(site: Site) -> None:
-    request = filecatalog_pb2.OpenSessionRequest(queue=QUEUE, node="WN1")
+    request = session_pb2.OpenSessionRequest(queue=QUEUE, node="WN1")
     opened = site.catalog.OpenSession(request, timeout=TIMEOUT_S)
     assert (opened.site, opened.session_life.seconds) == (SITE, 3600)
     site.add_file("wn1", opened.session_token)

@@ -10,8 +10,8 @@ import pytest
 
 from pandawn.broker.v1.job_pb2 import FILE_ROLE_LOG, FILE_ROLE_OUTPUT
 from pandawn.broker.v1.task_pb2 import TaskInput
+from pandawn.common.v1.common_pb2 import JOB_STATE_WAITING, File
 from pandawn.filecatalog.v1.filecatalog_pb2 import GetCacheRequest
-from pandawn.type.v1.type_pb2 import JOB_STATE_WAITING, File
 from pandawn_pilot.hooks.pcache_hook import main as run_hook
 from tests.fixtures.pilots import PilotPlace, StartPilot, wait_until
 from tests.fixtures.tier3 import Tier3
@@ -198,7 +198,7 @@ def test_a_job_goes_to_the_node_whose_server_holds_its_files(
     # Of two jobs the pilot gets the younger: the other has nothing here.
     pilot = start_pilot(tier3, node="wn-near", no_cache=True, local_xrootd=xrootd.top)
     (job,) = tier3.finish(second)
-    assert tier3.last_attempt(job.job_id).match.local_bytes == 14
+    assert tier3.last_attempt(job.job_id).job_match.local_bytes == 14
     assert job.bytes_from_cache == 14
     tier3.finish(first)
     assert pilot.log.index(f"job={job.job_id}") < pilot.log.index(f"job={tier3.only_job(first)}")

@@ -4,8 +4,10 @@ import re
 import tomllib
 import zipfile
 from email.parser import Parser
+from importlib.resources import files
 from pathlib import Path
 
+from grpc_tools import protoc
 from packaging.requirements import Requirement
 
 from tests.packaging.conftest import ROOT, Environment
@@ -86,3 +88,21 @@ def test_the_wheel_holds_the_packages_with_their_types_and_nothing_else(wheel: P
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == packages
     assert {f"{package}/py.typed" for package in packages} <= set(names)
+
+
+def test_the_wheel_holds_the_contracts_for_clients_in_other_languages(
+    wheel: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    shipped = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*.proto")}
+    contracts = ROOT / "proto"
+    assert shipped == {
+        path.relative_to(contracts): path.read_text() for path in contracts.rglob("*.proto")
+    }
+    # The directory that the wheel is installed in is all that protoc needs.
+    well_known = files("grpc_tools") / "_proto"
+    made = tmp_path / "made"
+    arguments = ["", f"-I{tmp_path}", f"-I{well_known}", f"--descriptor_set_out={made}"]
+    assert protoc.main([*arguments, *map(str, shipped)]) == 0
+    assert made.stat().st_size > 0

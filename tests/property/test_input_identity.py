@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from pandawn.common.v1.common_pb2 import File
 from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile
-from pandawn.type.v1.type_pb2 import File
 from pandawn_client.file_version import file_version
 from pandawn_pilot.cache.node_cache import NodeCache
 from pandawn_pilot.cache.room import CacheLimits

@@ -12,9 +12,9 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
 from pandawn.queueconfig.v1 import queueconfig_pb2
-from pandawn.type.v1 import type_pb2
 from tests.fixtures.pilots import PilotPlace, StartPilot
 from tests.fixtures.ports import LOOPBACK, free_port
 
@@ -63,7 +63,7 @@ class Hostile:
     def report(self, request: Any, context: object) -> dispatcher_pb2.ReportJobsResponse:
         del context
         self.reports += request.reports
-        results = [dispatcher_pb2.ReportResult(state=type_pb2.JOB_STATE_FAILED)]
+        results = [dispatcher_pb2.ReportResult(state=common_pb2.JOB_STATE_FAILED)]
         return dispatcher_pb2.ReportJobsResponse(results=results * len(request.reports))
 
     def leave(self, request: Any, context: object) -> pilot_pb2.DeregisterPilotResponse:
@@ -118,7 +118,7 @@ def jobs(store: Path, source: Path) -> list[dispatcher_pb2.JobSpec]:
     output, given = dispatcher_pb2.OutputFile, dispatcher_pb2.InputFile
     found = []
     for number, name in enumerate(NAMES):
-        file = type_pb2.File(lfn=name, size_bytes=len(CONTENT))
+        file = common_pb2.File(lfn=name, size_bytes=len(CONTENT))
         url = (store / f"stolen-{number}").as_uri()
         found += [
             make(command=LINK, outputs=[output(name=name, lfn=name, url=url)]),
@@ -129,7 +129,7 @@ def jobs(store: Path, source: Path) -> list[dispatcher_pb2.JobSpec]:
             make(command=["/bin/true"], sandbox_id=name),
             make(command=[name]),
             make(command=["/bin/true"], environment={name: name}),
-            make(kind=type_pb2.JOB_KIND_BUILD, outputs=[output(name=name)] * 2),
+            make(kind=common_pb2.JOB_KIND_BUILD, outputs=[output(name=name)] * 2),
         ]
     limits = dispatcher_pb2.Limits(max_work_dir_bytes=-1, memory_bytes=-1, max_input_bytes=-1)
     limits.max_wall_time.seconds = -5

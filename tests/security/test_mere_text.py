@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc, job_pb2, task_pb2
+from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2_grpc, pilot_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc
 from pandawn.monitor.v1 import monitor_pb2, monitor_pb2_grpc
-from pandawn.type.v1 import type_pb2
 from pandawn_server.wire import rules
 from tests.fixtures import nasty
 from tests.fixtures.besieged import TIMEOUT_S, Besieged, new_request_id
@@ -23,19 +23,19 @@ def test_enough_of_the_attacks_are_accepted_to_prove_something() -> None:
 
 def test_file_names_that_look_like_commands_are_kept_and_found(besieged: Besieged) -> None:
     stub = filecatalog_pb2_grpc.FileCatalogStub(besieged.channel)
-    files = [type_pb2.File(lfn=name, size_bytes=1) for name in NAMES]
+    files = [common_pb2.File(lfn=name, size_bytes=1) for name in NAMES]
     stub.AddFiles(
         filecatalog_pb2.AddFilesRequest(site=SITE, node=NODE, files=files), timeout=TIMEOUT_S
     )
     listing = filecatalog_pb2.ListNodeFilesRequest(site=SITE, node=NODE)
     listed = stub.ListNodeFiles(listing, timeout=TIMEOUT_S).files
     assert sorted(file.lfn for file in listed) == sorted(NAMES)
-    refs = [type_pb2.FileRef(lfn=name) for name in NAMES]
+    refs = [common_pb2.FileRef(lfn=name) for name in NAMES]
     asked = filecatalog_pb2.CheckFilesRequest(site=SITE, node=NODE, files=refs)
     assert all(p.present for p in stub.CheckFiles(asked, timeout=TIMEOUT_S).presences)
     # A wildcard is a name like others: it finds itself.
     gone = filecatalog_pb2.DeleteFilesRequest(
-        site=SITE, node=NODE, files=[type_pb2.FileRef(lfn="%")]
+        site=SITE, node=NODE, files=[common_pb2.FileRef(lfn="%")]
     )
     assert stub.DeleteFiles(gone, timeout=TIMEOUT_S).deleted_count == 1
     besieged.check_unharmed()
@@ -45,7 +45,7 @@ def test_a_task_of_such_files_and_words_is_kept_as_it_was_sent(besieged: Besiege
     stub = broker_pb2_grpc.BrokerStub(besieged.channel)
     inputs = [
         task_pb2.TaskInput(
-            file=type_pb2.File(lfn=name, size_bytes=1), url="file:///data/a%20b'; DROP TABLE jobs"
+            file=common_pb2.File(lfn=name, size_bytes=1), url="file:///data/a%20b'; DROP TABLE jobs"
         )
         for name in NAMES
     ]

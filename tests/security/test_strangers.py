@@ -23,10 +23,10 @@ import sqlalchemy
 from google.protobuf.duration_pb2 import Duration
 
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc, task_pb2
+from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc
 from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
-from pandawn.type.v1 import type_pb2
 from tests.fixtures.besieged import TIMEOUT_S, Besieged, Metadata, opened_for_attack
 from tests.fixtures.certificates import Authority
 from tests.fixtures.messages import Method, methods, sound
@@ -145,12 +145,12 @@ def furnished(local: Besieged, network: Besieged, site: SecureSite) -> Scene:
         job_id=lease.job.job_id,
         attempt=lease.attempt,
         lease_token=lease.lease_token,
-        phase=type_pb2.PHASE_STAGE_IN,
+        phase=common_pb2.PHASE_STAGE_IN,
     )
     acknowledge = dispatcher_pb2.RenewLeasesRequest(pilot_id=near.pilot_id, renewals=[renewal])
     dispatcher.RenewLeases(acknowledge, metadata=shown, timeout=TIMEOUT_S)
     catalog = filecatalog_pb2_grpc.FileCatalogStub(network.channel)
-    files = [type_pb2.File(lfn="held.root", size_bytes=1)]
+    files = [common_pb2.File(lfn="held.root", size_bytes=1)]
     add = filecatalog_pb2.AddFilesRequest(site=SITE, node=NODE, files=files)
     catalog.AddFiles(add, metadata=shown, timeout=TIMEOUT_S)
     known = {

@@ -20,7 +20,7 @@ from google.protobuf.descriptor_pb2 import (
 )
 from grpc_tools import protoc
 
-from pandawn.type.v1 import parameter_pb2
+from pandawn.queueconfig.v1 import parameter_options_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTO = ROOT / "proto"
@@ -93,6 +93,9 @@ def reference() -> str:
         "",
         "Made by `make stubs` from the contracts in `proto/`; mend it there. Every method may also answer",
         "`INTERNAL` (INTERNAL_ERROR) with an incident number that the server's log has too.",
+        "",
+        "The wheel has the contracts too, beside the Python stubs: `protoc -I SITE_PACKAGES pandawn/.../*.proto`. For",
+        "Go, Java, C# and TypeScript, `buf generate` makes clients with the examples in `buf.gen.yaml`.",
         "",
         "Before a method begins, its caller is let in or not:",
         "",
@@ -181,8 +184,8 @@ def parameters() -> str:
     comments, queue = _comments(file), file.message_type[at]
     rows: dict[int, list[str]] = {}
     for i, field in enumerate(queue.field):
-        if field.options.HasExtension(parameter_pb2.parameter):
-            said = field.options.Extensions[parameter_pb2.parameter]
+        if field.options.HasExtension(parameter_options_pb2.parameter):
+            said = field.options.Extensions[parameter_options_pb2.parameter]
             meaning = _cell(comments.get((_FILE_MESSAGE, at, _MESSAGE_FIELD, i), ""))
             rows.setdefault(said.group, []).append(
                 f"| `{field.name}` | {_kind(field, said)} | {_bounds(said)} | {_aliases(said)} | {meaning} |"
@@ -195,8 +198,8 @@ def parameters() -> str:
         "their units where these are others; `a.b` is `b` in the object `a`. `MB` is 1024 * 1024 bytes there.",
     ]
     for group, found in sorted(rows.items()):
-        title = parameter_pb2.ParameterGroup.Name(
-            cast("parameter_pb2.ParameterGroup.ValueType", group)
+        title = parameter_options_pb2.ParameterGroup.Name(
+            cast("parameter_options_pb2.ParameterGroup.ValueType", group)
         )
         lines += ["", f"## {title.removeprefix('PARAMETER_GROUP_').capitalize()}", ""]
         lines += [
@@ -207,7 +210,7 @@ def parameters() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _kind(field: FieldDescriptorProto, said: parameter_pb2.ParameterOptions) -> str:
+def _kind(field: FieldDescriptorProto, said: parameter_options_pb2.ParameterOptions) -> str:
     names = {"StringList": "list", "StringMap": "map", "Duration": "time", "QueueStatus": "word"}
     if field.type_name:
         return names.get(_short(field.type_name), "word")
@@ -217,7 +220,7 @@ def _kind(field: FieldDescriptorProto, said: parameter_pb2.ParameterOptions) -> 
     return {"string": "text", "bool": "yes or no"}.get(kind, f"number of {said.unit}")
 
 
-def _bounds(said: parameter_pb2.ParameterOptions) -> str:
+def _bounds(said: parameter_options_pb2.ParameterOptions) -> str:
     if not said.HasField("min"):
         return ""
     return f"{_amount(said.min, said.unit)} to {_amount(said.max, said.unit)}"
@@ -234,7 +237,7 @@ def _amount(number: int, unit: str) -> str:
     return f"{number:,}"
 
 
-def _aliases(said: parameter_pb2.ParameterOptions) -> str:
+def _aliases(said: parameter_options_pb2.ParameterOptions) -> str:
     return ", ".join(f"`{a.name}`" + (f" ({a.unit})" if a.unit else "") for a in said.aliases)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Protocol
 
+from pandawn.common.v1.common_pb2 import File, FileRef
 from pandawn.filecatalog.v1 import filecatalog_pb2 as wire
 from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
-from pandawn.type.v1.type_pb2 import File, FileRef
 from pandawn_client.client import call, call_with_stream
 from pandawn_pilot.catalog.inventory import CachedFile, CacheState
 

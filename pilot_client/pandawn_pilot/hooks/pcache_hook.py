@@ -21,8 +21,8 @@ import grpc
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from pandawn.common.v1.common_pb2 import File, FileRef
 from pandawn.filecatalog.v1 import filecatalog_pb2 as wire
-from pandawn.type.v1.type_pb2 import File, FileRef
 from pandawn_client.client import CALL_TIMEOUT_SECONDS, CallError, call
 from pandawn_client.retries import Backoff
 from pandawn_pilot.catalog.client import MAX_FILES_PER_MESSAGE

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import grpc
 
-from pandawn.filecatalog.v1.filecatalog_pb2 import OpenSessionRequest
+from pandawn.filecatalog.v1.session_pb2 import OpenSessionRequest
 from pandawn_client.client import CallError, Connection, begin
 from pandawn_client.credentials import CredentialError, add_credential_options, read_credentials
 from pandawn_client.durations import seconds

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1.dispatcher_pb2 import JobSpec, Lease, LeaseRef, LeaseRenewal
-from pandawn.type.v1 import type_pb2
 from pandawn_client.durations import seconds
 from pandawn_pilot.payload.run import Use
 from pandawn_pilot.stop import Stop, StopReason
@@ -24,7 +24,7 @@ class LiveJob:
         self.stop = Stop()
         self.abandon = Stop()
         self.silence = Stop()
-        self.phase = type_pb2.PHASE_STAGE_IN
+        self.phase = common_pb2.PHASE_STAGE_IN
         self.use = Use()
         # Length of the lease as it was last given.
         self.lease_seconds = seconds(lease.lease_duration)
@@ -75,7 +75,7 @@ class LiveJob:
             attempt=self.lease.attempt,
             lease_token=self.lease.lease_token,
             phase=self.phase,
-            use=use_message(self.use),
+            resource_use=use_message(self.use),
         )
 
 
@@ -116,9 +116,9 @@ class JobTable:
             return len(self._jobs)
 
 
-def use_message(use: Use) -> type_pb2.ResourceUse:
+def use_message(use: Use) -> common_pb2.ResourceUse:
     """Resource use as it goes over the wire."""
-    return type_pb2.ResourceUse(
+    return common_pb2.ResourceUse(
         cpu_seconds=use.cpu_seconds,
         max_rss_bytes=use.max_rss_bytes,
         work_dir_bytes=use.work_dir_bytes,

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from pandawn.common.v1 import common_pb2
+from pandawn.common.v1.common_pb2 import JobError, Phase
 from pandawn.dispatcher.v1.dispatcher_pb2 import (
     OUTCOME_FAILED,
     OUTCOME_FINISHED,
@@ -13,16 +15,14 @@ from pandawn.dispatcher.v1.dispatcher_pb2 import (
     PhaseTime,
     StoredFile,
 )
-from pandawn.type.v1 import type_pb2
-from pandawn.type.v1.type_pb2 import JobError, Phase
 from pandawn_client.durations import duration
 from pandawn_pilot.errors import Component, Fault, JobFailedError
 from pandawn_pilot.job.live_job import LiveJob, use_message
 from pandawn_pilot.job.stage_in import StageInSums
 
 _COMPONENTS = {
-    Component.PILOT: type_pb2.ERROR_COMPONENT_PILOT,
-    Component.PAYLOAD: type_pb2.ERROR_COMPONENT_PAYLOAD,
+    Component.PILOT: common_pb2.ERROR_COMPONENT_PILOT,
+    Component.PAYLOAD: common_pb2.ERROR_COMPONENT_PAYLOAD,
 }
 
 
@@ -70,7 +70,7 @@ def make_report(
         error=None if failure is None else error_message(failure),
         outputs=outputs if failure is None else (),
         log=log,
-        use=use_message(job.use),
+        resource_use=use_message(job.use),
         input_bytes=sums.input_bytes,
         bytes_from_cache=sums.bytes_from_cache,
         phase_times=times,

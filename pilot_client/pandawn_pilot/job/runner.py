@@ -10,14 +10,14 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
-from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile, JobReport, JobSpec, StoredFile
-from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
-from pandawn.type.v1.type_pb2 import (
+from pandawn.common.v1.common_pb2 import (
     JOB_KIND_BUILD,
     PHASE_PAYLOAD,
     PHASE_STAGE_IN,
     PHASE_STAGE_OUT,
 )
+from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile, JobReport, JobSpec, StoredFile
+from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
 from pandawn_client.client import Connection
 from pandawn_client.durations import seconds
 from pandawn_pilot.cache.input_cache import InputCache
@@ -109,7 +109,7 @@ class JobRunner:
             job.stop,
             log,
             surroundings.local_server,
-            expect_local=job.lease.match.local_bytes > 0,
+            expect_local=job.lease.job_match.local_bytes > 0,
             reader=surroundings.accounts.reader(),
             tries=surroundings.queue.stage_in_attempts or DEFAULT_TRIES,
         )

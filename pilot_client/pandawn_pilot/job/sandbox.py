@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from pandawn.dispatcher.v1.dispatcher_pb2 import DownloadSandboxRequest
+from pandawn.dispatcher.v1.sandbox_pb2 import DownloadSandboxRequest
 from pandawn_client.client import CallError, Connection, read_stream
 from pandawn_client.retries import persist
 from pandawn_pilot.cache.input_cache import InputCache

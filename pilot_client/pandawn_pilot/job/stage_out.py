@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pandawn.common.v1.common_pb2 import File
 from pandawn.dispatcher.v1.dispatcher_pb2 import OutputFile, StoredFile
-from pandawn.type.v1.type_pb2 import File
 from pandawn_pilot.errors import (
     LOCAL_DISK_FAILED,
     NO_TRANSPORT,

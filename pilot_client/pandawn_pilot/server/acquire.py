@@ -7,9 +7,9 @@ import time
 
 import grpc
 
+from pandawn.common.v1.common_pb2 import Requirements
 from pandawn.dispatcher.v1.dispatcher_pb2 import AcquireJobsRequest, AcquireJobsResponse
 from pandawn.filecatalog.v1.filecatalog_pb2 import CacheState
-from pandawn.type.v1.type_pb2 import Requirements
 from pandawn_client.client import CallError, Connection, call, failure_of
 from pandawn_client.durations import duration
 from pandawn_client.retries import Backoff

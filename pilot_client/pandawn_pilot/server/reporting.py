@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grpc
 
+from pandawn.common.v1.common_pb2 import JobState
 from pandawn.dispatcher.v1.dispatcher_pb2 import (
     OUTCOME_FAILED,
     OUTCOME_FINISHED,
@@ -15,7 +16,6 @@ from pandawn.dispatcher.v1.dispatcher_pb2 import (
     ReportJobsRequest,
     ReportResult,
 )
-from pandawn.type.v1.type_pb2 import JobState
 from pandawn_client.client import CallError, Connection, call
 from pandawn_client.retries import persist
 from pandawn_pilot.errors import STAGE_OUT_FAILED, JobFailedError

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 
-from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
-from pandawn.type.v1 import type_pb2
+from pandawn.common.v1 import common_pb2
+from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2, sandbox_pb2
 from pandawn_server.domain.errors import PandawnError, UnavailableError
 from pandawn_server.domain.pilot_rights import acting_session, check_own_pilot
 from pandawn_server.domain.principals import Principal
@@ -227,8 +227,8 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         )
 
     async def DownloadSandbox(  # noqa: N802 (gRPC's name)
-        self, request: dispatcher_pb2.DownloadSandboxRequest, context: ServicerContext
-    ) -> AsyncGenerator[dispatcher_pb2.DownloadSandboxResponse, None]:
+        self, request: sandbox_pb2.DownloadSandboxRequest, context: ServicerContext
+    ) -> AsyncGenerator[sandbox_pb2.DownloadSandboxResponse, None]:
         """Streams a sandbox."""
         del context
         check = Checker()
@@ -244,7 +244,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
             )
             if chunk is None:
                 break
-            yield dispatcher_pb2.DownloadSandboxResponse(chunk=chunk)
+            yield sandbox_pb2.DownloadSandboxResponse(chunk=chunk)
             position += 1
         if not position:
             raise sandbox_not_found(request.sandbox_id)
@@ -282,5 +282,5 @@ def _to_result(answer: Reported | PandawnError) -> dispatcher_pb2.ReportResult:
     if isinstance(answer, PandawnError):
         return dispatcher_pb2.ReportResult(status=item_status(answer))
     return dispatcher_pb2.ReportResult(
-        status=type_pb2.ItemStatus(), state=JOB_STATE.to_wire(answer.state)
+        status=common_pb2.ItemStatus(), state=JOB_STATE.to_wire(answer.state)
     )

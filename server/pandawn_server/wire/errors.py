@@ -15,7 +15,7 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from pandawn.type.v1 import type_pb2
+from pandawn.common.v1 import common_pb2
 from pandawn_server.domain.errors import Code, PandawnError, Violation
 
 ERROR_DOMAIN = "pandawn"
@@ -96,12 +96,12 @@ def incident_refusal(incident: str) -> Refusal:
     )
 
 
-def item_status(error: PandawnError | None) -> type_pb2.ItemStatus:
+def item_status(error: PandawnError | None) -> common_pb2.ItemStatus:
     """The answer for one item of a batch call; None is success."""
     if error is None:
-        return type_pb2.ItemStatus()
+        return common_pb2.ItemStatus()
     number: int = status_code(error.code).value[0]
-    return type_pb2.ItemStatus(
+    return common_pb2.ItemStatus(
         code=number, reason=error.reason, message=_cut(error.message, _MESSAGE_BYTES)
     )
 

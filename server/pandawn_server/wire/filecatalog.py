@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-from pandawn.filecatalog.v1 import coverage_pb2, filecatalog_pb2, filecatalog_pb2_grpc, pins_pb2
-from pandawn.type.v1 import type_pb2
+from pandawn.common.v1 import common_pb2
+from pandawn.filecatalog.v1 import (
+    coverage_pb2,
+    filecatalog_pb2,
+    filecatalog_pb2_grpc,
+    pins_pb2,
+    session_pb2,
+)
 from pandawn_server.domain.audit import About
 from pandawn_server.domain.errors import ExhaustedError
 from pandawn_server.domain.inventory import (
@@ -66,8 +72,8 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         )
 
     async def OpenSession(  # noqa: N802 (gRPC's name)
-        self, request: filecatalog_pb2.OpenSessionRequest, context: ServicerContext
-    ) -> filecatalog_pb2.OpenSessionResponse:
+        self, request: session_pb2.OpenSessionRequest, context: ServicerContext
+    ) -> session_pb2.OpenSessionResponse:
         """Begins a session of a node's tool."""
         del context
         check = Checker(request)
@@ -80,7 +86,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         opened = await self._deps.runner.run(
             open_session, self._deps.context, request.queue, node, by, facts, request.node_key
         )
-        return filecatalog_pb2.OpenSessionResponse(
+        return session_pb2.OpenSessionResponse(
             session_token=opened.token,
             expire_time=to_timestamp(opened.expire_time),
             session_life=to_duration(self._deps.context.sessions.life),
@@ -359,14 +365,14 @@ def _delta_key(
     return _key(check, request.site, request.node)
 
 
-def _files(check: Checker, files: Sequence[type_pb2.File], most: int) -> list[CachedFile]:
+def _files(check: Checker, files: Sequence[common_pb2.File], most: int) -> list[CachedFile]:
     check.count("files", files, 1, most)
     for position, file in enumerate(files):
         check.file(("files", position), file)
     return list(map(from_cached_file, files))
 
 
-def _refs(check: Checker, files: Sequence[type_pb2.FileRef], most: int) -> list[FileRef]:
+def _refs(check: Checker, files: Sequence[common_pb2.FileRef], most: int) -> list[FileRef]:
     check.count("files", files, 1, most)
     for position, file in enumerate(files):
         check.file_ref(("files", position), file)

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 
+from pandawn.common.v1 import common_pb2
 from pandawn.monitor.v1 import audit_pb2, monitor_pb2, monitor_pb2_grpc
-from pandawn.type.v1 import type_pb2
 from pandawn_server.domain.audit import AuditFilter
 from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.events import NumberedEvent
@@ -250,12 +250,14 @@ def _to_node(view: NodeView) -> monitor_pb2.Node:
     node = view.node
     return monitor_pb2.Node(
         site=node.key.site,
-        node=node.key.node,
+        name=node.key.node,
         pilot_count=view.use.pilots,
         job_count=view.use.jobs,
         contact_time=to_timestamp(node.contact_time),
         cache=None if view.cache is None else to_cache(view.cache),
-        locality=type_pb2.LOCALITY_KNOWN if view.catalog_answered else type_pb2.LOCALITY_UNKNOWN,
+        locality=common_pb2.LOCALITY_KNOWN
+        if view.catalog_answered
+        else common_pb2.LOCALITY_UNKNOWN,
         suspended_until_time=to_timestamp(
             node.until if view.condition is Condition.SUSPENDED else None
         ),

@@ -119,7 +119,7 @@ def version_problem(value: str) -> str | None:
     """Versions of files, as the contract spells them."""
     if is_version(value):
         return None
-    return f"{shown(value)} must be a version of a file as in pandawn.type.v1.File"
+    return f"{shown(value)} must be a version of a file as in pandawn.common.v1.File"
 
 
 def sha256_problem(value: str) -> str | None:

@@ -23,7 +23,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pandawn.type.v1 import type_pb2
+from pandawn.common.v1 import common_pb2
 from pandawn_server.domain.errors import InvalidRequestError, Violation
 from pandawn_server.wire import rules
 from pandawn_server.wire.unknown_fields import unknown_fields
@@ -235,7 +235,7 @@ class Checker:
         if not -62135596800 <= value.seconds <= 253402300799 or not 0 <= value.nanos < 10**9:
             self.add(field, "must lie between the years 1 and 9999")
 
-    def file_ref(self, field: FieldPath, value: type_pb2.FileRef) -> None:
+    def file_ref(self, field: FieldPath, value: common_pb2.FileRef) -> None:
         """Names of a file: by LFN with its scope, or by GUID, not both."""
         path = field if isinstance(field, tuple) else (field,)
         if bool(value.lfn) == bool(value.guid):
@@ -248,7 +248,7 @@ class Checker:
             self.require(not value.scope, (*path, "scope"), "must not be set beside guid")
         self.version((*path, "version"), value.version)
 
-    def file(self, field: FieldPath, value: type_pb2.File) -> None:
+    def file(self, field: FieldPath, value: common_pb2.File) -> None:
         """A file with LFN and size; scope, GUID, checksum and version where they are set."""
         path = field if isinstance(field, tuple) else (field,)
         self.lfn((*path, "lfn"), value.lfn)

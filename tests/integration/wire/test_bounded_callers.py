@@ -9,9 +9,9 @@ import grpc.aio
 import pytest
 
 from pandawn.broker.v1 import broker_pb2
+from pandawn.common.v1 import common_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
 from pandawn.queueconfig.v1 import access_pb2, queueconfig_pb2
-from pandawn.type.v1 import type_pb2
 from pandawn_server.usecases import sandboxes
 from tests.fixtures.callers import Callers
 from tests.fixtures.factories import QUEUE, SITE
@@ -120,7 +120,7 @@ async def test_pilots_machines_and_files_of_nodes_are_for_those_who_run_the_site
 ) -> None:
     await configure(callers)
     async with callers.of("rosa") as rosa:
-        files = [type_pb2.File(lfn="secret-name", size_bytes=1)]
+        files = [common_pb2.File(lfn="secret-name", size_bytes=1)]
         await rosa.catalog.AddFiles(
             filecatalog_pb2.AddFilesRequest(site=SITE, node="wn01", files=files)
         )
@@ -142,7 +142,7 @@ async def test_an_inventory_of_a_node_that_is_not_the_caller_s_is_refused_at_its
         yield filecatalog_pb2.ReportInventoryRequest(header=header)
         while True:
             read += 1
-            files = [type_pb2.File(lfn=f"f{read}-{n}", size_bytes=1) for n in range(1000)]
+            files = [common_pb2.File(lfn=f"f{read}-{n}", size_bytes=1) for n in range(1000)]
             yield filecatalog_pb2.ReportInventoryRequest(files=files)
 
     async with callers.of("otto") as otto:

@@ -14,10 +14,10 @@ import pytest
 from sqlalchemy import text
 
 from pandawn.broker.v1 import broker_pb2, task_pb2
+from pandawn.common.v1 import common_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2, pins_pb2
 from pandawn.monitor.v1 import audit_pb2, monitor_pb2
 from pandawn.queueconfig.v1 import access_pb2, queueconfig_pb2, revision_pb2
-from pandawn.type.v1 import type_pb2
 from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.tasks import TaskSpec, spec_violations
 from pandawn_server.storage import audit as audit_storage
@@ -82,7 +82,7 @@ async def test_each_kind_of_change_says_what_it_was_about(callers: Callers) -> N
         await rosa.broker.CancelTask(broker_pb2.CancelTaskRequest(task_id=task.task_id))
         await rosa.catalog.PinFiles(
             pins_pb2.PinFilesRequest(
-                site=SITE, node="wn01", files=[type_pb2.File(lfn="a", size_bytes=1)]
+                site=SITE, node="wn01", files=[common_pb2.File(lfn="a", size_bytes=1)]
             )
         )
         entry = access_pb2.AccessEntry(
@@ -115,7 +115,7 @@ async def test_each_kind_of_change_says_what_it_was_about(callers: Callers) -> N
 async def test_what_people_write_into_the_catalog_is_audited(callers: Callers) -> None:
     await configure(callers)
     request = filecatalog_pb2.AddFilesRequest(
-        site=SITE, node="wn01", files=[type_pb2.File(lfn="a", size_bytes=1)]
+        site=SITE, node="wn01", files=[common_pb2.File(lfn="a", size_bytes=1)]
     )
     async with callers.of("rosa") as rosa, callers.of("otto") as otto:
         await rosa.catalog.AddFiles(request)

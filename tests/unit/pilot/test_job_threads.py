@@ -10,8 +10,8 @@ from typing import cast
 
 import pytest
 
+from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2 as dispatcher
-from pandawn.type.v1 import type_pb2
 from pandawn_client.client import Connection
 from pandawn_pilot import job_threads
 from pandawn_pilot.job.live_job import LiveJob
@@ -35,7 +35,7 @@ def make_live_job() -> LiveJob:
 def jobs(fake_dispatcher: FakeDispatcher, tmp_path: Path) -> Iterator[JobThreads]:
     fake_dispatcher.behaviours["ReportJobs"] = lambda _request, _context: (
         dispatcher.ReportJobsResponse(
-            results=[dispatcher.ReportResult(state=type_pb2.JOB_STATE_ACTIVATED)]
+            results=[dispatcher.ReportResult(state=common_pb2.JOB_STATE_ACTIVATED)]
         )
     )
     work_dir = WorkDir(tmp_path)

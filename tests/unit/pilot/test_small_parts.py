@@ -17,9 +17,9 @@ from pathlib import Path
 import grpc
 import pytest
 
+from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2 as dispatcher
 from pandawn.dispatcher.v1 import pilot_pb2
-from pandawn.type.v1 import type_pb2
 from pandawn_client.channel import MAX_MESSAGE_BYTES
 from pandawn_client.client import CallError, Connection, call
 from pandawn_client.retries import Backoff, persist
@@ -54,7 +54,7 @@ def test_the_text_of_an_error_fits_the_contract() -> None:
     message = error_message(JobFailedError(errors.PAYLOAD_FAILED, "é\n\x00" * 2000))
     assert len(message.text.encode()) <= 2000
     assert message.text.isprintable()
-    assert message.component == type_pb2.ERROR_COMPONENT_PAYLOAD
+    assert message.component == common_pb2.ERROR_COMPONENT_PAYLOAD
 
 
 def unavailable(retry_after: float | None = None) -> CallError:

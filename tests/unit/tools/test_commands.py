@@ -8,8 +8,8 @@ import grpc
 import pytest
 
 from pandawn.broker.v1 import task_pb2
+from pandawn.common.v1 import common_pb2 as types
 from pandawn.monitor.v1 import monitor_pb2
-from pandawn.type.v1 import type_pb2 as types
 from pandawn_tools.cli import progress, tasks
 from tests.fixtures.command import RunCli
 from tests.fixtures.fake_broker import Failure, FakeBroker

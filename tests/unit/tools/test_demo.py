@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pandawn.broker.v1 import job_pb2, task_pb2
-from pandawn.type.v1 import type_pb2 as types
+from pandawn.common.v1 import common_pb2 as types
 from pandawn_tools.cli import sandbox
 from pandawn_tools.cli.errors import CliError, ExitStatus
 from pandawn_tools.demo import chaos, supervisor

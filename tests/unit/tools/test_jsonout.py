@@ -3,10 +3,10 @@ import json
 import pytest
 
 from pandawn.broker.v1 import broker_pb2, job_pb2, task_pb2
+from pandawn.common.v1 import common_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
 from pandawn.monitor.v1 import monitor_pb2
 from pandawn.queueconfig.v1 import queueconfig_pb2
-from pandawn.type.v1 import type_pb2
 from pandawn_tools.cli.jsonout import message_json, print_messages
 
 
@@ -31,7 +31,7 @@ def test_what_is_not_set_is_null_and_not_missing() -> None:
 
 
 def test_enums_are_the_names_of_the_contract_and_unknown_ones_stay_numbers() -> None:
-    job = job_pb2.Job(state=type_pb2.JOB_STATE_FAILED)
+    job = job_pb2.Job(state=common_pb2.JOB_STATE_FAILED)
     assert message_json(job)["state"] == "JOB_STATE_FAILED"
     newer = job_pb2.Job.FromString(b"\x28\x63")
     assert message_json(newer)["state"] == 99
@@ -58,7 +58,7 @@ def test_maps_and_lists_of_messages_are_objects_and_lists() -> None:
     "message",
     [
         broker_pb2.GetJobResponse(attempts=[job_pb2.Attempt()]),
-        broker_pb2.ExplainJobResponse(match=type_pb2.Match()),
+        broker_pb2.ExplainJobResponse(job_match=common_pb2.Match()),
         monitor_pb2.Node(cache=filecatalog_pb2.Cache()),
         monitor_pb2.Pilot(),
         monitor_pb2.Event(),

@@ -1,6 +1,6 @@
 import pytest
 
-from pandawn.type.v1 import type_pb2 as types
+from pandawn.common.v1 import common_pb2 as types
 from pandawn_tools.cli import words
 from pandawn_tools.cli.errors import CliError
 

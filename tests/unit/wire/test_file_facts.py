@@ -6,7 +6,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pandawn.broker.v1.task_pb2 import TaskInput, TaskSpec
-from pandawn.type.v1.type_pb2 import File
+from pandawn.common.v1.common_pb2 import File
 from pandawn_server.domain.errors import InvalidRequestError
 from pandawn_server.domain.inventory import CachedFile
 from pandawn_server.wire.convert.common import from_cached_file

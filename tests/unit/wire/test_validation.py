@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pandawn.type.v1 import type_pb2
+from pandawn.common.v1 import common_pb2
 from pandawn_server.domain.errors import InvalidRequestError
 from pandawn_server.wire.validation import Checker
 
@@ -220,18 +220,18 @@ def test_a_measured_quantity_is_finite_and_not_negative(value: float) -> None:
 
 
 def test_a_file_is_named_by_lfn_or_guid_not_both() -> None:
-    both = type_pb2.FileRef(lfn="a", guid="b")
+    both = common_pb2.FileRef(lfn="a", guid="b")
     assert problems(lambda check: check.file_ref(("files", 3), both)) == {
         "files[3]": "must have either lfn or guid"
     }
-    assert problems(lambda check: check.file_ref("file", type_pb2.FileRef()))
-    assert not problems(lambda check: check.file_ref("file", type_pb2.FileRef(guid="A-1")))
+    assert problems(lambda check: check.file_ref("file", common_pb2.FileRef()))
+    assert not problems(lambda check: check.file_ref("file", common_pb2.FileRef(guid="A-1")))
 
 
 def test_everything_wrong_with_a_request_is_told_at_once_with_its_path() -> None:
     def show(check: Checker) -> None:
         check.queue("task.queue", "a b")
-        check.file(("task.inputs", 17, "file"), type_pb2.File(lfn="/x", size_bytes=-1))
+        check.file(("task.inputs", 17, "file"), common_pb2.File(lfn="/x", size_bytes=-1))
         check.count("task.command", [], 1, 10)
         check.range("task.priority", 10_001, -10_000, 10_000)
 

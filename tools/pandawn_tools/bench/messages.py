@@ -10,9 +10,9 @@ from operator import itemgetter
 
 from google.protobuf.duration_pb2 import Duration
 
+from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
-from pandawn.type.v1 import type_pb2
 from pandawn_server.domain.inventory import NodeKey
 from pandawn_server.domain.principals import Session
 from pandawn_server.usecases.session_book import Sessions
@@ -86,7 +86,7 @@ def _shuffled(pool: Pool, nodes: Sequence[Node]) -> list[Node]:
 
 
 def _acquire(pool: Pool, node: Node) -> bytes:
-    offer = type_pb2.Requirements(
+    offer = common_pb2.Requirements(
         memory_bytes=16_000_000_000,
         cores=8,
         disk_bytes=200_000_000_000 + node.number * 1_000_003,
@@ -141,13 +141,13 @@ def _renewal(job: BenchJob) -> dispatcher_pb2.LeaseRenewal:
         job_id=job_id(job),
         attempt=1,
         lease_token=lease_token(job),
-        phase=type_pb2.PHASE_PAYLOAD,
-        use=_use(),
+        phase=common_pb2.PHASE_PAYLOAD,
+        resource_use=_use(),
     )
 
 
-def _use() -> type_pb2.ResourceUse:
-    return type_pb2.ResourceUse(
+def _use() -> common_pb2.ResourceUse:
+    return common_pb2.ResourceUse(
         cpu_seconds=2400.5, max_rss_bytes=1_900_000_000, work_dir_bytes=3_000_000_000
     )
 
@@ -175,15 +175,15 @@ def _report(job: BenchJob) -> dispatcher_pb2.JobReport:
             _stored(job, f"{name}.{job.task + 1}._{index:06d}.{output}") for output in OUTPUTS
         ],
         log=_stored(job, f"{name}.job{job_id(job)}.1.log.tar.gz"),
-        use=_use(),
+        resource_use=_use(),
         input_bytes=job.input_bytes,
         bytes_from_cache=job.input_bytes // 2,
         phase_times=[
             dispatcher_pb2.PhaseTime(phase=phase, duration=Duration(seconds=seconds))
             for phase, seconds in (
-                (type_pb2.PHASE_STAGE_IN, 60),
-                (type_pb2.PHASE_PAYLOAD, 2400),
-                (type_pb2.PHASE_STAGE_OUT, 20),
+                (common_pb2.PHASE_STAGE_IN, 60),
+                (common_pb2.PHASE_PAYLOAD, 2400),
+                (common_pb2.PHASE_STAGE_OUT, 20),
             )
         ],
     )
@@ -191,7 +191,7 @@ def _report(job: BenchJob) -> dispatcher_pb2.JobReport:
 
 def _stored(job: BenchJob, lfn: str) -> dispatcher_pb2.StoredFile:
     return dispatcher_pb2.StoredFile(
-        file=type_pb2.File(lfn=lfn, size_bytes=20_000_000, checksum="adler32:12345678"),
+        file=common_pb2.File(lfn=lfn, size_bytes=20_000_000, checksum="adler32:12345678"),
         url=f"{output_url(job.task)}/{lfn}",
     )
 
@@ -210,14 +210,14 @@ def additions(nodes: Sequence[Node]) -> Iterator[bytes]:
             ).SerializeToString()
 
 
-def _new_files(round_number: int) -> Iterator[list[type_pb2.File]]:
+def _new_files(round_number: int) -> Iterator[list[common_pb2.File]]:
     files = dataset(_NEW_DATASETS + round_number)
     for start in range(0, len(files) - FILES_PER_CALL, FILES_PER_CALL):
         yield [_file(file) for file in files[start : start + FILES_PER_CALL]]
 
 
-def _file(file: BenchFile) -> type_pb2.File:
-    return type_pb2.File(
+def _file(file: BenchFile) -> common_pb2.File:
+    return common_pb2.File(
         lfn=file.lfn,
         scope=SCOPE,
         guid=file.guid,
@@ -238,5 +238,5 @@ def checks(nodes: Sequence[Node], datasets: int) -> Iterator[bytes]:
         ).SerializeToString()
 
 
-def _refs(files: Iterable[BenchFile]) -> list[type_pb2.FileRef]:
-    return [type_pb2.FileRef(lfn=file.lfn, scope=SCOPE, version=file.version) for file in files]
+def _refs(files: Iterable[BenchFile]) -> list[common_pb2.FileRef]:
+    return [common_pb2.FileRef(lfn=file.lfn, scope=SCOPE, version=file.version) for file in files]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
-from pandawn.type.v1 import type_pb2
 from pandawn_tools.bench.load import Shape
 from pandawn_tools.bench.measure import Processes, Slice, measure
 from pandawn_tools.bench.messages import (
@@ -83,7 +83,7 @@ def _check_renewed(found: Slice) -> None:
 def _check_reported(found: Slice) -> None:
     for body in found.load.bodies:
         for result in dispatcher_pb2.ReportJobsResponse.FromString(body).results:
-            if result.state != type_pb2.JOB_STATE_FINISHED:
+            if result.state != common_pb2.JOB_STATE_FINISHED:
                 raise BenchError(f"a report was not taken: {result}")
 
 

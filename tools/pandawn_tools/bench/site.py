@@ -16,10 +16,10 @@ from typing import Literal
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
+from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
 from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
-from pandawn.type.v1 import type_pb2
 from pandawn_server.storage import session_keys
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases.session_book import Sessions
@@ -179,7 +179,7 @@ def _warm_up(server: PandawnServer, world: World, nodes: Sequence[Node]) -> None
             request_serializer=filecatalog_pb2.LocateFilesRequest.SerializeToString,
             response_deserializer=filecatalog_pb2.LocateFilesResponse.FromString,
         )
-        asked = type_pb2.FileRef(lfn=hot_files()[0].lfn, scope=SCOPE)
+        asked = common_pb2.FileRef(lfn=hot_files()[0].lfn, scope=SCOPE)
         request = filecatalog_pb2.LocateFilesRequest(site=SITE, files=[asked])
         found = locate(request, timeout=_CALL_TIMEOUT_S).locations[0].nodes
     if len(found) != len(nodes):

@@ -5,7 +5,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from pandawn.type.v1 import type_pb2 as types
+from pandawn.common.v1 import common_pb2 as types
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
 from pandawn_tools.cli.filelist import parse_file_version
@@ -33,7 +33,7 @@ def find_site(client: Client, node: str) -> str:
     Raises:
         CliError: No site or several have it; or the server refused or cannot be reached.
     """
-    sites = sorted({n.site for n in list_nodes(client, "") if n.node == node.lower()})
+    sites = sorted({n.site for n in list_nodes(client, "") if n.name == node.lower()})
     if len(sites) == 1:
         return sites[0]
     if not sites:

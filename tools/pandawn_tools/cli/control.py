@@ -8,7 +8,7 @@ import typer
 from google.protobuf.message import Message
 
 from pandawn.broker.v1 import broker_pb2 as broker
-from pandawn.type.v1 import type_pb2 as types
+from pandawn.common.v1 import common_pb2 as types
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.client import Client, new_request_id
 from pandawn_tools.cli.errors import CliError, ExitStatus, report, usage_error

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from pandawn.common.v1 import common_pb2 as types
 from pandawn.filecatalog.v1 import coverage_pb2 as coverage
-from pandawn.type.v1 import type_pb2 as types
 from pandawn_tools.cli import options
 from pandawn_tools.cli.cachenames import ScopeOption
 from pandawn_tools.cli.errors import usage_error

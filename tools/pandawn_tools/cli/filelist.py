@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pandawn.type.v1 import type_pb2 as types
+from pandawn.common.v1 import common_pb2 as types
 from pandawn_client.file_version import is_version
 from pandawn_tools.cli.errors import CliError, usage_error, with_places
 from pandawn_tools.cli.units import parse_size

@@ -7,7 +7,7 @@ import typer
 
 from pandawn.broker.v1 import broker_pb2 as broker
 from pandawn.broker.v1 import job_pb2
-from pandawn.type.v1 import type_pb2 as types
+from pandawn.common.v1 import common_pb2 as types
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.jobs import remark
 from pandawn_tools.cli.jsonout import message_json, print_json
@@ -60,7 +60,7 @@ def why(
         return
     print_prose(answer.summary)
     waits = answer.job.state == types.JOB_STATE_ACTIVATED
-    print_fields(_waiting(answer) if waits else _match(answer.match))
+    print_fields(_waiting(answer) if waits else _match(answer.job_match))
     print_fields([("passed over", answer.passed_over)])
     if answer.obstacles:
         print_lines([""])
@@ -135,7 +135,7 @@ def _facts(found: broker.GetJobResponse) -> Iterator[tuple[str, Cell]]:
 def _attempt(attempt: job_pb2.Attempt) -> Iterator[tuple[str, Cell]]:
     live = not attempt.HasField("end_time")
     outcome = words.job_state(attempt.outcome)
-    yield f"attempt {attempt.attempt}", f"on {attempt.node}, pilot {attempt.pilot_id}"
+    yield f"attempt {attempt.number}", f"on {attempt.node}, pilot {attempt.pilot_id}"
     yield (
         "outcome",
         "" if live else ("given back" if outcome == "activated" else state_text(outcome)),
@@ -150,8 +150,8 @@ def _attempt(attempt: job_pb2.Attempt) -> Iterator[tuple[str, Cell]]:
     yield "error", _error(attempt.error) if attempt.HasField("error") else ""
     if attempt.input_bytes:
         yield "input", _input(attempt.input_bytes, attempt.bytes_from_cache, staged=True)
-    if attempt.HasField("use"):
-        use = attempt.use
+    if attempt.HasField("resource_use"):
+        use = attempt.resource_use
         yield (
             "used",
             (
@@ -159,7 +159,7 @@ def _attempt(attempt: job_pb2.Attempt) -> Iterator[tuple[str, Cell]]:
                 f"{format_size(use.work_dir_bytes)} of disk"
             ),
         )
-    yield "why there", attempt.match.summary
+    yield "why there", attempt.job_match.summary
 
 
 def _phases(attempt: job_pb2.Attempt) -> str:
@@ -186,7 +186,7 @@ def _waiting(answer: broker.ExplainJobResponse) -> Iterator[tuple[str, Cell]]:
     if answer.held_for:
         yield "held for", f"{answer.held_for}, until {format_time(answer.held_until_time)} at most"
     # Of a job that is tried again.
-    yield "last attempt", answer.match.summary
+    yield "last attempt", answer.job_match.summary
 
 
 def _match(match: types.Match) -> Iterator[tuple[str, Cell]]:

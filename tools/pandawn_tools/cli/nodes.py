@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from pandawn.common.v1 import common_pb2 as types
 from pandawn.monitor.v1 import monitor_pb2 as monitor
 from pandawn.queueconfig.v1 import node_pb2 as queueconfig
-from pandawn.type.v1 import type_pb2 as types
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.errors import CliError, ExitStatus
@@ -91,10 +91,10 @@ def drain(
     """Let a node's jobs end, give it no others, and let its pilots end."""
     with options.connect(ctx, server) as client:
         found = find_node(client, node, site or "")
-        request = queueconfig.DrainNodeRequest(site=found.site, node=found.node, reason=reason)
+        request = queueconfig.DrainNodeRequest(site=found.site, node=found.name, reason=reason)
         client.call(client.queues.DrainNode, request)
     jobs = format_count(found.job_count, "job")
-    note(f"{found.node} gets no more jobs; it has {jobs}, and its pilots end after them.")
+    note(f"{found.name} gets no more jobs; it has {jobs}, and its pilots end after them.")
 
 
 @app.command()
@@ -108,9 +108,9 @@ def suspend(
     """Give a node no jobs until it is resumed; its pilots wait."""
     with options.connect(ctx, server) as client:
         found = find_node(client, node, site or "")
-        request = queueconfig.SuspendNodeRequest(site=found.site, node=found.node, reason=reason)
+        request = queueconfig.SuspendNodeRequest(site=found.site, node=found.name, reason=reason)
         client.call(client.queues.SuspendNode, request)
-    note(f"{found.node} gets no jobs until `pandawn nodes resume {found.node}`.")
+    note(f"{found.name} gets no jobs until `pandawn nodes resume {found.name}`.")
 
 
 @app.command()
@@ -124,9 +124,9 @@ def resume(
     """Give a node jobs again that was suspended or drained, by whomever."""
     with options.connect(ctx, server) as client:
         found = find_node(client, node, site or "")
-        request = queueconfig.ResumeNodeRequest(site=found.site, node=found.node, reason=reason)
+        request = queueconfig.ResumeNodeRequest(site=found.site, node=found.name, reason=reason)
         client.call(client.queues.ResumeNode, request)
-    note(f"{found.node} gets jobs; its pilots hear it within seconds.")
+    note(f"{found.name} gets jobs; its pilots hear it within seconds.")
 
 
 @app.command()
@@ -146,11 +146,11 @@ def remove(
         done = client.call(
             client.queues.RemoveNode,
             queueconfig.RemoveNodeRequest(
-                site=found.site, node=found.node, reason=reason, unpin=unpin
+                site=found.site, node=found.name, reason=reason, unpin=unpin
             ),
         )
     note(
-        f"{found.node} is forgotten; {format_count(done.jobs_taken_back, 'job')} go elsewhere, "
+        f"{found.name} is forgotten; {format_count(done.jobs_taken_back, 'job')} go elsewhere, "
         f"{format_count(done.files_forgotten, 'file')} of its cache are forgotten."
     )
 
@@ -170,7 +170,7 @@ def show(
         print_messages([found])
         return
     now = datetime.now(UTC)
-    typer.echo(f"{found.node} at {found.site}: {_standing(found) or 'gets jobs'}")
+    typer.echo(f"{found.name} at {found.site}: {_standing(found) or 'gets jobs'}")
     typer.echo(
         f"{format_count(found.pilot_count, 'pilot')} with {format_count(found.job_count, 'job')}, "
         f"last heard of {format_age(found.contact_time, now)} ago"
@@ -188,8 +188,8 @@ def find_node(client: Client, name: str, site: str) -> monitor.Node:
         CliError: There is none, or there are several.
     """
     rows = list_nodes(client, site)
-    found = [node for node in rows if node.node == name] or [
-        node for node in rows if node.node.partition(".")[0] == name
+    found = [node for node in rows if node.name == name] or [
+        node for node in rows if node.name.partition(".")[0] == name
     ]
     if len(found) == 1:
         return found[0]
@@ -200,7 +200,7 @@ def find_node(client: Client, name: str, site: str) -> monitor.Node:
             f"there is no node {name}",
             remedies=["`pandawn nodes` lists the nodes"],
         )
-    places = ", ".join(f"{node.node} at {node.site}" for node in found)
+    places = ", ".join(f"{node.name} at {node.site}" for node in found)
     raise CliError(
         ExitStatus.USAGE,
         "NODE_AMBIGUOUS",
@@ -268,7 +268,7 @@ def _node_row(node: monitor.Node, now: datetime) -> list[Cell]:
     has_cache = node.HasField("cache")
     return [
         node.site,
-        node.node,
+        node.name,
         node.pilot_count,
         node.job_count,
         "?" if unknown else node.cache.file_count if has_cache else "-",

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from pandawn.common.v1 import common_pb2 as types
 from pandawn.filecatalog.v1 import filecatalog_pb2 as filecatalog
 from pandawn.filecatalog.v1 import pins_pb2 as pins
-from pandawn.type.v1 import type_pb2 as types
 from pandawn_tools.cli import options
 from pandawn_tools.cli.cachenames import (
     FILES_A_CALL,

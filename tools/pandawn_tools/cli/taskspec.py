@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from pandawn.broker.v1 import task_pb2
-from pandawn.type.v1 import type_pb2 as types
+from pandawn.common.v1 import common_pb2 as types
 from pandawn_tools.cli.errors import usage_error
 from pandawn_tools.cli.inputs import InputFile
 from pandawn_tools.cli.options import to_duration

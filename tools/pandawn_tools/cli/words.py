@@ -5,11 +5,11 @@ from __future__ import annotations
 from google.protobuf.descriptor import EnumDescriptor
 
 from pandawn.broker.v1 import caller_pb2, job_pb2, task_pb2
+from pandawn.common.v1 import common_pb2 as types
 from pandawn.filecatalog.v1 import filecatalog_pb2 as filecatalog
 from pandawn.monitor.v1 import monitor_pb2 as monitor
 from pandawn.queueconfig.v1 import access_pb2 as access
 from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
-from pandawn.type.v1 import type_pb2 as types
 from pandawn_tools.cli.errors import usage_error
 
 FINAL_JOB_STATES = frozenset(

@@ -5,7 +5,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from pandawn.type.v1 import type_pb2 as types
+from pandawn.common.v1 import common_pb2 as types
 from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
 from pandawn_tools.demo.board import Standing
 from pandawn_tools.demo.cluster import Cluster

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pandawn.broker.v1 import broker_pb2 as broker
-from pandawn.type.v1 import type_pb2 as types
+from pandawn.common.v1 import common_pb2 as types
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.render import clean, stdout_console
 from pandawn_tools.cli.units import format_share, format_size
@@ -122,7 +122,7 @@ def _explain(client: Client, details: Mapping[str, Sequence[JobDetail]]) -> Text
             continue
         request = broker.ExplainJobRequest(job_id=job.job_id)
         answer = client.call(client.broker.ExplainJob, request)
-        if answer.match.rule == types.MATCH_RULE_LOCAL_BYTES:
+        if answer.job_match.rule == types.MATCH_RULE_LOCAL_BYTES:
             text = Text(f"pandawn why {job.job_id}: ", style="bold cyan")
             return text.append(clean(answer.summary), style="default not bold")
     return None

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pandawn.broker.v1 import broker_pb2 as broker
 from pandawn.broker.v1 import job_pb2, task_pb2
-from pandawn.type.v1 import type_pb2 as types
+from pandawn.common.v1 import common_pb2 as types
 from pandawn_tools.cli import words
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.jsonout import Json

@@ -15,8 +15,8 @@ from typing import cast
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 
+from pandawn.queueconfig.v1 import parameter_options_pb2
 from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
-from pandawn.type.v1 import parameter_pb2
 from pandawn_tools.queuefiles.exact import write_duration, write_size
 
 Value = bool | int | float | str | Duration | Sequence[str] | Mapping[str, str]
@@ -76,7 +76,7 @@ class Parameter:
 def parameters() -> Mapping[str, Parameter]:
     """Returns all parameters by name: by group, and within one in the order of the contract."""
     found = [p for p in map(_parameter, _fields()) if p is not None]
-    order = list(parameter_pb2.ParameterGroup.DESCRIPTOR.values_by_name)
+    order = list(parameter_options_pb2.ParameterGroup.DESCRIPTOR.values_by_name)
     ranks = {_group_word(name): rank for rank, name in enumerate(order)}
     return {p.name: p for p in sorted(found, key=lambda p: ranks[p.group])}
 
@@ -182,17 +182,17 @@ def _fields() -> Iterator[FieldDescriptor]:
 
 def _parameter(field: FieldDescriptor) -> Parameter | None:
     options = field.GetOptions()
-    if not options.HasExtension(parameter_pb2.parameter):
+    if not options.HasExtension(parameter_options_pb2.parameter):
         return None
-    said = options.Extensions[parameter_pb2.parameter]
+    said = options.Extensions[parameter_options_pb2.parameter]
     return Parameter(
         name=field.name,
         kind=_kind(field, said.unit),
-        group=_group_word(parameter_pb2.ParameterGroup.Name(said.group)),
+        group=_group_word(parameter_options_pb2.ParameterGroup.Name(said.group)),
         unit=said.unit,
         least=said.min if said.HasField("min") else None,
         most=said.max if said.HasField("max") else None,
-        default=said.default,
+        default=said.default_value,
         old_names=tuple(OldName(alias.name, alias.unit) for alias in said.aliases),
         words={} if field.enum_type is None else _words(field.enum_type),
     )

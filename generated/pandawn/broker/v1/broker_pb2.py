@@ -26,64 +26,65 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from pandawn.broker.v1 import caller_pb2 as pandawn_dot_broker_dot_v1_dot_caller__pb2
 from pandawn.broker.v1 import job_pb2 as pandawn_dot_broker_dot_v1_dot_job__pb2
 from pandawn.broker.v1 import task_pb2 as pandawn_dot_broker_dot_v1_dot_task__pb2
-from pandawn.type.v1 import type_pb2 as pandawn_dot_type_dot_v1_dot_type__pb2
+from pandawn.common.v1 import common_pb2 as pandawn_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epandawn/broker/v1/broker.proto\x12\x11pandawn.broker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epandawn/broker/v1/caller.proto\x1a\x1bpandawn/broker/v1/job.proto\x1a\x1cpandawn/broker/v1/task.proto\x1a\x1apandawn/type/v1/type.proto\"\x0f\n\rWhoAmIRequest\";\n\x0eWhoAmIResponse\x12)\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.pandawn.broker.v1.Caller\"%\n\x14UploadSandboxRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"?\n\x15UploadSandboxResponse\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"R\n\x11SubmitTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x04task\x18\x02 \x01(\x0b\x32\x1b.pandawn.broker.v1.TaskSpec\";\n\x12SubmitTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x03\"8\n\x0fGetTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\"G\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04user\x18\x03 \x01(\t\"T\n\x11ListTasksResponse\x12&\n\x05tasks\x18\x01 \x03(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"\x9f\x01\n\x0eGetJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\x12)\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x1a.pandawn.broker.v1.JobFile\x12,\n\x08\x61ttempts\x18\x03 \x03(\x0b\x32\x1a.pandawn.broker.v1.Attempt\x12\x0f\n\x07\x63ommand\x18\x04 \x03(\t\"\xb5\x01\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\x03\x12)\n\x06states\x18\x04 \x03(\x0e\x32\x19.pandawn.type.v1.JobState\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\r\n\x05queue\x18\x06 \x01(\t\x12\x0c\n\x04node\x18\x07 \x01(\t\x12\x14\n\x0cnewest_first\x18\x08 \x01(\x08\"Q\n\x10ListJobsResponse\x12$\n\x04jobs\x18\x01 \x03(\x0b\x32\x16.pandawn.broker.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x03\"k\n\x12\x43\x61ncelTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x17\n\x0f\x63\x61ncelled_count\x18\x02 \x01(\x03\x12\x15\n\rpending_count\x18\x03 \x01(\x03\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"8\n\x11\x43\x61ncelJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\"7\n\x10RetryTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\"K\n\x11RetryTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\"5\n\x0fRetryJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\"7\n\x10RetryJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\"#\n\x11\x45xplainJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"\xef\x02\n\x12\x45xplainJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12.\n\tobstacles\x18\x03 \x03(\x0b\x32\x1b.pandawn.broker.v1.Obstacle\x12\x12\n\nnode_count\x18\x04 \x01(\x05\x12\x12\n\njobs_ahead\x18\x05 \x01(\x03\x12\x10\n\x08held_for\x18\x06 \x01(\t\x12\x33\n\x0fheld_until_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x05match\x18\x08 \x01(\x0b\x32\x16.pandawn.type.v1.Match\x12,\n\x06shares\x18\t \x03(\x0b\x32\x1c.pandawn.broker.v1.NodeShare\x12\x13\n\x0bpassed_over\x18\n \x01(\t\x12\x1a\n\x12unversioned_inputs\x18\x0b \x01(\x05\x32\xa1\x08\n\x06\x42roker\x12M\n\x06WhoAmI\x12 .pandawn.broker.v1.WhoAmIRequest\x1a!.pandawn.broker.v1.WhoAmIResponse\x12\x64\n\rUploadSandbox\x12\'.pandawn.broker.v1.UploadSandboxRequest\x1a(.pandawn.broker.v1.UploadSandboxResponse(\x01\x12Y\n\nSubmitTask\x12$.pandawn.broker.v1.SubmitTaskRequest\x1a%.pandawn.broker.v1.SubmitTaskResponse\x12P\n\x07GetTask\x12!.pandawn.broker.v1.GetTaskRequest\x1a\".pandawn.broker.v1.GetTaskResponse\x12V\n\tListTasks\x12#.pandawn.broker.v1.ListTasksRequest\x1a$.pandawn.broker.v1.ListTasksResponse\x12M\n\x06GetJob\x12 .pandawn.broker.v1.GetJobRequest\x1a!.pandawn.broker.v1.GetJobResponse\x12S\n\x08ListJobs\x12\".pandawn.broker.v1.ListJobsRequest\x1a#.pandawn.broker.v1.ListJobsResponse\x12Y\n\nCancelTask\x12$.pandawn.broker.v1.CancelTaskRequest\x1a%.pandawn.broker.v1.CancelTaskResponse\x12V\n\tCancelJob\x12#.pandawn.broker.v1.CancelJobRequest\x1a$.pandawn.broker.v1.CancelJobResponse\x12V\n\tRetryTask\x12#.pandawn.broker.v1.RetryTaskRequest\x1a$.pandawn.broker.v1.RetryTaskResponse\x12S\n\x08RetryJob\x12\".pandawn.broker.v1.RetryJobRequest\x1a#.pandawn.broker.v1.RetryJobResponse\x12Y\n\nExplainJob\x12$.pandawn.broker.v1.ExplainJobRequest\x1a%.pandawn.broker.v1.ExplainJobResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epandawn/broker/v1/broker.proto\x12\x11pandawn.broker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epandawn/broker/v1/caller.proto\x1a\x1bpandawn/broker/v1/job.proto\x1a\x1cpandawn/broker/v1/task.proto\x1a\x1epandawn/common/v1/common.proto\"\x0f\n\rWhoAmIRequest\";\n\x0eWhoAmIResponse\x12)\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.pandawn.broker.v1.Caller\"%\n\x14UploadSandboxRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"?\n\x15UploadSandboxResponse\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"R\n\x11SubmitTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x04task\x18\x02 \x01(\x0b\x32\x1b.pandawn.broker.v1.TaskSpec\";\n\x12SubmitTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x03\"8\n\x0fGetTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\"G\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04user\x18\x03 \x01(\t\"T\n\x11ListTasksResponse\x12&\n\x05tasks\x18\x01 \x03(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"\x9f\x01\n\x0eGetJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\x12)\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x1a.pandawn.broker.v1.JobFile\x12,\n\x08\x61ttempts\x18\x03 \x03(\x0b\x32\x1a.pandawn.broker.v1.Attempt\x12\x0f\n\x07\x63ommand\x18\x04 \x03(\t\"\xb7\x01\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\x03\x12+\n\x06states\x18\x04 \x03(\x0e\x32\x1b.pandawn.common.v1.JobState\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\r\n\x05queue\x18\x06 \x01(\t\x12\x0c\n\x04node\x18\x07 \x01(\t\x12\x14\n\x0cnewest_first\x18\x08 \x01(\x08\"Q\n\x10ListJobsResponse\x12$\n\x04jobs\x18\x01 \x03(\x0b\x32\x16.pandawn.broker.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x03\"k\n\x12\x43\x61ncelTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x17\n\x0f\x63\x61ncelled_count\x18\x02 \x01(\x03\x12\x15\n\rpending_count\x18\x03 \x01(\x03\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"8\n\x11\x43\x61ncelJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\"7\n\x10RetryTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\"K\n\x11RetryTaskResponse\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x17.pandawn.broker.v1.Task\x12\x0f\n\x07job_ids\x18\x02 \x03(\x03\"5\n\x0fRetryJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\"7\n\x10RetryJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\"#\n\x11\x45xplainJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"\xf5\x02\n\x12\x45xplainJobResponse\x12#\n\x03job\x18\x01 \x01(\x0b\x32\x16.pandawn.broker.v1.Job\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12.\n\tobstacles\x18\x03 \x03(\x0b\x32\x1b.pandawn.broker.v1.Obstacle\x12\x12\n\nnode_count\x18\x04 \x01(\x05\x12\x12\n\njobs_ahead\x18\x05 \x01(\x03\x12\x10\n\x08held_for\x18\x06 \x01(\t\x12\x33\n\x0fheld_until_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\tjob_match\x18\x08 \x01(\x0b\x32\x18.pandawn.common.v1.Match\x12,\n\x06shares\x18\t \x03(\x0b\x32\x1c.pandawn.broker.v1.NodeShare\x12\x13\n\x0bpassed_over\x18\n \x01(\t\x12\x1a\n\x12unversioned_inputs\x18\x0b \x01(\x05\x32\xa1\x08\n\x06\x42roker\x12M\n\x06WhoAmI\x12 .pandawn.broker.v1.WhoAmIRequest\x1a!.pandawn.broker.v1.WhoAmIResponse\x12\x64\n\rUploadSandbox\x12\'.pandawn.broker.v1.UploadSandboxRequest\x1a(.pandawn.broker.v1.UploadSandboxResponse(\x01\x12Y\n\nSubmitTask\x12$.pandawn.broker.v1.SubmitTaskRequest\x1a%.pandawn.broker.v1.SubmitTaskResponse\x12P\n\x07GetTask\x12!.pandawn.broker.v1.GetTaskRequest\x1a\".pandawn.broker.v1.GetTaskResponse\x12V\n\tListTasks\x12#.pandawn.broker.v1.ListTasksRequest\x1a$.pandawn.broker.v1.ListTasksResponse\x12M\n\x06GetJob\x12 .pandawn.broker.v1.GetJobRequest\x1a!.pandawn.broker.v1.GetJobResponse\x12S\n\x08ListJobs\x12\".pandawn.broker.v1.ListJobsRequest\x1a#.pandawn.broker.v1.ListJobsResponse\x12Y\n\nCancelTask\x12$.pandawn.broker.v1.CancelTaskRequest\x1a%.pandawn.broker.v1.CancelTaskResponse\x12V\n\tCancelJob\x12#.pandawn.broker.v1.CancelJobRequest\x1a$.pandawn.broker.v1.CancelJobResponse\x12V\n\tRetryTask\x12#.pandawn.broker.v1.RetryTaskRequest\x1a$.pandawn.broker.v1.RetryTaskResponse\x12S\n\x08RetryJob\x12\".pandawn.broker.v1.RetryJobRequest\x1a#.pandawn.broker.v1.RetryJobResponse\x12Y\n\nExplainJob\x12$.pandawn.broker.v1.ExplainJobRequest\x1a%.pandawn.broker.v1.ExplainJobResponseBb\n\x15\x61lt.pandawn.broker.v1B\x0b\x42rokerProtoP\x01Z&pandawn.alt/pandawn/broker/v1;brokerv1\xaa\x02\x11Pandawn.Broker.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pandawn.broker.v1.broker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_WHOAMIREQUEST']._serialized_start=205
-  _globals['_WHOAMIREQUEST']._serialized_end=220
-  _globals['_WHOAMIRESPONSE']._serialized_start=222
-  _globals['_WHOAMIRESPONSE']._serialized_end=281
-  _globals['_UPLOADSANDBOXREQUEST']._serialized_start=283
-  _globals['_UPLOADSANDBOXREQUEST']._serialized_end=320
-  _globals['_UPLOADSANDBOXRESPONSE']._serialized_start=322
-  _globals['_UPLOADSANDBOXRESPONSE']._serialized_end=385
-  _globals['_SUBMITTASKREQUEST']._serialized_start=387
-  _globals['_SUBMITTASKREQUEST']._serialized_end=469
-  _globals['_SUBMITTASKRESPONSE']._serialized_start=471
-  _globals['_SUBMITTASKRESPONSE']._serialized_end=530
-  _globals['_GETTASKREQUEST']._serialized_start=532
-  _globals['_GETTASKREQUEST']._serialized_end=565
-  _globals['_GETTASKRESPONSE']._serialized_start=567
-  _globals['_GETTASKRESPONSE']._serialized_end=623
-  _globals['_LISTTASKSREQUEST']._serialized_start=625
-  _globals['_LISTTASKSREQUEST']._serialized_end=696
-  _globals['_LISTTASKSRESPONSE']._serialized_start=698
-  _globals['_LISTTASKSRESPONSE']._serialized_end=782
-  _globals['_GETJOBREQUEST']._serialized_start=784
-  _globals['_GETJOBREQUEST']._serialized_end=815
-  _globals['_GETJOBRESPONSE']._serialized_start=818
-  _globals['_GETJOBRESPONSE']._serialized_end=977
-  _globals['_LISTJOBSREQUEST']._serialized_start=980
-  _globals['_LISTJOBSREQUEST']._serialized_end=1161
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1163
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1244
-  _globals['_CANCELTASKREQUEST']._serialized_start=1246
-  _globals['_CANCELTASKREQUEST']._serialized_end=1282
-  _globals['_CANCELTASKRESPONSE']._serialized_start=1284
-  _globals['_CANCELTASKRESPONSE']._serialized_end=1391
-  _globals['_CANCELJOBREQUEST']._serialized_start=1393
-  _globals['_CANCELJOBREQUEST']._serialized_end=1427
-  _globals['_CANCELJOBRESPONSE']._serialized_start=1429
-  _globals['_CANCELJOBRESPONSE']._serialized_end=1485
-  _globals['_RETRYTASKREQUEST']._serialized_start=1487
-  _globals['_RETRYTASKREQUEST']._serialized_end=1542
-  _globals['_RETRYTASKRESPONSE']._serialized_start=1544
-  _globals['_RETRYTASKRESPONSE']._serialized_end=1619
-  _globals['_RETRYJOBREQUEST']._serialized_start=1621
-  _globals['_RETRYJOBREQUEST']._serialized_end=1674
-  _globals['_RETRYJOBRESPONSE']._serialized_start=1676
-  _globals['_RETRYJOBRESPONSE']._serialized_end=1731
-  _globals['_EXPLAINJOBREQUEST']._serialized_start=1733
-  _globals['_EXPLAINJOBREQUEST']._serialized_end=1768
-  _globals['_EXPLAINJOBRESPONSE']._serialized_start=1771
-  _globals['_EXPLAINJOBRESPONSE']._serialized_end=2138
-  _globals['_BROKER']._serialized_start=2141
-  _globals['_BROKER']._serialized_end=3198
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\025alt.pandawn.broker.v1B\013BrokerProtoP\001Z&pandawn.alt/pandawn/broker/v1;brokerv1\252\002\021Pandawn.Broker.V1'
+  _globals['_WHOAMIREQUEST']._serialized_start=209
+  _globals['_WHOAMIREQUEST']._serialized_end=224
+  _globals['_WHOAMIRESPONSE']._serialized_start=226
+  _globals['_WHOAMIRESPONSE']._serialized_end=285
+  _globals['_UPLOADSANDBOXREQUEST']._serialized_start=287
+  _globals['_UPLOADSANDBOXREQUEST']._serialized_end=324
+  _globals['_UPLOADSANDBOXRESPONSE']._serialized_start=326
+  _globals['_UPLOADSANDBOXRESPONSE']._serialized_end=389
+  _globals['_SUBMITTASKREQUEST']._serialized_start=391
+  _globals['_SUBMITTASKREQUEST']._serialized_end=473
+  _globals['_SUBMITTASKRESPONSE']._serialized_start=475
+  _globals['_SUBMITTASKRESPONSE']._serialized_end=534
+  _globals['_GETTASKREQUEST']._serialized_start=536
+  _globals['_GETTASKREQUEST']._serialized_end=569
+  _globals['_GETTASKRESPONSE']._serialized_start=571
+  _globals['_GETTASKRESPONSE']._serialized_end=627
+  _globals['_LISTTASKSREQUEST']._serialized_start=629
+  _globals['_LISTTASKSREQUEST']._serialized_end=700
+  _globals['_LISTTASKSRESPONSE']._serialized_start=702
+  _globals['_LISTTASKSRESPONSE']._serialized_end=786
+  _globals['_GETJOBREQUEST']._serialized_start=788
+  _globals['_GETJOBREQUEST']._serialized_end=819
+  _globals['_GETJOBRESPONSE']._serialized_start=822
+  _globals['_GETJOBRESPONSE']._serialized_end=981
+  _globals['_LISTJOBSREQUEST']._serialized_start=984
+  _globals['_LISTJOBSREQUEST']._serialized_end=1167
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1169
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1250
+  _globals['_CANCELTASKREQUEST']._serialized_start=1252
+  _globals['_CANCELTASKREQUEST']._serialized_end=1288
+  _globals['_CANCELTASKRESPONSE']._serialized_start=1290
+  _globals['_CANCELTASKRESPONSE']._serialized_end=1397
+  _globals['_CANCELJOBREQUEST']._serialized_start=1399
+  _globals['_CANCELJOBREQUEST']._serialized_end=1433
+  _globals['_CANCELJOBRESPONSE']._serialized_start=1435
+  _globals['_CANCELJOBRESPONSE']._serialized_end=1491
+  _globals['_RETRYTASKREQUEST']._serialized_start=1493
+  _globals['_RETRYTASKREQUEST']._serialized_end=1548
+  _globals['_RETRYTASKRESPONSE']._serialized_start=1550
+  _globals['_RETRYTASKRESPONSE']._serialized_end=1625
+  _globals['_RETRYJOBREQUEST']._serialized_start=1627
+  _globals['_RETRYJOBREQUEST']._serialized_end=1680
+  _globals['_RETRYJOBRESPONSE']._serialized_start=1682
+  _globals['_RETRYJOBRESPONSE']._serialized_end=1737
+  _globals['_EXPLAINJOBREQUEST']._serialized_start=1739
+  _globals['_EXPLAINJOBREQUEST']._serialized_end=1774
+  _globals['_EXPLAINJOBRESPONSE']._serialized_start=1777
+  _globals['_EXPLAINJOBRESPONSE']._serialized_end=2150
+  _globals['_BROKER']._serialized_start=2153
+  _globals['_BROKER']._serialized_end=3210
 # @@protoc_insertion_point(module_scope)

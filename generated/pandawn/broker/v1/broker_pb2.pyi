@@ -11,7 +11,7 @@ from google.protobuf.internal import containers as _containers
 from pandawn.broker.v1 import caller_pb2 as _caller_pb2
 from pandawn.broker.v1 import job_pb2 as _job_pb2
 from pandawn.broker.v1 import task_pb2 as _task_pb2
-from pandawn.type.v1 import type_pb2 as _type_pb2
+from pandawn.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -361,7 +361,7 @@ class ListJobsRequest(_message.Message):
     newest_first: _builtins.bool
     """Largest identifiers first."""
     @_builtins.property
-    def states(self) -> _containers.RepeatedScalarFieldContainer[_type_pb2.JobState.ValueType]:
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.JobState.ValueType]:
         """Only jobs in one of these states; empty: all."""
 
     def __init__(
@@ -370,7 +370,7 @@ class ListJobsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         task_id: _builtins.int = ...,
-        states: _abc.Iterable[_type_pb2.JobState.ValueType] | None = ...,
+        states: _abc.Iterable[_common_pb2.JobState.ValueType] | None = ...,
         user: _builtins.str = ...,
         queue: _builtins.str = ...,
         node: _builtins.str = ...,
@@ -653,7 +653,7 @@ class ExplainJobResponse(_message.Message):
     JOBS_AHEAD_FIELD_NUMBER: _builtins.int
     HELD_FOR_FIELD_NUMBER: _builtins.int
     HELD_UNTIL_TIME_FIELD_NUMBER: _builtins.int
-    MATCH_FIELD_NUMBER: _builtins.int
+    JOB_MATCH_FIELD_NUMBER: _builtins.int
     SHARES_FIELD_NUMBER: _builtins.int
     PASSED_OVER_FIELD_NUMBER: _builtins.int
     UNVERSIONED_INPUTS_FIELD_NUMBER: _builtins.int
@@ -668,7 +668,7 @@ class ExplainJobResponse(_message.Message):
     passed_over: _builtins.str
     """Which queues were passed over when one was chosen for the task, as in `Task.passed_over`."""
     unversioned_inputs: _builtins.int
-    """Input files of which no version is known (see `pandawn.type.v1.File`): no node's copy of them counts as local."""
+    """Input files of which no version is known (see `pandawn.common.v1.File`): no node's copy of them counts as local."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
         """The job."""
@@ -682,7 +682,7 @@ class ExplainJobResponse(_message.Message):
         """For an activated job: until when it is held at most."""
 
     @_builtins.property
-    def match(self) -> _type_pb2.Match:
+    def job_match(self) -> _common_pb2.Match:
         """For a job that was given to a pilot: why it went there, by the last attempt."""
 
     @_builtins.property
@@ -699,14 +699,14 @@ class ExplainJobResponse(_message.Message):
         jobs_ahead: _builtins.int = ...,
         held_for: _builtins.str = ...,
         held_until_time: _timestamp_pb2.Timestamp | None = ...,
-        match: _type_pb2.Match | None = ...,
+        job_match: _common_pb2.Match | None = ...,
         shares: _abc.Iterable[_job_pb2.NodeShare] | None = ...,
         passed_over: _builtins.str = ...,
         unversioned_inputs: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["held_until_time", b"held_until_time", "job", b"job", "match", b"match"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["held_until_time", b"held_until_time", "job", b"job", "job_match", b"job_match"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_for", b"held_for", "held_until_time", b"held_until_time", "job", b"job", "jobs_ahead", b"jobs_ahead", "match", b"match", "node_count", b"node_count", "obstacles", b"obstacles", "passed_over", b"passed_over", "shares", b"shares", "summary", b"summary", "unversioned_inputs", b"unversioned_inputs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_for", b"held_for", "held_until_time", b"held_until_time", "job", b"job", "job_match", b"job_match", "jobs_ahead", b"jobs_ahead", "node_count", b"node_count", "obstacles", b"obstacles", "passed_over", b"passed_over", "shares", b"shares", "summary", b"summary", "unversioned_inputs", b"unversioned_inputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

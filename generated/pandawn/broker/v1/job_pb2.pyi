@@ -10,7 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-from pandawn.type.v1 import type_pb2 as _type_pb2
+from pandawn.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -90,9 +90,9 @@ class Job(_message.Message):
     """Identifier of its task."""
     index: _builtins.int
     """Number in its task, from 1 among the jobs of its kind."""
-    kind: _type_pb2.JobKind.ValueType
+    kind: _common_pb2.JobKind.ValueType
     """Build or run."""
-    state: _type_pb2.JobState.ValueType
+    state: _common_pb2.JobState.ValueType
     """Where it stands."""
     user: _builtins.str
     """Who submitted it."""
@@ -106,7 +106,7 @@ class Job(_message.Message):
     """Attempts before it fails."""
     node: _builtins.str
     """Node of the current or last attempt."""
-    phase: _type_pb2.Phase.ValueType
+    phase: _common_pb2.Phase.ValueType
     """What the pilot is doing, while it has the job."""
     input_bytes: _builtins.int
     """Bytes of the input files of the job."""
@@ -125,7 +125,7 @@ class Job(_message.Message):
     bound of its own, higher than `max_attempts`, holds for them.
     """
     @_builtins.property
-    def error(self) -> _type_pb2.JobError:
+    def error(self) -> _common_pb2.JobError:
         """Why the last attempt failed; unset when it did not."""
 
     @_builtins.property
@@ -150,18 +150,18 @@ class Job(_message.Message):
         job_id: _builtins.int = ...,
         task_id: _builtins.int = ...,
         index: _builtins.int = ...,
-        kind: _type_pb2.JobKind.ValueType = ...,
-        state: _type_pb2.JobState.ValueType = ...,
+        kind: _common_pb2.JobKind.ValueType = ...,
+        state: _common_pb2.JobState.ValueType = ...,
         user: _builtins.str = ...,
         queue: _builtins.str = ...,
         priority: _builtins.int = ...,
         attempt: _builtins.int = ...,
         max_attempts: _builtins.int = ...,
         node: _builtins.str = ...,
-        phase: _type_pb2.Phase.ValueType = ...,
+        phase: _common_pb2.Phase.ValueType = ...,
         input_bytes: _builtins.int = ...,
         bytes_from_cache: _builtins.int = ...,
-        error: _type_pb2.JobError | None = ...,
+        error: _common_pb2.JobError | None = ...,
         parent_job_id: _builtins.int = ...,
         retry_job_id: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
@@ -194,13 +194,13 @@ class JobFile(_message.Message):
     role: Global___FileRole.ValueType
     """What it is to the job."""
     @_builtins.property
-    def file(self) -> _type_pb2.File:
+    def file(self) -> _common_pb2.File:
         """The file; size and checksum of an output are known when it is stored."""
 
     def __init__(
         self,
         *,
-        file: _type_pb2.File | None = ...,
+        file: _common_pb2.File | None = ...,
         url: _builtins.str = ...,
         role: Global___FileRole.ValueType = ...,
     ) -> None: ...
@@ -218,7 +218,7 @@ class Attempt(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ATTEMPT_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
     PILOT_ID_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
@@ -226,19 +226,19 @@ class Attempt(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     EXIT_CODE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
-    MATCH_FIELD_NUMBER: _builtins.int
-    USE_FIELD_NUMBER: _builtins.int
+    JOB_MATCH_FIELD_NUMBER: _builtins.int
+    RESOURCE_USE_FIELD_NUMBER: _builtins.int
     INPUT_BYTES_FIELD_NUMBER: _builtins.int
     BYTES_FROM_CACHE_FIELD_NUMBER: _builtins.int
     PHASE_TIMES_FIELD_NUMBER: _builtins.int
     QUEUE_REVISION_FIELD_NUMBER: _builtins.int
-    attempt: _builtins.int
+    number: _builtins.int
     """Number, from 1."""
     pilot_id: _builtins.str
     """Pilot."""
     node: _builtins.str
     """Node."""
-    outcome: _type_pb2.JobState.ValueType
+    outcome: _common_pb2.JobState.ValueType
     """How it ended: FINISHED, FAILED, CANCELLED, or ACTIVATED when it was given back; unspecified while it is live."""
     exit_code: _builtins.int
     """Exit status of the payload; unset when it was not started."""
@@ -257,15 +257,15 @@ class Attempt(_message.Message):
         """When it ended; unset while it is live."""
 
     @_builtins.property
-    def error(self) -> _type_pb2.JobError:
+    def error(self) -> _common_pb2.JobError:
         """Why it failed."""
 
     @_builtins.property
-    def match(self) -> _type_pb2.Match:
+    def job_match(self) -> _common_pb2.Match:
         """Why the job went there."""
 
     @_builtins.property
-    def use(self) -> _type_pb2.ResourceUse:
+    def resource_use(self) -> _common_pb2.ResourceUse:
         """What it used."""
 
     @_builtins.property
@@ -275,24 +275,24 @@ class Attempt(_message.Message):
     def __init__(
         self,
         *,
-        attempt: _builtins.int = ...,
+        number: _builtins.int = ...,
         pilot_id: _builtins.str = ...,
         node: _builtins.str = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
-        outcome: _type_pb2.JobState.ValueType = ...,
+        outcome: _common_pb2.JobState.ValueType = ...,
         exit_code: _builtins.int | None = ...,
-        error: _type_pb2.JobError | None = ...,
-        match: _type_pb2.Match | None = ...,
-        use: _type_pb2.ResourceUse | None = ...,
+        error: _common_pb2.JobError | None = ...,
+        job_match: _common_pb2.Match | None = ...,
+        resource_use: _common_pb2.ResourceUse | None = ...,
         input_bytes: _builtins.int = ...,
         bytes_from_cache: _builtins.int = ...,
         phase_times: _abc.Iterable[_duration_pb2.Duration] | None = ...,
         queue_revision: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "match", b"match", "start_time", b"start_time", "use", b"use"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "job_match", b"job_match", "resource_use", b"resource_use", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "bytes_from_cache", b"bytes_from_cache", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "input_bytes", b"input_bytes", "match", b"match", "node", b"node", "outcome", b"outcome", "phase_times", b"phase_times", "pilot_id", b"pilot_id", "queue_revision", b"queue_revision", "start_time", b"start_time", "use", b"use"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "bytes_from_cache", b"bytes_from_cache", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "input_bytes", b"input_bytes", "job_match", b"job_match", "node", b"node", "number", b"number", "outcome", b"outcome", "phase_times", b"phase_times", "pilot_id", b"pilot_id", "queue_revision", b"queue_revision", "resource_use", b"resource_use", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

@@ -9,7 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-from pandawn.type.v1 import type_pb2 as _type_pb2
+from pandawn.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -68,7 +68,7 @@ class TaskInput(_message.Message):
     inode: _builtins.int
     """Inode of the source as the submitter saw it; 0 where unknown."""
     @_builtins.property
-    def file(self) -> _type_pb2.File:
+    def file(self) -> _common_pb2.File:
         """Names and size; the size is required. With a checksum, best `sha256:`, the file is known by its content."""
 
     @_builtins.property
@@ -81,7 +81,7 @@ class TaskInput(_message.Message):
     def __init__(
         self,
         *,
-        file: _type_pb2.File | None = ...,
+        file: _common_pb2.File | None = ...,
         url: _builtins.str = ...,
         modify_time: _timestamp_pb2.Timestamp | None = ...,
         inode: _builtins.int = ...,
@@ -186,7 +186,7 @@ class TaskSpec(_message.Message):
         """Additional environment of the payload."""
 
     @_builtins.property
-    def requirements(self) -> _type_pb2.Requirements:
+    def requirements(self) -> _common_pb2.Requirements:
         """What each run job asks of its node."""
 
     def __init__(
@@ -205,7 +205,7 @@ class TaskSpec(_message.Message):
         build_command: _abc.Iterable[_builtins.str] | None = ...,
         sandbox_id: _builtins.str = ...,
         environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        requirements: _type_pb2.Requirements | None = ...,
+        requirements: _common_pb2.Requirements | None = ...,
         priority: _builtins.int = ...,
         max_attempts: _builtins.int = ...,
         test: _builtins.bool = ...,
@@ -312,14 +312,14 @@ class StateCount(_message.Message):
 
     STATE_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
-    state: _type_pb2.JobState.ValueType
+    state: _common_pb2.JobState.ValueType
     """State."""
     count: _builtins.int
     """Jobs in it."""
     def __init__(
         self,
         *,
-        state: _type_pb2.JobState.ValueType = ...,
+        state: _common_pb2.JobState.ValueType = ...,
         count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015

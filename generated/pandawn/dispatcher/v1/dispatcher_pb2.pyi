@@ -15,8 +15,8 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from pandawn.common.v1 import common_pb2 as _common_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2 as _filecatalog_pb2
-from pandawn.type.v1 import type_pb2 as _type_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -99,7 +99,7 @@ class AcquireJobsRequest(_message.Message):
         """Longest time the server may keep the call waiting for work, 0 to 60 s."""
 
     @_builtins.property
-    def offer(self) -> _type_pb2.Requirements:
+    def offer(self) -> _common_pb2.Requirements:
         """What the node can give to each job; an unset field is not compared."""
 
     @_builtins.property
@@ -113,7 +113,7 @@ class AcquireJobsRequest(_message.Message):
         request_id: _builtins.str = ...,
         max_jobs: _builtins.int = ...,
         wait: _duration_pb2.Duration | None = ...,
-        offer: _type_pb2.Requirements | None = ...,
+        offer: _common_pb2.Requirements | None = ...,
         cache: _filecatalog_pb2.CacheState | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "offer", b"offer", "wait", b"wait"]  # noqa: Y015
@@ -184,7 +184,7 @@ class Lease(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     LEASE_TOKEN_FIELD_NUMBER: _builtins.int
     LEASE_DURATION_FIELD_NUMBER: _builtins.int
-    MATCH_FIELD_NUMBER: _builtins.int
+    JOB_MATCH_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """Number of the attempt, from 1."""
     lease_token: _builtins.str
@@ -201,7 +201,7 @@ class Lease(_message.Message):
         """
 
     @_builtins.property
-    def match(self) -> _type_pb2.Match:
+    def job_match(self) -> _common_pb2.Match:
         """Why this job came here."""
 
     def __init__(
@@ -211,11 +211,11 @@ class Lease(_message.Message):
         attempt: _builtins.int = ...,
         lease_token: _builtins.str = ...,
         lease_duration: _duration_pb2.Duration | None = ...,
-        match: _type_pb2.Match | None = ...,
+        job_match: _common_pb2.Match | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "lease_duration", b"lease_duration", "match", b"match"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "job_match", b"job_match", "lease_duration", b"lease_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "job", b"job", "lease_duration", b"lease_duration", "lease_token", b"lease_token", "match", b"match"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "job", b"job", "job_match", b"job_match", "lease_duration", b"lease_duration", "lease_token", b"lease_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -266,7 +266,7 @@ class JobSpec(_message.Message):
     """Identifier of its task."""
     index: _builtins.int
     """Number of the job in its task, from 1 among the jobs of its kind."""
-    kind: _type_pb2.JobKind.ValueType
+    kind: _common_pb2.JobKind.ValueType
     """Build or run."""
     user: _builtins.str
     """Who submitted it."""
@@ -307,7 +307,7 @@ class JobSpec(_message.Message):
         job_id: _builtins.int = ...,
         task_id: _builtins.int = ...,
         index: _builtins.int = ...,
-        kind: _type_pb2.JobKind.ValueType = ...,
+        kind: _common_pb2.JobKind.ValueType = ...,
         user: _builtins.str = ...,
         command: _abc.Iterable[_builtins.str] | None = ...,
         environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
@@ -340,13 +340,13 @@ class InputFile(_message.Message):
     library: _builtins.bool
     """Whether it is the task's library, which is unpacked into the work directory."""
     @_builtins.property
-    def file(self) -> _type_pb2.File:
+    def file(self) -> _common_pb2.File:
         """The file."""
 
     def __init__(
         self,
         *,
-        file: _type_pb2.File | None = ...,
+        file: _common_pb2.File | None = ...,
         url: _builtins.str = ...,
         library: _builtins.bool = ...,
     ) -> None: ...
@@ -481,17 +481,17 @@ class LeaseRenewal(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     LEASE_TOKEN_FIELD_NUMBER: _builtins.int
     PHASE_FIELD_NUMBER: _builtins.int
-    USE_FIELD_NUMBER: _builtins.int
+    RESOURCE_USE_FIELD_NUMBER: _builtins.int
     job_id: _builtins.int
     """Identifier of the job."""
     attempt: _builtins.int
     """Number of the attempt."""
     lease_token: _builtins.str
     """Proof of the lease."""
-    phase: _type_pb2.Phase.ValueType
+    phase: _common_pb2.Phase.ValueType
     """What the pilot is doing for the job."""
     @_builtins.property
-    def use(self) -> _type_pb2.ResourceUse:
+    def resource_use(self) -> _common_pb2.ResourceUse:
         """What the job has used so far."""
 
     def __init__(
@@ -500,12 +500,12 @@ class LeaseRenewal(_message.Message):
         job_id: _builtins.int = ...,
         attempt: _builtins.int = ...,
         lease_token: _builtins.str = ...,
-        phase: _type_pb2.Phase.ValueType = ...,
-        use: _type_pb2.ResourceUse | None = ...,
+        phase: _common_pb2.Phase.ValueType = ...,
+        resource_use: _common_pb2.ResourceUse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["use", b"use"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["resource_use", b"resource_use"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "job_id", b"job_id", "lease_token", b"lease_token", "phase", b"phase", "use", b"use"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "job_id", b"job_id", "lease_token", b"lease_token", "phase", b"phase", "resource_use", b"resource_use"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -567,7 +567,7 @@ class RenewalResult(_message.Message):
     command: Global___JobCommand.ValueType
     """What to do with the job."""
     @_builtins.property
-    def status(self) -> _type_pb2.ItemStatus:
+    def status(self) -> _common_pb2.ItemStatus:
         """OK, or why the lease was not renewed."""
 
     @_builtins.property
@@ -577,7 +577,7 @@ class RenewalResult(_message.Message):
     def __init__(
         self,
         *,
-        status: _type_pb2.ItemStatus | None = ...,
+        status: _common_pb2.ItemStatus | None = ...,
         command: Global___JobCommand.ValueType = ...,
         lease_duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
@@ -631,7 +631,7 @@ class JobReport(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
     LOG_FIELD_NUMBER: _builtins.int
-    USE_FIELD_NUMBER: _builtins.int
+    RESOURCE_USE_FIELD_NUMBER: _builtins.int
     INPUT_BYTES_FIELD_NUMBER: _builtins.int
     BYTES_FROM_CACHE_FIELD_NUMBER: _builtins.int
     PHASE_TIMES_FIELD_NUMBER: _builtins.int
@@ -650,7 +650,7 @@ class JobReport(_message.Message):
     bytes_from_cache: _builtins.int
     """Bytes of them that came out of the node's cache."""
     @_builtins.property
-    def error(self) -> _type_pb2.JobError:
+    def error(self) -> _common_pb2.JobError:
         """Why it failed; set when it did."""
 
     @_builtins.property
@@ -662,7 +662,7 @@ class JobReport(_message.Message):
         """The log tarball, when it was stored."""
 
     @_builtins.property
-    def use(self) -> _type_pb2.ResourceUse:
+    def resource_use(self) -> _common_pb2.ResourceUse:
         """What the job used."""
 
     @_builtins.property
@@ -677,17 +677,17 @@ class JobReport(_message.Message):
         lease_token: _builtins.str = ...,
         outcome: Global___Outcome.ValueType = ...,
         exit_code: _builtins.int | None = ...,
-        error: _type_pb2.JobError | None = ...,
+        error: _common_pb2.JobError | None = ...,
         outputs: _abc.Iterable[Global___StoredFile] | None = ...,
         log: Global___StoredFile | None = ...,
-        use: _type_pb2.ResourceUse | None = ...,
+        resource_use: _common_pb2.ResourceUse | None = ...,
         input_bytes: _builtins.int = ...,
         bytes_from_cache: _builtins.int = ...,
         phase_times: _abc.Iterable[Global___PhaseTime] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "error", b"error", "exit_code", b"exit_code", "log", b"log", "use", b"use"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "error", b"error", "exit_code", b"exit_code", "log", b"log", "resource_use", b"resource_use"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "bytes_from_cache", b"bytes_from_cache", "error", b"error", "exit_code", b"exit_code", "input_bytes", b"input_bytes", "job_id", b"job_id", "lease_token", b"lease_token", "log", b"log", "outcome", b"outcome", "outputs", b"outputs", "phase_times", b"phase_times", "use", b"use"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "bytes_from_cache", b"bytes_from_cache", "error", b"error", "exit_code", b"exit_code", "input_bytes", b"input_bytes", "job_id", b"job_id", "lease_token", b"lease_token", "log", b"log", "outcome", b"outcome", "outputs", b"outputs", "phase_times", b"phase_times", "resource_use", b"resource_use"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -706,13 +706,13 @@ class StoredFile(_message.Message):
     url: _builtins.str
     """Where it is."""
     @_builtins.property
-    def file(self) -> _type_pb2.File:
+    def file(self) -> _common_pb2.File:
         """The file with size and checksum. Scope and version are the server's to say."""
 
     def __init__(
         self,
         *,
-        file: _type_pb2.File | None = ...,
+        file: _common_pb2.File | None = ...,
         url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
@@ -731,7 +731,7 @@ class PhaseTime(_message.Message):
 
     PHASE_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
-    phase: _type_pb2.Phase.ValueType
+    phase: _common_pb2.Phase.ValueType
     """The phase."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
@@ -740,7 +740,7 @@ class PhaseTime(_message.Message):
     def __init__(
         self,
         *,
-        phase: _type_pb2.Phase.ValueType = ...,
+        phase: _common_pb2.Phase.ValueType = ...,
         duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
@@ -783,17 +783,17 @@ class ReportResult(_message.Message):
 
     STATUS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
-    state: _type_pb2.JobState.ValueType
+    state: _common_pb2.JobState.ValueType
     """State of the job after the report; ACTIVATED when it will be tried again."""
     @_builtins.property
-    def status(self) -> _type_pb2.ItemStatus:
+    def status(self) -> _common_pb2.ItemStatus:
         """OK, or why the report was not taken."""
 
     def __init__(
         self,
         *,
-        status: _type_pb2.ItemStatus | None = ...,
-        state: _type_pb2.JobState.ValueType = ...,
+        status: _common_pb2.ItemStatus | None = ...,
+        state: _common_pb2.JobState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -869,13 +869,13 @@ class ReleaseJobsResponse(_message.Message):
 
     STATUSES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def statuses(self) -> _containers.RepeatedCompositeFieldContainer[_type_pb2.ItemStatus]:
+    def statuses(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ItemStatus]:
         """One answer a lease, in request order."""
 
     def __init__(
         self,
         *,
-        statuses: _abc.Iterable[_type_pb2.ItemStatus] | None = ...,
+        statuses: _abc.Iterable[_common_pb2.ItemStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -884,47 +884,3 @@ class ReleaseJobsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReleaseJobsResponse: _TypeAlias = ReleaseJobsResponse  # noqa: Y015
-
-@_typing.final
-class DownloadSandboxRequest(_message.Message):
-    """Asks for a sandbox."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SANDBOX_ID_FIELD_NUMBER: _builtins.int
-    sandbox_id: _builtins.str
-    """Identifier, from the job."""
-    def __init__(
-        self,
-        *,
-        sandbox_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sandbox_id", b"sandbox_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___DownloadSandboxRequest: _TypeAlias = DownloadSandboxRequest  # noqa: Y015
-
-@_typing.final
-class DownloadSandboxResponse(_message.Message):
-    """A piece of a sandbox."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CHUNK_FIELD_NUMBER: _builtins.int
-    chunk: _builtins.bytes
-    """Bytes of the gzip-compressed tar archive, in order."""
-    def __init__(
-        self,
-        *,
-        chunk: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___DownloadSandboxResponse: _TypeAlias = DownloadSandboxResponse  # noqa: Y015

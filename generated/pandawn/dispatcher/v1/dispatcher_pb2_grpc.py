@@ -5,6 +5,7 @@ import warnings
 
 from pandawn.dispatcher.v1 import dispatcher_pb2 as pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2
 from pandawn.dispatcher.v1 import pilot_pb2 as pandawn_dot_dispatcher_dot_v1_dot_pilot__pb2
+from pandawn.dispatcher.v1 import sandbox_pb2 as pandawn_dot_dispatcher_dot_v1_dot_sandbox__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -68,8 +69,8 @@ class DispatcherStub(object):
                 _registered_method=True)
         self.DownloadSandbox = channel.unary_stream(
                 '/pandawn.dispatcher.v1.Dispatcher/DownloadSandbox',
-                request_serializer=pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.DownloadSandboxRequest.SerializeToString,
-                response_deserializer=pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.DownloadSandboxResponse.FromString,
+                request_serializer=pandawn_dot_dispatcher_dot_v1_dot_sandbox__pb2.DownloadSandboxRequest.SerializeToString,
+                response_deserializer=pandawn_dot_dispatcher_dot_v1_dot_sandbox__pb2.DownloadSandboxResponse.FromString,
                 _registered_method=True)
 
 
@@ -231,8 +232,8 @@ def add_DispatcherServicer_to_server(servicer, server):
             ),
             'DownloadSandbox': grpc.unary_stream_rpc_method_handler(
                     servicer.DownloadSandbox,
-                    request_deserializer=pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.DownloadSandboxRequest.FromString,
-                    response_serializer=pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.DownloadSandboxResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_dispatcher_dot_v1_dot_sandbox__pb2.DownloadSandboxRequest.FromString,
+                    response_serializer=pandawn_dot_dispatcher_dot_v1_dot_sandbox__pb2.DownloadSandboxResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -423,8 +424,8 @@ class Dispatcher(object):
             request,
             target,
             '/pandawn.dispatcher.v1.Dispatcher/DownloadSandbox',
-            pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.DownloadSandboxRequest.SerializeToString,
-            pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.DownloadSandboxResponse.FromString,
+            pandawn_dot_dispatcher_dot_v1_dot_sandbox__pb2.DownloadSandboxRequest.SerializeToString,
+            pandawn_dot_dispatcher_dot_v1_dot_sandbox__pb2.DownloadSandboxResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,6 +13,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from pandawn.dispatcher.v1 import dispatcher_pb2 as _dispatcher_pb2
 from pandawn.dispatcher.v1 import pilot_pb2 as _pilot_pb2
+from pandawn.dispatcher.v1 import sandbox_pb2 as _sandbox_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -122,7 +123,7 @@ class DispatcherStub:
     * `FAILED_PRECONDITION` (STALE_LEASE): the attempt is over; nothing to give back.
     * `PERMISSION_DENIED` (NOT_YOUR_LEASE): a pilot of another node or queue holds it.
     """
-    DownloadSandbox: _grpc.UnaryStreamMultiCallable[_dispatcher_pb2.DownloadSandboxRequest, _dispatcher_pb2.DownloadSandboxResponse]
+    DownloadSandbox: _grpc.UnaryStreamMultiCallable[_sandbox_pb2.DownloadSandboxRequest, _sandbox_pb2.DownloadSandboxResponse]
     """Streams the user's code of a task as it was uploaded, to pilots that hold
     one of its jobs.
 
@@ -219,7 +220,7 @@ class DispatcherAsyncStub(DispatcherStub):
     * `FAILED_PRECONDITION` (STALE_LEASE): the attempt is over; nothing to give back.
     * `PERMISSION_DENIED` (NOT_YOUR_LEASE): a pilot of another node or queue holds it.
     """
-    DownloadSandbox: _aio.UnaryStreamMultiCallable[_dispatcher_pb2.DownloadSandboxRequest, _dispatcher_pb2.DownloadSandboxResponse]  # type: ignore[assignment]
+    DownloadSandbox: _aio.UnaryStreamMultiCallable[_sandbox_pb2.DownloadSandboxRequest, _sandbox_pb2.DownloadSandboxResponse]  # type: ignore[assignment]
     """Streams the user's code of a task as it was uploaded, to pilots that hold
     one of its jobs.
 
@@ -353,9 +354,9 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def DownloadSandbox(
         self,
-        request: _dispatcher_pb2.DownloadSandboxRequest,
+        request: _sandbox_pb2.DownloadSandboxRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_dispatcher_pb2.DownloadSandboxResponse], _abc.AsyncIterator[_dispatcher_pb2.DownloadSandboxResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_sandbox_pb2.DownloadSandboxResponse], _abc.AsyncIterator[_sandbox_pb2.DownloadSandboxResponse]]:
         """Streams the user's code of a task as it was uploaded, to pilots that hold
         one of its jobs.
 

@@ -7,7 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
-from pandawn.type.v1 import type_pb2 as _type_pb2
+from pandawn.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -36,7 +36,7 @@ class GetCoverageRequest(_message.Message):
     max_nodes: _builtins.int
     """Most nodes to name, 1 to 10,000; 0: 100."""
     @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[_type_pb2.File]:
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.File]:
         """Files by LFN, at most 100,000. A size above 0 must be the one that a node holds to count."""
 
     def __init__(
@@ -44,7 +44,7 @@ class GetCoverageRequest(_message.Message):
         *,
         site: _builtins.str = ...,
         task_id: _builtins.int = ...,
-        files: _abc.Iterable[_type_pb2.File] | None = ...,
+        files: _abc.Iterable[_common_pb2.File] | None = ...,
         max_nodes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015

@@ -19,7 +19,7 @@ sending either. Digests of single files, for trying out one's own:
     data25  été.root    site                                                               0  2d3dc708ffdfb545
 
 A cache may hold several files of one name: versions, see `File` in
-`pandawn.type.v1`, that are different files. Where a request names a file
+`pandawn.common.v1`, that are different files. Where a request names a file
 without a version, it means all of that name.
 
 A *pin* says that a node has a file although its cache does not report it:
@@ -33,12 +33,11 @@ A request with a field that this server does not know is refused
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
-from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-from pandawn.type.v1 import type_pb2 as _type_pb2
+from pandawn.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -77,74 +76,6 @@ DELTA_RESULT_REPEATED: DeltaResult.ValueType  # 2
 DELTA_RESULT_INVENTORY_REQUESTED: DeltaResult.ValueType  # 3
 """Not applied: the catalog misses an earlier one or knows another epoch. Send a full inventory."""
 Global___DeltaResult: _TypeAlias = DeltaResult  # noqa: Y015
-
-@_typing.final
-class OpenSessionRequest(_message.Message):
-    """Asks for a session of a node's tool."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    QUEUE_FIELD_NUMBER: _builtins.int
-    NODE_FIELD_NUMBER: _builtins.int
-    NODE_KEY_FIELD_NUMBER: _builtins.int
-    queue: _builtins.str
-    """Queue that the node works for; it says which site the node belongs to, and who may come."""
-    node: _builtins.str
-    """Name of the node, usually its full host name; compared in lower case."""
-    node_key: _builtins.str
-    """As in `RegisterPilot`."""
-    def __init__(
-        self,
-        *,
-        queue: _builtins.str = ...,
-        node: _builtins.str = ...,
-        node_key: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "node_key", b"node_key", "queue", b"queue"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___OpenSessionRequest: _TypeAlias = OpenSessionRequest  # noqa: Y015
-
-@_typing.final
-class OpenSessionResponse(_message.Message):
-    """Gives a session."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SESSION_TOKEN_FIELD_NUMBER: _builtins.int
-    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
-    SESSION_LIFE_FIELD_NUMBER: _builtins.int
-    SITE_FIELD_NUMBER: _builtins.int
-    session_token: _builtins.str
-    """Goes with the other calls in the metadata as `pandawn-session`."""
-    site: _builtins.str
-    """Site of the queue, under which the node's cache is known."""
-    @_builtins.property
-    def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the token expires, by the server's clock."""
-
-    @_builtins.property
-    def session_life(self) -> _duration_pb2.Duration:
-        """Time from now for which it is good; for nodes whose clocks are off."""
-
-    def __init__(
-        self,
-        *,
-        session_token: _builtins.str = ...,
-        expire_time: _timestamp_pb2.Timestamp | None = ...,
-        session_life: _duration_pb2.Duration | None = ...,
-        site: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "session_life", b"session_life"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "session_life", b"session_life", "session_token", b"session_token", "site", b"site"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___OpenSessionResponse: _TypeAlias = OpenSessionResponse  # noqa: Y015
 
 @_typing.final
 class CacheState(_message.Message):
@@ -250,7 +181,7 @@ class AddFilesRequest(_message.Message):
     sequence: _builtins.int
     """Sequence number of this delta; required with an epoch."""
     @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[_type_pb2.File]:
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.File]:
         """Files, 1 to 10,000, with `version`, or a checksum `sha256:`, which is one. One without is listed and located, but
         no job's bytes count as local by it; it takes the place of the one before of its name.
         """
@@ -262,7 +193,7 @@ class AddFilesRequest(_message.Message):
         node: _builtins.str = ...,
         epoch: _builtins.int = ...,
         sequence: _builtins.int = ...,
-        files: _abc.Iterable[_type_pb2.File] | None = ...,
+        files: _abc.Iterable[_common_pb2.File] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -314,7 +245,7 @@ class DeleteFilesRequest(_message.Message):
     sequence: _builtins.int
     """Sequence number of this delta; required with an epoch."""
     @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[_type_pb2.FileRef]:
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FileRef]:
         """Files, 1 to 10,000."""
 
     def __init__(
@@ -324,7 +255,7 @@ class DeleteFilesRequest(_message.Message):
         node: _builtins.str = ...,
         epoch: _builtins.int = ...,
         sequence: _builtins.int = ...,
-        files: _abc.Iterable[_type_pb2.FileRef] | None = ...,
+        files: _abc.Iterable[_common_pb2.FileRef] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -431,14 +362,14 @@ class ReportInventoryRequest(_message.Message):
         """Set in the first message only."""
 
     @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[_type_pb2.File]:
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.File]:
         """Files, at most 10,000 a message."""
 
     def __init__(
         self,
         *,
         header: Global___InventoryHeader | None = ...,
-        files: _abc.Iterable[_type_pb2.File] | None = ...,
+        files: _abc.Iterable[_common_pb2.File] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -524,7 +455,7 @@ class CheckFilesRequest(_message.Message):
     node: _builtins.str
     """Full host name of the node; compared in lower case."""
     @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[_type_pb2.FileRef]:
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FileRef]:
         """Files, 1 to 10,000."""
 
     def __init__(
@@ -532,7 +463,7 @@ class CheckFilesRequest(_message.Message):
         *,
         site: _builtins.str = ...,
         node: _builtins.str = ...,
-        files: _abc.Iterable[_type_pb2.FileRef] | None = ...,
+        files: _abc.Iterable[_common_pb2.FileRef] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -603,14 +534,14 @@ class LocateFilesRequest(_message.Message):
     site: _builtins.str
     """Site to look in."""
     @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[_type_pb2.FileRef]:
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FileRef]:
         """Files, 1 to 1,000."""
 
     def __init__(
         self,
         *,
         site: _builtins.str = ...,
-        files: _abc.Iterable[_type_pb2.FileRef] | None = ...,
+        files: _abc.Iterable[_common_pb2.FileRef] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -656,7 +587,7 @@ class FileLocation(_message.Message):
     size_bytes: _builtins.int
     """Size in bytes as the catalog knows it; 0 if no node holds it."""
     @_builtins.property
-    def file(self) -> _type_pb2.FileRef:
+    def file(self) -> _common_pb2.FileRef:
         """The file as asked for."""
 
     @_builtins.property
@@ -666,7 +597,7 @@ class FileLocation(_message.Message):
     def __init__(
         self,
         *,
-        file: _type_pb2.FileRef | None = ...,
+        file: _common_pb2.FileRef | None = ...,
         nodes: _abc.Iterable[_builtins.str] | None = ...,
         size_bytes: _builtins.int = ...,
     ) -> None: ...
@@ -728,7 +659,7 @@ class ListNodeFilesResponse(_message.Message):
     next_page_token: _builtins.str
     """Token of the next page; empty when this was the last."""
     @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[_type_pb2.File]:
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.File]:
         """Files by (scope, LFN, version, size)."""
 
     @_builtins.property
@@ -738,7 +669,7 @@ class ListNodeFilesResponse(_message.Message):
     def __init__(
         self,
         *,
-        files: _abc.Iterable[_type_pb2.File] | None = ...,
+        files: _abc.Iterable[_common_pb2.File] | None = ...,
         next_page_token: _builtins.str = ...,
         pinned_positions: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...

@@ -6,6 +6,7 @@ import warnings
 from pandawn.filecatalog.v1 import coverage_pb2 as pandawn_dot_filecatalog_dot_v1_dot_coverage__pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2 as pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2
 from pandawn.filecatalog.v1 import pins_pb2 as pandawn_dot_filecatalog_dot_v1_dot_pins__pb2
+from pandawn.filecatalog.v1 import session_pb2 as pandawn_dot_filecatalog_dot_v1_dot_session__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -39,8 +40,8 @@ class FileCatalogStub(object):
         """
         self.OpenSession = channel.unary_unary(
                 '/pandawn.filecatalog.v1.FileCatalog/OpenSession',
-                request_serializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.OpenSessionRequest.SerializeToString,
-                response_deserializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.OpenSessionResponse.FromString,
+                request_serializer=pandawn_dot_filecatalog_dot_v1_dot_session__pb2.OpenSessionRequest.SerializeToString,
+                response_deserializer=pandawn_dot_filecatalog_dot_v1_dot_session__pb2.OpenSessionResponse.FromString,
                 _registered_method=True)
         self.AddFiles = channel.unary_unary(
                 '/pandawn.filecatalog.v1.FileCatalog/AddFiles',
@@ -285,8 +286,8 @@ def add_FileCatalogServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'OpenSession': grpc.unary_unary_rpc_method_handler(
                     servicer.OpenSession,
-                    request_deserializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.OpenSessionRequest.FromString,
-                    response_serializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.OpenSessionResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_filecatalog_dot_v1_dot_session__pb2.OpenSessionRequest.FromString,
+                    response_serializer=pandawn_dot_filecatalog_dot_v1_dot_session__pb2.OpenSessionResponse.SerializeToString,
             ),
             'AddFiles': grpc.unary_unary_rpc_method_handler(
                     servicer.AddFiles,
@@ -375,8 +376,8 @@ class FileCatalog(object):
             request,
             target,
             '/pandawn.filecatalog.v1.FileCatalog/OpenSession',
-            pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.OpenSessionRequest.SerializeToString,
-            pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.OpenSessionResponse.FromString,
+            pandawn_dot_filecatalog_dot_v1_dot_session__pb2.OpenSessionRequest.SerializeToString,
+            pandawn_dot_filecatalog_dot_v1_dot_session__pb2.OpenSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

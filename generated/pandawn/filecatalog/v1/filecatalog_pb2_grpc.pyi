@@ -19,7 +19,7 @@ sending either. Digests of single files, for trying out one's own:
     data25  été.root    site                                                               0  2d3dc708ffdfb545
 
 A cache may hold several files of one name: versions, see `File` in
-`pandawn.type.v1`, that are different files. Where a request names a file
+`pandawn.common.v1`, that are different files. Where a request names a file
 without a version, it means all of that name.
 
 A *pin* says that a node has a file although its cache does not report it:
@@ -36,6 +36,7 @@ from grpc import aio as _aio
 from pandawn.filecatalog.v1 import coverage_pb2 as _coverage_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2 as _filecatalog_pb2
 from pandawn.filecatalog.v1 import pins_pb2 as _pins_pb2
+from pandawn.filecatalog.v1 import session_pb2 as _session_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -63,7 +64,7 @@ class FileCatalogStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FileCatalogAsyncStub: ...
-    OpenSession: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.OpenSessionRequest, _filecatalog_pb2.OpenSessionResponse]
+    OpenSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.OpenSessionRequest, _session_pb2.OpenSessionResponse]
     """Begins a session for the tools of a node that are no pilots, as the hook of pcache is. Its token goes
     with the other calls in the metadata as `pandawn-session`, and lets them write what is known of this
     node's cache. The credential is one that the queue takes for its pilots. When it has expired, open another.
@@ -189,7 +190,7 @@ class FileCatalogAsyncStub(FileCatalogStub):
     """Keeps and answers which node holds which file."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    OpenSession: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.OpenSessionRequest, _filecatalog_pb2.OpenSessionResponse]  # type: ignore[assignment]
+    OpenSession: _aio.UnaryUnaryMultiCallable[_session_pb2.OpenSessionRequest, _session_pb2.OpenSessionResponse]  # type: ignore[assignment]
     """Begins a session for the tools of a node that are no pilots, as the hook of pcache is. Its token goes
     with the other calls in the metadata as `pandawn-session`, and lets them write what is known of this
     node's cache. The credential is one that the queue takes for its pilots. When it has expired, open another.
@@ -316,9 +317,9 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def OpenSession(
         self,
-        request: _filecatalog_pb2.OpenSessionRequest,
+        request: _session_pb2.OpenSessionRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_filecatalog_pb2.OpenSessionResponse, _abc.Awaitable[_filecatalog_pb2.OpenSessionResponse]]:
+    ) -> _typing.Union[_session_pb2.OpenSessionResponse, _abc.Awaitable[_session_pb2.OpenSessionResponse]]:
         """Begins a session for the tools of a node that are no pilots, as the hook of pcache is. Its token goes
         with the other calls in the metadata as `pandawn-session`, and lets them write what is known of this
         node's cache. The credential is one that the queue takes for its pilots. When it has expired, open another.

@@ -8,7 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
-from pandawn.type.v1 import type_pb2 as _type_pb2
+from pandawn.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -34,7 +34,7 @@ class PinFilesRequest(_message.Message):
     node: _builtins.str
     """Full host name of the node; compared in lower case."""
     @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[_type_pb2.File]:
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.File]:
         """Files, 1 to 10,000. With `version`, or with a checksum `sha256:`, which is one; without, it is not known which
         file of that name is meant: it is listed and located, but no job's bytes count as local by it.
         """
@@ -44,7 +44,7 @@ class PinFilesRequest(_message.Message):
         *,
         site: _builtins.str = ...,
         node: _builtins.str = ...,
-        files: _abc.Iterable[_type_pb2.File] | None = ...,
+        files: _abc.Iterable[_common_pb2.File] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -101,7 +101,7 @@ class UnpinFilesRequest(_message.Message):
     all: _builtins.bool
     """Whether to take away all pins of the node."""
     @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[_type_pb2.FileRef]:
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FileRef]:
         """Files, at most 10,000; none with `all`."""
 
     def __init__(
@@ -109,7 +109,7 @@ class UnpinFilesRequest(_message.Message):
         *,
         site: _builtins.str = ...,
         node: _builtins.str = ...,
-        files: _abc.Iterable[_type_pb2.FileRef] | None = ...,
+        files: _abc.Iterable[_common_pb2.FileRef] | None = ...,
         all: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015

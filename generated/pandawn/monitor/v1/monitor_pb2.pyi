@@ -9,8 +9,8 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from pandawn.common.v1 import common_pb2 as _common_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2 as _filecatalog_pb2
-from pandawn.type.v1 import type_pb2 as _type_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -112,7 +112,7 @@ class JobCount(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     queue: _builtins.str
     """Queue."""
-    state: _type_pb2.JobState.ValueType
+    state: _common_pb2.JobState.ValueType
     """State."""
     user: _builtins.str
     """User."""
@@ -122,7 +122,7 @@ class JobCount(_message.Message):
         self,
         *,
         queue: _builtins.str = ...,
-        state: _type_pb2.JobState.ValueType = ...,
+        state: _common_pb2.JobState.ValueType = ...,
         user: _builtins.str = ...,
         count: _builtins.int = ...,
     ) -> None: ...
@@ -327,7 +327,7 @@ class Node(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SITE_FIELD_NUMBER: _builtins.int
-    NODE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     PILOT_COUNT_FIELD_NUMBER: _builtins.int
     JOB_COUNT_FIELD_NUMBER: _builtins.int
     CONTACT_TIME_FIELD_NUMBER: _builtins.int
@@ -342,17 +342,17 @@ class Node(_message.Message):
     EVIDENCE_FIELD_NUMBER: _builtins.int
     site: _builtins.str
     """Site."""
-    node: _builtins.str
+    name: _builtins.str
     """Full host name."""
     pilot_count: _builtins.int
     """Live pilots on it."""
     job_count: _builtins.int
     """Jobs they hold."""
-    locality: _type_pb2.Locality.ValueType
+    locality: _common_pb2.Locality.ValueType
     """Whether the catalog could be asked."""
     suspend_reason: _builtins.str
     """Why it does not get as many jobs as it has slots; empty for an OPEN one."""
-    condition: _type_pb2.NodeCondition.ValueType
+    condition: _common_pb2.NodeCondition.ValueType
     """Whether it gets jobs."""
     changed_by: _builtins.str
     """Operator who wants it so; empty where the server decided by evidence."""
@@ -382,15 +382,15 @@ class Node(_message.Message):
         self,
         *,
         site: _builtins.str = ...,
-        node: _builtins.str = ...,
+        name: _builtins.str = ...,
         pilot_count: _builtins.int = ...,
         job_count: _builtins.int = ...,
         contact_time: _timestamp_pb2.Timestamp | None = ...,
         cache: _filecatalog_pb2.Cache | None = ...,
-        locality: _type_pb2.Locality.ValueType = ...,
+        locality: _common_pb2.Locality.ValueType = ...,
         suspended_until_time: _timestamp_pb2.Timestamp | None = ...,
         suspend_reason: _builtins.str = ...,
-        condition: _type_pb2.NodeCondition.ValueType = ...,
+        condition: _common_pb2.NodeCondition.ValueType = ...,
         changed_by: _builtins.str = ...,
         change_time: _timestamp_pb2.Timestamp | None = ...,
         good_probes: _builtins.int = ...,
@@ -398,7 +398,7 @@ class Node(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "change_time", b"change_time", "contact_time", b"contact_time", "suspended_until_time", b"suspended_until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "change_time", b"change_time", "changed_by", b"changed_by", "condition", b"condition", "contact_time", b"contact_time", "evidence", b"evidence", "good_probes", b"good_probes", "job_count", b"job_count", "locality", b"locality", "node", b"node", "pilot_count", b"pilot_count", "site", b"site", "suspend_reason", b"suspend_reason", "suspended_until_time", b"suspended_until_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "change_time", b"change_time", "changed_by", b"changed_by", "condition", b"condition", "contact_time", b"contact_time", "evidence", b"evidence", "good_probes", b"good_probes", "job_count", b"job_count", "locality", b"locality", "name", b"name", "pilot_count", b"pilot_count", "site", b"site", "suspend_reason", b"suspend_reason", "suspended_until_time", b"suspended_until_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

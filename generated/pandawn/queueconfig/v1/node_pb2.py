@@ -22,30 +22,31 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from pandawn.type.v1 import type_pb2 as pandawn_dot_type_dot_v1_dot_type__pb2
+from pandawn.common.v1 import common_pb2 as pandawn_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pandawn/queueconfig/v1/node.proto\x12\x16pandawn.queueconfig.v1\x1a\x1apandawn/type/v1/type.proto\">\n\x10\x44rainNodeRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"F\n\x11\x44rainNodeResponse\x12\x31\n\tcondition\x18\x01 \x01(\x0e\x32\x1e.pandawn.type.v1.NodeCondition\"@\n\x12SuspendNodeRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"H\n\x13SuspendNodeResponse\x12\x31\n\tcondition\x18\x01 \x01(\x0e\x32\x1e.pandawn.type.v1.NodeCondition\"?\n\x11ResumeNodeRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"G\n\x12ResumeNodeResponse\x12\x31\n\tcondition\x18\x01 \x01(\x0e\x32\x1e.pandawn.type.v1.NodeCondition\"N\n\x11RemoveNodeRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05unpin\x18\x04 \x01(\x08\"F\n\x12RemoveNodeResponse\x12\x17\n\x0fjobs_taken_back\x18\x01 \x01(\x05\x12\x17\n\x0f\x66iles_forgotten\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pandawn/queueconfig/v1/node.proto\x12\x16pandawn.queueconfig.v1\x1a\x1epandawn/common/v1/common.proto\">\n\x10\x44rainNodeRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"H\n\x11\x44rainNodeResponse\x12\x33\n\tcondition\x18\x01 \x01(\x0e\x32 .pandawn.common.v1.NodeCondition\"@\n\x12SuspendNodeRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"J\n\x13SuspendNodeResponse\x12\x33\n\tcondition\x18\x01 \x01(\x0e\x32 .pandawn.common.v1.NodeCondition\"?\n\x11ResumeNodeRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"I\n\x12ResumeNodeResponse\x12\x33\n\tcondition\x18\x01 \x01(\x0e\x32 .pandawn.common.v1.NodeCondition\"N\n\x11RemoveNodeRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05unpin\x18\x04 \x01(\x08\"F\n\x12RemoveNodeResponse\x12\x17\n\x0fjobs_taken_back\x18\x01 \x01(\x05\x12\x17\n\x0f\x66iles_forgotten\x18\x02 \x01(\x03\x42t\n\x1a\x61lt.pandawn.queueconfig.v1B\tNodeProtoP\x01Z0pandawn.alt/pandawn/queueconfig/v1;queueconfigv1\xaa\x02\x16Pandawn.QueueConfig.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pandawn.queueconfig.v1.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_DRAINNODEREQUEST']._serialized_start=89
-  _globals['_DRAINNODEREQUEST']._serialized_end=151
-  _globals['_DRAINNODERESPONSE']._serialized_start=153
-  _globals['_DRAINNODERESPONSE']._serialized_end=223
-  _globals['_SUSPENDNODEREQUEST']._serialized_start=225
-  _globals['_SUSPENDNODEREQUEST']._serialized_end=289
-  _globals['_SUSPENDNODERESPONSE']._serialized_start=291
-  _globals['_SUSPENDNODERESPONSE']._serialized_end=363
-  _globals['_RESUMENODEREQUEST']._serialized_start=365
-  _globals['_RESUMENODEREQUEST']._serialized_end=428
-  _globals['_RESUMENODERESPONSE']._serialized_start=430
-  _globals['_RESUMENODERESPONSE']._serialized_end=501
-  _globals['_REMOVENODEREQUEST']._serialized_start=503
-  _globals['_REMOVENODEREQUEST']._serialized_end=581
-  _globals['_REMOVENODERESPONSE']._serialized_start=583
-  _globals['_REMOVENODERESPONSE']._serialized_end=653
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\032alt.pandawn.queueconfig.v1B\tNodeProtoP\001Z0pandawn.alt/pandawn/queueconfig/v1;queueconfigv1\252\002\026Pandawn.QueueConfig.V1'
+  _globals['_DRAINNODEREQUEST']._serialized_start=93
+  _globals['_DRAINNODEREQUEST']._serialized_end=155
+  _globals['_DRAINNODERESPONSE']._serialized_start=157
+  _globals['_DRAINNODERESPONSE']._serialized_end=229
+  _globals['_SUSPENDNODEREQUEST']._serialized_start=231
+  _globals['_SUSPENDNODEREQUEST']._serialized_end=295
+  _globals['_SUSPENDNODERESPONSE']._serialized_start=297
+  _globals['_SUSPENDNODERESPONSE']._serialized_end=371
+  _globals['_RESUMENODEREQUEST']._serialized_start=373
+  _globals['_RESUMENODEREQUEST']._serialized_end=436
+  _globals['_RESUMENODERESPONSE']._serialized_start=438
+  _globals['_RESUMENODERESPONSE']._serialized_end=511
+  _globals['_REMOVENODEREQUEST']._serialized_start=513
+  _globals['_REMOVENODEREQUEST']._serialized_end=591
+  _globals['_REMOVENODERESPONSE']._serialized_start=593
+  _globals['_REMOVENODERESPONSE']._serialized_end=663
 # @@protoc_insertion_point(module_scope)

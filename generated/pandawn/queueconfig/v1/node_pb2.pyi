@@ -5,7 +5,7 @@ What operators do with worker nodes."""
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from pandawn.type.v1 import type_pb2 as _type_pb2
+from pandawn.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -54,12 +54,12 @@ class DrainNodeResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONDITION_FIELD_NUMBER: _builtins.int
-    condition: _type_pb2.NodeCondition.ValueType
+    condition: _common_pb2.NodeCondition.ValueType
     """How it stands now."""
     def __init__(
         self,
         *,
-        condition: _type_pb2.NodeCondition.ValueType = ...,
+        condition: _common_pb2.NodeCondition.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -106,12 +106,12 @@ class SuspendNodeResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONDITION_FIELD_NUMBER: _builtins.int
-    condition: _type_pb2.NodeCondition.ValueType
+    condition: _common_pb2.NodeCondition.ValueType
     """How it stands now."""
     def __init__(
         self,
         *,
-        condition: _type_pb2.NodeCondition.ValueType = ...,
+        condition: _common_pb2.NodeCondition.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -158,12 +158,12 @@ class ResumeNodeResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONDITION_FIELD_NUMBER: _builtins.int
-    condition: _type_pb2.NodeCondition.ValueType
+    condition: _common_pb2.NodeCondition.ValueType
     """How it stands now."""
     def __init__(
         self,
         *,
-        condition: _type_pb2.NodeCondition.ValueType = ...,
+        condition: _common_pb2.NodeCondition.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

@@ -1071,7 +1071,7 @@ class DocumentChange(_message.Message):
 
     KIND_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
-    DELETE_FIELD_NUMBER: _builtins.int
+    REMOVE_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
@@ -1079,8 +1079,8 @@ class DocumentChange(_message.Message):
     """What it describes."""
     name: _builtins.str
     """Name of the cloud, site or queue. A request names a document once."""
-    delete: _builtins.bool
-    """Whether it is to be deleted; then there are no `parameters`. Deleting what is not there changes nothing."""
+    remove: _builtins.bool
+    """Whether it is to be removed; then there are no `parameters`. Removing what is not there changes nothing."""
     etag: _builtins.str
     """Etag of the document as the caller read it; empty: whatever is there."""
     @_builtins.property
@@ -1098,14 +1098,14 @@ class DocumentChange(_message.Message):
         *,
         kind: _revision_pb2.DocumentKind.ValueType = ...,
         name: _builtins.str = ...,
-        delete: _builtins.bool = ...,
+        remove: _builtins.bool = ...,
         parameters: Global___Queue | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete", b"delete", "etag", b"etag", "kind", b"kind", "name", b"name", "parameters", b"parameters", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "kind", b"kind", "name", b"name", "parameters", b"parameters", "remove", b"remove", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1261,7 +1261,7 @@ class ExportConfigResponse(_message.Message):
 Global___ExportConfigResponse: _TypeAlias = ExportConfigResponse  # noqa: Y015
 
 @_typing.final
-class Override(_message.Message):
+class QueueOverride(_message.Message):
     """One parameter of a queue that is set for a time."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1292,7 +1292,7 @@ class Override(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Override: _TypeAlias = Override  # noqa: Y015
+Global___QueueOverride: _TypeAlias = QueueOverride  # noqa: Y015
 
 @_typing.final
 class SetOverrideRequest(_message.Message):
@@ -1471,13 +1471,13 @@ class ListOverridesResponse(_message.Message):
     next_page_token: _builtins.str
     """Token of the next page; empty when this was the last."""
     @_builtins.property
-    def overrides(self) -> _containers.RepeatedCompositeFieldContainer[Global___Override]:
+    def overrides(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueOverride]:
         """Overrides by queue and parameter."""
 
     def __init__(
         self,
         *,
-        overrides: _abc.Iterable[Global___Override] | None = ...,
+        overrides: _abc.Iterable[Global___QueueOverride] | None = ...,
         next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015

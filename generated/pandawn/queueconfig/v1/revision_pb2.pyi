@@ -240,7 +240,7 @@ class Revision(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    REVISION_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
     CHANGE_TIME_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
@@ -251,7 +251,7 @@ class Revision(_message.Message):
     CREATED_COUNT_FIELD_NUMBER: _builtins.int
     CHANGED_COUNT_FIELD_NUMBER: _builtins.int
     DELETED_COUNT_FIELD_NUMBER: _builtins.int
-    revision: _builtins.int
+    number: _builtins.int
     """Its number; each change has the next."""
     cause: Global___RevisionCause.ValueType
     """What made it."""
@@ -278,7 +278,7 @@ class Revision(_message.Message):
     def __init__(
         self,
         *,
-        revision: _builtins.int = ...,
+        number: _builtins.int = ...,
         change_time: _timestamp_pb2.Timestamp | None = ...,
         cause: Global___RevisionCause.ValueType = ...,
         author: _builtins.str = ...,
@@ -292,7 +292,7 @@ class Revision(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "cause", b"cause", "change_time", b"change_time", "changed_count", b"changed_count", "created_count", b"created_count", "deleted_count", b"deleted_count", "message", b"message", "peer", b"peer", "revision", b"revision", "subject", b"subject", "tool", b"tool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "cause", b"cause", "change_time", b"change_time", "changed_count", b"changed_count", "created_count", b"created_count", "deleted_count", b"deleted_count", "message", b"message", "number", b"number", "peer", b"peer", "subject", b"subject", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pandawn.type.v1 import type_pb2
+from pandawn.common.v1 import common_pb2
 from pandawn_server.domain.file_version import VersionKind
 from pandawn_server.domain.inventory import CachedFile, FileRef
 from pandawn_server.domain.jobs import ErrorComponent, JobError, Requirements, ResourceUse
@@ -51,14 +51,14 @@ def to_sum(size_bytes: int) -> int:
     return min(size_bytes, MAX_INT64)
 
 
-def to_file(file: File) -> type_pb2.File:
+def to_file(file: File) -> common_pb2.File:
     """A file without its place."""
-    message = type_pb2.File()
+    message = common_pb2.File()
     fill_file(message, file)
     return message
 
 
-def fill_file(message: type_pb2.File, file: File) -> None:
+def fill_file(message: common_pb2.File, file: File) -> None:
     """Fills in a file without its place."""
     message.lfn, message.size_bytes, _, message.scope, guid, checksum, version = file
     if guid:
@@ -69,7 +69,7 @@ def fill_file(message: type_pb2.File, file: File) -> None:
         message.version = version
 
 
-def from_file(message: type_pb2.File, url: str, version: str) -> File:
+def from_file(message: common_pb2.File, url: str, version: str) -> File:
     """A file with its place; which version it is, the server says."""
     return File(
         message.lfn,
@@ -82,7 +82,7 @@ def from_file(message: type_pb2.File, url: str, version: str) -> File:
     )
 
 
-def from_cached_file(message: type_pb2.File) -> CachedFile:
+def from_cached_file(message: common_pb2.File) -> CachedFile:
     """A file in a cache; a strong checksum is a version too."""
     version = message.version
     if not version and message.checksum.startswith(f"{VersionKind.SHA256.value}:"):
@@ -90,9 +90,9 @@ def from_cached_file(message: type_pb2.File) -> CachedFile:
     return CachedFile(message.lfn, message.size_bytes, message.scope, message.guid.lower(), version)
 
 
-def to_cached_file(file: CachedFile) -> type_pb2.File:
+def to_cached_file(file: CachedFile) -> common_pb2.File:
     """A file in a cache."""
-    return type_pb2.File(
+    return common_pb2.File(
         lfn=file.lfn,
         scope=file.scope,
         guid=file.guid,
@@ -101,14 +101,14 @@ def to_cached_file(file: CachedFile) -> type_pb2.File:
     )
 
 
-def from_ref(message: type_pb2.FileRef) -> FileRef:
+def from_ref(message: common_pb2.FileRef) -> FileRef:
     """The names of a file; GUIDs are compared in lower case."""
     return FileRef(message.lfn, message.scope, message.guid.lower(), message.version)
 
 
-def to_requirements(requirements: Requirements) -> type_pb2.Requirements:
+def to_requirements(requirements: Requirements) -> common_pb2.Requirements:
     """Requirements; what asks for nothing stays unset."""
-    message = type_pb2.Requirements(
+    message = common_pb2.Requirements(
         memory_bytes=requirements.memory_bytes,
         cores=requirements.cores,
         disk_bytes=requirements.disk_bytes,
@@ -119,7 +119,7 @@ def to_requirements(requirements: Requirements) -> type_pb2.Requirements:
 
 
 def from_requirements(
-    check: Checker, field: FieldPath, message: type_pb2.Requirements
+    check: Checker, field: FieldPath, message: common_pb2.Requirements
 ) -> Requirements:
     """Requirements or an offer, checked."""
     path = field if isinstance(field, tuple) else (field,)
@@ -140,11 +140,11 @@ def from_requirements(
     return Requirements(memory, cores, disk, wall_time)
 
 
-def to_error(error: JobError | None) -> type_pb2.JobError | None:
+def to_error(error: JobError | None) -> common_pb2.JobError | None:
     """An error; None stays unset."""
     if error is None:
         return None
-    return type_pb2.JobError(
+    return common_pb2.JobError(
         component=ERROR_COMPONENT.to_wire(error.component),
         code=error.code,
         reason=error.reason,
@@ -152,7 +152,7 @@ def to_error(error: JobError | None) -> type_pb2.JobError | None:
     )
 
 
-def from_error(check: Checker, field: FieldPath, message: type_pb2.JobError) -> JobError:
+def from_error(check: Checker, field: FieldPath, message: common_pb2.JobError) -> JobError:
     """An error as a pilot reports it, checked."""
     path = field if isinstance(field, tuple) else (field,)
     component = ERROR_COMPONENT.to_domain(message.component)
@@ -169,16 +169,16 @@ def from_error(check: Checker, field: FieldPath, message: type_pb2.JobError) -> 
     )
 
 
-def to_use(use: ResourceUse) -> type_pb2.ResourceUse:
+def to_use(use: ResourceUse) -> common_pb2.ResourceUse:
     """What a job used."""
-    return type_pb2.ResourceUse(
+    return common_pb2.ResourceUse(
         cpu_seconds=use.cpu_seconds,
         max_rss_bytes=use.max_rss_bytes,
         work_dir_bytes=use.work_dir_bytes,
     )
 
 
-def from_use(check: Checker, field: FieldPath, message: type_pb2.ResourceUse) -> ResourceUse:
+def from_use(check: Checker, field: FieldPath, message: common_pb2.ResourceUse) -> ResourceUse:
     """What a job used, checked."""
     path = field if isinstance(field, tuple) else (field,)
     return ResourceUse(
@@ -188,14 +188,14 @@ def from_use(check: Checker, field: FieldPath, message: type_pb2.ResourceUse) ->
     )
 
 
-def to_match(match: Match, summary: str) -> type_pb2.Match:
+def to_match(match: Match, summary: str) -> common_pb2.Match:
     """Why a job went to a node."""
-    message = type_pb2.Match()
+    message = common_pb2.Match()
     fill_match(message, match, summary)
     return message
 
 
-def fill_match(message: type_pb2.Match, match: Match, summary: str) -> None:
+def fill_match(message: common_pb2.Match, match: Match, summary: str) -> None:
     """Fills in why a job went to a node."""
     message.locality = LOCALITY.to_wire(match.locality)
     message.rule = MATCH_RULE.to_wire(match.rule)

@@ -118,13 +118,13 @@ def _from_change(
         if name not in SETTING_NAMES
     ]
     settings, violations = from_settings(change.parameters)
-    if change.delete and (settings_given(change.parameters) or mask):
+    if change.remove and (settings_given(change.parameters) or mask):
         wrong.append(Violation("delete", "cannot go with parameters"))
     return Wanted(
         key,
         settings,
         tuple(name for name in mask if name in SETTING_NAMES) if mask else None,
-        delete=change.delete,
+        delete=change.remove,
         etag=change.etag,
         field=f"changes[{position}].parameters",
         violations=(*wrong, *violations),
@@ -193,7 +193,7 @@ def to_revision(revision: Revision) -> revision_pb2.Revision:
     """One change of the configuration."""
     author = revision.author
     return revision_pb2.Revision(
-        revision=revision.revision,
+        number=revision.revision,
         change_time=to_timestamp(revision.time),
         cause=REVISION_CAUSE.to_wire(revision.cause),
         author=author.name,
@@ -229,10 +229,10 @@ def to_origin(parameter: str, origin: Origin) -> revision_pb2.Origin:
     return message
 
 
-def to_override(found: SetOverride) -> queueconfig_pb2.Override:
+def to_override(found: SetOverride) -> queueconfig_pb2.QueueOverride:
     """An override with who set it."""
     override = found.override
-    return queueconfig_pb2.Override(
+    return queueconfig_pb2.QueueOverride(
         queue=override.queue,
         value=to_settings({override.parameter: override.value}),
         origin=to_origin(override.parameter, found.origin),

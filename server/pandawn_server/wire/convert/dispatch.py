@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from google.protobuf.duration_pb2 import Duration
 
+from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2
-from pandawn.type.v1 import type_pb2
 from pandawn_server.domain.errors import PandawnError
 from pandawn_server.domain.file_version import file_version
 from pandawn_server.domain.inventory import CacheState
@@ -63,7 +63,7 @@ def from_renewals(
         check.identifier((*path, "lease_token"), renewal.lease_token)
         phase = PHASE.to_domain(renewal.phase)
         check.require(phase is not None, (*path, "phase"), "must be set")
-        from_use(check, (*path, "use"), renewal.use)
+        from_use(check, (*path, "resource_use"), renewal.resource_use)
         yield Renewal(renewal.job_id, renewal.attempt, renewal.lease_token, phase or Phase.STAGE_IN)
 
 
@@ -114,7 +114,7 @@ def from_report(
             for position, output in enumerate(message.outputs)
         ),
         log=_from_stored(check, (*path, "log"), message.log) if message.HasField("log") else None,
-        use=from_use(check, (*path, "use"), message.use),
+        use=from_use(check, (*path, "resource_use"), message.resource_use),
         input_bytes=check.size((*path, "input_bytes"), message.input_bytes),
         bytes_from_cache=check.size((*path, "bytes_from_cache"), message.bytes_from_cache),
         phase_times=phase_times,
@@ -153,7 +153,7 @@ def _fill_lease(lease: dispatcher_pb2.Lease, grant: Grant) -> None:
     lease.attempt = grant.attempt
     lease.lease_token = grant.token
     fill_duration(lease.lease_duration, grant.duration)
-    fill_match(lease.match, grant.match, grant.explanation)
+    fill_match(lease.job_match, grant.match, grant.explanation)
     _fill_spec(lease.job, grant)
 
 
@@ -253,7 +253,7 @@ def _to_renewal_result(result: Renewed | PandawnError) -> dispatcher_pb2.Renewal
         dispatcher_pb2.JOB_COMMAND_CANCEL if result.cancel else dispatcher_pb2.JOB_COMMAND_CONTINUE
     )
     return dispatcher_pb2.RenewalResult(
-        status=type_pb2.ItemStatus(),
+        status=common_pb2.ItemStatus(),
         command=command,
         lease_duration=to_duration(result.duration),
     )

@@ -7,10 +7,10 @@ from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
 from pandawn.broker.v1 import caller_pb2, job_pb2, task_pb2
+from pandawn.common.v1 import common_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
 from pandawn.monitor.v1 import monitor_pb2
 from pandawn.queueconfig.v1 import access_pb2, queueconfig_pb2, revision_pb2
-from pandawn.type.v1 import type_pb2
 from pandawn_server.domain.access import Effect, Ground, SubjectKind
 from pandawn_server.domain.inventory import DeltaResult
 from pandawn_server.domain.jobs import ErrorComponent, JobKind, JobState, Phase
@@ -53,13 +53,13 @@ class EnumPair(Generic[V, D]):
         return self._to_domain.get(number)
 
 
-JOB_STATE = EnumPair(type_pb2.JobState, JobState, "JOB_STATE")
-JOB_KIND = EnumPair(type_pb2.JobKind, JobKind, "JOB_KIND")
-PHASE = EnumPair(type_pb2.Phase, Phase, "PHASE")
-ERROR_COMPONENT = EnumPair(type_pb2.ErrorComponent, ErrorComponent, "ERROR_COMPONENT")
-NODE_CONDITION = EnumPair(type_pb2.NodeCondition, Condition, "NODE_CONDITION")
-LOCALITY = EnumPair(type_pb2.Locality, Locality, "LOCALITY")
-MATCH_RULE = EnumPair(type_pb2.MatchRule, MatchRule, "MATCH_RULE")
+JOB_STATE = EnumPair(common_pb2.JobState, JobState, "JOB_STATE")
+JOB_KIND = EnumPair(common_pb2.JobKind, JobKind, "JOB_KIND")
+PHASE = EnumPair(common_pb2.Phase, Phase, "PHASE")
+ERROR_COMPONENT = EnumPair(common_pb2.ErrorComponent, ErrorComponent, "ERROR_COMPONENT")
+NODE_CONDITION = EnumPair(common_pb2.NodeCondition, Condition, "NODE_CONDITION")
+LOCALITY = EnumPair(common_pb2.Locality, Locality, "LOCALITY")
+MATCH_RULE = EnumPair(common_pb2.MatchRule, MatchRule, "MATCH_RULE")
 FILE_ROLE = EnumPair(job_pb2.FileRole, FileRole, "FILE_ROLE")
 TASK_STATE = EnumPair(task_pb2.TaskState, TaskState, "TASK_STATE")
 QUEUE_STATUS = EnumPair(queueconfig_pb2.QueueStatus, QueueStatus, "QUEUE_STATUS")

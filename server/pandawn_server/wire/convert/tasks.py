@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from pandawn.broker.v1 import broker_pb2, job_pb2, task_pb2
-from pandawn.type.v1 import type_pb2
+from pandawn.common.v1 import common_pb2
 from pandawn_server.domain.attempts import Attempt
 from pandawn_server.domain.file_version import file_version
 from pandawn_server.domain.jobs import FINAL_STATES, Job, JobState, Phase
@@ -169,7 +169,7 @@ def to_task(view: TaskView) -> task_pb2.Task:
 
 def to_job(job: Job) -> job_pb2.Job:
     """A job as it stands."""
-    job_phase = PHASE.to_wire(job.phase) if job.phase else type_pb2.PHASE_UNSPECIFIED
+    job_phase = PHASE.to_wire(job.phase) if job.phase else common_pb2.PHASE_UNSPECIFIED
     return job_pb2.Job(
         job_id=job.job_id,
         task_id=job.task_id,
@@ -214,11 +214,11 @@ def _to_job_file(role: FileRole, file: File) -> job_pb2.JobFile:
 
 
 def _to_attempt(attempt: Attempt) -> job_pb2.Attempt:
-    outcome = type_pb2.JOB_STATE_UNSPECIFIED
+    outcome = common_pb2.JOB_STATE_UNSPECIFIED
     if attempt.outcome is not None:
         outcome = JOB_STATE.to_wire(attempt.outcome)
     return job_pb2.Attempt(
-        attempt=attempt.attempt,
+        number=attempt.attempt,
         pilot_id=attempt.pilot_id,
         node=attempt.node,
         start_time=to_timestamp(attempt.start_time),
@@ -226,8 +226,8 @@ def _to_attempt(attempt: Attempt) -> job_pb2.Attempt:
         outcome=outcome,
         exit_code=attempt.exit_code,
         error=to_error(attempt.error),
-        match=to_match(attempt.match, sentence(attempt.match, attempt.node)),
-        use=to_use(attempt.use),
+        job_match=to_match(attempt.match, sentence(attempt.match, attempt.node)),
+        resource_use=to_use(attempt.use),
         input_bytes=attempt.input_bytes,
         bytes_from_cache=attempt.bytes_from_cache,
         phase_times=[
@@ -266,5 +266,5 @@ def to_explanation(explanation: Explanation) -> broker_pb2.ExplainJobResponse:
         message.held_until_time.FromDatetime(explanation.hold.until)
     if explanation.match is not None:
         summary = sentence(explanation.match, explanation.match_node)
-        message.match.CopyFrom(to_match(explanation.match, summary))
+        message.job_match.CopyFrom(to_match(explanation.match, summary))
     return message

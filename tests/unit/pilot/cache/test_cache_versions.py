@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pandawn.common.v1.common_pb2 import File
 from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile
-from pandawn.type.v1.type_pb2 import File
 from pandawn_client.file_version import file_version
 from pandawn_pilot.cache.entry import CODE, Entry
 from pandawn_pilot.cache.input_proof import check_source

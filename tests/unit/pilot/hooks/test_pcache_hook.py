@@ -13,8 +13,8 @@ from typing import Any
 import grpc
 import pytest
 
+from pandawn.common.v1.common_pb2 import File, FileRef
 from pandawn.filecatalog.v1 import filecatalog_pb2 as wire
-from pandawn.type.v1.type_pb2 import File, FileRef
 from pandawn_pilot.hooks.pcache_hook import main
 from tests.fixtures.ports import LOOPBACK
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import pandawn_transports as transports
+from pandawn.common.v1.common_pb2 import File
 from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile, Limits
-from pandawn.type.v1.type_pb2 import File
 from pandawn_pilot.cache.node_cache import NodeCache
 from pandawn_pilot.cache.room import CacheLimits
 from pandawn_pilot.errors import JobFailedError

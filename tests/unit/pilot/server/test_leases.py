@@ -12,8 +12,8 @@ from typing import cast
 import grpc
 import pytest
 
+from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2 as dispatcher
-from pandawn.type.v1 import type_pb2
 from pandawn_client.client import Connection
 from pandawn_client.durations import duration, seconds
 from pandawn_pilot.catalog.inventory import CacheState
@@ -28,7 +28,7 @@ from tests.fixtures.fake_dispatcher import FakeDispatcher
 from tests.unit.pilot.factories import make_test_log
 
 PATIENCE_S = 30
-STALE = type_pb2.ItemStatus(code=9, reason="STALE_LEASE", message="the attempt is over")
+STALE = common_pb2.ItemStatus(code=9, reason="STALE_LEASE", message="the attempt is over")
 
 
 def make_live_job(lease_seconds: float = 60) -> LiveJob:
@@ -38,7 +38,7 @@ def make_live_job(lease_seconds: float = 60) -> LiveJob:
 
 def renewed(
     command: dispatcher.JobCommand.ValueType = dispatcher.JOB_COMMAND_CONTINUE,
-    status: type_pb2.ItemStatus | None = None,
+    status: common_pb2.ItemStatus | None = None,
 ) -> Callable[
     [dispatcher.RenewLeasesRequest, grpc.ServicerContext], dispatcher.RenewLeasesResponse
 ]:
@@ -48,7 +48,7 @@ def renewed(
         request: dispatcher.RenewLeasesRequest, _context: grpc.ServicerContext
     ) -> dispatcher.RenewLeasesResponse:
         result = dispatcher.RenewalResult(
-            command=command, lease_duration=duration(60), status=status or type_pb2.ItemStatus()
+            command=command, lease_duration=duration(60), status=status or common_pb2.ItemStatus()
         )
         return dispatcher.RenewLeasesResponse(results=[result for _ in request.renewals])
 
@@ -112,11 +112,11 @@ def test_the_server_is_asked_for_the_lease_just_before_a_file_becomes_visible(
 
 @pytest.mark.parametrize(
     "status",
-    [STALE, type_pb2.ItemStatus(code=7, reason="NOT_YOUR_LEASE")],
+    [STALE, common_pb2.ItemStatus(code=7, reason="NOT_YOUR_LEASE")],
     ids=["stale", "not ours"],
 )
 def test_nothing_is_published_without_a_lease(
-    fake_dispatcher: FakeDispatcher, pilot: BeatingPilot, status: type_pb2.ItemStatus
+    fake_dispatcher: FakeDispatcher, pilot: BeatingPilot, status: common_pb2.ItemStatus
 ) -> None:
     fake_dispatcher.behaviours["RenewLeases"] = renewed(status=status)
     job = make_live_job(3600)
@@ -204,7 +204,7 @@ def test_a_report_whose_reply_was_lost_is_repeated_although_the_lease_is_over(
             # It was taken, so the next heartbeat hears that the lease is over.
             job.end(StopReason.STALE)
             context.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke")
-        state = type_pb2.JOB_STATE_ACTIVATED
+        state = common_pb2.JOB_STATE_ACTIVATED
         return dispatcher.ReportJobsResponse(results=[dispatcher.ReportResult(state=state)])
 
     fake_dispatcher.behaviours["ReportJobs"] = report

@@ -91,7 +91,7 @@ def standing_revision(client: Client) -> int:
     """Returns the number of the last revision; 0 where there is none."""
     request = queueconfig.ListRevisionsRequest(page_size=1)
     newest = client.call(client.queues.ListRevisions, request).revisions
-    return newest[0].revision if newest else 0
+    return newest[0].number if newest else 0
 
 
 def read_assignments(pairs: Iterable[str]) -> queueconfig.Queue:

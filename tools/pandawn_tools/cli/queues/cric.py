@@ -196,7 +196,7 @@ def _send(client: Client, wish: _Wish, queues: Sequence[CricQueue], listed: Cric
         if not request.changes:
             return _Sent(queueconfig.ApplyConfigResponse(revision=before.revision), gone)
         reply = client.call(client.queues.ApplyConfig, request)
-        busy = {*reply.queues_in_use} & {item.name for item in farewells if item.delete}
+        busy = {*reply.queues_in_use} & {item.name for item in farewells if item.remove}
         if not reply.violations and not busy:
             break
         planned = take_back(planned, reply.violations)
@@ -238,7 +238,7 @@ def _farewells(
     for name in gone:
         change = queueconfig.DocumentChange(kind=QUEUE, name=name)
         if wish.vanished is Vanished.DELETE:
-            change.delete = True
+            change.remove = True
         elif wish.vanished is Vanished.OFFLINE:
             if before.documents[Key(QUEUE, name)].status == offline:
                 continue

@@ -246,7 +246,7 @@ def _plan(
     )
     if delete:
         changes += [
-            queueconfig.DocumentChange(kind=key.kind, name=key.name, delete=True) for key in missing
+            queueconfig.DocumentChange(kind=key.kind, name=key.name, remove=True) for key in missing
         ]
     if not changes:
         reply = queueconfig.ApplyConfigResponse(revision=before.revision)

@@ -179,7 +179,7 @@ def _row(revision: revisions.Revision) -> list[Cell]:
     ]
     cause = _CAUSES.get(revision.cause, "")
     return [
-        revision.revision,
+        revision.number,
         format_time(revision.change_time),
         revision.author,
         ": ".join(filter(None, [cause, ", ".join(done)])),

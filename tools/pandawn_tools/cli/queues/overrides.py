@@ -136,7 +136,7 @@ def list_overrides(
     print_table(_COLUMNS, map(_row, rows), empty="Nothing is overridden.")
 
 
-def _row(row: queueconfig.Override) -> list[Cell]:
+def _row(row: queueconfig.QueueOverride) -> list[Cell]:
     parameter = parameters().get(row.origin.parameter)
     value = None if parameter is None else value_of(row.value, parameter)
     return [

@@ -166,7 +166,7 @@ def delete_queue(
     """Delete a queue that has neither jobs nor pilots. Its history stays: `rollback` brings it back."""
     with options.connect(ctx, server) as client:
         _check_known(client, Level.QUEUE, name, to_create=False)
-        change = queueconfig.DocumentChange(kind=QUEUE, name=name, delete=True)
+        change = queueconfig.DocumentChange(kind=QUEUE, name=name, remove=True)
         reply = client.call(
             client.queues.ApplyConfig,
             # One queue, named: of a site with three that is more than the usual share.

@@ -85,7 +85,7 @@ class ParameterOptions(_message.Message):
     UNIT_FIELD_NUMBER: _builtins.int
     MIN_FIELD_NUMBER: _builtins.int
     MAX_FIELD_NUMBER: _builtins.int
-    DEFAULT_FIELD_NUMBER: _builtins.int
+    DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
     group: Global___ParameterGroup.ValueType
     """The group it is shown in."""
@@ -95,7 +95,7 @@ class ParameterOptions(_message.Message):
     """Smallest value; unset: it has no bounds."""
     max: _builtins.int
     """Largest value."""
-    default: _builtins.str
+    default_value: _builtins.str
     """Value where nobody set one: a number, `true`, `false`, a word, words joined by commas; empty: empty."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___ParameterAlias]:
@@ -108,12 +108,12 @@ class ParameterOptions(_message.Message):
         unit: _builtins.str = ...,
         min: _builtins.int | None = ...,
         max: _builtins.int | None = ...,
-        default: _builtins.str = ...,
+        default_value: _builtins.str = ...,
         aliases: _abc.Iterable[Global___ParameterAlias] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "max", b"max", "min", b"min"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "aliases", b"aliases", "default", b"default", "group", b"group", "max", b"max", "min", b"min", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "aliases", b"aliases", "default_value", b"default_value", "group", b"group", "max", b"max", "min", b"min", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max: _TypeAlias = _typing.Literal["max"]  # noqa: Y015
     _WhichOneofArgType__max: _TypeAlias = _typing.Literal["_max", b"_max"]  # noqa: Y015

@@ -1,7 +1,7 @@
 """Which version of a file is meant: what tells it from other files of its name and size.
 
 The forms are part of the contract, see `File` in `pandawn/common/v1/common.proto`. The server has the
-same in `domain/file_version.py`; both are tried against the same examples.
+same in `domain/catalog/file_version.py`; both are tried against the same examples.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from pandawn_server.domain.admission import Admission, Patterns, Rule, is_free_name
-from pandawn_server.domain.principals import Method, Role
+from pandawn_server.domain.access.admission import Admission, Patterns, Rule, is_free_name
+from pandawn_server.domain.access.principals import Method, Role
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 """Largest admission file: tens of thousands of users fit."""

@@ -6,15 +6,15 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from pandawn_server.usecases.allowances import hold_back_all, let_go_all
-from pandawn_server.usecases.reap import Reaped, reap
+from pandawn_server.usecases.access.limits import release_throttled, throttle_excess
+from pandawn_server.usecases.access.sessions import REFRESH_INTERVAL, refresh_sessions
+from pandawn_server.usecases.catalog.watch import watch_catalog
+from pandawn_server.usecases.dispatch.watch_queues import watch_queues
+from pandawn_server.usecases.leases.reap import Reaped, reap
+from pandawn_server.usecases.leases.watch_clock import watch_clock
 from pandawn_server.usecases.retain import retain
-from pandawn_server.usecases.sessions import REFRESH_INTERVAL, refresh_sessions
-from pandawn_server.usecases.watch_catalog import watch_catalog
-from pandawn_server.usecases.watch_clock import watch_clock
-from pandawn_server.usecases.watch_queues import watch_queues
-from pandawn_server.wire.auditing import FLUSH_INTERVAL, Auditor
 from pandawn_server.wire.deps import Deps
+from pandawn_server.wire.edge.auditing import FLUSH_INTERVAL, Auditor
 from pandawn_server.workers.loop import PeriodicWorker
 
 QUEUE_WATCH_INTERVAL = timedelta(seconds=1)
@@ -59,7 +59,7 @@ def _reaper(deps: Deps) -> PeriodicWorker[Reaped]:
 
     def after(reaped: Reaped) -> None:
         for queue in reaped.ended.runnable_queues:
-            deps.waiting.notify(queue)
+            deps.polls.notify(queue)
 
     return PeriodicWorker(
         "reaper",
@@ -79,7 +79,7 @@ def _reaper(deps: Deps) -> PeriodicWorker[Reaped]:
 def _queue_watch(deps: Deps) -> PeriodicWorker[bool]:
     def after(_: bool) -> None:
         deps.config_watch.look()
-        deps.waiting.notify_all()
+        deps.polls.notify_all()
 
     return PeriodicWorker(
         "queue-watch",
@@ -118,12 +118,12 @@ def _retention(deps: Deps) -> PeriodicWorker[bool]:
 def _throttle(deps: Deps) -> PeriodicWorker[frozenset[str]]:
     def after(queues: frozenset[str]) -> None:
         for queue in queues:
-            deps.waiting.notify(queue)
+            deps.polls.notify(queue)
 
     return PeriodicWorker(
         "throttle",
         THROTTLE_INTERVAL,
-        partial(let_go_all, deps.context, deps.context.new_id(), THROTTLE_INTERVAL),
+        partial(release_throttled, deps.context, deps.context.new_id(), THROTTLE_INTERVAL),
         deps.runner,
         after=after,
         telemetry=deps.telemetry,
@@ -134,7 +134,7 @@ def _hold_back(deps: Deps) -> PeriodicWorker[int]:
     return PeriodicWorker(
         "hold-back",
         HOLD_BACK_INTERVAL,
-        partial(hold_back_all, deps.context, deps.context.new_id(), HOLD_BACK_INTERVAL),
+        partial(throttle_excess, deps.context, deps.context.new_id(), HOLD_BACK_INTERVAL),
         deps.runner,
         telemetry=deps.telemetry,
     )

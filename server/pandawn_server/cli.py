@@ -99,7 +99,7 @@ def end_sessions(loaded: Loaded) -> None:
 
 def _rotate(loaded: Loaded, *, end_sessions: bool) -> None:
     from pandawn_server.backends import open_standing_database
-    from pandawn_server.usecases.sessions import rotate_key
+    from pandawn_server.usecases.access.sessions import rotate_key
 
     database = open_standing_database(loaded.settings)
     try:
@@ -177,7 +177,7 @@ def check_config(loaded: Loaded) -> None:
         open_standing_database,
     )
     from pandawn_server.wire.auth.doors import check_doors
-    from pandawn_server.wire.listening import StartError
+    from pandawn_server.wire.edge.listening import StartError
 
     settings = loaded.settings
     typer.echo(f"configuration file: {loaded.file or 'none'}")

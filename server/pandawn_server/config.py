@@ -26,7 +26,7 @@ from pydantic_settings import (
 )
 
 from pandawn_server.catalog.factory import parse_catalog_url
-from pandawn_server.domain.sessions import MAX_SESSION_LIFE
+from pandawn_server.domain.access.sessions import MAX_SESSION_LIFE
 from pandawn_server.listeners import Listener, parse_listener
 from pandawn_server.logs import LogFormat, LogLevel
 from pandawn_server.retention_config import RetentionSettings

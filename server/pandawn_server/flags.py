@@ -122,7 +122,7 @@ def status_of(error: PandawnError) -> Exit:
 @contextmanager
 def _errors_as_exit() -> Iterator[None]:
     """Ends the process with a sentence and a status for what an operator can mend."""
-    from pandawn_server.wire.listening import StartError
+    from pandawn_server.wire.edge.listening import StartError
 
     try:
         yield

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import ip_address
 
-from pandawn_server.domain.principals import Method
+from pandawn_server.domain.access.principals import Method
 
 AUTH_METHODS = (Method.X509, Method.TOKEN, Method.HOST, Method.LOCAL)
 """What `auth=` may name."""

@@ -24,23 +24,23 @@ from pandawn_server.config import Settings, masked
 from pandawn_server.logs import Log
 from pandawn_server.storage.database import Database
 from pandawn_server.telemetry.api import OFF, Attributes, Telemetry
-from pandawn_server.telemetry.names import QUEUE, WAITING_PILOTS
+from pandawn_server.telemetry.names import POLLING_PILOTS, QUEUE
+from pandawn_server.usecases.access.session_book import Sessions
+from pandawn_server.usecases.access.sessions import refresh_sessions
 from pandawn_server.usecases.context import Context
-from pandawn_server.usecases.session_book import Sessions
-from pandawn_server.usecases.sessions import refresh_sessions
 from pandawn_server.usecases.telling import tell
-from pandawn_server.wire.auditing import Auditor
 from pandawn_server.wire.auth.doors import listening_of, open_identity
 from pandawn_server.wire.auth.identity import Identity
 from pandawn_server.wire.auth.resolver import SystemNames, ThreadedResolver
 from pandawn_server.wire.auth.session import SessionAuthenticator
-from pandawn_server.wire.batcher import Batchers
-from pandawn_server.wire.config_watch import ConfigWatch
 from pandawn_server.wire.deps import Deps
-from pandawn_server.wire.runner import Runner
-from pandawn_server.wire.server import EdgeServer, Service
+from pandawn_server.wire.dispatch.polls import Polls
+from pandawn_server.wire.edge.auditing import Auditor
+from pandawn_server.wire.edge.batcher import Batchers
+from pandawn_server.wire.edge.runner import Runner
+from pandawn_server.wire.edge.server import EdgeServer, Service
+from pandawn_server.wire.queues.watch import ConfigWatch
 from pandawn_server.wire.services import services
-from pandawn_server.wire.waiting import WaitingCalls
 from pandawn_server.workers.loop import PeriodicWorker
 
 FIRST_KEYS_S = 3.0
@@ -74,7 +74,7 @@ def serve(settings: Settings, more_services: Sequence[Service] = ()) -> None:
 
 
 def _calm_collector() -> None:
-    """Lets the garbage collector look at new objects mostly: what a brokerage keeps are millions of old ones.
+    """Lets the garbage collector look at new objects mostly: what a matchmaker keeps are millions of old ones.
 
     Nothing there refers to itself in a circle; reference counts free it.
     """
@@ -121,7 +121,7 @@ async def _serve(
         # wait are sent away, then the others are answered, then what they wrote is on disk.
         await server.announce_stop()
         deps.shutting_down.set()
-        deps.waiting.close()
+        deps.polls.close()
         deps.config_watch.close()
         await server.stop(timedelta(seconds=settings.grace_seconds))
         last_work = asyncio.ensure_future(_finish(deps, workers, auditor))
@@ -172,16 +172,16 @@ def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
     )
 
     def waiting() -> Iterable[tuple[float, Attributes]]:
-        counts = context.brokers.waiting_counts()
+        counts = context.desks.poll_counts()
         return [(count, {QUEUE: queue}) for queue, count in counts.items()]
 
-    telemetry.watch(WAITING_PILOTS, waiting)
+    telemetry.watch(POLLING_PILOTS, waiting)
     return Deps(
         context=context,
         settings=settings,
         runner=runner,
         batchers=batchers,
-        waiting=WaitingCalls(context, runner, batchers),
+        polls=Polls(context, runner, batchers),
         config_watch=ConfigWatch(context),
         shutting_down=asyncio.Event(),
         telemetry=telemetry,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto, MethodDescriptorProto
 
-from pandawn_server.wire.convert.audit import KNOWN_FIELDS
-from pandawn_server.wire.policies import POLICIES
+from pandawn_server.wire.edge.audit_subject import KNOWN_FIELDS
+from pandawn_server.wire.edge.policies import POLICIES
 from tests.contract.test_proto_rules import FILES
 
 STREAMS_THAT_TELL = frozenset({"/pandawn.filecatalog.v1.FileCatalog/ReportInventory"})

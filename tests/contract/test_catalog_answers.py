@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pandawn_server.catalog.protocol import Catalog
-from pandawn_server.domain.inventory import (
+from pandawn_server.domain.catalog.inventory import (
     CachedFile,
     Delta,
     DeltaOutcome,

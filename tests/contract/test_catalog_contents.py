@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from pandawn_server.catalog.contents import Version
 from pandawn_server.catalog.protocol import Catalog
-from pandawn_server.domain.inventory import CachedFile, NodeKey
+from pandawn_server.domain.catalog.inventory import CachedFile, NodeKey
 from tests.fixtures.catalog import (
     EPOCH,
     NODE,

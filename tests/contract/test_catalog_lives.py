@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from pandawn_server.catalog.protocol import Catalog
-from pandawn_server.domain.inventory import (
+from pandawn_server.domain.catalog.inventory import (
     NO_DRIFT,
     CachedFile,
     Delta,

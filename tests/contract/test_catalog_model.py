@@ -24,7 +24,7 @@ from pandawn_server.catalog.contents import Version
 from pandawn_server.catalog.lag import GRACE
 from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.catalog.store import Store, part_key, route_of
-from pandawn_server.domain.inventory import (
+from pandawn_server.domain.catalog.inventory import (
     CachedFile,
     CacheState,
     Delta,

@@ -12,7 +12,7 @@ import pytest
 
 from pandawn_pilot import errors
 from pandawn_pilot.errors import Fault
-from pandawn_server.domain.faults import FAULTS
+from pandawn_server.domain.leases.faults import FAULTS
 
 REPOSITORY = Path(__file__).parents[2]
 TEXT = (REPOSITORY / "docs" / "faults.md").read_text(encoding="utf-8")

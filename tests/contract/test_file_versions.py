@@ -11,8 +11,8 @@ import pytest
 from pandawn_client import file_version as pilot
 from pandawn_pilot.catalog.inventory import CachedFile
 from pandawn_pilot.catalog.inventory import file_digest as pilot_digest
-from pandawn_server.domain import file_version as server
-from pandawn_server.domain.inventory import file_digest
+from pandawn_server.domain.catalog import file_version as server
+from pandawn_server.domain.catalog.inventory import file_digest
 from tests.fixtures.versions import DIGESTS, NO_VERSIONS, VERSIONS, DigestExample, VersionExample
 
 CONTRACTS = Path(__file__).parents[2] / "proto" / "pandawn"

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
 from pandawn.queueconfig.v1 import parameter_options_pb2, queueconfig_pb2
-from pandawn_server.domain.queues import PARAMETERS, Parameter, Value
+from pandawn_server.domain.queues.queues import PARAMETERS, Parameter, Value
 from tests.contract.test_proto_rules import FILES
 
 FIELDS = {

@@ -12,7 +12,7 @@ from pandawn_server.catalog.contents import Version
 from pandawn_server.catalog.pinned import PinnedCatalog
 from pandawn_server.catalog.pins import PinBook, PinnedFiles
 from pandawn_server.catalog.protocol import Catalog
-from pandawn_server.domain.inventory import CachedFile, CacheState, FileRef, NodeKey
+from pandawn_server.domain.catalog.inventory import CachedFile, CacheState, FileRef, NodeKey
 from tests.fixtures.catalog import (
     EPOCH,
     NODE,

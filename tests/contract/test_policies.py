@@ -1,6 +1,6 @@
 """Every method says who may call it, in one place."""
 
-from pandawn_server.wire.policies import POLICIES
+from pandawn_server.wire.edge.policies import POLICIES
 from tests.contract.test_proto_rules import FILES
 
 

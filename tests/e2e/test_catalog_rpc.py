@@ -12,7 +12,7 @@ import pytest
 
 from pandawn.common.v1 import common_pb2
 from pandawn.filecatalog.v1 import coverage_pb2, filecatalog_pb2, filecatalog_pb2_grpc, pins_pb2
-from pandawn_server.domain.inventory import CachedFile, inventory_digest
+from pandawn_server.domain.catalog.inventory import CachedFile, inventory_digest
 from tests.fixtures.catalog import make_files
 from tests.fixtures.otlp import Collector
 from tests.fixtures.rpc import reason_of

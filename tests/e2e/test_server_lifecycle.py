@@ -18,7 +18,7 @@ from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
 from pandawn.monitor.v1 import monitor_pb2, monitor_pb2_grpc
 from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
-from pandawn_server.wire.handlers import MAX_MESSAGE_BYTES
+from pandawn_server.wire.edge.handlers import MAX_MESSAGE_BYTES
 from tests.fixtures.processes import StartError
 from tests.fixtures.rpc import reason_of
 from tests.fixtures.server import PandawnServer, StartServer

@@ -17,16 +17,16 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Boolean, bindparam, inspect, text
 from sqlalchemy.schema import CreateIndex
 
+from pandawn_server.domain.access.principals import LOCAL_OPERATOR
 from pandawn_server.domain.errors import PreconditionError
-from pandawn_server.domain.principals import LOCAL_OPERATOR
-from pandawn_server.domain.queues import QueueStatus
-from pandawn_server.domain.revisions import Cause
+from pandawn_server.domain.queues.queues import QueueStatus
+from pandawn_server.domain.queues.revisions import Cause
 from pandawn_server.storage.database import MIGRATIONS, Database
-from pandawn_server.storage.schema import metadata
+from pandawn_server.storage.metadata import metadata
 from pandawn_server.storage.types import UtcDateTime
-from pandawn_server.usecases.config_history import diff_revisions, list_revisions
-from pandawn_server.usecases.configure_queues import get_queue
-from pandawn_server.usecases.read_tasks import get_task
+from pandawn_server.usecases.queues.configure import get_queue
+from pandawn_server.usecases.queues.history import diff_revisions, list_revisions
+from pandawn_server.usecases.tasks.read import get_task
 from tests.fixtures.catalog import catalog_on, memory_store
 from tests.fixtures.clock import NOON
 from tests.fixtures.database import open_fast

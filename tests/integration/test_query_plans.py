@@ -9,33 +9,19 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from pandawn_server.domain.access import SubjectKind
-from pandawn_server.domain.audit import AuditFilter
-from pandawn_server.domain.jobs import JobFilter, JobState
-from pandawn_server.storage import (
-    access,
-    attempts,
-    audit,
-    counts,
-    events,
-    files,
-    job_moves,
-    jobs,
-    leases,
-    node_history,
-    nodes,
-    pauses,
-    pilots,
-    pins,
-    retention,
-    sandboxes,
-    tasks,
-    throttling,
-    waiting,
-)
+from pandawn_server.domain.access.audit import AuditFilter
+from pandawn_server.domain.access.lists import SubjectKind
+from pandawn_server.domain.tasks.jobs import JobFilter, JobState
+from pandawn_server.storage import retention
+from pandawn_server.storage.access import audit, limits, lists
+from pandawn_server.storage.catalog import pins
 from pandawn_server.storage.database import Database, Transaction
-from pandawn_server.storage.events import Scope
-from pandawn_server.storage.waiting import Arrival, Rank
+from pandawn_server.storage.dispatch import runnable
+from pandawn_server.storage.dispatch.runnable import Arrival, Rank
+from pandawn_server.storage.leases import attempts, leases, node_history, nodes, pilots
+from pandawn_server.storage.monitor import counts, events
+from pandawn_server.storage.monitor.events import Scope
+from pandawn_server.storage.tasks import files, job_moves, jobs, pauses, sandboxes, tasks
 from tests.fixtures.clock import NOON
 from tests.fixtures.database import TEMPLATE, migrate, open_fast
 from tests.fixtures.factories import node_key
@@ -196,23 +182,23 @@ def old(tx: Transaction, kind: str) -> int:
 
 CASES = {
     "what became runnable last": Case(
-        lambda tx: waiting.last_arrival(tx, "Q1"), 20, frozenset({"ix_jobs_arrivals"})
+        lambda tx: runnable.last_arrival(tx, "Q1"), 20, frozenset({"ix_jobs_arrivals"})
     ),
     "what became runnable since, with its files": Case(
-        lambda tx: waiting.arrived_since(tx, "Q1", Arrival(NOON, 700), 20),
+        lambda tx: runnable.arrived_since(tx, "Q1", Arrival(NOON, 700), 20),
         400,
         frozenset({"ix_jobs_arrivals"}),
     ),
     "a first page of runnable jobs": Case(
-        lambda tx: waiting.ranked_after(tx, "Q1", None, 20), 60, frozenset({"ix_jobs_activated"})
+        lambda tx: runnable.ranked_after(tx, "Q1", None, 20), 60, frozenset({"ix_jobs_activated"})
     ),
     "a later page of runnable jobs": Case(
-        lambda tx: waiting.ranked_after(tx, "Q1", Rank(0, 9000), 20),
+        lambda tx: runnable.ranked_after(tx, "Q1", Rank(0, 9000), 20),
         60,
         frozenset({"ix_jobs_activated"}),
     ),
-    "some runnable jobs with their files": Case(lambda tx: waiting.get_runnable(tx, SOME), 400),
-    "which jobs are runnable still": Case(lambda tx: waiting.still_runnable(tx, SOME), 200),
+    "some runnable jobs with their files": Case(lambda tx: runnable.get_runnable(tx, SOME), 400),
+    "which jobs are runnable still": Case(lambda tx: runnable.still_runnable(tx, SOME), 200),
     "nodes that get no jobs": Case(nodes.restricted_nodes, 20, frozenset({"ix_nodes_restricted"})),
     "some jobs": Case(lambda tx: jobs.get_jobs(tx, SOME), 300),
     "inputs of some jobs": Case(lambda tx: files.get_inputs(tx, SOME), 100),
@@ -283,26 +269,22 @@ CASES = {
         30,
         frozenset({"ix_tasks_queue_task_id"}),
     ),
-    "whether somebody is throttled": Case(
-        throttling.throttled, 30, frozenset({"ix_jobs_throttled"})
-    ),
+    "whether somebody is throttled": Case(limits.throttled, 30, frozenset({"ix_jobs_throttled"})),
     "jobs to let go": Case(
-        lambda tx: throttling.release(tx, "Q3", "user3", 5, NOON),
+        lambda tx: limits.release(tx, "Q3", "user3", 5, NOON),
         200,
         frozenset({"ix_jobs_throttled"}),
     ),
     "load of a user on a queue": Case(
-        lambda tx: throttling.load_of(tx, "Q3", "user3"), 60, frozenset({"ix_jobs_open"})
+        lambda tx: limits.load_of(tx, "Q3", "user3"), 60, frozenset({"ix_jobs_open"})
     ),
-    "what lists say of a user": Case(
-        lambda tx: access.entries_about(tx, ["Q3", "Q4"], "user3"), 60
-    ),
-    "an entry": Case(lambda tx: access.get_entry(tx, "Q3", SubjectKind.USER, "u7"), 10),
-    "a page of a list": Case(lambda tx: access.list_entries(tx, "Q3", ("user", "u300"), 20), 60),
-    "what was seen of a user": Case(lambda tx: access.get_identities(tx, ["user3"]), 10),
+    "what lists say of a user": Case(lambda tx: lists.entries_about(tx, ["Q3", "Q4"], "user3"), 60),
+    "an entry": Case(lambda tx: lists.get_entry(tx, "Q3", SubjectKind.USER, "u7"), 10),
+    "a page of a list": Case(lambda tx: lists.list_entries(tx, "Q3", ("user", "u300"), 20), 60),
+    "what was seen of a user": Case(lambda tx: lists.get_identities(tx, ["user3"]), 10),
     "whose a sandbox is": Case(lambda tx: sandboxes.sandboxes_of(tx, "user3", ["s3"]), 10),
     "loads of the users of a queue": Case(
-        lambda tx: throttling.loads_on(tx, ["Q3"]), 500, frozenset({"ix_jobs_open"})
+        lambda tx: limits.loads_on(tx, ["Q3"]), 500, frozenset({"ix_jobs_open"})
     ),
     "a page of the audit": Case(lambda tx: audit.list_records(tx, 15_000, 20, AuditFilter()), 40),
     "a page of a user's audit": Case(
@@ -367,13 +349,13 @@ def test_a_statement_touches_only_what_it_is_about(full_database: Database, name
 def test_what_is_runnable_is_named_in_the_text_of_its_queries(database: Database) -> None:
     """A plan for all values, which PostgreSQL makes in time, can use the indexes of runnable jobs only then."""
     with recorded(database) as statements, database.read() as tx:
-        waiting.last_arrival(tx, "Q1")
-        waiting.arrived_since(tx, "Q1", None, 20)
-        waiting.arrived_since(tx, "Q1", Arrival(NOON, 700), 20)
-        waiting.ranked_after(tx, "Q1", None, 20)
-        waiting.ranked_after(tx, "Q1", Rank(0, 9000), 20)
-        waiting.get_runnable(tx, SOME)
-        waiting.still_runnable(tx, SOME)
+        runnable.last_arrival(tx, "Q1")
+        runnable.arrived_since(tx, "Q1", None, 20)
+        runnable.arrived_since(tx, "Q1", Arrival(NOON, 700), 20)
+        runnable.ranked_after(tx, "Q1", None, 20)
+        runnable.ranked_after(tx, "Q1", Rank(0, 9000), 20)
+        runnable.get_runnable(tx, SOME)
+        runnable.still_runnable(tx, SOME)
     asked = [sql for sql, _ in statements.sent if "FROM jobs" in sql]
     assert len(asked) >= 7
     assert all("jobs.state = 'activated'" in sql for sql in asked)

@@ -10,7 +10,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pandawn_server.domain.access import (
+from pandawn_server.domain.access.lists import (
     AccessEntry,
     Effect,
     Identity,
@@ -20,7 +20,7 @@ from pandawn_server.domain.access import (
     fits,
     matches,
 )
-from pandawn_server.domain.principals import Method
+from pandawn_server.domain.access.principals import Method
 from tests.fixtures.clock import NOON
 
 NAMES = st.sampled_from(["anna", "ben", "/atlas", "/atlas/higgs", "/CN=*", "/CN=anna*", "/CN=anna"])

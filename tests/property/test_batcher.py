@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pandawn_server.domain.errors import NotFoundError, PandawnError
-from pandawn_server.wire.batcher import Batcher
-from pandawn_server.wire.runner import Runner
+from pandawn_server.wire.edge.batcher import Batcher
+from pandawn_server.wire.edge.runner import Runner
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from pandawn_server.catalog.codec import (
     encode_part,
     encode_records,
 )
-from pandawn_server.domain.inventory import CacheState, NodeKey
+from pandawn_server.domain.catalog.inventory import CacheState, NodeKey
 
 unsigned = st.integers(0, 2**64 - 1)
 names = st.text(max_size=300)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pandawn_server.domain.errors import InvalidRequestError, NotFoundError, Violation
-from pandawn_server.wire.errors import Refusal, refusal_of
+from pandawn_server.wire.edge.errors import Refusal, refusal_of
 
 # What most gRPC libraries accept of headers or trailers together.
 CLIENT_LIMIT_BYTES = 8 * 1024

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pandawn_server.catalog.contents import file_key
-from pandawn_server.domain.file_version import UNIQUE, file_version, is_unique
-from pandawn_server.domain.inventory import FileId
-from pandawn_server.domain.tasks import File
+from pandawn_server.domain.catalog.file_version import UNIQUE, file_version, is_unique
+from pandawn_server.domain.catalog.inventory import FileId
+from pandawn_server.domain.tasks.tasks import File
 from pandawn_server.storage.database import Database
-from pandawn_server.storage.files import pack, packed_version, unpack
+from pandawn_server.storage.tasks.files import pack, packed_version, unpack
 from tests.fixtures.catalog import catalog_on, memory_store
 from tests.fixtures.database import empty
 from tests.fixtures.factories import make_cached, node_key

@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pandawn_server.domain.host_pattern import compile_host_pattern
+from pandawn_server.domain.queues.host_pattern import compile_host_pattern
 
 ATOMS = st.sampled_from(
     [

@@ -16,9 +16,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from pandawn_server.domain.access.principals import LOCAL_OPERATOR
 from pandawn_server.domain.errors import PandawnError
-from pandawn_server.domain.faults import MAX_LOST
-from pandawn_server.domain.jobs import (
+from pandawn_server.domain.leases.faults import MAX_LOST
+from pandawn_server.domain.leases.pilots import Pilot
+from pandawn_server.domain.tasks.jobs import (
     FINAL_STATES,
     LEASED_STATES,
     TRANSITIONS,
@@ -27,14 +29,12 @@ from pandawn_server.domain.jobs import (
     JobState,
     Phase,
 )
-from pandawn_server.domain.pilots import Pilot
-from pandawn_server.domain.principals import LOCAL_OPERATOR
 from pandawn_server.storage.database import Database
-from pandawn_server.usecases.leasing import Grant
-from pandawn_server.usecases.read_tasks import get_job
-from pandawn_server.usecases.report_jobs import Reported
-from pandawn_server.usecases.retry import RETRIABLE
-from pandawn_server.usecases.sandboxes import store_sandbox
+from pandawn_server.usecases.dispatch.leasing import Grant
+from pandawn_server.usecases.leases.report import Reported
+from pandawn_server.usecases.tasks.read import get_job
+from pandawn_server.usecases.tasks.retry import RETRIABLE
+from pandawn_server.usecases.tasks.sandboxes import store_sandbox
 from tests.fixtures.catalog import catalog_on, memory_store
 from tests.fixtures.database import empty
 from tests.fixtures.factories import make_inputs, node_error, payload_error
@@ -263,7 +263,7 @@ class JobLife(RuleBasedStateMachine):
     def let_time_pass(self, data: st.DataObject) -> None:
         minutes = data.draw(st.sampled_from([1, 6, 11, 25]))
         self.world.pass_time_with_server_up(timedelta(minutes=minutes))
-        self.world.let_go()
+        self.world.release_throttled()
 
     def restart(self, data: st.DataObject) -> None:
         self.world.advance(minutes=data.draw(st.sampled_from([1, 6, 11, 600])))
@@ -331,7 +331,7 @@ class JobLife(RuleBasedStateMachine):
             assert node < NODES + 10
             # Twice a lease: a server that was away gives them one more.
             self.world.pass_time_with_server_up(LEASE * 2.2)
-            self.world.let_go()
+            self.world.release_throttled()
             pilot = self.world.pilot(node)
             while grants := self.world.acquire(pilot, 10):
                 for grant in grants:

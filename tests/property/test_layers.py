@@ -7,7 +7,7 @@ from datetime import timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pandawn_server.domain.layers import (
+from pandawn_server.domain.queues.layers import (
     Document,
     DocumentKey,
     DocumentKind,
@@ -16,7 +16,7 @@ from pandawn_server.domain.layers import (
     layers_of,
     next_expiry,
 )
-from pandawn_server.domain.queues import (
+from pandawn_server.domain.queues.queues import (
     NOTHING_SET,
     PARAMETERS,
     SETTING_NAMES,
@@ -27,9 +27,9 @@ from pandawn_server.domain.queues import (
     Value,
     merged,
 )
-from pandawn_server.domain.revisions import Change, composed
-from pandawn_server.storage.settings import Json, pack_settings, unpack_settings
-from pandawn_server.wire.convert.queues import from_settings, to_settings
+from pandawn_server.domain.queues.revisions import Change, composed
+from pandawn_server.storage.queues.settings import Json, pack_settings, unpack_settings
+from pandawn_server.wire.queues.convert import from_settings, to_settings
 from tests.fixtures.clock import NOON
 
 TEXTS = st.text("abcXYZ .:/-ä", max_size=12)

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pandawn_server.domain.errors import InvalidRequestError
-from pandawn_server.wire.page_token import (
+from pandawn_server.wire.edge.page_token import (
     FilterPart,
     KeyPart,
     decode_page_token,

@@ -15,7 +15,7 @@ from pandawn_server.catalog.contents import Version
 from pandawn_server.catalog.pinned import PinnedCatalog
 from pandawn_server.catalog.pins import PinBook, PinnedFiles
 from pandawn_server.catalog.store import Token, route_of
-from pandawn_server.domain.inventory import CachedFile, NodeKey
+from pandawn_server.domain.catalog.inventory import CachedFile, NodeKey
 from tests.fixtures.catalog import (
     NOW,
     catalog_on,

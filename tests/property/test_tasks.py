@@ -9,9 +9,9 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pandawn_server.domain.inventory import CachedFile, file_digest, inventory_digest
-from pandawn_server.domain.jobs import FINAL_STATES, JobKind, JobState
-from pandawn_server.domain.tasks import (
+from pandawn_server.domain.catalog.inventory import CachedFile, file_digest, inventory_digest
+from pandawn_server.domain.tasks.jobs import FINAL_STATES, JobKind, JobState
+from pandawn_server.domain.tasks.tasks import (
     TaskState,
     oversized_jobs,
     run_job_count,

@@ -5,7 +5,7 @@ import os.path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pandawn_server.wire import rules
+from pandawn_server.wire.edge import rules
 
 # As protobuf delivers strings: any code point but surrogates.
 ANYTHING = st.text(st.characters(codec="utf-8"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pandawn_pilot.catalog.file_names import Naming, is_good_name
 from pandawn_pilot.xrootd.inventory import take_inventory
-from pandawn_server.wire import rules
+from pandawn_server.wire.edge import rules
 from pandawn_transports.xrootd.files import parse_listing
 from tests.fixtures.nasty import TEXTS
 from tests.fixtures.pcache import Pcache

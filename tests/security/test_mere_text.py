@@ -7,7 +7,7 @@ from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2_grpc, pilot_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc
 from pandawn.monitor.v1 import monitor_pb2, monitor_pb2_grpc
-from pandawn_server.wire import rules
+from pandawn_server.wire.edge import rules
 from tests.fixtures import nasty
 from tests.fixtures.besieged import TIMEOUT_S, Besieged, new_request_id
 

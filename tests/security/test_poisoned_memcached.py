@@ -21,7 +21,7 @@ from pandawn_server.catalog.codec import (
     encode_records,
 )
 from pandawn_server.catalog.store import part_key, route_of
-from pandawn_server.domain.inventory import CacheState, NodeKey
+from pandawn_server.domain.catalog.inventory import CacheState, NodeKey
 from tests.fixtures.besieged import ANSWERS, Besieged, new_request_id, opened_for_attack
 from tests.fixtures.memcached import running_memcached
 from tests.fixtures.messages import methods, sound

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pandawn_server.admission_config import AdmissionFile, read_admission_file
-from pandawn_server.domain.admission import Shown
+from pandawn_server.domain.access.admission import Shown
+from pandawn_server.domain.access.principals import Method, Role
 from pandawn_server.domain.errors import ForbiddenError
-from pandawn_server.domain.principals import Method, Role
 from tests.fixtures.clock import NOON
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "identity.md"

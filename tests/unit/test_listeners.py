@@ -3,7 +3,7 @@
 import pytest
 
 from pandawn_server.config import ConfigError, load_settings
-from pandawn_server.domain.principals import Method
+from pandawn_server.domain.access.principals import Method
 from pandawn_server.listeners import Tls, parse_listener
 
 

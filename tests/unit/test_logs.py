@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from pandawn_server.logs import configure_logs, enter_call
-from pandawn_server.wire.runner import Runner
+from pandawn_server.wire.edge.runner import Runner
 
 
 @pytest.fixture(autouse=True)

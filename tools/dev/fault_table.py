@@ -1,4 +1,4 @@
-"""Writes the tables of `domain/faults.py` into docs/faults.md; with `--check` compares them."""
+"""Writes the tables of `domain/leases/faults.py` into docs/faults.md; with `--check` compares them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from pandawn_server.domain import faults
-from pandawn_server.domain.faults import FAULTS, Count, Kind
+from pandawn_server.domain.leases import faults
+from pandawn_server.domain.leases.faults import FAULTS, Count, Kind
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
-BEGIN, END = "<!-- from domain/faults.py -->", "<!-- to here -->"
+BEGIN, END = "<!-- from domain/leases/faults.py -->", "<!-- to here -->"
 
 
 def span(time: timedelta) -> str:

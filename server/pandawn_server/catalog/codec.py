@@ -26,7 +26,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from typing import NamedTuple
 
-from pandawn_server.domain.inventory import CachedFile, CacheState, CacheSummary, NodeKey
+from pandawn_server.domain.catalog.inventory import CachedFile, CacheState, CacheSummary, NodeKey
 
 VERSION = 2
 """Version of the format, and part of every key: servers of two versions do not meet.

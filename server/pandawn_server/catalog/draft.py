@@ -8,7 +8,7 @@ from secrets import randbelow
 from pandawn_server.catalog.codec import Record, gone
 from pandawn_server.catalog.contents import key_of, name_key
 from pandawn_server.catalog.views import Entries, View
-from pandawn_server.domain.inventory import (
+from pandawn_server.domain.catalog.inventory import (
     NO_DRIFT,
     CachedFile,
     CacheState,

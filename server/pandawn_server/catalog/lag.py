@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pandawn_server.catalog.recent import Recent
-from pandawn_server.domain.inventory import CacheState, NodeKey
+from pandawn_server.domain.catalog.inventory import CacheState, NodeKey
 
 GRACE = timedelta(seconds=60)
 """How long the numbers of a cache and of the catalog may differ while deltas are on their way."""

@@ -10,7 +10,7 @@ from pandawn_server.catalog.codec import Head
 from pandawn_server.catalog.recent import Recent
 from pandawn_server.catalog.snapshots import route
 from pandawn_server.catalog.store import Store, part_key
-from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.catalog.inventory import NodeKey
 
 _PARTS_OF_LIFE = 4
 """Values get a new life when a quarter of theirs has passed since this process gave them one: a

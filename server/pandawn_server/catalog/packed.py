@@ -24,7 +24,7 @@ from pandawn_server.catalog.snapshots import Snapshots
 from pandawn_server.catalog.store import Pulse, Store
 from pandawn_server.catalog.views import Wanted
 from pandawn_server.catalog.writer import Writer
-from pandawn_server.domain.inventory import (
+from pandawn_server.domain.catalog.inventory import (
     CachedFile,
     CacheState,
     CacheSummary,

@@ -19,7 +19,7 @@ from pandawn_server.catalog.codec import (
     encode_records,
 )
 from pandawn_server.catalog.draft import Draft, random_id
-from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.catalog.inventory import NodeKey
 
 _MAX_TAIL_BYTES = 1024
 """Most bytes of records in a head: each match reads the heads anew, so they must stay small."""

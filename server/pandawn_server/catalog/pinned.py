@@ -13,7 +13,7 @@ from pandawn_server.catalog.contents import Contents, HeldFiles, Version, held_f
 from pandawn_server.catalog.pins import PinBook, PinnedFiles
 from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.catalog.store import Pulse
-from pandawn_server.domain.inventory import (
+from pandawn_server.domain.catalog.inventory import (
     CachedFile,
     CacheState,
     CacheSummary,

@@ -1,6 +1,6 @@
 """What is pinned on nodes, as one server process knows it.
 
-The database has the pins, and `usecases.pins` brings them here: a pin is somebody's word that no
+The database has the pins, and `usecases.catalog.pins` brings them here: a pin is somebody's word that no
 cache would repeat, so the store of the catalog, which may forget anything, is no place for it.
 """
 
@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from threading import Lock
 
 from pandawn_server.catalog.contents import HeldFiles, held_files, key_of, name_key
-from pandawn_server.domain.inventory import CachedFile, FileRef, NodeKey
+from pandawn_server.domain.catalog.inventory import CachedFile, FileRef, NodeKey
 
 DEFAULT_PIN_SILENCE = timedelta(days=30)
 """How long a node may be silent before its pins are no longer believed: by then it is gone, as a

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from pandawn_server.catalog.contents import Contents, Version
 from pandawn_server.catalog.store import Pulse
-from pandawn_server.domain.inventory import (
+from pandawn_server.domain.catalog.inventory import (
     CachedFile,
     CacheState,
     CacheSummary,

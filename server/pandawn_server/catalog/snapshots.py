@@ -17,7 +17,7 @@ from pandawn_server.catalog.contents import Contents, Version
 from pandawn_server.catalog.recent import Recent
 from pandawn_server.catalog.store import Store, part_key, route_of
 from pandawn_server.catalog.views import Entries, View, follow
-from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.catalog.inventory import NodeKey
 
 _VIEW_COST = 43
 """Cost of a view beside its files, in files of 24 bytes: the head, raw and decoded."""

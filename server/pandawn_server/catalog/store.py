@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from pandawn_server.catalog.codec import VERSION
-from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.catalog.inventory import NodeKey
 
 
 def route_of(key: NodeKey) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pandawn_server.catalog.codec import Head, Records, gone
 from pandawn_server.catalog.contents import HeldFiles, first_not_before, held_files, key_of
-from pandawn_server.domain.inventory import CachedFile, FileId, FileRef
+from pandawn_server.domain.catalog.inventory import CachedFile, FileId, FileRef
 
 _INSERT_ONE_BY_ONE = 64
 """Up to so many records are put into the arrays in place; more are merged through a dictionary."""

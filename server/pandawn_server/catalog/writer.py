@@ -16,8 +16,8 @@ from pandawn_server.catalog.packing import is_crowded, pack
 from pandawn_server.catalog.snapshots import Snapshots, route
 from pandawn_server.catalog.store import Slot, Store, Stored, part_key
 from pandawn_server.catalog.views import View
+from pandawn_server.domain.catalog.inventory import NodeKey
 from pandawn_server.domain.errors import UnavailableError
-from pandawn_server.domain.inventory import NodeKey
 
 T = TypeVar("T")
 

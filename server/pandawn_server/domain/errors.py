@@ -1,6 +1,6 @@
 """Errors that callers of the system may see: a canonical code, a stable reason, and a sentence.
 
-`wire/errors.py` turns them into gRPC statuses; nothing below it knows gRPC.
+`wire/edge/errors.py` turns them into gRPC statuses; nothing below it knows gRPC.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping, Select, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pandawn_server.storage.database import Transaction
-from pandawn_server.storage.schema import claims
+from pandawn_server.storage.upkeep_schema import claims
 
 
 def claim(

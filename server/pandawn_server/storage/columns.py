@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from pandawn_server.domain.jobs import ErrorComponent, JobError, Requirements
+from pandawn_server.domain.tasks.jobs import ErrorComponent, JobError, Requirements
 
 
 def seconds(span: timedelta | None) -> float | None:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from pandawn_server.domain.errors import OutcomeUnknownError, PandawnError, PreconditionError
-from pandawn_server.domain.events import Event
+from pandawn_server.domain.monitor.events import Event
 from pandawn_server.storage.clock import DatabaseClock
 from pandawn_server.storage.engines import SQLITE_APPLICATION_ID, open_engine
 from pandawn_server.storage.troubles import RETRY_AFTER, Trouble, told_as, trouble_of

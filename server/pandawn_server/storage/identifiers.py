@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import func, select, text
 
-from pandawn_server.storage.access_schema import audit
+from pandawn_server.storage.access.schema import audit
 from pandawn_server.storage.database import Transaction
-from pandawn_server.storage.schema import events, jobs, tasks
+from pandawn_server.storage.monitor.schema import events
+from pandawn_server.storage.tasks.schema import jobs, tasks
 
 NUMBERED = {
     "task": tasks.c.task_id,

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import insert, select
 
 from pandawn_server.storage.database import Transaction
-from pandawn_server.storage.schema import requests
+from pandawn_server.storage.upkeep_schema import requests
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,26 +11,23 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Table, and_, delete, exists, func, select, update
 
-from pandawn_server.domain.pilots import PilotState
-from pandawn_server.storage.access_schema import audit
+from pandawn_server.domain.leases.pilots import PilotState
+from pandawn_server.storage.access.schema import audit
 from pandawn_server.storage.among import among
+from pandawn_server.storage.catalog.schema import pins
 from pandawn_server.storage.database import Transaction
-from pandawn_server.storage.node_schema import nodes
-from pandawn_server.storage.schema import (
-    attempts,
-    events,
+from pandawn_server.storage.leases.schema import attempts, leases, nodes, pilots
+from pandawn_server.storage.monitor.schema import events
+from pandawn_server.storage.tasks.schema import (
     job_files,
     job_inputs,
     jobs,
-    leases,
-    pilots,
-    pins,
-    requests,
     sandbox_chunks,
     sandbox_owners,
     sandboxes,
     tasks,
 )
+from pandawn_server.storage.upkeep_schema import requests
 
 TASKS_A_LOT = 100
 """Tasks that are begun at once."""

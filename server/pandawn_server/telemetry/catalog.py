@@ -8,7 +8,7 @@ from datetime import datetime
 from pandawn_server.catalog.contents import Contents, Version
 from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.catalog.store import Pulse
-from pandawn_server.domain.inventory import (
+from pandawn_server.domain.catalog.inventory import (
     CachedFile,
     CacheState,
     CacheSummary,

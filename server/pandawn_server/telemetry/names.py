@@ -128,4 +128,4 @@ CATALOG_DRIFT_BYTES = Distribution(
     "pandawn.catalog_drift_bytes", "Sum of the sizes of those files", "By"
 )
 POOL_CONNECTIONS = Gauge("db.client.connection.count", "Connections of the pool", "{connection}")
-WAITING_PILOTS = Gauge("pandawn.pilots.waiting", "Calls in a long poll for jobs", "{call}")
+POLLING_PILOTS = Gauge("pandawn.pilots.polling", "Calls in a long poll for jobs", "{call}")

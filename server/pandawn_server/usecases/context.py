@@ -10,19 +10,19 @@ from datetime import datetime
 from pandawn_server.catalog.pins import PinBook
 from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.storage.database import Database
-from pandawn_server.usecases.brokers import Brokers
-from pandawn_server.usecases.config_cache import ConfigCache
-from pandawn_server.usecases.known import Known
-from pandawn_server.usecases.paces import Paces
-from pandawn_server.usecases.refusals import Refusals
-from pandawn_server.usecases.session_book import Sessions
+from pandawn_server.usecases.access.refusals import Refusals
+from pandawn_server.usecases.access.session_book import Sessions
+from pandawn_server.usecases.dispatch.desks import Desks
+from pandawn_server.usecases.dispatch.known import Known
+from pandawn_server.usecases.dispatch.paces import Paces
+from pandawn_server.usecases.queues.cache import ConfigCache
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """Handed to each use case. `clock` returns the time in UTC; `rng` draws identifiers and tokens.
 
-    `brokers`, `known`, `refusals`, `sessions` and `config` are what this process remembers; the truth is in
+    `desks`, `known`, `refusals`, `sessions` and `config` are what this process remembers; the truth is in
     the database.
     `paces` are the times of payloads that it heard.
     `pins` is the book whose pins the catalog answers with (`catalog.pinned.PinnedCatalog`).
@@ -32,7 +32,7 @@ class Context:
     catalog: Catalog
     clock: Callable[[], datetime]
     rng: random.Random
-    brokers: Brokers = field(default_factory=Brokers)
+    desks: Desks = field(default_factory=Desks)
     known: Known = field(default_factory=Known)
     refusals: Refusals = field(default_factory=Refusals)
     sessions: Sessions = field(default_factory=Sessions)

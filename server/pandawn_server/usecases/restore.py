@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pandawn_server.storage.database import Database
 from pandawn_server.storage.identifiers import skip_identifiers
-from pandawn_server.usecases.sessions import rotate_key
+from pandawn_server.usecases.access.sessions import rotate_key
 
 
 def pass_over_lost_numbers(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 
-from pandawn_server.domain.events import Event
+from pandawn_server.domain.monitor.events import Event
 from pandawn_server.logs import Log
 from pandawn_server.usecases.context import Context
 
@@ -35,7 +35,7 @@ def follow(context: Context, happened: Iterable[Event]) -> None:
             context.sessions.end([event.pilot_id], event.time)
         if event.kind in _COME_OR_GONE:
             # No job is held for a node that has no pilot any more.
-            context.brokers.pilots_changed(event.queue)
+            context.desks.pilots_changed(event.queue)
 
 
 def log_events(happened: Iterable[Event]) -> None:

@@ -9,10 +9,10 @@ from pandawn_server.config import Settings
 from pandawn_server.telemetry.api import Telemetry
 from pandawn_server.usecases.context import Context
 from pandawn_server.wire.auth.resolver import Resolver
-from pandawn_server.wire.batcher import Batchers
-from pandawn_server.wire.config_watch import ConfigWatch
-from pandawn_server.wire.runner import Runner
-from pandawn_server.wire.waiting import WaitingCalls
+from pandawn_server.wire.dispatch.polls import Polls
+from pandawn_server.wire.edge.batcher import Batchers
+from pandawn_server.wire.edge.runner import Runner
+from pandawn_server.wire.queues.watch import ConfigWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Deps:
     settings: Settings
     runner: Runner
     batchers: Batchers
-    waiting: WaitingCalls
+    polls: Polls
     config_watch: ConfigWatch
     shutting_down: asyncio.Event
     telemetry: Telemetry

@@ -13,13 +13,13 @@ from pandawn.dispatcher.v1.dispatcher_pb2_grpc import add_DispatcherServicer_to_
 from pandawn.filecatalog.v1.filecatalog_pb2_grpc import add_FileCatalogServicer_to_server
 from pandawn.monitor.v1.monitor_pb2_grpc import add_MonitorServicer_to_server
 from pandawn.queueconfig.v1.queueconfig_pb2_grpc import add_QueueConfigServicer_to_server
-from pandawn_server.wire.broker import BrokerServicer
+from pandawn_server.wire.catalog.filecatalog import FileCatalogServicer
 from pandawn_server.wire.deps import Deps
-from pandawn_server.wire.dispatcher import DispatcherServicer
-from pandawn_server.wire.filecatalog import FileCatalogServicer
-from pandawn_server.wire.monitor import MonitorServicer
-from pandawn_server.wire.queueconfig import QueueConfigServicer
-from pandawn_server.wire.server import Service
+from pandawn_server.wire.dispatch.dispatcher import DispatcherServicer
+from pandawn_server.wire.edge.server import Service
+from pandawn_server.wire.monitor.monitor import MonitorServicer
+from pandawn_server.wire.queues.queueconfig import QueueConfigServicer
+from pandawn_server.wire.tasks.broker import BrokerServicer
 
 _Servicer = Callable[[Deps], Any]
 _Add = Callable[[Any, grpc.aio.Server], None]

@@ -9,14 +9,14 @@ from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from pandawn_server.domain.access.principals import LOCAL_OPERATOR, Session
+from pandawn_server.domain.catalog.inventory import NodeKey
 from pandawn_server.domain.errors import PreconditionError, UnavailableError
-from pandawn_server.domain.inventory import NodeKey
-from pandawn_server.domain.jobs import FINAL_STATES, JobState, Phase
-from pandawn_server.domain.principals import LOCAL_OPERATOR, Session
+from pandawn_server.domain.tasks.jobs import FINAL_STATES, JobState, Phase
 from pandawn_server.storage.database import Database
-from pandawn_server.usecases.leasing import Grant
-from pandawn_server.usecases.read_tasks import get_job
-from pandawn_server.usecases.sessions import begin_session, refresh_sessions
+from pandawn_server.usecases.access.sessions import begin_session, refresh_sessions
+from pandawn_server.usecases.dispatch.leasing import Grant
+from pandawn_server.usecases.tasks.read import get_job
 from tests.fixtures.catalog import catalog_on, memory_store
 from tests.fixtures.database import OpenDatabase
 from tests.fixtures.interleave import at_once
@@ -104,7 +104,7 @@ def test_everything_at_once_ends_every_job_once(
 
     # Jobs that have failed wait for another time.
     one.advance(hours=1)
-    one.let_go()
+    one.release_throttled()
     last = one.pilot(9)
     while grants := one.acquire(last, 10):
         for grant in grants:

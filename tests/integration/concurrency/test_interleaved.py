@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from pandawn_server.domain.access.principals import LOCAL_OPERATOR
 from pandawn_server.domain.errors import UnavailableError
-from pandawn_server.domain.jobs import FINAL_STATES, JobState
-from pandawn_server.domain.principals import LOCAL_OPERATOR
-from pandawn_server.usecases.leasing import Grant
-from pandawn_server.usecases.sandboxes import store_sandbox
+from pandawn_server.domain.tasks.jobs import FINAL_STATES, JobState
+from pandawn_server.usecases.dispatch.leasing import Grant
+from pandawn_server.usecases.tasks.sandboxes import store_sandbox
 from tests.fixtures.factories import make_inputs, payload_error
 from tests.fixtures.interleave import COMMIT, interleave
 from tests.fixtures.world import World, job_ids, reason, success

@@ -7,14 +7,14 @@ import threading
 from datetime import timedelta
 from functools import partial
 
-from pandawn_server.domain.access import SubjectKind
+from pandawn_server.domain.access.lists import SubjectKind
+from pandawn_server.domain.access.principals import LOCAL_OPERATOR
 from pandawn_server.domain.errors import ExhaustedError
-from pandawn_server.domain.jobs import JobState
-from pandawn_server.domain.principals import LOCAL_OPERATOR
-from pandawn_server.storage import throttling
+from pandawn_server.domain.tasks.jobs import JobState
+from pandawn_server.storage.access import limits
+from pandawn_server.storage.access.limits import Load
 from pandawn_server.storage.database import Database
-from pandawn_server.storage.throttling import Load
-from pandawn_server.usecases.allowances import let_go_all
+from pandawn_server.usecases.access.limits import release_throttled
 from tests.fixtures.access import grant, submit
 from tests.fixtures.database import OpenDatabase
 from tests.fixtures.factories import QUEUE
@@ -28,7 +28,7 @@ RUNNING, WAITING = 3, 12
 
 def load(world: World) -> Load:
     with world.db.read() as tx:
-        return throttling.load_of(tx, QUEUE, "anna")
+        return limits.load_of(tx, QUEUE, "anna")
 
 
 def test_no_limit_is_exceeded_and_no_job_forgotten(
@@ -75,7 +75,7 @@ def test_no_limit_is_exceeded_and_no_job_forgotten(
 
     def look(world: World) -> None:
         while not done.is_set():
-            insist(let_go_all, world.context, "one", timedelta(seconds=1))
+            insist(release_throttled, world.context, "one", timedelta(seconds=1))
 
     def users() -> int:
         try:
@@ -95,7 +95,7 @@ def test_no_limit_is_exceeded_and_no_job_forgotten(
     assert set(refusals) <= {"WAITING_LIMIT_REACHED"}
     finished = (first or 0) + (second or 0)
     me = one.pilot(9)
-    while let_go_all(one.context, "one", timedelta(seconds=1)) or load(one).waiting:
+    while release_throttled(one.context, "one", timedelta(seconds=1)) or load(one).waiting:
         for lease in one.acquire(me, 5):
             one.finish(lease)
             finished += 1

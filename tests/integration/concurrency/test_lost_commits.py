@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 
 from pandawn_server.domain.errors import OutcomeUnknownError, PandawnError, UnavailableError
-from pandawn_server.domain.jobs import JobState
-from pandawn_server.domain.pilots import Pilot
+from pandawn_server.domain.leases.pilots import Pilot
+from pandawn_server.domain.tasks.jobs import JobState
 from pandawn_server.storage.database import Database
-from pandawn_server.usecases.brokers import AcquireCall
+from pandawn_server.usecases.dispatch.desks import AcquireCall
 from tests.fixtures.catalog import catalog_on, memory_store
 from tests.fixtures.cutting import CuttingRelay, cutting_relay
 from tests.fixtures.database import open_fast
@@ -53,7 +53,7 @@ def test_a_job_whose_hand_out_was_committed_unheard_goes_to_the_call_that_waited
     call = wait(relayed, relayed.pilot(1))
     (job,) = direct.submit_jobs(1)
     relay.cut, relay.cuts_left = "after", 1
-    ((key, answer),) = relayed.serve_waiting()
+    ((key, answer),) = relayed.serve_polls()
     assert (key, job_ids(answer.grants)) == (call.key, [job.job_id])
     assert direct.states() == [JobState.SENT]
     assert direct.finish(answer.grants[0]) is JobState.FINISHED
@@ -67,9 +67,9 @@ def test_a_job_whose_hand_out_was_not_committed_is_given_to_who_waits_next_time(
     (job,) = direct.submit_jobs(1)
     relay.cut, relay.cuts_left = "before", 1
     with pytest.raises(OutcomeUnknownError):
-        relayed.serve_waiting()
+        relayed.serve_polls()
     assert direct.states() == [JobState.ACTIVATED]
-    ((key, answer),) = relayed.serve_waiting()
+    ((key, answer),) = relayed.serve_polls()
     assert (key, job_ids(answer.grants)) == (call.key, [job.job_id])
     assert answer.grants[0].attempt == 1
 
@@ -83,7 +83,7 @@ def test_where_nobody_can_tell_who_waited_hears_of_it_and_gets_the_job_by_asking
     (job,) = direct.submit_jobs(1)
     relay.cut, relay.cuts_left, relay.closes = "after", 1, True
     with pytest.raises(OutcomeUnknownError):
-        relayed.serve_waiting()
+        relayed.serve_polls()
     ((key, answer),) = relayed.deliveries
     assert key == call.key
     assert isinstance(answer, PandawnError)
@@ -107,7 +107,7 @@ def test_a_call_that_was_served_elsewhere_is_answered_and_stops_nobody_for_longe
     assert job_ids(direct.acquire(pilot, request_id=call.request_id)) == [job.job_id]
     (second,) = direct.submit_jobs(1)
     with pytest.raises(UnavailableError, match="first"):
-        relayed.serve_waiting()
+        relayed.serve_polls()
     ((key, answer),) = relayed.deliveries
     assert (key, job_ids(good(answer).grants)) == (call.key, [job.job_id])
     assert job_ids(relayed.acquire(relayed.pilot(2))) == [second.job_id]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pandawn_server.storage import handout
 from pandawn_server.storage.database import Database
-from pandawn_server.usecases.brokers import AcquireCall
+from pandawn_server.storage.dispatch import handout
+from pandawn_server.usecases.dispatch.desks import AcquireCall
 from tests.fixtures.catalog import catalog_on, memory_store
 from tests.fixtures.factories import ANYTHING
 from tests.fixtures.interleave import COMMIT, interleave
@@ -59,10 +59,10 @@ def test_a_call_that_is_withdrawn_while_it_gets_a_job_hears_of_it_first(world: W
     world.submit_jobs(1)
 
     def withdraw() -> tuple[bool, list[tuple[str, str]]]:
-        was_waiting = world.context.brokers.withdraw(call)
+        was_waiting = world.context.desks.withdraw(call)
         return was_waiting, [key for key, _ in world.deliveries]
 
-    served, withdrawn = interleave(world.serve_waiting, world.db, COMMIT, withdraw)
+    served, withdrawn = interleave(world.serve_polls, world.db, COMMIT, withdraw)
     served.result()
     assert withdrawn.result() == (False, [call.key])
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pandawn_server.domain.errors import UnavailableError
-from pandawn_server.domain.jobs import JobState
-from pandawn_server.domain.pilots import Pilot
-from pandawn_server.usecases.brokers import AcquireCall
+from pandawn_server.domain.leases.pilots import Pilot
+from pandawn_server.domain.tasks.jobs import JobState
+from pandawn_server.usecases.dispatch.desks import AcquireCall
 from tests.fixtures.factories import ANYTHING
 from tests.fixtures.world import World, good, job_ids
 

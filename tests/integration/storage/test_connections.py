@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import Connection, text
 
 from pandawn_server.domain.errors import UnavailableError
-from pandawn_server.domain.events import Event
-from pandawn_server.storage import events
+from pandawn_server.domain.monitor.events import Event
 from pandawn_server.storage.claims import claim
 from pandawn_server.storage.database import Database
+from pandawn_server.storage.monitor import events
 from tests.fixtures.clock import NOON
 from tests.fixtures.database import open_fast
 from tests.fixtures.interleave import at_once

@@ -11,9 +11,10 @@ from sqlalchemy import insert, text
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from pandawn_server.domain.errors import PandawnError, PreconditionError, UnavailableError
-from pandawn_server.domain.events import Event
-from pandawn_server.storage import events, schema
+from pandawn_server.domain.monitor.events import Event
+from pandawn_server.storage import upkeep_schema
 from pandawn_server.storage.database import Database
+from pandawn_server.storage.monitor import events
 from tests.fixtures.clock import NOON
 from tests.fixtures.database import OpenDatabase, migrate, open_fast
 from tests.fixtures.interleave import COMMIT, interleave
@@ -82,7 +83,7 @@ def test_two_that_write_the_same_key_at_once_conflict_and_the_loser_may_repeat(
     def claim(db: Database) -> None:
         with db.write() as tx:
             row = {"name": "n", "owner": "o", "run_time": NOON, "expire_time": NOON}
-            tx.execute(insert(schema.claims).values(row))
+            tx.execute(insert(upkeep_schema.claims).values(row))
 
     other = open_database()
     winner, loser = interleave(lambda: claim(database), database, COMMIT, lambda: claim(other))
@@ -96,7 +97,7 @@ def test_two_that_write_the_same_key_at_once_conflict_and_the_loser_may_repeat(
 def test_a_row_that_can_never_be_stored_is_no_conflict_to_repeat(database: Database) -> None:
     row = {"name": "n", "owner": None, "run_time": NOON, "expire_time": NOON}
     with pytest.raises(IntegrityError), database.write() as tx:
-        tx.execute(insert(schema.claims).values(row))
+        tx.execute(insert(upkeep_schema.claims).values(row))
 
 
 def test_wrong_sql_is_not_taken_for_an_outage(database: Database) -> None:

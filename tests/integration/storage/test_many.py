@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from pandawn_server.domain.inventory import NodeKey
-from pandawn_server.domain.jobs import JobState
-from pandawn_server.domain.tasks import MAX_JOBS
-from pandawn_server.storage import (
-    attempts,
-    documents,
-    files,
-    job_moves,
-    jobs,
-    leases,
-    nodes,
-    pilots,
-    revisions,
-    sandboxes,
-    tasks,
-)
+from pandawn_server.domain.catalog.inventory import NodeKey
+from pandawn_server.domain.tasks.jobs import JobState
+from pandawn_server.domain.tasks.tasks import MAX_JOBS
 from pandawn_server.storage.database import Database, Transaction
+from pandawn_server.storage.leases import attempts, leases, nodes, pilots
+from pandawn_server.storage.queues import documents, revisions
+from pandawn_server.storage.tasks import files, job_moves, jobs, sandboxes, tasks
 from tests.fixtures.clock import NOON
 
 Call = Callable[[Transaction, Sequence[int], Sequence[str]], Collection[object] | None]

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pandawn_server.domain.attempts import AttemptEnd, NewAttempt
-from pandawn_server.domain.inventory import NodeKey
-from pandawn_server.domain.jobs import (
+from pandawn_server.domain.catalog.inventory import NodeKey
+from pandawn_server.domain.leases.attempts import AttemptEnd, NewAttempt
+from pandawn_server.domain.tasks.jobs import (
     ErrorComponent,
     JobError,
     JobKind,
@@ -19,10 +19,12 @@ from pandawn_server.domain.jobs import (
     Requirements,
     ResourceUse,
 )
-from pandawn_server.domain.tasks import File, NewJob, TaskSpec
-from pandawn_server.storage import attempts, files, jobs, nodes, queues, tasks
+from pandawn_server.domain.tasks.tasks import File, NewJob, TaskSpec
 from pandawn_server.storage.database import Database, Transaction
-from pandawn_server.storage.files import pack, unpack
+from pandawn_server.storage.leases import attempts, nodes
+from pandawn_server.storage.queues import queues
+from pandawn_server.storage.tasks import files, jobs, tasks
+from pandawn_server.storage.tasks.files import pack, unpack
 from tests.fixtures.clock import NOON
 from tests.fixtures.database import empty
 from tests.fixtures.factories import QUEUE, make_match, make_spec, node_key

@@ -12,7 +12,7 @@ from pandawn.broker.v1 import broker_pb2
 from pandawn.common.v1 import common_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
 from pandawn.queueconfig.v1 import access_pb2, queueconfig_pb2
-from pandawn_server.usecases import sandboxes
+from pandawn_server.usecases.tasks import sandboxes
 from tests.fixtures.callers import Callers
 from tests.fixtures.factories import QUEUE, SITE
 from tests.integration.wire.test_callers import configure, refusal, submit

@@ -19,10 +19,10 @@ from pandawn.filecatalog.v1 import filecatalog_pb2, pins_pb2
 from pandawn.monitor.v1 import audit_pb2, monitor_pb2
 from pandawn.queueconfig.v1 import access_pb2, queueconfig_pb2, revision_pb2
 from pandawn_server.domain.errors import UnavailableError
-from pandawn_server.domain.tasks import TaskSpec, spec_violations
-from pandawn_server.storage import audit as audit_storage
+from pandawn_server.domain.tasks.tasks import TaskSpec, spec_violations
+from pandawn_server.storage.access import audit as audit_storage
 from pandawn_server.storage.database import Database
-from pandawn_server.wire.auditing import Auditor
+from pandawn_server.wire.edge.auditing import Auditor
 from tests.fixtures.callers import Callers, Stubs
 from tests.fixtures.factories import QUEUE, SITE
 
@@ -259,7 +259,7 @@ async def test_a_caller_that_goes_away_while_it_is_served_leaves_a_line_all_the_
         lost.set()
 
     # Both only tell the test how far the call is.
-    monkeypatch.setattr("pandawn_server.usecases.submit_task.spec_violations", looks)
+    monkeypatch.setattr("pandawn_server.usecases.tasks.submit.spec_violations", looks)
     monkeypatch.setattr(Auditor, "interrupted", noted)
     async with callers.of("anna") as anna:
         with busy(callers.deps.context.db):

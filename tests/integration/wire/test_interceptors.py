@@ -13,13 +13,13 @@ import structlog
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int64Value, StringValue
 
+from pandawn_server.domain.access.principals import LOCAL_OPERATOR
 from pandawn_server.domain.errors import NotFoundError
-from pandawn_server.domain.principals import LOCAL_OPERATOR
 from pandawn_server.listeners import parse_listener
 from pandawn_server.telemetry.names import RPC_STATUS_CODE
 from pandawn_server.wire.auth.gate import Gate
-from pandawn_server.wire.handlers import Handler, ServicerContext
-from pandawn_server.wire.server import Door, EdgeServer, Listening, Service
+from pandawn_server.wire.edge.handlers import Handler, ServicerContext
+from pandawn_server.wire.edge.server import Door, EdgeServer, Listening, Service
 from tests.fixtures.telemetry import Recorded, RecordingTelemetry
 
 OWN = "pandawn.test.v1.Probe"

@@ -17,16 +17,16 @@ import grpc.aio
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
-from pandawn_server.domain.principals import LOCAL_OPERATOR
+from pandawn_server.domain.access.principals import LOCAL_OPERATOR
 from pandawn_server.listeners import parse_listener
 from pandawn_server.telemetry.api import OFF
 from pandawn_server.wire.auth.gate import Gate
 from pandawn_server.wire.auth.host import HostAuthenticator
 from pandawn_server.wire.auth.peers import forwarded_peer
-from pandawn_server.wire.caller import caller
-from pandawn_server.wire.handlers import Handler, ServicerContext
-from pandawn_server.wire.listening import StartError
-from pandawn_server.wire.server import Door, EdgeServer, Listening, Service
+from pandawn_server.wire.edge.caller import caller
+from pandawn_server.wire.edge.handlers import Handler, ServicerContext
+from pandawn_server.wire.edge.listening import StartError
+from pandawn_server.wire.edge.server import Door, EdgeServer, Listening, Service
 
 ECHO = "pandawn.test.v1.Echo"
 # A method whose policy lets hosts in.

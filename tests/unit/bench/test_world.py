@@ -4,8 +4,8 @@ from statistics import mean
 
 import pytest
 
-from pandawn_server.storage.files import unpack
-from pandawn_server.storage.schema import metadata
+from pandawn_server.storage.metadata import metadata
+from pandawn_server.storage.tasks.files import unpack
 from pandawn_tools.bench import workload
 from pandawn_tools.bench.rows import LEASES_PER_PILOT, Pool, Table, dataset_count, tables
 

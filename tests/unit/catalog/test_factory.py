@@ -6,7 +6,7 @@ import pytest
 
 from pandawn_server.catalog.factory import CatalogOptions, open_catalog, parse_catalog_url
 from pandawn_server.catalog.store import part_key, route_of
-from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.catalog.inventory import NodeKey
 from tests.fixtures.catalog import NOW, adding, held, make_file, make_files
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from pandawn_server.catalog.memory import MemoryStore
 from pandawn_server.catalog.store import Slot, Stored, Token, route_of
+from pandawn_server.domain.catalog.inventory import CachedFile, Delta, DeltaResult, FileRef, NodeKey
 from pandawn_server.domain.errors import UnavailableError
-from pandawn_server.domain.inventory import CachedFile, Delta, DeltaResult, FileRef, NodeKey
 from tests.fixtures.catalog import (
     EPOCH,
     NODE,

@@ -6,7 +6,7 @@ import pytest
 
 from pandawn_server.catalog.ring import Ring
 from pandawn_server.catalog.store import route_of
-from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.catalog.inventory import NodeKey
 
 SERVERS = ["cache1:11211", "cache2:11211", "cache3:11211"]
 ROUTES = [route_of(NodeKey("SITE", f"wn{number:04d}.example.org")) for number in range(3000)]

@@ -9,9 +9,9 @@ import grpc
 from pandawn_client.client import CallError
 from pandawn_pilot.catalog.client import CatalogClient, DeltaResult
 from pandawn_pilot.catalog.inventory import CachedFile, CacheState, FileKey, file_digest
-from pandawn_server.domain.inventory import CacheState as ServerState
-from pandawn_server.domain.inventory import Delta, NodeKey, delta_result
-from pandawn_server.domain.inventory import DeltaResult as ServerResult
+from pandawn_server.domain.catalog.inventory import CacheState as ServerState
+from pandawn_server.domain.catalog.inventory import Delta, NodeKey, delta_result
+from pandawn_server.domain.catalog.inventory import DeltaResult as ServerResult
 
 _RESULTS = {
     ServerResult.APPLIED: DeltaResult.APPLIED,

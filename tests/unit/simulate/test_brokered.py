@@ -1,4 +1,4 @@
-"""The server's brokerage in the simulator: what it gains, and what faults do to it."""
+"""The server's matchmaker in the simulator: what it gains, and what faults do to it."""
 
 from __future__ import annotations
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from pandawn_server.catalog.lag import GRACE
-from pandawn_server.domain.brokerage.engine import Brokerage
-from pandawn_server.domain.brokerage.values import WaitingJob
-from pandawn_server.domain.inventory import NodeKey
+from pandawn_server.domain.catalog.inventory import NodeKey
+from pandawn_server.domain.dispatch.engine import Matchmaker
+from pandawn_server.domain.dispatch.values import RunnableJob
 from pandawn_tools.simulate.cluster import Node
 from pandawn_tools.simulate.reports import CONTACT_S, Faults, Reports
 from tests.fixtures.clock import NOON
@@ -20,16 +20,16 @@ HEALED_S = GRACE.total_seconds() + 2 * CONTACT_S
 
 
 class Line:
-    """A cache, a brokerage, and what is between them; `believed` are the files that the brokerage sees."""
+    """A cache, a matchmaker, and what is between them; `believed` are the files that the matchmaker sees."""
 
     def __init__(self, **faults: object) -> None:
         (self.node,) = make_nodes(1)
-        self.broker = Brokerage(make_rules())
-        self.broker.set_live(KEY, live=True)
+        self.matchmaker = Matchmaker(make_rules())
+        self.matchmaker.set_live(KEY, live=True)
         pairs: list[tuple[Node, NodeKey]] = [(self.node, KEY)]
-        self.reports = Reports(self.broker, pairs, Faults(**faults), 1, _time)  # type: ignore[arg-type]
-        jobs = [WaitingJob(file, 0, NOON, [(file, 1)]) for file in range(1, 10)]
-        self.broker.add(jobs, NOON)
+        self.reports = Reports(self.matchmaker, pairs, Faults(**faults), 1, _time)  # type: ignore[arg-type]
+        jobs = [RunnableJob(file, 0, NOON, [(file, 1)]) for file in range(1, 10)]
+        self.matchmaker.add(jobs, NOON)
 
     def add(self, *files: int, now: float) -> None:
         """The cache takes files in."""
@@ -38,11 +38,11 @@ class Line:
         self.reports.changed(KEY, files, [], now)
 
     def believed(self, now: float) -> set[int]:
-        """Files that the brokerage believes to be there."""
+        """Files that the matchmaker believes to be there."""
         self.reports.advance(now)
         found = set()
         for file in range(1, 10):
-            standing = self.broker.standing(file, _time(now))
+            standing = self.matchmaker.standing(file, _time(now))
             if standing is not None and standing.shares:
                 found.add(file)
         return found

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from pandawn_server.domain.errors import UnavailableError
-from pandawn_server.wire.runner import Runner
+from pandawn_server.wire.edge.runner import Runner
 from pandawn_server.workers.loop import PeriodicWorker
 
 OFTEN = timedelta(milliseconds=1)

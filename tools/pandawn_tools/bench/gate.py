@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 import grpc
 import grpc.aio
 
-from pandawn_server.domain.inventory import NodeKey
-from pandawn_server.domain.principals import LOCAL_OPERATOR, Session
-from pandawn_server.domain.sessions import SECRET_BYTES, SessionKey
-from pandawn_server.usecases.session_book import Sessions
+from pandawn_server.domain.access.principals import LOCAL_OPERATOR, Session
+from pandawn_server.domain.access.sessions import SECRET_BYTES, SessionKey
+from pandawn_server.domain.catalog.inventory import NodeKey
+from pandawn_server.usecases.access.session_book import Sessions
 from pandawn_server.wire.auth.gate import Gate
 from pandawn_server.wire.auth.session import SessionAuthenticator
 from pandawn_server.wire.auth.shown import enter_metadata
-from pandawn_server.wire.handlers import Handler, ServicerContext
+from pandawn_server.wire.edge.handlers import Handler, ServicerContext
 
 METHOD = "/pandawn.dispatcher.v1.Dispatcher/AcquireJobs"
 ROUNDS, ADMISSIONS = 7, 20_000

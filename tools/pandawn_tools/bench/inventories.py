@@ -13,7 +13,7 @@ from pandawn_server.catalog.draft import random_id
 from pandawn_server.catalog.member import Timeouts
 from pandawn_server.catalog.memcached import MemcachedStore
 from pandawn_server.catalog.store import Stored, part_key, route_of
-from pandawn_server.domain.inventory import CacheState, NodeKey, file_digest
+from pandawn_server.domain.catalog.inventory import CacheState, NodeKey, file_digest
 from pandawn_tools.bench.processes import LOOPBACK, BenchError
 from pandawn_tools.bench.workload import (
     HOT_PER_NODE,

@@ -13,9 +13,9 @@ from google.protobuf.duration_pb2 import Duration
 from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
-from pandawn_server.domain.inventory import NodeKey
-from pandawn_server.domain.principals import Session
-from pandawn_server.usecases.session_book import Sessions
+from pandawn_server.domain.access.principals import Session
+from pandawn_server.domain.catalog.inventory import NodeKey
+from pandawn_server.usecases.access.session_book import Sessions
 from pandawn_server.wire.auth.api import SESSION
 from pandawn_tools.bench.h2 import Call, header
 from pandawn_tools.bench.inventories import Node

@@ -15,9 +15,9 @@ from pandawn.dispatcher.v1 import dispatcher_pb2
 from pandawn_server.config import Loaded
 from pandawn_server.flags import with_settings
 from pandawn_server.main import serve
-from pandawn_server.wire.handlers import Handler, ServicerContext
-from pandawn_server.wire.policies import POLICIES, Policy
-from pandawn_server.wire.server import Service
+from pandawn_server.wire.edge.handlers import Handler, ServicerContext
+from pandawn_server.wire.edge.policies import POLICIES, Policy
+from pandawn_server.wire.edge.server import Service
 from pandawn_tools.bench.messages import ACQUIRE, EMPTY
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
 from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
-from pandawn_server.storage import session_keys
+from pandawn_server.storage.access import session_keys
 from pandawn_server.storage.database import Database
-from pandawn_server.usecases.session_book import Sessions
+from pandawn_server.usecases.access.session_book import Sessions
 from pandawn_tools.bench.databases import BenchDatabase, PostgresDatabase, SqliteDatabase
 from pandawn_tools.bench.inventories import Node, fill_catalog
 from pandawn_tools.bench.load import Generator, Shape, Target

@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pandawn_server.domain.file_version import file_version
+from pandawn_server.domain.catalog.file_version import file_version
 
 SITE = "NDGF"
 SCOPE = "mc12_8TeV"

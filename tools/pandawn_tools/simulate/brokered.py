@@ -1,4 +1,4 @@
-"""The policy of Pandawn: the server's own brokerage, unchanged, fed as the server feeds it."""
+"""The policy of Pandawn: the server's own matchmaker, unchanged, fed as the server feeds it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
-from pandawn_server.domain.brokerage.engine import Brokerage
-from pandawn_server.domain.brokerage.values import Request, WaitingJob
-from pandawn_server.domain.inventory import NodeKey
-from pandawn_server.domain.jobs import Requirements
-from pandawn_server.domain.matching import Rules
+from pandawn_server.domain.catalog.inventory import NodeKey
+from pandawn_server.domain.dispatch.engine import Matchmaker
+from pandawn_server.domain.dispatch.matching import Rules
+from pandawn_server.domain.dispatch.values import Request, RunnableJob
+from pandawn_server.domain.tasks.jobs import Requirements
 from pandawn_tools.simulate.cluster import Node
 from pandawn_tools.simulate.policy import Given
 from pandawn_tools.simulate.reports import Faults, Reports
@@ -22,12 +22,12 @@ _SITE = "SIMULATED"
 
 
 class Brokered:
-    """Each free slot is a pilot that waits in a long poll until the brokerage has a job for it."""
+    """Each free slot is a pilot that waits in a long poll until the matchmaker has a job for it."""
 
     def __init__(
         self, *, locality_wait_s: float, priority_band: int, faults: Faults, seed: int
     ) -> None:
-        self._broker = Brokerage(Rules(priority_band, timedelta(seconds=locality_wait_s), 0))
+        self._matchmaker = Matchmaker(Rules(priority_band, timedelta(seconds=locality_wait_s), 0))
         self._faults = faults
         self._seed = seed
         self._jobs: Sequence[SimJob] = ()
@@ -42,7 +42,7 @@ class Brokered:
         self._jobs = jobs
         self._keys = [NodeKey(_SITE, f"node{node.number}") for node in nodes]
         pairs = list(zip(nodes, self._keys, strict=True))
-        self._reports = Reports(self._broker, pairs, self._faults, self._seed, _time)
+        self._reports = Reports(self._matchmaker, pairs, self._faults, self._seed, _time)
         for node in nodes:
             for _ in range(node.free):
                 self.slot_free(node, 0.0)
@@ -55,11 +55,11 @@ class Brokered:
     def arrive(self, jobs: Sequence[int], now: float) -> None:
         """See `Policy.arrive`."""
         since = _time(now)
-        self._broker.add([self._waiting(job, since) for job in jobs], since)
+        self._matchmaker.add([self._waiting(job, since) for job in jobs], since)
 
-    def _waiting(self, number: int, since: datetime) -> WaitingJob:
+    def _waiting(self, number: int, since: datetime) -> RunnableJob:
         job = self._jobs[number]
-        return WaitingJob(number, job.priority, since, job.inputs, _ANYTHING, job.task)
+        return RunnableJob(number, job.priority, since, job.inputs, _ANYTHING, job.task)
 
     def slot_free(self, node: Node, now: float) -> None:
         """See `Policy.slot_free`."""
@@ -79,7 +79,7 @@ class Brokered:
         for request_id in gone:
             del self._asking[request_id]
         self._new = [request for request in self._new if request.request_id not in gone]
-        self._broker.withdraw(gone)
+        self._matchmaker.withdraw(gone)
 
     def repaired(self, node: Node, now: float) -> None:
         """See `Policy.repaired`."""
@@ -89,22 +89,22 @@ class Brokered:
         """See `Policy.expired`. The server sees its pilots as lost; a request would make it live again."""
         del now
         if not node.up:
-            self._broker.set_live(self._keys[node.number], live=False)
+            self._matchmaker.set_live(self._keys[node.number], live=False)
 
     def choose(self, now: float) -> Sequence[Given]:
         """See `Policy.choose`."""
         self._heard.advance(now)
-        self._broker.ask(self._new)
+        self._matchmaker.ask(self._new)
         self._new = []
         return [
             Given(assignment.match.job_id, self._asking.pop(assignment.request_id))
-            for assignment in self._broker.match(_time(now))
+            for assignment in self._matchmaker.match(_time(now))
         ]
 
     def next_wake(self, now: float) -> float | None:
         """See `Policy.next_wake`."""
         del now
-        lapse = self._broker.next_lapse()
+        lapse = self._matchmaker.next_lapse()
         due = self._heard.next_due()
         at = None if lapse is None else (lapse - _BEGINNING).total_seconds()
         if at is None or due is None:

@@ -9,20 +9,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from random import Random
 
-from pandawn_server.domain.brokerage.engine import Brokerage
-from pandawn_server.domain.brokerage.values import Assignment, Request, WaitingJob
-from pandawn_server.domain.faults import FAULTS, Count, Evidence, Fault, Step
-from pandawn_server.domain.inventory import NodeKey
-from pandawn_server.domain.jobs import (
-    ErrorComponent,
-    Job,
-    JobError,
-    JobKind,
-    JobState,
-    Requirements,
-)
-from pandawn_server.domain.matching import Rules
-from pandawn_server.domain.nodes import (
+from pandawn_server.domain.catalog.inventory import NodeKey
+from pandawn_server.domain.dispatch.engine import Matchmaker
+from pandawn_server.domain.dispatch.matching import Rules
+from pandawn_server.domain.dispatch.values import Assignment, Request, RunnableJob
+from pandawn_server.domain.leases.faults import FAULTS, Count, Evidence, Fault, Step
+from pandawn_server.domain.leases.nodes import (
     DOUBT,
     GOOD_PROBES,
     WINDOW,
@@ -36,7 +28,15 @@ from pandawn_server.domain.nodes import (
     probe,
     suspension,
 )
-from pandawn_server.domain.retries import Tried, judge
+from pandawn_server.domain.leases.retries import Tried, judge
+from pandawn_server.domain.tasks.jobs import (
+    ErrorComponent,
+    Job,
+    JobError,
+    JobKind,
+    JobState,
+    Requirements,
+)
 from pandawn_tools.simulate.mishaps import (
     SLOW_FACTOR,
     STAGE_IN_S,
@@ -108,7 +108,7 @@ class MishapWorld:
         self._known = {task_id: _Known() for task_id in self._tasks}
         self._jobs: dict[int, Job] = {}
         self._tried: dict[int, list[Tried]] = {}
-        self._broker = Brokerage(Rules(100, timedelta(0), 0))
+        self._matchmaker = Matchmaker(Rules(100, timedelta(0), 0))
         self._events: list[tuple[float, int, str, object]] = []
         self._numbers = count(1)
         self._attempts = 0
@@ -125,7 +125,7 @@ class MishapWorld:
             while self._events and self._events[0][0] <= now:
                 _, _, kind, what = heapq.heappop(self._events)
                 self._happen(kind, what, now)
-            for assignment in self._broker.match(_time(now)):
+            for assignment in self._matchmaker.match(_time(now)):
                 self._begin(assignment, now)
         return self._outcome()
 
@@ -154,25 +154,25 @@ class MishapWorld:
         self._offer(job, now)
 
     def _offer(self, job: Job, now: float) -> None:
-        waiting = WaitingJob(
+        waiting = RunnableJob(
             job.job_id, 0, _time(now), (), Requirements(), job.task_id, job.user,
             avoids=frozenset(job.avoided),
         )  # fmt: skip
-        self._broker.add([waiting], _time(now))
+        self._matchmaker.add([waiting], _time(now))
 
     def _ask(self, name: str, now: float) -> None:
         """The node asks for as many jobs as it may have, in the place of what it asked before."""
         host = self._hosts[name]
-        self._broker.withdraw([name])
+        self._matchmaker.withdraw([name])
         condition = host.node.condition(_time(now))
         room = host.free - host.running
         if condition is Condition.PROBATION:
             room = 1 if not host.running else 0
         if condition in {Condition.OPEN, Condition.PROBATION} and room > 0:
             doubts = host.doubts if now < host.doubts_until else frozenset()
-            self._broker.ask([Request(name, host.node.key, Requirements(), room, doubts)])
+            self._matchmaker.ask([Request(name, host.node.key, Requirements(), room, doubts)])
         elif condition is Condition.SUSPENDED:
-            self._broker.set_live(host.node.key, live=False)
+            self._matchmaker.set_live(host.node.key, live=False)
 
     def _begin(self, assignment: Assignment, now: float) -> None:
         name, job = assignment.request_id, self._jobs[assignment.match.job_id]
@@ -261,7 +261,7 @@ class MishapWorld:
             pause = verdict.not_before - _time(now) if verdict.not_before else timedelta(0)
             self._at(now + pause.total_seconds(), "again", job.job_id)
 
-    # As `usecases.node_health` does it, on what is kept here in the place of the database.
+    # As `usecases.leases.node_health` does it, on what is kept here in the place of the database.
 
     def _judge_node(self, host: _Host, ended: EndedAttempt, now: float) -> None:
         host.window.appendleft(ended)

@@ -14,14 +14,14 @@ from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
 from pandawn_server.catalog.lag import LagWatch
-from pandawn_server.domain.brokerage.engine import Brokerage
-from pandawn_server.domain.inventory import (
+from pandawn_server.domain.catalog.inventory import (
     CacheState,
     Delta,
     DeltaResult,
     NodeKey,
     delta_result,
 )
+from pandawn_server.domain.dispatch.engine import Matchmaker
 from pandawn_tools.simulate.cluster import Node
 
 CONTACT_S: Final = 60.0
@@ -87,17 +87,17 @@ _Message = _Delta | _Inventory | _Contact | _Loss
 
 
 class Reports:
-    """Feeds a brokerage with what the catalog comes to know. Times are seconds of the simulation."""
+    """Feeds a matchmaker with what the catalog comes to know. Times are seconds of the simulation."""
 
     def __init__(
         self,
-        broker: Brokerage,
+        matchmaker: Matchmaker,
         nodes: Sequence[tuple[Node, NodeKey]],
         faults: Faults,
         seed: int,
         at_time: Callable[[float], datetime],
     ) -> None:
-        self._broker = broker
+        self._matchmaker = matchmaker
         self._faults = faults
         self._draw = random.Random(seed)
         self._at_time = at_time
@@ -148,7 +148,7 @@ class Reports:
                 case _Loss():
                     self._known.clear()
                     for key in self._caches:
-                        self._broker.forget(key)
+                        self._matchmaker.forget(key)
 
     def next_due(self) -> float | None:
         """When `advance` has something to do."""
@@ -178,7 +178,7 @@ class Reports:
         digest = known.digest if known is not None and known.epoch == delta.epoch else 0
         digest ^= _digest(delta.added) ^ _digest(delta.deleted)
         self._known[delta.key] = CacheState(delta.epoch, delta.sequence, digest)
-        self._broker.change(delta.key, delta.epoch, delta.sequence, delta.added, delta.deleted)
+        self._matchmaker.change(delta.key, delta.epoch, delta.sequence, delta.added, delta.deleted)
 
     def _compare(self, cache: _Cache, now: float) -> None:
         cache.contact_at = None
@@ -210,7 +210,7 @@ class Reports:
         if self._is_down(now):
             return
         self._known[key] = state
-        self._broker.inventory(key, state.epoch, state.sequence, files)
+        self._matchmaker.inventory(key, state.epoch, state.sequence, files)
 
 
 def _digest(files: Sequence[int]) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from pandawn_server.domain.principals import Principal
+from pandawn_server.domain.access.principals import Principal
 
 AUTHORIZATION = "authorization"
 """Metadata key of users' and pilots' tokens: `Bearer` and a JWT."""

@@ -11,7 +11,7 @@ import grpc
 from pandawn_server.admission_config import AdmissionFileError
 from pandawn_server.config import Settings
 from pandawn_server.descriptors import connections_of_a_door, raise_limit
-from pandawn_server.domain.principals import LOCAL_OPERATOR, Method, Principal
+from pandawn_server.domain.access.principals import LOCAL_OPERATOR, Method, Principal
 from pandawn_server.listeners import Listener, Tls
 from pandawn_server.telemetry.api import Telemetry
 from pandawn_server.wire.auth.api import Authenticator
@@ -22,9 +22,9 @@ from pandawn_server.wire.auth.host import HostAuthenticator
 from pandawn_server.wire.auth.identity import Identity
 from pandawn_server.wire.auth.peers import forwarded_peer
 from pandawn_server.wire.auth.tls_files import TlsFiles, TlsFilesError, server_credentials
-from pandawn_server.wire.listening import StartError
-from pandawn_server.wire.policies import OPEN_METHODS, REFLECTION_METHODS
-from pandawn_server.wire.server import Door, Listening
+from pandawn_server.wire.edge.listening import StartError
+from pandawn_server.wire.edge.policies import OPEN_METHODS, REFLECTION_METHODS
+from pandawn_server.wire.edge.server import Door, Listening
 
 NEEDS_RULES = frozenset({Method.X509, Method.TOKEN})
 """Methods that let nobody in without an admission file."""

@@ -13,17 +13,17 @@ from typing import TypeVar
 
 import structlog
 
+from pandawn_server.domain.access.principals import Method, Principal
 from pandawn_server.domain.errors import ForbiddenError, PandawnError, UnauthenticatedError
-from pandawn_server.domain.principals import Method, Principal
 from pandawn_server.logs import Log
 from pandawn_server.telemetry.api import OFF, Telemetry
 from pandawn_server.telemetry.names import ADMISSIONS, AUTH_METHOD
 from pandawn_server.wire.auth.api import AUTHORIZATION, SESSION, Authenticator, Evidence
 from pandawn_server.wire.auth.front import FrontCaller
 from pandawn_server.wire.auth.shown import Metadata, metadata_of
-from pandawn_server.wire.caller import enter_caller
-from pandawn_server.wire.handlers import ServicerContext
-from pandawn_server.wire.policies import OPEN_METHODS, OPERATORS_ONLY, POLICIES, Policy
+from pandawn_server.wire.edge.caller import enter_caller
+from pandawn_server.wire.edge.handlers import ServicerContext
+from pandawn_server.wire.edge.policies import OPEN_METHODS, OPERATORS_ONLY, POLICIES, Policy
 
 RECHECK_AFTER = timedelta(minutes=1)
 """Time after which a credential is read anew: by then rules and keys may have changed."""

@@ -1,18 +1,18 @@
 """Callers that are known by where they call from: good for beginning a session, and nothing else.
 
 Whether this address may bring a pilot of that queue needs the queue's rules and the name service: it is
-decided at the registration (`usecases.admit_hosts`).
+decided at the registration (`usecases.access.admission`).
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 
+from pandawn_server.domain.access.host_admission import HostFacts, HostRules, is_in_networks
+from pandawn_server.domain.access.principals import Method, Principal
+from pandawn_server.domain.access.vouching import host_principal
 from pandawn_server.domain.errors import UnauthenticatedError
-from pandawn_server.domain.host_admission import HostFacts, HostRules, is_in_networks
-from pandawn_server.domain.principals import Method, Principal
-from pandawn_server.domain.vouching import host_principal
-from pandawn_server.usecases.admit_hosts import queue_to_serve
+from pandawn_server.usecases.access.admission import queue_to_serve
 from pandawn_server.wire.auth.api import Evidence
 from pandawn_server.wire.auth.peers import address_of
 from pandawn_server.wire.deps import Deps

@@ -22,10 +22,10 @@ from pandawn_server.admission_config import (
     IssuerTable,
     read_admission_file,
 )
-from pandawn_server.domain.admission import Admission, Shown
+from pandawn_server.domain.access.admission import Admission, Shown
+from pandawn_server.domain.access.principals import Method, Principal
+from pandawn_server.domain.access.vouching import vouched_by_itself
 from pandawn_server.domain.errors import UnauthenticatedError
-from pandawn_server.domain.principals import Method, Principal
-from pandawn_server.domain.vouching import vouched_by_itself
 from pandawn_server.logs import Log
 from pandawn_server.wire.auth.keys import KeyRing
 from pandawn_server.wire.auth.revocation import NOTHING_REVOKED, Revocations, read_revocations

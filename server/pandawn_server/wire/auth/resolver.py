@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Protocol
 
-from pandawn_server.domain.host_admission import HostFacts, clean_names
+from pandawn_server.domain.access.host_admission import HostFacts, clean_names
 from pandawn_server.wire.auth.peers import parse_address
 
 RESOLVE_TIMEOUT = timedelta(seconds=8)

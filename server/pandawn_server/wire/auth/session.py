@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pandawn_server.domain.principals import Method, Principal
-from pandawn_server.usecases.session_book import Sessions
+from pandawn_server.domain.access.principals import Method, Principal
+from pandawn_server.usecases.access.session_book import Sessions
 from pandawn_server.wire.auth.api import SESSION, Evidence
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextvars import ContextVar
 
-from pandawn_server.wire.handlers import ServicerContext
+from pandawn_server.wire.edge.handlers import ServicerContext
 
 Metadata = Iterable[tuple[str, str | bytes]]
 

@@ -19,9 +19,9 @@ from jwt.exceptions import (
 )
 
 from pandawn_server.admission_config import IssuerTable
-from pandawn_server.domain.admission import Admission, Shown
+from pandawn_server.domain.access.admission import Admission, Shown
+from pandawn_server.domain.access.principals import Method, Principal
 from pandawn_server.domain.errors import UnauthenticatedError
-from pandawn_server.domain.principals import Method, Principal
 from pandawn_server.wire.auth.api import AUTHORIZATION, Evidence
 from pandawn_server.wire.auth.keys import IssuerKey, KeyRing
 

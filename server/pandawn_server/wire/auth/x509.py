@@ -11,9 +11,9 @@ from datetime import datetime
 
 from cryptography import x509
 
-from pandawn_server.domain.admission import Admission, Shown
+from pandawn_server.domain.access.admission import Admission, Shown
+from pandawn_server.domain.access.principals import Method, Principal
 from pandawn_server.domain.errors import UnauthenticatedError
-from pandawn_server.domain.principals import Method, Principal
 from pandawn_server.wire.auth.api import Evidence
 from pandawn_server.wire.auth.names import common_name, shown_name
 from pandawn_server.wire.auth.proxies import holder_of

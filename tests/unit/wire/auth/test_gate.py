@@ -10,18 +10,18 @@ from typing import Any, cast
 import pytest
 import structlog
 
+from pandawn_server.domain.access.principals import LOCAL_OPERATOR, Method, Principal, Role, Session
+from pandawn_server.domain.access.sessions import SessionKey
+from pandawn_server.domain.catalog.inventory import NodeKey
 from pandawn_server.domain.errors import PandawnError, UnauthenticatedError
-from pandawn_server.domain.inventory import NodeKey
-from pandawn_server.domain.principals import LOCAL_OPERATOR, Method, Principal, Role, Session
-from pandawn_server.domain.sessions import SessionKey
-from pandawn_server.usecases.session_book import Sessions
+from pandawn_server.usecases.access.session_book import Sessions
 from pandawn_server.wire.auth import gate
 from pandawn_server.wire.auth.api import Evidence
 from pandawn_server.wire.auth.gate import RECHECK_AFTER, Gate
 from pandawn_server.wire.auth.host import HostAuthenticator
 from pandawn_server.wire.auth.session import SessionAuthenticator
-from pandawn_server.wire.handlers import ServicerContext
-from pandawn_server.wire.policies import POLICIES
+from pandawn_server.wire.edge.handlers import ServicerContext
+from pandawn_server.wire.edge.policies import POLICIES
 from tests.fixtures.clock import SettableClock
 from tests.fixtures.telemetry import RecordingTelemetry
 

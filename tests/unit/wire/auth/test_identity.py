@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pandawn_server.admission_config import AdmissionFileError
+from pandawn_server.domain.access.principals import Principal, Role
 from pandawn_server.domain.errors import ForbiddenError, UnauthenticatedError
-from pandawn_server.domain.principals import Principal, Role
 from pandawn_server.wire.auth.api import AUTHORIZATION, Evidence
 from pandawn_server.wire.auth.identity import Identity
 from pandawn_server.wire.auth.tls_files import TlsFilesError

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from pandawn_server.domain.host_admission import HostFacts
+from pandawn_server.domain.access.host_admission import HostFacts
 from pandawn_server.wire.auth import resolver
 from pandawn_server.wire.auth.resolver import SystemNames, ThreadedResolver, look_up
 

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pandawn_server.admission_config import IssuerTable
-from pandawn_server.domain.admission import Admission, Rule
+from pandawn_server.domain.access.admission import Admission, Rule
+from pandawn_server.domain.access.principals import Method, Principal, Role
 from pandawn_server.domain.errors import ForbiddenError, UnauthenticatedError
-from pandawn_server.domain.principals import Method, Principal, Role
 from pandawn_server.wire.auth.api import AUTHORIZATION, Evidence
 from pandawn_server.wire.auth.keys import KeyRing
 from pandawn_server.wire.auth.tokens import LEEWAY, MAX_TOKEN_BYTES, TokenAuthenticator

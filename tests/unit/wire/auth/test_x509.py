@@ -10,9 +10,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pandawn_server.domain.admission import Admission, Rule
+from pandawn_server.domain.access.admission import Admission, Rule
+from pandawn_server.domain.access.principals import Method, Principal, Role
 from pandawn_server.domain.errors import UnauthenticatedError
-from pandawn_server.domain.principals import Method, Principal, Role
 from pandawn_server.wire.auth.api import Evidence
 from pandawn_server.wire.auth.revocation import Revocations, read_revocations
 from pandawn_server.wire.auth.x509 import X509Authenticator

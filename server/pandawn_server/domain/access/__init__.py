@@ -1,0 +1,1 @@
+"""Who may do what: principals, admission, sessions, lists, reach, audit."""

@@ -1,0 +1,170 @@
+"""What the matchmaker of a queue knows: waiting jobs by band and by file, nodes, and requests that wait."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from pandawn_server.domain.dispatch.band import Band
+from pandawn_server.domain.dispatch.entries import Entry
+from pandawn_server.domain.dispatch.fairness import Usage
+from pandawn_server.domain.dispatch.files import Files
+from pandawn_server.domain.dispatch.holdings import Holdings
+from pandawn_server.domain.dispatch.idle import Asking, IdlePool
+from pandawn_server.domain.dispatch.matching import Rules, band, too_large
+from pandawn_server.domain.dispatch.nodes import Node
+from pandawn_server.domain.dispatch.shy import Shy
+
+NOMINATED: Final = 6
+"""Waiting jobs that are looked at when a node gets new files: bounds the work of a match. Others
+that want the files are found when the node has none of these left."""
+
+TENTATIVE: Final = 10_000
+"""Assignments that can still be given back; older ones were claimed long ago."""
+
+
+class State:
+    """The shared state, and the steps that keep its parts in agreement."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.files = Files()
+        self.holdings = Holdings(self.files)
+        self.jobs: dict[int, Entry] = {}
+        self.too_large: dict[int, Entry] = {}
+        # By number of the priority band, and in it by user: each has a band of their own, with its own order of
+        # age and its own lists, and `usage` says whose is next.
+        self.levels: dict[int, dict[str, Band]] = {}
+        # Their numbers, highest first.
+        self.order: list[int] = []
+        # Those of the jobs that avoid nodes stand here, and in no band.
+        self.shy = Shy()
+        self.usage = Usage()
+        self.asked: list[Asking] = []
+        self.idle = IdlePool()
+        # What waiting requests have not seen: jobs that came, and nodes that got files or jobs in their lists.
+        self.fresh: list[Entry] = []
+        self.dirty: dict[Node, None] = {}
+        self._ordinal = self._first_ordinal = 0
+        # Ordered, for a usual one is slow to tell its first when many before it were taken out.
+        self._tentative: OrderedDict[int, tuple[Entry, Node, list[int]]] = OrderedDict()
+
+    def band_of(self, entry: Entry) -> Band:
+        """The band that the job stands in."""
+        return self.levels[self._number(entry)][entry.user]
+
+    def _number(self, entry: Entry) -> int:
+        return band(entry.priority, self.rules.priority_band)
+
+    def has_others(self, avoided: frozenset[str]) -> bool:
+        """Whether there are live nodes besides some."""
+        return any(node.live and node.key.node not in avoided for node in self.holdings)
+
+    def bands(self) -> Iterator[Band]:
+        """All bands, those of higher priority first."""
+        for number in self.order:
+            yield from self.levels[number].values()
+
+    def enter(self, entry: Entry, at: float) -> None:
+        """Takes in a job at the end of its band, unless it is too large for the queue."""
+        if too_large(entry.total, self.rules):
+            self.too_large[entry.job_id] = entry
+            return
+        if entry.avoids:
+            self.jobs[entry.job_id] = entry
+            self.shy.add(entry, self._number(entry))
+            return
+        self._ordinal += 1
+        self._tell(entry, self._band_for(entry).add(entry, self._ordinal, at))
+
+    def enter_again(self, given: Entry, at: float, *, anywhere: bool = False) -> None:
+        """Takes in a job that was given by mistake, or avoids nodes no longer, before all others."""
+        files = self.files.of({file.number: file.size for file in given.files})
+        entry = given.again(files, anywhere=anywhere)
+        if entry.avoids or too_large(entry.total, self.rules):
+            self.enter(entry, at)
+            return
+        self._first_ordinal -= 1
+        self._tell(entry, self._band_for(entry).put_back(entry, self._first_ordinal, at))
+
+    def _band_for(self, entry: Entry) -> Band:
+        self.jobs[entry.job_id] = entry
+        self.files.add(entry)
+        number = self._number(entry)
+        level = self.levels.get(number)
+        if level is None:
+            level = self.levels[number] = {}
+            self.order = sorted(self.levels, reverse=True)
+        found = level.get(entry.user)
+        if found is None:
+            found = level[entry.user] = Band(self.holdings, self.rules, number)
+        return found
+
+    def _tell(self, entry: Entry, best: Iterable[Node]) -> None:
+        if self.idle:
+            self.fresh.append(entry)
+            for node in best:
+                if node.idle:
+                    self.dirty[node] = None
+
+    def take(self, entry: Entry, *, given: bool) -> None:
+        """Takes out a job that was given, or else removed."""
+        del self.jobs[entry.job_id]
+        if entry.avoids:
+            entry.alive, entry.removed = False, not given
+            self.shy.remove(entry, self._number(entry))
+            return
+        mine = self.band_of(entry)
+        mine.take(entry, given=given)
+        self.files.remove(entry)
+        if not mine.count:
+            level = self.levels[mine.number]
+            del level[entry.user]
+            if not level:
+                del self.levels[mine.number]
+                self.order.remove(mine.number)
+
+    def give(self, entry: Entry, node: Node, at: float) -> None:
+        """Gives a job to a node: its files are on their way there from now on."""
+        mine = None if entry.avoids else self.band_of(entry)
+        self.take(entry, given=True)
+        if mine is not None:
+            mine.turn(at)
+        self.usage.note(entry.user, entry.asked.cores, at)
+        node.note_grant(at)
+        came = self.holdings.expect(node, [file.number for file in entry.files], at)
+        if came:
+            self.nominate(node, came, NOMINATED)
+        tentative = self._tentative
+        tentative[entry.job_id] = (entry, node, came)
+        if len(tentative) > TENTATIVE:
+            tentative.popitem(last=False)
+
+    def revoke(self, job_id: int) -> Entry | None:
+        """Takes back that a job was given; None if that is not known any more."""
+        known = self._tentative.pop(job_id, None)
+        if known is None:
+            return None
+        entry, node, files = known
+        self.holdings.unexpect(node, files)
+        return entry
+
+    def free_promised(self, node: Node) -> None:
+        """Lets others have the jobs that are held for a node, for it will not take them."""
+        if node.promised:
+            for mine in self.bands():
+                freed = mine.free_promised(node)
+                if self.idle:
+                    self.fresh += freed
+
+    def nominate(self, node: Node, files: Iterable[int], limit: int) -> bool:
+        """Enters up to about `limit` jobs that want files of a node in its lists; returns whether there are any."""
+        if not node.live:
+            return False
+        entries = self.files.wanting(files, limit)
+        for entry in entries:
+            self.band_of(entry).nominate(node, entry)
+            if node.idle:
+                self.dirty[node] = None
+        return bool(entries)

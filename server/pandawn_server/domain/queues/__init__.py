@@ -1,0 +1,1 @@
+"""What a queue is, and how its parameters are joined from layers."""

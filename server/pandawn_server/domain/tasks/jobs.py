@@ -1,0 +1,225 @@
+"""What a job is and how it may move: the one table of transitions, and the errors an attempt can end in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+
+from pandawn_server.domain.errors import NotFoundError
+
+
+class JobState(Enum):
+    """Where a job stands; the names are PanDA's, of which `defined`, `assigned` and `transferring` have no use yet."""
+
+    WAITING = "waiting"
+    ACTIVATED = "activated"
+    SENT = "sent"
+    RUNNING = "running"
+    HOLDING = "holding"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+_S = JobState
+
+_AFTER_AN_ATTEMPT = frozenset({_S.ACTIVATED, _S.WAITING, _S.FINISHED, _S.FAILED, _S.CANCELLED})
+
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    # A waiting job fails when the job it waits for does.
+    _S.WAITING: frozenset({_S.ACTIVATED, _S.FAILED, _S.CANCELLED}),
+    # A runnable job waits again when a limit of its user is lowered.
+    _S.ACTIVATED: frozenset({_S.SENT, _S.CANCELLED, _S.WAITING}),
+    # From the states with a pilot the way back to ACTIVATED is a new attempt; WAITING is the pause before it. A
+    # short job may report before its first heartbeat, so SENT and RUNNING reach the final states directly.
+    _S.SENT: frozenset({_S.RUNNING, _S.HOLDING}) | _AFTER_AN_ATTEMPT,
+    _S.RUNNING: frozenset({_S.HOLDING}) | _AFTER_AN_ATTEMPT,
+    _S.HOLDING: _AFTER_AN_ATTEMPT,
+    _S.FINISHED: frozenset(),
+    _S.FAILED: frozenset(),
+    _S.CANCELLED: frozenset(),
+}
+"""Every move a job can make; nothing moves outside it."""
+
+FINAL_STATES = frozenset(state for state, after in TRANSITIONS.items() if not after)
+"""States that are never left."""
+
+LEASED_STATES = frozenset({_S.SENT, _S.RUNNING, _S.HOLDING})
+"""States in which exactly one live lease exists."""
+
+QUEUED_STATES = frozenset({_S.WAITING, _S.ACTIVATED})
+"""States in which no pilot has the job, so that it can be cancelled at once."""
+
+
+def states_before(state: JobState) -> frozenset[JobState]:
+    """The states from which a job may move to `state`: the guard of the compare-and-set."""
+    return frozenset(before for before, after in TRANSITIONS.items() if state in after)
+
+
+class JobKind(Enum):
+    """What a job does for its task."""
+
+    BUILD = "build"
+    RUN = "run"
+
+
+class Phase(Enum):
+    """What a pilot is doing for a job."""
+
+    STAGE_IN = "stage_in"
+    PAYLOAD = "payload"
+    STAGE_OUT = "stage_out"
+
+
+def state_in_phase(current: JobState, phase: Phase) -> JobState:
+    """The state of a leased job whose pilot reports `phase`; never a step back."""
+    if phase is Phase.STAGE_OUT or current is _S.HOLDING:
+        return _S.HOLDING
+    return _S.RUNNING
+
+
+class ErrorComponent(Enum):
+    """Which part of the system an error comes from."""
+
+    PILOT = "pilot"
+    PAYLOAD = "payload"
+    SERVER = "server"
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why an attempt or a job failed; `code` follows PanDA's numbering where it has one."""
+
+    component: ErrorComponent
+    code: int
+    reason: str
+    text: str
+
+
+def lost_heartbeat(phase: Phase | None) -> JobError:
+    """The error of a lapsed lease; it names the phase, since each points at another culprit.
+
+    The code is PanDA's jobDispatcherErrorCode for a lost heartbeat (100), or for a job that was
+    sent and never heard of (102).
+    """
+    if phase is None:
+        return JobError(
+            ErrorComponent.SERVER,
+            102,
+            "LEASE_LAPSED_BEFORE_START",
+            "the pilot took the job and was not heard of again: it died, or its node lost the network",
+        )
+    return JobError(
+        ErrorComponent.SERVER,
+        100,
+        f"LEASE_LAPSED_IN_{phase.name}",
+        f"lost heartbeat: the pilot fell silent in {phase.value.replace('_', '-')}: "
+        "it was killed, or its node died or lost the network",
+    )
+
+
+def not_acknowledged() -> JobError:
+    """What is said of a hand-out that its pilot never answered: nothing was lost but some seconds."""
+    return JobError(
+        ErrorComponent.SERVER,
+        102,
+        "HAND_OUT_NOT_ACKNOWLEDGED",
+        "the pilot did not say that it got the job: the answer was lost on the way, or the pilot ended just then",
+    )
+
+
+def pilot_ended() -> JobError:
+    """The error of a job whose pilot said goodbye without reporting it."""
+    return JobError(
+        ErrorComponent.PILOT, 1200, "PILOT_ENDED", "the pilot ended while it still had the job"
+    )
+
+
+def upstream_failed(job_id: int) -> JobError:
+    """The error of a job whose build job failed (PanDA: 100, upstream job failed)."""
+    return JobError(
+        ErrorComponent.SERVER,
+        100,
+        "UPSTREAM_FAILED",
+        f"the build job {job_id} of the task failed; retry the task when its cause is mended",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What a job asks of its node; None asks for nothing."""
+
+    memory_bytes: int | None = None
+    cores: int | None = None
+    disk_bytes: int | None = None
+    wall_time: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceUse:
+    """What a job used, as its pilot measured it."""
+
+    cpu_seconds: float = 0.0
+    max_rss_bytes: int = 0
+    work_dir_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it stands, without its files.
+
+    `failures` counts the attempts that count against `max_attempts`, `losses` those that ended by no fault of the job;
+    `attempt` numbers all of them, so that no two leases ever share a number. A waiting job with a `retry_time` is tried
+    again then, on other nodes than those `avoided` while there are any. `retry_job_id` names the job that replaces it.
+    `node` is the node of the current or last attempt. `throttled` says that it waits only because its
+    user has as many jobs on the queue as a limit allows.
+    """
+
+    job_id: int
+    task_id: int
+    index: int
+    kind: JobKind
+    state: JobState
+    user: str
+    queue: str
+    priority: int
+    attempt: int
+    failures: int
+    max_attempts: int
+    input_bytes: int
+    create_time: datetime
+    state_time: datetime
+    requirements: Requirements = field(default_factory=Requirements)
+    node: str = ""
+    phase: Phase | None = None
+    bytes_from_cache: int = 0
+    error: JobError | None = None
+    parent_job_id: int | None = None
+    retry_job_id: int | None = None
+    cancel_requested: bool = False
+    throttled: bool = False
+    losses: int = 0
+    retry_time: datetime | None = None
+    avoided: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs to list, and in what order; an empty field is any."""
+
+    task_id: int = 0
+    states: tuple[JobState, ...] = ()
+    user: str = ""
+    queue: str = ""
+    node: str = ""
+    newest_first: bool = False
+
+
+def job_not_found(job_id: int) -> NotFoundError:
+    """The error for a job that does not exist."""
+    return NotFoundError(
+        "JOB_NOT_FOUND",
+        f"there is no job {job_id}; `pandawn jobs` lists them",
+        metadata={"job_id": str(job_id)},
+    )

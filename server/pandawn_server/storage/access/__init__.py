@@ -1,0 +1,1 @@
+"""SQL about access lists, limits, sessions and the audit."""

@@ -1,0 +1,118 @@
+"""Jobs that a limit of their user keeps from becoming runnable: they are WAITING, and marked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select, text, update
+
+from pandawn_server.domain.tasks.jobs import LEASED_STATES, QUEUED_STATES, JobState
+from pandawn_server.storage.among import among
+from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.tasks.schema import jobs
+
+_THROTTLED = text("jobs.throttled")
+"""As the condition of the index says it, or SQLite would not see that they are the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Jobs of a user on a queue: `active` are runnable or with pilots, `waiting` are not with pilots yet."""
+
+    active: int = 0
+    waiting: int = 0
+    running: int = 0
+
+
+def lock(tx: Transaction, queue: str, user: str) -> None:
+    """Lets nobody else count and add jobs of a user on a queue until the end of the transaction."""
+    if tx.dialect.name != "sqlite":
+        # SQLite has one writer.
+        tx.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
+            {"name": f"pandawn jobs of {user} on {queue}"},
+        )
+
+
+def load_of(tx: Transaction, queue: str, user: str) -> Load:
+    """The jobs of a user on a queue that have not ended."""
+    query = (
+        select(jobs.c.state, func.count())
+        .where(
+            jobs.c.queue == queue,
+            jobs.c.user == user,
+            jobs.c.state.in_([state.value for state in QUEUED_STATES | LEASED_STATES]),
+        )
+        .group_by(jobs.c.state)
+    )
+    counts = {JobState(state): count for state, count in tx.execute(query)}
+    running = sum(counts.get(state, 0) for state in LEASED_STATES)
+    return Load(
+        active=running + counts.get(JobState.ACTIVATED, 0),
+        waiting=sum(counts.get(state, 0) for state in QUEUED_STATES),
+        running=running,
+    )
+
+
+def loads_on(tx: Transaction, queues: Collection[str]) -> dict[tuple[str, str], Load]:
+    """The jobs of each user on some queues who has runnable ones there, by queue and user."""
+    states = [state.value for state in LEASED_STATES | {JobState.ACTIVATED}]
+    query = (
+        select(jobs.c.queue, jobs.c.user, jobs.c.state, func.count())
+        .where(among(tx, jobs.c.queue, queues), jobs.c.state.in_(states))
+        .group_by(jobs.c.queue, jobs.c.user, jobs.c.state)
+    )
+    runnable: dict[tuple[str, str], int] = {}
+    running: dict[tuple[str, str], int] = {}
+    for queue, user, state, count in tx.execute(query):
+        found = runnable if state == JobState.ACTIVATED.value else running
+        found[queue, user] = found.get((queue, user), 0) + count
+    return {
+        key: Load(active=count + running.get(key, 0), waiting=count, running=running.get(key, 0))
+        for key, count in runnable.items()
+    }
+
+
+def hold_back(tx: Transaction, queue: str, user: str, most: int, now: datetime) -> int:
+    """Lets up to `most` runnable jobs of a user wait again, the last by priority and age; returns how many."""
+    chosen = (
+        select(jobs.c.job_id)
+        .where(jobs.c.queue == queue, jobs.c.user == user, jobs.c.state == JobState.ACTIVATED.value)
+        .order_by(jobs.c.priority, jobs.c.job_id.desc())
+        .limit(most)
+        # What a pilot is just being given is passed over.
+        .with_for_update(skip_locked=True)
+    )
+    # Two statements: inside an update PostgreSQL may run the inner one again and again, and each time
+    # pass over what it locked itself.
+    job_ids = list(tx.execute(chosen).scalars())
+    statement = (
+        update(jobs)
+        .where(among(tx, jobs.c.job_id, job_ids), jobs.c.state == JobState.ACTIVATED.value)
+        .values(state=JobState.WAITING.value, state_time=now, throttled=True)
+    )
+    return tx.execute(statement).rowcount
+
+
+def throttled(tx: Transaction) -> set[tuple[str, str]]:
+    """Queues and users with throttled jobs."""
+    query = select(jobs.c.queue, jobs.c.user).where(_THROTTLED).distinct()
+    return {(queue, user) for queue, user in tx.execute(query)}
+
+
+def release(tx: Transaction, queue: str, user: str, most: int | None, now: datetime) -> int:
+    """Makes up to `most` (None: all) throttled jobs runnable, by priority and age; returns how many."""
+    chosen = (
+        select(jobs.c.job_id)
+        .where(_THROTTLED, jobs.c.queue == queue, jobs.c.user == user)
+        .order_by(jobs.c.priority.desc(), jobs.c.job_id)
+        .limit(most)
+    )
+    statement = (
+        update(jobs)
+        .where(jobs.c.job_id.in_(chosen), jobs.c.state == JobState.WAITING.value)
+        .values(state=JobState.ACTIVATED.value, state_time=now, throttled=False)
+    )
+    return tx.execute(statement).rowcount

@@ -1,0 +1,1 @@
+"""SQL about pins. The catalog itself is in memcached."""

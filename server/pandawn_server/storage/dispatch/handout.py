@@ -1,0 +1,290 @@
+"""Jobs change hands: claim, lease, attempt and event of many jobs at once.
+
+The heart of the hot path. PostgreSQL does it all in one statement; SQLite, which knows no such
+statement and has no network in between, in several.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import count
+from typing import NamedTuple
+
+from sqlalchemy import delete, select, text, update
+
+from pandawn_server.domain.catalog.inventory import NodeKey
+from pandawn_server.domain.leases.attempts import Match, NewAttempt
+from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.tasks.jobs import JobKind, JobState
+from pandawn_server.domain.tasks.tasks import File
+from pandawn_server.storage.among import among
+from pandawn_server.storage.database import EVENTS, Transaction
+from pandawn_server.storage.leases import attempts, leases
+from pandawn_server.storage.leases.leases import NewLease
+from pandawn_server.storage.leases.schema import attempts as attempts_table
+from pandawn_server.storage.leases.schema import leases as leases_table
+from pandawn_server.storage.monitor import events
+from pandawn_server.storage.monitor.schema import events as events_table
+from pandawn_server.storage.tasks import job_moves
+from pandawn_server.storage.tasks.files import unpack
+from pandawn_server.storage.tasks.schema import job_inputs, jobs
+
+JOB_SENT = "JOB_SENT"
+"""Kind of the event of a job that was given to a pilot."""
+
+
+class Offer(NamedTuple):
+    """A job that is to go to a pilot, and why; `text` is the explanation in words.
+
+    `granted` is how many leases the call has got already; `expire_time` and `duration` are the
+    lease's.
+    """
+
+    match: Match
+    token: str
+    pilot_id: str
+    key: NodeKey
+    request_id: str
+    granted: int
+    expire_time: datetime
+    duration: timedelta
+    queue: str
+    queue_revision: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandedJob:
+    """What a pilot must know of a job beyond its task; `files` are its own inputs."""
+
+    job_id: int
+    attempt: int
+    task_id: int
+    index: int
+    kind: JobKind
+    user: str
+    files: tuple[File, ...]
+
+
+def hand_out(tx: Transaction, offers: Sequence[Offer], now: datetime) -> dict[int, HandedJob]:
+    """Gives jobs to pilots, those that are still runnable; returns them by identifier.
+
+    The compare-and-set on the state is what makes matching safe, however stale its picture was.
+    """
+    if not offers:
+        return {}
+    if tx.dialect.name == "sqlite":
+        return _in_steps(tx, offers, now)
+    return _at_once(tx, offers, now)
+
+
+def take_back(tx: Transaction, handed: Sequence[tuple[Offer, HandedJob]], now: datetime) -> None:
+    """Undoes hand-outs of the same transaction, as if they had never been."""
+    for offer, job in handed:
+        tx.execute(delete(leases_table).where(leases_table.c.job_id == job.job_id))
+        for table in (attempts_table, events_table):
+            tx.execute(
+                delete(table).where(table.c.job_id == job.job_id, table.c.attempt == job.attempt)
+            )
+        tx.execute(
+            update(jobs)
+            .where(jobs.c.job_id == job.job_id, jobs.c.state == JobState.SENT.value)
+            .values(
+                state=JobState.ACTIVATED.value,
+                attempt=job.attempt - 1,
+                # Since then it has been runnable, and goes by its age again.
+                state_time=now - offer.match.waited,
+            )
+        )
+    undone = {(job.job_id, job.attempt) for _, job in handed}
+    tx.info[EVENTS][:] = [e for e in tx.info[EVENTS] if (e.job_id, e.attempt) not in undone]
+
+
+def read_handed(tx: Transaction, job_ids: Collection[int]) -> dict[int, HandedJob]:
+    """The same of jobs that were given out before."""
+    if not job_ids:
+        return {}
+    query = (
+        select(
+            jobs.c.job_id,
+            jobs.c.attempt,
+            jobs.c.task_id,
+            jobs.c.index,
+            jobs.c.kind,
+            jobs.c.user,
+            job_inputs.c.files,
+        )
+        .outerjoin(job_inputs, job_inputs.c.job_id == jobs.c.job_id)
+        .where(among(tx, jobs.c.job_id, job_ids))
+    )
+    return {row[0]: _handed(*row) for row in tx.execute(query)}
+
+
+def _handed(
+    job_id: int,
+    attempt: int,
+    task_id: int,
+    index: int,
+    kind: str,
+    user: str,
+    files: list[list[str | int]] | None,
+) -> HandedJob:
+    return HandedJob(
+        job_id, attempt, task_id, index, JobKind(kind), user, tuple(map(unpack, files or ()))
+    )
+
+
+def _in_steps(tx: Transaction, offers: Sequence[Offer], now: datetime) -> dict[int, HandedJob]:
+    won = job_moves.claim(tx, {offer.match.job_id for offer in offers}, now)
+    handed = read_handed(tx, won)
+    mine = [(offer, handed[offer.match.job_id]) for offer in offers if offer.match.job_id in won]
+    ordinals: dict[tuple[str, str], Iterator[int]] = {}
+    leases.insert_leases(
+        tx,
+        [
+            NewLease(
+                job.job_id,
+                job.attempt,
+                offer.token,
+                offer.pilot_id,
+                offer.key,
+                offer.request_id,
+                next(ordinals.setdefault((offer.pilot_id, offer.request_id), count(offer.granted))),
+                offer.expire_time,
+                offer.duration,
+            )
+            for offer, job in mine
+        ],
+    )
+    attempts.insert_attempts(
+        tx,
+        [
+            NewAttempt(
+                job.job_id,
+                job.attempt,
+                job.task_id,
+                offer.pilot_id,
+                offer.key,
+                offer.token,
+                offer.match,
+                offer.queue_revision,
+            )
+            for offer, job in mine
+        ],
+        now,
+    )
+    events.insert_events(tx, [_event(offer, job, now) for offer, job in mine])
+    return handed
+
+
+def _event(offer: Offer, job: HandedJob, now: datetime) -> Event:
+    return Event(
+        now,
+        JOB_SENT,
+        f"attempt {job.attempt}: {offer.text}",
+        task_id=job.task_id,
+        job_id=job.job_id,
+        attempt=job.attempt,
+        queue=offer.queue,
+        node=offer.key.node,
+        pilot_id=offer.pilot_id,
+        user=job.user,
+    )
+
+
+# As jsonb: each field of a row in json would be found by reading the row from its beginning again.
+# The leases of a call are numbered without gaps: two processes that serve one call at a time want
+# the same number, and one is refused. Rows that another transaction is just claiming are passed over:
+# waiting for them could only tell that they are gone, and two that wait for each other would be a
+# deadlock.
+_AT_ONCE = text(
+    """
+    WITH asked AS MATERIALIZED (
+        SELECT CAST(r ->> 0 AS bigint) AS job_id, r ->> 1 AS token, r ->> 2 AS pilot_id,
+            r ->> 3 AS site, r ->> 4 AS node, r ->> 5 AS request_id,
+            CAST(r ->> 6 AS integer) AS granted, CAST(r ->> 7 AS timestamptz) AS expire_time,
+            CAST(r ->> 8 AS double precision) AS duration_s, r ->> 9 AS queue, r ->> 10 AS told,
+            r ->> 11 AS locality, r ->> 12 AS rule, CAST(r ->> 13 AS bigint) AS input_bytes,
+            CAST(r ->> 14 AS bigint) AS local_bytes, CAST(r ->> 15 AS integer) AS candidates,
+            CAST(r ->> 16 AS integer) AS held, CAST(r ->> 17 AS double precision) AS waited_s,
+            CAST(r ->> 18 AS bigint) AS queue_revision, place
+        FROM jsonb_array_elements(CAST(:offers AS jsonb)) WITH ORDINALITY AS o (r, place)
+    ), free AS MATERIALIZED (
+        SELECT jobs.job_id FROM jobs
+        WHERE jobs.job_id = ANY(ARRAY(SELECT asked.job_id FROM asked)) AND jobs.state = 'activated'
+        ORDER BY jobs.job_id
+        FOR NO KEY UPDATE SKIP LOCKED
+    ), claimed AS (
+        UPDATE jobs SET state = 'sent', attempt = jobs.attempt + 1, state_time = :now
+        WHERE jobs.job_id = ANY(ARRAY(SELECT free.job_id FROM free))
+        RETURNING jobs.job_id, jobs.attempt, jobs.task_id, jobs."index", jobs.kind, jobs."user"
+    ), leased AS (
+        INSERT INTO leases (job_id, attempt, token, pilot_id, site, node, request_id, ordinal,
+            expire_time, duration_s)
+        SELECT job_id, c.attempt, token, pilot_id, site, node, request_id,
+            granted - 1 + row_number() OVER (PARTITION BY pilot_id, request_id ORDER BY place),
+            expire_time, duration_s
+        FROM claimed AS c JOIN asked USING (job_id)
+    ), tried AS (
+        INSERT INTO attempts (job_id, attempt, task_id, pilot_id, site, node, lease_token,
+            start_time, locality, rule, match_input_bytes, match_local_bytes, match_candidates,
+            match_held, match_waited_s, queue_revision)
+        SELECT job_id, c.attempt, c.task_id, pilot_id, site, node, token, :now, locality, rule,
+            input_bytes, local_bytes, candidates, held, waited_s, queue_revision
+        FROM claimed AS c JOIN asked USING (job_id)
+    ), noted AS (
+        INSERT INTO events (event_time, kind, text, task_id, job_id, attempt, queue, node,
+            pilot_id, "user")
+        SELECT :now, :kind, concat('attempt ', c.attempt, ': ', told), c.task_id, job_id,
+            c.attempt, queue, node, pilot_id, c."user"
+        FROM claimed AS c JOIN asked USING (job_id)
+    )
+    SELECT c.job_id, c.attempt, c.task_id, c."index", c.kind, c."user", i.files
+    FROM claimed AS c LEFT JOIN job_inputs AS i USING (job_id)
+    """
+)
+
+
+def _at_once(tx: Transaction, offers: Sequence[Offer], now: datetime) -> dict[int, HandedJob]:
+    rows = [
+        (
+            offer.match.job_id,
+            offer.token,
+            offer.pilot_id,
+            offer.key.site,
+            offer.key.node,
+            offer.request_id,
+            offer.granted,
+            offer.expire_time.isoformat(),
+            offer.duration.total_seconds(),
+            offer.queue,
+            offer.text,
+            offer.match.locality.value,
+            offer.match.rule.value,
+            offer.match.input_bytes,
+            offer.match.local_bytes,
+            offer.match.candidates,
+            offer.match.held,
+            offer.match.waited.total_seconds(),
+            offer.queue_revision,
+        )
+        for offer in offers
+    ]
+    found = tx.execute(
+        _AT_ONCE,
+        {
+            "offers": json.dumps(rows, check_circular=False),
+            "now": now,
+            "kind": JOB_SENT,
+        },
+    )
+    handed = {row[0]: _handed(*row) for row in found}
+    tx.info[EVENTS] += [
+        _event(offer, handed[offer.match.job_id], now)
+        for offer in offers
+        if offer.match.job_id in handed
+    ]
+    return handed

@@ -1,0 +1,1 @@
+"""SQL about pilots, leases, attempts and nodes."""

@@ -1,0 +1,1 @@
+"""SQL about events and counts."""

@@ -1,0 +1,36 @@
+"""Numbers of jobs for the monitor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from pandawn_server.domain.tasks.jobs import JobState
+from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.tasks.schema import jobs
+
+
+@dataclass(frozen=True, slots=True)
+class JobCount:
+    """Jobs of a user in a state on a queue."""
+
+    queue: str
+    state: JobState
+    user: str
+    count: int
+
+
+def count_jobs(tx: Transaction, queue: str, user: str) -> list[JobCount]:
+    """Jobs by queue, state and user, those that a retry replaced left out; empty filters are any."""
+    query = (
+        select(jobs.c.queue, jobs.c.state, jobs.c.user, func.count())
+        .where(jobs.c.retry_job_id.is_(None))
+        .group_by(jobs.c.queue, jobs.c.state, jobs.c.user)
+        .order_by(jobs.c.queue, jobs.c.state, jobs.c.user)
+    )
+    if queue:
+        query = query.where(jobs.c.queue == queue)
+    if user:
+        query = query.where(jobs.c.user == user)
+    return [JobCount(q, JobState(s), u, n) for q, s, u, n in tx.execute(query)]

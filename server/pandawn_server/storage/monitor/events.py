@@ -1,0 +1,139 @@
+"""The stream of what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, exists, false, func, or_, select, text
+
+from pandawn_server.domain.monitor.events import Event, NumberedEvent
+from pandawn_server.storage.among import among
+from pandawn_server.storage.bulk import insert_rows
+from pandawn_server.storage.database import EVENTS, Transaction
+from pandawn_server.storage.leases.schema import nodes
+from pandawn_server.storage.monitor.schema import events
+
+_FIELDS = ("kind", "text", "task_id", "job_id", "attempt", "queue", "node", "pilot_id", "user")
+
+
+def insert_events(tx: Transaction, happened: Iterable[Event]) -> None:
+    """Stores events in the order given; they are logged when the transaction is committed."""
+    told = list(happened)
+    insert_rows(
+        tx,
+        events,
+        ("event_time", *_FIELDS),
+        ((event.time, *(getattr(event, name) for name in _FIELDS)) for event in told),
+    )
+    tx.info[EVENTS] += told
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Events that concern a user, some queues, or nodes of some sites."""
+
+    user: str
+    queues: Collection[str]
+    sites: Collection[str]
+
+    def condition(self, tx: Transaction) -> ColumnElement[bool]:
+        """Whether an event is within it."""
+        either = [events.c.user == self.user] if self.user else []
+        if self.queues:
+            either.append(among(tx, events.c.queue, self.queues))
+        if self.sites:
+            # What happens to a node as such names no queue.
+            of_site = (nodes.c.node == events.c.node) & among(tx, nodes.c.site, self.sites)
+            either.append((events.c.queue == "") & (events.c.node != "") & exists().where(of_site))
+        return or_(false(), *either)
+
+
+def read_events(
+    tx: Transaction,
+    after_event_id: int,
+    limit: int,
+    *,
+    until: int | None = None,
+    task_id: int = 0,
+    job_id: int = 0,
+    scope: Scope | None = None,
+) -> list[NumberedEvent]:
+    """Up to `limit` events after one, oldest first; 0 for a task or job is any.
+
+    None after the event `until`, if it is given. With a `scope`, which no index helps with, `until`
+    should not be far away: every event up to there is looked at.
+    """
+    query = (
+        select(events)
+        .where(events.c.event_id > after_event_id)
+        .order_by(events.c.event_id)
+        .limit(limit)
+    )
+    if until is not None:
+        query = query.where(events.c.event_id <= until)
+    if scope is not None:
+        query = query.where(scope.condition(tx))
+    if task_id:
+        query = query.where(events.c.task_id == task_id)
+    if job_id:
+        query = query.where(events.c.job_id == job_id)
+    return [
+        NumberedEvent(
+            row["event_id"], Event(time=row["event_time"], **{name: row[name] for name in _FIELDS})
+        )
+        for row in tx.execute(query).mappings()
+    ]
+
+
+def event_before_last(
+    tx: Transaction,
+    count: int,
+    *,
+    task_id: int = 0,
+    job_id: int = 0,
+    scope: Scope | None = None,
+    since: int = 0,
+) -> int:
+    """The event after which the last `count` follow; `since` when there are no more than that after it."""
+    query = select(events.c.event_id).order_by(events.c.event_id.desc()).offset(count).limit(1)
+    if task_id:
+        query = query.where(events.c.task_id == task_id)
+    if job_id:
+        query = query.where(events.c.job_id == job_id)
+    if scope is not None:
+        query = query.where(scope.condition(tx))
+    if since:
+        query = query.where(events.c.event_id > since)
+    return tx.execute(query).scalar() or since
+
+
+def last_event_id(tx: Transaction) -> int:
+    """The newest event; 0 when there is none."""
+    return tx.execute(select(func.max(events.c.event_id))).scalar() or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest event, and which transactions may still bring older ones.
+
+    `transactions` are the oldest that is open and the next that will begin, in numbers that grow; None where there is
+    one writer at a time.
+    """
+
+    event_id: int
+    transactions: tuple[int, int] | None
+
+
+def newest(tx: Transaction) -> Newest:
+    """The newest event that is committed; 0 when there is none."""
+    if tx.dialect.name == "sqlite":
+        return Newest(last_event_id(tx), None)
+    # One statement, so that all is of one moment.
+    row = tx.execute(
+        text(
+            "SELECT coalesce(max(event_id), 0), txid_snapshot_xmin(txid_current_snapshot()), "
+            "txid_snapshot_xmax(txid_current_snapshot()) FROM events"
+        )
+    ).one()
+    return Newest(row[0], (row[1], row[2]))

@@ -1,0 +1,1 @@
+"""SQL about the configuration of queues and its history."""

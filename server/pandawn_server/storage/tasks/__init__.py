@@ -1,0 +1,1 @@
+"""SQL about tasks, jobs and their files."""

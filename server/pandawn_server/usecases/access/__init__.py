@@ -1,0 +1,1 @@
+"""Who may do what: identity, admission, reach, access lists, limits, audit."""

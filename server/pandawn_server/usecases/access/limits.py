@@ -1,0 +1,217 @@
+"""Who may submit where and how much, and when jobs of users with a limit become runnable.
+
+A limit of running jobs is kept before jobs are matched: of such a user no more jobs of a queue are runnable
+or with pilots at a time than the limit says; the others wait, marked as throttled. So handing out jobs
+costs the same whether there are limits or not, and no job ever comes back from a pilot for a limit's sake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pandawn_server.domain.access.lists import (
+    NO_LIMIT,
+    Decision,
+    Identity,
+    QueueRules,
+    decide,
+)
+from pandawn_server.domain.access.principals import Principal
+from pandawn_server.domain.errors import ExhaustedError, ForbiddenError
+from pandawn_server.domain.queues.configuration import Configuration
+from pandawn_server.domain.queues.queues import Queue
+from pandawn_server.storage import claims
+from pandawn_server.storage.access import limits, lists
+from pandawn_server.storage.access.limits import Load
+from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.tasks import pauses
+from pandawn_server.usecases.context import Context
+
+CLAIM_INTERVALS = 1.5
+"""Length of the claim on a periodic look in intervals, as the reaper's."""
+
+RETRIES_AT_ONCE = 1000
+"""Jobs that are let go after their pauses in one look: after a bad hour of a storage there may be many."""
+
+
+def identity_for(tx: Transaction, by: Principal, user: str, now: datetime) -> Identity:
+    """Whom the lists are asked about when a caller submits for a user.
+
+    For oneself that is what one shows now, which is taken down; for others what was last seen of them.
+    """
+    if by.name and by.name == user:
+        who = Identity.of(by)
+        lists.note_identity(tx, who, now)
+        return who
+    return lists.get_identities(tx, [user]).get(user, Identity(user))
+
+
+def decisions(
+    tx: Transaction, known: Collection[Queue], who: Identity, now: datetime
+) -> dict[str, Decision]:
+    """What the lists of some queues say of somebody, by queue."""
+    names = [queue.name for queue in known]
+    about = lists.entries_about(tx, names, who.user)
+    return {queue.name: decide(about[queue.name], who, rules_of(queue), now) for queue in known}
+
+
+def rules_of(queue: Queue) -> QueueRules:
+    """What the parameters of a queue say of those on whom its list is silent."""
+    return QueueRules(
+        is_open=queue.open_access,
+        max_running=queue.max_running_per_user,
+        max_waiting=queue.max_waiting_per_user,
+    )
+
+
+def access_denied(who: Identity, queue: Queue) -> ForbiddenError:
+    """The error for a queue that somebody may not use. The list itself is not for outsiders."""
+    return ForbiddenError(
+        "QUEUE_ACCESS_DENIED",
+        f"{who.user} may not use queue {queue.name!r}; who may is decided by the administrators of site "
+        f"{queue.site}: ask them, or name another queue",
+        metadata={"queue": queue.name, "site": queue.site, "user": who.user},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many more jobs of a user a queue takes. `limit` is None without one."""
+
+    load: Load
+    limit: int | None
+
+    def takes(self, number: int) -> bool:
+        """Whether it takes so many more."""
+        return self.limit is None or self.load.waiting + number <= self.limit
+
+
+def waiting_room(tx: Transaction, queue: str, user: str, decision: Decision) -> Room:
+    """What the limit of waiting jobs leaves; where there is one, nobody else submits for the user meanwhile."""
+    limit = decision.max_waiting.value
+    if limit == NO_LIMIT:
+        return Room(Load(), None)
+    limits.lock(tx, queue, user)
+    return Room(limits.load_of(tx, queue, user), limit)
+
+
+def too_many_waiting(user: str, queue: str, room: Room, number: int) -> ExhaustedError:
+    """The error for a submission above the limit of waiting jobs."""
+    return ExhaustedError(
+        "WAITING_LIMIT_REACHED",
+        f"{user} has {room.load.waiting:,} jobs waiting on queue {queue!r}, and {number:,} more would exceed "
+        f"the limit of {room.limit:,}; submit again when some have run, submit fewer at a time, or ask the "
+        "administrators of its site for a higher limit",
+        metadata={
+            "queue": queue,
+            "user": user,
+            "waiting": str(room.load.waiting),
+            "new": str(number),
+            "limit": str(room.limit),
+        },
+    )
+
+
+def require_room(
+    tx: Transaction, queue: Queue, who: Identity, job_count: int, now: datetime
+) -> Decision:
+    """What the list of a queue says of somebody who wants to have so many more jobs wait there.
+
+    Raises `ForbiddenError` (QUEUE_ACCESS_DENIED) and `ExhaustedError` (WAITING_LIMIT_REACHED).
+    """
+    decision = decisions(tx, [queue], who, now)[queue.name]
+    if not decision.is_allowed:
+        raise access_denied(who, queue)
+    room = waiting_room(tx, queue.name, who.user, decision)
+    if not room.takes(job_count):
+        raise too_many_waiting(who.user, queue.name, room, job_count)
+    return decision
+
+
+def running_limit(
+    tx: Transaction, config: Configuration, name: str, user: str, now: datetime
+) -> int:
+    """The limit of running jobs of a user on a queue, 0 for none."""
+    queue = config.queue(name, now)
+    if queue is None:
+        return NO_LIMIT
+    who = lists.get_identities(tx, [user]).get(user, Identity(user))
+    return decisions(tx, [queue], who, now)[name].max_running.value
+
+
+def release(tx: Transaction, queue: str, user: str, limit: int, now: datetime) -> int:
+    """Makes throttled jobs of a user runnable, as many as the limit leaves room for; returns how many."""
+    limits.lock(tx, queue, user)
+    room = None if limit == NO_LIMIT else limit - limits.load_of(tx, queue, user).active
+    if room is not None and room <= 0:
+        return 0
+    return limits.release(tx, queue, user, room, now)
+
+
+def release_throttled(context: Context, owner: str, interval: timedelta) -> frozenset[str]:
+    """Looks whether jobs may run by now that were throttled, or paused after a failure.
+
+    Returns the queues in which some became runnable.
+
+    To be repeated every `interval` by each server process; one of them does the work.
+    """
+    now = context.clock()
+    with context.db.read() as tx:
+        # Looks into indexes that are empty unless somebody's jobs are throttled, or paused.
+        if not limits.throttled(tx) and not pauses.due(tx, now, 1):
+            return frozenset()
+    admitted: set[str] = set()
+    with context.db.write() as tx:
+        granted, _ = claims.claim(tx, "throttle", owner, now, interval * CLAIM_INTERVALS)
+        if not granted:
+            return frozenset()
+        config = context.config.current(tx)
+        paused = pauses.due(tx, now, RETRIES_AT_ONCE)
+        limit_of: Mapping[tuple[str, str], int] = {
+            (queue, user): running_limit(tx, config, queue, user, now)
+            # In one order, as each takes a lock.
+            for queue, user in sorted(limits.throttled(tx) | paused.keys())
+        }
+        for (queue, user), job_ids in sorted(paused.items()):
+            is_limited = limit_of[queue, user] != NO_LIMIT
+            if pauses.end(tx, job_ids, now, throttled=is_limited) and not is_limited:
+                admitted.add(queue)
+        for (queue, user), limit in limit_of.items():
+            if release(tx, queue, user, limit, now):
+                admitted.add(queue)
+    return frozenset(admitted)
+
+
+def throttle_excess(context: Context, owner: str, interval: timedelta) -> int:
+    """Lets runnable jobs above a limit wait again: those there were before it was set or lowered.
+
+    To be repeated every `interval` by each server process; one of them does the work. Returns how many
+    jobs wait again. What runs goes on.
+    """
+    now = context.clock()
+    with context.db.read() as tx:
+        config = context.config.current(tx)
+        limited = {q.name for q in config.queues(now) if q.max_running_per_user}
+        limited |= lists.queues_with_limits(tx, now)
+        if not limited:
+            return 0
+        over = {
+            key: limit
+            for key, load in limits.loads_on(tx, limited).items()
+            if NO_LIMIT < (limit := running_limit(tx, config, *key, now)) < load.active
+        }
+    if not over:
+        return 0
+    count = 0
+    with context.db.write() as tx:
+        granted, _ = claims.claim(tx, "hold-back", owner, now, interval * CLAIM_INTERVALS)
+        if not granted:
+            return 0
+        for (queue, user), limit in sorted(over.items()):
+            limits.lock(tx, queue, user)
+            excess = limits.load_of(tx, queue, user).active - limit
+            if excess > 0:
+                count += limits.hold_back(tx, queue, user, excess, now)
+    return count

@@ -1,0 +1,152 @@
+"""Caches and administrators write the catalog, and everybody asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pandawn_server.domain.catalog.inventory import (
+    CachedFile,
+    CacheSummary,
+    Delta,
+    DeltaOutcome,
+    Drift,
+    FileId,
+    FileRef,
+    Inventory,
+    NodeKey,
+    node_not_found,
+    site_not_found,
+)
+from pandawn_server.domain.errors import PandawnError
+from pandawn_server.storage.leases import nodes
+from pandawn_server.usecases.catalog.pins import pinned_files
+from pandawn_server.usecases.context import Context
+
+
+def write_deltas(context: Context, deltas: Sequence[Delta]) -> list[DeltaOutcome | PandawnError]:
+    """Applies changes of many caches in one round trip; one answer each, in order.
+
+    Raises `UnavailableError` (CATALOG_UNAVAILABLE). An answer may be `NotFoundError`
+    (NODE_NOT_FOUND): deleting without an epoch from a cache that is not known.
+    """
+    now = context.clock()
+    outcomes: list[DeltaOutcome | PandawnError] = []
+    unknown = _unknown_targets(context, deltas)
+    applied = iter(
+        context.catalog.apply(
+            [d for d in deltas if d.key not in unknown or d.epoch or d.added], now
+        )
+    )
+    for delta in deltas:
+        if delta.key in unknown and not delta.epoch and not delta.added:
+            outcomes.append(node_not_found(delta.key))
+        else:
+            outcomes.append(next(applied))
+    written = {delta.key for delta in deltas if delta.key not in unknown or delta.added}
+    context.desks.nodes_changed(written)
+    _note_nodes(context, written)
+    return outcomes
+
+
+def _unknown_targets(context: Context, deltas: Sequence[Delta]) -> set[NodeKey]:
+    keys = sorted({delta.key for delta in deltas if not delta.epoch and not delta.added})
+    if not keys:
+        return set()
+    summaries = context.catalog.summaries(keys)
+    return {key for key, summary in zip(keys, summaries, strict=True) if not _has_cache(summary)}
+
+
+def _has_cache(summary: CacheSummary | None) -> bool:
+    """Whether more is known of a node than what is pinned there."""
+    return summary is not None and summary.state.epoch != 0
+
+
+def _note_nodes(context: Context, keys: set[NodeKey]) -> None:
+    # Nodes are listed from the database; a cache may speak up before any pilot of its node does.
+    if not keys:
+        return
+    with context.db.read() as tx:
+        known = nodes.get_nodes(tx, keys)
+    new = keys - known.keys()
+    if new:
+        with context.db.write() as tx:
+            nodes.note_contact(tx, new, context.clock())
+
+
+def flush_cache(context: Context, key: NodeKey, epoch: int) -> tuple[int, int]:
+    """Begins a new epoch of a cache, drawn here if `epoch` is 0; returns files forgotten and the epoch.
+
+    Raises `NotFoundError` (NODE_NOT_FOUND) when no epoch is given and the cache is not known.
+    """
+    fresh = epoch or context.rng.getrandbits(63) + 1
+    if not epoch and not _has_cache(context.catalog.summaries([key])[0]):
+        raise node_not_found(key)
+    forgotten = context.catalog.flush(key, fresh, context.clock())
+    context.desks.nodes_changed([key])
+    _note_nodes(context, {key})
+    return forgotten or 0, fresh
+
+
+def replace_inventory(context: Context, inventory: Inventory) -> Drift:
+    """Puts a full inventory in place; returns how wrong the catalog was."""
+    drift = context.catalog.replace(inventory, context.clock())
+    context.desks.nodes_changed([inventory.key])
+    _note_nodes(context, {inventory.key})
+    return drift
+
+
+def check_files(
+    context: Context, queries: Sequence[tuple[NodeKey, Sequence[FileRef]]]
+) -> list[list[int | None] | PandawnError]:
+    """For each cache the sizes in bytes of files, None for one not held; or `NotFoundError` (NODE_NOT_FOUND)."""
+    answers = context.catalog.holdings(queries)
+    return [
+        node_not_found(key) if answer is None else answer
+        for (key, _), answer in zip(queries, answers, strict=True)
+    ]
+
+
+def locate_files(context: Context, site: str, refs: Sequence[FileRef]) -> list[dict[str, int]]:
+    """For each file its size in bytes at the nodes of a site that hold it, by node name.
+
+    Raises `NotFoundError` (SITE_NOT_FOUND).
+    """
+    with context.db.read() as tx:
+        keys = nodes.site_nodes(tx, site)
+    if not keys:
+        raise site_not_found(site)
+    found: list[dict[str, int]] = [{} for _ in refs]
+    for key, answer in zip(keys, context.catalog.holdings([(k, refs) for k in keys]), strict=True):
+        for position, size_bytes in enumerate(answer or ()):
+            if size_bytes is not None:
+                found[position][key.node] = size_bytes
+    return found
+
+
+def list_files(
+    context: Context,
+    key: NodeKey,
+    after: FileId | None,
+    limit: int,
+    *,
+    pinned_only: bool = False,
+) -> list[tuple[CachedFile, bool]]:
+    """Up to `limit` files of a node after one, each with whether it is pinned.
+
+    Raises `NotFoundError` (NODE_NOT_FOUND) when neither a cache nor a pin of it is known.
+    """
+    cached = None if pinned_only else context.catalog.list_files(key, after, limit)
+    pinned = {file.file_id: file for file in pinned_files(context, key)}
+    if cached is None and not pinned:
+        raise node_not_found(key)
+    found = {one: file for one, file in pinned.items() if after is None or one > after}
+    found.update((file.file_id, file) for file in cached or ())
+    return [(found[one], one in pinned) for one in sorted(found)[:limit]]
+
+
+def get_cache(context: Context, key: NodeKey) -> CacheSummary:
+    """Where a cache stands. Raises `NotFoundError` (NODE_NOT_FOUND)."""
+    summary = context.catalog.summaries([key])[0]
+    if summary is None:
+        raise node_not_found(key)
+    return summary

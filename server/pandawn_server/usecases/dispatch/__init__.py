@@ -1,0 +1,1 @@
+"""Which job goes to which node: asking, matching, handing out, and why."""

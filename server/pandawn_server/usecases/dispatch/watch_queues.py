@@ -1,0 +1,90 @@
+"""What a server process looks for by itself every second: changes of queues, and jobs that nobody asked for yet."""
+
+from __future__ import annotations
+
+import time
+
+from pandawn_server.storage.leases import pilots
+from pandawn_server.usecases.context import Context
+from pandawn_server.usecases.dispatch.feeding import feed_page, read_nodes
+from pandawn_server.usecases.queues.overrides import write_down_expired
+
+PAGES = 16
+"""Pages of jobs of a queue read ahead at a time: some 8,000 jobs, in which other work of this kind waits."""
+
+NODES_AT_ONCE = 32
+"""Nodes whose contents are taken in while nobody is served: some 15 ms of work with 500 files each."""
+
+NODE_READS = 16
+"""How often that is done at a time: some 500 nodes a second."""
+
+TURN_S = 0.001
+"""Time in which who waits for the matchmakers gets them: a thread that lets them go and takes them again at once
+would mostly be first."""
+
+
+def watch_queues(context: Context) -> bool:
+    """Takes in what other processes changed of queues, writes down overrides that ended, and reads ahead.
+
+    Returns whether there are more jobs to read ahead.
+    """
+    with context.db.read() as tx:
+        context.config.refresh(tx)
+    write_down_expired(context)
+    return look_ahead(context)
+
+
+def look_ahead(context: Context) -> bool:
+    """Reads on where a matchmaker does not know all runnable jobs of its queue, or all its nodes, yet.
+
+    And looks up which of the pilots that are remembered have ended. Returns whether there are more jobs to read.
+    """
+    _check_pilots(context)
+    more = [_read_ahead(context, name) for name in context.desks.used()]
+    return any(more)
+
+
+def _read_ahead(context: Context, name: str) -> bool:
+    more = True
+    for _ in range(PAGES):
+        more = _read_page(context, name)
+        if not more:
+            break
+        time.sleep(TURN_S)
+    for _ in range(NODE_READS):
+        if not _read_some_nodes(context, name):
+            break
+        time.sleep(TURN_S)
+    return more
+
+
+def _check_pilots(context: Context) -> None:
+    now = context.clock()
+    with context.desks.lock:
+        due = context.known.unchecked_pilots(now)
+    if due:
+        # Whoever ends after this is found out next time: `checked` is the time before.
+        with context.db.read() as tx:
+            ended = pilots.ended_among(tx, due)
+        with context.desks.lock:
+            context.known.note_checked(due, ended, now)
+
+
+def _read_page(context: Context, name: str) -> bool:
+    with context.desks.lock, context.db.read() as tx:
+        now = context.clock()
+        queue = context.config.queues(tx, [name], now).get(name)
+        if queue is None:
+            return False
+        desk = context.desks.of(queue, now)
+        if desk.is_complete or not desk.matchmaker.room:
+            return False
+        return not feed_page(tx, name, desk, now)
+
+
+def _read_some_nodes(context: Context, name: str) -> bool:
+    with context.desks.lock:
+        desk = context.desks.get(name)
+        if desk is None:
+            return False
+        return read_nodes(context, desk, NODES_AT_ONCE, context.clock()) == NODES_AT_ONCE

@@ -1,0 +1,1 @@
+"""Pilots and their leases: registration, heartbeats, reports, ends, and the health of nodes."""

@@ -1,0 +1,129 @@
+"""What operators do with worker nodes: at once, with a reason, and told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from pandawn_server.domain.access.principals import Principal
+from pandawn_server.domain.catalog.inventory import NodeKey
+from pandawn_server.domain.errors import PreconditionError
+from pandawn_server.domain.leases.nodes import Condition, Node, unknown_node
+from pandawn_server.domain.leases.pilots import PilotState
+from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.tasks.jobs import ErrorComponent, JobError, JobState
+from pandawn_server.storage.catalog import pins
+from pandawn_server.storage.leases import leases, nodes, pilots
+from pandawn_server.storage.monitor import events
+from pandawn_server.usecases.access.authority import require_sites
+from pandawn_server.usecases.catalog.pins import refresh_pins
+from pandawn_server.usecases.context import Context
+from pandawn_server.usecases.leases.ending import end_attempts, ending
+
+
+def set_condition(
+    context: Context, key: NodeKey, wanted: Condition, reason: str, by: Principal
+) -> Condition:
+    """Suspends, drains or opens a node; returns how it stands then.
+
+    Raises `NotFoundError` (NODE_NOT_FOUND) and `ForbiddenError` (SITE_ADMIN_REQUIRED).
+    """
+    require_sites(by, [key.site], f"to change node {key.node}")
+    now = context.clock()
+    who = by.name or by.subject
+    with context.db.write() as tx:
+        node = nodes.lock_nodes(tx, [key]).get(key)
+        if node is None:
+            raise unknown_node(key)
+        after = replace(_with(node, wanted), reason=reason, by=who, change_time=now)
+        match wanted:
+            case Condition.OPEN:
+                if node.condition(now) is Condition.OPEN:
+                    return Condition.OPEN
+                after = replace(after, reason="", by="", judged_since=now, suspensions=0)
+                kind, text = "NODE_RESUMED", f"{who} lets {key.node} have jobs again: {reason}"
+            case Condition.SUSPENDED:
+                kind = "NODE_SUSPENDED"
+                text = f"{who} suspends {key.node} until somebody resumes it: {reason}"
+            case Condition.DRAINED:
+                kind = "NODE_DRAINED"
+                text = f"{who} drains {key.node}: no more jobs, and its pilots end: {reason}"
+            case Condition.PROBATION:
+                raise ValueError("only time and evidence put a node on probation")
+            case other:
+                assert_never(other)
+        nodes.save(tx, after)
+        events.insert_events(tx, [Event(now, kind, text, node=key.node)])
+    _look_anew(context)
+    return wanted
+
+
+def _with(node: Node, wanted: Condition) -> Node:
+    return replace(
+        node,
+        is_drained=wanted is Condition.DRAINED,
+        is_suspended=wanted is Condition.SUSPENDED,
+        until=None,
+        good_probes=0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What went with a node: jobs that its pilots had, and files that its cache held."""
+
+    jobs: int
+    files: int
+
+
+def remove_node(
+    context: Context, key: NodeKey, reason: str, by: Principal, *, unpin: bool
+) -> Removed:
+    """Forgets a node, its pilots, and what it holds.
+
+    Raises `NotFoundError` (NODE_NOT_FOUND), `ForbiddenError` (SITE_ADMIN_REQUIRED), `PreconditionError`
+    (NODE_HAS_PINS), and `UnavailableError` of the catalog, after the node is forgotten.
+    """
+    require_sites(by, [key.site], f"to remove node {key.node}")
+    now = context.clock()
+    who = by.name or by.subject
+    with context.db.write() as tx:
+        node = nodes.lock_nodes(tx, [key]).get(key)
+        if node is None:
+            raise unknown_node(key)
+        if pins.get_for_update(tx, key) is not None:
+            if not unpin:
+                raise PreconditionError(
+                    "NODE_HAS_PINS",
+                    f"files are pinned on {key.node}; say that they are to be unpinned with it "
+                    f"(`pandawn nodes remove --unpin`), or pin them elsewhere first",
+                    metadata={"site": key.site, "node": key.node},
+                )
+            pins.remove(tx, key)
+        gone = pilots.pilots_of_node(tx, key)
+        held = leases.lock_pilot_leases(tx, [pilot.pilot_id for pilot in gone])
+        error = JobError(ErrorComponent.SERVER, 100, "NODE_REMOVED", f"{who} removed the node")
+        end_attempts(
+            tx,
+            context.config.current(tx),
+            [ending(lease, JobState.FAILED, error) for lease in held],
+            now,
+        )
+        live = [pilot.pilot_id for pilot in gone if pilot.state is PilotState.LIVE]
+        pilots.set_state(tx, live, PilotState.ENDED, f"{who} removed the node: {reason}")
+        nodes.remove(tx, key)
+        text = f"{who} removed {key.node} with {len(live)} pilots and {len(held)} jobs: {reason}"
+        events.insert_events(tx, [Event(now, "NODE_REMOVED", text, node=key.node)])
+    context.known.forget_pilots(live)
+    context.sessions.end(live, now)
+    refresh_pins(context)
+    _look_anew(context)
+    # Last: a hint, which may be away. Who calls again after that finds the node gone, and its cache too in time.
+    files = context.catalog.flush(key, context.rng.getrandbits(63) + 1, now) or 0
+    context.desks.nodes_changed([key])
+    return Removed(len(held), files)
+
+
+def _look_anew(context: Context) -> None:
+    for queue in context.desks.used():
+        context.desks.pilots_changed(queue)

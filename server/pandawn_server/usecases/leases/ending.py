@@ -1,0 +1,263 @@
+"""How attempts end, whoever ends them: pilot, reaper, or a pilot's goodbye.
+
+Works inside the transaction of its caller, which has locked the leases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from pandawn_server.domain.access.lists import NO_LIMIT
+from pandawn_server.domain.catalog.inventory import NodeKey
+from pandawn_server.domain.leases.attempts import AttemptEnd
+from pandawn_server.domain.leases.faults import Count, Evidence, fault_of
+from pandawn_server.domain.leases.leases import Lease
+from pandawn_server.domain.leases.nodes import Condition, EndedAttempt, Node
+from pandawn_server.domain.leases.retries import Verdict
+from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.queues.configuration import Configuration
+from pandawn_server.domain.tasks.jobs import (
+    FINAL_STATES,
+    Job,
+    JobError,
+    JobKind,
+    JobState,
+    Phase,
+    upstream_failed,
+)
+from pandawn_server.domain.tasks.tasks import File, FileRole
+from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.leases import attempts, leases, nodes
+from pandawn_server.storage.monitor import events
+from pandawn_server.storage.tasks import files, job_moves, jobs, tasks
+from pandawn_server.usecases.access.limits import release, running_limit
+from pandawn_server.usecases.leases.judging import time_wanted, verdicts
+from pandawn_server.usecases.leases.node_health import judge_nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """An attempt that ends, with its locked lease.
+
+    `reported` says that its pilot told of the end, `slow` that its payload took far longer than those of its task
+    elsewhere; `stored` are the files that it stored, by role.
+    """
+
+    end: AttemptEnd
+    lease: Lease
+    reported: bool = False
+    slow: bool = False
+    stored: tuple[tuple[FileRole, File], ...] = ()
+
+
+def ending(lease: Lease, outcome: JobState, error: JobError | None = None) -> Ending:
+    """The ending of an attempt of which nothing but its lease is known."""
+    return Ending(AttemptEnd(lease.job_id, lease.attempt, outcome, error=error), lease)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What came of it: the state of each job, and the queues in which jobs became runnable.
+
+    `doubts` are users whose jobs failed on nodes as they do not elsewhere, by node.
+    """
+
+    states: Mapping[int, JobState]
+    runnable_queues: frozenset[str]
+    doubts: Mapping[NodeKey, frozenset[str]] = field(default_factory=dict)
+
+
+def end_attempts(
+    tx: Transaction, config: Configuration, endings: Sequence[Ending], now: datetime
+) -> Ended:
+    """Ends attempts whose leases the caller has locked, and does all that follows from it."""
+    if not endings:
+        return Ended({}, frozenset())
+    tasks.lock_tasks(tx, {e.lease.task_id for e in endings if e.lease.job_kind is JobKind.BUILD})
+    # Locked: a cancellation that came between the look and the move would be lost.
+    ended_jobs = jobs.lock_jobs(tx, [e.end.job_id for e in endings])
+    restricted = nodes.restricted_nodes(tx)
+    judged = verdicts(
+        tx, ended_jobs, [(e.end, e.lease, e.reported) for e in endings], restricted, now
+    )
+    found = {
+        e.end.job_id: judged.get(e.end.job_id) or _without_error(ended_jobs[e.end.job_id], e.end)
+        for e in endings
+    }
+    states = {job_id: verdict.state for job_id, verdict in found.items()}
+    endings = [_judged(e, found[e.end.job_id]) for e in endings]
+    attempts.end_attempts(tx, [e.end for e in endings], now)
+    leases.delete_leases(tx, states.keys())
+    job_moves.move(
+        tx, [_change(ended_jobs[e.end.job_id], e.end, found[e.end.job_id]) for e in endings], now
+    )
+    files.insert_stored(tx, [f for e in endings for f in _stored_files(e)])
+    happened = [_event(e, ended_jobs[e.end.job_id], found[e.end.job_id], now) for e in endings]
+    runnable = {ended_jobs[i].queue for i, state in states.items() if state is JobState.ACTIVATED}
+    for ending in endings:
+        job = ended_jobs[ending.end.job_id]
+        state = states[job.job_id]
+        if job.kind is JobKind.BUILD and state in FINAL_STATES:
+            happened += settle_dependants(tx, config, job, state, _library(ending), now)
+            runnable.add(job.queue)
+    telling = _telling(endings, ended_jobs, restricted, now)
+    of_nodes, doubts = judge_nodes(tx, telling, restricted, now)
+    happened += of_nodes
+    events.insert_events(tx, happened)
+    return Ended(states, frozenset(runnable), doubts)
+
+
+def _without_error(job: Job, end: AttemptEnd) -> Verdict:
+    if end.outcome is JobState.FINISHED:
+        return Verdict(JobState.FINISHED, Count.NOTHING)
+    if end.outcome is not JobState.ACTIVATED:
+        raise ValueError(f"attempt {end.attempt} of job {job.job_id} failed without an error")
+    state = JobState.CANCELLED if job.cancel_requested else JobState.ACTIVATED
+    return Verdict(state, Count.NOTHING, avoided=job.avoided)
+
+
+def _judged(ending: Ending, verdict: Verdict) -> Ending:
+    state, outcome = verdict.state, ending.end.outcome
+    if state is JobState.CANCELLED:
+        outcome = state
+    elif outcome is JobState.FAILED and verdict.count is Count.NOTHING:
+        outcome = JobState.ACTIVATED
+    told = state if ending.reported else None
+    return replace(ending, end=replace(ending.end, outcome=outcome, reported_state=told))
+
+
+def _change(job: Job, end: AttemptEnd, verdict: Verdict) -> job_moves.JobChange:
+    # A job that runs again keeps the error of its last attempt on show until it has another end.
+    error = None if verdict.state in {JobState.FINISHED, JobState.CANCELLED} else end.error
+    return job_moves.JobChange(
+        job_id=end.job_id,
+        state=verdict.state,
+        failed=verdict.count is Count.FAILED,
+        lost=verdict.count is Count.LOST,
+        error=error,
+        bytes_from_cache=end.bytes_from_cache,
+        retry_time=verdict.not_before,
+        avoided=verdict.avoided,
+        wall_time=time_wanted(job, end),
+    )
+
+
+def _stored_files(ending: Ending) -> list[files.StoredFile]:
+    # Each attempt leaves a log; outputs exist only once, at success.
+    return [
+        files.StoredFile(
+            ending.end.job_id, role, ending.end.attempt if role is FileRole.LOG else position, file
+        )
+        for position, (role, file) in enumerate(ending.stored)
+        if ending.end.outcome is JobState.FINISHED or role is FileRole.LOG
+    ]
+
+
+def _library(ending: Ending) -> File | None:
+    return next((file for role, file in ending.stored if role is FileRole.OUTPUT), None)
+
+
+def settle_dependants(
+    tx: Transaction,
+    config: Configuration,
+    build: Job,
+    state: JobState,
+    library: File | None,
+    now: datetime,
+) -> list[Event]:
+    """Lets the jobs that wait for a build job go, or ends them with it; returns what to tell."""
+    if state is JobState.FINISHED and library is not None:
+        tasks.set_library(tx, build.task_id, library)
+        limit = running_limit(tx, config, build.queue, build.user, now)
+        count = job_moves.activate_waiting(
+            tx, build.task_id, library.size_bytes, now, throttled=limit != NO_LIMIT
+        )
+        if limit != NO_LIMIT:
+            count = release(tx, build.queue, build.user, limit, now)
+        kind, text = "TASK_BUILT", f"the library is built; {count} jobs became runnable"
+    else:
+        error: JobError | None = None
+        after = JobState.CANCELLED
+        if state is JobState.FAILED:
+            error, after = upstream_failed(build.job_id), JobState.FAILED
+        count = len(job_moves.end_waiting(tx, build.task_id, after, error, now))
+        kind, text = (
+            "TASK_BUILD_ENDED",
+            f"the build job is {state.value}; {count} jobs ended with it",
+        )
+    return [
+        Event(
+            now,
+            kind,
+            text,
+            task_id=build.task_id,
+            job_id=build.job_id,
+            queue=build.queue,
+            user=build.user,
+        )
+    ]
+
+
+def _event(ending: Ending, job: Job, verdict: Verdict, now: datetime) -> Event:
+    end, state = ending.end, verdict.state
+    number = f"attempt {end.attempt}"
+    if state is JobState.ACTIVATED and end.outcome is JobState.ACTIVATED:
+        kind, text = "JOB_RELEASED", f"{number} was given back before it started"
+        if end.error is not None:
+            text = f"{number} was given back ({_why(end)})"
+    elif state in {JobState.ACTIVATED, JobState.WAITING}:
+        kind = "JOB_RETRIED"
+        word = "failed" if verdict.count is Count.FAILED else "was lost"
+        text = f"{number} {word} ({_why(end)}); {verdict.why}"
+        if verdict.avoided:
+            text += f", not on {', '.join(verdict.avoided)} while there are others"
+    elif state is JobState.FINISHED:
+        kind = "JOB_FINISHED"
+        text = f"{number} finished; {end.bytes_from_cache:,} of {end.input_bytes:,} input bytes came from the cache"
+    else:
+        kind, text = f"JOB_{state.name}", f"{number} ended: {_why(end)}"
+        if verdict.why:
+            text += f"; {verdict.why}"
+    return Event(
+        now,
+        kind,
+        text,
+        task_id=job.task_id,
+        job_id=job.job_id,
+        attempt=end.attempt,
+        queue=job.queue,
+        node=ending.lease.key.node,
+        pilot_id=ending.lease.pilot_id,
+        user=job.user,
+    )
+
+
+def _why(end: AttemptEnd) -> str:
+    return "cancelled" if end.error is None else f"{end.error.reason}: {end.error.text}"
+
+
+def _telling(
+    endings: Sequence[Ending],
+    of: Mapping[int, Job],
+    restricted: Mapping[NodeKey, Node],
+    now: datetime,
+) -> dict[NodeKey, list[EndedAttempt]]:
+    """The ends that may say something of their nodes, by node: bad ones, slow ones, and any on probation."""
+    found: dict[NodeKey, list[EndedAttempt]] = {}
+    for ending in endings:
+        end, key = ending.end, ending.lease.key
+        if end.outcome not in {JobState.FAILED, JobState.FINISHED}:
+            continue
+        fault = None
+        if end.outcome is JobState.FAILED and end.error is not None:
+            fault = fault_of(end.error, reported=ending.reported)
+        node = restricted.get(key)
+        probes = node is not None and node.condition(now) is Condition.PROBATION
+        is_bad = fault is not None and fault.kind.evidence is not Evidence.NONE
+        if is_bad or ending.slow or probes:
+            job, payload = of[end.job_id], end.phase_times.get(Phase.PAYLOAD)
+            told = EndedAttempt(job.job_id, job.task_id, job.user, fault, now, payload)
+            found.setdefault(key, []).append(told)
+    return found

@@ -1,0 +1,1 @@
+"""What goes on: counts, lists and the stream of events. Reads only."""

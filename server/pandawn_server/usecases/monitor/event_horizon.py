@@ -1,0 +1,77 @@
+"""Up to which event a stream may go on: numbers are given before transactions commit, and those commit in any order."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pandawn_server.storage.monitor import events
+from pandawn_server.storage.monitor.events import Newest
+from pandawn_server.usecases.context import Context
+
+LOOK_INTERVAL_S = 0.5
+"""Time between two looks for new events, of all streams of a process together."""
+
+PATIENCE_S = 300.0
+"""How long a transaction may keep streams waiting. None of ours lives as long; one of another program in the same
+PostgreSQL may, and has no events."""
+
+
+@dataclass(slots=True)
+class _Mark:
+    """An event that was the newest at a time.
+
+    `barrier`: once all transactions before it have ended, all up to the event are there; None until it is known.
+    """
+
+    event_id: int
+    time: float
+    barrier: int | None = None
+
+
+class EventHorizon:
+    """The newest event below which none can appear any more. One for all streams of a process; safe to share.
+
+    A transaction that has drawn a number of an event by the time of a look has begun to write by the next one,
+    and is among those that the database calls open then: when they have ended, the number is there or never will be.
+    """
+
+    def __init__(self, ticks: Callable[[], float] = time.monotonic) -> None:
+        self._ticks = ticks
+        self._lock = threading.Lock()
+        self._marks: deque[_Mark] = deque()
+        self._looked: float | None = None
+        self._settled = 0
+
+    def look(self, context: Context) -> int:
+        """Returns the event; asks the database if nobody has done so just now."""
+        with self._lock:
+            now = self._ticks()
+            if self._looked is None or now - self._looked >= LOOK_INTERVAL_S:
+                with context.db.read() as tx:
+                    newest = events.newest(tx)
+                self._looked = now
+                self._take(newest, now)
+            return self._settled
+
+    def _take(self, newest: Newest, now: float) -> None:
+        if newest.transactions is None:
+            # One writer at a time: what is committed is in order.
+            self._settled = newest.event_id
+            return
+        oldest_open, next_one = newest.transactions
+        for mark in self._marks:
+            if mark.barrier is None:
+                mark.barrier = next_one
+        while self._marks and _is_settled(self._marks[0], oldest_open, now):
+            self._settled = self._marks.popleft().event_id
+        self._marks.append(_Mark(newest.event_id, now))
+
+
+def _is_settled(mark: _Mark, oldest_open: int, now: float) -> bool:
+    return mark.barrier is not None and (
+        mark.barrier <= oldest_open or now - mark.time > PATIENCE_S
+    )

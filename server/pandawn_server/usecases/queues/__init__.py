@@ -1,0 +1,1 @@
+"""The configuration of queues: read, changed, overridden, its history."""

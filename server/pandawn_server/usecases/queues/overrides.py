@@ -1,0 +1,151 @@
+"""Parameters of a queue are set for a time, and come back by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from pandawn_server.domain.errors import InvalidRequestError, Violation
+from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.queues.config_rules import setting_violations
+from pandawn_server.domain.queues.layers import DocumentKey, DocumentKind, Level, Override
+from pandawn_server.domain.queues.queues import Queue, QueueSettings, queue_not_found
+from pandawn_server.domain.queues.revisions import Author, Cause, Change
+from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.monitor import events
+from pandawn_server.storage.queues import documents, revisions
+from pandawn_server.usecases.context import Context
+from pandawn_server.usecases.queues.configure import NOBODY, get_queue
+from pandawn_server.usecases.queues.rights import require_author_at
+
+LONGEST_OVERRIDE = timedelta(days=366)
+"""What is to hold for longer belongs into the document of the queue."""
+
+
+def set_override(
+    context: Context, name: str, settings: QueueSettings, expire_time: datetime, author: Author
+) -> tuple[Queue, int]:
+    """Sets parameters of a queue until a time; returns the queue, and the revision that it made.
+
+    Raises `InvalidRequestError`, `NotFoundError` (QUEUE_NOT_FOUND) and `ForbiddenError`
+    (SITE_ADMIN_REQUIRED).
+    """
+    now = context.clock()
+    _check(settings, expire_time, now)
+    with context.db.write() as tx:
+        revision = revisions.lock_head(tx) + 1
+        config = context.config.refresh(tx)
+        queue = config.queue(name, now)
+        if queue is None:
+            raise queue_not_found(name)
+        require_author_at(author, [queue.site], f"queue {name!r}")
+        before = [o for o in config.overrides.get(name, ()) if o.expire_time > now]
+        new = [Override(name, p, value, expire_time, revision) for p, value in settings.items()]
+        documents.delete_overrides(tx, [name], list(settings))
+        documents.write_overrides(tx, new)
+        kept = [o for o in before if o.parameter not in settings]
+        until = f"until {expire_time:%Y-%m-%d %H:%M:%S} UTC"
+        told = f"queue {name} has overrides {until}: {', '.join(settings)}"
+        change = _change(name, before, [*kept, *new])
+        _write(tx, revision, now, Cause.OVERRIDE, author, {told: change})
+    return _after(context, name), revision
+
+
+def clear_override(
+    context: Context, name: str, parameters: Collection[str], author: Author
+) -> tuple[Queue, int, int]:
+    """Ends overrides of a queue, all if no parameter is named; returns the queue, the revision, and how many.
+
+    Raises `NotFoundError` (QUEUE_NOT_FOUND) and `ForbiddenError` (SITE_ADMIN_REQUIRED).
+    """
+    with context.db.write() as tx:
+        now = context.clock()
+        head = revisions.lock_head(tx)
+        config = context.config.refresh(tx)
+        queue = config.queue(name, now)
+        if queue is None:
+            raise queue_not_found(name)
+        require_author_at(author, [queue.site], f"queue {name!r}")
+        before = [o for o in config.overrides.get(name, ()) if o.expire_time > now]
+        ended = [o for o in before if not parameters or o.parameter in parameters]
+        if not ended:
+            return get_queue(context, name), head, 0
+        documents.delete_overrides(tx, [name], [o.parameter for o in ended])
+        told = f"overrides of queue {name} were cleared: {_names(ended)}"
+        change = _change(name, before, [o for o in before if o not in ended])
+        _write(tx, head + 1, now, Cause.CLEAR, author, {told: change})
+    return _after(context, name), head + 1, len(ended)
+
+
+def write_down_expired(context: Context) -> None:
+    """Makes a revision of overrides that have ended by themselves; without a statement while there are none."""
+    now = context.clock()
+    if not context.config.remembered.expired(now):
+        return
+    with context.db.write() as tx:
+        head = revisions.lock_head(tx)
+        config = context.config.refresh(tx)
+        told: dict[str, Change] = {}
+        for name, mine in sorted(config.overrides.items()):
+            ended = [o for o in mine if o.expire_time <= now]
+            if ended:
+                text = f"overrides of queue {name} expired: {_names(ended)}"
+                told[text] = _change(name, mine, [o for o in mine if o not in ended])
+        if told:
+            documents.delete_expired(tx, now)
+            _write(tx, head + 1, now, Cause.EXPIRE, NOBODY, told)
+    with context.db.read() as tx:
+        context.config.refresh(tx)
+
+
+def _check(settings: QueueSettings, expire_time: datetime, now: datetime) -> None:
+    wrong = [
+        Violation(f"parameters.{violation.field}", violation.description)
+        for violation in setting_violations(settings, Level.OVERRIDE)
+    ]
+    if not settings:
+        wrong.append(Violation("parameters", "must set at least one parameter"))
+    if not now < expire_time <= now + LONGEST_OVERRIDE:
+        days = LONGEST_OVERRIDE.days
+        wrong.append(Violation("expire_time", f"must be in the future, at most {days} days ahead"))
+    if wrong:
+        raise InvalidRequestError.of(wrong)
+
+
+def _write(
+    tx: Transaction,
+    revision: int,
+    now: datetime,
+    cause: Cause,
+    author: Author,
+    told: Mapping[str, Change],
+) -> None:
+    names = [change.key.name for change in told.values()]
+    documents.note_overrides_changed(tx, names, revision)
+    revisions.write_revision(tx, revision, now, cause, author, list(told.values()))
+    why = f" ({author.message})" if author.message else ""
+    events.insert_events(
+        tx,
+        [
+            Event(now, "QUEUE_APPLIED", text + why, queue=change.key.name, user=author.name)
+            for text, change in told.items()
+        ],
+    )
+
+
+def _change(name: str, before: Sequence[Override], after: Sequence[Override]) -> Change:
+    old, new = (
+        QueueSettings(**{override.parameter: override.value for override in overrides})
+        for overrides in (before, after)
+    )
+    return Change(DocumentKey(DocumentKind.QUEUE, name), old, new, of_overrides=True)
+
+
+def _names(overrides: Sequence[Override]) -> str:
+    return ", ".join(sorted(override.parameter for override in overrides))
+
+
+def _after(context: Context, name: str) -> Queue:
+    with context.db.read() as tx:
+        context.config.refresh(tx)
+    return get_queue(context, name)

@@ -1,0 +1,1 @@
+"""What users do with their work: submit, read, cancel, retry, upload code."""

@@ -1,0 +1,182 @@
+"""A user submits a task: it is judged as a whole, gets a queue, and becomes jobs in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pandawn_server.domain.access.lists import NO_LIMIT
+from pandawn_server.domain.access.principals import Principal
+from pandawn_server.domain.dispatch.reply_size import too_large_to_describe
+from pandawn_server.domain.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidRequestError,
+    NotFoundError,
+    PreconditionError,
+    Violation,
+)
+from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.queues.queues import Queue
+from pandawn_server.domain.tasks.tasks import (
+    NewJob,
+    TaskSpec,
+    TaskView,
+    output_directory,
+    oversized_jobs,
+    spec_violations,
+    split,
+    with_unique_names,
+)
+from pandawn_server.storage import requests
+from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.monitor import events
+from pandawn_server.storage.requests import Answer
+from pandawn_server.storage.tasks import files, jobs, sandboxes, tasks
+from pandawn_server.usecases.access.limits import identity_for, release
+from pandawn_server.usecases.brokerage.choose_queue import choose_queue
+from pandawn_server.usecases.context import Context
+
+
+def submit_task(
+    context: Context, request_id: str, fingerprint: str, spec: TaskSpec, by: Principal
+) -> TaskView:
+    """Submits a task; the same `request_id` returns the same task.
+
+    `fingerprint` digests the request, so that a request_id used for another task is noticed.
+    Raises the errors that `Broker.SubmitTask` names.
+    """
+    now = context.clock()
+    spec = _owned(spec, by)
+    # Somebody else's answer is not repeated to whoever sends the same.
+    fingerprint += f" by {by.name}" if by.name else ""
+    reason, violations = spec_violations(spec)
+    if violations:
+        raise InvalidRequestError.of(violations, reason)
+    new_jobs: Sequence[NewJob] = split(spec)
+    too_large = too_large_to_describe(new_jobs)
+    if too_large:
+        raise InvalidRequestError.of(too_large, "JOB_TOO_LARGE")
+    with context.db.write() as tx:
+        answer = requests.get_answer(tx, request_id)
+        if answer is not None:
+            require_same(answer, fingerprint, request_id)
+            return view_of(tx, answer.task_id)
+        if spec.sandbox_id:
+            _require_sandbox(tx, spec.sandbox_id, by)
+        who = identity_for(tx, by, spec.user, now)
+        # Once more from the database, if anything changed: nothing shall go to a queue that is just offline.
+        config = context.config.refresh(tx)
+        choice = choose_queue(tx, config, spec, len(new_jobs), who, now)
+        queue = choice.queue
+        if not queue.storage_root:
+            raise PreconditionError(
+                "NO_STORAGE_ROOT",
+                f"queue {queue.name!r} has no storage_root, so outputs and logs have no place; "
+                "its site administrator can set one",
+                metadata={"queue": queue.name},
+            )
+        _check_priority(spec, queue, by)
+        oversized = oversized_jobs(new_jobs, queue.max_input_bytes)
+        if oversized:
+            raise InvalidRequestError.of(oversized, "INPUT_TOO_LARGE")
+        new_jobs = with_unique_names(new_jobs, queue.immutable_scopes)
+        known = tasks.find_dataset(tx, spec.user, spec.dataset)
+        if known is not None:
+            raise ConflictError(
+                "DATASET_EXISTS",
+                f"task {known} of {spec.user} writes dataset {spec.dataset!r} already; choose another name, "
+                f"or `pandawn retry --task {known}` to run what failed",
+                metadata={"task_id": str(known)},
+            )
+        spec = replace(spec, priority=spec.priority + choice.decision.priority_offset.value)
+        output_url = output_directory(queue.storage_root, spec.user, spec.dataset, now)
+        task_id = tasks.insert_task(
+            tx, spec, queue.name, queue.site, output_url, choice.passed_over, now
+        )
+        limit = choice.decision.max_running.value
+        job_ids = jobs.insert_jobs(
+            tx, task_id, spec, queue.name, new_jobs, now, throttled=limit != NO_LIMIT
+        )
+        files.insert_inputs(tx, zip(job_ids, (job.inputs for job in new_jobs), strict=True))
+        if limit != NO_LIMIT:
+            release(tx, queue.name, spec.user, limit, now)
+        requests.insert_answer(tx, request_id, Answer(fingerprint, task_id, ()), now)
+        text = (
+            f"{spec.user} submitted {len(new_jobs)} jobs to {queue.name} for dataset {spec.dataset}"
+        )
+        if choice.passed_over:
+            text += f"; passed over: {choice.passed_over}"
+        events.insert_events(
+            tx,
+            [Event(now, "TASK_SUBMITTED", text, task_id=task_id, queue=queue.name, user=spec.user)],
+        )
+        return view_of(tx, task_id)
+
+
+def _check_priority(spec: TaskSpec, queue: Queue, by: Principal) -> None:
+    """Raises `ForbiddenError` (PRIORITY_NOT_GRANTED) for a priority that would go before other users' jobs.
+
+    Within the band of priority 0 a user orders jobs of his own; what goes beyond is the site's to grant, by the
+    access list.
+    """
+    most = queue.priority_band - 1
+    if spec.priority > most and not by.administers(queue.site):
+        raise ForbiddenError(
+            "PRIORITY_NOT_GRANTED",
+            f"priority {spec.priority} goes before jobs of other users; on queue {queue.name} a user may ask for "
+            f"{most} at most, which orders one's own jobs. The site's administrators grant more by the access list",
+            metadata={"queue": queue.name, "most": str(most)},
+        )
+
+
+def _owned(spec: TaskSpec, by: Principal) -> TaskSpec:
+    """The task under the name of its owner: an operator says for whom, everybody else is its owner."""
+    user = spec.user or by.name
+    if user != by.name and not by.is_operator:
+        raise ForbiddenError(
+            "NOT_YOUR_NAME",
+            f"you are {by.name} here and cannot submit for {user}; leave the user out",
+            metadata={"user": by.name},
+        )
+    if not user:
+        # Of all callers only the operator on this machine has no name.
+        raise InvalidRequestError.of([Violation("task.user", "must be set")])
+    return replace(spec, user=user)
+
+
+def _require_sandbox(tx: Transaction, sandbox_id: str, by: Principal) -> None:
+    known = (
+        sandboxes.known_sandboxes(tx, [sandbox_id])
+        if by.is_operator
+        else sandboxes.sandboxes_of(tx, by.name, [sandbox_id])
+    )
+    if sandbox_id not in known or not sandboxes.keep(tx, sandbox_id):
+        # Also where somebody else has uploaded the same: that would tell what others run.
+        raise sandbox_not_found(sandbox_id)
+
+
+def require_same(answer: Answer, fingerprint: str, request_id: str) -> None:
+    """Raises `ConflictError` (REQUEST_ID_REUSED) if an answer belongs to another request."""
+    if answer.fingerprint != fingerprint:
+        raise ConflictError(
+            "REQUEST_ID_REUSED",
+            f"request_id {request_id!r} was used for another request; draw a new one for each",
+            metadata={"request_id": request_id},
+        )
+
+
+def sandbox_not_found(sandbox_id: str) -> NotFoundError:
+    """The error for a sandbox that nobody uploaded."""
+    return NotFoundError(
+        "SANDBOX_NOT_FOUND",
+        f"there is no sandbox {sandbox_id!r}; upload it first",
+        metadata={"sandbox_id": sandbox_id},
+    )
+
+
+def view_of(tx: Transaction, task_id: int) -> TaskView:
+    """A task that exists, and how far it is."""
+    return TaskView(
+        tasks.get_tasks(tx, [task_id])[task_id], tasks.get_progress(tx, [task_id])[task_id]
+    )

@@ -1,0 +1,377 @@
+"""The FileCatalog service: what caches say of themselves, and what everybody asks of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+
+from pandawn.common.v1 import common_pb2
+from pandawn.filecatalog.v1 import (
+    coverage_pb2,
+    filecatalog_pb2,
+    filecatalog_pb2_grpc,
+    pins_pb2,
+    session_pb2,
+)
+from pandawn_server.domain.access.audit import About
+from pandawn_server.domain.access.pilot_rights import check_cache, check_may_list
+from pandawn_server.domain.catalog.inventory import (
+    CachedFile,
+    Delta,
+    DeltaOutcome,
+    FileRef,
+    Inventory,
+    NodeKey,
+)
+from pandawn_server.domain.errors import ExhaustedError
+from pandawn_server.usecases.access.open_session import open_session
+from pandawn_server.usecases.catalog import coverage, files, pins
+from pandawn_server.wire.auth.host import host_facts
+from pandawn_server.wire.catalog.convert import to_cache, to_coverage, to_pins
+from pandawn_server.wire.deps import Deps
+from pandawn_server.wire.edge.auditing import tell_about
+from pandawn_server.wire.edge.batcher import Batcher
+from pandawn_server.wire.edge.caller import caller
+from pandawn_server.wire.edge.enums import DELTA_RESULT
+from pandawn_server.wire.edge.handlers import ServicerContext
+from pandawn_server.wire.edge.page_token import decode_page_token, encode_page_token
+from pandawn_server.wire.edge.validation import DEFAULT_PAGE_SIZE, Checker
+from pandawn_server.wire.edge.values import (
+    from_cached_file,
+    from_ref,
+    to_cached_file,
+    to_duration,
+    to_sum,
+    to_timestamp,
+)
+
+MAX_FILES = 10_000
+"""Files of one message."""
+
+MAX_LOCATE = 1000
+"""Files of one `LocateFiles`: each is looked for on all nodes of the site."""
+
+MAX_COVERED = 100_000
+"""Files of one `GetCoverage`: the inputs of the largest task."""
+
+MAX_INVENTORY_FILES = 1_000_000
+"""Files of one inventory, which is held in memory as it arrives."""
+
+
+class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
+    """See `pandawn/filecatalog/v1/filecatalog.proto`."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+        make = deps.batchers.make
+        self._write: Batcher[Delta, DeltaOutcome] = make(
+            "WriteCatalog", lambda deltas: files.write_deltas(deps.context, deltas)
+        )
+        self._check: Batcher[tuple[NodeKey, list[FileRef]], list[int | None]] = make(
+            "CheckFiles", lambda queries: files.check_files(deps.context, queries)
+        )
+
+    async def OpenSession(  # noqa: N802 (gRPC's name)
+        self, request: session_pb2.OpenSessionRequest, context: ServicerContext
+    ) -> session_pb2.OpenSessionResponse:
+        """Begins a session of a node's tool."""
+        del context
+        check = Checker(request)
+        check.queue("queue", request.queue)
+        node = check.host("node", request.node)
+        check.text("node_key", request.node_key, max_bytes=255)
+        check.done()
+        by = caller()
+        facts = await host_facts(self._deps, request.queue, by)
+        opened = await self._deps.runner.run(
+            open_session, self._deps.context, request.queue, node, by, facts, request.node_key
+        )
+        return session_pb2.OpenSessionResponse(
+            session_token=opened.token,
+            expire_time=to_timestamp(opened.expire_time),
+            session_life=to_duration(self._deps.context.sessions.life),
+            site=opened.site,
+        )
+
+    async def AddFiles(  # noqa: N802 (gRPC's name)
+        self, request: filecatalog_pb2.AddFilesRequest, context: ServicerContext
+    ) -> filecatalog_pb2.AddFilesResponse:
+        """Adds files to a cache."""
+        del context
+        check = Checker(request)
+        key = _delta_key(check, request)
+        files = _files(check, request.files, MAX_FILES)
+        check.done()
+        check_cache(caller(), key)
+        delta = Delta(key, request.epoch, request.sequence, added=tuple(files))
+        outcome: DeltaOutcome = await self._write.submit(delta)
+        return filecatalog_pb2.AddFilesResponse(result=DELTA_RESULT.to_wire(outcome.result))
+
+    async def DeleteFiles(  # noqa: N802 (gRPC's name)
+        self, request: filecatalog_pb2.DeleteFilesRequest, context: ServicerContext
+    ) -> filecatalog_pb2.DeleteFilesResponse:
+        """Deletes files from a cache."""
+        del context
+        check = Checker(request)
+        key = _delta_key(check, request)
+        refs = _refs(check, request.files, MAX_FILES)
+        check.done()
+        check_cache(caller(), key)
+        delta = Delta(key, request.epoch, request.sequence, deleted=tuple(refs))
+        outcome: DeltaOutcome = await self._write.submit(delta)
+        return filecatalog_pb2.DeleteFilesResponse(
+            result=DELTA_RESULT.to_wire(outcome.result), deleted_count=outcome.deleted_count
+        )
+
+    async def FlushCache(  # noqa: N802 (gRPC's name)
+        self, request: filecatalog_pb2.FlushCacheRequest, context: ServicerContext
+    ) -> filecatalog_pb2.FlushCacheResponse:
+        """Empties a cache."""
+        del context
+        check = Checker(request)
+        key = _key(check, request.site, request.node)
+        check.done()
+        check_cache(caller(), key)
+        forgotten, epoch = await self._deps.runner.run(
+            files.flush_cache, self._deps.context, key, request.epoch
+        )
+        return filecatalog_pb2.FlushCacheResponse(forgotten_count=forgotten, epoch=epoch)
+
+    async def ReportInventory(  # noqa: N802 (gRPC's name)
+        self,
+        request_iterator: AsyncIterator[filecatalog_pb2.ReportInventoryRequest],
+        context: ServicerContext,
+    ) -> filecatalog_pb2.ReportInventoryResponse:
+        """Replaces what is known of a cache."""
+        del context
+        header: filecatalog_pb2.InventoryHeader | None = None
+        held: list[CachedFile] = []
+        async for request in request_iterator:
+            check = Checker(request)
+            if request.HasField("header"):
+                check.require(header is None, "header", "must be in the first message only")
+                header = request.header
+                # Of a node that is not the caller's nothing more is read.
+                check_cache(caller(), _key(check, header.site, header.node))
+            check.require(header is not None, "header", "must be in the first message")
+            check.count("files", request.files, 0, MAX_FILES)
+            for position, file in enumerate(request.files, start=len(held)):
+                check.file(("files", position), file)
+            check.done()
+            held += map(from_cached_file, request.files)
+            if len(held) > MAX_INVENTORY_FILES:
+                raise ExhaustedError(
+                    "INVENTORY_TOO_LARGE",
+                    f"the inventory has more than {MAX_INVENTORY_FILES:,} files, which is the limit of a cache",
+                )
+        check = Checker()
+        if header is None:
+            header = filecatalog_pb2.InventoryHeader()
+            check.add("header", "must be in the first message")
+        key = _key(check, header.site, header.node)
+        check.require(header.state.epoch != 0, "header.state.epoch", "must not be 0")
+        check.size("header.state.sequence", header.state.sequence)
+        check.done()
+        check_cache(caller(), key)
+        tell_about(About(site=key.site, node=key.node))
+        inventory = Inventory(key, header.state.epoch, header.state.sequence, tuple(held))
+        drift = await self._deps.runner.run(files.replace_inventory, self._deps.context, inventory)
+        return filecatalog_pb2.ReportInventoryResponse(
+            file_count=len(held),
+            drift_count=drift.files,
+            drift_bytes=to_sum(drift.size_bytes),
+        )
+
+    async def PinFiles(  # noqa: N802 (gRPC's name)
+        self, request: pins_pb2.PinFilesRequest, context: ServicerContext
+    ) -> pins_pb2.PinFilesResponse:
+        """Pins files on a node."""
+        del context
+        check = Checker(request)
+        key = _key(check, request.site, request.node)
+        files = _files(check, request.files, MAX_FILES)
+        check.done()
+        check_cache(caller(), key)
+        pinned = await self._deps.runner.run(pins.pin_files, self._deps.context, key, files)
+        return pins_pb2.PinFilesResponse(
+            new_count=pinned.changed,
+            pinned_count=pinned.file_count,
+            pinned_bytes=pinned.total_bytes,
+        )
+
+    async def UnpinFiles(  # noqa: N802 (gRPC's name)
+        self, request: pins_pb2.UnpinFilesRequest, context: ServicerContext
+    ) -> pins_pb2.UnpinFilesResponse:
+        """Takes away pins."""
+        del context
+        check = Checker(request)
+        key = _key(check, request.site, request.node)
+        refs: list[FileRef] | None = None
+        if request.all:
+            check.require(not request.files, "files", "must be empty with all")
+        else:
+            refs = _refs(check, request.files, MAX_FILES)
+        check.done()
+        check_cache(caller(), key)
+        left = await self._deps.runner.run(pins.unpin_files, self._deps.context, key, refs)
+        return pins_pb2.UnpinFilesResponse(removed_count=left.changed, pinned_count=left.file_count)
+
+    async def ListPins(  # noqa: N802 (gRPC's name)
+        self, request: pins_pb2.ListPinsRequest, context: ServicerContext
+    ) -> pins_pb2.ListPinsResponse:
+        """Lists nodes with pinned files."""
+        del context
+        check = Checker(request)
+        check.site("site", request.site, required=False)
+        size = check.page_size(request.page_size)
+        check.done()
+        filters = (request.site,)
+        after = decode_page_token(request.page_token, "ListPins", filters, (str, str))
+        found = await self._deps.runner.run(
+            pins.list_pins,
+            self._deps.context,
+            NodeKey(str(after[0]), str(after[1])) if after else None,
+            size + 1,
+            request.site,
+        )
+        token = ""
+        if len(found) > size:
+            token = encode_page_token("ListPins", filters, found[size - 1][0].key)
+        return pins_pb2.ListPinsResponse(
+            pins=[to_pins(one, believed=believed) for one, believed in found[:size]],
+            next_page_token=token,
+        )
+
+    async def GetCoverage(  # noqa: N802 (gRPC's name)
+        self, request: coverage_pb2.GetCoverageRequest, context: ServicerContext
+    ) -> coverage_pb2.GetCoverageResponse:
+        """Says how much of some files the nodes of a site hold."""
+        del context
+        check = Checker(request)
+        check.site("site", request.site, required=not request.task_id)
+        check.range("max_nodes", request.max_nodes, 0, MAX_FILES)
+        files: list[CachedFile] = []
+        if request.task_id:
+            check.number("task_id", request.task_id)
+            check.require(not request.files, "files", "must be empty with a task_id")
+        else:
+            files = _files(check, request.files, MAX_COVERED)
+        check.done()
+        run, here = self._deps.runner.run, self._deps.context
+        if request.task_id:
+            found = await run(coverage.cover_task, here, request.site, request.task_id, caller())
+        else:
+            found = await run(coverage.cover_files, here, request.site, files)
+        return to_coverage(found, request.max_nodes or DEFAULT_PAGE_SIZE)
+
+    async def CheckFiles(  # noqa: N802 (gRPC's name)
+        self, request: filecatalog_pb2.CheckFilesRequest, context: ServicerContext
+    ) -> filecatalog_pb2.CheckFilesResponse:
+        """Says which files a cache holds."""
+        del context
+        check = Checker(request)
+        key = _key(check, request.site, request.node)
+        refs = _refs(check, request.files, MAX_FILES)
+        check.done()
+        sizes: list[int | None] = await self._check.submit((key, refs))
+        return filecatalog_pb2.CheckFilesResponse(
+            presences=[
+                filecatalog_pb2.FilePresence(present=size is not None, size_bytes=size or 0)
+                for size in sizes
+            ]
+        )
+
+    async def LocateFiles(  # noqa: N802 (gRPC's name)
+        self, request: filecatalog_pb2.LocateFilesRequest, context: ServicerContext
+    ) -> filecatalog_pb2.LocateFilesResponse:
+        """Says which nodes hold files."""
+        del context
+        check = Checker(request)
+        check.site("site", request.site)
+        refs = _refs(check, request.files, MAX_LOCATE)
+        check.done()
+        found = await self._deps.runner.run(
+            files.locate_files, self._deps.context, request.site, refs
+        )
+        return filecatalog_pb2.LocateFilesResponse(
+            locations=[
+                filecatalog_pb2.FileLocation(
+                    file=asked, nodes=sorted(sizes), size_bytes=max(sizes.values(), default=0)
+                )
+                for asked, sizes in zip(request.files, found, strict=True)
+            ]
+        )
+
+    async def ListNodeFiles(  # noqa: N802 (gRPC's name)
+        self, request: filecatalog_pb2.ListNodeFilesRequest, context: ServicerContext
+    ) -> filecatalog_pb2.ListNodeFilesResponse:
+        """Lists the files of a cache."""
+        del context
+        check = Checker(request)
+        key = _key(check, request.site, request.node)
+        check.range("page_size", request.page_size, 0, MAX_FILES)
+        check.done()
+        check_may_list(caller(), key)
+        size = request.page_size or 1000
+        filters = (key.site, key.node, request.pinned_only)
+        after = decode_page_token(
+            request.page_token, "ListNodeFiles", filters, (str, str, str, int)
+        )
+        found = await self._deps.runner.run(
+            partial(files.list_files, pinned_only=request.pinned_only),
+            self._deps.context,
+            key,
+            (str(after[0]), str(after[1]), str(after[2]), int(after[3])) if after else None,
+            size + 1,
+        )
+        page = found[:size]
+        token = ""
+        if len(found) > size:
+            last, _ = page[-1]
+            token = encode_page_token("ListNodeFiles", filters, last.file_id)
+        return filecatalog_pb2.ListNodeFilesResponse(
+            files=[to_cached_file(file) for file, _ in page],
+            next_page_token=token,
+            pinned_positions=[at for at, (_, is_pinned) in enumerate(page) if is_pinned],
+        )
+
+    async def GetCache(  # noqa: N802 (gRPC's name)
+        self, request: filecatalog_pb2.GetCacheRequest, context: ServicerContext
+    ) -> filecatalog_pb2.GetCacheResponse:
+        """Says where a cache stands."""
+        del context
+        check = Checker(request)
+        key = _key(check, request.site, request.node)
+        check.done()
+        summary = await self._deps.runner.run(files.get_cache, self._deps.context, key)
+        return filecatalog_pb2.GetCacheResponse(cache=to_cache(summary))
+
+
+def _key(check: Checker, site: str, node: str) -> NodeKey:
+    check.site("site", site)
+    return NodeKey(site, check.host("node", node))
+
+
+def _delta_key(
+    check: Checker,
+    request: filecatalog_pb2.AddFilesRequest | filecatalog_pb2.DeleteFilesRequest,
+) -> NodeKey:
+    if request.epoch:
+        check.number("sequence", request.sequence)
+    else:
+        check.require(not request.sequence, "sequence", "must be 0 without an epoch")
+    return _key(check, request.site, request.node)
+
+
+def _files(check: Checker, files: Sequence[common_pb2.File], most: int) -> list[CachedFile]:
+    check.count("files", files, 1, most)
+    for position, file in enumerate(files):
+        check.file(("files", position), file)
+    return list(map(from_cached_file, files))
+
+
+def _refs(check: Checker, files: Sequence[common_pb2.FileRef], most: int) -> list[FileRef]:
+    check.count("files", files, 1, most)
+    for position, file in enumerate(files):
+        check.file_ref(("files", position), file)
+    return [from_ref(file) for file in files]

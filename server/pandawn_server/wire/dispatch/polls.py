@@ -1,0 +1,171 @@
+"""Calls for jobs that wait: they are answered when the matchmaker has a job for them.
+
+The matchmaker itself knows who waits; here is how the answer reaches the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import timedelta
+
+import structlog
+
+from pandawn_server.domain.errors import PandawnError
+from pandawn_server.logs import Log
+from pandawn_server.usecases.context import Context
+from pandawn_server.usecases.dispatch.acquire import acquire_jobs, serve_polls
+from pandawn_server.usecases.dispatch.desks import AcquireCall, CallKey
+from pandawn_server.usecases.dispatch.doubt import Delivery
+from pandawn_server.usecases.dispatch.round import AcquireAnswer
+from pandawn_server.wire.edge.batcher import Batcher, Batchers
+from pandawn_server.wire.edge.runner import Runner
+
+ACQUIRE_BATCH = 64
+"""Calls for jobs served at once: enough to share what a transaction costs, and few enough that some are
+answered while the database works for others."""
+
+ACQUIRE_CROWD = 32
+"""Calls that wait when a second batch begins beside the first."""
+
+_log: Log = structlog.get_logger(__name__)
+
+_Answered = asyncio.Future[AcquireAnswer | None]
+
+
+class Polls:
+    """Long polls for jobs. To be used from the event loop only."""
+
+    def __init__(self, context: Context, runner: Runner, batchers: Batchers) -> None:
+        self._context = context
+        self._runner = runner
+        # Of calls with one key only the newest is listened to: the others' connections broke.
+        self._answers: dict[CallKey, _Answered] = {}
+        self._acquire: Batcher[AcquireCall, AcquireAnswer] = batchers.make(
+            "AcquireJobs",
+            self._run_acquire,
+            max_batch=ACQUIRE_BATCH,
+            # While one batch is being claimed in the database the next one is matched. SQLite has one writer.
+            concurrency=1 if context.db.is_embedded else 2,
+            crowd=ACQUIRE_CROWD,
+        )
+        self._serve: Batcher[str, None] = batchers.make("serve-polls", self._run_serve)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._errands: set[asyncio.Task[None]] = set()
+        self.on_unclaimed: Callable[[Sequence[AcquireAnswer]], Awaitable[None]] = _let_lapse
+        """Gets answers with jobs whose callers have gone away."""
+
+    async def acquire(self, call: AcquireCall, wait: timedelta) -> AcquireAnswer:
+        """Asks for jobs; if there are none and the call waits, waits for them up to `wait`.
+
+        Raises what the use case answers. Comes back early, with no jobs, when the server stops.
+        """
+        loop = self._loop = asyncio.get_running_loop()
+        if not call.waits or self._closed:
+            return await self._acquire.submit(call)
+        end = loop.time() + wait / timedelta(seconds=1)
+        # Before the use case knows the call: the answer may come while we still hear of nothing.
+        answered: _Answered = loop.create_future()
+        self._replace(call.key, answered)
+        try:
+            answer = await self._acquire.submit(call)
+            if not answer.grants and not answer.in_vain and not self._closed:
+                await asyncio.wait({answered}, timeout=max(0.0, end - loop.time()))
+            if not answered.done() and not answer.grants:
+                # After this nobody answers; if somebody has just done so, it is here already.
+                await self._runner.run(self._context.desks.withdraw, call)
+            late = answered.result() if answered.done() else None
+            return late or answer
+        except asyncio.CancelledError:
+            if self._answers.get(call.key) is answered:
+                self._send(self._runner.run(self._context.desks.withdraw, call))
+            late = answered.result() if _has_answer(answered) else None
+            if late is not None:
+                self._send(self.on_unclaimed([late]))
+            raise
+        finally:
+            if self._answers.get(call.key) is answered:
+                del self._answers[call.key]
+
+    def notify(self, queue: str) -> None:
+        """Says that jobs of a queue became runnable, or that its rules changed."""
+        if not self._closed and self._context.desks.has_polls(queue):
+            self._send(self._serve.submit(queue))
+
+    def notify_all(self) -> None:
+        """Looks for jobs for all that wait: some may be held no longer, or come from other servers."""
+        for queue in self._context.desks.poll_counts():
+            self.notify(queue)
+
+    def close(self) -> None:
+        """Ends all waits, and lets none begin: the server stops."""
+        self._closed = True
+        for answered in self._answers.values():
+            if not answered.done():
+                answered.set_result(None)
+
+    def _replace(self, key: CallKey, answered: _Answered) -> None:
+        earlier = self._answers.get(key)
+        self._answers[key] = answered
+        if earlier is not None and not earlier.done():
+            earlier.set_result(None)
+
+    def _send(self, errand: Awaitable[object]) -> None:
+        task = asyncio.ensure_future(_carry_out(errand))
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+    # In a thread of the runner.
+
+    def _run_acquire(self, calls: Sequence[AcquireCall]) -> list[AcquireAnswer | PandawnError]:
+        return acquire_jobs(self._context, calls, self._deliver)
+
+    def _run_serve(self, queues: Sequence[str]) -> list[None]:
+        serve_polls(self._context, set(queues), self._deliver)
+        return [None] * len(queues)
+
+    def _deliver(self, deliveries: Sequence[Delivery]) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._take, deliveries)
+
+    # In the event loop again.
+
+    def _take(self, deliveries: Iterable[Delivery]) -> None:
+        unclaimed = []
+        for key, answer in deliveries:
+            answered = self._answers.get(key)
+            if answered is not None and not answered.done():
+                _set(answered, answer)
+            elif not isinstance(answer, PandawnError) and answer.grants:
+                unclaimed.append(answer)
+        if unclaimed:
+            self._send(self.on_unclaimed(unclaimed))
+
+
+def _set(answered: _Answered, answer: AcquireAnswer | PandawnError) -> None:
+    if isinstance(answer, PandawnError):
+        answered.set_exception(answer)
+        # The call may be gone before it looks: that is no error of ours.
+        answered.exception()
+    else:
+        answered.set_result(answer)
+
+
+def _has_answer(answered: _Answered) -> bool:
+    return answered.done() and answered.exception() is None
+
+
+async def _let_lapse(unclaimed: Sequence[AcquireAnswer]) -> None:
+    """Without somebody to give the jobs back, their leases lapse."""
+    _log.warning("answers came to nobody", calls=len(unclaimed))
+
+
+async def _carry_out(errand: Awaitable[object]) -> None:
+    """Nobody waits for an errand: the next look around makes up for one that failed."""
+    try:
+        await errand
+    except PandawnError as error:
+        _log.warning(
+            "calls that wait were not looked after", reason=error.reason, message=error.message
+        )

@@ -1,0 +1,1 @@
+"""What surrounds every call: the gRPC server, interceptors, validation, errors, pages, batches."""

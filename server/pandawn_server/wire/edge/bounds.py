@@ -1,0 +1,247 @@
+"""How much of the server one caller may have at one time: calls, streams, messages on their way, registrations.
+
+A caller is who it showed to be, wherever it calls from; strangers are their addresses. Operators have no bounds. Each
+process keeps its own books: with two servers a caller has twice as much.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TypeVar
+
+from pandawn_server.domain.access.principals import Principal, Role
+from pandawn_server.domain.errors import ExhaustedError
+
+RETRY_AFTER = timedelta(seconds=2)
+"""Time after which some of a caller's calls have ended."""
+
+MAX_READS = 8
+"""Messages of one caller at one address that are read at one time; the next wait. Each may take 32 MiB."""
+
+LARGE_BYTES_PER_SECOND = 4 * 1024 * 1024
+"""Pace of one caller's lists of files: they are decoded and checked while everybody else waits."""
+
+LARGE_BYTES = 1024 * 1024
+"""A message that counts as large."""
+
+REGISTRATIONS_BURST = 2000
+"""Pilots that one credential may register at once: those of a site that starts."""
+
+REGISTRATIONS_PER_SECOND = 50.0
+"""And those that it may register from then on."""
+
+_FORGET_ABOVE = 1000
+"""Idle callers in the books beyond which they are looked through."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """Most calls in flight of one caller, and how many of them may be streams of answers, and of requests.
+
+    A stream of requests, a sandbox or an inventory, is kept in memory until it has come.
+    """
+
+    calls: int
+    streams: int
+    uploads: int = 4
+
+
+CALLERS = Allowance(calls=200, streams=50)
+"""Of a user or a pilot; a pilot of 128 slots has some 130 calls in flight when all report at once."""
+
+DAEMONS = Allowance(calls=2000, streams=1000)
+"""Of a monitor, which asks for all that look at it."""
+
+STRANGERS = Allowance(calls=20, streams=4)
+"""Of an address that shows nothing: for the methods that anybody may call."""
+
+
+@dataclass(slots=True)
+class _Account:
+    calls: int = 0
+    streams: int = 0
+    uploads: int = 0
+    reads: int = 0
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    large_from_s: float = 0.0
+    registrations: float = REGISTRATIONS_BURST
+    counted_s: float = 0.0
+
+    def is_idle(self, now_s: float) -> bool:
+        rested = self.registrations + (now_s - self.counted_s) * REGISTRATIONS_PER_SECOND
+        return not self.calls and self.large_from_s <= now_s and rested >= REGISTRATIONS_BURST
+
+
+@dataclass(slots=True)
+class Visit:
+    """A call that was let in, and what it has taken."""
+
+    account: _Account
+    reader: _Account
+    is_stream: bool
+    is_upload: bool
+
+
+_VISIT: ContextVar[Visit | None] = ContextVar("pandawn_visit", default=None)
+
+
+class Bounds:
+    """The books. To be used from the event loop only."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives seconds that only grow."""
+        self._clock = clock
+        self._accounts: dict[str, _Account] = {}
+
+    def enter(
+        self,
+        principal: Principal | None,
+        address: str,
+        *,
+        is_stream: bool,
+        is_upload: bool = False,
+        registers: bool = False,
+    ) -> Visit | None:
+        """Counts a call, for `leave`; None for a caller without bounds.
+
+        Raises `ExhaustedError`: TOO_MANY_CALLS, TOO_MANY_STREAMS, TOO_MANY_REGISTRATIONS.
+        """
+        if principal is not None and principal.is_operator:
+            _VISIT.set(None)
+            return None
+        who, allowance = _who(principal, address)
+        account = self._account(who)
+        if account.calls >= allowance.calls:
+            raise _too_many("TOO_MANY_CALLS", "calls in flight", allowance.calls)
+        if is_stream and account.streams >= allowance.streams:
+            raise _too_many("TOO_MANY_STREAMS", "streams", allowance.streams)
+        if is_upload and account.uploads >= allowance.uploads:
+            raise _too_many("TOO_MANY_STREAMS", "streams of requests", allowance.uploads)
+        if registers:
+            self._register(account)
+        visit = Visit(account, self._account(f"{who} at {address}"), is_stream, is_upload)
+        account.calls += 1
+        account.streams += is_stream
+        account.uploads += is_upload
+        # What is read counts where it comes from: with one token for all, one node shall not stop the others.
+        visit.reader.calls += 1
+        _VISIT.set(visit)
+        return visit
+
+    def leave(self, visit: Visit | None) -> None:
+        """The call has ended."""
+        if visit is None:
+            return
+        visit.account.calls -= 1
+        visit.account.streams -= visit.is_stream
+        visit.account.uploads -= visit.is_upload
+        visit.reader.calls -= 1
+
+    def _register(self, account: _Account) -> None:
+        now_s = self._clock()
+        account.registrations = min(
+            REGISTRATIONS_BURST,
+            account.registrations + (now_s - account.counted_s) * REGISTRATIONS_PER_SECOND,
+        )
+        account.counted_s = now_s
+        if account.registrations < 1:
+            raise ExhaustedError(
+                "TOO_MANY_REGISTRATIONS",
+                f"this credential registers more than {REGISTRATIONS_PER_SECOND:.0f} pilots a second",
+                retry_after=RETRY_AFTER,
+            )
+        account.registrations -= 1
+
+    def _account(self, who: str) -> _Account:
+        found = self._accounts.get(who)
+        if found is None:
+            now_s = self._clock()
+            if len(self._accounts) >= _FORGET_ABOVE:
+                # Doubling would keep a flood of addresses for ever; the idle ones have nothing to remember.
+                self._accounts = {
+                    name: account
+                    for name, account in self._accounts.items()
+                    if not account.is_idle(now_s)
+                }
+            found = self._accounts[who] = _Account(counted_s=now_s)
+        return found
+
+
+class Reading:
+    """The time in which a request is read: no more at one time of one caller than `MAX_READS`."""
+
+    def __init__(self) -> None:
+        visit = _VISIT.get()
+        self._account = None if visit is None else visit.reader
+
+    async def __aenter__(self) -> None:
+        """Waits for its turn."""
+        account = self._account
+        if account is None:
+            return
+        while account.reads >= MAX_READS:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            account.waiting.append(turn)
+            try:
+                await turn
+            except BaseException:
+                _wake(account)
+                raise
+        account.reads += 1
+
+    async def __aexit__(self, *raised: object) -> None:
+        """Lets the next one read."""
+        account = self._account
+        if account is not None:
+            account.reads -= 1
+            _wake(account)
+
+
+async def pace_large() -> None:
+    """Waits until the caller may send another list."""
+    visit = _VISIT.get()
+    if visit is None:
+        return
+    wait_s = visit.account.large_from_s - time.monotonic()
+    if wait_s > 0:
+        await asyncio.sleep(wait_s)
+
+
+def note_large(size: int) -> None:
+    """Notes that a list of so many bytes was decoded."""
+    visit = _VISIT.get()
+    if visit is not None and size >= LARGE_BYTES:
+        begin_s = max(time.monotonic(), visit.account.large_from_s)
+        visit.account.large_from_s = begin_s + size / LARGE_BYTES_PER_SECOND
+
+
+def _wake(account: _Account) -> None:
+    while account.waiting:
+        turn = account.waiting.popleft()
+        if not turn.done():
+            turn.set_result(None)
+            return
+
+
+def _who(principal: Principal | None, address: str) -> tuple[str, Allowance]:
+    if principal is None:
+        return f"? {address}", STRANGERS
+    who = f"{principal.method.value} {principal.name or principal.subject}"
+    return who, DAEMONS if Role.MONITOR in principal.roles else CALLERS
+
+
+def _too_many(reason: str, what: str, most: int) -> ExhaustedError:
+    return ExhaustedError(
+        reason,
+        f"the caller has {most} {what} already, which is all that one may have; end some, or try again",
+        metadata={"limit": str(most)},
+        retry_after=RETRY_AFTER,
+    )

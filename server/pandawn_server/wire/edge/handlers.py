@@ -1,0 +1,211 @@
+"""Brings handlers of gRPC into one form: a coroutine of (what reads encoded requests, context).
+
+Requests are read here and not by gRPC, which would wait for all of a message before it asks anybody: a
+stranger's message stays in the network, within the window of its stream. And they are decoded here,
+when the caller has been let in, for a message of 32 MiB of nothing can take seconds; what cannot be decoded
+is refused with a reason, where gRPC would answer UNKNOWN and show the client the Python error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from typing import Any, TypeAlias, TypeVar, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from pandawn_server.domain.errors import InvalidRequestError, UnavailableError
+from pandawn_server.wire.edge.bounds import Reading, note_large, pace_large
+
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+"""Largest message in either direction; clients check what they send against the same number."""
+
+USUAL_MESSAGE_BYTES = 4 * 1024 * 1024
+"""Largest request of methods that take no long lists: one of a hundred reports needs less. What is
+decoded may take thirty times its size in memory, and every caller waits while it is."""
+
+READ_TIMEOUT = timedelta(seconds=60)
+"""Time for the whole of a message to arrive once its caller was let in: 32 MiB at half a MiB a second.
+Whoever keeps back the last byte would have the server keep the others."""
+
+STREAM_TIMEOUT = timedelta(minutes=15)
+"""Time for all requests of a stream: an inventory of a million files, or a sandbox of 64 MiB, on a slow line."""
+
+_READ_TIMEOUT_S = READ_TIMEOUT / timedelta(seconds=1)
+
+_LONG_LISTS = frozenset(
+    {
+        "/pandawn.broker.v1.Broker/SubmitTask",
+        "/pandawn.filecatalog.v1.FileCatalog/AddFiles",
+        "/pandawn.filecatalog.v1.FileCatalog/DeleteFiles",
+        "/pandawn.filecatalog.v1.FileCatalog/ReportInventory",
+        "/pandawn.filecatalog.v1.FileCatalog/PinFiles",
+        "/pandawn.filecatalog.v1.FileCatalog/UnpinFiles",
+        "/pandawn.filecatalog.v1.FileCatalog/CheckFiles",
+        "/pandawn.filecatalog.v1.FileCatalog/GetCoverage",
+        "/pandawn.queueconfig.v1.QueueConfig/ApplyConfig",
+    }
+)
+
+# In quotes: generic for type checkers only.
+ServicerContext: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+"""The context of any call."""
+
+Behavior: TypeAlias = Callable[[Any, ServicerContext], Awaitable[Any]]
+"""What a servicer does for a call; with a streamed response it writes to the context."""
+
+Decode: TypeAlias = Callable[[bytes], Any]
+"""Makes a message of its encoding."""
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+"""A method as gRPC knows it."""
+
+
+def behavior_of(
+    method: str, handler: Handler, *, seen: Callable[[object], None] | None = None
+) -> Behavior:
+    """The servicer's method as a coroutine, also where it is an asynchronous generator.
+
+    It takes what reads encoded requests, and may raise `InvalidRequestError` and `UnavailableError`
+    (REQUEST_TOO_SLOW). `seen` is shown the request, decoded, if it is one.
+    """
+    found = (
+        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    )
+    behavior = cast("Behavior", found)
+    if inspect.isasyncgenfunction(found):
+        behavior = _written(found)
+    decode = _strict(handler.request_deserializer, _most_bytes(method))
+    if handler.request_streaming:
+        return _of_stream(behavior, decode)
+    return _of_one(
+        behavior,
+        decode if seen is None else _shown(decode, seen),
+        is_list=method in _LONG_LISTS,
+    )
+
+
+def rebuilt(handler: Handler, behavior: Behavior) -> Handler:
+    """The same method with another behaviour, which reads its encoded requests itself.
+
+    To gRPC each is a stream of requests, of which most have one: nobody sees that on the wire.
+    """
+    make: Callable[..., Handler] = (
+        grpc.stream_stream_rpc_method_handler
+        if handler.response_streaming
+        else grpc.stream_unary_rpc_method_handler
+    )
+    return make(behavior, response_serializer=handler.response_serializer)
+
+
+T = TypeVar("T")
+
+
+class _DecodedStream:
+    """The requests of a stream, until one cannot be decoded, or does not come."""
+
+    def __init__(self, requests: AsyncIterator[bytes], decode: Decode) -> None:
+        self._requests = requests
+        self._decode = decode
+        self._end_s = time.monotonic() + STREAM_TIMEOUT / timedelta(seconds=1)
+
+    def __aiter__(self) -> AsyncIterator[object]:
+        return self
+
+    async def __anext__(self) -> object:
+        await pace_large()
+        if time.monotonic() > self._end_s:
+            raise _too_slow(STREAM_TIMEOUT)
+        async with Reading():
+            encoded = await _in_time(anext(self._requests))
+        return self._decode(encoded)
+
+
+async def _in_time(read: Awaitable[T]) -> T:
+    """What was read. Raises `UnavailableError` (REQUEST_TOO_SLOW)."""
+    try:
+        async with asyncio.timeout(_READ_TIMEOUT_S):
+            return await read
+    except TimeoutError:
+        raise _too_slow(READ_TIMEOUT) from None
+
+
+def _too_slow(limit: timedelta) -> UnavailableError:
+    return UnavailableError(
+        "REQUEST_TOO_SLOW",
+        f"the request did not arrive within {limit / timedelta(seconds=1):.0f} s",
+    )
+
+
+def _most_bytes(method: str) -> int:
+    return MAX_MESSAGE_BYTES if method in _LONG_LISTS else USUAL_MESSAGE_BYTES
+
+
+def _shown(decode: Decode, seen: Callable[[object], None]) -> Decode:
+    def shown(encoded: bytes) -> object:
+        message = decode(encoded)
+        seen(message)
+        return message
+
+    return shown
+
+
+def _of_one(behavior: Behavior, decode: Decode, *, is_list: bool) -> Behavior:
+    async def call(requests: AsyncIterator[bytes], context: ServicerContext) -> object:
+        del requests  # an iterator over what the context reads as well, at twice the price
+        if is_list:
+            await pace_large()
+        async with Reading():
+            encoded = await _in_time(context.read())
+        if encoded is grpc.aio.EOF:
+            raise InvalidRequestError(
+                "INVALID_REQUEST", "the call has no request, and this method takes one"
+            )
+        return await behavior(decode(encoded), context)
+
+    return call
+
+
+def _of_stream(behavior: Behavior, decode: Decode) -> Behavior:
+    async def call(requests: AsyncIterator[bytes], context: ServicerContext) -> object:
+        return await behavior(_DecodedStream(aiter(requests), decode), context)
+
+    return call
+
+
+def _written(method: Callable[..., AsyncGenerator[Any, None]]) -> Behavior:
+    async def call(request: object, context: ServicerContext) -> None:
+        responses = method(request, context)
+        try:
+            async for response in responses:
+                await context.write(response)
+        finally:
+            # A generator left in the middle would be ended by the garbage collector, much later.
+            await responses.aclose()
+
+    return call
+
+
+def _strict(decode: Decode | None, most_bytes: int) -> Decode:
+    assert decode is not None, "every method of a proto has a decoder"
+
+    def strict(encoded: bytes) -> object:
+        if len(encoded) > most_bytes:
+            raise InvalidRequestError(
+                "INVALID_REQUEST",
+                f"the request has {len(encoded):,} bytes, and this method takes {most_bytes:,}",
+            )
+        note_large(len(encoded))
+        try:
+            return decode(encoded)
+        except DecodeError as error:
+            raise InvalidRequestError(
+                "INVALID_REQUEST", f"the request is not a message of this method: {error}"
+            ) from error
+
+    return strict

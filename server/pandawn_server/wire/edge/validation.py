@@ -1,0 +1,284 @@
+"""Collects everything that is wrong with a request, so that the caller mends it in one go.
+
+A servicer makes one `Checker`, shows it each field, and calls `done` before it acts:
+
+    check = Checker()
+    check.queue("queue", request.queue)
+    for i, item in enumerate(request.task.inputs):
+        check.lfn(("task.inputs", i, "file.lfn"), item.file.lfn)
+    wait = check.duration("wait", request.wait, maximum=timedelta(seconds=60))
+    check.done()
+
+A field may be named by the parts of its path: they are joined only for a violation, which matters
+to a task with 100,000 files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sized
+from datetime import timedelta
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pandawn.common.v1 import common_pb2
+from pandawn_server.domain.errors import InvalidRequestError, Violation
+from pandawn_server.wire.edge import rules
+from pandawn_server.wire.edge.unknown_fields import unknown_fields
+
+FieldPath = str | tuple[str | int, ...]
+"""`"task.user"`, or `("task.inputs", 17, "file.lfn")` for `task.inputs[17].file.lfn`."""
+
+MAX_NAME_CHARACTERS = 64
+"""Longest name of a queue, a user or a site."""
+
+MAX_SCOPE_CHARACTERS = MAX_NAME_CHARACTERS + len("user.")
+"""Longest scope: a user's own is named after the user."""
+
+MAX_DATASET_CHARACTERS = 200
+"""Longest dataset name: an output file is named after it and needs room for more."""
+
+MAX_PAGE_SIZE = 1000
+"""Most rows of a page."""
+
+DEFAULT_PAGE_SIZE = 100
+"""Rows of a page where the request names no number."""
+
+MAX_TEXT_BYTES = 2000
+"""Longest free text, as the contracts say."""
+
+# With more than these a request is refused at once: nobody mends so many by hand, and to look for
+# the rest in a request of 32 MiB would keep all other callers waiting.
+_MAX_VIOLATIONS = 1000
+_NANOSECONDS_A_MICROSECOND = 1000
+_NO_TIME = timedelta(0)
+
+
+class Checker:
+    """Violations of one request, in the order in which its fields were shown."""
+
+    def __init__(self, request: Message | None = None) -> None:
+        """Begins with the fields of `request` that this server does not know."""
+        self._violations: list[Violation] = []
+        for place in unknown_fields(request) if request is not None else ():
+            self.add(place, "is unknown to this server, which is older, or speaks another contract")
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was wrong so far."""
+        return not self._violations
+
+    def done(self, reason: str = "INVALID_REQUEST") -> None:
+        """Raises `InvalidRequestError` with all violations, if there are any."""
+        if self._violations:
+            raise InvalidRequestError.of(self._violations, reason)
+
+    def add(self, field: FieldPath, description: str) -> None:
+        """Records a violation found elsewhere; `description` reads on after the field's path.
+
+        Raises `InvalidRequestError` if there are too many by now.
+        """
+        self._violations.append(Violation(rendered(field), description))
+        if len(self._violations) > _MAX_VIOLATIONS:
+            self.done()
+
+    def require(self, holds: bool, field: FieldPath, description: str) -> bool:
+        """Records a violation unless `holds`, which it returns."""
+        if not holds:
+            self.add(field, description)
+        return holds
+
+    def name(
+        self,
+        field: FieldPath,
+        value: str,
+        *,
+        required: bool = True,
+        max_characters: int = MAX_NAME_CHARACTERS,
+    ) -> str:
+        """A name of `A-Z a-z 0-9 _ . -` that is safe as a directory and as an argument."""
+        if value or required:
+            self._judge(field, rules.name_problem(value, max_characters))
+        return value
+
+    def queue(self, field: FieldPath, value: str, *, required: bool = True) -> str:
+        """Name of a queue."""
+        return self.name(field, value, required=required)
+
+    def site(self, field: FieldPath, value: str, *, required: bool = True) -> str:
+        """Name of a site."""
+        return self.name(field, value, required=required)
+
+    def user(self, field: FieldPath, value: str, *, required: bool = True) -> str:
+        """Name of a user."""
+        return self.name(field, value, required=required)
+
+    def dataset(self, field: FieldPath, value: str, *, required: bool = True) -> str:
+        """Name of a dataset."""
+        return self.name(field, value, required=required, max_characters=MAX_DATASET_CHARACTERS)
+
+    def host(self, field: FieldPath, value: str, *, required: bool = True) -> str:
+        """Host name of a node; returned in lower case, the form in which it is compared."""
+        if value or required:
+            self._judge(field, rules.host_problem(value))
+        return value.lower()
+
+    def text(self, field: FieldPath, value: str, *, max_bytes: int = MAX_TEXT_BYTES) -> str:
+        """Free text of one line for people, empty allowed."""
+        self._judge(field, rules.text_problem(value, max_bytes))
+        return value
+
+    def scope(self, field: FieldPath, value: str) -> str:
+        """Name space of an LFN, empty where there is none."""
+        return self.name(field, value, required=False, max_characters=MAX_SCOPE_CHARACTERS)
+
+    def lfn(self, field: FieldPath, value: str) -> str:
+        """Logical file name."""
+        self._judge(field, rules.lfn_problem(value))
+        return value
+
+    def guid(self, field: FieldPath, value: str, *, required: bool = False) -> str:
+        """Globally unique identifier."""
+        if value or required:
+            self._judge(field, rules.guid_problem(value))
+        return value
+
+    def checksum(self, field: FieldPath, value: str, *, required: bool = False) -> str:
+        """Checksum with its algorithm."""
+        if value or required:
+            self._judge(field, rules.checksum_problem(value))
+        return value
+
+    def version(self, field: FieldPath, value: str) -> str:
+        """Version of a file; empty: unknown, or any."""
+        if value:
+            self._judge(field, rules.version_problem(value))
+        return value
+
+    def sandbox_id(self, field: FieldPath, value: str, *, required: bool = True) -> str:
+        """Identifier of a sandbox: the SHA-256 of its content."""
+        if value or required:
+            self._judge(field, rules.sha256_problem(value))
+        return value
+
+    def identifier(self, field: FieldPath, value: str, *, required: bool = True) -> str:
+        """A request id, pilot id or lease token: opaque, printable, at most 64 characters."""
+        if value or required:
+            self._judge(field, rules.request_id_problem(value))
+        return value
+
+    def url(self, field: FieldPath, value: str, *, required: bool = True) -> str:
+        """Place of a file or directory."""
+        if value or required:
+            self._judge(field, rules.url_problem(value))
+        return value
+
+    def size(self, field: FieldPath, value: int) -> int:
+        """Size in bytes, 0 or more."""
+        return self.range(field, value, 0, rules.MAX_INT64, unit="bytes")
+
+    def number(self, field: FieldPath, value: int) -> int:
+        """Identifier that the server gave: 1 or more."""
+        return self.range(field, value, 1, rules.MAX_INT64)
+
+    def range(
+        self, field: FieldPath, value: int, minimum: int, maximum: int, *, unit: str = ""
+    ) -> int:
+        """Whole number between two bounds, both included."""
+        self._judge(field, rules.range_problem(value, minimum, maximum, unit))
+        return value
+
+    def measure(self, field: FieldPath, value: float) -> float:
+        """Measured quantity: finite, 0 or more."""
+        if not math.isfinite(value) or value < 0:
+            self.add(field, f"is {value}; it must be a number of at least 0")
+        return value
+
+    def page_size(self, value: int) -> int:
+        """Rows of a page, with the default in the place of 0."""
+        if value:
+            self.range("page_size", value, 1, MAX_PAGE_SIZE)
+        return value or DEFAULT_PAGE_SIZE
+
+    def count(self, field: FieldPath, values: Sized, minimum: int, maximum: int) -> None:
+        """Length of a repeated field; to be checked before its items are.
+
+        Raises `InvalidRequestError` at once for one that is too long: to look at each of millions
+        of items is what its sender may want.
+        """
+        if len(values) < minimum:
+            few = "must not be empty" if minimum == 1 else f"must have at least {minimum:,} items"
+            self.add(field, few)
+        elif len(values) > maximum:
+            self.add(field, f"has {len(values):,} items; {maximum:,} are allowed")
+            self.done()
+
+    def duration(
+        self,
+        field: FieldPath,
+        value: Duration,
+        *,
+        minimum: timedelta = _NO_TIME,
+        maximum: timedelta,
+    ) -> timedelta:
+        """Span of time between two bounds, both included; parts of a microsecond are dropped."""
+        whole = max(-(10**12), min(value.seconds, 10**12))
+        span = timedelta(0, whole, value.nanos // _NANOSECONDS_A_MICROSECOND)
+        if not minimum <= span <= maximum:
+            self.add(field, f"is {_seconds(span)} s; it must be {_span(minimum, maximum)}")
+        return span
+
+    def timestamp(self, field: FieldPath, value: Timestamp) -> None:
+        """A moment between the years 1 and 9999."""
+        if not -62135596800 <= value.seconds <= 253402300799 or not 0 <= value.nanos < 10**9:
+            self.add(field, "must lie between the years 1 and 9999")
+
+    def file_ref(self, field: FieldPath, value: common_pb2.FileRef) -> None:
+        """Names of a file: by LFN with its scope, or by GUID, not both."""
+        path = field if isinstance(field, tuple) else (field,)
+        if bool(value.lfn) == bool(value.guid):
+            self.add(field, "must have either lfn or guid")
+        elif value.lfn:
+            self.lfn((*path, "lfn"), value.lfn)
+            self.scope((*path, "scope"), value.scope)
+        else:
+            self.guid((*path, "guid"), value.guid)
+            self.require(not value.scope, (*path, "scope"), "must not be set beside guid")
+        self.version((*path, "version"), value.version)
+
+    def file(self, field: FieldPath, value: common_pb2.File) -> None:
+        """A file with LFN and size; scope, GUID, checksum and version where they are set."""
+        path = field if isinstance(field, tuple) else (field,)
+        self.lfn((*path, "lfn"), value.lfn)
+        self.scope((*path, "scope"), value.scope)
+        self.guid((*path, "guid"), value.guid)
+        self.size((*path, "size_bytes"), value.size_bytes)
+        self.checksum((*path, "checksum"), value.checksum)
+        self.version((*path, "version"), value.version)
+
+    def _judge(self, field: FieldPath, problem: str | None) -> None:
+        if problem is not None:
+            self.add(field, problem)
+
+
+def rendered(field: FieldPath) -> str:
+    """The path of a field as text."""
+    if isinstance(field, str):
+        return field
+    path = ""
+    for part in field:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += f".{part}" if path else part
+    return path
+
+
+def _seconds(span: timedelta) -> str:
+    return f"{span / timedelta(seconds=1):,.6f}".rstrip("0").rstrip(".")
+
+
+def _span(minimum: timedelta, maximum: timedelta) -> str:
+    return f"{_seconds(minimum)} to {_seconds(maximum)} s"

@@ -1,0 +1,287 @@
+"""The Monitor service: what goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+
+from pandawn.common.v1 import common_pb2
+from pandawn.monitor.v1 import audit_pb2, monitor_pb2, monitor_pb2_grpc
+from pandawn_server.domain.access.audit import AuditFilter
+from pandawn_server.domain.access.ownership import may_touch, sees_inside
+from pandawn_server.domain.access.principals import Principal
+from pandawn_server.domain.catalog.inventory import NodeKey
+from pandawn_server.domain.errors import UnavailableError
+from pandawn_server.domain.leases.nodes import Condition
+from pandawn_server.domain.leases.pilots import Pilot, PilotFilter
+from pandawn_server.domain.monitor.events import NumberedEvent
+from pandawn_server.usecases.access.audit import list_audit
+from pandawn_server.usecases.monitor import read
+from pandawn_server.usecases.monitor.event_horizon import LOOK_INTERVAL_S, EventHorizon
+from pandawn_server.usecases.monitor.read import NodeView
+from pandawn_server.wire.catalog.convert import to_cache
+from pandawn_server.wire.deps import Deps
+from pandawn_server.wire.edge.auditing import short_name
+from pandawn_server.wire.edge.caller import caller
+from pandawn_server.wire.edge.enums import JOB_STATE, NODE_CONDITION, PILOT_STATE
+from pandawn_server.wire.edge.handlers import ServicerContext
+from pandawn_server.wire.edge.page_token import FilterPart, decode_page_token, encode_page_token
+from pandawn_server.wire.edge.policies import POLICIES
+from pandawn_server.wire.edge.validation import Checker
+from pandawn_server.wire.edge.values import to_timestamp
+from pandawn_server.wire.monitor.audit import to_line
+
+EVENTS_A_MESSAGE = 500
+"""Events of one message of a stream."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
+    """See `pandawn/monitor/v1/monitor.proto`."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+        self._horizon = EventHorizon()
+
+    async def CountJobs(  # noqa: N802 (gRPC's name)
+        self, request: monitor_pb2.CountJobsRequest, context: ServicerContext
+    ) -> monitor_pb2.CountJobsResponse:
+        """Counts jobs."""
+        del context
+        check = Checker()
+        check.queue("queue", request.queue, required=False)
+        check.user("user", request.user, required=False)
+        check.done()
+        counts = await self._deps.runner.run(
+            read.count_jobs, self._deps.context, request.queue, request.user, caller()
+        )
+        return monitor_pb2.CountJobsResponse(
+            counts=[
+                monitor_pb2.JobCount(
+                    queue=c.queue, state=JOB_STATE.to_wire(c.state), user=c.user, count=c.count
+                )
+                for c in counts
+            ]
+        )
+
+    async def ListPilots(  # noqa: N802 (gRPC's name)
+        self, request: monitor_pb2.ListPilotsRequest, context: ServicerContext
+    ) -> monitor_pb2.ListPilotsResponse:
+        """Lists pilots, last registered first."""
+        del context
+        check = Checker()
+        check.queue("queue", request.queue, required=False)
+        size = check.page_size(request.page_size)
+        check.done()
+        filters = (request.queue, request.include_ended)
+        key = decode_page_token(request.page_token, "ListPilots", filters, (int, str))
+        found = await self._deps.runner.run(
+            read.list_pilots,
+            self._deps.context,
+            (_EPOCH + int(key[0]) * _MICROSECOND, str(key[1])) if key else None,
+            size + 1,
+            PilotFilter(request.queue, request.include_ended),
+        )
+        page = found[:size]
+        token = ""
+        if len(found) > size:
+            last = page[-1][0]
+            moment = (last.register_time - _EPOCH) // _MICROSECOND
+            token = encode_page_token("ListPilots", filters, (moment, last.pilot_id))
+        by = caller()
+        return monitor_pb2.ListPilotsResponse(
+            pilots=[_to_pilot(pilot, jobs, by) for pilot, jobs in page], next_page_token=token
+        )
+
+    async def ListNodes(  # noqa: N802 (gRPC's name)
+        self, request: monitor_pb2.ListNodesRequest, context: ServicerContext
+    ) -> monitor_pb2.ListNodesResponse:
+        """Lists nodes with their caches."""
+        del context
+        check = Checker()
+        check.site("site", request.site, required=False)
+        size = check.page_size(request.page_size)
+        check.done()
+        filters = (request.site,)
+        key = decode_page_token(request.page_token, "ListNodes", filters, (str, str))
+        found = await self._deps.runner.run(
+            read.list_nodes,
+            self._deps.context,
+            NodeKey(str(key[0]), str(key[1])) if key else None,
+            size + 1,
+            request.site,
+        )
+        page = found[:size]
+        token = ""
+        if len(found) > size:
+            last = page[-1].node.key
+            token = encode_page_token("ListNodes", filters, (last.site, last.node))
+        return monitor_pb2.ListNodesResponse(nodes=map(_to_node, page), next_page_token=token)
+
+    async def ListAudit(  # noqa: N802 (gRPC's name)
+        self, request: audit_pb2.ListAuditRequest, context: ServicerContext
+    ) -> audit_pb2.ListAuditResponse:
+        """Lists who did what, newest first."""
+        del context
+        check = Checker(request)
+        check.user("user", request.user, required=False)
+        check.queue("queue", request.queue, required=False)
+        check.size("task_id", request.task_id)
+        size = check.page_size(request.page_size)
+        rpcs = tuple(name for name in map(short_name, POLICIES) if _is_named(request.rpc, name))
+        check.require(bool(rpcs), "rpc", "is no method of this server; write it as SubmitTask")
+        if request.HasField("since_time"):
+            check.timestamp("since_time", request.since_time)
+        check.done()
+        since = request.since_time.ToDatetime(UTC) if request.HasField("since_time") else None
+        by = caller()
+        filters: list[FilterPart] = [
+            *(request.user, request.rpc, request.queue, request.task_id, request.denied_only),
+            "" if since is None else since.isoformat(),
+            *may_touch(by).key,
+        ]
+        key = decode_page_token(request.page_token, "ListAudit", filters, (int,))
+        found = await self._deps.runner.run(
+            list_audit,
+            self._deps.context,
+            int(key[0]) if key else None,
+            size + 1,
+            AuditFilter(
+                user=request.user,
+                rpcs=rpcs if request.rpc else (),
+                queue=request.queue,
+                task_id=request.task_id,
+                since=since,
+                denied_only=request.denied_only,
+            ),
+            by,
+        )
+        token = ""
+        if len(found) > size:
+            token = encode_page_token("ListAudit", filters, (found[size - 1].audit_id,))
+        return audit_pb2.ListAuditResponse(
+            records=map(to_line, found[:size]), next_page_token=token
+        )
+
+    async def StreamEvents(  # noqa: N802 (gRPC's name)
+        self, request: monitor_pb2.StreamEventsRequest, context: ServicerContext
+    ) -> AsyncGenerator[monitor_pb2.StreamEventsResponse, None]:
+        """Streams what happened and, with `follow`, what happens."""
+        del context
+        by = caller()
+        check = Checker()
+        check.size("after_event_id", request.after_event_id)
+        check.size("task_id", request.task_id)
+        check.size("job_id", request.job_id)
+        check.range("tail", request.tail, 0, 1_000_000)
+        check.done()
+        run, settled = self._deps.runner.run, self._deps.context
+        after = await run(
+            read.first_event_to_send,
+            settled,
+            request.after_event_id,
+            request.tail,
+            task_id=request.task_id,
+            job_id=request.job_id,
+            by=by,
+        )
+        # A stream that goes on stops before what is not settled yet, or it would miss what comes below.
+        look = self._horizon.look if request.follow else read.last_event_id
+        horizon = await run(look, settled)
+        while True:
+            while after < horizon:
+                page = await run(
+                    read.read_events,
+                    settled,
+                    after,
+                    horizon,
+                    EVENTS_A_MESSAGE,
+                    task_id=request.task_id,
+                    job_id=request.job_id,
+                    by=by,
+                )
+                after = page.read_to
+                if page.events:
+                    yield monitor_pb2.StreamEventsResponse(events=map(_to_event, page.events))
+            if not request.follow:
+                return
+            if await self._pause():
+                raise UnavailableError(
+                    "SHUTTING_DOWN", "the server is stopping; go on elsewhere after the last event"
+                )
+            horizon = await run(look, settled)
+
+    async def _pause(self) -> bool:
+        """Waits for the next look; True when the server stops."""
+        try:
+            async with asyncio.timeout(LOOK_INTERVAL_S):
+                await self._deps.shutting_down.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def _is_named(asked: str, name: str) -> bool:
+    return asked in {"", name, name.partition(".")[2]}
+
+
+def _to_pilot(pilot: Pilot, job_count: int, by: Principal) -> monitor_pb2.Pilot:
+    message = monitor_pb2.Pilot(
+        queue=pilot.queue,
+        node=pilot.key.node,
+        pilot_version=pilot.pilot_version,
+        state=PILOT_STATE.to_wire(pilot.state),
+        job_count=job_count,
+        register_time=to_timestamp(pilot.register_time),
+        contact_time=to_timestamp(pilot.contact_time),
+    )
+    if sees_inside(by, pilot.key.site):
+        message.pilot_id = pilot.pilot_id
+        message.host = pilot.host
+        message.batch_id = pilot.batch_id
+        message.end_reason = pilot.end_reason
+    return message
+
+
+def _to_node(view: NodeView) -> monitor_pb2.Node:
+    node = view.node
+    return monitor_pb2.Node(
+        site=node.key.site,
+        name=node.key.node,
+        pilot_count=view.use.pilots,
+        job_count=view.use.jobs,
+        contact_time=to_timestamp(node.contact_time),
+        cache=None if view.cache is None else to_cache(view.cache),
+        locality=common_pb2.LOCALITY_KNOWN
+        if view.catalog_answered
+        else common_pb2.LOCALITY_UNKNOWN,
+        suspended_until_time=to_timestamp(
+            node.until if view.condition is Condition.SUSPENDED else None
+        ),
+        suspend_reason=node.reason if view.condition is not Condition.OPEN else "",
+        condition=NODE_CONDITION.to_wire(view.condition),
+        changed_by=node.by,
+        change_time=to_timestamp(node.change_time),
+        good_probes=node.good_probes,
+        evidence=node.evidence,
+    )
+
+
+def _to_event(numbered: NumberedEvent) -> monitor_pb2.Event:
+    event = numbered.event
+    return monitor_pb2.Event(
+        event_id=numbered.event_id,
+        event_time=to_timestamp(event.time),
+        kind=event.kind,
+        task_id=event.task_id,
+        job_id=event.job_id,
+        attempt=event.attempt,
+        queue=event.queue,
+        node=event.node,
+        pilot_id=event.pilot_id,
+        user=event.user,
+        text=event.text,
+    )

@@ -1,0 +1,94 @@
+"""The part of the QueueConfig service that is about worker nodes."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from pandawn.queueconfig.v1 import node_pb2, queueconfig_pb2_grpc
+from pandawn_server.domain.catalog.inventory import NodeKey
+from pandawn_server.domain.leases.nodes import Condition
+from pandawn_server.usecases.leases import control_nodes
+from pandawn_server.wire.deps import Deps
+from pandawn_server.wire.edge.caller import caller
+from pandawn_server.wire.edge.enums import NODE_CONDITION
+from pandawn_server.wire.edge.handlers import ServicerContext
+from pandawn_server.wire.edge.validation import Checker
+
+MAX_REASON_BYTES = 1000
+"""Length of a reason, in UTF-8."""
+
+_Request: TypeAlias = (
+    node_pb2.DrainNodeRequest
+    | node_pb2.SuspendNodeRequest
+    | node_pb2.ResumeNodeRequest
+    | node_pb2.RemoveNodeRequest
+)
+
+
+class NodeMethods(queueconfig_pb2_grpc.QueueConfigServicer):
+    """See `pandawn/queueconfig/v1/node.proto`."""
+
+    _deps: Deps
+
+    async def DrainNode(  # noqa: N802 (gRPC's name)
+        self, request: node_pb2.DrainNodeRequest, context: ServicerContext
+    ) -> node_pb2.DrainNodeResponse:
+        """Gives a node no more jobs, and lets its pilots end."""
+        del context
+        after = await self._change(request, Condition.DRAINED)
+        return node_pb2.DrainNodeResponse(condition=NODE_CONDITION.to_wire(after))
+
+    async def SuspendNode(  # noqa: N802 (gRPC's name)
+        self, request: node_pb2.SuspendNodeRequest, context: ServicerContext
+    ) -> node_pb2.SuspendNodeResponse:
+        """Gives a node no jobs until it is resumed."""
+        del context
+        after = await self._change(request, Condition.SUSPENDED)
+        return node_pb2.SuspendNodeResponse(condition=NODE_CONDITION.to_wire(after))
+
+    async def ResumeNode(  # noqa: N802 (gRPC's name)
+        self, request: node_pb2.ResumeNodeRequest, context: ServicerContext
+    ) -> node_pb2.ResumeNodeResponse:
+        """Gives a node jobs again."""
+        del context
+        after = await self._change(request, Condition.OPEN)
+        return node_pb2.ResumeNodeResponse(condition=NODE_CONDITION.to_wire(after))
+
+    async def RemoveNode(  # noqa: N802 (gRPC's name)
+        self, request: node_pb2.RemoveNodeRequest, context: ServicerContext
+    ) -> node_pb2.RemoveNodeResponse:
+        """Forgets a node."""
+        del context
+        key, reason = _checked(request)
+        removed = await self._deps.runner.run(
+            control_nodes.remove_node,
+            self._deps.context,
+            key,
+            reason,
+            caller(),
+            unpin=request.unpin,
+        )
+        self._deps.polls.notify_all()
+        return node_pb2.RemoveNodeResponse(
+            jobs_taken_back=removed.jobs, files_forgotten=removed.files
+        )
+
+    async def _change(self, request: _Request, wanted: Condition) -> Condition:
+        key, reason = _checked(request)
+        after = await self._deps.runner.run(
+            control_nodes.set_condition, self._deps.context, key, wanted, reason, caller()
+        )
+        # Who waits hears it now; those who wait at other servers within their next look.
+        self._deps.polls.notify_all()
+        return after
+
+
+def _checked(request: _Request) -> tuple[NodeKey, str]:
+    check = Checker(request)
+    check.name("site", request.site)
+    check.name("node", request.node)
+    check.text("reason", request.reason, max_bytes=MAX_REASON_BYTES)
+    if not request.reason.strip():
+        check.add("reason", "is needed: whoever meets the node next wants to know")
+    check.done()
+    return NodeKey(request.site, request.node), request.reason

@@ -1,0 +1,350 @@
+"""The QueueConfig service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from functools import partial
+
+from pandawn.queueconfig.v1 import queueconfig_pb2
+from pandawn_server.domain.queues.layers import DocumentKey, DocumentKind
+from pandawn_server.domain.queues.queues import SETTING_NAMES, Queue, queue_not_found
+from pandawn_server.usecases.queues import change, configure, history, overrides
+from pandawn_server.wire.access.lists import AccessMethods
+from pandawn_server.wire.deps import Deps
+from pandawn_server.wire.edge.caller import caller
+from pandawn_server.wire.edge.enums import DOCUMENT_KIND
+from pandawn_server.wire.edge.handlers import ServicerContext
+from pandawn_server.wire.edge.page_token import decode_page_token, encode_page_token
+from pandawn_server.wire.edge.pages import page_of
+from pandawn_server.wire.edge.validation import Checker
+from pandawn_server.wire.queues import config as convert
+from pandawn_server.wire.queues.convert import (
+    from_settings,
+    settings_given,
+    to_queue,
+    to_queue_for,
+)
+from pandawn_server.wire.queues.nodes import NodeMethods
+
+MAX_MASK = 1000
+"""Parameters that a mask may name: there are fewer."""
+
+MAX_CHANGES = 30_000
+"""Documents of one request: what a message of 32 MiB holds of usual ones."""
+
+_MAX_REVISION = 2**62
+
+
+class QueueConfigServicer(AccessMethods, NodeMethods):
+    """See `pandawn/queueconfig/v1/queueconfig.proto`."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+        self._run = deps.runner.run
+        self._context = deps.context
+
+    async def GetQueue(  # noqa: N802 (gRPC's name)
+        self, request: queueconfig_pb2.GetQueueRequest, context: ServicerContext
+    ) -> queueconfig_pb2.GetQueueResponse:
+        """Returns one queue."""
+        del context
+        check = Checker()
+        check.queue("name", request.name)
+        check.done()
+        if request.with_origins:
+            queue, origins = await self._run(configure.get_origins, self._context, request.name)
+            return queueconfig_pb2.GetQueueResponse(
+                queue=to_queue_for(caller(), queue), origins=convert.to_origins(origins)
+            )
+        # Mostly remembered: then it is not worth a thread.
+        found = self._deps.config_watch.queue(request.name)
+        if found is None:
+            found = await self._run(configure.get_queue, self._context, request.name)
+        return queueconfig_pb2.GetQueueResponse(queue=to_queue_for(caller(), found))
+
+    async def ListQueues(  # noqa: N802 (gRPC's name)
+        self, request: queueconfig_pb2.ListQueuesRequest, context: ServicerContext
+    ) -> queueconfig_pb2.ListQueuesResponse:
+        """Lists queues by name."""
+        del context
+        check = Checker()
+        check.site("site", request.site, required=False)
+        size = check.page_size(request.page_size)
+        check.done()
+        filters = (request.site,)
+        key = decode_page_token(request.page_token, "ListQueues", filters, (str,))
+        queues = await self._run(
+            configure.list_queues,
+            self._context,
+            str(key[0]) if key else "",
+            size + 1,
+            request.site,
+        )
+        page, ends = page_of(queues, size, partial(to_queue_for, caller()))
+        token = ""
+        for last in ends:
+            token = encode_page_token("ListQueues", filters, (last.name,))
+        return queueconfig_pb2.ListQueuesResponse(queues=page, next_page_token=token)
+
+    async def WatchQueue(  # noqa: N802 (gRPC's name)
+        self, request: queueconfig_pb2.WatchQueueRequest, context: ServicerContext
+    ) -> AsyncGenerator[queueconfig_pb2.WatchQueueResponse, None]:
+        """Streams a queue as it is, and as it becomes."""
+        del context
+        check = Checker()
+        check.queue("name", request.name)
+        by = caller()
+        check.range("after_revision", request.after_revision, 0, _MAX_REVISION)
+        check.done()
+        await self._run(configure.get_queue, self._context, request.name)
+        watch = self._deps.config_watch
+        sent: Queue | None = None
+        with watch.watching(request.name) as changed:
+            while not watch.closed:
+                queue = watch.queue(request.name)
+                if queue is None:
+                    raise queue_not_found(request.name)
+                if (
+                    queue.revision != request.after_revision
+                    if sent is None
+                    else not _same_values(queue, sent)
+                ):
+                    sent = queue
+                    yield queueconfig_pb2.WatchQueueResponse(queue=to_queue_for(by, queue))
+                await changed.wait()
+                changed.clear()
+
+    async def ApplyQueue(  # noqa: N802 (gRPC's name)
+        self, request: queueconfig_pb2.ApplyQueueRequest, context: ServicerContext
+    ) -> queueconfig_pb2.ApplyQueueResponse:
+        """Creates or changes a queue."""
+        del context
+        check = Checker()
+        check.queue("queue.name", request.queue.name)
+        settings, violations = from_settings(request.queue)
+        for violation in violations:
+            check.add(f"queue.{violation.field}", violation.description)
+        check.count("update_mask.paths", request.update_mask.paths, 0, MAX_MASK)
+        for position, name in enumerate(request.update_mask.paths):
+            check.require(
+                name in SETTING_NAMES,
+                ("update_mask.paths", position),
+                convert.UNKNOWN_PARAMETER.format(name[:64]),
+            )
+        author = convert.author_of(check, request.note)
+        check.done()
+        mask = list(request.update_mask.paths) or settings_given(request.queue)
+        applied = await self._run(
+            configure.apply_queue,
+            self._context,
+            request.queue.name,
+            settings,
+            mask,
+            request.etag,
+            author,
+        )
+        self._changed()
+        return queueconfig_pb2.ApplyQueueResponse(
+            queue=to_queue(applied.queue), created=applied.created
+        )
+
+    async def ApplyConfig(  # noqa: N802 (gRPC's name)
+        self, request: queueconfig_pb2.ApplyConfigRequest, context: ServicerContext
+    ) -> queueconfig_pb2.ApplyConfigResponse:
+        """Changes many documents at once."""
+        del context
+        check = Checker()
+        check.count("changes", request.changes, 1, MAX_CHANGES)
+        author = convert.author_of(check, request.note)
+        guards = convert.guards_of(check, request)
+        check.done()
+        # Thousands of documents take a while, in which the event loop has others to serve.
+        wanted = await self._run(convert.from_changes, check, request.changes)
+        check.done()
+        if request.validate_only:
+            outcome = await self._run(change.preview_documents, self._context, wanted)
+        else:
+            outcome = await self._run(
+                change.change_documents, self._context, wanted, author, guards
+            )
+            self._changed()
+        return await self._run(convert.to_applied, outcome)
+
+    async def ExportConfig(  # noqa: N802 (gRPC's name)
+        self, request: queueconfig_pb2.ExportConfigRequest, context: ServicerContext
+    ) -> AsyncGenerator[queueconfig_pb2.ExportConfigResponse, None]:
+        """Streams all documents of one revision."""
+        del context
+        check = Checker()
+        check.count("kinds", request.kinds, 0, MAX_MASK)
+        check.done()
+        kinds = {DOCUMENT_KIND.to_domain(kind) for kind in request.kinds} or set(DocumentKind)
+        check.require(None not in kinds, "kinds", "must be CLOUD, SITE or QUEUE")
+        check.done()
+        revision, found = await self._run(
+            configure.export_documents,
+            self._context,
+            [kind for kind in kinds if kind is not None],
+        )
+        for some in convert.portions(found):
+            yield queueconfig_pb2.ExportConfigResponse(
+                revision=revision, documents=map(convert.to_document, some)
+            )
+
+    async def SetOverride(  # noqa: N802 (gRPC's name)
+        self, request: queueconfig_pb2.SetOverrideRequest, context: ServicerContext
+    ) -> queueconfig_pb2.SetOverrideResponse:
+        """Sets parameters for a time."""
+        del context
+        check = Checker()
+        name = check.queue("parameters.name", request.parameters.name)
+        settings, violations = from_settings(request.parameters)
+        for violation in violations:
+            check.add(f"parameters.{violation.field}", violation.description)
+        author = convert.author_of(check, request.note)
+        expire_time = convert.expiry_of(check, request, self._context.clock())
+        check.done()
+        queue, revision = await self._run(
+            overrides.set_override, self._context, name, settings, expire_time, author
+        )
+        self._changed()
+        return queueconfig_pb2.SetOverrideResponse(queue=to_queue(queue), revision=revision)
+
+    async def ClearOverride(  # noqa: N802 (gRPC's name)
+        self, request: queueconfig_pb2.ClearOverrideRequest, context: ServicerContext
+    ) -> queueconfig_pb2.ClearOverrideResponse:
+        """Ends overrides."""
+        del context
+        check = Checker()
+        check.queue("queue", request.queue)
+        check.count("parameters", request.parameters, 0, MAX_MASK)
+        check.done()
+        for position, name in enumerate(request.parameters):
+            check.require(
+                name in SETTING_NAMES,
+                ("parameters", position),
+                convert.UNKNOWN_PARAMETER.format(name[:64]),
+            )
+        author = convert.author_of(check, request.note)
+        check.done()
+        queue, revision, count = await self._run(
+            overrides.clear_override,
+            self._context,
+            request.queue,
+            set(request.parameters),
+            author,
+        )
+        self._changed()
+        return queueconfig_pb2.ClearOverrideResponse(
+            queue=to_queue(queue), revision=revision, cleared_count=count
+        )
+
+    async def ListOverrides(  # noqa: N802 (gRPC's name)
+        self, request: queueconfig_pb2.ListOverridesRequest, context: ServicerContext
+    ) -> queueconfig_pb2.ListOverridesResponse:
+        """Lists overrides that count."""
+        del context
+        check = Checker()
+        check.queue("queue", request.queue, required=False)
+        size = check.page_size(request.page_size)
+        check.done()
+        filters = (request.queue,)
+        key = decode_page_token(request.page_token, "ListOverrides", filters, (str, str))
+        found = await self._run(
+            configure.list_overrides,
+            self._context,
+            (str(key[0]), str(key[1])) if key else ("", ""),
+            size + 1,
+            request.queue,
+        )
+        page, ends = page_of(found, size, convert.to_override)
+        token = ""
+        for last in ends:
+            key_of = last.override
+            token = encode_page_token("ListOverrides", filters, (key_of.queue, key_of.parameter))
+        return queueconfig_pb2.ListOverridesResponse(overrides=page, next_page_token=token)
+
+    async def ListRevisions(  # noqa: N802 (gRPC's name)
+        self, request: queueconfig_pb2.ListRevisionsRequest, context: ServicerContext
+    ) -> queueconfig_pb2.ListRevisionsResponse:
+        """Lists revisions, the newest first."""
+        del context
+        check = Checker()
+        size = check.page_size(request.page_size)
+        kind = DOCUMENT_KIND.to_domain(request.kind)
+        named = bool(request.name)
+        check.require((kind is not None) == named, "kind", "must be set exactly when name is")
+        check.name("name", request.name, required=False)
+        check.done()
+        filters = (int(request.kind), request.name)
+        key = decode_page_token(request.page_token, "ListRevisions", filters, (int,))
+        found = await self._run(
+            history.list_revisions,
+            self._context,
+            int(key[0]) if key else 0,
+            size + 1,
+            DocumentKey(kind, request.name) if kind is not None else None,
+        )
+        page, ends = page_of(found, size, convert.to_revision)
+        token = ""
+        for last in ends:
+            token = encode_page_token("ListRevisions", filters, (last.revision,))
+        return queueconfig_pb2.ListRevisionsResponse(revisions=page, next_page_token=token)
+
+    async def DiffRevisions(  # noqa: N802 (gRPC's name)
+        self, request: queueconfig_pb2.DiffRevisionsRequest, context: ServicerContext
+    ) -> AsyncGenerator[queueconfig_pb2.DiffRevisionsResponse, None]:
+        """Streams what is different between two revisions."""
+        del context
+        check = Checker()
+        check.range("from_revision", request.from_revision, 0, _MAX_REVISION)
+        check.range("to_revision", request.to_revision, 0, _MAX_REVISION)
+        check.done()
+        newer, changes = await self._run(
+            history.diff_revisions,
+            self._context,
+            request.from_revision,
+            request.to_revision,
+        )
+        for some in convert.portions(changes):
+            yield queueconfig_pb2.DiffRevisionsResponse(
+                to_revision=newer, diffs=map(convert.to_diff, some)
+            )
+
+    async def Rollback(  # noqa: N802 (gRPC's name)
+        self, request: queueconfig_pb2.RollbackRequest, context: ServicerContext
+    ) -> queueconfig_pb2.RollbackResponse:
+        """Puts all documents back to what they were."""
+        del context
+        check = Checker()
+        check.range("revision", request.revision, 1, _MAX_REVISION)
+        author = convert.author_of(check, request.note)
+        guards = convert.guards_of(check, request)
+        check.done()
+        outcome = await self._run(
+            history.rollback,
+            self._context,
+            request.revision,
+            author,
+            guards,
+            validate_only=request.validate_only,
+        )
+        self._changed()
+        return queueconfig_pb2.RollbackResponse(
+            revision=outcome.revision,
+            diffs=map(convert.to_diff, outcome.changes),
+            removals=outcome.removals,
+            removals_limit=outcome.removals_limit,
+            queues_in_use=outcome.in_use,
+        )
+
+    def _changed(self) -> None:
+        """Tells those who watch a queue, and pilots that wait for its jobs: it may be offline, or have come back."""
+        self._deps.config_watch.look()
+        self._deps.polls.notify_all()
+
+
+def _same_values(one: Queue, other: Queue) -> bool:
+    """Whether what a queue does is the same; who wrote it last is not compared."""
+    return one == replace(other, etag=one.etag, update_time=one.update_time, revision=one.revision)

@@ -1,0 +1,255 @@
+"""The Broker service: what users speak."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from hashlib import blake2b
+
+from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc
+from pandawn_server.domain.access.ownership import may_see
+from pandawn_server.domain.tasks.jobs import JobFilter
+from pandawn_server.usecases.dispatch.explain_job import explain_job
+from pandawn_server.usecases.tasks import cancel, read, retry
+from pandawn_server.usecases.tasks.sandboxes import (
+    MAX_SANDBOX_BYTES,
+    sandbox_too_large,
+    store_sandbox,
+)
+from pandawn_server.usecases.tasks.submit import submit_task
+from pandawn_server.wire.deps import Deps
+from pandawn_server.wire.edge.caller import caller
+from pandawn_server.wire.edge.enums import JOB_STATE
+from pandawn_server.wire.edge.handlers import ServicerContext
+from pandawn_server.wire.edge.page_token import decode_page_token, encode_page_token
+from pandawn_server.wire.edge.pages import page_of
+from pandawn_server.wire.edge.validation import Checker
+from pandawn_server.wire.tasks.callers import to_caller
+from pandawn_server.wire.tasks.convert import (
+    from_spec,
+    to_explanation,
+    to_job,
+    to_job_view,
+    to_task,
+)
+
+MAX_STATES = 100
+"""States of a filter: there are far fewer."""
+
+MAX_CHUNK_BYTES = 1024**2
+"""Largest piece of a sandbox; pieces are stored as they come."""
+
+
+class BrokerServicer(broker_pb2_grpc.BrokerServicer):
+    """See `pandawn/broker/v1/broker.proto`."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+
+    async def WhoAmI(  # noqa: N802 (gRPC's name)
+        self, request: broker_pb2.WhoAmIRequest, context: ServicerContext
+    ) -> broker_pb2.WhoAmIResponse:
+        """Says who calls."""
+        del request, context
+        return broker_pb2.WhoAmIResponse(caller=to_caller(caller()))
+
+    async def UploadSandbox(  # noqa: N802 (gRPC's name)
+        self,
+        request_iterator: AsyncIterator[broker_pb2.UploadSandboxRequest],
+        context: ServicerContext,
+    ) -> broker_pb2.UploadSandboxResponse:
+        """Stores the user's code."""
+        del context
+        chunks: list[bytes] = []
+        size = 0
+        async for request in request_iterator:
+            if len(request.chunk) > MAX_CHUNK_BYTES:
+                check = Checker()
+                check.add(
+                    ("chunk",),
+                    f"has {len(request.chunk):,} bytes; {MAX_CHUNK_BYTES:,} are allowed a message",
+                )
+                check.done()
+            size += len(request.chunk)
+            if size > MAX_SANDBOX_BYTES:
+                raise sandbox_too_large()
+            if request.chunk:
+                chunks.append(request.chunk)
+        sandbox_id, size = await self._deps.runner.run(
+            store_sandbox, self._deps.context, chunks, caller()
+        )
+        return broker_pb2.UploadSandboxResponse(sandbox_id=sandbox_id, size_bytes=size)
+
+    async def SubmitTask(  # noqa: N802 (gRPC's name)
+        self, request: broker_pb2.SubmitTaskRequest, context: ServicerContext
+    ) -> broker_pb2.SubmitTaskResponse:
+        """Submits a task."""
+        del context
+        check = Checker()
+        check.identifier("request_id", request.request_id)
+        spec = from_spec(check, request.task)
+        check.done()
+        fingerprint = blake2b(
+            request.task.SerializeToString(deterministic=True), digest_size=16
+        ).hexdigest()
+        view = await self._deps.runner.run(
+            submit_task, self._deps.context, request.request_id, fingerprint, spec, caller()
+        )
+        self._deps.polls.notify(view.task.queue)
+        return broker_pb2.SubmitTaskResponse(task=to_task(view))
+
+    async def GetTask(  # noqa: N802 (gRPC's name)
+        self, request: broker_pb2.GetTaskRequest, context: ServicerContext
+    ) -> broker_pb2.GetTaskResponse:
+        """Returns one task."""
+        del context
+        view = await self._deps.runner.run(
+            read.get_task, self._deps.context, request.task_id, caller()
+        )
+        return broker_pb2.GetTaskResponse(task=to_task(view))
+
+    async def ListTasks(  # noqa: N802 (gRPC's name)
+        self, request: broker_pb2.ListTasksRequest, context: ServicerContext
+    ) -> broker_pb2.ListTasksResponse:
+        """Lists tasks, newest first."""
+        del context
+        check = Checker()
+        check.user("user", request.user, required=False)
+        size = check.page_size(request.page_size)
+        check.done()
+        by = caller()
+        filters = (request.user, *may_see(by).key)
+        key = decode_page_token(request.page_token, "ListTasks", filters, (int,))
+        views = await self._deps.runner.run(
+            read.list_tasks,
+            self._deps.context,
+            int(key[0]) if key else None,
+            size + 1,
+            request.user,
+            by,
+        )
+        page, ends = page_of(views, size, to_task)
+        token = ""
+        for last in ends:
+            token = encode_page_token("ListTasks", filters, (last.task.task_id,))
+        return broker_pb2.ListTasksResponse(tasks=page, next_page_token=token)
+
+    async def GetJob(  # noqa: N802 (gRPC's name)
+        self, request: broker_pb2.GetJobRequest, context: ServicerContext
+    ) -> broker_pb2.GetJobResponse:
+        """Returns one job."""
+        del context
+        view = await self._deps.runner.run(
+            read.get_job, self._deps.context, request.job_id, caller()
+        )
+        return to_job_view(view)
+
+    async def ListJobs(  # noqa: N802 (gRPC's name)
+        self, request: broker_pb2.ListJobsRequest, context: ServicerContext
+    ) -> broker_pb2.ListJobsResponse:
+        """Lists jobs by identifier."""
+        del context
+        check = Checker()
+        check.size("task_id", request.task_id)
+        check.user("user", request.user, required=False)
+        check.queue("queue", request.queue, required=False)
+        node = check.host("node", request.node, required=False)
+        size = check.page_size(request.page_size)
+        check.count("states", request.states, 0, MAX_STATES)
+        states = sorted(set(request.states))
+        for position, number in enumerate(request.states):
+            check.require(
+                JOB_STATE.to_domain(number) is not None, ("states", position), "is not a job state"
+            )
+        check.done()
+        wanted = JobFilter(
+            task_id=request.task_id,
+            states=tuple(s for n in states if (s := JOB_STATE.to_domain(n)) is not None),
+            user=request.user,
+            queue=request.queue,
+            node=node,
+            newest_first=request.newest_first,
+        )
+        by = caller()
+        filters: list[int | str | bool] = [
+            request.task_id,
+            *map(int, states),
+            request.user,
+            request.queue,
+            node,
+            request.newest_first,
+            *may_see(by).key,
+        ]
+        key = decode_page_token(request.page_token, "ListJobs", filters, (int,))
+        jobs = await self._deps.runner.run(
+            read.list_jobs,
+            self._deps.context,
+            int(key[0]) if key else 0,
+            size + 1,
+            wanted,
+            by,
+        )
+        page, ends = page_of(jobs, size, to_job)
+        token = ""
+        for last in ends:
+            token = encode_page_token("ListJobs", filters, (last.job_id,))
+        return broker_pb2.ListJobsResponse(jobs=page, next_page_token=token)
+
+    async def CancelTask(  # noqa: N802 (gRPC's name)
+        self, request: broker_pb2.CancelTaskRequest, context: ServicerContext
+    ) -> broker_pb2.CancelTaskResponse:
+        """Cancels a task."""
+        del context
+        done = await self._deps.runner.run(
+            cancel.cancel_task, self._deps.context, request.task_id, caller()
+        )
+        return broker_pb2.CancelTaskResponse(
+            task=to_task(done.view), cancelled_count=done.cancelled, pending_count=done.pending
+        )
+
+    async def CancelJob(  # noqa: N802 (gRPC's name)
+        self, request: broker_pb2.CancelJobRequest, context: ServicerContext
+    ) -> broker_pb2.CancelJobResponse:
+        """Cancels a job."""
+        del context
+        job = await self._deps.runner.run(
+            cancel.cancel_job, self._deps.context, request.job_id, caller()
+        )
+        return broker_pb2.CancelJobResponse(job=to_job(job))
+
+    async def RetryTask(  # noqa: N802 (gRPC's name)
+        self, request: broker_pb2.RetryTaskRequest, context: ServicerContext
+    ) -> broker_pb2.RetryTaskResponse:
+        """Retries the failed jobs of a task."""
+        del context
+        check = Checker()
+        check.identifier("request_id", request.request_id)
+        check.done()
+        view, job_ids = await self._deps.runner.run(
+            retry.retry_task, self._deps.context, request.request_id, request.task_id, caller()
+        )
+        self._deps.polls.notify(view.task.queue)
+        return broker_pb2.RetryTaskResponse(task=to_task(view), job_ids=job_ids)
+
+    async def RetryJob(  # noqa: N802 (gRPC's name)
+        self, request: broker_pb2.RetryJobRequest, context: ServicerContext
+    ) -> broker_pb2.RetryJobResponse:
+        """Retries a failed job."""
+        del context
+        check = Checker()
+        check.identifier("request_id", request.request_id)
+        check.done()
+        job = await self._deps.runner.run(
+            retry.retry_job, self._deps.context, request.request_id, request.job_id, caller()
+        )
+        self._deps.polls.notify(job.queue)
+        return broker_pb2.RetryJobResponse(job=to_job(job))
+
+    async def ExplainJob(  # noqa: N802 (gRPC's name)
+        self, request: broker_pb2.ExplainJobRequest, context: ServicerContext
+    ) -> broker_pb2.ExplainJobResponse:
+        """Explains where a job stands."""
+        del context
+        explanation = await self._deps.runner.run(
+            explain_job, self._deps.context, request.job_id, caller()
+        )
+        return to_explanation(explanation)

@@ -6,10 +6,11 @@ pytest_plugins = [
     "tests.fixtures.memcached",
     "tests.fixtures.catalog",  # imports the one above, which must be registered by then
     "tests.fixtures.postgres",
+    "tests.fixtures.database",  # imports the one above
     "tests.fixtures.pgbouncer",
     "tests.fixtures.properties",
     "tests.fixtures.otlp",
-    "tests.fixtures.server",
+    "tests.fixtures.server",  # imports those two
     "tests.fixtures.fake_broker",
     "tests.fixtures.fake_dispatcher",
     "tests.fixtures.command",
@@ -19,7 +20,6 @@ pytest_plugins = [
     "tests.fixtures.tier3",  # imports the two above
     "tests.fixtures.besieged",
     "tests.fixtures.machines",
-    "tests.fixtures.database",
     "tests.fixtures.world",
     "tests.fixtures.web",
     "tests.fixtures.callers",

@@ -160,16 +160,16 @@ def test_check_config_tries_both_backends_and_goes_on_after_a_failure(
 
 
 def test_an_unmigrated_database_is_refused_until_it_is_migrated(
-    start_server: StartServer, postgres_url: str
+    start_installed_server: StartServer, postgres_url: str
 ) -> None:
     with pytest.raises(StartError, match=r"run `pandawn-server migrate`.*SCHEMA_OUTDATED"):
-        start_server(database=postgres_url)
+        start_installed_server(database=postgres_url)
     refused = run_server_command("serve", f"--database={postgres_url}", "--listen=127.0.0.1:0")
     assert refused.returncode == REFUSED
     migrated = run_server_command("migrate", f"--database={postgres_url}")
     assert migrated.returncode == 0, migrated.stderr
     assert "up to date" in migrated.stdout
-    assert start_server(database=postgres_url).health() == "SERVING"
+    assert start_installed_server(database=postgres_url).health() == "SERVING"
 
 
 def test_migrating_twice_is_harmless(tmp_path: Path) -> None:

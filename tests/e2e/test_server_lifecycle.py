@@ -1,4 +1,4 @@
-"""The installed server begins, ends and begins again without losing anything."""
+"""A server begins, ends and begins again without losing anything."""
 
 import signal
 import threading
@@ -57,12 +57,13 @@ def test_each_service_is_healthy_as_soon_as_the_server_serves(server: PandawnSer
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_server_asked_to_end_ends_well(
-    embedded_server: PandawnServer, how: signal.Signals
+def test_the_installed_program_begins_on_nothing_and_ends_well(
+    start_installed_server: StartServer, how: signal.Signals
 ) -> None:
-    assert embedded_server.terminate(how) == 0
-    assert embedded_server.health() == "UNREACHABLE"
-    events = [event["event"] for event in embedded_server.log_events()]
+    server = start_installed_server()
+    assert server.terminate(how) == 0
+    assert server.health() == "UNREACHABLE"
+    events = [event["event"] for event in server.log_events()]
     assert events[-1] == "stopped"
 
 

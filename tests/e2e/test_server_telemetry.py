@@ -137,11 +137,11 @@ def test_a_collector_that_is_away_disturbs_nobody(start_server: StartServer) -> 
 
 
 def test_without_a_collector_no_telemetry_library_is_even_imported(
-    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+    start_installed_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
-    server = start_server()
+    server = start_installed_server()
     with server.channel() as channel:
         acquire(channel, secrets.token_hex(16))
     imported = server.log_file.read_text()

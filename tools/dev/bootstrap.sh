@@ -85,7 +85,7 @@ build_venv() {
     fi
     rm -f .venv/.stamp
     say "installing the locked packages into .venv"
-    "$uv" pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock
+    "$uv" pip sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes requirements.lock
     # No isolation: the build backend is in the lock too, and nothing unlocked may enter.
     "$uv" pip install --quiet --python .venv/bin/python --offline --no-deps --no-build-isolation --editable .
     touch .venv/.stamp

@@ -1,72 +1,57 @@
-"""Runs all tests as two halves side by side: most of them wait for servers and pilots more than for the processor.
+"""Runs all tests, several at a time: most of them wait for servers and pilots more than for the processor.
 
 `run_tests.py ARGUMENTS...` runs one pytest with these instead. Exit status: 0 if all that ran has passed.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 ROOT = Path(__file__).resolve().parents[2]
 _PYTEST = Path(sys.executable).parent / "pytest"
 
-# As long as all the rest together.
-_FIRST = ("tests/e2e",)
-_NO_TESTS = frozenset({"fixtures", "__pycache__"})
+# Two tests a core: one computes while the other waits. Each has a PostgreSQL of its own, so not without end.
+_WORKERS_A_CORE = 2
+_MOST_WORKERS = 16
 
 
-def halves() -> tuple[list[str], list[str]]:
-    """Return the directories of both halves; the second is whatever is not in the first."""
-    found = sorted(
-        f"tests/{path.name}"
-        for path in (ROOT / "tests").iterdir()
-        if path.is_dir() and path.name not in _NO_TESTS
-    )
-    return list(_FIRST), [name for name in found if name not in _FIRST]
+def workers() -> int:
+    """Return how many tests shall run at the same time."""
+    return min(_MOST_WORKERS, _WORKERS_A_CORE * len(os.sched_getaffinity(0)))
+
+
+def environment() -> Mapping[str, str]:
+    """Return what the tests find in their environment.
+
+    They start some thousand Python programs: compiling all modules anew for each would double the time of a run.
+    """
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
 def run_all() -> int:
-    """Run both halves; show one as it goes and the other when that has ended."""
-    # Directories of our own, removed here: pytest's own clean-up gives up on those that tests nest by the thousand.
+    """Run all tests; return the exit status."""
+    # A directory of our own, removed here: pytest's own clean-up gives up on those that tests nest by the thousand.
     place = Path(tempfile.mkdtemp(prefix="pandawn-tests-"))
+    # Other accounts pass through it to the directories of their payloads.
     place.chmod(0o711)
-    running: list[subprocess.Popen[bytes]] = []
     try:
-        first, second = halves()
-        with (place / "first.log").open("wb") as log:
-            running.append(_start(place / "first", first, log))
-            running.append(_start(place / "second", second, None))
-            status = max(process.wait() for process in reversed(running))
-        sys.stdout.flush()
-        sys.stdout.buffer.write((place / "first.log").read_bytes())
-        sys.stdout.flush()
-        return status
+        return _run(f"--numprocesses={workers()}", "--dist=worksteal", f"--basetemp={place / 't'}")
     finally:
-        for process in running:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
         # Not shutil: some tests nest directories deeper than Python follows.
         subprocess.run(["rm", "-rf", str(place)], check=False)
 
 
-def _start(directory: Path, parts: list[str], log: BinaryIO | None) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [str(_PYTEST), f"--basetemp={directory}", *parts],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT if log is not None else None,
-    )
+def _run(*arguments: str) -> int:
+    command: Sequence[str] = [str(_PYTEST), *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
 
 
 def main(arguments: list[str]) -> int:
     """Run what is asked for and return the exit status."""
-    if arguments:
-        return subprocess.run([str(_PYTEST), *arguments], cwd=ROOT, check=False).returncode
-    return run_all()
+    return _run(*arguments) if arguments else run_all()
 
 
 if __name__ == "__main__":

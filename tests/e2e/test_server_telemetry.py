@@ -8,25 +8,12 @@ import pytest
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc
 from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
-from tests.fixtures.memcached import MemcachedServer
 from tests.fixtures.otlp import Collector, Span, SpanKind
 from tests.fixtures.ports import LOOPBACK, free_port
 from tests.fixtures.server import PandawnServer, StartServer
 
 TIMEOUT_S = 30.0
 ACQUIRE = "pandawn.dispatcher.v1.Dispatcher/AcquireJobs"
-
-
-@pytest.fixture(params=["sqlite+memory", "postgresql+memcached"])
-def observed_server(
-    request: pytest.FixtureRequest, start_server: StartServer, collector: Collector
-) -> PandawnServer:
-    """A server on each pair of backends that exports to the collector."""
-    if request.param == "sqlite+memory":
-        return start_server(otlp_endpoint=collector.endpoint)
-    database: str = request.getfixturevalue("migrated_postgres_url")
-    memcached: MemcachedServer = request.getfixturevalue("memcached")
-    return start_server(otlp_endpoint=collector.endpoint, database=database, catalog=memcached.url)
 
 
 def acquire(channel: grpc.Channel, trace: str) -> None:

@@ -29,11 +29,20 @@ MARK = "MARKER"
 # A stream of archives; and whole queues, of which a value for each parameter is never sound: they are refused
 # by their checks, beyond which their fields are not tried here.
 NEVER_SOUND = frozenset({"UploadSandbox", "ApplyQueue", "SetOverride", "ClearOverride"})
+# What comes past no check reaches no database: one pair of backends shows it as well as two.
+ON_ONE = pytest.mark.parametrize("besieged", ["sqlite+memory"], indirect=True)
+
+
+def name_of(method: Method) -> str:
+    return str(method.descriptor.name)
+
+
+SOUND = [method for method in METHODS if name_of(method) not in NEVER_SOUND]
 
 
 def sound_request(besieged: Besieged, method: Method) -> Message:
     known = dict(besieged.known())
-    name = method.descriptor.name
+    name = name_of(method)
     if name in ("GetQueue", "ApplyQueue"):
         known["name"] = "Q1"
     request = sound(method.descriptor.input_type, known)
@@ -62,16 +71,15 @@ def judged(answer: Answer, method: Method, path: Path, value: object) -> None:
     assert not unfit, what
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.descriptor.name)
+@pytest.mark.parametrize("method", METHODS, ids=name_of)
 def test_a_sound_request_comes_past_the_checks(besieged: Besieged, method: Method) -> None:
     answer = besieged.call(method, sound_request(besieged, method))
-    if method.descriptor.name not in NEVER_SOUND:
+    if method in SOUND:
         assert answer.code is not grpc.StatusCode.INVALID_ARGUMENT, answer.text
     assert answer.code in ANSWERS, answer.text
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.descriptor.name)
-def test_no_value_of_a_field_does_harm(besieged: Besieged, method: Method) -> None:
+def spoil_every_field(besieged: Besieged, method: Method) -> None:
     for path, field in places(method.descriptor.input_type):
         base = sound_request(besieged, method)
         for value in values_for(field):
@@ -83,7 +91,23 @@ def test_no_value_of_a_field_does_harm(besieged: Besieged, method: Method) -> No
     besieged.check_unharmed()
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.descriptor.name)
+@pytest.mark.parametrize("method", SOUND, ids=name_of)
+def test_no_value_of_a_field_does_harm(besieged: Besieged, method: Method) -> None:
+    spoil_every_field(besieged, method)
+
+
+@ON_ONE
+@pytest.mark.parametrize(
+    "method", [method for method in METHODS if method not in SOUND], ids=name_of
+)
+def test_no_value_of_a_field_does_harm_where_the_others_are_refused_already(
+    besieged: Besieged, method: Method
+) -> None:
+    spoil_every_field(besieged, method)
+
+
+@ON_ONE
+@pytest.mark.parametrize("method", METHODS, ids=name_of)
 def test_text_that_is_not_utf8_is_refused_in_every_field(
     besieged: Besieged, method: Method
 ) -> None:

@@ -6,12 +6,19 @@ One server serves nearly all tests, each about a node of its own: to start one t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import pytest
 
 from pandawn.common.v1 import common_pb2
-from pandawn.filecatalog.v1 import coverage_pb2, filecatalog_pb2, filecatalog_pb2_grpc, pins_pb2
+from pandawn.filecatalog.v1 import (
+    coverage_pb2,
+    filecatalog_pb2,
+    filecatalog_pb2_grpc,
+    lookup_pb2,
+    pins_pb2,
+)
 from pandawn_server.domain.catalog.inventory import CachedFile, inventory_digest
 from tests.fixtures.catalog import make_files
 from tests.fixtures.otlp import Collector
@@ -23,6 +30,7 @@ SITE, NODE, EPOCH = "T3", "wn01.example.org", 77
 PINNED, BARE, STRANGER = "wn02.example.org", "wn03.example.org", "wn99.example.org"
 EMPTY_SITE = "T3-EMPTY"
 INVALID, MISSING = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
+EXISTS = grpc.StatusCode.ALREADY_EXISTS
 # A varint field with a number that no message has.
 UNKNOWN_FIELD = b"\xf8\x3f\x01"
 UNKNOWN_NUMBER = 1023
@@ -62,7 +70,7 @@ def test_pre_placed_data_is_added_found_and_deleted_by_rpc(catalog: Stub) -> Non
     added = filecatalog_pb2.AddFilesRequest(site=SITE, node=NODE.upper(), files=wire(*files))
     reply = catalog.AddFiles(added, timeout=TIMEOUT_S)
     assert reply.result == filecatalog_pb2.DELTA_RESULT_APPLIED
-    check = filecatalog_pb2.CheckFilesRequest(
+    check = lookup_pb2.CheckFilesRequest(
         site=SITE, node=NODE, files=[*refs(*files[:1]), common_pb2.FileRef(guid=files[1].guid)]
     )
     presences = catalog.CheckFiles(check, timeout=TIMEOUT_S).presences
@@ -74,9 +82,9 @@ def test_pre_placed_data_is_added_found_and_deleted_by_rpc(catalog: Stub) -> Non
     ).cache
     assert (cache.file_count, cache.state.sequence) == (1, 0)
     assert cache.state.digest == inventory_digest(files[2:])
-    request = filecatalog_pb2.ListNodeFilesRequest(site=SITE, node=NODE)
+    request = lookup_pb2.ListNodeFilesRequest(site=SITE, node=NODE)
     (listed,) = catalog.ListNodeFiles(request, timeout=TIMEOUT_S).files
-    assert listed.version == files[2].version
+    assert listed.file.version == files[2].version
 
 
 def test_sums_that_the_contract_does_not_hold_are_told_as_its_largest_number(
@@ -94,7 +102,9 @@ def test_sums_that_the_contract_does_not_hold_are_told_as_its_largest_number(
     catalog.AddFiles(added, timeout=TIMEOUT_S)
     request = filecatalog_pb2.GetCacheRequest(site=SITE, node="wn07")
     assert catalog.GetCache(request, timeout=TIMEOUT_S).cache.total_bytes == largest
-    covered = coverage_pb2.GetCoverageRequest(site=SITE, files=wire(*files))
+    covered = coverage_pb2.GetCoverageRequest(
+        site=SITE, files=coverage_pb2.CoveredFiles(files=wire(*files))
+    )
     assert catalog.GetCoverage(covered, timeout=TIMEOUT_S).total_bytes == largest
 
 
@@ -109,17 +119,16 @@ def test_pins_are_placed_and_listed_by_rpc(catalog: Stub) -> None:
     request = filecatalog_pb2.ReportInventoryRequest(header=header, files=wire(*make_files(9)))
     catalog.ReportInventory(iter([request]), timeout=TIMEOUT_S)
     page = catalog.ListNodeFiles(
-        filecatalog_pb2.ListNodeFilesRequest(site=SITE, node=PINNED, page_size=3), timeout=TIMEOUT_S
+        lookup_pb2.ListNodeFilesRequest(site=SITE, node=PINNED, page_size=3), timeout=TIMEOUT_S
     )
-    assert list(page.pinned_positions) == [0, 1, 2]
+    assert [held.pinned for held in page.files] == [True, True, True]
     rest = catalog.ListNodeFiles(
-        filecatalog_pb2.ListNodeFilesRequest(
+        lookup_pb2.ListNodeFilesRequest(
             site=SITE, node=PINNED, page_size=3, page_token=page.next_page_token
         ),
         timeout=TIMEOUT_S,
     )
-    assert [file.lfn for file in rest.files] == [make_files(9)[0].lfn]
-    assert not rest.pinned_positions
+    assert [(held.file.lfn, held.pinned) for held in rest.files] == [(make_files(9)[0].lfn, False)]
     cache = catalog.GetCache(
         filecatalog_pb2.GetCacheRequest(site=SITE, node=PINNED), timeout=TIMEOUT_S
     ).cache
@@ -140,25 +149,77 @@ def test_empty_lists_are_errors(catalog: Stub) -> None:
     calls: list[Callable[[], object]] = [
         lambda: catalog.AddFiles(fc.AddFilesRequest(site=site, node=node)),
         lambda: catalog.DeleteFiles(fc.DeleteFilesRequest(site=site, node=node)),
-        lambda: catalog.CheckFiles(fc.CheckFilesRequest(site=site, node=node)),
-        lambda: catalog.LocateFiles(fc.LocateFilesRequest(site=site)),
+        lambda: catalog.CheckFiles(lookup_pb2.CheckFilesRequest(site=site, node=node)),
+        lambda: catalog.LocateFiles(lookup_pb2.LocateFilesRequest(site=site)),
         lambda: catalog.PinFiles(pins_pb2.PinFilesRequest(site=site, node=node)),
-        lambda: catalog.UnpinFiles(pins_pb2.UnpinFilesRequest(site=site, node=node)),
-        lambda: catalog.GetCoverage(coverage_pb2.GetCoverageRequest(site=site)),
+        lambda: catalog.UnpinFiles(
+            pins_pb2.UnpinFilesRequest(site=site, node=node, files=pins_pb2.PinnedFiles())
+        ),
+        lambda: catalog.GetCoverage(
+            coverage_pb2.GetCoverageRequest(site=site, files=coverage_pb2.CoveredFiles())
+        ),
     ]
     for call in calls:
         refused(call, INVALID, "INVALID_REQUEST", "files: must not be empty")
+
+
+def test_where_one_of_several_is_meant_one_must_be_given(catalog: Stub) -> None:
+    fc, site, node = filecatalog_pb2, SITE, NODE
+    unpin = pins_pb2.UnpinFilesRequest(site=site, node=node)
+    refused(lambda: catalog.UnpinFiles(unpin), INVALID, "INVALID_REQUEST", "files or all")
+    cover = coverage_pb2.GetCoverageRequest(site=site)
+    refused(lambda: catalog.GetCoverage(cover), INVALID, "INVALID_REQUEST", "task_id or files")
+    flush = fc.FlushCacheRequest(site=site, node=node)
+    refused(lambda: catalog.FlushCache(flush), INVALID, "INVALID_REQUEST", "epoch or request_id")
+    for odd, told in ({"epoch": 0}, "epoch: must not be 0"), ({"request_id": ""}, "must be set"):
+        flush = fc.FlushCacheRequest(site=site, node=node, **odd)
+        refused(lambda: catalog.FlushCache(flush), INVALID, "INVALID_REQUEST", told)  # noqa: B023
+    check = lookup_pb2.CheckFilesRequest(
+        site=site, node=node, files=[common_pb2.FileRef(scope="s")]
+    )
+    refused(lambda: catalog.CheckFiles(check), INVALID, "INVALID_REQUEST", "either lfn or guid")
+
+
+def test_a_flush_that_is_repeated_is_answered_as_before_and_forgets_nothing_more(
+    catalog: Stub,
+) -> None:
+    fc, node = filecatalog_pb2, "flushed"
+
+    def add(name: str) -> None:
+        files = [common_pb2.File(lfn=name, size_bytes=1)]
+        catalog.AddFiles(fc.AddFilesRequest(site=SITE, node=node, files=files), timeout=TIMEOUT_S)
+
+    def flush(**by: Any) -> filecatalog_pb2.FlushCacheResponse:
+        request = fc.FlushCacheRequest(site=SITE, node=node, **by)
+        return catalog.FlushCache(request, timeout=TIMEOUT_S)
+
+    add("one")
+    first = flush(request_id="flush-1")
+    assert first.forgotten_count == 1
+    add("two")
+    assert flush(request_id="flush-1") == first
+    begun = flush(epoch=77)
+    assert (begun.forgotten_count, begun.epoch) == (1, 77)
+    add("three")
+    assert flush(epoch=77).forgotten_count == 0
+    assert (
+        len(catalog.ListNodeFiles(lookup_pb2.ListNodeFilesRequest(site=SITE, node=node)).files) == 1
+    )
+    other = fc.FlushCacheRequest(site=SITE, node=NODE, request_id="flush-1")
+    refused(lambda: catalog.FlushCache(other), EXISTS, "REQUEST_ID_REUSED", "flush-1")
 
 
 def test_unknown_nodes_are_errors(catalog: Stub) -> None:
     fc, site, node, asked = filecatalog_pb2, SITE, STRANGER, refs(*make_files(1))
     calls: list[Callable[[], object]] = [
         lambda: catalog.DeleteFiles(fc.DeleteFilesRequest(site=site, node=node, files=asked)),
-        lambda: catalog.CheckFiles(fc.CheckFilesRequest(site=site, node=node, files=asked)),
-        lambda: catalog.FlushCache(fc.FlushCacheRequest(site=site, node=node)),
-        lambda: catalog.ListNodeFiles(fc.ListNodeFilesRequest(site=site, node=node)),
+        lambda: catalog.CheckFiles(lookup_pb2.CheckFilesRequest(site=site, node=node, files=asked)),
+        lambda: catalog.FlushCache(fc.FlushCacheRequest(site=site, node=node, request_id="r")),
+        lambda: catalog.ListNodeFiles(lookup_pb2.ListNodeFilesRequest(site=site, node=node)),
         lambda: catalog.GetCache(fc.GetCacheRequest(site=site, node=node)),
-        lambda: catalog.UnpinFiles(pins_pb2.UnpinFilesRequest(site=site, node=node, all=True)),
+        lambda: catalog.UnpinFiles(
+            pins_pb2.UnpinFilesRequest(site=site, node=node, all=pins_pb2.AllPins())
+        ),
     ]
     for call in calls:
         refused(call, MISSING, "NODE_NOT_FOUND", node)
@@ -166,9 +227,11 @@ def test_unknown_nodes_are_errors(catalog: Stub) -> None:
 
 def test_unknown_sites_are_errors(catalog: Stub) -> None:
     files = make_files(1)
-    locate = filecatalog_pb2.LocateFilesRequest(site=EMPTY_SITE, files=refs(*files))
+    locate = lookup_pb2.LocateFilesRequest(site=EMPTY_SITE, files=refs(*files))
     refused(lambda: catalog.LocateFiles(locate), MISSING, "SITE_NOT_FOUND", EMPTY_SITE)
-    cover = coverage_pb2.GetCoverageRequest(site=EMPTY_SITE, files=wire(*files))
+    cover = coverage_pb2.GetCoverageRequest(
+        site=EMPTY_SITE, files=coverage_pb2.CoveredFiles(files=wire(*files))
+    )
     refused(lambda: catalog.GetCoverage(cover), MISSING, "SITE_NOT_FOUND", EMPTY_SITE)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from pandawn.common.v1.common_pb2 import File
 from pandawn.filecatalog.v1 import filecatalog_pb2 as wire
+from pandawn.filecatalog.v1 import lookup_pb2
 from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
 from tests.fixtures.memcached import MemcachedFactory, pool_url
 from tests.fixtures.server import PandawnServer, StartServer
@@ -37,8 +38,8 @@ def hook(
 
 def files(server: PandawnServer) -> list[File]:
     with server.channel() as channel:
-        request = wire.ListNodeFilesRequest(site=SITE, node=NODE)
-        return list(FileCatalogStub(channel).ListNodeFiles(request).files)
+        request = lookup_pb2.ListNodeFilesRequest(site=SITE, node=NODE)
+        return [held.file for held in FileCatalogStub(channel).ListNodeFiles(request).files]
 
 
 def test_changes_reach_the_catalog(server: PandawnServer) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from pandawn.broker.v1.job_pb2 import FILE_ROLE_OUTPUT
 from pandawn.filecatalog.v1 import filecatalog_pb2 as wire
+from pandawn.filecatalog.v1 import lookup_pb2
 from tests.fixtures.pcache import Pcache
 from tests.fixtures.pilots import PilotProcess, StartPilot, wait_until
 from tests.fixtures.tier3 import Tier3, path_of
@@ -87,9 +88,9 @@ def test_names_are_those_of_the_job_whoever_looks_at_the_tree(
     # A cron job of the site looks too, and has another rule for names that nobody gave.
     done = pcache.sync(tier3.server, f"--site={tier3.site}", "--lfn-depth=3")
     assert (done.returncode, done.stderr) == (0, "")
-    request = wire.ListNodeFilesRequest(site=tier3.site, node=pcache.node)
-    (file,) = tier3.catalog.ListNodeFiles(request).files
-    assert (file.scope, file.lfn) == ("mc", item.file.lfn)
+    request = lookup_pb2.ListNodeFilesRequest(site=tier3.site, node=pcache.node)
+    (held,) = tier3.catalog.ListNodeFiles(request).files
+    assert (held.file.scope, held.file.lfn) == ("mc", item.file.lfn)
 
 
 def test_a_spoiled_file_in_the_pcache_is_transferred_anew(

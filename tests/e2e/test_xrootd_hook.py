@@ -17,6 +17,7 @@ import grpc
 import pytest
 
 from pandawn.filecatalog.v1 import filecatalog_pb2 as wire
+from pandawn.filecatalog.v1 import lookup_pb2
 from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
 from pandawn_client.client import failure_of
 from pandawn_pilot.catalog.file_names import rucio_path
@@ -78,9 +79,9 @@ class Hook:
     def known(self) -> dict[str, int]:
         """What the catalog believes the node to hold."""
         with self._server.channel() as channel:
-            request = wire.ListNodeFilesRequest(site=SITE, node=self.node)
+            request = lookup_pb2.ListNodeFilesRequest(site=SITE, node=self.node)
             try:
-                files = FileCatalogStub(channel).ListNodeFiles(request).files
+                files = [h.file for h in FileCatalogStub(channel).ListNodeFiles(request).files]
             except grpc.RpcError as error:
                 if failure_of(error).reason != "NODE_NOT_FOUND":
                     raise

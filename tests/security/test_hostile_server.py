@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from pandawn.common.v1 import common_pb2
-from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
+from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2, report_pb2
 from pandawn.queueconfig.v1 import queueconfig_pb2
 from tests.fixtures.pilots import PilotPlace, StartPilot
 from tests.fixtures.ports import LOOPBACK, free_port
@@ -32,7 +32,7 @@ class Hostile:
 
     jobs: Sequence[dispatcher_pb2.JobSpec]
     address: str = ""
-    reports: list[dispatcher_pb2.JobReport] = field(default_factory=list)
+    reports: list[report_pb2.JobReport] = field(default_factory=list)
     given: int = 0
 
     def register(self, request: Any, context: object) -> pilot_pb2.RegisterPilotResponse:
@@ -60,11 +60,11 @@ class Hostile:
         )
         return dispatcher_pb2.RenewLeasesResponse(results=[result] * len(request.renewals))
 
-    def report(self, request: Any, context: object) -> dispatcher_pb2.ReportJobsResponse:
+    def report(self, request: Any, context: object) -> report_pb2.ReportJobsResponse:
         del context
         self.reports += request.reports
-        results = [dispatcher_pb2.ReportResult(state=common_pb2.JOB_STATE_FAILED)]
-        return dispatcher_pb2.ReportJobsResponse(results=results * len(request.reports))
+        results = [report_pb2.ReportResult(state=common_pb2.JOB_STATE_FAILED)]
+        return report_pb2.ReportJobsResponse(results=results * len(request.reports))
 
     def leave(self, request: Any, context: object) -> pilot_pb2.DeregisterPilotResponse:
         del request, context
@@ -157,7 +157,7 @@ def test_names_from_a_hostile_server_stay_in_the_job(
         assert pilot.wait() == 0, pilot.log
     finally:
         server.stop(0).wait()
-    assert sorted(r.job_id for r in hostile.reports) == [job.job_id for job in hostile.jobs]
+    assert sorted(r.lease.job_id for r in hostile.reports) == [job.job_id for job in hostile.jobs]
     assert "an error of its own" not in pilot.log
     beside = {path for path in pilot_root.rglob("*") if not path.is_relative_to(place.root)}
     known = {store, source, pilot_root / "pilot-0.log", *place.root.parents}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc, job_pb2, task_pb2
 from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2_grpc, pilot_pb2
-from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc
+from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc, lookup_pb2
 from pandawn.monitor.v1 import monitor_pb2, monitor_pb2_grpc
 from pandawn_server.wire.edge import rules
 from tests.fixtures import nasty
@@ -27,11 +27,11 @@ def test_file_names_that_look_like_commands_are_kept_and_found(besieged: Besiege
     stub.AddFiles(
         filecatalog_pb2.AddFilesRequest(site=SITE, node=NODE, files=files), timeout=TIMEOUT_S
     )
-    listing = filecatalog_pb2.ListNodeFilesRequest(site=SITE, node=NODE)
+    listing = lookup_pb2.ListNodeFilesRequest(site=SITE, node=NODE)
     listed = stub.ListNodeFiles(listing, timeout=TIMEOUT_S).files
-    assert sorted(file.lfn for file in listed) == sorted(NAMES)
+    assert sorted(held.file.lfn for held in listed) == sorted(NAMES)
     refs = [common_pb2.FileRef(lfn=name) for name in NAMES]
-    asked = filecatalog_pb2.CheckFilesRequest(site=SITE, node=NODE, files=refs)
+    asked = lookup_pb2.CheckFilesRequest(site=SITE, node=NODE, files=refs)
     assert all(p.present for p in stub.CheckFiles(asked, timeout=TIMEOUT_S).presences)
     # A wildcard is a name like others: it finds itself.
     gone = filecatalog_pb2.DeleteFilesRequest(

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import grpc
 import pytest
 
-from pandawn.filecatalog.v1 import filecatalog_pb2
+from pandawn.filecatalog.v1 import filecatalog_pb2, lookup_pb2
 from pandawn_server.catalog.codec import (
     MAX_PARTS,
     Head,
@@ -111,6 +111,6 @@ def test_an_inventory_puts_right_what_was_forged(poisoned: Besieged) -> None:
         )
     )
     assert poisoned.call(report, request).code is grpc.StatusCode.OK
-    listing = filecatalog_pb2.ListNodeFilesRequest(site=KEY.site, node=KEY.node)
+    listing = lookup_pb2.ListNodeFilesRequest(site=KEY.site, node=KEY.node)
     assert not poisoned.call(BY_NAME["ListNodeFiles"], listing).response.files
     poisoned.check_unharmed()

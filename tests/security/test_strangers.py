@@ -24,8 +24,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc, task_pb2
 from pandawn.common.v1 import common_pb2
-from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
-from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc
+from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2, report_pb2
+from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc, lookup_pb2
 from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
 from tests.fixtures.besieged import TIMEOUT_S, Besieged, Metadata, opened_for_attack
 from tests.fixtures.certificates import Authority
@@ -82,8 +82,8 @@ class Scene:
     def inventory(self) -> list[str]:
         """What the catalog says of Bob's node."""
         stub = filecatalog_pb2_grpc.FileCatalogStub(self.local.channel)
-        request = filecatalog_pb2.ListNodeFilesRequest(site=SITE, node=NODE)
-        return [file.lfn for file in stub.ListNodeFiles(request, timeout=TIMEOUT_S).files]
+        request = lookup_pb2.ListNodeFilesRequest(site=SITE, node=NODE)
+        return [held.file.lfn for held in stub.ListNodeFiles(request, timeout=TIMEOUT_S).files]
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +142,9 @@ def furnished(local: Besieged, network: Besieged, site: SecureSite) -> Scene:
     shown = session(near.session_token)
     (lease,) = dispatcher.AcquireJobs(acquire, metadata=shown, timeout=TIMEOUT_S).leases
     renewal = dispatcher_pb2.LeaseRenewal(
-        job_id=lease.job.job_id,
-        attempt=lease.attempt,
-        lease_token=lease.lease_token,
+        lease=report_pb2.LeaseRef(
+            job_id=lease.job.job_id, attempt=lease.attempt, lease_token=lease.lease_token
+        ),
         phase=common_pb2.PHASE_STAGE_IN,
     )
     acknowledge = dispatcher_pb2.RenewLeasesRequest(pilot_id=near.pilot_id, renewals=[renewal])

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 
 from pandawn.common.v1 import common_pb2
-from pandawn.dispatcher.v1.dispatcher_pb2 import JobSpec, Lease, LeaseRef, LeaseRenewal
+from pandawn.dispatcher.v1.dispatcher_pb2 import JobSpec, Lease, LeaseRenewal
+from pandawn.dispatcher.v1.report_pb2 import LeaseRef
 from pandawn_client.durations import seconds
 from pandawn_pilot.payload.run import Use
 from pandawn_pilot.stop import Stop, StopReason
@@ -71,11 +72,7 @@ class LiveJob:
     def renewal(self) -> LeaseRenewal:
         """What the next heartbeat says of the job."""
         return LeaseRenewal(
-            job_id=self.spec.job_id,
-            attempt=self.lease.attempt,
-            lease_token=self.lease.lease_token,
-            phase=self.phase,
-            resource_use=use_message(self.use),
+            lease=self.reference(), phase=self.phase, resource_use=use_message(self.use)
         )
 
 

@@ -7,14 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pandawn.common.v1 import common_pb2
-from pandawn.common.v1.common_pb2 import JobError, Phase
-from pandawn.dispatcher.v1.dispatcher_pb2 import (
-    OUTCOME_FAILED,
-    OUTCOME_FINISHED,
-    JobReport,
-    PhaseTime,
-    StoredFile,
-)
+from pandawn.common.v1.common_pb2 import JobError, Phase, PhaseTime
+from pandawn.dispatcher.v1.report_pb2 import OUTCOME_FAILED, OUTCOME_FINISHED, JobReport, StoredFile
 from pandawn_client.durations import duration
 from pandawn_pilot.errors import Component, Fault, JobFailedError
 from pandawn_pilot.job.live_job import LiveJob, use_message
@@ -62,9 +56,7 @@ def make_report(
 ) -> JobReport:
     """The report of an attempt: it finished, unless there is a failure."""
     return JobReport(
-        job_id=job.spec.job_id,
-        attempt=job.lease.attempt,
-        lease_token=job.lease.lease_token,
+        lease=job.reference(),
         outcome=OUTCOME_FINISHED if failure is None else OUTCOME_FAILED,
         exit_code=exit_code,
         error=None if failure is None else error_message(failure),

@@ -16,7 +16,8 @@ from pandawn.common.v1.common_pb2 import (
     PHASE_STAGE_IN,
     PHASE_STAGE_OUT,
 )
-from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile, JobReport, JobSpec, StoredFile
+from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile, JobSpec
+from pandawn.dispatcher.v1.report_pb2 import JobReport, StoredFile
 from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
 from pandawn_client.client import Connection
 from pandawn_client.durations import seconds

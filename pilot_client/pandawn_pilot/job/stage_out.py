@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pandawn.common.v1.common_pb2 import File
-from pandawn.dispatcher.v1.dispatcher_pb2 import OutputFile, StoredFile
+from pandawn.dispatcher.v1.dispatcher_pb2 import OutputFile
+from pandawn.dispatcher.v1.report_pb2 import StoredFile
 from pandawn_pilot.errors import (
     LOCAL_DISK_FAILED,
     NO_TRANSPORT,

@@ -7,12 +7,12 @@ from pathlib import Path
 import grpc
 
 from pandawn.common.v1.common_pb2 import JobState
-from pandawn.dispatcher.v1.dispatcher_pb2 import (
+from pandawn.dispatcher.v1.dispatcher_pb2 import ReleaseJobsRequest
+from pandawn.dispatcher.v1.report_pb2 import (
     OUTCOME_FAILED,
     OUTCOME_FINISHED,
     JobReport,
     LeaseRef,
-    ReleaseJobsRequest,
     ReportJobsRequest,
     ReportResult,
 )
@@ -63,7 +63,7 @@ class Reporting:
     def deliver_old(self, stop: Stop, give_up_after: float) -> None:
         """Sends what an earlier life of the pilot could not. Raises CallError and StoppedError."""
         for stored in stored_reports(self._directory):
-            self._log.info("reporting job %d for an earlier life", stored.report.job_id)
+            self._log.info("reporting job %d for an earlier life", stored.report.lease.job_id)
             try:
                 self._deliver(stored, stop, self._log, give_up_after)
             except CallError as failure:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
-from pandawn.dispatcher.v1.dispatcher_pb2 import JobReport
+from pandawn.dispatcher.v1.report_pb2 import JobReport
 from pandawn_pilot.node.durable import replace_text
 
 FORMAT_VERSION = 1
@@ -35,7 +35,7 @@ class StoredReport:
 
 def store_report(directory: Path, pilot_id: str, report: JobReport) -> StoredReport:
     """Writes a report down, to the disk."""
-    path = directory / f"{report.job_id}.{report.attempt}.json"
+    path = directory / f"{report.lease.job_id}.{report.lease.attempt}.json"
     document = {
         "version": FORMAT_VERSION,
         "pilot_id": pilot_id,

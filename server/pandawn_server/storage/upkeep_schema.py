@@ -16,11 +16,12 @@ from pandawn_server.storage.types import UtcDateTime
 requests = Table(
     "requests",
     metadata,
-    # Submissions that were answered, so that a repeated one gets the same answer.
+    # Requests that were answered, so that a repeated one gets the same answer: by the user and the user's number.
     Column("request_id", Text, primary_key=True),
     Column("fingerprint", Text, nullable=False),
+    # 0: it is about none.
     Column("task_id", BigInteger, nullable=False),
-    Column("job_ids", JSON, nullable=False),
+    Column("numbers", JSON, nullable=False),
     Column("create_time", UtcDateTime, nullable=False),
 )
 

@@ -10,7 +10,7 @@ import pytest
 
 from pandawn.broker.v1 import broker_pb2
 from pandawn.common.v1 import common_pb2
-from pandawn.filecatalog.v1 import filecatalog_pb2
+from pandawn.filecatalog.v1 import filecatalog_pb2, lookup_pb2
 from pandawn.queueconfig.v1 import access_pb2, queueconfig_pb2
 from pandawn_server.usecases.tasks import sandboxes
 from tests.fixtures.callers import Callers
@@ -124,10 +124,12 @@ async def test_pilots_machines_and_files_of_nodes_are_for_those_who_run_the_site
         await rosa.catalog.AddFiles(
             filecatalog_pb2.AddFilesRequest(site=SITE, node="wn01", files=files)
         )
-    listing = filecatalog_pb2.ListNodeFilesRequest(site=SITE, node="wn01")
+    listing = lookup_pb2.ListNodeFilesRequest(site=SITE, node="wn01")
     async with callers.of("anna") as anna, callers.of("mona") as mona:
         assert (await refusal(anna.catalog.ListNodeFiles(listing)))[0] == "PERMISSION_DENIED"
-        assert [f.lfn for f in (await mona.catalog.ListNodeFiles(listing)).files] == ["secret-name"]
+        assert [held.file.lfn for held in (await mona.catalog.ListNodeFiles(listing)).files] == [
+            "secret-name"
+        ]
 
 
 async def test_an_inventory_of_a_node_that_is_not_the_caller_s_is_refused_at_its_header(

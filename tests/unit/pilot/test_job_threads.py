@@ -12,6 +12,7 @@ import pytest
 
 from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2 as dispatcher
+from pandawn.dispatcher.v1 import report_pb2
 from pandawn_client.client import Connection
 from pandawn_pilot import job_threads
 from pandawn_pilot.job.live_job import LiveJob
@@ -34,8 +35,8 @@ def make_live_job() -> LiveJob:
 @pytest.fixture
 def jobs(fake_dispatcher: FakeDispatcher, tmp_path: Path) -> Iterator[JobThreads]:
     fake_dispatcher.behaviours["ReportJobs"] = lambda _request, _context: (
-        dispatcher.ReportJobsResponse(
-            results=[dispatcher.ReportResult(state=common_pb2.JOB_STATE_ACTIVATED)]
+        report_pb2.ReportJobsResponse(
+            results=[report_pb2.ReportResult(state=common_pb2.JOB_STATE_ACTIVATED)]
         )
     )
     work_dir = WorkDir(tmp_path)

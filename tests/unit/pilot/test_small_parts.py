@@ -19,7 +19,7 @@ import pytest
 
 from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2 as dispatcher
-from pandawn.dispatcher.v1 import pilot_pb2
+from pandawn.dispatcher.v1 import pilot_pb2, report_pb2
 from pandawn_client.channel import MAX_MESSAGE_BYTES
 from pandawn_client.client import CallError, Connection, call
 from pandawn_client.retries import Backoff, persist
@@ -114,14 +114,12 @@ def test_a_lease_that_is_over_beats_every_other_reason_to_stop() -> None:
     assert seen == [StopReason.CANCELLED, StopReason.CANCELLED, StopReason.STALE]
 
 
-def make_report() -> dispatcher.JobReport:
-    return dispatcher.JobReport(
-        job_id=17,
-        attempt=2,
-        lease_token="t",
-        outcome=dispatcher.OUTCOME_FINISHED,
+def make_report() -> report_pb2.JobReport:
+    return report_pb2.JobReport(
+        lease=report_pb2.LeaseRef(job_id=17, attempt=2, lease_token="t"),
+        outcome=report_pb2.OUTCOME_FINISHED,
         exit_code=0,
-        outputs=[dispatcher.StoredFile(url="file:///x")],
+        outputs=[report_pb2.StoredFile(url="file:///x")],
         input_bytes=2**40,
     )
 
@@ -170,10 +168,10 @@ def test_a_report_that_cannot_be_read_stands_in_nobodys_way(tmp_path: Path, dama
 
 def test_a_finished_job_that_the_server_refuses_becomes_a_failed_one() -> None:
     failed = failed_instead(make_report(), "ds.out is missing")
-    assert failed.outcome == dispatcher.OUTCOME_FAILED
+    assert failed.outcome == report_pb2.OUTCOME_FAILED
     assert failed.error.reason == "STAGE_OUT_FAILED"
     assert not failed.outputs
-    assert failed.lease_token == "t"
+    assert failed.lease.lease_token == "t"
 
 
 def answer_as_overloaded(

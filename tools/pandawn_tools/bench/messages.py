@@ -11,8 +11,8 @@ from operator import itemgetter
 from google.protobuf.duration_pb2 import Duration
 
 from pandawn.common.v1 import common_pb2
-from pandawn.dispatcher.v1 import dispatcher_pb2
-from pandawn.filecatalog.v1 import filecatalog_pb2
+from pandawn.dispatcher.v1 import dispatcher_pb2, report_pb2
+from pandawn.filecatalog.v1 import filecatalog_pb2, lookup_pb2
 from pandawn_server.domain.access.principals import Session
 from pandawn_server.domain.catalog.inventory import NodeKey
 from pandawn_server.usecases.access.session_book import Sessions
@@ -138,12 +138,12 @@ def renewals(pool: Pool, nodes: Sequence[Node]) -> Iterator[bytes]:
 
 def _renewal(job: BenchJob) -> dispatcher_pb2.LeaseRenewal:
     return dispatcher_pb2.LeaseRenewal(
-        job_id=job_id(job),
-        attempt=1,
-        lease_token=lease_token(job),
-        phase=common_pb2.PHASE_PAYLOAD,
-        resource_use=_use(),
+        lease=_lease(job), phase=common_pb2.PHASE_PAYLOAD, resource_use=_use()
     )
+
+
+def _lease(job: BenchJob) -> report_pb2.LeaseRef:
+    return report_pb2.LeaseRef(job_id=job_id(job), attempt=1, lease_token=lease_token(job))
 
 
 def _use() -> common_pb2.ResourceUse:
@@ -157,19 +157,17 @@ def reports(pool: Pool) -> Iterator[bytes]:
     # The leases of a pilot are not reported one after the other: a pilot waits for each answer.
     jobs = sorted(pool.leased_jobs(), key=lambda held: held[1].number % LEASES_PER_PILOT)
     for number, job in jobs:
-        yield dispatcher_pb2.ReportJobsRequest(
+        yield report_pb2.ReportJobsRequest(
             pilot_id=pilot_id(pool, number), reports=[_report(job)]
         ).SerializeToString()
 
 
-def _report(job: BenchJob) -> dispatcher_pb2.JobReport:
+def _report(job: BenchJob) -> report_pb2.JobReport:
     index = job.number % JOBS_PER_TASK + 1
     name = dataset_name(job.task)
-    return dispatcher_pb2.JobReport(
-        job_id=job_id(job),
-        attempt=1,
-        lease_token=lease_token(job),
-        outcome=dispatcher_pb2.OUTCOME_FINISHED,
+    return report_pb2.JobReport(
+        lease=_lease(job),
+        outcome=report_pb2.OUTCOME_FINISHED,
         exit_code=0,
         outputs=[
             _stored(job, f"{name}.{job.task + 1}._{index:06d}.{output}") for output in OUTPUTS
@@ -179,7 +177,7 @@ def _report(job: BenchJob) -> dispatcher_pb2.JobReport:
         input_bytes=job.input_bytes,
         bytes_from_cache=job.input_bytes // 2,
         phase_times=[
-            dispatcher_pb2.PhaseTime(phase=phase, duration=Duration(seconds=seconds))
+            common_pb2.PhaseTime(phase=phase, duration=Duration(seconds=seconds))
             for phase, seconds in (
                 (common_pb2.PHASE_STAGE_IN, 60),
                 (common_pb2.PHASE_PAYLOAD, 2400),
@@ -189,8 +187,8 @@ def _report(job: BenchJob) -> dispatcher_pb2.JobReport:
     )
 
 
-def _stored(job: BenchJob, lfn: str) -> dispatcher_pb2.StoredFile:
-    return dispatcher_pb2.StoredFile(
+def _stored(job: BenchJob, lfn: str) -> report_pb2.StoredFile:
+    return report_pb2.StoredFile(
         file=common_pb2.File(lfn=lfn, size_bytes=20_000_000, checksum="adler32:12345678"),
         url=f"{output_url(job.task)}/{lfn}",
     )
@@ -233,7 +231,7 @@ def checks(nodes: Sequence[Node], datasets: int) -> Iterator[bytes]:
     for node in cycle(nodes):
         place = groups_of(node.number, datasets)[0]
         asked = [*group(*place)[: FILES_PER_CALL - len(missing)], *missing]
-        yield filecatalog_pb2.CheckFilesRequest(
+        yield lookup_pb2.CheckFilesRequest(
             site=SITE, node=node.name, files=_refs(asked)
         ).SerializeToString()
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pandawn.common.v1 import common_pb2
-from pandawn.dispatcher.v1 import dispatcher_pb2
-from pandawn.filecatalog.v1 import filecatalog_pb2
+from pandawn.dispatcher.v1 import dispatcher_pb2, report_pb2
+from pandawn.filecatalog.v1 import filecatalog_pb2, lookup_pb2
 from pandawn_tools.bench.load import Shape
 from pandawn_tools.bench.measure import Processes, Slice, measure
 from pandawn_tools.bench.messages import (
@@ -82,14 +82,14 @@ def _check_renewed(found: Slice) -> None:
 
 def _check_reported(found: Slice) -> None:
     for body in found.load.bodies:
-        for result in dispatcher_pb2.ReportJobsResponse.FromString(body).results:
+        for result in report_pb2.ReportJobsResponse.FromString(body).results:
             if result.state != common_pb2.JOB_STATE_FINISHED:
                 raise BenchError(f"a report was not taken: {result}")
 
 
 def _check_checked(found: Slice) -> None:
     for body in found.load.bodies:
-        presences = filecatalog_pb2.CheckFilesResponse.FromString(body).presences
+        presences = lookup_pb2.CheckFilesResponse.FromString(body).presences
         present = sum(presence.present for presence in presences)
         if present != FILES_PER_CALL // 2:
             raise BenchError(f"{present} of {FILES_PER_CALL} files were found, a half was expected")

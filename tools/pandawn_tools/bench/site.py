@@ -18,7 +18,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2
-from pandawn.filecatalog.v1 import filecatalog_pb2
+from pandawn.filecatalog.v1 import lookup_pb2
 from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
 from pandawn_server.storage.access import session_keys
 from pandawn_server.storage.database import Database
@@ -176,11 +176,11 @@ def _warm_up(server: PandawnServer, world: World, nodes: Sequence[Node]) -> None
     with grpc.insecure_channel(server.address) as channel:
         locate = channel.unary_unary(
             LOCATE_FILES,
-            request_serializer=filecatalog_pb2.LocateFilesRequest.SerializeToString,
-            response_deserializer=filecatalog_pb2.LocateFilesResponse.FromString,
+            request_serializer=lookup_pb2.LocateFilesRequest.SerializeToString,
+            response_deserializer=lookup_pb2.LocateFilesResponse.FromString,
         )
         asked = common_pb2.FileRef(lfn=hot_files()[0].lfn, scope=SCOPE)
-        request = filecatalog_pb2.LocateFilesRequest(site=SITE, files=[asked])
+        request = lookup_pb2.LocateFilesRequest(site=SITE, files=[asked])
         found = locate(request, timeout=_CALL_TIMEOUT_S).locations[0].nodes
     if len(found) != len(nodes):
         raise BenchError(f"the catalog knows {len(found)} of {len(nodes)} nodes")

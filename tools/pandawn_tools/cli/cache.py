@@ -1,11 +1,13 @@
 """`pandawn cache`: the catalog of what node caches hold, seen and corrected."""
 
 from typing import Annotated
+from uuid import uuid4
 
 import typer
 
 from pandawn.common.v1 import common_pb2 as types
 from pandawn.filecatalog.v1 import filecatalog_pb2 as filecatalog
+from pandawn.filecatalog.v1 import lookup_pb2
 from pandawn_tools.cli import coverage, inputs, options, populate
 from pandawn_tools.cli.cachenames import (
     FILES_A_CALL,
@@ -51,15 +53,15 @@ def list_files(
         rows, more = client.pages(
             lambda token, size: client.call(
                 client.catalog.ListNodeFiles,
-                filecatalog.ListNodeFilesRequest(
+                lookup_pb2.ListNodeFilesRequest(
                     site=where, node=node, page_token=token, page_size=size, pinned_only=pinned
                 ),
             ),
-            _with_pins,
+            lambda page: page.files,
             limit=options.limit_or_none(limit, everything),
         )
         if json_output:
-            print_messages(file for file, _ in rows)
+            print_messages(row.file for row in rows)
         else:
             request = filecatalog.GetCacheRequest(site=where, node=node)
             cache = client.call(client.catalog.GetCache, request).cache
@@ -72,12 +74,12 @@ def list_files(
                 ),
                 (
                     [
-                        file.lfn,
-                        file.scope,
-                        format_size(file.size_bytes),
-                        "pinned" if is_pinned else "",
+                        row.file.lfn,
+                        row.file.scope,
+                        format_size(row.file.size_bytes),
+                        "pinned" if row.pinned else "",
                     ]
-                    for file, is_pinned in rows
+                    for row in rows
                 ),
                 empty="The catalog knows of no file there.",
             )
@@ -109,12 +111,12 @@ def locate(
     With --json it prints a list with one object for each site and file.
     """
     refs = file_refs(lfns, scope, guid=guid)
-    found: list[tuple[str, filecatalog.FileLocation]] = []
+    found: list[tuple[str, lookup_pb2.FileLocation]] = []
     with options.connect(ctx, server) as client:
         sites = [site] if site else sorted({node.site for node in list_nodes(client, "")})
         for where in sites:
             for batch in batches(refs, LOCATIONS_A_CALL):
-                request = filecatalog.LocateFilesRequest(site=where, files=batch)
+                request = lookup_pb2.LocateFilesRequest(site=where, files=batch)
                 reply = client.call(client.catalog.LocateFiles, request)
                 found += ((where, location) for location in reply.locations)
     if json_output:
@@ -131,13 +133,18 @@ def locate(
             [
                 location.file.lfn or location.file.guid,
                 where,
-                format_size(location.size_bytes) if location.nodes else "-",
-                ", ".join(location.nodes) or "none",
+                format_size(location.size_bytes) if location.node_count else "-",
+                _nodes(location),
             ]
             for where, location in found
         ),
         empty="No node has been heard of.",
     )
+
+
+def _nodes(location: lookup_pb2.FileLocation) -> str:
+    unnamed = location.node_count - len(location.nodes)
+    return ", ".join([*location.nodes, *([f"{unnamed:,} more"] if unnamed else [])]) or "none"
 
 
 app.command("coverage")(coverage.cover)
@@ -239,7 +246,7 @@ def flush(
     """Forget all that the catalog knows of a node's cache. A live cache then tells it anew."""
     with options.connect(ctx, server) as client:
         where = site or find_site(client, node)
-        request = filecatalog.FlushCacheRequest(site=where, node=node)
+        request = filecatalog.FlushCacheRequest(site=where, node=node, request_id=uuid4().hex)
         reply = client.call(client.catalog.FlushCache, request)
     if json_output:
         print_json(message_json(reply))
@@ -253,8 +260,3 @@ app.command("populate")(populate.populate)
 app.command("pin")(populate.pin_files)
 app.command("unpin")(populate.unpin_files)
 app.command("pins")(populate.list_pins)
-
-
-def _with_pins(page: filecatalog.ListNodeFilesResponse) -> list[tuple[types.File, bool]]:
-    pinned = set(page.pinned_positions)
-    return [(file, position in pinned) for position, file in enumerate(page.files)]

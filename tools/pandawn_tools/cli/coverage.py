@@ -53,11 +53,10 @@ def cover(
     server: options.ServerOption = None,
 ) -> None:
     """Say how many of some files are on how many nodes, what each node holds, and what is nowhere."""
-    request = coverage.GetCoverageRequest(site=site, task_id=task or 0, max_nodes=nodes)
     listed = read_file_list(file_list, scope, with_sizes=False) if file_list else []
-    request.files.extend(one.file for one in listed)
-    request.files.extend(types.File(lfn=lfn, scope=scope) for lfn in lfns or ())
-    if bool(task) == bool(request.files):
+    files = [one.file for one in listed]
+    files += (types.File(lfn=lfn, scope=scope) for lfn in lfns or ())
+    if bool(task) == bool(files):
         raise usage_error(
             "EMPTY_FILE_LIST" if not task else "INVALID_OPTION",
             "name files, or a task with --task, and not both",
@@ -65,6 +64,11 @@ def cover(
         )
     if not site and not task:
         raise usage_error("SITE_UNCLEAR", "the site is not named", remedies=["add --site SITE"])
+    request = coverage.GetCoverageRequest(site=site, max_nodes=nodes)
+    if task:
+        request.task_id = task
+    else:
+        request.files.files.extend(files)
     with options.connect(ctx, server) as client:
         found = client.call(client.catalog.GetCoverage, request)
     if json_output:

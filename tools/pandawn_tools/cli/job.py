@@ -22,7 +22,11 @@ from pandawn_tools.cli.units import (
     format_time,
 )
 
-_PHASES = ("stage-in", "payload", "stage-out")
+_PHASES = {
+    types.PHASE_STAGE_IN: "stage-in",
+    types.PHASE_PAYLOAD: "payload",
+    types.PHASE_STAGE_OUT: "stage-out",
+}
 
 
 def job(
@@ -164,8 +168,8 @@ def _attempt(attempt: job_pb2.Attempt) -> Iterator[tuple[str, Cell]]:
 
 def _phases(attempt: job_pb2.Attempt) -> str:
     spans = [
-        f"{name} {format_duration(span)}"
-        for name, span in zip(_PHASES, attempt.phase_times, strict=False)
+        f"{_PHASES.get(spent.phase, 'other')} {format_duration(spent.duration)}"
+        for spent in attempt.phase_times
     ]
     return f" ({', '.join(spans)})" if spans else ""
 

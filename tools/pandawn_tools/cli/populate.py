@@ -150,10 +150,11 @@ def unpin_files(
     with options.connect(ctx, server) as client:
         where = site or find_site(client, node)
         requests = [
-            pins.UnpinFilesRequest(site=where, node=node, files=batch)
+            pins.UnpinFilesRequest(site=where, node=node, files=pins.PinnedFiles(files=batch))
             for batch in batches(file_refs(names, scope, guid=guid), FILES_A_CALL)
         ]
-        for request in requests or [pins.UnpinFilesRequest(site=where, node=node, all=True)]:
+        everything_pinned = pins.UnpinFilesRequest(site=where, node=node, all=pins.AllPins())
+        for request in requests or [everything_pinned]:
             reply = client.call(client.catalog.UnpinFiles, request)
             removed += reply.removed_count
             left = reply.pinned_count

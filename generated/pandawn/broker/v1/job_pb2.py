@@ -22,12 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from pandawn.common.v1 import common_pb2 as pandawn_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpandawn/broker/v1/job.proto\x12\x11pandawn.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epandawn/common/v1/common.proto\"\x92\x05\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\r\n\x05index\x18\x03 \x01(\x05\x12(\n\x04kind\x18\x04 \x01(\x0e\x32\x1a.pandawn.common.v1.JobKind\x12*\n\x05state\x18\x05 \x01(\x0e\x32\x1b.pandawn.common.v1.JobState\x12\x0c\n\x04user\x18\x06 \x01(\t\x12\r\n\x05queue\x18\x07 \x01(\t\x12\x10\n\x08priority\x18\x08 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\t \x01(\x05\x12\x14\n\x0cmax_attempts\x18\n \x01(\x05\x12\x0c\n\x04node\x18\x0b \x01(\t\x12\'\n\x05phase\x18\x0c \x01(\x0e\x32\x18.pandawn.common.v1.Phase\x12\x13\n\x0binput_bytes\x18\r \x01(\x03\x12\x18\n\x10\x62ytes_from_cache\x18\x0e \x01(\x03\x12*\n\x05\x65rror\x18\x0f \x01(\x0b\x32\x1b.pandawn.common.v1.JobError\x12\x15\n\rparent_job_id\x18\x10 \x01(\x03\x12\x14\n\x0cretry_job_id\x18\x11 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x63\x61ncel_requested\x18\x14 \x01(\x08\x12\x17\n\x0f\x66\x61iled_attempts\x18\x15 \x01(\x05\x12\x15\n\rlost_attempts\x18\x16 \x01(\x05\x12.\n\nretry_time\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\ravoided_nodes\x18\x18 \x03(\t\"h\n\x07JobFile\x12%\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x17.pandawn.common.v1.File\x12\x0b\n\x03url\x18\x02 \x01(\t\x12)\n\x04role\x18\x03 \x01(\x0e\x32\x1b.pandawn.broker.v1.FileRole\"\xf1\x03\n\x07\x41ttempt\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x10\n\x08pilot_id\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07outcome\x18\x06 \x01(\x0e\x32\x1b.pandawn.common.v1.JobState\x12\x16\n\texit_code\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12*\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x1b.pandawn.common.v1.JobError\x12+\n\tjob_match\x18\t \x01(\x0b\x32\x18.pandawn.common.v1.Match\x12\x34\n\x0cresource_use\x18\n \x01(\x0b\x32\x1e.pandawn.common.v1.ResourceUse\x12\x13\n\x0binput_bytes\x18\x0b \x01(\x03\x12\x18\n\x10\x62ytes_from_cache\x18\x0c \x01(\x03\x12.\n\x0bphase_times\x18\r \x03(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0equeue_revision\x18\x0e \x01(\x03\x42\x0c\n\n_exit_code\"U\n\x08Obstacle\x12\x11\n\tpredicate\x18\x01 \x01(\t\x12\x16\n\x0e\x65xcluded_nodes\x18\x02 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\".\n\tNodeShare\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0blocal_bytes\x18\x02 \x01(\x03*z\n\x08\x46ileRole\x12\x19\n\x15\x46ILE_ROLE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46ILE_ROLE_INPUT\x10\x01\x12\x15\n\x11\x46ILE_ROLE_LIBRARY\x10\x02\x12\x14\n\x10\x46ILE_ROLE_OUTPUT\x10\x03\x12\x11\n\rFILE_ROLE_LOG\x10\x04\x42_\n\x15\x61lt.pandawn.broker.v1B\x08JobProtoP\x01Z&pandawn.alt/pandawn/broker/v1;brokerv1\xaa\x02\x11Pandawn.Broker.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpandawn/broker/v1/job.proto\x12\x11pandawn.broker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epandawn/common/v1/common.proto\"\x92\x05\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\r\n\x05index\x18\x03 \x01(\x05\x12(\n\x04kind\x18\x04 \x01(\x0e\x32\x1a.pandawn.common.v1.JobKind\x12*\n\x05state\x18\x05 \x01(\x0e\x32\x1b.pandawn.common.v1.JobState\x12\x0c\n\x04user\x18\x06 \x01(\t\x12\r\n\x05queue\x18\x07 \x01(\t\x12\x10\n\x08priority\x18\x08 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\t \x01(\x05\x12\x14\n\x0cmax_attempts\x18\n \x01(\x05\x12\x0c\n\x04node\x18\x0b \x01(\t\x12\'\n\x05phase\x18\x0c \x01(\x0e\x32\x18.pandawn.common.v1.Phase\x12\x13\n\x0binput_bytes\x18\r \x01(\x03\x12\x18\n\x10\x62ytes_from_cache\x18\x0e \x01(\x03\x12*\n\x05\x65rror\x18\x0f \x01(\x0b\x32\x1b.pandawn.common.v1.JobError\x12\x15\n\rparent_job_id\x18\x10 \x01(\x03\x12\x14\n\x0cretry_job_id\x18\x11 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x63\x61ncel_requested\x18\x14 \x01(\x08\x12\x17\n\x0f\x66\x61iled_attempts\x18\x15 \x01(\x05\x12\x15\n\rlost_attempts\x18\x16 \x01(\x05\x12.\n\nretry_time\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\ravoided_nodes\x18\x18 \x03(\t\"h\n\x07JobFile\x12%\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x17.pandawn.common.v1.File\x12\x0b\n\x03url\x18\x02 \x01(\t\x12)\n\x04role\x18\x03 \x01(\x0e\x32\x1b.pandawn.broker.v1.FileRole\"\xf4\x03\n\x07\x41ttempt\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x10\n\x08pilot_id\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07outcome\x18\x06 \x01(\x0e\x32\x1b.pandawn.common.v1.JobState\x12\x16\n\texit_code\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12*\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x1b.pandawn.common.v1.JobError\x12+\n\tjob_match\x18\t \x01(\x0b\x32\x18.pandawn.common.v1.Match\x12\x34\n\x0cresource_use\x18\n \x01(\x0b\x32\x1e.pandawn.common.v1.ResourceUse\x12\x13\n\x0binput_bytes\x18\x0b \x01(\x03\x12\x18\n\x10\x62ytes_from_cache\x18\x0c \x01(\x03\x12\x31\n\x0bphase_times\x18\r \x03(\x0b\x32\x1c.pandawn.common.v1.PhaseTime\x12\x16\n\x0equeue_revision\x18\x0e \x01(\x03\x42\x0c\n\n_exit_code\"U\n\x08Obstacle\x12\x11\n\tpredicate\x18\x01 \x01(\t\x12\x16\n\x0e\x65xcluded_nodes\x18\x02 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\".\n\tNodeShare\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0blocal_bytes\x18\x02 \x01(\x03*z\n\x08\x46ileRole\x12\x19\n\x15\x46ILE_ROLE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46ILE_ROLE_INPUT\x10\x01\x12\x15\n\x11\x46ILE_ROLE_LIBRARY\x10\x02\x12\x14\n\x10\x46ILE_ROLE_OUTPUT\x10\x03\x12\x11\n\rFILE_ROLE_LOG\x10\x04\x42_\n\x15\x61lt.pandawn.broker.v1B\x08JobProtoP\x01Z&pandawn.alt/pandawn/broker/v1;brokerv1\xaa\x02\x11Pandawn.Broker.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,16 +34,16 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pandawn.broker.v1.job_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\025alt.pandawn.broker.v1B\010JobProtoP\001Z&pandawn.alt/pandawn/broker/v1;brokerv1\252\002\021Pandawn.Broker.V1'
-  _globals['_FILEROLE']._serialized_start=1549
-  _globals['_FILEROLE']._serialized_end=1671
-  _globals['_JOB']._serialized_start=148
-  _globals['_JOB']._serialized_end=806
-  _globals['_JOBFILE']._serialized_start=808
-  _globals['_JOBFILE']._serialized_end=912
-  _globals['_ATTEMPT']._serialized_start=915
-  _globals['_ATTEMPT']._serialized_end=1412
-  _globals['_OBSTACLE']._serialized_start=1414
-  _globals['_OBSTACLE']._serialized_end=1499
-  _globals['_NODESHARE']._serialized_start=1501
-  _globals['_NODESHARE']._serialized_end=1547
+  _globals['_FILEROLE']._serialized_start=1520
+  _globals['_FILEROLE']._serialized_end=1642
+  _globals['_JOB']._serialized_start=116
+  _globals['_JOB']._serialized_end=774
+  _globals['_JOBFILE']._serialized_start=776
+  _globals['_JOBFILE']._serialized_end=880
+  _globals['_ATTEMPT']._serialized_start=883
+  _globals['_ATTEMPT']._serialized_end=1383
+  _globals['_OBSTACLE']._serialized_start=1385
+  _globals['_OBSTACLE']._serialized_end=1470
+  _globals['_NODESHARE']._serialized_start=1472
+  _globals['_NODESHARE']._serialized_end=1518
 # @@protoc_insertion_point(module_scope)

@@ -5,7 +5,6 @@ Jobs as their users see them, with their files and attempts."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
-from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -269,8 +268,8 @@ class Attempt(_message.Message):
         """What it used."""
 
     @_builtins.property
-    def phase_times(self) -> _containers.RepeatedCompositeFieldContainer[_duration_pb2.Duration]:
-        """Time spent in stage-in, payload and stage-out, in this order; shorter when it ended before."""
+    def phase_times(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PhaseTime]:
+        """Time spent in each phase that it reached."""
 
     def __init__(
         self,
@@ -287,7 +286,7 @@ class Attempt(_message.Message):
         resource_use: _common_pb2.ResourceUse | None = ...,
         input_bytes: _builtins.int = ...,
         bytes_from_cache: _builtins.int = ...,
-        phase_times: _abc.Iterable[_duration_pb2.Duration] | None = ...,
+        phase_times: _abc.Iterable[_common_pb2.PhaseTime] | None = ...,
         queue_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "job_match", b"job_match", "resource_use", b"resource_use", "start_time", b"start_time"]  # noqa: Y015

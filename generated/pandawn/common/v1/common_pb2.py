@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epandawn/common/v1/common.proto\x12\x11pandawn.common.v1\x1a\x1egoogle/protobuf/duration.proto\"g\n\x04\x46ile\x12\x0b\n\x03lfn\x18\x01 \x01(\t\x12\r\n\x05scope\x18\x02 \x01(\t\x12\x0c\n\x04guid\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x10\n\x08\x63hecksum\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\"D\n\x07\x46ileRef\x12\x0b\n\x03lfn\x18\x01 \x01(\t\x12\r\n\x05scope\x18\x02 \x01(\t\x12\x0c\n\x04guid\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\"l\n\x08JobError\x12\x34\n\tcomponent\x18\x01 \x01(\x0e\x32!.pandawn.common.v1.ErrorComponent\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\"\xae\x01\n\x0cRequirements\x12\x19\n\x0cmemory_bytes\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\x05\x63ores\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x17\n\ndisk_bytes\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12,\n\twall_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\n\r_memory_bytesB\x08\n\x06_coresB\r\n\x0b_disk_bytes\"Q\n\x0bResourceUse\x12\x13\n\x0b\x63pu_seconds\x18\x01 \x01(\x01\x12\x15\n\rmax_rss_bytes\x18\x02 \x01(\x03\x12\x16\n\x0ework_dir_bytes\x18\x03 \x01(\x03\";\n\nItemStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xea\x01\n\x05Match\x12-\n\x08locality\x18\x01 \x01(\x0e\x32\x1b.pandawn.common.v1.Locality\x12*\n\x04rule\x18\x02 \x01(\x0e\x32\x1c.pandawn.common.v1.MatchRule\x12\x13\n\x0binput_bytes\x18\x03 \x01(\x03\x12\x13\n\x0blocal_bytes\x18\x04 \x01(\x03\x12\x12\n\ncandidates\x18\x05 \x01(\x05\x12\x0c\n\x04held\x18\x06 \x01(\x05\x12)\n\x06waited\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07summary\x18\x08 \x01(\t*\xea\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_WAITING\x10\x02\x12\x17\n\x13JOB_STATE_ACTIVATED\x10\x03\x12\x12\n\x0eJOB_STATE_SENT\x10\x04\x12\x15\n\x11JOB_STATE_RUNNING\x10\x05\x12\x15\n\x11JOB_STATE_HOLDING\x10\x06\x12\x16\n\x12JOB_STATE_FINISHED\x10\x08\x12\x14\n\x10JOB_STATE_FAILED\x10\t\x12\x17\n\x13JOB_STATE_CANCELLED\x10\n\"\x04\x08\x01\x10\x01\"\x04\x08\x07\x10\x07*I\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_KIND_BUILD\x10\x01\x12\x10\n\x0cJOB_KIND_RUN\x10\x02*Z\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePHASE_STAGE_IN\x10\x01\x12\x11\n\rPHASE_PAYLOAD\x10\x02\x12\x13\n\x0fPHASE_STAGE_OUT\x10\x03*\x85\x01\n\x0e\x45rrorComponent\x12\x1f\n\x1b\x45RROR_COMPONENT_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45RROR_COMPONENT_PILOT\x10\x01\x12\x1b\n\x17\x45RROR_COMPONENT_PAYLOAD\x10\x02\x12\x1a\n\x16\x45RROR_COMPONENT_SERVER\x10\x03*\xa0\x01\n\rNodeCondition\x12\x1e\n\x1aNODE_CONDITION_UNSPECIFIED\x10\x00\x12\x17\n\x13NODE_CONDITION_OPEN\x10\x01\x12\x1c\n\x18NODE_CONDITION_SUSPENDED\x10\x02\x12\x1c\n\x18NODE_CONDITION_PROBATION\x10\x03\x12\x1a\n\x16NODE_CONDITION_DRAINED\x10\x04*N\n\x08Locality\x12\x18\n\x14LOCALITY_UNSPECIFIED\x10\x00\x12\x12\n\x0eLOCALITY_KNOWN\x10\x01\x12\x14\n\x10LOCALITY_UNKNOWN\x10\x02*\xf0\x01\n\tMatchRule\x12\x1a\n\x16MATCH_RULE_UNSPECIFIED\x10\x00\x12\x1d\n\x19MATCH_RULE_ONLY_CANDIDATE\x10\x01\x12\x17\n\x13MATCH_RULE_PRIORITY\x10\x02\x12\x1a\n\x16MATCH_RULE_LOCAL_BYTES\x10\x03\x12\x12\n\x0eMATCH_RULE_AGE\x10\x04\x12\x13\n\x0fMATCH_RULE_HELD\x10\x05\x12\x15\n\x11MATCH_RULE_SPREAD\x10\x06\x12\x18\n\x14MATCH_RULE_NEIGHBOUR\x10\x07\x12\x19\n\x15MATCH_RULE_FAIR_SHARE\x10\x08\x42\x62\n\x15\x61lt.pandawn.common.v1B\x0b\x43ommonProtoP\x01Z&pandawn.alt/pandawn/common/v1;commonv1\xaa\x02\x11Pandawn.Common.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epandawn/common/v1/common.proto\x12\x11pandawn.common.v1\x1a\x1egoogle/protobuf/duration.proto\"g\n\x04\x46ile\x12\x0b\n\x03lfn\x18\x01 \x01(\t\x12\r\n\x05scope\x18\x02 \x01(\t\x12\x0c\n\x04guid\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x10\n\x08\x63hecksum\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\"P\n\x07\x46ileRef\x12\r\n\x03lfn\x18\x01 \x01(\tH\x00\x12\x0e\n\x04guid\x18\x03 \x01(\tH\x00\x12\r\n\x05scope\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\tB\x06\n\x04name\"l\n\x08JobError\x12\x34\n\tcomponent\x18\x01 \x01(\x0e\x32!.pandawn.common.v1.ErrorComponent\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\"\xae\x01\n\x0cRequirements\x12\x19\n\x0cmemory_bytes\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\x05\x63ores\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x17\n\ndisk_bytes\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12,\n\twall_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\n\r_memory_bytesB\x08\n\x06_coresB\r\n\x0b_disk_bytes\"a\n\tPhaseTime\x12\'\n\x05phase\x18\x01 \x01(\x0e\x32\x18.pandawn.common.v1.Phase\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"Q\n\x0bResourceUse\x12\x13\n\x0b\x63pu_seconds\x18\x01 \x01(\x01\x12\x15\n\rmax_rss_bytes\x18\x02 \x01(\x03\x12\x16\n\x0ework_dir_bytes\x18\x03 \x01(\x03\";\n\nItemStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xea\x01\n\x05Match\x12-\n\x08locality\x18\x01 \x01(\x0e\x32\x1b.pandawn.common.v1.Locality\x12*\n\x04rule\x18\x02 \x01(\x0e\x32\x1c.pandawn.common.v1.MatchRule\x12\x13\n\x0binput_bytes\x18\x03 \x01(\x03\x12\x13\n\x0blocal_bytes\x18\x04 \x01(\x03\x12\x12\n\ncandidates\x18\x05 \x01(\x05\x12\x0c\n\x04held\x18\x06 \x01(\x05\x12)\n\x06waited\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07summary\x18\x08 \x01(\t*\xea\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_WAITING\x10\x02\x12\x17\n\x13JOB_STATE_ACTIVATED\x10\x03\x12\x12\n\x0eJOB_STATE_SENT\x10\x04\x12\x15\n\x11JOB_STATE_RUNNING\x10\x05\x12\x15\n\x11JOB_STATE_HOLDING\x10\x06\x12\x16\n\x12JOB_STATE_FINISHED\x10\x08\x12\x14\n\x10JOB_STATE_FAILED\x10\t\x12\x17\n\x13JOB_STATE_CANCELLED\x10\n\"\x04\x08\x01\x10\x01\"\x04\x08\x07\x10\x07*I\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_KIND_BUILD\x10\x01\x12\x10\n\x0cJOB_KIND_RUN\x10\x02*Z\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePHASE_STAGE_IN\x10\x01\x12\x11\n\rPHASE_PAYLOAD\x10\x02\x12\x13\n\x0fPHASE_STAGE_OUT\x10\x03*\x85\x01\n\x0e\x45rrorComponent\x12\x1f\n\x1b\x45RROR_COMPONENT_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45RROR_COMPONENT_PILOT\x10\x01\x12\x1b\n\x17\x45RROR_COMPONENT_PAYLOAD\x10\x02\x12\x1a\n\x16\x45RROR_COMPONENT_SERVER\x10\x03*\xa0\x01\n\rNodeCondition\x12\x1e\n\x1aNODE_CONDITION_UNSPECIFIED\x10\x00\x12\x17\n\x13NODE_CONDITION_OPEN\x10\x01\x12\x1c\n\x18NODE_CONDITION_SUSPENDED\x10\x02\x12\x1c\n\x18NODE_CONDITION_PROBATION\x10\x03\x12\x1a\n\x16NODE_CONDITION_DRAINED\x10\x04*N\n\x08Locality\x12\x18\n\x14LOCALITY_UNSPECIFIED\x10\x00\x12\x12\n\x0eLOCALITY_KNOWN\x10\x01\x12\x14\n\x10LOCALITY_UNKNOWN\x10\x02*\xf0\x01\n\tMatchRule\x12\x1a\n\x16MATCH_RULE_UNSPECIFIED\x10\x00\x12\x1d\n\x19MATCH_RULE_ONLY_CANDIDATE\x10\x01\x12\x17\n\x13MATCH_RULE_PRIORITY\x10\x02\x12\x1a\n\x16MATCH_RULE_LOCAL_BYTES\x10\x03\x12\x12\n\x0eMATCH_RULE_AGE\x10\x04\x12\x13\n\x0fMATCH_RULE_HELD\x10\x05\x12\x15\n\x11MATCH_RULE_SPREAD\x10\x06\x12\x18\n\x14MATCH_RULE_NEIGHBOUR\x10\x07\x12\x19\n\x15MATCH_RULE_FAIR_SHARE\x10\x08\x42\x62\n\x15\x61lt.pandawn.common.v1B\x0b\x43ommonProtoP\x01Z&pandawn.alt/pandawn/common/v1;commonv1\xaa\x02\x11Pandawn.Common.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,32 +33,34 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pandawn.common.v1.common_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\025alt.pandawn.common.v1B\013CommonProtoP\001Z&pandawn.alt/pandawn/common/v1;commonv1\252\002\021Pandawn.Common.V1'
-  _globals['_JOBSTATE']._serialized_start=929
-  _globals['_JOBSTATE']._serialized_end=1163
-  _globals['_JOBKIND']._serialized_start=1165
-  _globals['_JOBKIND']._serialized_end=1238
-  _globals['_PHASE']._serialized_start=1240
-  _globals['_PHASE']._serialized_end=1330
-  _globals['_ERRORCOMPONENT']._serialized_start=1333
-  _globals['_ERRORCOMPONENT']._serialized_end=1466
-  _globals['_NODECONDITION']._serialized_start=1469
-  _globals['_NODECONDITION']._serialized_end=1629
-  _globals['_LOCALITY']._serialized_start=1631
-  _globals['_LOCALITY']._serialized_end=1709
-  _globals['_MATCHRULE']._serialized_start=1712
-  _globals['_MATCHRULE']._serialized_end=1952
+  _globals['_JOBSTATE']._serialized_start=1040
+  _globals['_JOBSTATE']._serialized_end=1274
+  _globals['_JOBKIND']._serialized_start=1276
+  _globals['_JOBKIND']._serialized_end=1349
+  _globals['_PHASE']._serialized_start=1351
+  _globals['_PHASE']._serialized_end=1441
+  _globals['_ERRORCOMPONENT']._serialized_start=1444
+  _globals['_ERRORCOMPONENT']._serialized_end=1577
+  _globals['_NODECONDITION']._serialized_start=1580
+  _globals['_NODECONDITION']._serialized_end=1740
+  _globals['_LOCALITY']._serialized_start=1742
+  _globals['_LOCALITY']._serialized_end=1820
+  _globals['_MATCHRULE']._serialized_start=1823
+  _globals['_MATCHRULE']._serialized_end=2063
   _globals['_FILE']._serialized_start=85
   _globals['_FILE']._serialized_end=188
   _globals['_FILEREF']._serialized_start=190
-  _globals['_FILEREF']._serialized_end=258
-  _globals['_JOBERROR']._serialized_start=260
-  _globals['_JOBERROR']._serialized_end=368
-  _globals['_REQUIREMENTS']._serialized_start=371
-  _globals['_REQUIREMENTS']._serialized_end=545
-  _globals['_RESOURCEUSE']._serialized_start=547
-  _globals['_RESOURCEUSE']._serialized_end=628
-  _globals['_ITEMSTATUS']._serialized_start=630
-  _globals['_ITEMSTATUS']._serialized_end=689
-  _globals['_MATCH']._serialized_start=692
-  _globals['_MATCH']._serialized_end=926
+  _globals['_FILEREF']._serialized_end=270
+  _globals['_JOBERROR']._serialized_start=272
+  _globals['_JOBERROR']._serialized_end=380
+  _globals['_REQUIREMENTS']._serialized_start=383
+  _globals['_REQUIREMENTS']._serialized_end=557
+  _globals['_PHASETIME']._serialized_start=559
+  _globals['_PHASETIME']._serialized_end=656
+  _globals['_RESOURCEUSE']._serialized_start=658
+  _globals['_RESOURCEUSE']._serialized_end=739
+  _globals['_ITEMSTATUS']._serialized_start=741
+  _globals['_ITEMSTATUS']._serialized_end=800
+  _globals['_MATCH']._serialized_start=803
+  _globals['_MATCH']._serialized_end=1037
 # @@protoc_insertion_point(module_scope)

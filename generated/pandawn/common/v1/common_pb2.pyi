@@ -324,37 +324,39 @@ Global___File: _TypeAlias = File  # noqa: Y015
 
 @_typing.final
 class FileRef(_message.Message):
-    """Names a file by LFN (with its scope) or by GUID. Exactly one of `lfn` and
-    `guid` is set; both lead to the same entry of the catalog.
+    """Names a file by LFN (with its scope) or by GUID; both lead to the same entry
+    of the catalog.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LFN_FIELD_NUMBER: _builtins.int
-    SCOPE_FIELD_NUMBER: _builtins.int
     GUID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     lfn: _builtins.str
     """Logical file name."""
-    scope: _builtins.str
-    """Name space of the LFN."""
     guid: _builtins.str
     """Globally unique identifier."""
+    scope: _builtins.str
+    """Name space of the LFN; empty with a GUID."""
     version: _builtins.str
     """Version of the file, see `File`; empty: any."""
     def __init__(
         self,
         *,
         lfn: _builtins.str = ...,
-        scope: _builtins.str = ...,
         guid: _builtins.str = ...,
+        scope: _builtins.str = ...,
         version: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guid", b"guid", "lfn", b"lfn", "name", b"name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["guid", b"guid", "lfn", b"lfn", "scope", b"scope", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guid", b"guid", "lfn", b"lfn", "name", b"name", "scope", b"scope", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_name: _TypeAlias = _typing.Literal["lfn", "guid"]  # noqa: Y015
+    _WhichOneofArgType_name: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_name) -> _WhichOneofReturnType_name | None: ...
 
 Global___FileRef: _TypeAlias = FileRef  # noqa: Y015
 
@@ -438,6 +440,34 @@ class Requirements(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_bytes) -> _WhichOneofReturnType__memory_bytes | None: ...
 
 Global___Requirements: _TypeAlias = Requirements  # noqa: Y015
+
+@_typing.final
+class PhaseTime(_message.Message):
+    """Time spent in a phase."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    phase: Global___Phase.ValueType
+    """The phase."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long it took."""
+
+    def __init__(
+        self,
+        *,
+        phase: Global___Phase.ValueType = ...,
+        duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "phase", b"phase"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PhaseTime: _TypeAlias = PhaseTime  # noqa: Y015
 
 @_typing.final
 class ResourceUse(_message.Message):

@@ -25,11 +25,12 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from pandawn.common.v1 import common_pb2 as pandawn_dot_common_dot_v1_dot_common__pb2
 from pandawn.dispatcher.v1 import pilot_pb2 as pandawn_dot_dispatcher_dot_v1_dot_pilot__pb2
+from pandawn.dispatcher.v1 import report_pb2 as pandawn_dot_dispatcher_dot_v1_dot_report__pb2
 from pandawn.dispatcher.v1 import sandbox_pb2 as pandawn_dot_dispatcher_dot_v1_dot_sandbox__pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2 as pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&pandawn/dispatcher/v1/dispatcher.proto\x12\x15pandawn.dispatcher.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1epandawn/common/v1/common.proto\x1a!pandawn/dispatcher/v1/pilot.proto\x1a#pandawn/dispatcher/v1/sandbox.proto\x1a(pandawn/filecatalog/v1/filecatalog.proto\"\xd8\x01\n\x12\x41\x63quireJobsRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08max_jobs\x18\x03 \x01(\x05\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x05offer\x18\x05 \x01(\x0b\x32\x1f.pandawn.common.v1.Requirements\x12\x31\n\x05\x63\x61\x63he\x18\x06 \x01(\x0b\x32\".pandawn.filecatalog.v1.CacheState\"\xe3\x01\n\x13\x41\x63quireJobsResponse\x12,\n\x06leases\x18\x01 \x03(\x0b\x32\x1c.pandawn.dispatcher.v1.Lease\x12\x1b\n\x13inventory_requested\x18\x02 \x01(\x08\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x64rain\x18\x04 \x01(\x08\x12\x13\n\x0bidle_reason\x18\x05 \x01(\t\x12\x15\n\rsession_token\x18\x06 \x01(\t\x12\x16\n\x0equeue_revision\x18\n \x01(\x03\"\xba\x01\n\x05Lease\x12+\n\x03job\x18\x01 \x01(\x0b\x32\x1e.pandawn.dispatcher.v1.JobSpec\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0blease_token\x18\x03 \x01(\t\x12\x31\n\x0elease_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\tjob_match\x18\x05 \x01(\x0b\x32\x18.pandawn.common.v1.Match\"\xed\x03\n\x07JobSpec\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\r\n\x05index\x18\x03 \x01(\x05\x12(\n\x04kind\x18\x04 \x01(\x0e\x32\x1a.pandawn.common.v1.JobKind\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x06 \x03(\t\x12\x44\n\x0b\x65nvironment\x18\x07 \x03(\x0b\x32/.pandawn.dispatcher.v1.JobSpec.EnvironmentEntry\x12\x30\n\x06inputs\x18\x08 \x03(\x0b\x32 .pandawn.dispatcher.v1.InputFile\x12\x32\n\x07outputs\x18\t \x03(\x0b\x32!.pandawn.dispatcher.v1.OutputFile\x12.\n\x03log\x18\n \x01(\x0b\x32!.pandawn.dispatcher.v1.OutputFile\x12\x12\n\nsandbox_id\x18\x0b \x01(\t\x12-\n\x06limits\x18\x0c \x01(\x0b\x32\x1d.pandawn.dispatcher.v1.Limits\x12\x16\n\x0equeue_revision\x18\r \x01(\x03\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"P\n\tInputFile\x12%\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x17.pandawn.common.v1.File\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0f\n\x07library\x18\x03 \x01(\x08\"C\n\nOutputFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03lfn\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\r\n\x05scope\x18\x04 \x01(\t\"\x85\x01\n\x06Limits\x12\x17\n\x0fmax_input_bytes\x18\x01 \x01(\x03\x12\x1a\n\x12max_work_dir_bytes\x18\x02 \x01(\x03\x12\x30\n\rmax_wall_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\"\xc3\x01\n\x12RenewLeasesRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\x35\n\x08renewals\x18\x02 \x03(\x0b\x32#.pandawn.dispatcher.v1.LeaseRenewal\x12\x31\n\x05\x63\x61\x63he\x18\x03 \x01(\x0b\x32\".pandawn.filecatalog.v1.CacheState\x12\x31\n\x0elease_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa3\x01\n\x0cLeaseRenewal\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0blease_token\x18\x03 \x01(\t\x12\'\n\x05phase\x18\x04 \x01(\x0e\x32\x18.pandawn.common.v1.Phase\x12\x34\n\x0cresource_use\x18\x05 \x01(\x0b\x32\x1e.pandawn.common.v1.ResourceUse\"\xbd\x01\n\x13RenewLeasesResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.pandawn.dispatcher.v1.RenewalResult\x12\x1b\n\x13inventory_requested\x18\x02 \x01(\x08\x12\r\n\x05\x64rain\x18\x03 \x01(\x08\x12\x14\n\x0c\x64rain_reason\x18\x0b \x01(\t\x12\x15\n\rsession_token\x18\x04 \x01(\t\x12\x16\n\x0equeue_revision\x18\n \x01(\x03\"\xa5\x01\n\rRenewalResult\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.pandawn.common.v1.ItemStatus\x12\x32\n\x07\x63ommand\x18\x02 \x01(\x0e\x32!.pandawn.dispatcher.v1.JobCommand\x12\x31\n\x0elease_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"X\n\x11ReportJobsRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\x31\n\x07reports\x18\x02 \x03(\x0b\x32 .pandawn.dispatcher.v1.JobReport\"\xc4\x03\n\tJobReport\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0blease_token\x18\x03 \x01(\t\x12/\n\x07outcome\x18\x04 \x01(\x0e\x32\x1e.pandawn.dispatcher.v1.Outcome\x12\x16\n\texit_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12*\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x1b.pandawn.common.v1.JobError\x12\x32\n\x07outputs\x18\x07 \x03(\x0b\x32!.pandawn.dispatcher.v1.StoredFile\x12.\n\x03log\x18\x08 \x01(\x0b\x32!.pandawn.dispatcher.v1.StoredFile\x12\x34\n\x0cresource_use\x18\t \x01(\x0b\x32\x1e.pandawn.common.v1.ResourceUse\x12\x13\n\x0binput_bytes\x18\n \x01(\x03\x12\x18\n\x10\x62ytes_from_cache\x18\x0b \x01(\x03\x12\x35\n\x0bphase_times\x18\x0c \x03(\x0b\x32 .pandawn.dispatcher.v1.PhaseTimeB\x0c\n\n_exit_code\"@\n\nStoredFile\x12%\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x17.pandawn.common.v1.File\x12\x0b\n\x03url\x18\x02 \x01(\t\"a\n\tPhaseTime\x12\'\n\x05phase\x18\x01 \x01(\x0e\x32\x18.pandawn.common.v1.Phase\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"J\n\x12ReportJobsResponse\x12\x34\n\x07results\x18\x01 \x03(\x0b\x32#.pandawn.dispatcher.v1.ReportResult\"i\n\x0cReportResult\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.pandawn.common.v1.ItemStatus\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.pandawn.common.v1.JobState\"W\n\x12ReleaseJobsRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12/\n\x06leases\x18\x02 \x03(\x0b\x32\x1f.pandawn.dispatcher.v1.LeaseRef\"@\n\x08LeaseRef\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0blease_token\x18\x03 \x01(\t\"F\n\x13ReleaseJobsResponse\x12/\n\x08statuses\x18\x01 \x03(\x0b\x32\x1d.pandawn.common.v1.ItemStatus*[\n\nJobCommand\x12\x1b\n\x17JOB_COMMAND_UNSPECIFIED\x10\x00\x12\x18\n\x14JOB_COMMAND_CONTINUE\x10\x01\x12\x16\n\x12JOB_COMMAND_CANCEL\x10\x02*L\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_FINISHED\x10\x01\x12\x12\n\x0eOUTCOME_FAILED\x10\x02\x32\xf3\x05\n\nDispatcher\x12j\n\rRegisterPilot\x12+.pandawn.dispatcher.v1.RegisterPilotRequest\x1a,.pandawn.dispatcher.v1.RegisterPilotResponse\x12p\n\x0f\x44\x65registerPilot\x12-.pandawn.dispatcher.v1.DeregisterPilotRequest\x1a..pandawn.dispatcher.v1.DeregisterPilotResponse\x12\x64\n\x0b\x41\x63quireJobs\x12).pandawn.dispatcher.v1.AcquireJobsRequest\x1a*.pandawn.dispatcher.v1.AcquireJobsResponse\x12\x64\n\x0bRenewLeases\x12).pandawn.dispatcher.v1.RenewLeasesRequest\x1a*.pandawn.dispatcher.v1.RenewLeasesResponse\x12\x61\n\nReportJobs\x12(.pandawn.dispatcher.v1.ReportJobsRequest\x1a).pandawn.dispatcher.v1.ReportJobsResponse\x12\x64\n\x0bReleaseJobs\x12).pandawn.dispatcher.v1.ReleaseJobsRequest\x1a*.pandawn.dispatcher.v1.ReleaseJobsResponse\x12r\n\x0f\x44ownloadSandbox\x12-.pandawn.dispatcher.v1.DownloadSandboxRequest\x1a..pandawn.dispatcher.v1.DownloadSandboxResponse0\x01\x42v\n\x19\x61lt.pandawn.dispatcher.v1B\x0f\x44ispatcherProtoP\x01Z.pandawn.alt/pandawn/dispatcher/v1;dispatcherv1\xaa\x02\x15Pandawn.Dispatcher.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&pandawn/dispatcher/v1/dispatcher.proto\x12\x15pandawn.dispatcher.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1epandawn/common/v1/common.proto\x1a!pandawn/dispatcher/v1/pilot.proto\x1a\"pandawn/dispatcher/v1/report.proto\x1a#pandawn/dispatcher/v1/sandbox.proto\x1a(pandawn/filecatalog/v1/filecatalog.proto\"\xd8\x01\n\x12\x41\x63quireJobsRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08max_jobs\x18\x03 \x01(\x05\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x05offer\x18\x05 \x01(\x0b\x32\x1f.pandawn.common.v1.Requirements\x12\x31\n\x05\x63\x61\x63he\x18\x06 \x01(\x0b\x32\".pandawn.filecatalog.v1.CacheState\"\xe3\x01\n\x13\x41\x63quireJobsResponse\x12,\n\x06leases\x18\x01 \x03(\x0b\x32\x1c.pandawn.dispatcher.v1.Lease\x12\x1b\n\x13inventory_requested\x18\x02 \x01(\x08\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x64rain\x18\x04 \x01(\x08\x12\x13\n\x0bidle_reason\x18\x05 \x01(\t\x12\x15\n\rsession_token\x18\x06 \x01(\t\x12\x16\n\x0equeue_revision\x18\n \x01(\x03\"\xba\x01\n\x05Lease\x12+\n\x03job\x18\x01 \x01(\x0b\x32\x1e.pandawn.dispatcher.v1.JobSpec\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0blease_token\x18\x03 \x01(\t\x12\x31\n\x0elease_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\tjob_match\x18\x05 \x01(\x0b\x32\x18.pandawn.common.v1.Match\"\xed\x03\n\x07JobSpec\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12\r\n\x05index\x18\x03 \x01(\x05\x12(\n\x04kind\x18\x04 \x01(\x0e\x32\x1a.pandawn.common.v1.JobKind\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x06 \x03(\t\x12\x44\n\x0b\x65nvironment\x18\x07 \x03(\x0b\x32/.pandawn.dispatcher.v1.JobSpec.EnvironmentEntry\x12\x30\n\x06inputs\x18\x08 \x03(\x0b\x32 .pandawn.dispatcher.v1.InputFile\x12\x32\n\x07outputs\x18\t \x03(\x0b\x32!.pandawn.dispatcher.v1.OutputFile\x12.\n\x03log\x18\n \x01(\x0b\x32!.pandawn.dispatcher.v1.OutputFile\x12\x12\n\nsandbox_id\x18\x0b \x01(\t\x12-\n\x06limits\x18\x0c \x01(\x0b\x32\x1d.pandawn.dispatcher.v1.Limits\x12\x16\n\x0equeue_revision\x18\r \x01(\x03\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"P\n\tInputFile\x12%\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x17.pandawn.common.v1.File\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0f\n\x07library\x18\x03 \x01(\x08\"C\n\nOutputFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03lfn\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\r\n\x05scope\x18\x04 \x01(\t\"\x85\x01\n\x06Limits\x12\x17\n\x0fmax_input_bytes\x18\x01 \x01(\x03\x12\x1a\n\x12max_work_dir_bytes\x18\x02 \x01(\x03\x12\x30\n\rmax_wall_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\"\xc3\x01\n\x12RenewLeasesRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\x35\n\x08renewals\x18\x02 \x03(\x0b\x32#.pandawn.dispatcher.v1.LeaseRenewal\x12\x31\n\x05\x63\x61\x63he\x18\x03 \x01(\x0b\x32\".pandawn.filecatalog.v1.CacheState\x12\x31\n\x0elease_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9d\x01\n\x0cLeaseRenewal\x12.\n\x05lease\x18\x01 \x01(\x0b\x32\x1f.pandawn.dispatcher.v1.LeaseRef\x12\'\n\x05phase\x18\x02 \x01(\x0e\x32\x18.pandawn.common.v1.Phase\x12\x34\n\x0cresource_use\x18\x03 \x01(\x0b\x32\x1e.pandawn.common.v1.ResourceUse\"\xbd\x01\n\x13RenewLeasesResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.pandawn.dispatcher.v1.RenewalResult\x12\x1b\n\x13inventory_requested\x18\x02 \x01(\x08\x12\r\n\x05\x64rain\x18\x03 \x01(\x08\x12\x14\n\x0c\x64rain_reason\x18\x0b \x01(\t\x12\x15\n\rsession_token\x18\x04 \x01(\t\x12\x16\n\x0equeue_revision\x18\n \x01(\x03\"\xa5\x01\n\rRenewalResult\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.pandawn.common.v1.ItemStatus\x12\x32\n\x07\x63ommand\x18\x02 \x01(\x0e\x32!.pandawn.dispatcher.v1.JobCommand\x12\x31\n\x0elease_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"W\n\x12ReleaseJobsRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12/\n\x06leases\x18\x02 \x03(\x0b\x32\x1f.pandawn.dispatcher.v1.LeaseRef\"F\n\x13ReleaseJobsResponse\x12/\n\x08statuses\x18\x01 \x03(\x0b\x32\x1d.pandawn.common.v1.ItemStatus*[\n\nJobCommand\x12\x1b\n\x17JOB_COMMAND_UNSPECIFIED\x10\x00\x12\x18\n\x14JOB_COMMAND_CONTINUE\x10\x01\x12\x16\n\x12JOB_COMMAND_CANCEL\x10\x02\x32\xf3\x05\n\nDispatcher\x12j\n\rRegisterPilot\x12+.pandawn.dispatcher.v1.RegisterPilotRequest\x1a,.pandawn.dispatcher.v1.RegisterPilotResponse\x12p\n\x0f\x44\x65registerPilot\x12-.pandawn.dispatcher.v1.DeregisterPilotRequest\x1a..pandawn.dispatcher.v1.DeregisterPilotResponse\x12\x64\n\x0b\x41\x63quireJobs\x12).pandawn.dispatcher.v1.AcquireJobsRequest\x1a*.pandawn.dispatcher.v1.AcquireJobsResponse\x12\x64\n\x0bRenewLeases\x12).pandawn.dispatcher.v1.RenewLeasesRequest\x1a*.pandawn.dispatcher.v1.RenewLeasesResponse\x12\x61\n\nReportJobs\x12(.pandawn.dispatcher.v1.ReportJobsRequest\x1a).pandawn.dispatcher.v1.ReportJobsResponse\x12\x64\n\x0bReleaseJobs\x12).pandawn.dispatcher.v1.ReleaseJobsRequest\x1a*.pandawn.dispatcher.v1.ReleaseJobsResponse\x12r\n\x0f\x44ownloadSandbox\x12-.pandawn.dispatcher.v1.DownloadSandboxRequest\x1a..pandawn.dispatcher.v1.DownloadSandboxResponse0\x01\x42v\n\x19\x61lt.pandawn.dispatcher.v1B\x0f\x44ispatcherProtoP\x01Z.pandawn.alt/pandawn/dispatcher/v1;dispatcherv1\xaa\x02\x15Pandawn.Dispatcher.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,52 +40,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\031alt.pandawn.dispatcher.v1B\017DispatcherProtoP\001Z.pandawn.alt/pandawn/dispatcher/v1;dispatcherv1\252\002\025Pandawn.Dispatcher.V1'
   _globals['_JOBSPEC_ENVIRONMENTENTRY']._loaded_options = None
   _globals['_JOBSPEC_ENVIRONMENTENTRY']._serialized_options = b'8\001'
-  _globals['_JOBCOMMAND']._serialized_start=3508
-  _globals['_JOBCOMMAND']._serialized_end=3599
-  _globals['_OUTCOME']._serialized_start=3601
-  _globals['_OUTCOME']._serialized_end=3677
-  _globals['_ACQUIREJOBSREQUEST']._serialized_start=244
-  _globals['_ACQUIREJOBSREQUEST']._serialized_end=460
-  _globals['_ACQUIREJOBSRESPONSE']._serialized_start=463
-  _globals['_ACQUIREJOBSRESPONSE']._serialized_end=690
-  _globals['_LEASE']._serialized_start=693
-  _globals['_LEASE']._serialized_end=879
-  _globals['_JOBSPEC']._serialized_start=882
-  _globals['_JOBSPEC']._serialized_end=1375
-  _globals['_JOBSPEC_ENVIRONMENTENTRY']._serialized_start=1325
-  _globals['_JOBSPEC_ENVIRONMENTENTRY']._serialized_end=1375
-  _globals['_INPUTFILE']._serialized_start=1377
-  _globals['_INPUTFILE']._serialized_end=1457
-  _globals['_OUTPUTFILE']._serialized_start=1459
-  _globals['_OUTPUTFILE']._serialized_end=1526
-  _globals['_LIMITS']._serialized_start=1529
-  _globals['_LIMITS']._serialized_end=1662
-  _globals['_RENEWLEASESREQUEST']._serialized_start=1665
-  _globals['_RENEWLEASESREQUEST']._serialized_end=1860
-  _globals['_LEASERENEWAL']._serialized_start=1863
-  _globals['_LEASERENEWAL']._serialized_end=2026
-  _globals['_RENEWLEASESRESPONSE']._serialized_start=2029
-  _globals['_RENEWLEASESRESPONSE']._serialized_end=2218
-  _globals['_RENEWALRESULT']._serialized_start=2221
-  _globals['_RENEWALRESULT']._serialized_end=2386
-  _globals['_REPORTJOBSREQUEST']._serialized_start=2388
-  _globals['_REPORTJOBSREQUEST']._serialized_end=2476
-  _globals['_JOBREPORT']._serialized_start=2479
-  _globals['_JOBREPORT']._serialized_end=2931
-  _globals['_STOREDFILE']._serialized_start=2933
-  _globals['_STOREDFILE']._serialized_end=2997
-  _globals['_PHASETIME']._serialized_start=2999
-  _globals['_PHASETIME']._serialized_end=3096
-  _globals['_REPORTJOBSRESPONSE']._serialized_start=3098
-  _globals['_REPORTJOBSRESPONSE']._serialized_end=3172
-  _globals['_REPORTRESULT']._serialized_start=3174
-  _globals['_REPORTRESULT']._serialized_end=3279
-  _globals['_RELEASEJOBSREQUEST']._serialized_start=3281
-  _globals['_RELEASEJOBSREQUEST']._serialized_end=3368
-  _globals['_LEASEREF']._serialized_start=3370
-  _globals['_LEASEREF']._serialized_end=3434
-  _globals['_RELEASEJOBSRESPONSE']._serialized_start=3436
-  _globals['_RELEASEJOBSRESPONSE']._serialized_end=3506
-  _globals['_DISPATCHER']._serialized_start=3680
-  _globals['_DISPATCHER']._serialized_end=4435
+  _globals['_JOBCOMMAND']._serialized_start=2579
+  _globals['_JOBCOMMAND']._serialized_end=2670
+  _globals['_ACQUIREJOBSREQUEST']._serialized_start=280
+  _globals['_ACQUIREJOBSREQUEST']._serialized_end=496
+  _globals['_ACQUIREJOBSRESPONSE']._serialized_start=499
+  _globals['_ACQUIREJOBSRESPONSE']._serialized_end=726
+  _globals['_LEASE']._serialized_start=729
+  _globals['_LEASE']._serialized_end=915
+  _globals['_JOBSPEC']._serialized_start=918
+  _globals['_JOBSPEC']._serialized_end=1411
+  _globals['_JOBSPEC_ENVIRONMENTENTRY']._serialized_start=1361
+  _globals['_JOBSPEC_ENVIRONMENTENTRY']._serialized_end=1411
+  _globals['_INPUTFILE']._serialized_start=1413
+  _globals['_INPUTFILE']._serialized_end=1493
+  _globals['_OUTPUTFILE']._serialized_start=1495
+  _globals['_OUTPUTFILE']._serialized_end=1562
+  _globals['_LIMITS']._serialized_start=1565
+  _globals['_LIMITS']._serialized_end=1698
+  _globals['_RENEWLEASESREQUEST']._serialized_start=1701
+  _globals['_RENEWLEASESREQUEST']._serialized_end=1896
+  _globals['_LEASERENEWAL']._serialized_start=1899
+  _globals['_LEASERENEWAL']._serialized_end=2056
+  _globals['_RENEWLEASESRESPONSE']._serialized_start=2059
+  _globals['_RENEWLEASESRESPONSE']._serialized_end=2248
+  _globals['_RENEWALRESULT']._serialized_start=2251
+  _globals['_RENEWALRESULT']._serialized_end=2416
+  _globals['_RELEASEJOBSREQUEST']._serialized_start=2418
+  _globals['_RELEASEJOBSREQUEST']._serialized_end=2505
+  _globals['_RELEASEJOBSRESPONSE']._serialized_start=2507
+  _globals['_RELEASEJOBSRESPONSE']._serialized_end=2577
+  _globals['_DISPATCHER']._serialized_start=2673
+  _globals['_DISPATCHER']._serialized_end=3428
 # @@protoc_insertion_point(module_scope)

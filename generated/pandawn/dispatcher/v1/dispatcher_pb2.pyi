@@ -16,6 +16,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from pandawn.common.v1 import common_pb2 as _common_pb2
+from pandawn.dispatcher.v1 import report_pb2 as _report_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2 as _filecatalog_pb2
 import builtins as _builtins
 import sys
@@ -51,30 +52,6 @@ JOB_COMMAND_CONTINUE: JobCommand.ValueType  # 1
 JOB_COMMAND_CANCEL: JobCommand.ValueType  # 2
 """Stop the job and report it as failed with reason CANCELLED."""
 Global___JobCommand: _TypeAlias = JobCommand  # noqa: Y015
-
-class _Outcome:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    OUTCOME_UNSPECIFIED: _Outcome.ValueType  # 0
-    """Not set."""
-    OUTCOME_FINISHED: _Outcome.ValueType  # 1
-    """Payload and stage-out succeeded."""
-    OUTCOME_FAILED: _Outcome.ValueType  # 2
-    """Something failed; `error` says what."""
-
-class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
-    """How an attempt ended."""
-
-OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
-"""Not set."""
-OUTCOME_FINISHED: Outcome.ValueType  # 1
-"""Payload and stage-out succeeded."""
-OUTCOME_FAILED: Outcome.ValueType  # 2
-"""Something failed; `error` says what."""
-Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 @_typing.final
 class AcquireJobsRequest(_message.Message):
@@ -477,19 +454,15 @@ class LeaseRenewal(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    ATTEMPT_FIELD_NUMBER: _builtins.int
-    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
     PHASE_FIELD_NUMBER: _builtins.int
     RESOURCE_USE_FIELD_NUMBER: _builtins.int
-    job_id: _builtins.int
-    """Identifier of the job."""
-    attempt: _builtins.int
-    """Number of the attempt."""
-    lease_token: _builtins.str
-    """Proof of the lease."""
     phase: _common_pb2.Phase.ValueType
     """What the pilot is doing for the job."""
+    @_builtins.property
+    def lease(self) -> _report_pb2.LeaseRef:
+        """The lease."""
+
     @_builtins.property
     def resource_use(self) -> _common_pb2.ResourceUse:
         """What the job has used so far."""
@@ -497,15 +470,13 @@ class LeaseRenewal(_message.Message):
     def __init__(
         self,
         *,
-        job_id: _builtins.int = ...,
-        attempt: _builtins.int = ...,
-        lease_token: _builtins.str = ...,
+        lease: _report_pb2.LeaseRef | None = ...,
         phase: _common_pb2.Phase.ValueType = ...,
         resource_use: _common_pb2.ResourceUse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["resource_use", b"resource_use"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "resource_use", b"resource_use"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "job_id", b"job_id", "lease_token", b"lease_token", "phase", b"phase", "resource_use", b"resource_use"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "phase", b"phase", "resource_use", b"resource_use"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -590,220 +561,6 @@ class RenewalResult(_message.Message):
 Global___RenewalResult: _TypeAlias = RenewalResult  # noqa: Y015
 
 @_typing.final
-class ReportJobsRequest(_message.Message):
-    """Reports ended jobs."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PILOT_ID_FIELD_NUMBER: _builtins.int
-    REPORTS_FIELD_NUMBER: _builtins.int
-    pilot_id: _builtins.str
-    """Identifier of the pilot."""
-    @_builtins.property
-    def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobReport]:
-        """Reports, 1 to 100."""
-
-    def __init__(
-        self,
-        *,
-        pilot_id: _builtins.str = ...,
-        reports: _abc.Iterable[Global___JobReport] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pilot_id", b"pilot_id", "reports", b"reports"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ReportJobsRequest: _TypeAlias = ReportJobsRequest  # noqa: Y015
-
-@_typing.final
-class JobReport(_message.Message):
-    """How one attempt ended."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    ATTEMPT_FIELD_NUMBER: _builtins.int
-    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
-    OUTCOME_FIELD_NUMBER: _builtins.int
-    EXIT_CODE_FIELD_NUMBER: _builtins.int
-    ERROR_FIELD_NUMBER: _builtins.int
-    OUTPUTS_FIELD_NUMBER: _builtins.int
-    LOG_FIELD_NUMBER: _builtins.int
-    RESOURCE_USE_FIELD_NUMBER: _builtins.int
-    INPUT_BYTES_FIELD_NUMBER: _builtins.int
-    BYTES_FROM_CACHE_FIELD_NUMBER: _builtins.int
-    PHASE_TIMES_FIELD_NUMBER: _builtins.int
-    job_id: _builtins.int
-    """Identifier of the job."""
-    attempt: _builtins.int
-    """Number of the attempt."""
-    lease_token: _builtins.str
-    """Proof of the lease."""
-    outcome: Global___Outcome.ValueType
-    """How it ended."""
-    exit_code: _builtins.int
-    """Exit status of the payload as a shell would give it (128 + signal); unset when it was not started."""
-    input_bytes: _builtins.int
-    """Bytes of the input files that were staged in."""
-    bytes_from_cache: _builtins.int
-    """Bytes of them that came out of the node's cache."""
-    @_builtins.property
-    def error(self) -> _common_pb2.JobError:
-        """Why it failed; set when it did."""
-
-    @_builtins.property
-    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredFile]:
-        """Outputs that were stored."""
-
-    @_builtins.property
-    def log(self) -> Global___StoredFile:
-        """The log tarball, when it was stored."""
-
-    @_builtins.property
-    def resource_use(self) -> _common_pb2.ResourceUse:
-        """What the job used."""
-
-    @_builtins.property
-    def phase_times(self) -> _containers.RepeatedCompositeFieldContainer[Global___PhaseTime]:
-        """Time spent in each phase."""
-
-    def __init__(
-        self,
-        *,
-        job_id: _builtins.int = ...,
-        attempt: _builtins.int = ...,
-        lease_token: _builtins.str = ...,
-        outcome: Global___Outcome.ValueType = ...,
-        exit_code: _builtins.int | None = ...,
-        error: _common_pb2.JobError | None = ...,
-        outputs: _abc.Iterable[Global___StoredFile] | None = ...,
-        log: Global___StoredFile | None = ...,
-        resource_use: _common_pb2.ResourceUse | None = ...,
-        input_bytes: _builtins.int = ...,
-        bytes_from_cache: _builtins.int = ...,
-        phase_times: _abc.Iterable[Global___PhaseTime] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "error", b"error", "exit_code", b"exit_code", "log", b"log", "resource_use", b"resource_use"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "bytes_from_cache", b"bytes_from_cache", "error", b"error", "exit_code", b"exit_code", "input_bytes", b"input_bytes", "job_id", b"job_id", "lease_token", b"lease_token", "log", b"log", "outcome", b"outcome", "outputs", b"outputs", "phase_times", b"phase_times", "resource_use", b"resource_use"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
-    _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_code) -> _WhichOneofReturnType__exit_code | None: ...
-
-Global___JobReport: _TypeAlias = JobReport  # noqa: Y015
-
-@_typing.final
-class StoredFile(_message.Message):
-    """A file in its place."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    FILE_FIELD_NUMBER: _builtins.int
-    URL_FIELD_NUMBER: _builtins.int
-    url: _builtins.str
-    """Where it is."""
-    @_builtins.property
-    def file(self) -> _common_pb2.File:
-        """The file with size and checksum. Scope and version are the server's to say."""
-
-    def __init__(
-        self,
-        *,
-        file: _common_pb2.File | None = ...,
-        url: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "url", b"url"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___StoredFile: _TypeAlias = StoredFile  # noqa: Y015
-
-@_typing.final
-class PhaseTime(_message.Message):
-    """Time spent in a phase."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PHASE_FIELD_NUMBER: _builtins.int
-    DURATION_FIELD_NUMBER: _builtins.int
-    phase: _common_pb2.Phase.ValueType
-    """The phase."""
-    @_builtins.property
-    def duration(self) -> _duration_pb2.Duration:
-        """How long it took."""
-
-    def __init__(
-        self,
-        *,
-        phase: _common_pb2.Phase.ValueType = ...,
-        duration: _duration_pb2.Duration | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "phase", b"phase"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___PhaseTime: _TypeAlias = PhaseTime  # noqa: Y015
-
-@_typing.final
-class ReportJobsResponse(_message.Message):
-    """Answers reports."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    RESULTS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReportResult]:
-        """One answer a report, in request order."""
-
-    def __init__(
-        self,
-        *,
-        results: _abc.Iterable[Global___ReportResult] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ReportJobsResponse: _TypeAlias = ReportJobsResponse  # noqa: Y015
-
-@_typing.final
-class ReportResult(_message.Message):
-    """Answers one report."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    STATUS_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    state: _common_pb2.JobState.ValueType
-    """State of the job after the report; ACTIVATED when it will be tried again."""
-    @_builtins.property
-    def status(self) -> _common_pb2.ItemStatus:
-        """OK, or why the report was not taken."""
-
-    def __init__(
-        self,
-        *,
-        status: _common_pb2.ItemStatus | None = ...,
-        state: _common_pb2.JobState.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state", "status", b"status"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ReportResult: _TypeAlias = ReportResult  # noqa: Y015
-
-@_typing.final
 class ReleaseJobsRequest(_message.Message):
     """Gives jobs back."""
 
@@ -814,14 +571,14 @@ class ReleaseJobsRequest(_message.Message):
     pilot_id: _builtins.str
     """Identifier of the pilot."""
     @_builtins.property
-    def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseRef]:
+    def leases(self) -> _containers.RepeatedCompositeFieldContainer[_report_pb2.LeaseRef]:
         """Leases to give back, 1 to 100."""
 
     def __init__(
         self,
         *,
         pilot_id: _builtins.str = ...,
-        leases: _abc.Iterable[Global___LeaseRef] | None = ...,
+        leases: _abc.Iterable[_report_pb2.LeaseRef] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -830,36 +587,6 @@ class ReleaseJobsRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReleaseJobsRequest: _TypeAlias = ReleaseJobsRequest  # noqa: Y015
-
-@_typing.final
-class LeaseRef(_message.Message):
-    """Names a lease."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    ATTEMPT_FIELD_NUMBER: _builtins.int
-    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
-    job_id: _builtins.int
-    """Identifier of the job."""
-    attempt: _builtins.int
-    """Number of the attempt."""
-    lease_token: _builtins.str
-    """Proof of the lease."""
-    def __init__(
-        self,
-        *,
-        job_id: _builtins.int = ...,
-        attempt: _builtins.int = ...,
-        lease_token: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "job_id", b"job_id", "lease_token", b"lease_token"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LeaseRef: _TypeAlias = LeaseRef  # noqa: Y015
 
 @_typing.final
 class ReleaseJobsResponse(_message.Message):

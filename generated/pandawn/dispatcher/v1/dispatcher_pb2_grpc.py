@@ -5,6 +5,7 @@ import warnings
 
 from pandawn.dispatcher.v1 import dispatcher_pb2 as pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2
 from pandawn.dispatcher.v1 import pilot_pb2 as pandawn_dot_dispatcher_dot_v1_dot_pilot__pb2
+from pandawn.dispatcher.v1 import report_pb2 as pandawn_dot_dispatcher_dot_v1_dot_report__pb2
 from pandawn.dispatcher.v1 import sandbox_pb2 as pandawn_dot_dispatcher_dot_v1_dot_sandbox__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
@@ -59,8 +60,8 @@ class DispatcherStub(object):
                 _registered_method=True)
         self.ReportJobs = channel.unary_unary(
                 '/pandawn.dispatcher.v1.Dispatcher/ReportJobs',
-                request_serializer=pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReportJobsRequest.SerializeToString,
-                response_deserializer=pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReportJobsResponse.FromString,
+                request_serializer=pandawn_dot_dispatcher_dot_v1_dot_report__pb2.ReportJobsRequest.SerializeToString,
+                response_deserializer=pandawn_dot_dispatcher_dot_v1_dot_report__pb2.ReportJobsResponse.FromString,
                 _registered_method=True)
         self.ReleaseJobs = channel.unary_unary(
                 '/pandawn.dispatcher.v1.Dispatcher/ReleaseJobs',
@@ -115,9 +116,9 @@ class DispatcherServicer(object):
         """Leases up to `max_jobs` jobs to the calling pilot.
 
         Waits up to `wait` for work; an empty response is not an error. A retry with
-        the same `request_id` returns the same leases while they are live. What is given
-        is to be acknowledged at once, by RenewLeases (or a report). The reply is kept below
-        4 MiB by fewer jobs; one that is longer, of many inputs, up to 24 MB, is given alone.
+        the same `request_id` returns the same leases while they are live; it is unique among those of the pilot.
+        What is given is to be acknowledged at once, by RenewLeases (or a report). The reply is kept below
+        4 MiB by fewer jobs; submission takes none that is too long for it.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -133,7 +134,7 @@ class DispatcherServicer(object):
     def RenewLeases(self, request, context):
         """Renews all leases of a pilot and tells the phase and resource use of each
         job. The reply tells for each job whether to go on. The heartbeat of a pilot:
-        send it also with no jobs.
+        send it also with no jobs. Repeating it is harmless: it renews once more.
 
         Errors, for the call:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -169,7 +170,8 @@ class DispatcherServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseJobs(self, request, context):
-        """Gives back jobs whose payload was not started. They do not count as attempts.
+        """Gives back jobs whose payload was not started. They do not count as attempts. Repeating it is harmless: what was
+        given back before answers STALE_LEASE.
 
         Errors, for the call:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -222,8 +224,8 @@ def add_DispatcherServicer_to_server(servicer, server):
             ),
             'ReportJobs': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportJobs,
-                    request_deserializer=pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReportJobsRequest.FromString,
-                    response_serializer=pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReportJobsResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_dispatcher_dot_v1_dot_report__pb2.ReportJobsRequest.FromString,
+                    response_serializer=pandawn_dot_dispatcher_dot_v1_dot_report__pb2.ReportJobsResponse.SerializeToString,
             ),
             'ReleaseJobs': grpc.unary_unary_rpc_method_handler(
                     servicer.ReleaseJobs,
@@ -370,8 +372,8 @@ class Dispatcher(object):
             request,
             target,
             '/pandawn.dispatcher.v1.Dispatcher/ReportJobs',
-            pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReportJobsRequest.SerializeToString,
-            pandawn_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReportJobsResponse.FromString,
+            pandawn_dot_dispatcher_dot_v1_dot_report__pb2.ReportJobsRequest.SerializeToString,
+            pandawn_dot_dispatcher_dot_v1_dot_report__pb2.ReportJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,

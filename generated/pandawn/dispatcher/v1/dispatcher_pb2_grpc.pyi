@@ -13,6 +13,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from pandawn.dispatcher.v1 import dispatcher_pb2 as _dispatcher_pb2
 from pandawn.dispatcher.v1 import pilot_pb2 as _pilot_pb2
+from pandawn.dispatcher.v1 import report_pb2 as _report_pb2
 from pandawn.dispatcher.v1 import sandbox_pb2 as _sandbox_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -70,9 +71,9 @@ class DispatcherStub:
     """Leases up to `max_jobs` jobs to the calling pilot.
 
     Waits up to `wait` for work; an empty response is not an error. A retry with
-    the same `request_id` returns the same leases while they are live. What is given
-    is to be acknowledged at once, by RenewLeases (or a report). The reply is kept below
-    4 MiB by fewer jobs; one that is longer, of many inputs, up to 24 MB, is given alone.
+    the same `request_id` returns the same leases while they are live; it is unique among those of the pilot.
+    What is given is to be acknowledged at once, by RenewLeases (or a report). The reply is kept below
+    4 MiB by fewer jobs; submission takes none that is too long for it.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -84,7 +85,7 @@ class DispatcherStub:
     RenewLeases: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.RenewLeasesRequest, _dispatcher_pb2.RenewLeasesResponse]
     """Renews all leases of a pilot and tells the phase and resource use of each
     job. The reply tells for each job whether to go on. The heartbeat of a pilot:
-    send it also with no jobs.
+    send it also with no jobs. Repeating it is harmless: it renews once more.
 
     Errors, for the call:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -96,7 +97,7 @@ class DispatcherStub:
     * `FAILED_PRECONDITION` (STALE_LEASE): the attempt is over; stop the job and drop it.
     * `PERMISSION_DENIED` (NOT_YOUR_LEASE): a pilot of another node or queue holds it.
     """
-    ReportJobs: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.ReportJobsRequest, _dispatcher_pb2.ReportJobsResponse]
+    ReportJobs: _grpc.UnaryUnaryMultiCallable[_report_pb2.ReportJobsRequest, _report_pb2.ReportJobsResponse]
     """Reports how jobs ended. Naturally idempotent: repeating an accepted report
     returns the same answer.
 
@@ -112,7 +113,8 @@ class DispatcherStub:
       which of a library is a `sha256:`.
     """
     ReleaseJobs: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.ReleaseJobsRequest, _dispatcher_pb2.ReleaseJobsResponse]
-    """Gives back jobs whose payload was not started. They do not count as attempts.
+    """Gives back jobs whose payload was not started. They do not count as attempts. Repeating it is harmless: what was
+    given back before answers STALE_LEASE.
 
     Errors, for the call:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -167,9 +169,9 @@ class DispatcherAsyncStub(DispatcherStub):
     """Leases up to `max_jobs` jobs to the calling pilot.
 
     Waits up to `wait` for work; an empty response is not an error. A retry with
-    the same `request_id` returns the same leases while they are live. What is given
-    is to be acknowledged at once, by RenewLeases (or a report). The reply is kept below
-    4 MiB by fewer jobs; one that is longer, of many inputs, up to 24 MB, is given alone.
+    the same `request_id` returns the same leases while they are live; it is unique among those of the pilot.
+    What is given is to be acknowledged at once, by RenewLeases (or a report). The reply is kept below
+    4 MiB by fewer jobs; submission takes none that is too long for it.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -181,7 +183,7 @@ class DispatcherAsyncStub(DispatcherStub):
     RenewLeases: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.RenewLeasesRequest, _dispatcher_pb2.RenewLeasesResponse]  # type: ignore[assignment]
     """Renews all leases of a pilot and tells the phase and resource use of each
     job. The reply tells for each job whether to go on. The heartbeat of a pilot:
-    send it also with no jobs.
+    send it also with no jobs. Repeating it is harmless: it renews once more.
 
     Errors, for the call:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -193,7 +195,7 @@ class DispatcherAsyncStub(DispatcherStub):
     * `FAILED_PRECONDITION` (STALE_LEASE): the attempt is over; stop the job and drop it.
     * `PERMISSION_DENIED` (NOT_YOUR_LEASE): a pilot of another node or queue holds it.
     """
-    ReportJobs: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.ReportJobsRequest, _dispatcher_pb2.ReportJobsResponse]  # type: ignore[assignment]
+    ReportJobs: _aio.UnaryUnaryMultiCallable[_report_pb2.ReportJobsRequest, _report_pb2.ReportJobsResponse]  # type: ignore[assignment]
     """Reports how jobs ended. Naturally idempotent: repeating an accepted report
     returns the same answer.
 
@@ -209,7 +211,8 @@ class DispatcherAsyncStub(DispatcherStub):
       which of a library is a `sha256:`.
     """
     ReleaseJobs: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.ReleaseJobsRequest, _dispatcher_pb2.ReleaseJobsResponse]  # type: ignore[assignment]
-    """Gives back jobs whose payload was not started. They do not count as attempts.
+    """Gives back jobs whose payload was not started. They do not count as attempts. Repeating it is harmless: what was
+    given back before answers STALE_LEASE.
 
     Errors, for the call:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -279,9 +282,9 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
         """Leases up to `max_jobs` jobs to the calling pilot.
 
         Waits up to `wait` for work; an empty response is not an error. A retry with
-        the same `request_id` returns the same leases while they are live. What is given
-        is to be acknowledged at once, by RenewLeases (or a report). The reply is kept below
-        4 MiB by fewer jobs; one that is longer, of many inputs, up to 24 MB, is given alone.
+        the same `request_id` returns the same leases while they are live; it is unique among those of the pilot.
+        What is given is to be acknowledged at once, by RenewLeases (or a report). The reply is kept below
+        4 MiB by fewer jobs; submission takes none that is too long for it.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -299,7 +302,7 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_dispatcher_pb2.RenewLeasesResponse, _abc.Awaitable[_dispatcher_pb2.RenewLeasesResponse]]:
         """Renews all leases of a pilot and tells the phase and resource use of each
         job. The reply tells for each job whether to go on. The heartbeat of a pilot:
-        send it also with no jobs.
+        send it also with no jobs. Repeating it is harmless: it renews once more.
 
         Errors, for the call:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -315,9 +318,9 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ReportJobs(
         self,
-        request: _dispatcher_pb2.ReportJobsRequest,
+        request: _report_pb2.ReportJobsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_dispatcher_pb2.ReportJobsResponse, _abc.Awaitable[_dispatcher_pb2.ReportJobsResponse]]:
+    ) -> _typing.Union[_report_pb2.ReportJobsResponse, _abc.Awaitable[_report_pb2.ReportJobsResponse]]:
         """Reports how jobs ended. Naturally idempotent: repeating an accepted report
         returns the same answer.
 
@@ -339,7 +342,8 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
         request: _dispatcher_pb2.ReleaseJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dispatcher_pb2.ReleaseJobsResponse, _abc.Awaitable[_dispatcher_pb2.ReleaseJobsResponse]]:
-        """Gives back jobs whose payload was not started. They do not count as attempts.
+        """Gives back jobs whose payload was not started. They do not count as attempts. Repeating it is harmless: what was
+        given back before answers STALE_LEASE.
 
         Errors, for the call:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from pandawn.common.v1 import common_pb2 as pandawn_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pandawn/filecatalog/v1/coverage.proto\x12\x16pandawn.filecatalog.v1\x1a\x1epandawn/common/v1/common.proto\"n\n\x12GetCoverageRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\x03\x12&\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x17.pandawn.common.v1.File\x12\x11\n\tmax_nodes\x18\x04 \x01(\x05\"\xc2\x01\n\x13GetCoverageResponse\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x12\n\nfile_count\x18\x02 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x03\x12.\n\x06\x63opies\x18\x04 \x03(\x0b\x32\x1e.pandawn.filecatalog.v1.Copies\x12\x30\n\x05nodes\x18\x05 \x03(\x0b\x32!.pandawn.filecatalog.v1.NodeShare\x12\x12\n\nnode_count\x18\x06 \x01(\x03\"E\n\x06\x43opies\x12\x12\n\nnode_count\x18\x01 \x01(\x03\x12\x12\n\nfile_count\x18\x02 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x03\"B\n\tNodeShare\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\nfile_count\x18\x02 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x03\x42x\n\x1a\x61lt.pandawn.filecatalog.v1B\rCoverageProtoP\x01Z0pandawn.alt/pandawn/filecatalog/v1;filecatalogv1\xaa\x02\x16Pandawn.FileCatalog.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pandawn/filecatalog/v1/coverage.proto\x12\x16pandawn.filecatalog.v1\x1a\x1epandawn/common/v1/common.proto\"\x87\x01\n\x12GetCoverageRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x11\n\x07task_id\x18\x02 \x01(\x03H\x00\x12\x35\n\x05\x66iles\x18\x03 \x01(\x0b\x32$.pandawn.filecatalog.v1.CoveredFilesH\x00\x12\x11\n\tmax_nodes\x18\x04 \x01(\x05\x42\x06\n\x04what\"6\n\x0c\x43overedFiles\x12&\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x17.pandawn.common.v1.File\"\xc2\x01\n\x13GetCoverageResponse\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x12\n\nfile_count\x18\x02 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x03\x12.\n\x06\x63opies\x18\x04 \x03(\x0b\x32\x1e.pandawn.filecatalog.v1.Copies\x12\x30\n\x05nodes\x18\x05 \x03(\x0b\x32!.pandawn.filecatalog.v1.NodeShare\x12\x12\n\nnode_count\x18\x06 \x01(\x03\"E\n\x06\x43opies\x12\x12\n\nnode_count\x18\x01 \x01(\x03\x12\x12\n\nfile_count\x18\x02 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x03\"B\n\tNodeShare\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\nfile_count\x18\x02 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x03\x42x\n\x1a\x61lt.pandawn.filecatalog.v1B\rCoverageProtoP\x01Z0pandawn.alt/pandawn/filecatalog/v1;filecatalogv1\xaa\x02\x16Pandawn.FileCatalog.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,12 +33,14 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pandawn.filecatalog.v1.cove
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\032alt.pandawn.filecatalog.v1B\rCoverageProtoP\001Z0pandawn.alt/pandawn/filecatalog/v1;filecatalogv1\252\002\026Pandawn.FileCatalog.V1'
-  _globals['_GETCOVERAGEREQUEST']._serialized_start=97
-  _globals['_GETCOVERAGEREQUEST']._serialized_end=207
-  _globals['_GETCOVERAGERESPONSE']._serialized_start=210
-  _globals['_GETCOVERAGERESPONSE']._serialized_end=404
-  _globals['_COPIES']._serialized_start=406
-  _globals['_COPIES']._serialized_end=475
-  _globals['_NODESHARE']._serialized_start=477
-  _globals['_NODESHARE']._serialized_end=543
+  _globals['_GETCOVERAGEREQUEST']._serialized_start=98
+  _globals['_GETCOVERAGEREQUEST']._serialized_end=233
+  _globals['_COVEREDFILES']._serialized_start=235
+  _globals['_COVEREDFILES']._serialized_end=289
+  _globals['_GETCOVERAGERESPONSE']._serialized_start=292
+  _globals['_GETCOVERAGERESPONSE']._serialized_end=486
+  _globals['_COPIES']._serialized_start=488
+  _globals['_COPIES']._serialized_end=557
+  _globals['_NODESHARE']._serialized_start=559
+  _globals['_NODESHARE']._serialized_end=625
 # @@protoc_insertion_point(module_scope)

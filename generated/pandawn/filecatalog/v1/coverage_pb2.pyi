@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetCoverageRequest(_message.Message):
-    """Asks how much of a set of files the nodes of a site hold. Exactly one of `task_id` and `files` is set."""
+    """Asks how much of a set of files the nodes of a site hold."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -32,28 +32,54 @@ class GetCoverageRequest(_message.Message):
     site: _builtins.str
     """Site to look in; may be left empty with a task, for its own site."""
     task_id: _builtins.int
-    """Task whose input files are meant."""
+    """The inputs of this task."""
     max_nodes: _builtins.int
     """Most nodes to name, 1 to 10,000; 0: 100."""
     @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.File]:
-        """Files by LFN, at most 100,000. A size above 0 must be the one that a node holds to count."""
+    def files(self) -> Global___CoveredFiles:
+        """These."""
 
     def __init__(
         self,
         *,
         site: _builtins.str = ...,
         task_id: _builtins.int = ...,
-        files: _abc.Iterable[_common_pb2.File] | None = ...,
+        files: Global___CoveredFiles | None = ...,
         max_nodes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "task_id", b"task_id", "what", b"what"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "max_nodes", b"max_nodes", "site", b"site", "task_id", b"task_id", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["task_id", "files"]  # noqa: Y015
+    _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
+
+Global___GetCoverageRequest: _TypeAlias = GetCoverageRequest  # noqa: Y015
+
+@_typing.final
+class CoveredFiles(_message.Message):
+    """Files that may lie on some nodes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.File]:
+        """Files by LFN, 1 to 100,000. A size above 0 must be the one that a node holds to count."""
+
+    def __init__(
+        self,
+        *,
+        files: _abc.Iterable[_common_pb2.File] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "max_nodes", b"max_nodes", "site", b"site", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetCoverageRequest: _TypeAlias = GetCoverageRequest  # noqa: Y015
+Global___CoveredFiles: _TypeAlias = CoveredFiles  # noqa: Y015
 
 @_typing.final
 class GetCoverageResponse(_message.Message):

@@ -25,11 +25,12 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from pandawn.common.v1 import common_pb2 as pandawn_dot_common_dot_v1_dot_common__pb2
 from pandawn.filecatalog.v1 import coverage_pb2 as pandawn_dot_filecatalog_dot_v1_dot_coverage__pb2
+from pandawn.filecatalog.v1 import lookup_pb2 as pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2
 from pandawn.filecatalog.v1 import pins_pb2 as pandawn_dot_filecatalog_dot_v1_dot_pins__pb2
 from pandawn.filecatalog.v1 import session_pb2 as pandawn_dot_filecatalog_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(pandawn/filecatalog/v1/filecatalog.proto\x12\x16pandawn.filecatalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epandawn/common/v1/common.proto\x1a%pandawn/filecatalog/v1/coverage.proto\x1a!pandawn/filecatalog/v1/pins.proto\x1a$pandawn/filecatalog/v1/session.proto\"=\n\nCacheState\x12\r\n\x05\x65poch\x18\x01 \x01(\x06\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x06\"\xdc\x01\n\x05\x43\x61\x63he\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x31\n\x05state\x18\x03 \x01(\x0b\x32\".pandawn.filecatalog.v1.CacheState\x12\x12\n\nfile_count\x18\x04 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x03\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cpinned_count\x18\x07 \x01(\x03\x12\x14\n\x0cpinned_bytes\x18\x08 \x01(\x03\"v\n\x0f\x41\x64\x64\x46ilesRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x06\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12&\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x17.pandawn.common.v1.File\"G\n\x10\x41\x64\x64\x46ilesResponse\x12\x33\n\x06result\x18\x01 \x01(\x0e\x32#.pandawn.filecatalog.v1.DeltaResult\"|\n\x12\x44\x65leteFilesRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x06\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12)\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x1a.pandawn.common.v1.FileRef\"a\n\x13\x44\x65leteFilesResponse\x12\x33\n\x06result\x18\x01 \x01(\x0e\x32#.pandawn.filecatalog.v1.DeltaResult\x12\x15\n\rdeleted_count\x18\x02 \x01(\x05\">\n\x11\x46lushCacheRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x06\"<\n\x12\x46lushCacheResponse\x12\x17\n\x0f\x66orgotten_count\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x06\"y\n\x16ReportInventoryRequest\x12\x37\n\x06header\x18\x01 \x01(\x0b\x32\'.pandawn.filecatalog.v1.InventoryHeader\x12&\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x17.pandawn.common.v1.File\"`\n\x0fInventoryHeader\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x31\n\x05state\x18\x03 \x01(\x0b\x32\".pandawn.filecatalog.v1.CacheState\"W\n\x17ReportInventoryResponse\x12\x12\n\nfile_count\x18\x01 \x01(\x03\x12\x13\n\x0b\x64rift_count\x18\x02 \x01(\x03\x12\x13\n\x0b\x64rift_bytes\x18\x03 \x01(\x03\"Z\n\x11\x43heckFilesRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12)\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x1a.pandawn.common.v1.FileRef\"M\n\x12\x43heckFilesResponse\x12\x37\n\tpresences\x18\x01 \x03(\x0b\x32$.pandawn.filecatalog.v1.FilePresence\"3\n\x0c\x46ilePresence\x12\x0f\n\x07present\x18\x01 \x01(\x08\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"M\n\x12LocateFilesRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12)\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x1a.pandawn.common.v1.FileRef\"N\n\x13LocateFilesResponse\x12\x37\n\tlocations\x18\x01 \x03(\x0b\x32$.pandawn.filecatalog.v1.FileLocation\"[\n\x0c\x46ileLocation\x12(\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x1a.pandawn.common.v1.FileRef\x12\r\n\x05nodes\x18\x02 \x03(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"n\n\x14ListNodeFilesRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x13\n\x0bpinned_only\x18\x05 \x01(\x08\"r\n\x15ListNodeFilesResponse\x12&\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x17.pandawn.common.v1.File\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x18\n\x10pinned_positions\x18\x03 \x03(\x05\"-\n\x0fGetCacheRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\"@\n\x10GetCacheResponse\x12,\n\x05\x63\x61\x63he\x18\x01 \x01(\x0b\x32\x1d.pandawn.filecatalog.v1.Cache*\x86\x01\n\x0b\x44\x65ltaResult\x12\x1c\n\x18\x44\x45LTA_RESULT_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44\x45LTA_RESULT_APPLIED\x10\x01\x12\x19\n\x15\x44\x45LTA_RESULT_REPEATED\x10\x02\x12$\n DELTA_RESULT_INVENTORY_REQUESTED\x10\x03\x32\xbc\n\n\x0b\x46ileCatalog\x12\x66\n\x0bOpenSession\x12*.pandawn.filecatalog.v1.OpenSessionRequest\x1a+.pandawn.filecatalog.v1.OpenSessionResponse\x12]\n\x08\x41\x64\x64\x46iles\x12\'.pandawn.filecatalog.v1.AddFilesRequest\x1a(.pandawn.filecatalog.v1.AddFilesResponse\x12\x66\n\x0b\x44\x65leteFiles\x12*.pandawn.filecatalog.v1.DeleteFilesRequest\x1a+.pandawn.filecatalog.v1.DeleteFilesResponse\x12\x63\n\nFlushCache\x12).pandawn.filecatalog.v1.FlushCacheRequest\x1a*.pandawn.filecatalog.v1.FlushCacheResponse\x12t\n\x0fReportInventory\x12..pandawn.filecatalog.v1.ReportInventoryRequest\x1a/.pandawn.filecatalog.v1.ReportInventoryResponse(\x01\x12]\n\x08PinFiles\x12\'.pandawn.filecatalog.v1.PinFilesRequest\x1a(.pandawn.filecatalog.v1.PinFilesResponse\x12\x63\n\nUnpinFiles\x12).pandawn.filecatalog.v1.UnpinFilesRequest\x1a*.pandawn.filecatalog.v1.UnpinFilesResponse\x12]\n\x08ListPins\x12\'.pandawn.filecatalog.v1.ListPinsRequest\x1a(.pandawn.filecatalog.v1.ListPinsResponse\x12\x63\n\nCheckFiles\x12).pandawn.filecatalog.v1.CheckFilesRequest\x1a*.pandawn.filecatalog.v1.CheckFilesResponse\x12\x66\n\x0bLocateFiles\x12*.pandawn.filecatalog.v1.LocateFilesRequest\x1a+.pandawn.filecatalog.v1.LocateFilesResponse\x12\x66\n\x0bGetCoverage\x12*.pandawn.filecatalog.v1.GetCoverageRequest\x1a+.pandawn.filecatalog.v1.GetCoverageResponse\x12l\n\rListNodeFiles\x12,.pandawn.filecatalog.v1.ListNodeFilesRequest\x1a-.pandawn.filecatalog.v1.ListNodeFilesResponse\x12]\n\x08GetCache\x12\'.pandawn.filecatalog.v1.GetCacheRequest\x1a(.pandawn.filecatalog.v1.GetCacheResponseB{\n\x1a\x61lt.pandawn.filecatalog.v1B\x10\x46ileCatalogProtoP\x01Z0pandawn.alt/pandawn/filecatalog/v1;filecatalogv1\xaa\x02\x16Pandawn.FileCatalog.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(pandawn/filecatalog/v1/filecatalog.proto\x12\x16pandawn.filecatalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epandawn/common/v1/common.proto\x1a%pandawn/filecatalog/v1/coverage.proto\x1a#pandawn/filecatalog/v1/lookup.proto\x1a!pandawn/filecatalog/v1/pins.proto\x1a$pandawn/filecatalog/v1/session.proto\"=\n\nCacheState\x12\r\n\x05\x65poch\x18\x01 \x01(\x06\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x06\"\xdc\x01\n\x05\x43\x61\x63he\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x31\n\x05state\x18\x03 \x01(\x0b\x32\".pandawn.filecatalog.v1.CacheState\x12\x12\n\nfile_count\x18\x04 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x03\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cpinned_count\x18\x07 \x01(\x03\x12\x14\n\x0cpinned_bytes\x18\x08 \x01(\x03\"v\n\x0f\x41\x64\x64\x46ilesRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x06\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12&\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x17.pandawn.common.v1.File\"G\n\x10\x41\x64\x64\x46ilesResponse\x12\x33\n\x06result\x18\x01 \x01(\x0e\x32#.pandawn.filecatalog.v1.DeltaResult\"|\n\x12\x44\x65leteFilesRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x06\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12)\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x1a.pandawn.common.v1.FileRef\"a\n\x13\x44\x65leteFilesResponse\x12\x33\n\x06result\x18\x01 \x01(\x0e\x32#.pandawn.filecatalog.v1.DeltaResult\x12\x15\n\rdeleted_count\x18\x02 \x01(\x05\"_\n\x11\x46lushCacheRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0f\n\x05\x65poch\x18\x03 \x01(\x06H\x00\x12\x14\n\nrequest_id\x18\x04 \x01(\tH\x00\x42\x07\n\x05\x63\x61use\"<\n\x12\x46lushCacheResponse\x12\x17\n\x0f\x66orgotten_count\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x06\"y\n\x16ReportInventoryRequest\x12\x37\n\x06header\x18\x01 \x01(\x0b\x32\'.pandawn.filecatalog.v1.InventoryHeader\x12&\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x17.pandawn.common.v1.File\"`\n\x0fInventoryHeader\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x31\n\x05state\x18\x03 \x01(\x0b\x32\".pandawn.filecatalog.v1.CacheState\"W\n\x17ReportInventoryResponse\x12\x12\n\nfile_count\x18\x01 \x01(\x03\x12\x13\n\x0b\x64rift_count\x18\x02 \x01(\x03\x12\x13\n\x0b\x64rift_bytes\x18\x03 \x01(\x03\"-\n\x0fGetCacheRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\"@\n\x10GetCacheResponse\x12,\n\x05\x63\x61\x63he\x18\x01 \x01(\x0b\x32\x1d.pandawn.filecatalog.v1.Cache*\x86\x01\n\x0b\x44\x65ltaResult\x12\x1c\n\x18\x44\x45LTA_RESULT_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44\x45LTA_RESULT_APPLIED\x10\x01\x12\x19\n\x15\x44\x45LTA_RESULT_REPEATED\x10\x02\x12$\n DELTA_RESULT_INVENTORY_REQUESTED\x10\x03\x32\xbc\n\n\x0b\x46ileCatalog\x12\x66\n\x0bOpenSession\x12*.pandawn.filecatalog.v1.OpenSessionRequest\x1a+.pandawn.filecatalog.v1.OpenSessionResponse\x12]\n\x08\x41\x64\x64\x46iles\x12\'.pandawn.filecatalog.v1.AddFilesRequest\x1a(.pandawn.filecatalog.v1.AddFilesResponse\x12\x66\n\x0b\x44\x65leteFiles\x12*.pandawn.filecatalog.v1.DeleteFilesRequest\x1a+.pandawn.filecatalog.v1.DeleteFilesResponse\x12\x63\n\nFlushCache\x12).pandawn.filecatalog.v1.FlushCacheRequest\x1a*.pandawn.filecatalog.v1.FlushCacheResponse\x12t\n\x0fReportInventory\x12..pandawn.filecatalog.v1.ReportInventoryRequest\x1a/.pandawn.filecatalog.v1.ReportInventoryResponse(\x01\x12]\n\x08PinFiles\x12\'.pandawn.filecatalog.v1.PinFilesRequest\x1a(.pandawn.filecatalog.v1.PinFilesResponse\x12\x63\n\nUnpinFiles\x12).pandawn.filecatalog.v1.UnpinFilesRequest\x1a*.pandawn.filecatalog.v1.UnpinFilesResponse\x12]\n\x08ListPins\x12\'.pandawn.filecatalog.v1.ListPinsRequest\x1a(.pandawn.filecatalog.v1.ListPinsResponse\x12\x63\n\nCheckFiles\x12).pandawn.filecatalog.v1.CheckFilesRequest\x1a*.pandawn.filecatalog.v1.CheckFilesResponse\x12\x66\n\x0bLocateFiles\x12*.pandawn.filecatalog.v1.LocateFilesRequest\x1a+.pandawn.filecatalog.v1.LocateFilesResponse\x12\x66\n\x0bGetCoverage\x12*.pandawn.filecatalog.v1.GetCoverageRequest\x1a+.pandawn.filecatalog.v1.GetCoverageResponse\x12l\n\rListNodeFiles\x12,.pandawn.filecatalog.v1.ListNodeFilesRequest\x1a-.pandawn.filecatalog.v1.ListNodeFilesResponse\x12]\n\x08GetCache\x12\'.pandawn.filecatalog.v1.GetCacheRequest\x1a(.pandawn.filecatalog.v1.GetCacheResponseB{\n\x1a\x61lt.pandawn.filecatalog.v1B\x10\x46ileCatalogProtoP\x01Z0pandawn.alt/pandawn/filecatalog/v1;filecatalogv1\xaa\x02\x16Pandawn.FileCatalog.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,50 +38,34 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pandawn.filecatalog.v1.file
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\032alt.pandawn.filecatalog.v1B\020FileCatalogProtoP\001Z0pandawn.alt/pandawn/filecatalog/v1;filecatalogv1\252\002\026Pandawn.FileCatalog.V1'
-  _globals['_DELTARESULT']._serialized_start=2203
-  _globals['_DELTARESULT']._serialized_end=2337
-  _globals['_CACHESTATE']._serialized_start=245
-  _globals['_CACHESTATE']._serialized_end=306
-  _globals['_CACHE']._serialized_start=309
-  _globals['_CACHE']._serialized_end=529
-  _globals['_ADDFILESREQUEST']._serialized_start=531
-  _globals['_ADDFILESREQUEST']._serialized_end=649
-  _globals['_ADDFILESRESPONSE']._serialized_start=651
-  _globals['_ADDFILESRESPONSE']._serialized_end=722
-  _globals['_DELETEFILESREQUEST']._serialized_start=724
-  _globals['_DELETEFILESREQUEST']._serialized_end=848
-  _globals['_DELETEFILESRESPONSE']._serialized_start=850
-  _globals['_DELETEFILESRESPONSE']._serialized_end=947
-  _globals['_FLUSHCACHEREQUEST']._serialized_start=949
-  _globals['_FLUSHCACHEREQUEST']._serialized_end=1011
-  _globals['_FLUSHCACHERESPONSE']._serialized_start=1013
-  _globals['_FLUSHCACHERESPONSE']._serialized_end=1073
-  _globals['_REPORTINVENTORYREQUEST']._serialized_start=1075
-  _globals['_REPORTINVENTORYREQUEST']._serialized_end=1196
-  _globals['_INVENTORYHEADER']._serialized_start=1198
-  _globals['_INVENTORYHEADER']._serialized_end=1294
-  _globals['_REPORTINVENTORYRESPONSE']._serialized_start=1296
-  _globals['_REPORTINVENTORYRESPONSE']._serialized_end=1383
-  _globals['_CHECKFILESREQUEST']._serialized_start=1385
-  _globals['_CHECKFILESREQUEST']._serialized_end=1475
-  _globals['_CHECKFILESRESPONSE']._serialized_start=1477
-  _globals['_CHECKFILESRESPONSE']._serialized_end=1554
-  _globals['_FILEPRESENCE']._serialized_start=1556
-  _globals['_FILEPRESENCE']._serialized_end=1607
-  _globals['_LOCATEFILESREQUEST']._serialized_start=1609
-  _globals['_LOCATEFILESREQUEST']._serialized_end=1686
-  _globals['_LOCATEFILESRESPONSE']._serialized_start=1688
-  _globals['_LOCATEFILESRESPONSE']._serialized_end=1766
-  _globals['_FILELOCATION']._serialized_start=1768
-  _globals['_FILELOCATION']._serialized_end=1859
-  _globals['_LISTNODEFILESREQUEST']._serialized_start=1861
-  _globals['_LISTNODEFILESREQUEST']._serialized_end=1971
-  _globals['_LISTNODEFILESRESPONSE']._serialized_start=1973
-  _globals['_LISTNODEFILESRESPONSE']._serialized_end=2087
-  _globals['_GETCACHEREQUEST']._serialized_start=2089
-  _globals['_GETCACHEREQUEST']._serialized_end=2134
-  _globals['_GETCACHERESPONSE']._serialized_start=2136
-  _globals['_GETCACHERESPONSE']._serialized_end=2200
-  _globals['_FILECATALOG']._serialized_start=2340
-  _globals['_FILECATALOG']._serialized_end=3680
+  _globals['_DELTARESULT']._serialized_start=1569
+  _globals['_DELTARESULT']._serialized_end=1703
+  _globals['_CACHESTATE']._serialized_start=282
+  _globals['_CACHESTATE']._serialized_end=343
+  _globals['_CACHE']._serialized_start=346
+  _globals['_CACHE']._serialized_end=566
+  _globals['_ADDFILESREQUEST']._serialized_start=568
+  _globals['_ADDFILESREQUEST']._serialized_end=686
+  _globals['_ADDFILESRESPONSE']._serialized_start=688
+  _globals['_ADDFILESRESPONSE']._serialized_end=759
+  _globals['_DELETEFILESREQUEST']._serialized_start=761
+  _globals['_DELETEFILESREQUEST']._serialized_end=885
+  _globals['_DELETEFILESRESPONSE']._serialized_start=887
+  _globals['_DELETEFILESRESPONSE']._serialized_end=984
+  _globals['_FLUSHCACHEREQUEST']._serialized_start=986
+  _globals['_FLUSHCACHEREQUEST']._serialized_end=1081
+  _globals['_FLUSHCACHERESPONSE']._serialized_start=1083
+  _globals['_FLUSHCACHERESPONSE']._serialized_end=1143
+  _globals['_REPORTINVENTORYREQUEST']._serialized_start=1145
+  _globals['_REPORTINVENTORYREQUEST']._serialized_end=1266
+  _globals['_INVENTORYHEADER']._serialized_start=1268
+  _globals['_INVENTORYHEADER']._serialized_end=1364
+  _globals['_REPORTINVENTORYRESPONSE']._serialized_start=1366
+  _globals['_REPORTINVENTORYRESPONSE']._serialized_end=1453
+  _globals['_GETCACHEREQUEST']._serialized_start=1455
+  _globals['_GETCACHEREQUEST']._serialized_end=1500
+  _globals['_GETCACHERESPONSE']._serialized_start=1502
+  _globals['_GETCACHERESPONSE']._serialized_end=1566
+  _globals['_FILECATALOG']._serialized_start=1706
+  _globals['_FILECATALOG']._serialized_end=3046
 # @@protoc_insertion_point(module_scope)

@@ -300,12 +300,15 @@ class FlushCacheRequest(_message.Message):
     SITE_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     site: _builtins.str
     """Site of the node."""
     node: _builtins.str
     """Full host name of the node; compared in lower case."""
     epoch: _builtins.int
-    """The new epoch; 0: the server draws one, which the cache, if one is alive,
+    """The cache itself: the epoch that begins, random, not zero."""
+    request_id: _builtins.str
+    """Somebody else, who draws this, 1 to 64 characters. The server draws the epoch, and the cache, if it is alive,
     answers with a full inventory at its next contact.
     """
     def __init__(
@@ -314,12 +317,15 @@ class FlushCacheRequest(_message.Message):
         site: _builtins.str = ...,
         node: _builtins.str = ...,
         epoch: _builtins.int = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "epoch", b"epoch", "request_id", b"request_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "node", b"node", "site", b"site"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "epoch", b"epoch", "node", b"node", "request_id", b"request_id", "site", b"site"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_cause: _TypeAlias = _typing.Literal["epoch", "request_id"]  # noqa: Y015
+    _WhichOneofArgType_cause: _TypeAlias = _typing.Literal["cause", b"cause"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_cause) -> _WhichOneofReturnType_cause | None: ...
 
 Global___FlushCacheRequest: _TypeAlias = FlushCacheRequest  # noqa: Y015
 
@@ -332,7 +338,7 @@ class FlushCacheResponse(_message.Message):
     FORGOTTEN_COUNT_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     forgotten_count: _builtins.int
-    """Files forgotten."""
+    """Files forgotten; 0 for an epoch that had begun before."""
     epoch: _builtins.int
     """Epoch that began."""
     def __init__(
@@ -440,246 +446,6 @@ class ReportInventoryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportInventoryResponse: _TypeAlias = ReportInventoryResponse  # noqa: Y015
-
-@_typing.final
-class CheckFilesRequest(_message.Message):
-    """Asks whether a cache holds files."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SITE_FIELD_NUMBER: _builtins.int
-    NODE_FIELD_NUMBER: _builtins.int
-    FILES_FIELD_NUMBER: _builtins.int
-    site: _builtins.str
-    """Site of the node."""
-    node: _builtins.str
-    """Full host name of the node; compared in lower case."""
-    @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FileRef]:
-        """Files, 1 to 10,000."""
-
-    def __init__(
-        self,
-        *,
-        site: _builtins.str = ...,
-        node: _builtins.str = ...,
-        files: _abc.Iterable[_common_pb2.FileRef] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "node", b"node", "site", b"site"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CheckFilesRequest: _TypeAlias = CheckFilesRequest  # noqa: Y015
-
-@_typing.final
-class CheckFilesResponse(_message.Message):
-    """One answer a file, in request order."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PRESENCES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def presences(self) -> _containers.RepeatedCompositeFieldContainer[Global___FilePresence]:
-        """Answers."""
-
-    def __init__(
-        self,
-        *,
-        presences: _abc.Iterable[Global___FilePresence] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["presences", b"presences"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CheckFilesResponse: _TypeAlias = CheckFilesResponse  # noqa: Y015
-
-@_typing.final
-class FilePresence(_message.Message):
-    """Whether a cache holds a file."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PRESENT_FIELD_NUMBER: _builtins.int
-    SIZE_BYTES_FIELD_NUMBER: _builtins.int
-    present: _builtins.bool
-    """Whether it does."""
-    size_bytes: _builtins.int
-    """Size in bytes, of several versions the largest; 0 if not present."""
-    def __init__(
-        self,
-        *,
-        present: _builtins.bool = ...,
-        size_bytes: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["present", b"present", "size_bytes", b"size_bytes"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___FilePresence: _TypeAlias = FilePresence  # noqa: Y015
-
-@_typing.final
-class LocateFilesRequest(_message.Message):
-    """Asks where files are."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SITE_FIELD_NUMBER: _builtins.int
-    FILES_FIELD_NUMBER: _builtins.int
-    site: _builtins.str
-    """Site to look in."""
-    @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FileRef]:
-        """Files, 1 to 1,000."""
-
-    def __init__(
-        self,
-        *,
-        site: _builtins.str = ...,
-        files: _abc.Iterable[_common_pb2.FileRef] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "site", b"site"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LocateFilesRequest: _TypeAlias = LocateFilesRequest  # noqa: Y015
-
-@_typing.final
-class LocateFilesResponse(_message.Message):
-    """One answer a file, in request order."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LOCATIONS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def locations(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileLocation]:
-        """Answers."""
-
-    def __init__(
-        self,
-        *,
-        locations: _abc.Iterable[Global___FileLocation] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["locations", b"locations"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LocateFilesResponse: _TypeAlias = LocateFilesResponse  # noqa: Y015
-
-@_typing.final
-class FileLocation(_message.Message):
-    """The nodes that hold a file."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    FILE_FIELD_NUMBER: _builtins.int
-    NODES_FIELD_NUMBER: _builtins.int
-    SIZE_BYTES_FIELD_NUMBER: _builtins.int
-    size_bytes: _builtins.int
-    """Size in bytes as the catalog knows it; 0 if no node holds it."""
-    @_builtins.property
-    def file(self) -> _common_pb2.FileRef:
-        """The file as asked for."""
-
-    @_builtins.property
-    def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Nodes by name; empty: none."""
-
-    def __init__(
-        self,
-        *,
-        file: _common_pb2.FileRef | None = ...,
-        nodes: _abc.Iterable[_builtins.str] | None = ...,
-        size_bytes: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "nodes", b"nodes", "size_bytes", b"size_bytes"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___FileLocation: _TypeAlias = FileLocation  # noqa: Y015
-
-@_typing.final
-class ListNodeFilesRequest(_message.Message):
-    """Asks for the files of a node."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SITE_FIELD_NUMBER: _builtins.int
-    NODE_FIELD_NUMBER: _builtins.int
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    PINNED_ONLY_FIELD_NUMBER: _builtins.int
-    site: _builtins.str
-    """Site of the node."""
-    node: _builtins.str
-    """Full host name of the node; compared in lower case."""
-    page_size: _builtins.int
-    """Most files a page, 1 to 10,000; 0: 1,000."""
-    page_token: _builtins.str
-    """`next_page_token` of the page before; empty for the first page."""
-    pinned_only: _builtins.bool
-    """Whether to list pinned files only."""
-    def __init__(
-        self,
-        *,
-        site: _builtins.str = ...,
-        node: _builtins.str = ...,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
-        pinned_only: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "page_size", b"page_size", "page_token", b"page_token", "pinned_only", b"pinned_only", "site", b"site"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListNodeFilesRequest: _TypeAlias = ListNodeFilesRequest  # noqa: Y015
-
-@_typing.final
-class ListNodeFilesResponse(_message.Message):
-    """A page of files."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    FILES_FIELD_NUMBER: _builtins.int
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    PINNED_POSITIONS_FIELD_NUMBER: _builtins.int
-    next_page_token: _builtins.str
-    """Token of the next page; empty when this was the last."""
-    @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.File]:
-        """Files by (scope, LFN, version, size)."""
-
-    @_builtins.property
-    def pinned_positions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Positions in `files` of those that are pinned, ascending from 0."""
-
-    def __init__(
-        self,
-        *,
-        files: _abc.Iterable[_common_pb2.File] | None = ...,
-        next_page_token: _builtins.str = ...,
-        pinned_positions: _abc.Iterable[_builtins.int] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "next_page_token", b"next_page_token", "pinned_positions", b"pinned_positions"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListNodeFilesResponse: _TypeAlias = ListNodeFilesResponse  # noqa: Y015
 
 @_typing.final
 class GetCacheRequest(_message.Message):

@@ -5,6 +5,7 @@ import warnings
 
 from pandawn.filecatalog.v1 import coverage_pb2 as pandawn_dot_filecatalog_dot_v1_dot_coverage__pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2 as pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2
+from pandawn.filecatalog.v1 import lookup_pb2 as pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2
 from pandawn.filecatalog.v1 import pins_pb2 as pandawn_dot_filecatalog_dot_v1_dot_pins__pb2
 from pandawn.filecatalog.v1 import session_pb2 as pandawn_dot_filecatalog_dot_v1_dot_session__pb2
 
@@ -80,13 +81,13 @@ class FileCatalogStub(object):
                 _registered_method=True)
         self.CheckFiles = channel.unary_unary(
                 '/pandawn.filecatalog.v1.FileCatalog/CheckFiles',
-                request_serializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.CheckFilesRequest.SerializeToString,
-                response_deserializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.CheckFilesResponse.FromString,
+                request_serializer=pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.CheckFilesRequest.SerializeToString,
+                response_deserializer=pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.CheckFilesResponse.FromString,
                 _registered_method=True)
         self.LocateFiles = channel.unary_unary(
                 '/pandawn.filecatalog.v1.FileCatalog/LocateFiles',
-                request_serializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.LocateFilesRequest.SerializeToString,
-                response_deserializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.LocateFilesResponse.FromString,
+                request_serializer=pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.LocateFilesRequest.SerializeToString,
+                response_deserializer=pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.LocateFilesResponse.FromString,
                 _registered_method=True)
         self.GetCoverage = channel.unary_unary(
                 '/pandawn.filecatalog.v1.FileCatalog/GetCoverage',
@@ -95,8 +96,8 @@ class FileCatalogStub(object):
                 _registered_method=True)
         self.ListNodeFiles = channel.unary_unary(
                 '/pandawn.filecatalog.v1.FileCatalog/ListNodeFiles',
-                request_serializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.ListNodeFilesRequest.SerializeToString,
-                response_deserializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.ListNodeFilesResponse.FromString,
+                request_serializer=pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.ListNodeFilesRequest.SerializeToString,
+                response_deserializer=pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.ListNodeFilesResponse.FromString,
                 _registered_method=True)
         self.GetCache = channel.unary_unary(
                 '/pandawn.filecatalog.v1.FileCatalog/GetCache',
@@ -113,6 +114,7 @@ class FileCatalogServicer(object):
         """Begins a session for the tools of a node that are no pilots, as the hook of pcache is. Its token goes
         with the other calls in the metadata as `pandawn-session`, and lets them write what is known of this
         node's cache. The credential is one that the queue takes for its pilots. When it has expired, open another.
+        Repeating it is harmless: each call gives a session of its own, and nothing else changes.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -131,7 +133,8 @@ class FileCatalogServicer(object):
         With an `epoch` the call is a delta of a cache: it is applied when its
         sequence number follows the last one, ignored as a repeat when it is not
         newer, and answered with `inventory_requested` when one is missing.
-        Without an epoch it is direct population (pre-placed data): always applied.
+        Without an epoch it is direct population (pre-placed data): always applied, and harmless to repeat, as a
+        cache holds a file once.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
@@ -143,7 +146,8 @@ class FileCatalogServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteFiles(self, request, context):
-        """Takes away files that a cache no longer holds. Deltas are handled as in `AddFiles`.
+        """Takes away files that a cache no longer holds. Deltas are handled as in `AddFiles`. Repeating it is harmless:
+        what is gone is not counted again.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
@@ -158,10 +162,15 @@ class FileCatalogServicer(object):
     def FlushCache(self, request, context):
         """Forgets all files of a cache, which begins a new epoch.
 
+        A cache that empties itself says which epoch begins: repeated, the call changes nothing, as that epoch is there.
+        Who empties it for the cache gives a `request_id`, see `SubmitTask`: a retry with the same one for the same
+        cache returns the same answer.
+
         Errors:
-        * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names.
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names, or neither epoch nor `request_id`.
         * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
-        * `NOT_FOUND` (NODE_NOT_FOUND): without an epoch: the catalog knows no such cache.
+        * `NOT_FOUND` (NODE_NOT_FOUND): with a `request_id`: the catalog knows no such cache.
+        * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another request.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -171,7 +180,7 @@ class FileCatalogServicer(object):
     def ReportInventory(self, request_iterator, context):
         """Replaces all that the catalog knows of a cache by the files of the stream.
         The first message carries the header; nothing changes until the stream has
-        ended well.
+        ended well. Repeating it puts the same in place.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): no header, or malformed names.
@@ -185,7 +194,7 @@ class FileCatalogServicer(object):
 
     def PinFiles(self, request, context):
         """Pins files on a node, which need not have been heard of. A file pinned already
-        gets the GUID given here; another version or size is another file.
+        gets the GUID given here; another version or size is another file. Repeating it is harmless.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
@@ -197,10 +206,11 @@ class FileCatalogServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UnpinFiles(self, request, context):
-        """Takes away pins: of some files of a node, or all of the node.
+        """Takes away pins: of some files of a node, or all of the node. Repeating it is harmless; who took away the last
+        ones finds no node with pins then (NODE_NOT_FOUND).
 
         Errors:
-        * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, both, or malformed names.
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, or malformed names.
         * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
         * `NOT_FOUND` (NODE_NOT_FOUND): no file is pinned on such a node.
         """
@@ -247,7 +257,7 @@ class FileCatalogServicer(object):
         """Says how much of a set of files the nodes of a site hold: of a task's inputs, or of a list.
 
         Errors:
-        * `INVALID_ARGUMENT` (INVALID_REQUEST): neither task nor files, both, or malformed names.
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): neither task nor files, or malformed names.
         * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
         * `NOT_FOUND` (SITE_NOT_FOUND): no node of such a site has ever reported.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
@@ -326,13 +336,13 @@ def add_FileCatalogServicer_to_server(servicer, server):
             ),
             'CheckFiles': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckFiles,
-                    request_deserializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.CheckFilesRequest.FromString,
-                    response_serializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.CheckFilesResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.CheckFilesRequest.FromString,
+                    response_serializer=pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.CheckFilesResponse.SerializeToString,
             ),
             'LocateFiles': grpc.unary_unary_rpc_method_handler(
                     servicer.LocateFiles,
-                    request_deserializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.LocateFilesRequest.FromString,
-                    response_serializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.LocateFilesResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.LocateFilesRequest.FromString,
+                    response_serializer=pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.LocateFilesResponse.SerializeToString,
             ),
             'GetCoverage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCoverage,
@@ -341,8 +351,8 @@ def add_FileCatalogServicer_to_server(servicer, server):
             ),
             'ListNodeFiles': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNodeFiles,
-                    request_deserializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.ListNodeFilesRequest.FromString,
-                    response_serializer=pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.ListNodeFilesResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.ListNodeFilesRequest.FromString,
+                    response_serializer=pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.ListNodeFilesResponse.SerializeToString,
             ),
             'GetCache': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCache,
@@ -592,8 +602,8 @@ class FileCatalog(object):
             request,
             target,
             '/pandawn.filecatalog.v1.FileCatalog/CheckFiles',
-            pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.CheckFilesRequest.SerializeToString,
-            pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.CheckFilesResponse.FromString,
+            pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.CheckFilesRequest.SerializeToString,
+            pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.CheckFilesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -619,8 +629,8 @@ class FileCatalog(object):
             request,
             target,
             '/pandawn.filecatalog.v1.FileCatalog/LocateFiles',
-            pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.LocateFilesRequest.SerializeToString,
-            pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.LocateFilesResponse.FromString,
+            pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.LocateFilesRequest.SerializeToString,
+            pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.LocateFilesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -673,8 +683,8 @@ class FileCatalog(object):
             request,
             target,
             '/pandawn.filecatalog.v1.FileCatalog/ListNodeFiles',
-            pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.ListNodeFilesRequest.SerializeToString,
-            pandawn_dot_filecatalog_dot_v1_dot_filecatalog__pb2.ListNodeFilesResponse.FromString,
+            pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.ListNodeFilesRequest.SerializeToString,
+            pandawn_dot_filecatalog_dot_v1_dot_lookup__pb2.ListNodeFilesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from pandawn.filecatalog.v1 import coverage_pb2 as _coverage_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2 as _filecatalog_pb2
+from pandawn.filecatalog.v1 import lookup_pb2 as _lookup_pb2
 from pandawn.filecatalog.v1 import pins_pb2 as _pins_pb2
 from pandawn.filecatalog.v1 import session_pb2 as _session_pb2
 import abc as _abc_1
@@ -68,6 +69,7 @@ class FileCatalogStub:
     """Begins a session for the tools of a node that are no pilots, as the hook of pcache is. Its token goes
     with the other calls in the metadata as `pandawn-session`, and lets them write what is known of this
     node's cache. The credential is one that the queue takes for its pilots. When it has expired, open another.
+    Repeating it is harmless: each call gives a session of its own, and nothing else changes.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -82,7 +84,8 @@ class FileCatalogStub:
     With an `epoch` the call is a delta of a cache: it is applied when its
     sequence number follows the last one, ignored as a repeat when it is not
     newer, and answered with `inventory_requested` when one is missing.
-    Without an epoch it is direct population (pre-placed data): always applied.
+    Without an epoch it is direct population (pre-placed data): always applied, and harmless to repeat, as a
+    cache holds a file once.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
@@ -90,7 +93,8 @@ class FileCatalogStub:
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): the catalog's store does not answer; retry after RetryInfo.
     """
     DeleteFiles: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.DeleteFilesRequest, _filecatalog_pb2.DeleteFilesResponse]
-    """Takes away files that a cache no longer holds. Deltas are handled as in `AddFiles`.
+    """Takes away files that a cache no longer holds. Deltas are handled as in `AddFiles`. Repeating it is harmless:
+    what is gone is not counted again.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
@@ -101,16 +105,21 @@ class FileCatalogStub:
     FlushCache: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.FlushCacheRequest, _filecatalog_pb2.FlushCacheResponse]
     """Forgets all files of a cache, which begins a new epoch.
 
+    A cache that empties itself says which epoch begins: repeated, the call changes nothing, as that epoch is there.
+    Who empties it for the cache gives a `request_id`, see `SubmitTask`: a retry with the same one for the same
+    cache returns the same answer.
+
     Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names.
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names, or neither epoch nor `request_id`.
     * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
-    * `NOT_FOUND` (NODE_NOT_FOUND): without an epoch: the catalog knows no such cache.
+    * `NOT_FOUND` (NODE_NOT_FOUND): with a `request_id`: the catalog knows no such cache.
+    * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another request.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
     ReportInventory: _grpc.StreamUnaryMultiCallable[_filecatalog_pb2.ReportInventoryRequest, _filecatalog_pb2.ReportInventoryResponse]
     """Replaces all that the catalog knows of a cache by the files of the stream.
     The first message carries the header; nothing changes until the stream has
-    ended well.
+    ended well. Repeating it puts the same in place.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): no header, or malformed names.
@@ -120,7 +129,7 @@ class FileCatalogStub:
     """
     PinFiles: _grpc.UnaryUnaryMultiCallable[_pins_pb2.PinFilesRequest, _pins_pb2.PinFilesResponse]
     """Pins files on a node, which need not have been heard of. A file pinned already
-    gets the GUID given here; another version or size is another file.
+    gets the GUID given here; another version or size is another file. Repeating it is harmless.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
@@ -128,10 +137,11 @@ class FileCatalogStub:
     * `RESOURCE_EXHAUSTED` (TOO_MANY_PINS): the node would have more than 100,000 pinned files; nothing was pinned.
     """
     UnpinFiles: _grpc.UnaryUnaryMultiCallable[_pins_pb2.UnpinFilesRequest, _pins_pb2.UnpinFilesResponse]
-    """Takes away pins: of some files of a node, or all of the node.
+    """Takes away pins: of some files of a node, or all of the node. Repeating it is harmless; who took away the last
+    ones finds no node with pins then (NODE_NOT_FOUND).
 
     Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, both, or malformed names.
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, or malformed names.
     * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
     * `NOT_FOUND` (NODE_NOT_FOUND): no file is pinned on such a node.
     """
@@ -142,7 +152,7 @@ class FileCatalogStub:
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed site or token.
     """
-    CheckFiles: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.CheckFilesRequest, _filecatalog_pb2.CheckFilesResponse]
+    CheckFiles: _grpc.UnaryUnaryMultiCallable[_lookup_pb2.CheckFilesRequest, _lookup_pb2.CheckFilesResponse]
     """Says for each file whether a node holds it, in its cache or pinned.
 
     Errors:
@@ -150,7 +160,7 @@ class FileCatalogStub:
     * `NOT_FOUND` (NODE_NOT_FOUND): the catalog knows no such cache.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
-    LocateFiles: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.LocateFilesRequest, _filecatalog_pb2.LocateFilesResponse]
+    LocateFiles: _grpc.UnaryUnaryMultiCallable[_lookup_pb2.LocateFilesRequest, _lookup_pb2.LocateFilesResponse]
     """Says for each file which nodes of a site hold it.
 
     Errors:
@@ -162,13 +172,13 @@ class FileCatalogStub:
     """Says how much of a set of files the nodes of a site hold: of a task's inputs, or of a list.
 
     Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): neither task nor files, both, or malformed names.
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): neither task nor files, or malformed names.
     * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
     * `NOT_FOUND` (SITE_NOT_FOUND): no node of such a site has ever reported.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
     """
-    ListNodeFiles: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.ListNodeFilesRequest, _filecatalog_pb2.ListNodeFilesResponse]
+    ListNodeFiles: _grpc.UnaryUnaryMultiCallable[_lookup_pb2.ListNodeFilesRequest, _lookup_pb2.ListNodeFilesResponse]
     """Lists the files of one node, cached or pinned, in order of (scope, LFN, version, size), a page at a time.
 
     Errors:
@@ -194,6 +204,7 @@ class FileCatalogAsyncStub(FileCatalogStub):
     """Begins a session for the tools of a node that are no pilots, as the hook of pcache is. Its token goes
     with the other calls in the metadata as `pandawn-session`, and lets them write what is known of this
     node's cache. The credential is one that the queue takes for its pilots. When it has expired, open another.
+    Repeating it is harmless: each call gives a session of its own, and nothing else changes.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -208,7 +219,8 @@ class FileCatalogAsyncStub(FileCatalogStub):
     With an `epoch` the call is a delta of a cache: it is applied when its
     sequence number follows the last one, ignored as a repeat when it is not
     newer, and answered with `inventory_requested` when one is missing.
-    Without an epoch it is direct population (pre-placed data): always applied.
+    Without an epoch it is direct population (pre-placed data): always applied, and harmless to repeat, as a
+    cache holds a file once.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
@@ -216,7 +228,8 @@ class FileCatalogAsyncStub(FileCatalogStub):
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): the catalog's store does not answer; retry after RetryInfo.
     """
     DeleteFiles: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.DeleteFilesRequest, _filecatalog_pb2.DeleteFilesResponse]  # type: ignore[assignment]
-    """Takes away files that a cache no longer holds. Deltas are handled as in `AddFiles`.
+    """Takes away files that a cache no longer holds. Deltas are handled as in `AddFiles`. Repeating it is harmless:
+    what is gone is not counted again.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
@@ -227,16 +240,21 @@ class FileCatalogAsyncStub(FileCatalogStub):
     FlushCache: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.FlushCacheRequest, _filecatalog_pb2.FlushCacheResponse]  # type: ignore[assignment]
     """Forgets all files of a cache, which begins a new epoch.
 
+    A cache that empties itself says which epoch begins: repeated, the call changes nothing, as that epoch is there.
+    Who empties it for the cache gives a `request_id`, see `SubmitTask`: a retry with the same one for the same
+    cache returns the same answer.
+
     Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names.
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names, or neither epoch nor `request_id`.
     * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
-    * `NOT_FOUND` (NODE_NOT_FOUND): without an epoch: the catalog knows no such cache.
+    * `NOT_FOUND` (NODE_NOT_FOUND): with a `request_id`: the catalog knows no such cache.
+    * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another request.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
     ReportInventory: _aio.StreamUnaryMultiCallable[_filecatalog_pb2.ReportInventoryRequest, _filecatalog_pb2.ReportInventoryResponse]  # type: ignore[assignment]
     """Replaces all that the catalog knows of a cache by the files of the stream.
     The first message carries the header; nothing changes until the stream has
-    ended well.
+    ended well. Repeating it puts the same in place.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): no header, or malformed names.
@@ -246,7 +264,7 @@ class FileCatalogAsyncStub(FileCatalogStub):
     """
     PinFiles: _aio.UnaryUnaryMultiCallable[_pins_pb2.PinFilesRequest, _pins_pb2.PinFilesResponse]  # type: ignore[assignment]
     """Pins files on a node, which need not have been heard of. A file pinned already
-    gets the GUID given here; another version or size is another file.
+    gets the GUID given here; another version or size is another file. Repeating it is harmless.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
@@ -254,10 +272,11 @@ class FileCatalogAsyncStub(FileCatalogStub):
     * `RESOURCE_EXHAUSTED` (TOO_MANY_PINS): the node would have more than 100,000 pinned files; nothing was pinned.
     """
     UnpinFiles: _aio.UnaryUnaryMultiCallable[_pins_pb2.UnpinFilesRequest, _pins_pb2.UnpinFilesResponse]  # type: ignore[assignment]
-    """Takes away pins: of some files of a node, or all of the node.
+    """Takes away pins: of some files of a node, or all of the node. Repeating it is harmless; who took away the last
+    ones finds no node with pins then (NODE_NOT_FOUND).
 
     Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, both, or malformed names.
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, or malformed names.
     * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
     * `NOT_FOUND` (NODE_NOT_FOUND): no file is pinned on such a node.
     """
@@ -268,7 +287,7 @@ class FileCatalogAsyncStub(FileCatalogStub):
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed site or token.
     """
-    CheckFiles: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.CheckFilesRequest, _filecatalog_pb2.CheckFilesResponse]  # type: ignore[assignment]
+    CheckFiles: _aio.UnaryUnaryMultiCallable[_lookup_pb2.CheckFilesRequest, _lookup_pb2.CheckFilesResponse]  # type: ignore[assignment]
     """Says for each file whether a node holds it, in its cache or pinned.
 
     Errors:
@@ -276,7 +295,7 @@ class FileCatalogAsyncStub(FileCatalogStub):
     * `NOT_FOUND` (NODE_NOT_FOUND): the catalog knows no such cache.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
-    LocateFiles: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.LocateFilesRequest, _filecatalog_pb2.LocateFilesResponse]  # type: ignore[assignment]
+    LocateFiles: _aio.UnaryUnaryMultiCallable[_lookup_pb2.LocateFilesRequest, _lookup_pb2.LocateFilesResponse]  # type: ignore[assignment]
     """Says for each file which nodes of a site hold it.
 
     Errors:
@@ -288,13 +307,13 @@ class FileCatalogAsyncStub(FileCatalogStub):
     """Says how much of a set of files the nodes of a site hold: of a task's inputs, or of a list.
 
     Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): neither task nor files, both, or malformed names.
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): neither task nor files, or malformed names.
     * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
     * `NOT_FOUND` (SITE_NOT_FOUND): no node of such a site has ever reported.
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
     """
-    ListNodeFiles: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.ListNodeFilesRequest, _filecatalog_pb2.ListNodeFilesResponse]  # type: ignore[assignment]
+    ListNodeFiles: _aio.UnaryUnaryMultiCallable[_lookup_pb2.ListNodeFilesRequest, _lookup_pb2.ListNodeFilesResponse]  # type: ignore[assignment]
     """Lists the files of one node, cached or pinned, in order of (scope, LFN, version, size), a page at a time.
 
     Errors:
@@ -323,6 +342,7 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
         """Begins a session for the tools of a node that are no pilots, as the hook of pcache is. Its token goes
         with the other calls in the metadata as `pandawn-session`, and lets them write what is known of this
         node's cache. The credential is one that the queue takes for its pilots. When it has expired, open another.
+        Repeating it is harmless: each call gives a session of its own, and nothing else changes.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -343,7 +363,8 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
         With an `epoch` the call is a delta of a cache: it is applied when its
         sequence number follows the last one, ignored as a repeat when it is not
         newer, and answered with `inventory_requested` when one is missing.
-        Without an epoch it is direct population (pre-placed data): always applied.
+        Without an epoch it is direct population (pre-placed data): always applied, and harmless to repeat, as a
+        cache holds a file once.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
@@ -357,7 +378,8 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
         request: _filecatalog_pb2.DeleteFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_filecatalog_pb2.DeleteFilesResponse, _abc.Awaitable[_filecatalog_pb2.DeleteFilesResponse]]:
-        """Takes away files that a cache no longer holds. Deltas are handled as in `AddFiles`.
+        """Takes away files that a cache no longer holds. Deltas are handled as in `AddFiles`. Repeating it is harmless:
+        what is gone is not counted again.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
@@ -374,10 +396,15 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_filecatalog_pb2.FlushCacheResponse, _abc.Awaitable[_filecatalog_pb2.FlushCacheResponse]]:
         """Forgets all files of a cache, which begins a new epoch.
 
+        A cache that empties itself says which epoch begins: repeated, the call changes nothing, as that epoch is there.
+        Who empties it for the cache gives a `request_id`, see `SubmitTask`: a retry with the same one for the same
+        cache returns the same answer.
+
         Errors:
-        * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names.
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names, or neither epoch nor `request_id`.
         * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
-        * `NOT_FOUND` (NODE_NOT_FOUND): without an epoch: the catalog knows no such cache.
+        * `NOT_FOUND` (NODE_NOT_FOUND): with a `request_id`: the catalog knows no such cache.
+        * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another request.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
         """
 
@@ -389,7 +416,7 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_filecatalog_pb2.ReportInventoryResponse, _abc.Awaitable[_filecatalog_pb2.ReportInventoryResponse]]:
         """Replaces all that the catalog knows of a cache by the files of the stream.
         The first message carries the header; nothing changes until the stream has
-        ended well.
+        ended well. Repeating it puts the same in place.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): no header, or malformed names.
@@ -405,7 +432,7 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_pins_pb2.PinFilesResponse, _abc.Awaitable[_pins_pb2.PinFilesResponse]]:
         """Pins files on a node, which need not have been heard of. A file pinned already
-        gets the GUID given here; another version or size is another file.
+        gets the GUID given here; another version or size is another file. Repeating it is harmless.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
@@ -419,10 +446,11 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
         request: _pins_pb2.UnpinFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pins_pb2.UnpinFilesResponse, _abc.Awaitable[_pins_pb2.UnpinFilesResponse]]:
-        """Takes away pins: of some files of a node, or all of the node.
+        """Takes away pins: of some files of a node, or all of the node. Repeating it is harmless; who took away the last
+        ones finds no node with pins then (NODE_NOT_FOUND).
 
         Errors:
-        * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, both, or malformed names.
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, or malformed names.
         * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
         * `NOT_FOUND` (NODE_NOT_FOUND): no file is pinned on such a node.
         """
@@ -443,9 +471,9 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def CheckFiles(
         self,
-        request: _filecatalog_pb2.CheckFilesRequest,
+        request: _lookup_pb2.CheckFilesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_filecatalog_pb2.CheckFilesResponse, _abc.Awaitable[_filecatalog_pb2.CheckFilesResponse]]:
+    ) -> _typing.Union[_lookup_pb2.CheckFilesResponse, _abc.Awaitable[_lookup_pb2.CheckFilesResponse]]:
         """Says for each file whether a node holds it, in its cache or pinned.
 
         Errors:
@@ -457,9 +485,9 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def LocateFiles(
         self,
-        request: _filecatalog_pb2.LocateFilesRequest,
+        request: _lookup_pb2.LocateFilesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_filecatalog_pb2.LocateFilesResponse, _abc.Awaitable[_filecatalog_pb2.LocateFilesResponse]]:
+    ) -> _typing.Union[_lookup_pb2.LocateFilesResponse, _abc.Awaitable[_lookup_pb2.LocateFilesResponse]]:
         """Says for each file which nodes of a site hold it.
 
         Errors:
@@ -477,7 +505,7 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
         """Says how much of a set of files the nodes of a site hold: of a task's inputs, or of a list.
 
         Errors:
-        * `INVALID_ARGUMENT` (INVALID_REQUEST): neither task nor files, both, or malformed names.
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): neither task nor files, or malformed names.
         * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
         * `NOT_FOUND` (SITE_NOT_FOUND): no node of such a site has ever reported.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
@@ -487,9 +515,9 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ListNodeFiles(
         self,
-        request: _filecatalog_pb2.ListNodeFilesRequest,
+        request: _lookup_pb2.ListNodeFilesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_filecatalog_pb2.ListNodeFilesResponse, _abc.Awaitable[_filecatalog_pb2.ListNodeFilesResponse]]:
+    ) -> _typing.Union[_lookup_pb2.ListNodeFilesResponse, _abc.Awaitable[_lookup_pb2.ListNodeFilesResponse]]:
         """Lists the files of one node, cached or pinned, in order of (scope, LFN, version, size), a page at a time.
 
         Errors:

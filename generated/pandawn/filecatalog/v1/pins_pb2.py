@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from pandawn.common.v1 import common_pb2 as pandawn_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pandawn/filecatalog/v1/pins.proto\x12\x16pandawn.filecatalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epandawn/common/v1/common.proto\"U\n\x0fPinFilesRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12&\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x17.pandawn.common.v1.File\"Q\n\x10PinFilesResponse\x12\x11\n\tnew_count\x18\x01 \x01(\x05\x12\x14\n\x0cpinned_count\x18\x02 \x01(\x03\x12\x14\n\x0cpinned_bytes\x18\x03 \x01(\x03\"g\n\x11UnpinFilesRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12)\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x1a.pandawn.common.v1.FileRef\x12\x0b\n\x03\x61ll\x18\x04 \x01(\x08\"A\n\x12UnpinFilesResponse\x12\x15\n\rremoved_count\x18\x01 \x01(\x05\x12\x14\n\x0cpinned_count\x18\x02 \x01(\x03\"F\n\x0fListPinsRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x10ListPinsResponse\x12*\n\x04pins\x18\x01 \x03(\x0b\x32\x1c.pandawn.filecatalog.v1.Pins\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8e\x01\n\x04Pins\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x12\n\nfile_count\x18\x03 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x03\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x62\x65lieved\x18\x06 \x01(\x08\x42t\n\x1a\x61lt.pandawn.filecatalog.v1B\tPinsProtoP\x01Z0pandawn.alt/pandawn/filecatalog/v1;filecatalogv1\xaa\x02\x16Pandawn.FileCatalog.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pandawn/filecatalog/v1/pins.proto\x12\x16pandawn.filecatalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epandawn/common/v1/common.proto\"U\n\x0fPinFilesRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12&\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x17.pandawn.common.v1.File\"Q\n\x10PinFilesResponse\x12\x11\n\tnew_count\x18\x01 \x01(\x05\x12\x14\n\x0cpinned_count\x18\x02 \x01(\x03\x12\x14\n\x0cpinned_bytes\x18\x03 \x01(\x03\"\x9d\x01\n\x11UnpinFilesRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x34\n\x05\x66iles\x18\x03 \x01(\x0b\x32#.pandawn.filecatalog.v1.PinnedFilesH\x00\x12.\n\x03\x61ll\x18\x04 \x01(\x0b\x32\x1f.pandawn.filecatalog.v1.AllPinsH\x00\x42\x06\n\x04what\"8\n\x0bPinnedFiles\x12)\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x1a.pandawn.common.v1.FileRef\"\t\n\x07\x41llPins\"A\n\x12UnpinFilesResponse\x12\x15\n\rremoved_count\x18\x01 \x01(\x05\x12\x14\n\x0cpinned_count\x18\x02 \x01(\x03\"F\n\x0fListPinsRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x10ListPinsResponse\x12*\n\x04pins\x18\x01 \x03(\x0b\x32\x1c.pandawn.filecatalog.v1.Pins\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8e\x01\n\x04Pins\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x12\n\nfile_count\x18\x03 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x03\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x62\x65lieved\x18\x06 \x01(\x08\x42t\n\x1a\x61lt.pandawn.filecatalog.v1B\tPinsProtoP\x01Z0pandawn.alt/pandawn/filecatalog/v1;filecatalogv1\xaa\x02\x16Pandawn.FileCatalog.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,14 +38,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PINFILESREQUEST']._serialized_end=211
   _globals['_PINFILESRESPONSE']._serialized_start=213
   _globals['_PINFILESRESPONSE']._serialized_end=294
-  _globals['_UNPINFILESREQUEST']._serialized_start=296
-  _globals['_UNPINFILESREQUEST']._serialized_end=399
-  _globals['_UNPINFILESRESPONSE']._serialized_start=401
-  _globals['_UNPINFILESRESPONSE']._serialized_end=466
-  _globals['_LISTPINSREQUEST']._serialized_start=468
-  _globals['_LISTPINSREQUEST']._serialized_end=538
-  _globals['_LISTPINSRESPONSE']._serialized_start=540
-  _globals['_LISTPINSRESPONSE']._serialized_end=627
-  _globals['_PINS']._serialized_start=630
-  _globals['_PINS']._serialized_end=772
+  _globals['_UNPINFILESREQUEST']._serialized_start=297
+  _globals['_UNPINFILESREQUEST']._serialized_end=454
+  _globals['_PINNEDFILES']._serialized_start=456
+  _globals['_PINNEDFILES']._serialized_end=512
+  _globals['_ALLPINS']._serialized_start=514
+  _globals['_ALLPINS']._serialized_end=523
+  _globals['_UNPINFILESRESPONSE']._serialized_start=525
+  _globals['_UNPINFILESRESPONSE']._serialized_end=590
+  _globals['_LISTPINSREQUEST']._serialized_start=592
+  _globals['_LISTPINSREQUEST']._serialized_end=662
+  _globals['_LISTPINSRESPONSE']._serialized_start=664
+  _globals['_LISTPINSRESPONSE']._serialized_end=751
+  _globals['_PINS']._serialized_start=754
+  _globals['_PINS']._serialized_end=896
 # @@protoc_insertion_point(module_scope)

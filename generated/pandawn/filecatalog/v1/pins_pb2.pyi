@@ -98,27 +98,72 @@ class UnpinFilesRequest(_message.Message):
     """Site of the node."""
     node: _builtins.str
     """Full host name of the node; compared in lower case."""
-    all: _builtins.bool
-    """Whether to take away all pins of the node."""
     @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FileRef]:
-        """Files, at most 10,000; none with `all`."""
+    def files(self) -> Global___PinnedFiles:
+        """Those of some files."""
+
+    @_builtins.property
+    def all(self) -> Global___AllPins:
+        """All of the node."""
 
     def __init__(
         self,
         *,
         site: _builtins.str = ...,
         node: _builtins.str = ...,
+        files: Global___PinnedFiles | None = ...,
+        all: Global___AllPins | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "files", b"files", "what", b"what"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "files", b"files", "node", b"node", "site", b"site", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["files", "all"]  # noqa: Y015
+    _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
+
+Global___UnpinFilesRequest: _TypeAlias = UnpinFilesRequest  # noqa: Y015
+
+@_typing.final
+class PinnedFiles(_message.Message):
+    """Some of the files that are pinned on a node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FileRef]:
+        """Files, 1 to 10,000."""
+
+    def __init__(
+        self,
+        *,
         files: _abc.Iterable[_common_pb2.FileRef] | None = ...,
-        all: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "files", b"files", "node", b"node", "site", b"site"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UnpinFilesRequest: _TypeAlias = UnpinFilesRequest  # noqa: Y015
+Global___PinnedFiles: _TypeAlias = PinnedFiles  # noqa: Y015
+
+@_typing.final
+class AllPins(_message.Message):
+    """All that is pinned on a node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllPins: _TypeAlias = AllPins  # noqa: Y015
 
 @_typing.final
 class UnpinFilesResponse(_message.Message):

@@ -28,7 +28,7 @@ from pandawn.filecatalog.v1 import filecatalog_pb2 as pandawn_dot_filecatalog_do
 from pandawn.monitor.v1 import audit_pb2 as pandawn_dot_monitor_dot_v1_dot_audit__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n pandawn/monitor/v1/monitor.proto\x12\x12pandawn.monitor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epandawn/common/v1/common.proto\x1a(pandawn/filecatalog/v1/filecatalog.proto\x1a\x1epandawn/monitor/v1/audit.proto\"/\n\x10\x43ountJobsRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\"A\n\x11\x43ountJobsResponse\x12,\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x1c.pandawn.monitor.v1.JobCount\"b\n\x08JobCount\x12\r\n\x05queue\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.pandawn.common.v1.JobState\x12\x0c\n\x04user\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\"`\n\x11ListPilotsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x15\n\rinclude_ended\x18\x04 \x01(\x08\"X\n\x12ListPilotsResponse\x12)\n\x06pilots\x18\x01 \x03(\x0b\x32\x19.pandawn.monitor.v1.Pilot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x02\n\x05Pilot\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x15\n\rpilot_version\x18\x05 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x06 \x01(\t\x12-\n\x05state\x18\x07 \x01(\x0e\x32\x1e.pandawn.monitor.v1.PilotState\x12\x11\n\tjob_count\x18\x08 \x01(\x05\x12\x31\n\rregister_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ontact_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nend_reason\x18\x0b \x01(\t\"G\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t\"U\n\x11ListNodesResponse\x12\'\n\x05nodes\x18\x01 \x03(\x0b\x32\x18.pandawn.monitor.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xcc\x03\n\x04Node\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bpilot_count\x18\x03 \x01(\x05\x12\x11\n\tjob_count\x18\x04 \x01(\x05\x12\x30\n\x0c\x63ontact_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x05\x63\x61\x63he\x18\x06 \x01(\x0b\x32\x1d.pandawn.filecatalog.v1.Cache\x12-\n\x08locality\x18\x07 \x01(\x0e\x32\x1b.pandawn.common.v1.Locality\x12\x38\n\x14suspended_until_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0esuspend_reason\x18\t \x01(\t\x12\x33\n\tcondition\x18\n \x01(\x0e\x32 .pandawn.common.v1.NodeCondition\x12\x12\n\nchanged_by\x18\x0b \x01(\t\x12/\n\x0b\x63hange_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bgood_probes\x18\r \x01(\x05\x12\x10\n\x08\x65vidence\x18\x0e \x03(\t\"l\n\x13StreamEventsRequest\x12\x16\n\x0e\x61\x66ter_event_id\x18\x01 \x01(\x03\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x0f\n\x07task_id\x18\x03 \x01(\x03\x12\x0e\n\x06job_id\x18\x04 \x01(\x03\x12\x0c\n\x04tail\x18\x05 \x01(\x05\"A\n\x14StreamEventsResponse\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.pandawn.monitor.v1.Event\"\xd4\x01\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x03\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\x03\x12\x0e\n\x06job_id\x18\x05 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\r\n\x05queue\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x10\n\x08pilot_id\x18\t \x01(\t\x12\x0c\n\x04user\x18\n \x01(\t\x12\x0c\n\x04text\x18\x0b \x01(\t*l\n\nPilotState\x12\x1b\n\x17PILOT_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10PILOT_STATE_LIVE\x10\x01\x12\x15\n\x11PILOT_STATE_ENDED\x10\x02\x12\x14\n\x10PILOT_STATE_LOST\x10\x03\x32\xd9\x03\n\x07Monitor\x12X\n\tCountJobs\x12$.pandawn.monitor.v1.CountJobsRequest\x1a%.pandawn.monitor.v1.CountJobsResponse\x12[\n\nListPilots\x12%.pandawn.monitor.v1.ListPilotsRequest\x1a&.pandawn.monitor.v1.ListPilotsResponse\x12X\n\tListNodes\x12$.pandawn.monitor.v1.ListNodesRequest\x1a%.pandawn.monitor.v1.ListNodesResponse\x12\x63\n\x0cStreamEvents\x12\'.pandawn.monitor.v1.StreamEventsRequest\x1a(.pandawn.monitor.v1.StreamEventsResponse0\x01\x12X\n\tListAudit\x12$.pandawn.monitor.v1.ListAuditRequest\x1a%.pandawn.monitor.v1.ListAuditResponseBg\n\x16\x61lt.pandawn.monitor.v1B\x0cMonitorProtoP\x01Z(pandawn.alt/pandawn/monitor/v1;monitorv1\xaa\x02\x12Pandawn.Monitor.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n pandawn/monitor/v1/monitor.proto\x12\x12pandawn.monitor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epandawn/common/v1/common.proto\x1a(pandawn/filecatalog/v1/filecatalog.proto\x1a\x1epandawn/monitor/v1/audit.proto\"V\n\x10\x43ountJobsRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"Z\n\x11\x43ountJobsResponse\x12,\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x1c.pandawn.monitor.v1.JobCount\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"b\n\x08JobCount\x12\r\n\x05queue\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.pandawn.common.v1.JobState\x12\x0c\n\x04user\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\"`\n\x11ListPilotsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x15\n\rinclude_ended\x18\x04 \x01(\x08\"X\n\x12ListPilotsResponse\x12)\n\x06pilots\x18\x01 \x03(\x0b\x32\x19.pandawn.monitor.v1.Pilot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x02\n\x05Pilot\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x15\n\rpilot_version\x18\x05 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x06 \x01(\t\x12-\n\x05state\x18\x07 \x01(\x0e\x32\x1e.pandawn.monitor.v1.PilotState\x12\x11\n\tjob_count\x18\x08 \x01(\x05\x12\x31\n\rregister_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ontact_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nend_reason\x18\x0b \x01(\t\"G\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t\"U\n\x11ListNodesResponse\x12\'\n\x05nodes\x18\x01 \x03(\x0b\x32\x18.pandawn.monitor.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xcc\x03\n\x04Node\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bpilot_count\x18\x03 \x01(\x05\x12\x11\n\tjob_count\x18\x04 \x01(\x05\x12\x30\n\x0c\x63ontact_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x05\x63\x61\x63he\x18\x06 \x01(\x0b\x32\x1d.pandawn.filecatalog.v1.Cache\x12-\n\x08locality\x18\x07 \x01(\x0e\x32\x1b.pandawn.common.v1.Locality\x12\x38\n\x14suspended_until_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0esuspend_reason\x18\t \x01(\t\x12\x33\n\tcondition\x18\n \x01(\x0e\x32 .pandawn.common.v1.NodeCondition\x12\x12\n\nchanged_by\x18\x0b \x01(\t\x12/\n\x0b\x63hange_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bgood_probes\x18\r \x01(\x05\x12\x10\n\x08\x65vidence\x18\x0e \x03(\t\"l\n\x13StreamEventsRequest\x12\x16\n\x0e\x61\x66ter_event_id\x18\x01 \x01(\x03\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x0f\n\x07task_id\x18\x03 \x01(\x03\x12\x0e\n\x06job_id\x18\x04 \x01(\x03\x12\x0c\n\x04tail\x18\x05 \x01(\x05\"A\n\x14StreamEventsResponse\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.pandawn.monitor.v1.Event\"\xd4\x01\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x03\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\x03\x12\x0e\n\x06job_id\x18\x05 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\r\n\x05queue\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x10\n\x08pilot_id\x18\t \x01(\t\x12\x0c\n\x04user\x18\n \x01(\t\x12\x0c\n\x04text\x18\x0b \x01(\t*l\n\nPilotState\x12\x1b\n\x17PILOT_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10PILOT_STATE_LIVE\x10\x01\x12\x15\n\x11PILOT_STATE_ENDED\x10\x02\x12\x14\n\x10PILOT_STATE_LOST\x10\x03\x32\xd9\x03\n\x07Monitor\x12X\n\tCountJobs\x12$.pandawn.monitor.v1.CountJobsRequest\x1a%.pandawn.monitor.v1.CountJobsResponse\x12[\n\nListPilots\x12%.pandawn.monitor.v1.ListPilotsRequest\x1a&.pandawn.monitor.v1.ListPilotsResponse\x12X\n\tListNodes\x12$.pandawn.monitor.v1.ListNodesRequest\x1a%.pandawn.monitor.v1.ListNodesResponse\x12\x63\n\x0cStreamEvents\x12\'.pandawn.monitor.v1.StreamEventsRequest\x1a(.pandawn.monitor.v1.StreamEventsResponse0\x01\x12X\n\tListAudit\x12$.pandawn.monitor.v1.ListAuditRequest\x1a%.pandawn.monitor.v1.ListAuditResponseBg\n\x16\x61lt.pandawn.monitor.v1B\x0cMonitorProtoP\x01Z(pandawn.alt/pandawn/monitor/v1;monitorv1\xaa\x02\x12Pandawn.Monitor.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,32 +36,32 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pandawn.monitor.v1.monitor_
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\026alt.pandawn.monitor.v1B\014MonitorProtoP\001Z(pandawn.alt/pandawn/monitor/v1;monitorv1\252\002\022Pandawn.Monitor.V1'
-  _globals['_PILOTSTATE']._serialized_start=1913
-  _globals['_PILOTSTATE']._serialized_end=2021
+  _globals['_PILOTSTATE']._serialized_start=1977
+  _globals['_PILOTSTATE']._serialized_end=2085
   _globals['_COUNTJOBSREQUEST']._serialized_start=195
-  _globals['_COUNTJOBSREQUEST']._serialized_end=242
-  _globals['_COUNTJOBSRESPONSE']._serialized_start=244
-  _globals['_COUNTJOBSRESPONSE']._serialized_end=309
-  _globals['_JOBCOUNT']._serialized_start=311
-  _globals['_JOBCOUNT']._serialized_end=409
-  _globals['_LISTPILOTSREQUEST']._serialized_start=411
-  _globals['_LISTPILOTSREQUEST']._serialized_end=507
-  _globals['_LISTPILOTSRESPONSE']._serialized_start=509
-  _globals['_LISTPILOTSRESPONSE']._serialized_end=597
-  _globals['_PILOT']._serialized_start=600
-  _globals['_PILOT']._serialized_end=896
-  _globals['_LISTNODESREQUEST']._serialized_start=898
-  _globals['_LISTNODESREQUEST']._serialized_end=969
-  _globals['_LISTNODESRESPONSE']._serialized_start=971
-  _globals['_LISTNODESRESPONSE']._serialized_end=1056
-  _globals['_NODE']._serialized_start=1059
-  _globals['_NODE']._serialized_end=1519
-  _globals['_STREAMEVENTSREQUEST']._serialized_start=1521
-  _globals['_STREAMEVENTSREQUEST']._serialized_end=1629
-  _globals['_STREAMEVENTSRESPONSE']._serialized_start=1631
-  _globals['_STREAMEVENTSRESPONSE']._serialized_end=1696
-  _globals['_EVENT']._serialized_start=1699
-  _globals['_EVENT']._serialized_end=1911
-  _globals['_MONITOR']._serialized_start=2024
-  _globals['_MONITOR']._serialized_end=2497
+  _globals['_COUNTJOBSREQUEST']._serialized_end=281
+  _globals['_COUNTJOBSRESPONSE']._serialized_start=283
+  _globals['_COUNTJOBSRESPONSE']._serialized_end=373
+  _globals['_JOBCOUNT']._serialized_start=375
+  _globals['_JOBCOUNT']._serialized_end=473
+  _globals['_LISTPILOTSREQUEST']._serialized_start=475
+  _globals['_LISTPILOTSREQUEST']._serialized_end=571
+  _globals['_LISTPILOTSRESPONSE']._serialized_start=573
+  _globals['_LISTPILOTSRESPONSE']._serialized_end=661
+  _globals['_PILOT']._serialized_start=664
+  _globals['_PILOT']._serialized_end=960
+  _globals['_LISTNODESREQUEST']._serialized_start=962
+  _globals['_LISTNODESREQUEST']._serialized_end=1033
+  _globals['_LISTNODESRESPONSE']._serialized_start=1035
+  _globals['_LISTNODESRESPONSE']._serialized_end=1120
+  _globals['_NODE']._serialized_start=1123
+  _globals['_NODE']._serialized_end=1583
+  _globals['_STREAMEVENTSREQUEST']._serialized_start=1585
+  _globals['_STREAMEVENTSREQUEST']._serialized_end=1693
+  _globals['_STREAMEVENTSRESPONSE']._serialized_start=1695
+  _globals['_STREAMEVENTSRESPONSE']._serialized_end=1760
+  _globals['_EVENT']._serialized_start=1763
+  _globals['_EVENT']._serialized_end=1975
+  _globals['_MONITOR']._serialized_start=2088
+  _globals['_MONITOR']._serialized_end=2561
 # @@protoc_insertion_point(module_scope)

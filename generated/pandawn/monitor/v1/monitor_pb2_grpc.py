@@ -68,10 +68,11 @@ class MonitorServicer(object):
     """
 
     def CountJobs(self, request, context):
-        """Counts jobs by queue, state and user, of those that the caller may see (`Broker.ListJobs`).
+        """Counts jobs by queue, state and user, of those that the caller may see (`Broker.ListJobs`), a page at a time.
 
         Errors:
-        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+        * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
+        belongs to another filter.
         * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

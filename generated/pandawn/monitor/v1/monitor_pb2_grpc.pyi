@@ -35,10 +35,11 @@ class MonitorStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MonitorAsyncStub: ...
     CountJobs: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.CountJobsRequest, _monitor_pb2.CountJobsResponse]
-    """Counts jobs by queue, state and user, of those that the caller may see (`Broker.ListJobs`).
+    """Counts jobs by queue, state and user, of those that the caller may see (`Broker.ListJobs`), a page at a time.
 
     Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+    * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
+      belongs to another filter.
     * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
     """
     ListPilots: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.ListPilotsRequest, _monitor_pb2.ListPilotsResponse]
@@ -85,10 +86,11 @@ class MonitorAsyncStub(MonitorStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CountJobs: _aio.UnaryUnaryMultiCallable[_monitor_pb2.CountJobsRequest, _monitor_pb2.CountJobsResponse]  # type: ignore[assignment]
-    """Counts jobs by queue, state and user, of those that the caller may see (`Broker.ListJobs`).
+    """Counts jobs by queue, state and user, of those that the caller may see (`Broker.ListJobs`), a page at a time.
 
     Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+    * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
+      belongs to another filter.
     * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
     """
     ListPilots: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ListPilotsRequest, _monitor_pb2.ListPilotsResponse]  # type: ignore[assignment]
@@ -138,10 +140,11 @@ class MonitorServicer(metaclass=_abc_1.ABCMeta):
         request: _monitor_pb2.CountJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_monitor_pb2.CountJobsResponse, _abc.Awaitable[_monitor_pb2.CountJobsResponse]]:
-        """Counts jobs by queue, state and user, of those that the caller may see (`Broker.ListJobs`).
+        """Counts jobs by queue, state and user, of those that the caller may see (`Broker.ListJobs`), a page at a time.
 
         Errors:
-        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
+        * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
+          belongs to another filter.
         * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
         """
 

@@ -1,4 +1,4 @@
-"""How much of a reply a job's description takes: what a pilot gets in one message is bounded."""
+"""How long a reply may be: no message of the server is longer than what every gRPC client takes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from pandawn_server.domain.errors import Violation
 from pandawn_server.domain.tasks.tasks import File, NewJob, OutputPlan, TaskSpec
 
-MAX_REPLY_BYTES = 4_000_000
-"""Descriptions in one reply; most gRPC libraries take messages of 4 MiB. One job alone may take more."""
+MAX_REPLY_BYTES = 4 * 1024**2
+"""Longest reply: the default limit of gRPC's libraries in all languages."""
 
-MAX_JOB_BYTES = 24_000_000
-"""Description of one job, well below the 32 MiB that a pilot takes. That of a job is cut by nobody."""
+LIST_BYTES = 3_500_000
+"""Most that the rows of a page, the jobs of a hand-out or the description of one job take of a reply; the rest is
+for what else it says."""
 
 _FILE_BYTES = 64
 """Tags, lengths and numbers of a file in a message."""
@@ -19,8 +20,8 @@ _FILE_BYTES = 64
 _JOB_BYTES = 4096
 """The same of a job, with its explanation, token and limits."""
 
-_LONGEST_FILE_BYTES = 5_000
-"""No file takes more: a URL has 4,096 bytes at most."""
+_LONGEST_FILE_BYTES = 6_000
+"""No file takes more: a URL has 4,096 bytes at most, and that of an output some 600 more."""
 
 
 def file_bytes(file: File) -> int:
@@ -31,28 +32,41 @@ def file_bytes(file: File) -> int:
 
 def job_bytes(spec: TaskSpec, inputs: Iterable[File], outputs: Iterable[OutputPlan]) -> int:
     """Bytes that a job's description takes in a message, or some more."""
-    texts = (*spec.command, *spec.build_command, *spec.environment, *spec.environment.values())
     return (
-        _JOB_BYTES
+        _spec_bytes(spec)
         + sum(map(file_bytes, inputs))
-        + sum(8 + _utf8_bytes(text) for text in texts)
         + sum(_FILE_BYTES + _utf8_bytes("".join(plan[:4])) for plan in outputs)
     )
 
 
-def too_large_to_describe(jobs: Sequence[NewJob]) -> list[Violation]:
-    """The jobs of a submission whose inputs are too many to be told to a pilot."""
+def too_large_to_describe(spec: TaskSpec, jobs: Sequence[NewJob]) -> list[Violation]:
+    """What keeps the jobs of a submission from being told to a pilot, in a reply that every client takes."""
+    # The outputs, log and library: where they will lie is not known yet.
+    own = _spec_bytes(spec) + (len(spec.outputs) + 2) * _LONGEST_FILE_BYTES
+    if own > LIST_BYTES:
+        return [
+            Violation(
+                "task",
+                f"command, environment and outputs take {own:,} bytes; a pilot can be told {LIST_BYTES:,} bytes of a "
+                "job; put what is long into the sandbox",
+            )
+        ]
     return [
         Violation(
             "task.files_per_job",
             f"run job {job.index} has {len(job.inputs):,} input files, whose names and URLs take {size:,} bytes; "
-            f"a pilot can be told {MAX_JOB_BYTES:,} bytes of a job; give each job fewer files",
+            f"a pilot can be told {LIST_BYTES - own:,} bytes of them; give each job fewer files",
         )
         for job in jobs
         # Nearly all are judged by the number of their files.
-        if len(job.inputs) * _LONGEST_FILE_BYTES > MAX_JOB_BYTES
-        and (size := sum(map(file_bytes, job.inputs))) > MAX_JOB_BYTES
+        if own + len(job.inputs) * _LONGEST_FILE_BYTES > LIST_BYTES
+        and own + (size := sum(map(file_bytes, job.inputs))) > LIST_BYTES
     ]
+
+
+def _spec_bytes(spec: TaskSpec) -> int:
+    texts = (*spec.command, *spec.build_command, *spec.environment, *spec.environment.values())
+    return _JOB_BYTES + sum(8 + _utf8_bytes(text) for text in texts)
 
 
 def _utf8_bytes(text: str) -> int:

@@ -216,6 +216,21 @@ class JobFilter:
     newest_first: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class JobCount:
+    """Jobs of a user in a state on a queue."""
+
+    queue: str
+    state: JobState
+    user: str
+    count: int
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What it counts, in the order of pages."""
+        return (self.queue, self.state.value, self.user)
+
+
 def job_not_found(job_id: int) -> NotFoundError:
     """The error for a job that does not exist."""
     return NotFoundError(

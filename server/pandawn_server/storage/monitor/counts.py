@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sqlalchemy import func, select
 
-from pandawn_server.domain.tasks.jobs import JobState
+from pandawn_server.domain.tasks.jobs import JobCount, JobState
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.tasks.schema import jobs
-
-
-@dataclass(frozen=True, slots=True)
-class JobCount:
-    """Jobs of a user in a state on a queue."""
-
-    queue: str
-    state: JobState
-    user: str
-    count: int
 
 
 def count_jobs(tx: Transaction, queue: str, user: str) -> list[JobCount]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pandawn_server.domain.access.principals import Principal
 from pandawn_server.domain.catalog.inventory import (
     CachedFile,
     CacheSummary,
@@ -18,7 +19,9 @@ from pandawn_server.domain.catalog.inventory import (
     site_not_found,
 )
 from pandawn_server.domain.errors import PandawnError
+from pandawn_server.storage import requests
 from pandawn_server.storage.leases import nodes
+from pandawn_server.storage.requests import Answer, RequestKey
 from pandawn_server.usecases.catalog.pins import pinned_files
 from pandawn_server.usecases.context import Context
 
@@ -73,18 +76,40 @@ def _note_nodes(context: Context, keys: set[NodeKey]) -> None:
             nodes.note_contact(tx, new, context.clock())
 
 
-def flush_cache(context: Context, key: NodeKey, epoch: int) -> tuple[int, int]:
-    """Begins a new epoch of a cache, drawn here if `epoch` is 0; returns files forgotten and the epoch.
-
-    Raises `NotFoundError` (NODE_NOT_FOUND) when no epoch is given and the cache is not known.
-    """
-    fresh = epoch or context.rng.getrandbits(63) + 1
-    if not epoch and not _has_cache(context.catalog.summaries([key])[0]):
-        raise node_not_found(key)
-    forgotten = context.catalog.flush(key, fresh, context.clock())
+def begin_epoch(context: Context, key: NodeKey, epoch: int) -> int:
+    """A cache was emptied, and `epoch` begins; returns files forgotten, none if it had begun before."""
+    summary = context.catalog.summaries([key])[0]
+    if summary is not None and summary.state.epoch == epoch:
+        return 0
+    forgotten = context.catalog.flush(key, epoch, context.clock())
     context.desks.nodes_changed([key])
     _note_nodes(context, {key})
-    return forgotten or 0, fresh
+    return forgotten or 0
+
+
+def flush_cache(context: Context, key: NodeKey, request_id: str, by: Principal) -> tuple[int, int]:
+    """Forgets a cache for somebody else; returns files forgotten and the epoch that begins, drawn here.
+
+    The same `request_id` returns the same answer.
+
+    Raises `NotFoundError` (NODE_NOT_FOUND) when the cache is not known, and `ConflictError` (REQUEST_ID_REUSED).
+    """
+    request = RequestKey(by.name, request_id, f"flush {key.site} {key.node}")
+    with context.db.read() as tx:
+        answer = requests.get_answer(tx, request)
+    if answer is None:
+        if not _has_cache(context.catalog.summaries([key])[0]):
+            raise node_not_found(key)
+        epoch = context.rng.getrandbits(63) + 1
+        made = Answer(0, (begin_epoch(context, key, epoch), epoch))
+        with context.db.write() as tx:
+            # Two at once may both have emptied it: no harm, and one answer.
+            answer = requests.get_answer(tx, request)
+            if answer is None:
+                answer = made
+                requests.insert_answer(tx, request, answer, context.clock())
+    forgotten, epoch = answer.numbers
+    return forgotten, epoch
 
 
 def replace_inventory(context: Context, inventory: Inventory) -> Drift:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pandawn_server.domain.dispatch.reply_size import MAX_REPLY_BYTES, job_bytes
+from pandawn_server.domain.dispatch.reply_size import LIST_BYTES, job_bytes
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.dispatch.handout import HandedJob, Offer, take_back
 from pandawn_server.usecases.context import Context
@@ -26,8 +26,8 @@ def take_grants(
         given, new_grants(tx, context.known, given, scene.queue_of), strict=True
     ):
         mine = scene.grants.setdefault(key, [])
-        # A call's only job is not measured: most calls have no more.
-        if mine and _size_of([*mine, grant], scene) > MAX_REPLY_BYTES:
+        # A call's only job is not measured: submission takes none that is too long.
+        if mine and _size_of([*mine, grant], scene) > LIST_BYTES:
             too_much.append((offer, job))
             continue
         mine.append(grant)

@@ -13,13 +13,12 @@ from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.leases.nodes import Condition, Node
 from pandawn_server.domain.leases.pilots import Pilot, PilotFilter
 from pandawn_server.domain.monitor.events import NumberedEvent
-from pandawn_server.domain.tasks.jobs import job_not_found
+from pandawn_server.domain.tasks.jobs import JobCount, job_not_found
 from pandawn_server.domain.tasks.tasks import task_not_found
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.leases import leases, nodes, pilots
 from pandawn_server.storage.leases.pilots import NodeUse
 from pandawn_server.storage.monitor import counts, events
-from pandawn_server.storage.monitor.counts import JobCount
 from pandawn_server.storage.monitor.events import Scope
 from pandawn_server.storage.queues import queues
 from pandawn_server.storage.tasks import jobs, tasks
@@ -34,19 +33,27 @@ LOOKED_BACK = 200_000
 """Events among which the last ones are looked for that a caller may see; a busy site's last hours."""
 
 
-def count_jobs(context: Context, queue: str, user: str, by: Principal) -> list[JobCount]:
-    """Jobs by queue, state and user, in this order; empty filters are any.
+def count_jobs(
+    context: Context,
+    after: tuple[str, str, str] | None,
+    queue: str,
+    user: str,
+    by: Principal,
+) -> list[JobCount]:
+    """Jobs by queue, state and user, in this order, and behind `after`; empty filters are any.
+
+    All are counted for each page: the database has no order to stop in.
 
     Of those that the caller may see. Raises `ForbiddenError` (NOT_YOUR_TASK) for another user's.
     """
     with context.db.read() as tx:
         # What is the caller's own and on a queue of its sites is counted twice, to the same number.
         found = {
-            (count.queue, count.state.value, count.user): count
+            count.key: count
             for part in parts_within(tx, may_see(by), user, queue)
             for count in counts.count_jobs(tx, part.queue, part.user)
         }
-        return [found[key] for key in sorted(found)]
+        return [found[key] for key in sorted(found) if after is None or key > after]
 
 
 def list_pilots(

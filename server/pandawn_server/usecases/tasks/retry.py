@@ -22,7 +22,7 @@ from pandawn_server.domain.tasks.tasks import (
 from pandawn_server.storage import requests
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.monitor import events
-from pandawn_server.storage.requests import Answer
+from pandawn_server.storage.requests import Answer, RequestKey
 from pandawn_server.storage.retention import is_being_removed
 from pandawn_server.storage.tasks import files, job_moves, jobs, tasks
 from pandawn_server.usecases.access.authority import require_job, require_task
@@ -32,7 +32,7 @@ from pandawn_server.usecases.access.limits import (
     require_room,
 )
 from pandawn_server.usecases.context import Context
-from pandawn_server.usecases.tasks.submit import require_same, view_of
+from pandawn_server.usecases.tasks.submit import view_of
 
 RETRIABLE = frozenset({JobState.FAILED, JobState.CANCELLED})
 """States of jobs that a user may retry."""
@@ -49,16 +49,15 @@ def retry_task(
     `ExhaustedError` (WAITING_LIMIT_REACHED) and `PreconditionError` (NOTHING_TO_RETRY).
     """
     now = context.clock()
-    fingerprint = f"retry task {task_id}"
+    key = RequestKey(by.name, request_id, f"retry task {task_id}")
     with context.db.write() as tx:
         task = tasks.lock_tasks(tx, [task_id]).get(task_id)
         if task is None or is_being_removed(tx, [task_id]):
             raise task_not_found(task_id)
         require_task(tx, by, task)
-        answer = requests.get_answer(tx, request_id)
+        answer = requests.get_answer(tx, key)
         if answer is not None:
-            require_same(answer, fingerprint, request_id)
-            return view_of(tx, answer.task_id), answer.job_ids
+            return view_of(tx, task_id), answer.numbers
         failed = jobs.list_task_jobs(tx, task_id, RETRIABLE)
         if not failed:
             raise PreconditionError(
@@ -67,7 +66,7 @@ def retry_task(
                 metadata={"task_id": str(task_id)},
             )
         job_ids = _retry(tx, context.config.refresh(tx), task, failed, by, now)
-        requests.insert_answer(tx, request_id, Answer(fingerprint, task_id, tuple(job_ids)), now)
+        requests.insert_answer(tx, key, Answer(task_id, tuple(job_ids)), now)
         return view_of(tx, task_id), tuple(job_ids)
 
 
@@ -80,7 +79,7 @@ def retry_job(context: Context, request_id: str, job_id: int, by: Principal) -> 
     `ExhaustedError` (WAITING_LIMIT_REACHED) and `PreconditionError` (NOTHING_TO_RETRY, UPSTREAM_FAILED).
     """
     now = context.clock()
-    fingerprint = f"retry job {job_id}"
+    key = RequestKey(by.name, request_id, f"retry job {job_id}")
     with context.db.write() as tx:
         job = jobs.get_jobs(tx, [job_id]).get(job_id)
         if job is None:
@@ -89,10 +88,9 @@ def retry_job(context: Context, request_id: str, job_id: int, by: Principal) -> 
         task = tasks.lock_tasks(tx, [job.task_id]).get(job.task_id)
         if task is None or is_being_removed(tx, [job.task_id]):
             raise job_not_found(job_id)
-        answer = requests.get_answer(tx, request_id)
+        answer = requests.get_answer(tx, key)
         if answer is not None:
-            require_same(answer, fingerprint, request_id)
-            return jobs.get_jobs(tx, answer.job_ids)[answer.job_ids[0]]
+            return jobs.get_jobs(tx, answer.numbers)[answer.numbers[0]]
         # Once more, now that nobody else retries it.
         job = jobs.get_jobs(tx, [job_id])[job_id]
         if job.state not in RETRIABLE or job.retry_job_id is not None:
@@ -111,9 +109,7 @@ def retry_job(context: Context, request_id: str, job_id: int, by: Principal) -> 
                 metadata={"job_id": str(job_id), "task_id": str(task.task_id)},
             )
         job_ids = _retry(tx, context.config.refresh(tx), task, [job], by, now)
-        requests.insert_answer(
-            tx, request_id, Answer(fingerprint, task.task_id, tuple(job_ids)), now
-        )
+        requests.insert_answer(tx, key, Answer(task.task_id, tuple(job_ids)), now)
         return jobs.get_jobs(tx, job_ids)[job_ids[0]]
 
 

@@ -31,7 +31,7 @@ from pandawn_server.domain.tasks.tasks import (
 from pandawn_server.storage import requests
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.monitor import events
-from pandawn_server.storage.requests import Answer
+from pandawn_server.storage.requests import Answer, RequestKey
 from pandawn_server.storage.tasks import files, jobs, sandboxes, tasks
 from pandawn_server.usecases.access.limits import identity_for, release
 from pandawn_server.usecases.brokerage.choose_queue import choose_queue
@@ -48,19 +48,17 @@ def submit_task(
     """
     now = context.clock()
     spec = _owned(spec, by)
-    # Somebody else's answer is not repeated to whoever sends the same.
-    fingerprint += f" by {by.name}" if by.name else ""
     reason, violations = spec_violations(spec)
     if violations:
         raise InvalidRequestError.of(violations, reason)
+    key = RequestKey(by.name, request_id, fingerprint)
     new_jobs: Sequence[NewJob] = split(spec)
-    too_large = too_large_to_describe(new_jobs)
+    too_large = too_large_to_describe(spec, new_jobs)
     if too_large:
         raise InvalidRequestError.of(too_large, "JOB_TOO_LARGE")
     with context.db.write() as tx:
-        answer = requests.get_answer(tx, request_id)
+        answer = requests.get_answer(tx, key)
         if answer is not None:
-            require_same(answer, fingerprint, request_id)
             return view_of(tx, answer.task_id)
         if spec.sandbox_id:
             _require_sandbox(tx, spec.sandbox_id, by)
@@ -101,7 +99,7 @@ def submit_task(
         files.insert_inputs(tx, zip(job_ids, (job.inputs for job in new_jobs), strict=True))
         if limit != NO_LIMIT:
             release(tx, queue.name, spec.user, limit, now)
-        requests.insert_answer(tx, request_id, Answer(fingerprint, task_id, ()), now)
+        requests.insert_answer(tx, key, Answer(task_id), now)
         text = (
             f"{spec.user} submitted {len(new_jobs)} jobs to {queue.name} for dataset {spec.dataset}"
         )
@@ -154,16 +152,6 @@ def _require_sandbox(tx: Transaction, sandbox_id: str, by: Principal) -> None:
     if sandbox_id not in known or not sandboxes.keep(tx, sandbox_id):
         # Also where somebody else has uploaded the same: that would tell what others run.
         raise sandbox_not_found(sandbox_id)
-
-
-def require_same(answer: Answer, fingerprint: str, request_id: str) -> None:
-    """Raises `ConflictError` (REQUEST_ID_REUSED) if an answer belongs to another request."""
-    if answer.fingerprint != fingerprint:
-        raise ConflictError(
-            "REQUEST_ID_REUSED",
-            f"request_id {request_id!r} was used for another request; draw a new one for each",
-            metadata={"request_id": request_id},
-        )
 
 
 def sandbox_not_found(sandbox_id: str) -> NotFoundError:

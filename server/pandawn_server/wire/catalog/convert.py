@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from pandawn.filecatalog.v1 import coverage_pb2, filecatalog_pb2, pins_pb2
-from pandawn_server.domain.catalog.inventory import CacheSummary, NodePins
+from collections.abc import Mapping, Sequence
+
+from pandawn.common.v1 import common_pb2
+from pandawn.filecatalog.v1 import coverage_pb2, filecatalog_pb2, lookup_pb2, pins_pb2
+from pandawn_server.domain.catalog.inventory import CachedFile, CacheSummary, NodePins
+from pandawn_server.domain.dispatch.reply_size import LIST_BYTES
 from pandawn_server.usecases.catalog.coverage import Coverage
-from pandawn_server.wire.edge.values import to_sum, to_timestamp
+from pandawn_server.wire.edge.values import to_cached_file, to_sum, to_timestamp
+
+_NAME_BYTES = 3
+"""Tag and length of a name."""
 
 
 def to_cache(summary: CacheSummary) -> filecatalog_pb2.Cache:
@@ -26,8 +33,39 @@ def to_cache(summary: CacheSummary) -> filecatalog_pb2.Cache:
     return cache
 
 
-def to_pins(pins: NodePins, *, believed: bool) -> pins_pb2.Pins:
-    """What is pinned on a node."""
+def to_node_file(found: tuple[CachedFile, bool]) -> lookup_pb2.NodeFile:
+    """A file that a node holds, and whether it is pinned."""
+    file, is_pinned = found
+    return lookup_pb2.NodeFile(file=to_cached_file(file), pinned=is_pinned)
+
+
+def to_locations(
+    asked: Sequence[common_pb2.FileRef], found: Sequence[Mapping[str, int]]
+) -> lookup_pb2.LocateFilesResponse:
+    """The nodes that hold files, by name with the sizes there; as many are named as the reply has room for."""
+    locations = [
+        lookup_pb2.FileLocation(
+            file=ref, size_bytes=max(sizes.values(), default=0), node_count=len(sizes)
+        )
+        for ref, sizes in zip(asked, found, strict=True)
+    ]
+    room = LIST_BYTES - sum(location.ByteSize() + 8 for location in locations)
+    # Those with fewest nodes first: what they leave of their share is for the others.
+    places = sorted(range(len(found)), key=lambda at: len(found[at]))
+    for files_left, at in zip(range(len(places), 0, -1), places, strict=True):
+        share = room // files_left
+        for node in sorted(found[at]):
+            share -= len(node) + _NAME_BYTES
+            if share < 0:
+                break
+            room -= len(node) + _NAME_BYTES
+            locations[at].nodes.append(node)
+    return lookup_pb2.LocateFilesResponse(locations=locations)
+
+
+def to_pins(found: tuple[NodePins, bool]) -> pins_pb2.Pins:
+    """What is pinned on a node, and whether it is believed."""
+    pins, believed = found
     return pins_pb2.Pins(
         site=pins.key.site,
         node=pins.key.node,

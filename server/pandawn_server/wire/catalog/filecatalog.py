@@ -10,6 +10,7 @@ from pandawn.filecatalog.v1 import (
     coverage_pb2,
     filecatalog_pb2,
     filecatalog_pb2_grpc,
+    lookup_pb2,
     pins_pb2,
     session_pb2,
 )
@@ -27,7 +28,13 @@ from pandawn_server.domain.errors import ExhaustedError
 from pandawn_server.usecases.access.open_session import open_session
 from pandawn_server.usecases.catalog import coverage, files, pins
 from pandawn_server.wire.auth.host import host_facts
-from pandawn_server.wire.catalog.convert import to_cache, to_coverage, to_pins
+from pandawn_server.wire.catalog.convert import (
+    to_cache,
+    to_coverage,
+    to_locations,
+    to_node_file,
+    to_pins,
+)
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.edge.auditing import tell_about
 from pandawn_server.wire.edge.batcher import Batcher
@@ -35,11 +42,11 @@ from pandawn_server.wire.edge.caller import caller
 from pandawn_server.wire.edge.enums import DELTA_RESULT
 from pandawn_server.wire.edge.handlers import ServicerContext
 from pandawn_server.wire.edge.page_token import decode_page_token, encode_page_token
+from pandawn_server.wire.edge.pages import page_of
 from pandawn_server.wire.edge.validation import DEFAULT_PAGE_SIZE, Checker
 from pandawn_server.wire.edge.values import (
     from_cached_file,
     from_ref,
-    to_cached_file,
     to_duration,
     to_sum,
     to_timestamp,
@@ -130,11 +137,20 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         del context
         check = Checker(request)
         key = _key(check, request.site, request.node)
+        check.chosen(request, "cause", "epoch or request_id")
+        if request.HasField("epoch"):
+            check.require(request.epoch != 0, "epoch", "must not be 0")
+        elif request.HasField("request_id"):
+            check.identifier("request_id", request.request_id)
         check.done()
-        check_cache(caller(), key)
-        forgotten, epoch = await self._deps.runner.run(
-            files.flush_cache, self._deps.context, key, request.epoch
-        )
+        by = caller()
+        check_cache(by, key)
+        run, here = self._deps.runner.run, self._deps.context
+        if request.epoch:
+            epoch = request.epoch
+            forgotten = await run(files.begin_epoch, here, key, epoch)
+        else:
+            forgotten, epoch = await run(files.flush_cache, here, key, request.request_id, by)
         return filecatalog_pb2.FlushCacheResponse(forgotten_count=forgotten, epoch=epoch)
 
     async def ReportInventory(  # noqa: N802 (gRPC's name)
@@ -207,10 +223,9 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         check = Checker(request)
         key = _key(check, request.site, request.node)
         refs: list[FileRef] | None = None
-        if request.all:
-            check.require(not request.files, "files", "must be empty with all")
-        else:
-            refs = _refs(check, request.files, MAX_FILES)
+        check.chosen(request, "what", "files or all")
+        if request.HasField("files"):
+            refs = _refs(check, request.files.files, MAX_FILES, "files.files")
         check.done()
         check_cache(caller(), key)
         left = await self._deps.runner.run(pins.unpin_files, self._deps.context, key, refs)
@@ -234,13 +249,11 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             size + 1,
             request.site,
         )
+        page, ends = page_of(found, size, to_pins)
         token = ""
-        if len(found) > size:
-            token = encode_page_token("ListPins", filters, found[size - 1][0].key)
-        return pins_pb2.ListPinsResponse(
-            pins=[to_pins(one, believed=believed) for one, believed in found[:size]],
-            next_page_token=token,
-        )
+        for last, _ in ends:
+            token = encode_page_token("ListPins", filters, last.key)
+        return pins_pb2.ListPinsResponse(pins=page, next_page_token=token)
 
     async def GetCoverage(  # noqa: N802 (gRPC's name)
         self, request: coverage_pb2.GetCoverageRequest, context: ServicerContext
@@ -248,25 +261,26 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         """Says how much of some files the nodes of a site hold."""
         del context
         check = Checker(request)
-        check.site("site", request.site, required=not request.task_id)
+        of_task = request.HasField("task_id")
+        check.site("site", request.site, required=not of_task)
         check.range("max_nodes", request.max_nodes, 0, MAX_FILES)
+        check.chosen(request, "what", "task_id or files")
         files: list[CachedFile] = []
-        if request.task_id:
+        if of_task:
             check.number("task_id", request.task_id)
-            check.require(not request.files, "files", "must be empty with a task_id")
-        else:
-            files = _files(check, request.files, MAX_COVERED)
+        elif request.HasField("files"):
+            files = _files(check, request.files.files, MAX_COVERED, "files.files")
         check.done()
         run, here = self._deps.runner.run, self._deps.context
-        if request.task_id:
+        if of_task:
             found = await run(coverage.cover_task, here, request.site, request.task_id, caller())
         else:
             found = await run(coverage.cover_files, here, request.site, files)
         return to_coverage(found, request.max_nodes or DEFAULT_PAGE_SIZE)
 
     async def CheckFiles(  # noqa: N802 (gRPC's name)
-        self, request: filecatalog_pb2.CheckFilesRequest, context: ServicerContext
-    ) -> filecatalog_pb2.CheckFilesResponse:
+        self, request: lookup_pb2.CheckFilesRequest, context: ServicerContext
+    ) -> lookup_pb2.CheckFilesResponse:
         """Says which files a cache holds."""
         del context
         check = Checker(request)
@@ -274,16 +288,16 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         refs = _refs(check, request.files, MAX_FILES)
         check.done()
         sizes: list[int | None] = await self._check.submit((key, refs))
-        return filecatalog_pb2.CheckFilesResponse(
+        return lookup_pb2.CheckFilesResponse(
             presences=[
-                filecatalog_pb2.FilePresence(present=size is not None, size_bytes=size or 0)
+                lookup_pb2.FilePresence(present=size is not None, size_bytes=size or 0)
                 for size in sizes
             ]
         )
 
     async def LocateFiles(  # noqa: N802 (gRPC's name)
-        self, request: filecatalog_pb2.LocateFilesRequest, context: ServicerContext
-    ) -> filecatalog_pb2.LocateFilesResponse:
+        self, request: lookup_pb2.LocateFilesRequest, context: ServicerContext
+    ) -> lookup_pb2.LocateFilesResponse:
         """Says which nodes hold files."""
         del context
         check = Checker(request)
@@ -293,26 +307,18 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         found = await self._deps.runner.run(
             files.locate_files, self._deps.context, request.site, refs
         )
-        return filecatalog_pb2.LocateFilesResponse(
-            locations=[
-                filecatalog_pb2.FileLocation(
-                    file=asked, nodes=sorted(sizes), size_bytes=max(sizes.values(), default=0)
-                )
-                for asked, sizes in zip(request.files, found, strict=True)
-            ]
-        )
+        return to_locations(request.files, found)
 
     async def ListNodeFiles(  # noqa: N802 (gRPC's name)
-        self, request: filecatalog_pb2.ListNodeFilesRequest, context: ServicerContext
-    ) -> filecatalog_pb2.ListNodeFilesResponse:
+        self, request: lookup_pb2.ListNodeFilesRequest, context: ServicerContext
+    ) -> lookup_pb2.ListNodeFilesResponse:
         """Lists the files of a cache."""
         del context
         check = Checker(request)
         key = _key(check, request.site, request.node)
-        check.range("page_size", request.page_size, 0, MAX_FILES)
+        size = check.page_size(request.page_size, default=1000, maximum=MAX_FILES)
         check.done()
         check_may_list(caller(), key)
-        size = request.page_size or 1000
         filters = (key.site, key.node, request.pinned_only)
         after = decode_page_token(
             request.page_token, "ListNodeFiles", filters, (str, str, str, int)
@@ -324,16 +330,11 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             (str(after[0]), str(after[1]), str(after[2]), int(after[3])) if after else None,
             size + 1,
         )
-        page = found[:size]
+        page, ends = page_of(found, size, to_node_file)
         token = ""
-        if len(found) > size:
-            last, _ = page[-1]
+        for last, _ in ends:
             token = encode_page_token("ListNodeFiles", filters, last.file_id)
-        return filecatalog_pb2.ListNodeFilesResponse(
-            files=[to_cached_file(file) for file, _ in page],
-            next_page_token=token,
-            pinned_positions=[at for at, (_, is_pinned) in enumerate(page) if is_pinned],
-        )
+        return lookup_pb2.ListNodeFilesResponse(files=page, next_page_token=token)
 
     async def GetCache(  # noqa: N802 (gRPC's name)
         self, request: filecatalog_pb2.GetCacheRequest, context: ServicerContext
@@ -363,15 +364,19 @@ def _delta_key(
     return _key(check, request.site, request.node)
 
 
-def _files(check: Checker, files: Sequence[common_pb2.File], most: int) -> list[CachedFile]:
-    check.count("files", files, 1, most)
+def _files(
+    check: Checker, files: Sequence[common_pb2.File], most: int, field: str = "files"
+) -> list[CachedFile]:
+    check.count(field, files, 1, most)
     for position, file in enumerate(files):
-        check.file(("files", position), file)
+        check.file((field, position), file)
     return list(map(from_cached_file, files))
 
 
-def _refs(check: Checker, files: Sequence[common_pb2.FileRef], most: int) -> list[FileRef]:
-    check.count("files", files, 1, most)
+def _refs(
+    check: Checker, files: Sequence[common_pb2.FileRef], most: int, field: str = "files"
+) -> list[FileRef]:
+    check.count(field, files, 1, most)
     for position, file in enumerate(files):
-        check.file_ref(("files", position), file)
+        check.file_ref((field, position), file)
     return [from_ref(file) for file in files]

@@ -9,7 +9,7 @@ from functools import lru_cache
 from google.protobuf.duration_pb2 import Duration
 
 from pandawn.common.v1 import common_pb2
-from pandawn.dispatcher.v1 import dispatcher_pb2
+from pandawn.dispatcher.v1 import dispatcher_pb2, report_pb2
 from pandawn_server.domain.access.principals import Session
 from pandawn_server.domain.catalog.file_version import file_version
 from pandawn_server.domain.catalog.inventory import CacheState
@@ -58,20 +58,15 @@ def from_renewals(
     """Renewals, checked."""
     for position, renewal in enumerate(renewals):
         path = ("renewals", position)
-        check.number((*path, "job_id"), renewal.job_id)
-        check.range((*path, "attempt"), renewal.attempt, 1, 2**31 - 1)
-        check.identifier((*path, "lease_token"), renewal.lease_token)
+        ref = from_lease_ref(check, (*path, "lease"), renewal.lease, None)
         phase = PHASE.to_domain(renewal.phase)
         check.require(phase is not None, (*path, "phase"), "must be set")
         from_use(check, (*path, "resource_use"), renewal.resource_use)
-        yield Renewal(renewal.job_id, renewal.attempt, renewal.lease_token, phase or Phase.STAGE_IN)
+        yield Renewal(ref.job_id, ref.attempt, ref.lease_token, phase or Phase.STAGE_IN)
 
 
 def from_lease_ref(
-    check: Checker,
-    path: Path,
-    message: dispatcher_pb2.LeaseRef | dispatcher_pb2.JobReport,
-    session: Session | None,
+    check: Checker, path: Path, message: report_pb2.LeaseRef, session: Session | None
 ) -> LeaseRef:
     """The names of a lease, checked, with the session of who shows it."""
     check.number((*path, "job_id"), message.job_id)
@@ -81,12 +76,12 @@ def from_lease_ref(
 
 
 def from_report(
-    check: Checker, path: Path, message: dispatcher_pb2.JobReport, session: Session | None
+    check: Checker, path: Path, message: report_pb2.JobReport, session: Session | None
 ) -> Report:
     """How an attempt ended, checked."""
-    failed = message.outcome == dispatcher_pb2.OUTCOME_FAILED
+    failed = message.outcome == report_pb2.OUTCOME_FAILED
     check.require(
-        failed or message.outcome == dispatcher_pb2.OUTCOME_FINISHED,
+        failed or message.outcome == report_pb2.OUTCOME_FINISHED,
         (*path, "outcome"),
         "must be FINISHED or FAILED",
     )
@@ -106,7 +101,7 @@ def from_report(
         if phase is not None:
             phase_times[phase] = span
     return Report(
-        lease=from_lease_ref(check, path, message, session),
+        lease=from_lease_ref(check, (*path, "lease"), message.lease, session),
         error=from_error(check, (*path, "error"), message.error) if failed else None,
         exit_code=message.exit_code if message.HasField("exit_code") else None,
         outputs=tuple(
@@ -121,7 +116,7 @@ def from_report(
     )
 
 
-def _from_stored(check: Checker, path: Path, message: dispatcher_pb2.StoredFile) -> File:
+def _from_stored(check: Checker, path: Path, message: report_pb2.StoredFile) -> File:
     check.file((*path, "file"), message.file)
     check.url((*path, "url"), message.url)
     version = file_version(message.url, checksum=message.file.checksum)

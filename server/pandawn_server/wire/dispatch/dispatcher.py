@@ -7,7 +7,13 @@ from datetime import timedelta
 from functools import partial
 
 from pandawn.common.v1 import common_pb2
-from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2, sandbox_pb2
+from pandawn.dispatcher.v1 import (
+    dispatcher_pb2,
+    dispatcher_pb2_grpc,
+    pilot_pb2,
+    report_pb2,
+    sandbox_pb2,
+)
 from pandawn_server.domain.access.pilot_rights import acting_session, check_own_pilot
 from pandawn_server.domain.access.principals import Principal
 from pandawn_server.domain.errors import PandawnError, UnavailableError
@@ -185,8 +191,8 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         return response
 
     async def ReportJobs(  # noqa: N802 (gRPC's name)
-        self, request: dispatcher_pb2.ReportJobsRequest, context: ServicerContext
-    ) -> dispatcher_pb2.ReportJobsResponse:
+        self, request: report_pb2.ReportJobsRequest, context: ServicerContext
+    ) -> report_pb2.ReportJobsResponse:
         """Takes reports of ended jobs."""
         del context
         check = Checker()
@@ -202,7 +208,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         await self._check_speaks_for(by, request.pilot_id)
         answers = await self._report.submit(reports)
         self._notify(q for a in answers if isinstance(a, Reported) for q in a.runnable_queues)
-        return dispatcher_pb2.ReportJobsResponse(results=map(_to_result, answers))
+        return report_pb2.ReportJobsResponse(results=map(_to_result, answers))
 
     async def ReleaseJobs(  # noqa: N802 (gRPC's name)
         self, request: dispatcher_pb2.ReleaseJobsRequest, context: ServicerContext
@@ -278,9 +284,9 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
             self._deps.polls.notify(queue)
 
 
-def _to_result(answer: Reported | PandawnError) -> dispatcher_pb2.ReportResult:
+def _to_result(answer: Reported | PandawnError) -> report_pb2.ReportResult:
     if isinstance(answer, PandawnError):
-        return dispatcher_pb2.ReportResult(status=item_status(answer))
-    return dispatcher_pb2.ReportResult(
+        return report_pb2.ReportResult(status=item_status(answer))
+    return report_pb2.ReportResult(
         status=common_pb2.ItemStatus(), state=JOB_STATE.to_wire(answer.state)
     )

@@ -90,6 +90,10 @@ class Checker:
             self.add(field, description)
         return holds
 
+    def chosen(self, request: Message, choice: str, words: str) -> None:
+        """Exactly one field of a `oneof` is set; `words` names them."""
+        self.require(request.WhichOneof(choice) is not None, choice, f"must be set: {words}")
+
     def name(
         self,
         field: FieldPath,
@@ -196,11 +200,13 @@ class Checker:
             self.add(field, f"is {value}; it must be a number of at least 0")
         return value
 
-    def page_size(self, value: int) -> int:
+    def page_size(
+        self, value: int, *, default: int = DEFAULT_PAGE_SIZE, maximum: int = MAX_PAGE_SIZE
+    ) -> int:
         """Rows of a page, with the default in the place of 0."""
         if value:
-            self.range("page_size", value, 1, MAX_PAGE_SIZE)
-        return value or DEFAULT_PAGE_SIZE
+            self.range("page_size", value, 1, maximum)
+        return value or default
 
     def count(self, field: FieldPath, values: Sized, minimum: int, maximum: int) -> None:
         """Length of a repeated field; to be checked before its items are.
@@ -238,13 +244,14 @@ class Checker:
     def file_ref(self, field: FieldPath, value: common_pb2.FileRef) -> None:
         """Names of a file: by LFN with its scope, or by GUID, not both."""
         path = field if isinstance(field, tuple) else (field,)
-        if bool(value.lfn) == bool(value.guid):
+        name = value.WhichOneof("name")
+        if name is None:
             self.add(field, "must have either lfn or guid")
-        elif value.lfn:
+        elif name == "lfn":
             self.lfn((*path, "lfn"), value.lfn)
             self.scope((*path, "scope"), value.scope)
         else:
-            self.guid((*path, "guid"), value.guid)
+            self.guid((*path, "guid"), value.guid, required=True)
             self.require(not value.scope, (*path, "scope"), "must not be set beside guid")
         self.version((*path, "version"), value.version)
 

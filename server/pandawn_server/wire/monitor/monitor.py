@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from pandawn.common.v1 import common_pb2
 from pandawn.monitor.v1 import audit_pb2, monitor_pb2, monitor_pb2_grpc
 from pandawn_server.domain.access.audit import AuditFilter
-from pandawn_server.domain.access.ownership import may_touch, sees_inside
+from pandawn_server.domain.access.ownership import may_see, may_touch, sees_inside
 from pandawn_server.domain.access.principals import Principal
 from pandawn_server.domain.catalog.inventory import NodeKey
 from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.leases.nodes import Condition
 from pandawn_server.domain.leases.pilots import Pilot, PilotFilter
 from pandawn_server.domain.monitor.events import NumberedEvent
+from pandawn_server.domain.tasks.jobs import JobCount
 from pandawn_server.usecases.access.audit import list_audit
 from pandawn_server.usecases.monitor import read
 from pandawn_server.usecases.monitor.event_horizon import LOOK_INTERVAL_S, EventHorizon
@@ -27,8 +29,9 @@ from pandawn_server.wire.edge.caller import caller
 from pandawn_server.wire.edge.enums import JOB_STATE, NODE_CONDITION, PILOT_STATE
 from pandawn_server.wire.edge.handlers import ServicerContext
 from pandawn_server.wire.edge.page_token import FilterPart, decode_page_token, encode_page_token
+from pandawn_server.wire.edge.pages import page_of
 from pandawn_server.wire.edge.policies import POLICIES
-from pandawn_server.wire.edge.validation import Checker
+from pandawn_server.wire.edge.validation import MAX_PAGE_SIZE, Checker
 from pandawn_server.wire.edge.values import to_timestamp
 from pandawn_server.wire.monitor.audit import to_line
 
@@ -54,18 +57,24 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
         check = Checker()
         check.queue("queue", request.queue, required=False)
         check.user("user", request.user, required=False)
+        size = check.page_size(request.page_size, default=MAX_PAGE_SIZE)
         check.done()
+        by = caller()
+        filters = (request.queue, request.user, *may_see(by).key)
+        after = decode_page_token(request.page_token, "CountJobs", filters, (str, str, str))
         counts = await self._deps.runner.run(
-            read.count_jobs, self._deps.context, request.queue, request.user, caller()
+            read.count_jobs,
+            self._deps.context,
+            (str(after[0]), str(after[1]), str(after[2])) if after else None,
+            request.queue,
+            request.user,
+            by,
         )
-        return monitor_pb2.CountJobsResponse(
-            counts=[
-                monitor_pb2.JobCount(
-                    queue=c.queue, state=JOB_STATE.to_wire(c.state), user=c.user, count=c.count
-                )
-                for c in counts
-            ]
-        )
+        page, ends = page_of(counts, size, _to_count)
+        token = ""
+        for last in ends:
+            token = encode_page_token("CountJobs", filters, last.key)
+        return monitor_pb2.CountJobsResponse(counts=page, next_page_token=token)
 
     async def ListPilots(  # noqa: N802 (gRPC's name)
         self, request: monitor_pb2.ListPilotsRequest, context: ServicerContext
@@ -85,16 +94,12 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
             size + 1,
             PilotFilter(request.queue, request.include_ended),
         )
-        page = found[:size]
+        page, ends = page_of(found, size, partial(_to_pilot, caller()))
         token = ""
-        if len(found) > size:
-            last = page[-1][0]
+        for last, _ in ends:
             moment = (last.register_time - _EPOCH) // _MICROSECOND
             token = encode_page_token("ListPilots", filters, (moment, last.pilot_id))
-        by = caller()
-        return monitor_pb2.ListPilotsResponse(
-            pilots=[_to_pilot(pilot, jobs, by) for pilot, jobs in page], next_page_token=token
-        )
+        return monitor_pb2.ListPilotsResponse(pilots=page, next_page_token=token)
 
     async def ListNodes(  # noqa: N802 (gRPC's name)
         self, request: monitor_pb2.ListNodesRequest, context: ServicerContext
@@ -114,12 +119,11 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
             size + 1,
             request.site,
         )
-        page = found[:size]
+        page, ends = page_of(found, size, _to_node)
         token = ""
-        if len(found) > size:
-            last = page[-1].node.key
-            token = encode_page_token("ListNodes", filters, (last.site, last.node))
-        return monitor_pb2.ListNodesResponse(nodes=map(_to_node, page), next_page_token=token)
+        for last in ends:
+            token = encode_page_token("ListNodes", filters, last.node.key)
+        return monitor_pb2.ListNodesResponse(nodes=page, next_page_token=token)
 
     async def ListAudit(  # noqa: N802 (gRPC's name)
         self, request: audit_pb2.ListAuditRequest, context: ServicerContext
@@ -159,12 +163,11 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
             ),
             by,
         )
+        page, ends = page_of(found, size, to_line)
         token = ""
-        if len(found) > size:
-            token = encode_page_token("ListAudit", filters, (found[size - 1].audit_id,))
-        return audit_pb2.ListAuditResponse(
-            records=map(to_line, found[:size]), next_page_token=token
-        )
+        for last in ends:
+            token = encode_page_token("ListAudit", filters, (last.audit_id,))
+        return audit_pb2.ListAuditResponse(records=page, next_page_token=token)
 
     async def StreamEvents(  # noqa: N802 (gRPC's name)
         self, request: monitor_pb2.StreamEventsRequest, context: ServicerContext
@@ -204,8 +207,11 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
                     by=by,
                 )
                 after = page.read_to
-                if page.events:
-                    yield monitor_pb2.StreamEventsResponse(events=map(_to_event, page.events))
+                rest = page.events
+                while rest:
+                    sent, _ = page_of(rest, len(rest), _to_event)
+                    rest = rest[len(sent) :]
+                    yield monitor_pb2.StreamEventsResponse(events=sent)
             if not request.follow:
                 return
             if await self._pause():
@@ -228,7 +234,17 @@ def _is_named(asked: str, name: str) -> bool:
     return asked in {"", name, name.partition(".")[2]}
 
 
-def _to_pilot(pilot: Pilot, job_count: int, by: Principal) -> monitor_pb2.Pilot:
+def _to_count(count: JobCount) -> monitor_pb2.JobCount:
+    return monitor_pb2.JobCount(
+        queue=count.queue,
+        state=JOB_STATE.to_wire(count.state),
+        user=count.user,
+        count=count.count,
+    )
+
+
+def _to_pilot(by: Principal, found: tuple[Pilot, int]) -> monitor_pb2.Pilot:
+    pilot, job_count = found
     message = monitor_pb2.Pilot(
         queue=pilot.queue,
         node=pilot.key.node,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 from pandawn.broker.v1 import broker_pb2, job_pb2, task_pb2
 from pandawn.common.v1 import common_pb2
 from pandawn_server.domain.catalog.file_version import file_version
 from pandawn_server.domain.dispatch.matching import sentence
 from pandawn_server.domain.leases.attempts import Attempt
-from pandawn_server.domain.tasks.jobs import FINAL_STATES, Job, JobState, Phase
+from pandawn_server.domain.tasks.jobs import FINAL_STATES, Job, JobState
 from pandawn_server.domain.tasks.tasks import (
     DEFAULT_MAX_ATTEMPTS,
     File,
@@ -237,8 +236,8 @@ def _to_attempt(attempt: Attempt) -> job_pb2.Attempt:
         input_bytes=attempt.input_bytes,
         bytes_from_cache=attempt.bytes_from_cache,
         phase_times=[
-            to_duration(attempt.phase_times.get(phase, timedelta(0)))
-            for phase in list(Phase)[: len(attempt.phase_times)]
+            common_pb2.PhaseTime(phase=PHASE.to_wire(phase), duration=to_duration(spent))
+            for phase, spent in attempt.phase_times.items()
         ],
         queue_revision=attempt.queue_revision,
     )

@@ -102,7 +102,7 @@ def test_lists_hold_what_one_may_see(of_anna: World) -> None:
         context = of_anna.context
         found = read.list_tasks(context, None, 9, user, by)
         jobs = read.list_jobs(context, 0, 9, JobFilter(user=user), by)
-        counts = monitor.count_jobs(context, "", user, by)
+        counts = monitor.count_jobs(context, None, "", user, by)
         told = monitor.read_events(context, 0, 99, 50, task_id=0, job_id=0, by=by).events
         return (
             [view.task.task_id for view in found],
@@ -125,7 +125,7 @@ def test_a_list_of_another_user_is_refused_and_not_empty(of_anna: World) -> None
         lambda: read.list_tasks(context, None, 9, "anna", BEN),
         lambda: read.list_jobs(context, 0, 9, JobFilter(user="anna"), BEN),
         lambda: read.list_jobs(context, 0, 9, JobFilter(user="anna", queue=QUEUE), BEN),
-        lambda: monitor.count_jobs(context, "", "anna", BEN),
+        lambda: monitor.count_jobs(context, None, "", "anna", BEN),
     ):
         assert refused(act).reason == "NOT_YOUR_TASK"
 

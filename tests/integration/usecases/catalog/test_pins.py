@@ -10,6 +10,7 @@ import pytest
 
 from pandawn_server.catalog.pinned import PinnedCatalog
 from pandawn_server.catalog.pins import PinBook
+from pandawn_server.domain.access.principals import LOCAL_OPERATOR
 from pandawn_server.domain.catalog.inventory import CachedFile, Delta, FileRef, NodeKey
 from pandawn_server.domain.errors import ExhaustedError, NotFoundError, UnavailableError
 from pandawn_server.domain.leases.attempts import MatchRule
@@ -199,7 +200,7 @@ def test_a_flush_of_the_cache_leaves_pins_and_a_listing_shows_both(context: Cont
     assert list_files(context, NODE, None, 9, pinned_only=True) == shown[1:]
     after = make_file(2).file_id
     assert list_files(context, NODE, None, 2) + list_files(context, NODE, after, 2) == shown
-    forgotten, _ = flush_cache(context, NODE, 0)
+    forgotten, _ = flush_cache(context, NODE, "r", LOCAL_OPERATOR)
     assert forgotten == 2
     assert list_files(context, NODE, None, 9) == shown[1:]
 
@@ -208,7 +209,7 @@ def test_a_node_with_nothing_but_pins_has_no_cache_to_flush(context: Context) ->
     pin_files(context, NODE, make_files(1))
     assert get_cache(context, NODE).pinned_count == 1
     with pytest.raises(NotFoundError):
-        flush_cache(context, NODE, 0)
+        flush_cache(context, NODE, "r", LOCAL_OPERATOR)
     with pytest.raises(NotFoundError):
         list_files(context, OTHER, None, 9)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pandawn_server.catalog.protocol import Catalog
+from pandawn_server.domain.access.principals import LOCAL_OPERATOR
 from pandawn_server.domain.catalog.inventory import (
     CachedFile,
     CacheState,
@@ -292,7 +293,7 @@ def test_a_cache_is_listed_located_checked_and_flushed(world: World) -> None:
     assert good(held) == [GB, None]
     assert reason(unknown) == "NODE_NOT_FOUND"
     assert get_cache(context, node_key(1)).file_count == 3
-    forgotten, epoch = flush_cache(context, node_key(1), 0)
+    forgotten, epoch = flush_cache(context, node_key(1), "r", LOCAL_OPERATOR)
     assert forgotten == 3
     assert get_cache(context, node_key(1)).state.epoch == epoch
     assert list_files(context, node_key(1), None, 9) == []
@@ -303,7 +304,7 @@ def test_what_the_catalog_does_not_know_is_an_error_that_says_so(world: World) -
     for call in (
         lambda: list_files(world.context, nobody, None, 1),
         lambda: get_cache(world.context, nobody),
-        lambda: flush_cache(world.context, nobody, 0),
+        lambda: flush_cache(world.context, nobody, "r", LOCAL_OPERATOR),
     ):
         with pytest.raises(NotFoundError) as caught:
             call()

@@ -13,6 +13,7 @@ from pandawn_server.domain.retention import ANSWERS_KEPT
 from pandawn_server.storage import requests, retention
 from pandawn_server.storage.leases import pilots
 from pandawn_server.storage.leases.schema import attempts, nodes
+from pandawn_server.storage.requests import RequestKey
 from pandawn_server.storage.tasks import sandboxes
 from pandawn_server.storage.tasks.schema import job_files, job_inputs, jobs, sandbox_chunks, tasks
 from pandawn_server.usecases.monitor import read
@@ -181,4 +182,4 @@ def test_old_events_and_answers_are_forgotten(world: World) -> None:
     assert world.told().count("TASK_SUBMITTED") == 1
     assert KEPT.events > ANSWERS_KEPT
     with world.db.read() as tx:
-        assert requests.get_answer(tx, "r1") is None
+        assert requests.get_answer(tx, RequestKey("", "r1", "")) is None

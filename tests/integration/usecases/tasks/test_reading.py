@@ -8,9 +8,8 @@ from pandawn_server.domain.access.principals import LOCAL_OPERATOR
 from pandawn_server.domain.catalog.inventory import NodeKey
 from pandawn_server.domain.errors import NotFoundError
 from pandawn_server.domain.leases.pilots import PilotFilter
-from pandawn_server.domain.tasks.jobs import JobFilter, JobState
+from pandawn_server.domain.tasks.jobs import JobCount, JobFilter, JobState
 from pandawn_server.domain.tasks.tasks import FileRole
-from pandawn_server.storage.monitor.counts import JobCount
 from pandawn_server.usecases.monitor import read
 from pandawn_server.usecases.tasks.read import get_job, get_task, list_jobs, list_tasks
 from tests.fixtures.factories import QUEUE, SITE, make_inputs, node_key
@@ -103,12 +102,12 @@ def test_job_counts_leave_out_what_a_retry_replaced(world: World) -> None:
     world.cancel(one.job_id)
     world.retry(one.job_id)
     world.submit_jobs(1, user="berta")
-    assert read.count_jobs(world.context, "", "", LOCAL_OPERATOR) == [
+    assert read.count_jobs(world.context, None, "", "", LOCAL_OPERATOR) == [
         JobCount(QUEUE, JobState.ACTIVATED, "anna", 2),
         JobCount(QUEUE, JobState.ACTIVATED, "berta", 1),
     ]
-    assert len(read.count_jobs(world.context, QUEUE, "berta", LOCAL_OPERATOR)) == 1
-    assert read.count_jobs(world.context, "OTHER", "", LOCAL_OPERATOR) == []
+    assert len(read.count_jobs(world.context, None, QUEUE, "berta", LOCAL_OPERATOR)) == 1
+    assert read.count_jobs(world.context, None, "OTHER", "", LOCAL_OPERATOR) == []
 
 
 def test_pilots_come_last_registered_first_with_the_jobs_they_hold(world: World) -> None:

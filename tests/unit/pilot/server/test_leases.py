@@ -14,6 +14,7 @@ import pytest
 
 from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2 as dispatcher
+from pandawn.dispatcher.v1 import report_pb2
 from pandawn_client.client import Connection
 from pandawn_client.durations import duration, seconds
 from pandawn_pilot.catalog.inventory import CacheState
@@ -185,9 +186,10 @@ def test_heartbeats_wait_for_no_lock_of_the_cache(fake_dispatcher: FakeDispatche
     pilot.connection.close()
 
 
-def make_report() -> dispatcher.JobReport:
-    return dispatcher.JobReport(
-        job_id=17, attempt=2, lease_token="t", outcome=dispatcher.OUTCOME_FAILED
+def make_report() -> report_pb2.JobReport:
+    return report_pb2.JobReport(
+        lease=report_pb2.LeaseRef(job_id=17, attempt=2, lease_token="t"),
+        outcome=report_pb2.OUTCOME_FAILED,
     )
 
 
@@ -198,14 +200,14 @@ def test_a_report_whose_reply_was_lost_is_repeated_although_the_lease_is_over(
     answers = iter(["lost", "given again"])
 
     def report(
-        _request: dispatcher.ReportJobsRequest, context: grpc.ServicerContext
-    ) -> dispatcher.ReportJobsResponse:
+        _request: report_pb2.ReportJobsRequest, context: grpc.ServicerContext
+    ) -> report_pb2.ReportJobsResponse:
         if next(answers) == "lost":
             # It was taken, so the next heartbeat hears that the lease is over.
             job.end(StopReason.STALE)
             context.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke")
         state = common_pb2.JOB_STATE_ACTIVATED
-        return dispatcher.ReportJobsResponse(results=[dispatcher.ReportResult(state=state)])
+        return report_pb2.ReportJobsResponse(results=[report_pb2.ReportResult(state=state)])
 
     fake_dispatcher.behaviours["ReportJobs"] = report
     connection = Connection(fake_dispatcher.address)
@@ -220,7 +222,7 @@ def test_a_report_of_an_attempt_that_was_over_leaves_nothing_behind(
     fake_dispatcher: FakeDispatcher, tmp_path: Path
 ) -> None:
     fake_dispatcher.behaviours["ReportJobs"] = lambda _request, _context: (
-        dispatcher.ReportJobsResponse(results=[dispatcher.ReportResult(status=STALE)])
+        report_pb2.ReportJobsResponse(results=[report_pb2.ReportResult(status=STALE)])
     )
     connection = Connection(fake_dispatcher.address)
     reporting = Reporting(connection, tmp_path, make_test_log())

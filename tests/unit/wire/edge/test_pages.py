@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from pandawn.broker.v1 import job_pb2
-from pandawn_server.wire.edge.pages import MAX_PAGE_BYTES, page_of
+from pandawn_server.domain.dispatch.reply_size import LIST_BYTES
+from pandawn_server.wire.edge.pages import page_of
 
 
 def to_job(size: int) -> job_pb2.Job:
@@ -24,10 +25,10 @@ def test_a_page_ends_before_it_is_more_than_a_message_should_hold() -> None:
     messages, ends = page_of(rows, 9, to_job)
     assert len(messages) == 3
     assert ends
-    assert sum(message.ByteSize() for message in messages) < MAX_PAGE_BYTES
+    assert sum(message.ByteSize() for message in messages) < LIST_BYTES
 
 
 def test_a_row_that_is_longer_than_a_page_is_one() -> None:
-    messages, ends = page_of([MAX_PAGE_BYTES * 2, 1], 2, to_job)
+    messages, ends = page_of([LIST_BYTES * 2, 1], 2, to_job)
     assert len(messages) == 1
-    assert ends == [MAX_PAGE_BYTES * 2]
+    assert ends == [LIST_BYTES * 2]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -220,11 +221,12 @@ def test_a_measured_quantity_is_finite_and_not_negative(value: float) -> None:
 
 
 def test_a_file_is_named_by_lfn_or_guid_not_both() -> None:
-    both = common_pb2.FileRef(lfn="a", guid="b")
-    assert problems(lambda check: check.file_ref(("files", 3), both)) == {
+    nameless = common_pb2.FileRef(scope="a")
+    assert problems(lambda check: check.file_ref(("files", 3), nameless)) == {
         "files[3]": "must have either lfn or guid"
     }
-    assert problems(lambda check: check.file_ref("file", common_pb2.FileRef()))
+    for empty in (common_pb2.FileRef(lfn=""), common_pb2.FileRef(guid="")):
+        assert problems(partial(Checker.file_ref, field="file", value=empty))
     assert not problems(lambda check: check.file_ref("file", common_pb2.FileRef(guid="A-1")))
 
 

@@ -92,6 +92,6 @@ def test_the_contract_shows_the_examples() -> None:
         (line,) = [line for line in catalog.splitlines() if f"{example.digest:016x}" in line]
         words = [example.scope or "(none)", example.lfn, example.version or "(none)"]
         assert line.removeprefix("//").split()[:-2] == words
-    types = (CONTRACTS / "type/v1/type.proto").read_text()
+    types = (CONTRACTS / "common/v1/common.proto").read_text()
     shown = {line.removeprefix("//").strip() for line in types.splitlines()}
     assert len(shown & {example.version for example in VERSIONS if example.version}) >= 2

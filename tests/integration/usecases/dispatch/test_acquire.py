@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -232,18 +233,19 @@ def test_jobs_that_are_too_much_for_one_reply_stay_runnable_as_if_they_had_never
     assert world.take(pilot).job.job_id == left.job_id
 
 
-def test_a_job_that_alone_is_longer_than_a_reply_is_given_alone(world: World) -> None:
-    for task in "ab":
-        world.submit(
-            inputs=long_inputs(task, 3000), files_per_job=3000, dataset=f"user.anna.{task}"
-        )
-    pilot = world.pilot()
-    assert job_ids(world.acquire(pilot, 2)) == [1]
-    assert job_ids(world.acquire(pilot, 2)) == [2]
-
-
-def test_a_job_that_no_pilot_could_be_told_of_is_refused(world: World) -> None:
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [
+        ({"inputs": long_inputs("a", 1600), "files_per_job": 1600}, "1,600 input files"),
+        ({"command": ("x" * 32_000,) * 110}, "command, environment and outputs"),
+        ({"environment": {f"V{n}": "x" * 32_000 for n in range(110)}}, "command, environment"),
+    ],
+    ids=["inputs", "command", "environment"],
+)
+def test_a_job_that_no_pilot_could_be_told_of_is_refused(
+    world: World, odd: dict[str, Any], told: str
+) -> None:
     with pytest.raises(InvalidRequestError) as refused:
-        world.submit(inputs=long_inputs("a", 13_000), files_per_job=13_000)
+        world.submit(**odd)
     assert refused.value.reason == "JOB_TOO_LARGE"
-    assert "13,000 input files" in refused.value.message
+    assert told in refused.value.message

@@ -218,7 +218,7 @@ def test_jobs_that_are_too_much_for_one_reply_stay_runnable_as_if_they_had_never
     world: World,
 ) -> None:
     for task in "abc":
-        world.submit(inputs=long_inputs(task, 800), files_per_job=800, dataset=f"user.anna.{task}")
+        world.submit(inputs=long_inputs(task, 700), files_per_job=700, dataset=f"user.anna.{task}")
     before = world.jobs()
     pilot = world.pilot()
     first, second = world.acquire(pilot, 5, request_id="r")

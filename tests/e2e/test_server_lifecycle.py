@@ -181,8 +181,9 @@ def test_a_client_finds_the_contracts_by_reflection(embedded_server: PandawnServ
     with embedded_server.channel() as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
         assert set(SERVICES) <= set(database.get_services())
-        file = database.FindFileContainingSymbol("pandawn.broker.v1.Broker")
-        assert file.name == "pandawn/broker/v1/broker.proto"
+        for symbol in ("Broker", "Broker.SubmitTask", "SubmitTaskRequest"):
+            file = database.FindFileContainingSymbol(f"pandawn.broker.v1.{symbol}")
+            assert file.name == "pandawn/broker/v1/broker.proto"
 
 
 def test_a_message_above_the_limit_is_refused_with_the_limit(

@@ -1,7 +1,8 @@
 """What surrounds a call, seen by a client over a real connection."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,7 +15,7 @@ from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int64Value, StringValue
 
 from pandawn_server.domain.access.principals import LOCAL_OPERATOR
-from pandawn_server.domain.errors import NotFoundError
+from pandawn_server.domain.errors import NotFoundError, UnavailableError
 from pandawn_server.listeners import parse_listener
 from pandawn_server.telemetry.names import RPC_STATUS_CODE
 from pandawn_server.wire.auth.gate import Gate
@@ -32,6 +33,7 @@ class Probe:
 
     left: asyncio.Event = field(default_factory=asyncio.Event)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
+    refused: bool = False
 
     async def one(self, request: StringValue, context: ServicerContext) -> StringValue:
         await self._act(request.value, context)
@@ -55,6 +57,9 @@ class Probe:
 
     async def _act(self, wish: str, context: ServicerContext) -> None:
         match wish:
+            case "later" if not self.refused:
+                self.refused = True
+                raise UnavailableError("SHUTTING_DOWN", "soon", retry_after=timedelta(seconds=0.1))
             case "refuse":
                 raise NotFoundError("QUEUE_NOT_FOUND", "no queue 'x'")
             case "crash":
@@ -128,7 +133,7 @@ class Setup:
 
 
 @asynccontextmanager
-async def running(probe: Probe) -> AsyncIterator[Setup]:
+async def running(probe: Probe, options: Sequence[tuple[str, str]] = ()) -> AsyncIterator[Setup]:
     telemetry, shutting_down = RecordingTelemetry(), asyncio.Event()
     services = [
         Service(name, lambda server, name=name: probe.add(server, name))  # type: ignore[misc]
@@ -138,7 +143,7 @@ async def running(probe: Probe) -> AsyncIterator[Setup]:
     listening = Listening([door], reuse_port=False, max_connection_age=timedelta(hours=1))
     server = EdgeServer(services, listening, telemetry, shutting_down)
     (address,) = await server.start()
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, options) as channel:
         yield Setup(channel, probe, telemetry, shutting_down)
     await server.stop(timedelta(0))
 
@@ -177,6 +182,17 @@ async def test_an_error_of_the_domain_becomes_its_status(setup: Setup) -> None:
     assert observation.attributes[RPC_STATUS_CODE] == "NOT_FOUND"
     assert not observation.error_type, "the caller's mistake is no error of the server"
     assert ("pandawn.refusals", 1, {"pandawn.reason": "QUEUE_NOT_FOUND"}) in setup.telemetry.counts
+
+
+async def test_grpcs_own_retries_wait_as_long_as_the_server_says() -> None:
+    patient = {"maxAttempts": 2, "initialBackoff": "600s", "maxBackoff": "600s"}
+    policy = {**patient, "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}
+    config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
+    probe = Probe()
+    async with running(probe, [("grpc.service_config", config)]) as setup:
+        # By itself the client would wait ten minutes, longer than any test may run.
+        assert await setup.one("later") == "LATER"
+    assert probe.refused
 
 
 async def test_an_unforeseen_error_is_an_incident_that_only_the_log_explains(setup: Setup) -> None:

@@ -23,7 +23,8 @@ from pandawn_server.wire.auth.identity import Identity
 from pandawn_server.wire.auth.peers import forwarded_peer
 from pandawn_server.wire.auth.tls_files import TlsFiles, TlsFilesError, server_credentials
 from pandawn_server.wire.edge.listening import StartError
-from pandawn_server.wire.edge.policies import OPEN_METHODS, REFLECTION_METHODS
+from pandawn_server.wire.edge.policies import OPEN_METHODS
+from pandawn_server.wire.edge.reflection import REFLECTION_METHODS
 from pandawn_server.wire.edge.server import Door, Listening
 
 NEEDS_RULES = frozenset({Method.X509, Method.TOKEN})

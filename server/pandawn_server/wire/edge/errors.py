@@ -27,6 +27,9 @@ REASON_TRAILER = "pandawn-reason"
 RETRY_AFTER_TRAILER = "pandawn-retry-after-ms"
 """Trailer with the milliseconds to wait before a retry; absent where a retry does not help."""
 
+PUSHBACK_TRAILER = "grpc-retry-pushback-ms"
+"""The same for the retries that gRPC libraries make by themselves, where a client has switched them on."""
+
 DETAILS_TRAILER = "grpc-status-details-bin"
 """Trailer with a serialised `google.rpc.Status`; gRPC's own convention."""
 
@@ -132,7 +135,8 @@ def _refusal(
         retry_info = error_details_pb2.RetryInfo()
         retry_info.retry_delay.FromTimedelta(retry_after)
         _pack(status, retry_info)
-        trailers.append((RETRY_AFTER_TRAILER, str(retry_after // timedelta(milliseconds=1))))
+        wait = str(retry_after // timedelta(milliseconds=1))
+        trailers += [(RETRY_AFTER_TRAILER, wait), (PUSHBACK_TRAILER, wait)]
     if violations:
         # On the wire binary trailers may be base64, four bytes for three.
         room = (_TRAILERS_BYTES - _percent_encoded_size(message)) * 3 // 4 - status.ByteSize()

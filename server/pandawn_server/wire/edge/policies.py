@@ -125,11 +125,3 @@ OPERATORS_ONLY = Policy(frozenset(), "compute.modify")
 
 OPEN_METHODS = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
 """What anybody may call: balancers ask for the health, and have no credentials."""
-
-REFLECTION_METHODS = frozenset(
-    {
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    }
-)
-"""What tells the contracts; for operators unless the settings open it."""

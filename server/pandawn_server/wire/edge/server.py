@@ -11,7 +11,6 @@ from typing import cast
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from pandawn_server.listeners import Listener
 from pandawn_server.telemetry.api import Telemetry
@@ -22,6 +21,7 @@ from pandawn_server.wire.edge.bounds import Bounds
 from pandawn_server.wire.edge.handlers import MAX_MESSAGE_BYTES
 from pandawn_server.wire.edge.interceptors import EdgeInterceptor
 from pandawn_server.wire.edge.listening import StartError, bind, open_front
+from pandawn_server.wire.edge.reflection import add_reflection
 
 CLIENT_PING_INTERVAL = timedelta(seconds=10)
 """Shortest time between two keepalive pings that a client may send; our pilots ping every 20 s, so that
@@ -121,9 +121,7 @@ class EdgeServer:
             for service in services:
                 service.add(handlers)
             health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
-            reflection.enable_server_reflection(
-                (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-            )
+            add_reflection((*self._names, health.SERVICE_NAME), server)
             self._servers.append((door, server))
 
     async def start(self) -> list[str]:

@@ -51,6 +51,7 @@ def test_a_bare_client_reads_reason_and_retry_from_plain_trailers() -> None:
     trailers = dict(refusal_of(error).trailers)
     assert trailers["pandawn-reason"] == "DATABASE_UNAVAILABLE"
     assert trailers["pandawn-retry-after-ms"] == "1500"
+    assert trailers["grpc-retry-pushback-ms"] == "1500"
 
 
 def test_a_rich_client_reads_the_same_and_the_metadata_from_the_details() -> None:
@@ -72,7 +73,7 @@ def test_unavailable_always_says_when_to_retry() -> None:
 
 def test_a_limit_that_waiting_does_not_lift_says_nothing_of_a_retry() -> None:
     refusal = refusal_of(ExhaustedError("SANDBOX_TOO_LARGE", "too large"))
-    assert "pandawn-retry-after-ms" not in dict(refusal.trailers)
+    assert {"pandawn-retry-after-ms", "grpc-retry-pushback-ms"}.isdisjoint(dict(refusal.trailers))
 
 
 def test_all_violations_of_a_request_are_listed() -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from pandawn.common.v1.common_pb2 import Requirements
 from pandawn.dispatcher.v1.dispatcher_pb2 import AcquireJobsResponse
-from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
+from pandawn.queueconfig.v1.queue_pb2 import Queue
 from pandawn_client.client import CallError, Connection
 from pandawn_client.credentials import Credentials
 from pandawn_client.durations import duration, seconds
@@ -198,9 +198,9 @@ class Pilot:
 
     def _open_accounts(self) -> Accounts:
         queue, is_root = self._queue.latest, os.geteuid() == 0
-        choice = account_choice(queue, self._options.payload_user, is_root=is_root)
+        choice = account_choice(queue.parameters, self._options.payload_user, is_root=is_root)
         accounts = open_accounts(choice, self._options.max_jobs)
-        if wants_isolation(queue) and isinstance(accounts, SameAccount):
+        if wants_isolation(queue.parameters) and isinstance(accounts, SameAccount):
             raise AccountError(
                 f"queue {queue.name} wants payloads to run under another account than their pilot;"
                 " run the pilot as root, and without --payload-user same"
@@ -222,7 +222,8 @@ class Pilot:
 
     def _settle_earlier_life(self, former: str) -> None:
         """Ends what a pilot that died in this directory has left: its reports first, then its leases."""
-        if self._queue.latest.job_recovery or not self._queue.latest.HasField("job_recovery"):
+        queue = self._queue.latest.parameters
+        if queue.job_recovery or not queue.HasField("job_recovery"):
             self._reporting.deliver_old(self._drain, self._options.connect_timeout)
         if former:
             self._session.take_leave_of(former, "the pilot died")
@@ -230,7 +231,9 @@ class Pilot:
             self._work_dir.clear_jobs()
 
     def _open_cache(self) -> None:
-        client = CatalogClient(self._connection, self._queue.latest.site, self._options.node)
+        client = CatalogClient(
+            self._connection, self._queue.latest.parameters.site, self._options.node
+        )
         opened = open_cache(self._options, client, self._log)
         self._cache, self._catalog = opened.inputs, opened.catalog
 
@@ -329,7 +332,7 @@ class Pilot:
     def _heed_queue(self, queue: Queue) -> None:
         """Follows a change of the queue as far as it concerns the pilot; jobs keep what they began with."""
         why = why_to_end(queue)
-        if why is None and wants_isolation(queue) and not self._isolated:
+        if why is None and wants_isolation(queue.parameters) and not self._isolated:
             why = f"queue {queue.name} wants payloads to run under another account than their pilot"
         if why is not None:
             self.drain(why)

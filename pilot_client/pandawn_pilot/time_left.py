@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
+from pandawn.queueconfig.v1.queue_pb2 import Queue
 from pandawn_client.durations import seconds
 from pandawn_pilot.node import clock
 from pandawn_pilot.options import PilotOptions
@@ -60,5 +60,5 @@ class TimeLeft:
 
     def _for_beginning(self, queue: Queue) -> float | None:
         """In which jobs may begin, as the queue says."""
-        window = seconds(queue.multi_job_window)
+        window = seconds(queue.parameters.multi_job_window)
         return max(0.0, self._began + window - clock.now()) if window else None

@@ -63,7 +63,7 @@ def test_the_audit_says_who_did_what_from_where(pandawn: Pandawn) -> None:
             for said in (
                 f"GrantAccess queue {QUEUE}, entry ben",
                 f"SubmitTask task 1, queue {QUEUE}, user ann",
-                f"ApplyQueue queue {QUEUE}, revision 1",
+                f"ApplyConfig queue {QUEUE}, revision 1",
             )
         )
     ]

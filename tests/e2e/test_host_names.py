@@ -15,7 +15,8 @@ import pytest
 
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc, task_pb2
 from pandawn.monitor.v1 import monitor_pb2, monitor_pb2_grpc
-from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
+from pandawn.queueconfig.v1 import parameters_pb2, queueconfig_pb2_grpc
+from tests.fixtures.config import queue_request
 from tests.fixtures.netns import SERVER_ADDRESS, Namespace, Network
 from tests.fixtures.pilots import PROGRAM, StartPilot
 from tests.fixtures.processes import ServerProcess
@@ -86,17 +87,15 @@ def serving(network: Network, *options: str, entry: str = "?auth=host") -> Itera
         command, log=directory / "server.log", is_ready=lambda: _answers(channel)
     )
     server.start()
-    queue = queueconfig_pb2.Queue(
-        name=QUEUE,
+    request = queue_request(
+        QUEUE,
         site="T3",
         storage_root=f"file://{storage}",
-        pilot_methods=queueconfig_pb2.StringList(values=["host"]),
-        pilot_networks=queueconfig_pb2.StringList(values=["10.77.0.0/24"]),
+        pilot_methods=parameters_pb2.StringList(values=["host"]),
+        pilot_networks=parameters_pb2.StringList(values=["10.77.0.0/24"]),
         pilot_host_pattern=r"wn\d+\.t3\.test",
     )
-    queueconfig_pb2_grpc.QueueConfigStub(channel).ApplyQueue(
-        queueconfig_pb2.ApplyQueueRequest(queue=queue), timeout=TIMEOUT_S
-    )
+    queueconfig_pb2_grpc.QueueConfigStub(channel).ApplyConfig(request, timeout=TIMEOUT_S)
     try:
         yield Tier3(address, channel, storage)
     finally:

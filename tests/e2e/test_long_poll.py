@@ -13,7 +13,8 @@ from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc, task_pb2
 from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc
-from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
+from pandawn.queueconfig.v1 import queueconfig_pb2_grpc
+from tests.fixtures.config import queue_request
 from tests.fixtures.otlp import Collector
 from tests.fixtures.server import PandawnServer
 
@@ -29,11 +30,8 @@ GB = 10**9
 def channel(observed_server: PandawnServer) -> grpc.Channel:
     """A channel to a server with one queue, on each engine."""
     channel = observed_server.channel()
-    queueconfig_pb2_grpc.QueueConfigStub(channel).ApplyQueue(
-        queueconfig_pb2.ApplyQueueRequest(
-            queue=queueconfig_pb2.Queue(name=QUEUE, storage_root="file:///storage")
-        ),
-        timeout=TIMEOUT_S,
+    queueconfig_pb2_grpc.QueueConfigStub(channel).ApplyConfig(
+        queue_request(QUEUE, storage_root="file:///storage"), timeout=TIMEOUT_S
     )
     return channel
 

@@ -281,7 +281,7 @@ def test_a_malformed_node_name_ends_the_pilot_with_what_the_server_says(
 
 
 def test_an_offline_queue_ends_the_pilot_in_peace(tier3: Tier3, start_pilot: StartPilot) -> None:
-    from pandawn.queueconfig.v1.queueconfig_pb2 import QUEUE_STATUS_OFFLINE
+    from pandawn.queueconfig.v1.parameters_pb2 import QUEUE_STATUS_OFFLINE
 
     running = start_pilot(tier3)
     running.wait_for_log("registered")

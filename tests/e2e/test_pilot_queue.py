@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from pandawn.broker.v1.job_pb2 import FILE_ROLE_LOG, FILE_ROLE_OUTPUT
 from pandawn.common.v1 import common_pb2
-from pandawn.queueconfig.v1 import queueconfig_pb2 as wire
+from pandawn.queueconfig.v1 import parameters_pb2
 from tests.fixtures.pilots import PilotPlace, StartPilot, wait_until
 from tests.fixtures.tier3 import Tier3
 
@@ -41,7 +41,7 @@ def test_an_idle_pilot_of_a_queue_that_goes_offline_ends_at_once(
     # Without heartbeats that could tell it.
     pilot = start_pilot(tier3, heartbeat=600)
     pilot.wait_for_log("the queue")
-    tier3.apply_queue(status=wire.QUEUE_STATUS_OFFLINE, state_reason="power cut at nine")
+    tier3.apply_queue(status=parameters_pb2.QUEUE_STATUS_OFFLINE, state_reason="power cut at nine")
     assert pilot.wait() == 0
     assert f"queue {tier3.queue} is offline: power cut at nine" in pilot.log
 
@@ -53,7 +53,7 @@ def test_a_pilot_of_a_queue_that_goes_offline_finishes_what_it_runs(
     waiting = tier3.submit("true")
     pilot = start_pilot(tier3)
     pilot.wait_for_log("payload begins")
-    tier3.apply_queue(status=wire.QUEUE_STATUS_OFFLINE)
+    tier3.apply_queue(status=parameters_pb2.QUEUE_STATUS_OFFLINE)
     pilot.wait_for_log("takes no more jobs: queue")
     (directory,) = (pilot.work_dir / "jobs").iterdir()
     (directory / "work/go").touch()
@@ -64,16 +64,18 @@ def test_a_pilot_of_a_queue_that_goes_offline_finishes_what_it_runs(
     assert other.state == common_pb2.JOB_STATE_ACTIVATED
 
 
-@pytest.mark.parametrize("status", [wire.QUEUE_STATUS_BROKEROFF, wire.QUEUE_STATUS_PAUSED])
+@pytest.mark.parametrize(
+    "status", [parameters_pb2.QUEUE_STATUS_BROKEROFF, parameters_pb2.QUEUE_STATUS_PAUSED]
+)
 def test_a_pilot_stays_with_a_queue_that_is_only_kept_from_new_work(
-    tier3: Tier3, start_pilot: StartPilot, status: wire.QueueStatus.ValueType
+    tier3: Tier3, start_pilot: StartPilot, status: parameters_pb2.QueueStatus.ValueType
 ) -> None:
     pilot = start_pilot(tier3)
     pilot.wait_for_log("the queue")
     before = revision_on_disk(pilot.work_dir)
     tier3.apply_queue(status=status)
     wait_until(lambda: revision_on_disk(pilot.work_dir) > before)
-    tier3.apply_queue(status=wire.QUEUE_STATUS_ONLINE)
+    tier3.apply_queue(status=parameters_pb2.QUEUE_STATUS_ONLINE)
     tier3.finish(tier3.submit("true"))
     assert pilot.is_running()
 
@@ -81,13 +83,17 @@ def test_a_pilot_stays_with_a_queue_that_is_only_kept_from_new_work(
 def test_a_job_goes_by_the_queue_as_it_was_when_it_was_given_out(
     tier3: Tier3, start_pilot: StartPilot
 ) -> None:
-    tier3.apply_queue(environment=wire.StringMap(values={"PLACE": "before", "OURS": "queue"}))
+    tier3.apply_queue(
+        environment=parameters_pb2.StringMap(values={"PLACE": "before", "OURS": "queue"})
+    )
     script = 'echo "$PLACE $OURS" > out; until [ -f go ]; do sleep 0.2; done'
     task = tier3.submit(script, outputs=["out"], environment={"OURS": "task"})
     pilot = start_pilot(tier3)
     pilot.wait_for_log("payload begins")
     first = revision_on_disk(pilot.work_dir)
-    tier3.apply_queue(environment=wire.StringMap(values={"PLACE": "after"}), app_dir="/sw")
+    tier3.apply_queue(
+        environment=parameters_pb2.StringMap(values={"PLACE": "after"}), app_dir="/sw"
+    )
     wait_until(lambda: revision_on_disk(pilot.work_dir) > first)
     (directory,) = (pilot.work_dir / "jobs").iterdir()
     (directory / "work/go").touch()
@@ -120,7 +126,7 @@ def test_a_pilot_goes_on_with_the_queue_it_knows_while_the_server_is_away(
     (job,) = own_tier3.finish(task)
     assert (job.attempt, output_of(own_tier3, job.job_id)) == (1, "queue\n")
     # The stream is there again: the next change arrives.
-    own_tier3.apply_queue(status=wire.QUEUE_STATUS_OFFLINE)
+    own_tier3.apply_queue(status=parameters_pb2.QUEUE_STATUS_OFFLINE)
     assert pilot.wait() == 0
 
 
@@ -147,7 +153,7 @@ def test_inputs_are_looked_for_where_the_queue_says_and_kept_if_it_says_so(
     for item in inputs:
         item.url = item.url.replace(real, "root://far.example.org//store")
     tier3.apply_queue(
-        url_prefixes=wire.StringMap(
+        url_prefixes=parameters_pb2.StringMap(
             values={"root://far.example.org//store": real, "root://far": "file:///nowhere"}
         ),
         use_pcache=False,
@@ -175,17 +181,17 @@ def test_a_file_is_tried_as_often_as_the_queue_says(tier3: Tier3, start_pilot: S
 @pytest.mark.parametrize(
     ("isolation", "user", "outcome"),
     [
-        (wire.PAYLOAD_ISOLATION_AUTO, None, "another"),
-        (wire.PAYLOAD_ISOLATION_NONE, None, "same"),
-        (wire.PAYLOAD_ISOLATION_NONE, "4711", "4711"),
-        (wire.PAYLOAD_ISOLATION_REQUIRED, None, "another"),
-        (wire.PAYLOAD_ISOLATION_REQUIRED, "same", "refused"),
+        (parameters_pb2.PAYLOAD_ISOLATION_AUTO, None, "another"),
+        (parameters_pb2.PAYLOAD_ISOLATION_NONE, None, "same"),
+        (parameters_pb2.PAYLOAD_ISOLATION_NONE, "4711", "4711"),
+        (parameters_pb2.PAYLOAD_ISOLATION_REQUIRED, None, "another"),
+        (parameters_pb2.PAYLOAD_ISOLATION_REQUIRED, "same", "refused"),
     ],
 )
 def test_payloads_run_under_the_account_that_queue_and_option_say(
     tier3: Tier3,
     start_pilot: StartPilot,
-    isolation: wire.PayloadIsolation.ValueType,
+    isolation: parameters_pb2.PayloadIsolation.ValueType,
     user: str | None,
     outcome: str,
 ) -> None:

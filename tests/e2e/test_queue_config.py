@@ -12,17 +12,23 @@ from google.protobuf.duration_pb2 import Duration
 
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc, task_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
-from pandawn.queueconfig.v1 import queueconfig_pb2 as config
-from pandawn.queueconfig.v1 import queueconfig_pb2_grpc, revision_pb2
+from pandawn.queueconfig.v1 import (
+    document_pb2,
+    override_pb2,
+    parameters_pb2,
+    queue_pb2,
+    queueconfig_pb2_grpc,
+    revision_pb2,
+)
 from tests.fixtures.rpc import code_of, reason_of
 from tests.fixtures.server import PandawnServer, StartServer
 
 # For calls that should answer at once: generous, and only so that no test hangs.
 TIMEOUT_S = 30.0
 
-QUEUE = revision_pb2.DOCUMENT_KIND_QUEUE
-SITE = revision_pb2.DOCUMENT_KIND_SITE
-NOTE = revision_pb2.ChangeNote(message="because", tool="test 1")
+QUEUE = document_pb2.DOCUMENT_KIND_QUEUE
+SITE = document_pb2.DOCUMENT_KIND_SITE
+NOTE = document_pb2.ChangeNote(message="because", tool="test 1")
 
 
 def stub_of(server: PandawnServer) -> queueconfig_pb2_grpc.QueueConfigStub:
@@ -30,19 +36,19 @@ def stub_of(server: PandawnServer) -> queueconfig_pb2_grpc.QueueConfigStub:
 
 
 def change(
-    name: str, kind: revision_pb2.DocumentKind.ValueType = QUEUE, **parameters: object
-) -> config.DocumentChange:
-    return config.DocumentChange(
+    name: str, kind: document_pb2.DocumentKind.ValueType = QUEUE, **parameters: object
+) -> document_pb2.DocumentChange:
+    return document_pb2.DocumentChange(
         kind=kind,
         name=name,
-        parameters=config.Queue(**parameters),  # type: ignore[arg-type]
+        parameters=parameters_pb2.QueueParameters(**parameters),  # type: ignore[arg-type]
     )
 
 
 def apply(
-    stub: queueconfig_pb2_grpc.QueueConfigStub, *changes: config.DocumentChange
-) -> config.ApplyConfigResponse:
-    request = config.ApplyConfigRequest(changes=changes, note=NOTE)
+    stub: queueconfig_pb2_grpc.QueueConfigStub, *changes: document_pb2.DocumentChange
+) -> document_pb2.ApplyConfigResponse:
+    request = document_pb2.ApplyConfigRequest(changes=changes, note=NOTE)
     return stub.ApplyConfig(request, timeout=TIMEOUT_S)
 
 
@@ -52,13 +58,13 @@ class Watch:
     def __init__(
         self, stub: queueconfig_pb2_grpc.QueueConfigStub, name: str, after: int = 0
     ) -> None:
-        self.seen: Queue[config.Queue | grpc.StatusCode] = Queue()
+        self.seen: Queue[queue_pb2.Queue | grpc.StatusCode] = Queue()
         self._stream = stub.WatchQueue(
-            config.WatchQueueRequest(name=name, after_revision=after), timeout=4 * TIMEOUT_S
+            queue_pb2.WatchQueueRequest(name=name, after_revision=after), timeout=4 * TIMEOUT_S
         )
         threading.Thread(target=self._read, args=(self._stream,), daemon=True).start()
 
-    def _read(self, stream: Iterator[config.WatchQueueResponse]) -> None:
+    def _read(self, stream: Iterator[queue_pb2.WatchQueueResponse]) -> None:
         try:
             for response in stream:
                 self.seen.put(response.queue)
@@ -66,10 +72,10 @@ class Watch:
         except grpc.RpcError as error:
             self.seen.put(code_of(error))
 
-    def queue(self) -> config.Queue:
+    def queue(self) -> queue_pb2.Queue:
         """The next queue."""
         found = self.seen.get(timeout=TIMEOUT_S)
-        assert isinstance(found, config.Queue), found
+        assert isinstance(found, queue_pb2.Queue), found
         return found
 
     def end(self) -> grpc.StatusCode:
@@ -86,19 +92,19 @@ def test_a_change_through_one_server_is_seen_by_who_watches_another(
     other = start_server(database=migrated_postgres_url)
     first = apply(stub_of(one), change("S", SITE, cores=2), change("A", site="S")).revision
     watch = Watch(stub_of(other), "A")
-    assert (seen := watch.queue()).cores == 2
+    assert (seen := watch.queue()).parameters.cores == 2
     assert seen.revision == first
     # Written, and of no effect on what the queue does: it is not sent.
     apply(stub_of(one), change("S", SITE, cores=2), change("A", site="S", cores=2))
     third = apply(stub_of(one), change("S", SITE, cores=4, comment="new")).revision
     seen = watch.queue()
-    assert (seen.cores, seen.comment, seen.revision) == (2, "new", third)
+    assert (seen.parameters.cores, seen.parameters.comment, seen.revision) == (2, "new", third)
     apply(
         stub_of(one),
-        config.DocumentChange(kind=QUEUE, name="B"),
-        *(config.DocumentChange(kind=QUEUE, name=f"Q{n}") for n in range(4)),
+        document_pb2.DocumentChange(kind=QUEUE, name="B"),
+        *(document_pb2.DocumentChange(kind=QUEUE, name=f"Q{n}") for n in range(4)),
     )
-    apply(stub_of(one), config.DocumentChange(kind=QUEUE, name="A", remove=True))
+    apply(stub_of(one), document_pb2.DocumentChange(kind=QUEUE, name="A", remove=True))
     assert watch.end() is grpc.StatusCode.NOT_FOUND
 
 
@@ -121,16 +127,22 @@ def test_an_override_comes_and_goes_for_who_watches(embedded_server: PandawnServ
     apply(stub, change("A", cores=2))
     watch = Watch(stub, "A")
     watch.queue()
-    request = config.SetOverrideRequest(
-        parameters=config.Queue(name="A", cores=8), duration=Duration(seconds=2), note=NOTE
+    request = override_pb2.SetOverrideRequest(
+        request_id="r",
+        queue="A",
+        parameters=parameters_pb2.QueueParameters(cores=8),
+        duration=Duration(seconds=2),
+        note=NOTE,
     )
     reply = stub.SetOverride(request, timeout=TIMEOUT_S)
-    assert reply.queue.cores == 8
-    assert watch.queue().cores == 8
-    (override,) = stub.ListOverrides(config.ListOverridesRequest(), timeout=TIMEOUT_S).overrides
+    assert reply.queue.parameters.cores == 8
+    assert watch.queue().parameters.cores == 8
+    (override,) = stub.ListOverrides(
+        override_pb2.ListOverridesRequest(), timeout=TIMEOUT_S
+    ).overrides
     assert (override.queue, override.value.cores) == ("A", 8)
     assert (override.origin.message, override.origin.author) == ("because", "local")
-    assert watch.queue().cores == 2
+    assert watch.queue().parameters.cores == 2
 
 
 def test_a_pilot_that_waits_for_jobs_is_sent_away_when_the_queue_goes_offline_elsewhere(
@@ -154,8 +166,10 @@ def test_a_pilot_that_waits_for_jobs_is_sent_away_when_the_queue_goes_offline_el
     )
     # The only queue: by the number, or it would be refused.
     stub_of(other).ApplyConfig(
-        config.ApplyConfigRequest(
-            changes=[change("A", status=config.QUEUE_STATUS_OFFLINE, state_reason="cooling")],
+        document_pb2.ApplyConfigRequest(
+            changes=[
+                change("A", status=parameters_pb2.QUEUE_STATUS_OFFLINE, state_reason="cooling")
+            ],
             allowed_removals=1,
         ),
         timeout=TIMEOUT_S,
@@ -171,10 +185,10 @@ def test_what_is_wrong_comes_with_document_and_parameter(embedded_server: Pandaw
     wrong = [
         change("A", cores=0, storage_root="http://x", comment="a\x1bb"),
         change("bad name"),
-        change("C", environment=config.StringMap(values={"1A": ""})),
-        config.DocumentChange(kind=QUEUE, name="A", remove=True),
+        change("C", environment=parameters_pb2.StringMap(values={"1A": ""})),
+        document_pb2.DocumentChange(kind=QUEUE, name="A", remove=True),
     ]
-    request = config.ApplyConfigRequest(changes=wrong, validate_only=True)
+    request = document_pb2.ApplyConfigRequest(changes=wrong, validate_only=True)
     found = stub.ApplyConfig(request, timeout=TIMEOUT_S).violations
     assert {(v.position, v.name, v.field) for v in found} == {
         (0, "A", "cores"),
@@ -194,22 +208,22 @@ def test_a_thousand_queues_are_exported_compared_and_rolled_back(server: Pandawn
     base = apply(stub, change("S", SITE, cores=2), change("KEEP", site="S")).revision
     made = apply(stub, *(change(f"Q{n:04d}", site="S") for n in range(1000)))
     assert len(made.diffs) == 1000
-    exported = list(stub.ExportConfig(config.ExportConfigRequest(), timeout=TIMEOUT_S))
+    exported = list(stub.ExportConfig(document_pb2.ExportConfigRequest(), timeout=TIMEOUT_S))
     assert {part.revision for part in exported} == {made.revision}
     names = [document.name for part in exported for document in part.documents]
     assert names == ["S", "KEEP", *(f"Q{n:04d}" for n in range(1000))]
-    request = config.DiffRevisionsRequest(from_revision=base)
+    request = revision_pb2.DiffRevisionsRequest(from_revision=base)
     diffs = [d for part in stub.DiffRevisions(request, timeout=TIMEOUT_S) for d in part.diffs]
-    assert [d.action for d in diffs] == [revision_pb2.DOCUMENT_ACTION_CREATE] * 1000
-    back = config.RollbackRequest(revision=base, note=NOTE)
+    assert [d.action for d in diffs] == [document_pb2.DOCUMENT_ACTION_CREATE] * 1000
+    back = revision_pb2.RollbackRequest(revision=base, note=NOTE)
     with pytest.raises(grpc.RpcError) as caught:
         stub.Rollback(back, timeout=TIMEOUT_S)
     assert reason_of(caught.value) == "TOO_MANY_QUEUES"
     back.allowed_removals = 1000
     assert stub.Rollback(back, timeout=TIMEOUT_S).revision == made.revision + 1
-    listed = stub.ListQueues(config.ListQueuesRequest(), timeout=TIMEOUT_S).queues
+    listed = stub.ListQueues(queue_pb2.ListQueuesRequest(), timeout=TIMEOUT_S).queues
     assert [queue.name for queue in listed] == ["KEEP"]
-    page = stub.ListRevisions(config.ListRevisionsRequest(page_size=1), timeout=TIMEOUT_S)
+    page = stub.ListRevisions(revision_pb2.ListRevisionsRequest(page_size=1), timeout=TIMEOUT_S)
     assert page.revisions[0].cause == revision_pb2.REVISION_CAUSE_ROLLBACK
     assert (page.revisions[0].message, page.revisions[0].tool) == ("because", "test 1")
     assert page.revisions[0].peer.startswith("ipv4:127.0.0.1:")
@@ -221,14 +235,14 @@ def test_origins_come_on_request_in_the_order_of_the_contract(
 ) -> None:
     stub = stub_of(embedded_server)
     revision = apply(stub, change("S", SITE, cores=2), change("A", site="S")).revision
-    plain = stub.GetQueue(config.GetQueueRequest(name="A"), timeout=TIMEOUT_S)
+    plain = stub.GetQueue(queue_pb2.GetQueueRequest(name="A"), timeout=TIMEOUT_S)
     assert not plain.origins
-    asked = stub.GetQueue(config.GetQueueRequest(name="A", with_origins=True), timeout=TIMEOUT_S)
+    asked = stub.GetQueue(queue_pb2.GetQueueRequest(name="A", with_origins=True), timeout=TIMEOUT_S)
     assert asked.queue == plain.queue
     origin = {o.parameter: o for o in asked.origins}
-    assert (origin["cores"].level, origin["cores"].name) == (revision_pb2.LEVEL_SITE, "S")
+    assert (origin["cores"].level, origin["cores"].name) == (queue_pb2.LEVEL_SITE, "S")
     assert (origin["cores"].revision, origin["cores"].message) == (revision, "because")
-    assert origin["comment"].level == revision_pb2.LEVEL_DEFAULT
+    assert origin["comment"].level == queue_pb2.LEVEL_DEFAULT
     assert all(plain.queue.HasField(o.parameter) for o in asked.origins)  # type: ignore[arg-type]
 
 

@@ -17,8 +17,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
 from pandawn.monitor.v1 import monitor_pb2, monitor_pb2_grpc
-from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
+from pandawn.queueconfig.v1 import queueconfig_pb2_grpc
 from pandawn_server.wire.edge.handlers import MAX_MESSAGE_BYTES
+from tests.fixtures.config import queue_request
 from tests.fixtures.otlp import Collector
 from tests.fixtures.processes import StartError
 from tests.fixtures.rpc import reason_of
@@ -37,8 +38,7 @@ TIMEOUT_S = 30.0
 
 def make_queue(channel: grpc.Channel, name: str = "analysis") -> None:
     stub = queueconfig_pb2_grpc.QueueConfigStub(channel)
-    request = queueconfig_pb2.ApplyQueueRequest(queue=queueconfig_pb2.Queue(name=name))
-    stub.ApplyQueue(request, timeout=TIMEOUT_S)
+    stub.ApplyConfig(queue_request(name), timeout=TIMEOUT_S)
 
 
 def registration(request_id: str, queue: str = "analysis") -> pilot_pb2.RegisterPilotRequest:

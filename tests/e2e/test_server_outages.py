@@ -7,7 +7,8 @@ import grpc
 import psycopg
 import pytest
 
-from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
+from pandawn.queueconfig.v1 import queueconfig_pb2_grpc
+from tests.fixtures.config import queue_request
 from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.rpc import reason_of, trailers_of
 from tests.fixtures.server import StartServer, run_server_command
@@ -19,7 +20,7 @@ def test_a_database_that_hangs_does_not_keep_a_server_from_ending(
     start_server: StartServer, migrated_postgres_url: str
 ) -> None:
     server = start_server(database=migrated_postgres_url, grace_seconds="0.5")
-    request = queueconfig_pb2.ApplyQueueRequest(queue=queueconfig_pb2.Queue(name="q"))
+    request = queue_request("q")
     with (
         psycopg.connect(migrated_postgres_url.replace("+psycopg", "")) as locker,
         server.channel() as channel,
@@ -27,7 +28,7 @@ def test_a_database_that_hangs_does_not_keep_a_server_from_ending(
     ):
         locker.execute("LOCK TABLE queues IN ACCESS EXCLUSIVE MODE")
         stub = queueconfig_pb2_grpc.QueueConfigStub(channel)
-        hanging = pool.submit(stub.ApplyQueue, request, timeout=TIMEOUT_S)
+        hanging = pool.submit(stub.ApplyConfig, request, timeout=TIMEOUT_S)
         # The lock is waited for, or the server would end in peace.
         while locker.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone() is None:
             time.sleep(0.01)
@@ -42,14 +43,14 @@ def test_an_outage_of_the_database_is_told_and_survived(
     database = own_postgres_server.create_database()
     assert run_server_command("migrate", f"--database={database}").returncode == 0
     server = start_server(database=database)
-    request = queueconfig_pb2.ApplyQueueRequest(queue=queueconfig_pb2.Queue(name="q"))
+    request = queue_request("q")
     with server.channel() as channel:
         stub = queueconfig_pb2_grpc.QueueConfigStub(channel)
-        stub.ApplyQueue(request, timeout=TIMEOUT_S)
+        stub.ApplyConfig(request, timeout=TIMEOUT_S)
 
         own_postgres_server.kill()
         with pytest.raises(grpc.RpcError) as refused:
-            stub.ApplyQueue(request, timeout=TIMEOUT_S)
+            stub.ApplyConfig(request, timeout=TIMEOUT_S)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         assert reason_of(refused.value) == "DATABASE_UNAVAILABLE"
         assert int(trailers_of(refused.value)["pandawn-retry-after-ms"]) > 0
@@ -58,12 +59,12 @@ def test_an_outage_of_the_database_is_told_and_survived(
         answer = None
         while answer is None:
             try:
-                answer = stub.ApplyQueue(request, timeout=TIMEOUT_S)
+                answer = stub.ApplyConfig(request, timeout=TIMEOUT_S)
             except grpc.RpcError as error:
                 # Connections of before the outage fail once each.
                 assert reason_of(error) == "DATABASE_UNAVAILABLE"  # noqa: PT017
                 time.sleep(0.05)
-        assert not answer.created, "what was acknowledged before the crash is still there"
+        assert not answer.diffs, "what was acknowledged before the crash is still there"
     said = [event for event in server.log_events() if event.get("reason") == "DATABASE_UNAVAILABLE"]
     assert said, "the operator reads of it too"
     assert not [event for event in server.log_events() if "incident" in event]

@@ -7,7 +7,8 @@ import pytest
 
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc
-from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
+from pandawn.queueconfig.v1 import queueconfig_pb2_grpc
+from tests.fixtures.config import queue_request
 from tests.fixtures.otlp import Collector, Span, SpanKind
 from tests.fixtures.ports import LOOPBACK, free_port
 from tests.fixtures.server import PandawnServer, StartServer
@@ -19,8 +20,7 @@ ACQUIRE = "pandawn.dispatcher.v1.Dispatcher/AcquireJobs"
 def acquire(channel: grpc.Channel, trace: str) -> None:
     """Register a pilot and ask for jobs within a trace of the caller's."""
     queues = queueconfig_pb2_grpc.QueueConfigStub(channel)
-    queue = queueconfig_pb2.Queue(name="q")
-    queues.ApplyQueue(queueconfig_pb2.ApplyQueueRequest(queue=queue), timeout=TIMEOUT_S)
+    queues.ApplyConfig(queue_request("q"), timeout=TIMEOUT_S)
     stub = dispatcher_pb2_grpc.DispatcherStub(channel)
     pilot = stub.RegisterPilot(
         pilot_pb2.RegisterPilotRequest(request_id="r", queue="q", node="wn01"),

@@ -11,7 +11,8 @@ import pytest
 from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc, session_pb2
-from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
+from pandawn.queueconfig.v1 import queueconfig_pb2_grpc
+from tests.fixtures.config import queue_request
 from tests.fixtures.rpc import reason_of
 from tests.fixtures.server import PandawnServer, StartServer, run_server_command
 
@@ -34,10 +35,8 @@ class Site:
         self.channel = server.channel()
         self.dispatcher = dispatcher_pb2_grpc.DispatcherStub(self.channel)
         self.catalog = filecatalog_pb2_grpc.FileCatalogStub(self.channel)
-        queue = queueconfig_pb2.Queue(name=QUEUE, site=SITE, storage_root="file:///storage")
-        queueconfig_pb2_grpc.QueueConfigStub(self.channel).ApplyQueue(
-            queueconfig_pb2.ApplyQueueRequest(queue=queue), timeout=TIMEOUT_S
-        )
+        request = queue_request(QUEUE, site=SITE, storage_root="file:///storage")
+        queueconfig_pb2_grpc.QueueConfigStub(self.channel).ApplyConfig(request, timeout=TIMEOUT_S)
 
     def register(self, node: str = "wn1", request_id: str = "r") -> pilot_pb2.RegisterPilotResponse:
         request = pilot_pb2.RegisterPilotRequest(

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import parameters_pb2
 from pandawn_tools.cric.document import DocumentError, read_list
 from pandawn_tools.cric.findings import Outcome
 from pandawn_tools.cric.reader import CricQueue, read_queue
@@ -34,11 +34,11 @@ FIELDS = sorted({*make_cric_queue("Q", "S"), *old_names(), *(f"{n}_data" for n i
 
 def is_sound(queue: CricQueue) -> None:
     """Sees that what was understood can be sent, and that all that was found has words."""
-    message = queueconfig.Queue()
+    message = parameters_pb2.QueueParameters()
     for name, value in queue.says.items():
         if value is not None:
             assign(message, parameters()[name], value)
-    assert queueconfig.Queue.FromString(message.SerializeToString()) == message
+    assert parameters_pb2.QueueParameters.FromString(message.SerializeToString()) == message
     for finding in queue.findings:
         assert finding.outcome is Outcome.MAPPED or finding.note
 

@@ -7,7 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import parameters_pb2
 from pandawn_tools.queuefiles.document import CLOUD, QUEUE, SITE, Key, allowed, read_document
 from pandawn_tools.queuefiles.exact import read_duration, read_size, write_duration, write_size
 from pandawn_tools.queuefiles.export import export, new_text
@@ -33,7 +33,7 @@ YAML_PIECES = st.lists(
 ).map("".join)
 
 
-def read_back(text: str, kind: int = QUEUE) -> queueconfig.Queue:
+def read_back(text: str, kind: int = QUEUE) -> parameters_pb2.QueueParameters:
     document, problems, notes = read_document(parse(text), Path("f"), "f", kind)  # type: ignore[arg-type]
     assert (problems, notes) == ([], [])
     assert document is not None
@@ -72,10 +72,12 @@ def test_a_document_that_is_written_is_read_back(kind: int, data: st.DataObject)
 @settings(max_examples=50, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(queues(), queues(), st.data())
 def test_an_export_over_a_file_changes_its_values_and_keeps_every_comment(
-    before: queueconfig.Queue, after: queueconfig.Queue, data: st.DataObject
+    before: parameters_pb2.QueueParameters,
+    after: parameters_pb2.QueueParameters,
+    data: st.DataObject,
 ) -> None:
     # What stands before remains where the new queue says nothing else.
-    wanted = queueconfig.Queue()
+    wanted = parameters_pb2.QueueParameters()
     for parameter in allowed(QUEUE):
         for source in (after, before) if data.draw(st.booleans()) else (after,):
             if value_of(wanted, parameter) is None and source.HasField(parameter.name):  # type: ignore[arg-type]
@@ -99,8 +101,10 @@ def test_an_export_over_a_file_changes_its_values_and_keeps_every_comment(
         assert (again.same, again.changed) == (1, [])
 
 
-def _copy(source: queueconfig.Queue, target: queueconfig.Queue, name: str) -> None:
-    field = queueconfig.Queue.DESCRIPTOR.fields_by_name[name]
+def _copy(
+    source: parameters_pb2.QueueParameters, target: parameters_pb2.QueueParameters, name: str
+) -> None:
+    field = parameters_pb2.QueueParameters.DESCRIPTOR.fields_by_name[name]
     if field.message_type is not None:
         getattr(target, name).CopyFrom(getattr(source, name))
     else:

@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2, report_pb2
-from pandawn.queueconfig.v1 import queueconfig_pb2
+from pandawn.queueconfig.v1 import queue_pb2
 from tests.fixtures.pilots import PilotPlace, StartPilot
 from tests.fixtures.ports import LOOPBACK, free_port
 
@@ -37,7 +37,7 @@ class Hostile:
 
     def register(self, request: Any, context: object) -> pilot_pb2.RegisterPilotResponse:
         del request, context
-        queue = queueconfig_pb2.Queue(name="Q")
+        queue = queue_pb2.Queue(name="Q")
         return pilot_pb2.RegisterPilotResponse(pilot_id="p", queue=queue)
 
     def acquire(self, request: Any, context: object) -> dispatcher_pb2.AcquireJobsResponse:

@@ -26,9 +26,10 @@ from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc, task_pb2
 from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2, dispatcher_pb2_grpc, pilot_pb2, report_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2, filecatalog_pb2_grpc, lookup_pb2
-from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
+from pandawn.queueconfig.v1 import queueconfig_pb2_grpc
 from tests.fixtures.besieged import TIMEOUT_S, Besieged, Metadata, opened_for_attack
 from tests.fixtures.certificates import Authority
+from tests.fixtures.config import queue_request
 from tests.fixtures.messages import Method, methods, sound
 from tests.fixtures.secure import RULES, SecureSite
 from tests.fixtures.server import running_servers
@@ -114,11 +115,11 @@ def session(token: str) -> Metadata:
 def furnished(local: Besieged, network: Besieged, site: SecureSite) -> Scene:
     """Bob's task and its pilot, and a pilot of another site."""
     operator = queueconfig_pb2_grpc.QueueConfigStub(local.channel)
-    queue = queueconfig_pb2.Queue(name="FARQ", site="FAR", storage_root="file:///far")
-    operator.ApplyQueue(queueconfig_pb2.ApplyQueueRequest(queue=queue), timeout=TIMEOUT_S)
+    other = queue_request("FARQ", site="FAR", storage_root="file:///far")
+    operator.ApplyConfig(other, timeout=TIMEOUT_S)
     # Longer than all that strangers try: nothing is to change by itself meanwhile.
-    patient = queueconfig_pb2.Queue(name=QUEUE, lease_duration=Duration(seconds=2 * 3600))
-    operator.ApplyQueue(queueconfig_pb2.ApplyQueueRequest(queue=patient), timeout=TIMEOUT_S)
+    patient = queue_request(QUEUE, lease_duration=Duration(seconds=2 * 3600))
+    operator.ApplyConfig(patient, timeout=TIMEOUT_S)
     bob = bearer(site.token("bob", "bob"))
     broker = broker_pb2_grpc.BrokerStub(network.channel)
     archive = bytes.fromhex("1f8b08000000000000ff03000000000000000000")

@@ -21,6 +21,7 @@ from google.protobuf.descriptor_pb2 import (
 from grpc_tools import protoc
 
 from pandawn.queueconfig.v1 import parameter_options_pb2
+from pandawn_tools.queuefiles.oldnames import OLD_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTO = ROOT / "proto"
@@ -177,10 +178,8 @@ def _cell(comment: str) -> str:
 
 def parameters() -> str:
     """The page of the parameters of queues, by group."""
-    (file,) = (
-        f for f in descriptors().file if f.name == "pandawn/queueconfig/v1/queueconfig.proto"
-    )
-    at = [message.name for message in file.message_type].index("Queue")
+    (file,) = (f for f in descriptors().file if f.name == "pandawn/queueconfig/v1/parameters.proto")
+    at = [message.name for message in file.message_type].index("QueueParameters")
     comments, queue = _comments(file), file.message_type[at]
     rows: dict[int, list[str]] = {}
     for i, field in enumerate(queue.field):
@@ -188,14 +187,17 @@ def parameters() -> str:
             said = field.options.Extensions[parameter_options_pb2.parameter]
             meaning = _cell(comments.get((_FILE_MESSAGE, at, _MESSAGE_FIELD, i), ""))
             rows.setdefault(said.group, []).append(
-                f"| `{field.name}` | {_kind(field, said)} | {_bounds(said)} | {_aliases(said)} | {meaning} |"
+                f"| `{field.name}` | {_kind(field, said)} | {_bounds(said)} | {_readers(said)} "
+                f"| {_old_names(field.name)} | {meaning} |"
             )
     lines = [
         "# Parameters of queues",
         "",
-        "Made by `make stubs` from `proto/pandawn/queueconfig/v1/queueconfig.proto`; mend it there. How they are",
-        "set, and by whom, is in [queues.md](queues.md). Old names are those of schedconfig, AGIS and CRIC, with",
-        "their units where these are others; `a.b` is `b` in the object `a`. `MB` is 1024 * 1024 bytes there.",
+        "Made by `make stubs` from `proto/pandawn/queueconfig/v1/parameters.proto`; the old names are from",
+        "`tools/pandawn_tools/queuefiles/oldnames.py`. Change it there. How parameters are set, and by whom, is in",
+        "[queues.md](queues.md). Old names are those of schedconfig, AGIS and CRIC, with their units where these",
+        "differ; `a.b` is `b` in the object `a`. `MB` is 1024 * 1024 bytes there. A reader in parentheses does not",
+        "read the parameter yet: until it does, the parameter changes nothing.",
     ]
     for group, found in sorted(rows.items()):
         title = parameter_options_pb2.ParameterGroup.Name(
@@ -203,8 +205,8 @@ def parameters() -> str:
         )
         lines += ["", f"## {title.removeprefix('PARAMETER_GROUP_').capitalize()}", ""]
         lines += [
-            "| parameter | type | bounds | old names | meaning |",
-            "|---|---|---|---|---|",
+            "| parameter | type | bounds | read by | old names | meaning |",
+            "|---|---|---|---|---|---|",
             *found,
         ]
     return "\n".join(lines) + "\n"
@@ -237,8 +239,19 @@ def _amount(number: int, unit: str) -> str:
     return f"{number:,}"
 
 
-def _aliases(said: parameter_options_pb2.ParameterOptions) -> str:
-    return ", ".join(f"`{a.name}`" + (f" ({a.unit})" if a.unit else "") for a in said.aliases)
+def _readers(said: parameter_options_pb2.ParameterOptions) -> str:
+    words = [_reader(number) for number in said.readers]
+    return ", ".join(words + [f"({_reader(number)})" for number in said.planned_readers])
+
+
+def _reader(number: "parameter_options_pb2.ParameterReader.ValueType") -> str:
+    name = parameter_options_pb2.ParameterReader.Name(number)
+    return name.removeprefix("PARAMETER_READER_").lower()
+
+
+def _old_names(parameter: str) -> str:
+    names = OLD_NAMES.get(parameter, ())
+    return ", ".join(f"`{old.name}`" + (f" ({old.unit})" if old.unit else "") for old in names)
 
 
 def main(arguments: list[str]) -> int:

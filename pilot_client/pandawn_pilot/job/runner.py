@@ -18,7 +18,7 @@ from pandawn.common.v1.common_pb2 import (
 )
 from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile, JobSpec
 from pandawn.dispatcher.v1.report_pb2 import JobReport, StoredFile
-from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
+from pandawn.queueconfig.v1.queue_pb2 import Queue
 from pandawn_client.client import Connection
 from pandawn_client.durations import seconds
 from pandawn_pilot.cache.input_cache import InputCache
@@ -106,13 +106,13 @@ class JobRunner:
         self._log = log
         self._clock = PhaseClock(job)
         self._stage_in = StageIn(
-            surroundings.cache if uses_cache(surroundings.queue) else None,
+            surroundings.cache if uses_cache(surroundings.queue.parameters) else None,
             job.stop,
             log,
             surroundings.local_server,
             expect_local=job.lease.job_match.local_bytes > 0,
             reader=surroundings.accounts.reader(),
-            tries=surroundings.queue.stage_in_attempts or DEFAULT_TRIES,
+            tries=surroundings.queue.parameters.stage_in_attempts or DEFAULT_TRIES,
         )
         self._exit_code: int | None = None
         self._payload_started = False
@@ -199,11 +199,11 @@ class JobRunner:
     def _bring_files(self) -> list[str]:
         spec, work, stop = self._job.spec, self._dir.work, self._job.stop
         max_bytes = spec.limits.max_work_dir_bytes
-        inputs = [local_input(item, self._pilot.queue) for item in spec.inputs]
+        inputs = [local_input(item, self._pilot.queue.parameters) for item in spec.inputs]
         own = [item for item in inputs if not item.library]
         if spec.sandbox_id:
             archive = self._dir.root / "sandbox.tar.gz"
-            cache = self._pilot.cache if uses_cache(self._pilot.queue) else None
+            cache = self._pilot.cache if uses_cache(self._pilot.queue.parameters) else None
             connection = self._pilot.connection
             bring_sandbox(cache, connection, spec.sandbox_id, archive, stop, self._log)
             unpack(archive, work, max_bytes=max_bytes, stop=stop, account=self._account)
@@ -231,7 +231,7 @@ class JobRunner:
         archive.unlink()
 
     def _run_payload(self, names: list[str]) -> None:
-        spec, queue = self._job.spec, self._pilot.queue
+        spec, queue = self._job.spec, self._pilot.queue.parameters
         self._dir.inputs.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         self._dir.inputs.chmod(0o644)
         about = {
@@ -360,8 +360,8 @@ class JobRunner:
             # The log of a cancelled job is worth having.
             self._job.abandon if is_log else self._job.stop,
             self._log,
-            self._pilot.queue.stage_out_attempts or DEFAULT_TRIES,
-            storage_root=self._pilot.queue.storage_root,
+            self._pilot.queue.parameters.stage_out_attempts or DEFAULT_TRIES,
+            storage_root=self._pilot.queue.parameters.storage_root,
             is_log=is_log,
             is_library=is_library,
         )

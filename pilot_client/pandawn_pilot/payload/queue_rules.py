@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile
-from pandawn.queueconfig.v1.queueconfig_pb2 import (
+from pandawn.queueconfig.v1.parameters_pb2 import (
     PAYLOAD_ISOLATION_NONE,
     PAYLOAD_ISOLATION_REQUIRED,
     QUEUE_STATUS_OFFLINE,
-    Queue,
+    QueueParameters,
 )
+from pandawn.queueconfig.v1.queue_pb2 import Queue
 from pandawn_pilot.node.accounts import SAME, AccountChoice
 from pandawn_pilot.payload.start import SETUP_DESCRIPTOR
 
@@ -21,14 +22,15 @@ SETUP_PROGRAM_MISSING = "missing"
 
 def why_to_end(queue: Queue) -> str | None:
     """Why a pilot of the queue takes no more jobs; None while it may."""
-    if queue.status != QUEUE_STATUS_OFFLINE:
+    if queue.parameters.status != QUEUE_STATUS_OFFLINE:
         return None
-    because = f": {queue.state_reason}" if queue.state_reason else ""
+    reason = queue.parameters.state_reason
+    because = f": {reason}" if reason else ""
     return f"queue {queue.name} is offline{because}"
 
 
 def account_choice(
-    queue: Queue, option: AccountChoice | None, *, is_root: bool
+    queue: QueueParameters, option: AccountChoice | None, *, is_root: bool
 ) -> AccountChoice | None:
     """Under which account payloads are to run; None: the safest that the pilot can give."""
     if option is not None or not is_root:
@@ -38,17 +40,17 @@ def account_choice(
     return AccountChoice(name=queue.payload_account) if queue.payload_account else None
 
 
-def wants_isolation(queue: Queue) -> bool:
+def wants_isolation(queue: QueueParameters) -> bool:
     """Whether payloads must run under another account than the pilot."""
     return queue.payload_isolation == PAYLOAD_ISOLATION_REQUIRED
 
 
-def uses_cache(queue: Queue) -> bool:
+def uses_cache(queue: QueueParameters) -> bool:
     """Whether inputs are kept in the node's cache."""
     return queue.use_pcache or not queue.HasField("use_pcache")
 
 
-def local_input(item: InputFile, queue: Queue) -> InputFile:
+def local_input(item: InputFile, queue: QueueParameters) -> InputFile:
     """An input with the URL under which this queue's nodes find it: the longest known beginning counts."""
     begins = [key for key in queue.url_prefixes.values if key and item.url.startswith(key)]
     if not begins:
@@ -60,7 +62,7 @@ def local_input(item: InputFile, queue: Queue) -> InputFile:
     return found
 
 
-def queue_environment(queue: Queue) -> dict[str, str]:
+def queue_environment(queue: QueueParameters) -> dict[str, str]:
     """What payloads of the queue find in their environment; their tasks may say otherwise."""
     environment = dict(queue.environment.values)
     if queue.app_dir:
@@ -68,7 +70,7 @@ def queue_environment(queue: Queue) -> dict[str, str]:
     return environment
 
 
-def behind_setup(queue: Queue, arguments: Sequence[str]) -> list[str]:
+def behind_setup(queue: QueueParameters, arguments: Sequence[str]) -> list[str]:
     """The command that runs the queue's set-up and then the payload, in one shell.
 
     The shell looks for the program, as the set-up may change where it is; last in the work directory,

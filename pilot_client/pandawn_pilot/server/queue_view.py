@@ -14,13 +14,13 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
-from pandawn.queueconfig.v1.queueconfig_pb2 import GetQueueRequest, Queue
+from pandawn.queueconfig.v1.queue_pb2 import GetQueueRequest, Queue
 from pandawn_client.client import CallError, Connection, call
 from pandawn_pilot.chores import Chores
 from pandawn_pilot.logs import Log
 from pandawn_pilot.node.durable import replace_text
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # Jobs that were given out under older ones are done by the oldest that is known.
 MAX_REVISIONS = 16
 # For a revision that a reply has told of; the stream brings it, too.

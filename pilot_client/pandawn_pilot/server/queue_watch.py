@@ -6,7 +6,7 @@ import threading
 
 import grpc
 
-from pandawn.queueconfig.v1.queueconfig_pb2 import WatchQueueRequest
+from pandawn.queueconfig.v1.queue_pb2 import WatchQueueRequest
 from pandawn_client.client import Connection, failure_of
 from pandawn_client.retries import Backoff
 from pandawn_pilot.logs import Log

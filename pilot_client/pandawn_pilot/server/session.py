@@ -82,7 +82,7 @@ class Session:
     @property
     def heartbeat_seconds(self) -> float:
         """Time between two heartbeats: as the option says, else as the queue says now."""
-        said = self._options.heartbeat or seconds(self.queue.latest.heartbeat_interval)
+        said = self._options.heartbeat or seconds(self.queue.latest.parameters.heartbeat_interval)
         return max(said or self._offered_heartbeat_seconds, _SHORTEST_HEARTBEAT_SECONDS)
 
     def register(self, stop: Stop) -> None:
@@ -197,7 +197,7 @@ class Session:
         self._log.info(
             "registered for queue %s of site %s, heartbeat each %.1f s",
             response.queue.name,
-            response.queue.site,
+            response.queue.parameters.site,
             self.heartbeat_seconds,
         )
         self.queue.take(response.queue, anew=True)

@@ -11,9 +11,10 @@ import pytest
 from pandawn.broker.v1 import broker_pb2
 from pandawn.common.v1 import common_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2, lookup_pb2
-from pandawn.queueconfig.v1 import access_pb2, queueconfig_pb2
+from pandawn.queueconfig.v1 import access_pb2, document_pb2, parameters_pb2, queue_pb2, revision_pb2
 from pandawn_server.usecases.tasks import sandboxes
 from tests.fixtures.callers import Callers
+from tests.fixtures.config import queue_request
 from tests.fixtures.factories import QUEUE, SITE
 from tests.integration.wire.test_callers import configure, refusal, submit
 
@@ -28,15 +29,13 @@ def shown(name: str) -> tuple[tuple[str, str], ...]:
 
 async def give_environment(callers: Callers) -> None:
     async with callers.of("olga") as olga:
-        queue = queueconfig_pb2.Queue(
-            name=QUEUE,
-            environment=queueconfig_pb2.StringMap(values=SECRET),
+        request = queue_request(
+            QUEUE,
+            environment=parameters_pb2.StringMap(values=SECRET),
             setup_command="/site/setup --key=s3cret",
-            etag=(
-                await olga.queues.GetQueue(queueconfig_pb2.GetQueueRequest(name=QUEUE))
-            ).queue.etag,
+            etag=(await olga.queues.GetQueue(queue_pb2.GetQueueRequest(name=QUEUE))).queue.etag,
         )
-        await olga.queues.ApplyQueue(queueconfig_pb2.ApplyQueueRequest(queue=queue))
+        await olga.queues.ApplyConfig(request)
 
 
 async def test_a_plain_user_orders_jobs_of_his_own_and_no_more(callers: Callers) -> None:
@@ -83,13 +82,13 @@ async def test_what_a_queue_gives_to_payloads_is_for_those_who_run_the_site(
 ) -> None:
     await configure(callers)
     await give_environment(callers)
-    get = queueconfig_pb2.GetQueueRequest(name=QUEUE)
-    origins = queueconfig_pb2.GetQueueRequest(name=QUEUE, with_origins=True)
+    get = queue_pb2.GetQueueRequest(name=QUEUE)
+    origins = queue_pb2.GetQueueRequest(name=QUEUE, with_origins=True)
     for name, sees in (("anna", False), ("rosa", True), ("olga", True), ("mona", True)):
         async with callers.of(name) as stubs:
-            listed = await stubs.queues.ListQueues(queueconfig_pb2.ListQueuesRequest())
+            listed = await stubs.queues.ListQueues(queue_pb2.ListQueuesRequest())
             watched = stubs.queues.WatchQueue(
-                queueconfig_pb2.WatchQueueRequest(name=QUEUE), metadata=shown(name)
+                queue_pb2.WatchQueueRequest(name=QUEUE), metadata=shown(name)
             )
             found = [
                 (await stubs.queues.GetQueue(get)).queue,
@@ -100,15 +99,13 @@ async def test_what_a_queue_gives_to_payloads_is_for_those_who_run_the_site(
             watched.cancel()
             assert len(found) == 4
             for queue in found:
-                assert (dict(queue.environment.values) == SECRET) is sees, name
-                assert bool(queue.setup_command) is sees, name
-                assert queue.storage_root == "file:///storage"
+                assert (dict(queue.parameters.environment.values) == SECRET) is sees, name
+                assert bool(queue.parameters.setup_command) is sees, name
+                assert queue.parameters.storage_root == "file:///storage"
     async with callers.of("anna") as anna:
         for stream in (
-            anna.queues.ExportConfig(queueconfig_pb2.ExportConfigRequest(), metadata=shown("anna")),
-            anna.queues.DiffRevisions(
-                queueconfig_pb2.DiffRevisionsRequest(), metadata=shown("anna")
-            ),
+            anna.queues.ExportConfig(document_pb2.ExportConfigRequest(), metadata=shown("anna")),
+            anna.queues.DiffRevisions(revision_pb2.DiffRevisionsRequest(), metadata=shown("anna")),
         ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await anext(aiter(stream))

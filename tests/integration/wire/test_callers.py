@@ -17,13 +17,20 @@ from pandawn.broker.v1 import broker_pb2, task_pb2
 from pandawn.common.v1 import common_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2, pins_pb2
 from pandawn.monitor.v1 import audit_pb2, monitor_pb2
-from pandawn.queueconfig.v1 import access_pb2, queueconfig_pb2, revision_pb2
+from pandawn.queueconfig.v1 import (
+    access_pb2,
+    document_pb2,
+    override_pb2,
+    parameters_pb2,
+    revision_pb2,
+)
 from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.tasks.tasks import TaskSpec, spec_violations
 from pandawn_server.storage.access import audit as audit_storage
 from pandawn_server.storage.database import Database
 from pandawn_server.wire.edge.auditing import Auditor
 from tests.fixtures.callers import Callers, Stubs
+from tests.fixtures.config import queue_request
 from tests.fixtures.factories import QUEUE, SITE
 
 pytestmark = pytest.mark.usefixtures("callers")
@@ -31,8 +38,8 @@ pytestmark = pytest.mark.usefixtures("callers")
 
 async def configure(callers: Callers) -> None:
     async with callers.of("olga") as olga:
-        queue = queueconfig_pb2.Queue(name=QUEUE, site=SITE, storage_root="file:///storage")
-        await olga.queues.ApplyQueue(queueconfig_pb2.ApplyQueueRequest(queue=queue))
+        request = queue_request(QUEUE, site=SITE, storage_root="file:///storage")
+        await olga.queues.ApplyConfig(request)
 
 
 async def submit(stubs: Stubs, dataset: str = "d", **more: Any) -> task_pb2.Task:
@@ -108,7 +115,7 @@ async def test_each_kind_of_change_says_what_it_was_about(callers: Callers) -> N
         "wn01",
     )
     assert found["QueueConfig.GrantAccess"].thing == "entry ben"
-    assert found["QueueConfig.ApplyQueue"].queue == QUEUE
+    assert found["QueueConfig.ApplyConfig"].queue == QUEUE
     assert found["Broker.UploadSandbox"].thing == f"sandbox {sandbox}"
 
 
@@ -169,7 +176,7 @@ async def test_administrators_read_the_audit_of_their_queues_and_users_none(
         )
     assert {line.rpc for line in await lines(callers, "rosa")} == {
         "Broker.SubmitTask",
-        "QueueConfig.ApplyQueue",
+        "QueueConfig.ApplyConfig",
     }
     assert await lines(callers, "otto") == []
 
@@ -280,20 +287,21 @@ async def test_a_caller_that_goes_away_while_it_is_served_leaves_a_line_all_the_
 
 async def test_a_queue_s_configuration_is_its_site_s(callers: Callers) -> None:
     await configure(callers)
-    queue = queueconfig_pb2.Queue(name=QUEUE, cores=4)
-    override = queueconfig_pb2.SetOverrideRequest(parameters=queue)
+    override = override_pb2.SetOverrideRequest(
+        request_id="o", queue=QUEUE, parameters=parameters_pb2.QueueParameters(cores=4)
+    )
     override.duration.FromSeconds(3600)
-    change = queueconfig_pb2.DocumentChange(
-        kind=revision_pb2.DOCUMENT_KIND_QUEUE,
+    change = document_pb2.DocumentChange(
+        kind=document_pb2.DOCUMENT_KIND_QUEUE,
         name=QUEUE,
-        parameters=queueconfig_pb2.Queue(site=SITE, cores=8),
+        parameters=parameters_pb2.QueueParameters(site=SITE, cores=8),
     )
     calls: list[Callable[[Stubs], Awaitable[object]]] = [
-        lambda s: s.queues.ApplyQueue(queueconfig_pb2.ApplyQueueRequest(queue=queue)),
+        lambda s: s.queues.ApplyConfig(queue_request(QUEUE, cores=4)),
         lambda s: s.queues.SetOverride(override),
-        lambda s: s.queues.ClearOverride(queueconfig_pb2.ClearOverrideRequest(queue=QUEUE)),
-        lambda s: s.queues.ApplyConfig(queueconfig_pb2.ApplyConfigRequest(changes=[change])),
-        lambda s: s.queues.Rollback(queueconfig_pb2.RollbackRequest(revision=1)),
+        lambda s: s.queues.ClearOverride(override_pb2.ClearOverrideRequest(queue=QUEUE)),
+        lambda s: s.queues.ApplyConfig(document_pb2.ApplyConfigRequest(changes=[change])),
+        lambda s: s.queues.Rollback(revision_pb2.RollbackRequest(revision=1)),
     ]
     async with callers.of("otto") as otto, callers.of("rosa") as rosa, callers.of("anna") as anna:
         for call in calls:

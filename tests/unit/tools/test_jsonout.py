@@ -6,7 +6,7 @@ from pandawn.broker.v1 import broker_pb2, job_pb2, task_pb2
 from pandawn.common.v1 import common_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
 from pandawn.monitor.v1 import monitor_pb2
-from pandawn.queueconfig.v1 import queueconfig_pb2
+from pandawn.queueconfig.v1 import parameters_pb2, queue_pb2
 from pandawn_tools.cli.jsonout import message_json, print_messages
 
 
@@ -27,7 +27,7 @@ def test_what_is_not_set_is_null_and_not_missing() -> None:
     task = message_json(task_pb2.Task())
     assert task["end_time"] is None
     assert message_json(job_pb2.Attempt())["exit_code"] is None
-    assert message_json(queueconfig_pb2.Queue(max_input_bytes=0))["max_input_bytes"] == 0
+    assert message_json(parameters_pb2.QueueParameters(max_input_bytes=0))["max_input_bytes"] == 0
 
 
 def test_enums_are_the_names_of_the_contract_and_unknown_ones_stay_numbers() -> None:
@@ -38,11 +38,19 @@ def test_enums_are_the_names_of_the_contract_and_unknown_ones_stay_numbers() -> 
 
 
 def test_times_and_spans_are_as_in_the_json_of_protobuf() -> None:
-    queue = queueconfig_pb2.Queue()
-    queue.lease_duration.FromSeconds(15)
+    queue = queue_pb2.Queue()
+    queue.parameters.lease_duration.FromSeconds(15)
     queue.update_time.FromSeconds(0)
     assert message_json(queue)["lease_duration"] == "15s"
     assert message_json(queue)["update_time"] == "1970-01-01T00:00:00Z"
+
+
+def test_a_queue_has_its_parameters_in_one_level_with_its_name() -> None:
+    queue = queue_pb2.Queue(name="Q", parameters=parameters_pb2.QueueParameters(cores=8))
+    said = message_json(queue_pb2.GetQueueResponse(queue=queue))["queue"]
+    assert isinstance(said, dict)
+    assert (said["name"], said["cores"], said["site"]) == ("Q", 8, None)
+    assert "parameters" not in said
 
 
 def test_maps_and_lists_of_messages_are_objects_and_lists() -> None:

@@ -37,7 +37,7 @@ def today(old_name: str, value: Json) -> Value | None:
         ("retry", " no ", False),
         ("retry", "TRUE", True),
         ("retry", 0, False),
-        ("allow_lan", True, True),
+        ("allow_wan", True, True),
         ("cloud", " US ", "US"),
         ("comment", "two\nlines", "two lines"),
         ("allowedNode", r"wn\d+\.example\.org", r"wn\d+\.example\.org"),

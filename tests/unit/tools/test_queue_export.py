@@ -5,7 +5,7 @@ from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
 
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import parameters_pb2
 from pandawn_tools.queuefiles.document import QUEUE, SITE, Key
 from pandawn_tools.queuefiles.export import Exported, export
 
@@ -13,12 +13,12 @@ Q = Key(QUEUE, "Q")
 GIB = 1024**3
 
 
-def make_queue(**values: object) -> queueconfig.Queue:
-    return queueconfig.Queue(**values)  # type: ignore[arg-type]
+def make_queue(**values: object) -> parameters_pb2.QueueParameters:
+    return parameters_pb2.QueueParameters(**values)  # type: ignore[arg-type]
 
 
 def export_over(
-    root: Path, text: str, queue: queueconfig.Queue, *, prune: bool = False
+    root: Path, text: str, queue: parameters_pb2.QueueParameters, *, prune: bool = False
 ) -> Exported:
     path = root / "queues" / "Q.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,10 +36,12 @@ def test_a_new_file_is_in_the_order_of_the_groups_with_human_units(tmp_path: Pat
         max_input_bytes=14336 * 1024**2,
         site="S",
         lease_duration=Duration(seconds=600),
-        status=queueconfig.QUEUE_STATUS_TEST,
-        environment=queueconfig.StringMap(values={"B": "no", "A": "x y"}),
-        ddm_endpoints_in=queueconfig.StringList(values=[f"ENDPOINT_NUMBER_{n}" for n in range(6)]),
-        releases=queueconfig.StringList(),
+        status=parameters_pb2.QUEUE_STATUS_TEST,
+        environment=parameters_pb2.StringMap(values={"B": "no", "A": "x y"}),
+        ddm_endpoints_in=parameters_pb2.StringList(
+            values=[f"ENDPOINT_NUMBER_{n}" for n in range(6)]
+        ),
+        releases=parameters_pb2.StringList(),
     )
     done = export(tmp_path, {Q: queue, Key(SITE, "S"): make_queue(cloud="C")}, prune=False)
     assert len(done.created) == 2
@@ -70,10 +72,10 @@ ddm_endpoints_in:
 comment: 'it''s ours'
 """
 READ = {
-    "status": queueconfig.QUEUE_STATUS_ONLINE,
+    "status": parameters_pb2.QUEUE_STATUS_ONLINE,
     "cores": 8,
     "max_input_bytes": 14 * GIB,
-    "ddm_endpoints_in": queueconfig.StringList(values=["NEAR", "FAR"]),
+    "ddm_endpoints_in": parameters_pb2.StringList(values=["NEAR", "FAR"]),
     "comment": "it's ours",
 }
 
@@ -89,7 +91,7 @@ def test_a_file_that_says_the_same_is_not_touched(tmp_path: Path) -> None:
 
 
 def test_only_the_values_that_differ_change(tmp_path: Path) -> None:
-    queue = make_queue(**{**READ, "status": queueconfig.QUEUE_STATUS_OFFLINE, "site": "S"})
+    queue = make_queue(**{**READ, "status": parameters_pb2.QUEUE_STATUS_OFFLINE, "site": "S"})
     queue.ddm_endpoints_in.values[:] = ["NEAR", "OTHER"]
     queue.ClearField("cores")
     done = export_over(tmp_path, WRITTEN, queue)
@@ -106,8 +108,8 @@ def test_an_old_name_stays_until_its_value_changes(tmp_path: Path) -> None:
     text = "queue: Q\nmaxtime: 3600 # an hour\ncopytool: gfal # both ways\n"
     queue = make_queue(
         max_wall_time=Duration(seconds=3600),
-        copy_tools_in=queueconfig.StringList(values=["gfal"]),
-        copy_tools_out=queueconfig.StringList(values=["gfal"]),
+        copy_tools_in=parameters_pb2.StringList(values=["gfal"]),
+        copy_tools_out=parameters_pb2.StringList(values=["gfal"]),
     )
     assert export_over(tmp_path, text, queue).same == 1
     assert text_of(tmp_path) == text

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import parameters_pb2
 from pandawn_tools.queuefiles.document import CLOUD, QUEUE, SITE, Key
 from pandawn_tools.queuefiles.tree import Tree, TreeError, default_path, read_tree
 from pandawn_tools.queuefiles.yamltree import MAX_FILE_BYTES
@@ -25,7 +25,7 @@ def read_one(root: Path, text: str | bytes, file: str = "queues/Q.yaml") -> Tree
     return read_tree(root)
 
 
-def values(tree: Tree, key: Key | None = None) -> queueconfig.Queue:
+def values(tree: Tree, key: Key | None = None) -> parameters_pb2.QueueParameters:
     assert tree.problems == []
     return tree.documents[key or Key(QUEUE, "Q")].values
 
@@ -61,7 +61,7 @@ comment: ""
         )
     )
     assert queue.site == "NO"
-    assert queue.status == queueconfig.QUEUE_STATUS_BROKEROFF
+    assert queue.status == parameters_pb2.QUEUE_STATUS_BROKEROFF
     assert queue.max_input_bytes == 14336 * MIB
     assert queue.max_work_dir_bytes == 40 * 10**9
     assert queue.cores == 10
@@ -260,4 +260,4 @@ def test_a_name_that_would_hide_its_file_gets_another_file(tmp_path: Path) -> No
     path = default_path(tmp_path, Key(QUEUE, ".hidden"))
     assert path.name == "%2Ehidden.yaml"
     write(tmp_path, "queues/%2Ehidden.yaml", "queue: .hidden\n")
-    assert values(read_tree(tmp_path), Key(QUEUE, ".hidden")) == queueconfig.Queue()
+    assert values(read_tree(tmp_path), Key(QUEUE, ".hidden")) == parameters_pb2.QueueParameters()

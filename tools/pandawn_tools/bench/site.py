@@ -19,7 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2
 from pandawn.filecatalog.v1 import lookup_pb2
-from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
+from pandawn.queueconfig.v1 import document_pb2, parameters_pb2, queueconfig_pb2_grpc
 from pandawn_server.storage.access import session_keys
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases.access.session_book import Sessions
@@ -159,16 +159,19 @@ def _configure(server: PandawnServer, world: World) -> None:
     with grpc.insecure_channel(server.address) as channel:
         queues = queueconfig_pb2_grpc.QueueConfigStub(channel)
         for pool in world.pools:
-            queue = queueconfig_pb2.Queue(
-                name=pool.queue,
+            parameters = parameters_pb2.QueueParameters(
                 site=SITE,
-                status=queueconfig_pb2.QUEUE_STATUS_ONLINE,
+                status=parameters_pb2.QUEUE_STATUS_ONLINE,
                 storage_root="file:///atlas/user",
                 lease_duration=Duration(seconds=int(LEASE_S)),
                 locality_wait=Duration(seconds=int(locality_wait_s(pool.depth, world.nodes))),
             )
-            request = queueconfig_pb2.ApplyQueueRequest(queue=queue)
-            queues.ApplyQueue(request, timeout=_CALL_TIMEOUT_S)
+            change = document_pb2.DocumentChange(
+                kind=document_pb2.DOCUMENT_KIND_QUEUE, name=pool.queue, parameters=parameters
+            )
+            queues.ApplyConfig(
+                document_pb2.ApplyConfigRequest(changes=[change]), timeout=_CALL_TIMEOUT_S
+            )
 
 
 def _warm_up(server: PandawnServer, world: World, nodes: Sequence[Node]) -> None:

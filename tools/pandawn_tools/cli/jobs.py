@@ -7,7 +7,7 @@ import typer
 
 from pandawn.broker.v1 import broker_pb2 as broker
 from pandawn.broker.v1 import job_pb2
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import queue_pb2
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.jsonout import print_messages
@@ -87,7 +87,7 @@ def _check_filters(client: Client, template: broker.ListJobsRequest) -> None:
     if template.task_id:
         client.call(client.broker.GetTask, broker.GetTaskRequest(task_id=template.task_id))
     if template.queue:
-        client.call(client.queues.GetQueue, queueconfig.GetQueueRequest(name=template.queue))
+        client.call(client.queues.GetQueue, queue_pb2.GetQueueRequest(name=template.queue))
 
 
 def list_jobs(

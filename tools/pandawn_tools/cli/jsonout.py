@@ -3,6 +3,7 @@
 Every field is there, unset ones as null. 64-bit sums are numbers; `fixed64` values (epochs,
 digests) are opaque and beyond what JSON readers keep exactly, so they are decimal strings.
 Enums are the names of the contract, times RFC 3339 in UTC, durations seconds like `"15s"`.
+A queue has its parameters beside its name and version, as the tables have them.
 """
 
 import json
@@ -19,6 +20,7 @@ from pandawn_tools.cli.render import end_on_broken_pipe
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
+_QUEUE = "pandawn.queueconfig.v1.Queue"
 _OPAQUE_TYPES = frozenset({FieldDescriptor.TYPE_FIXED64, FieldDescriptor.TYPE_UINT64})
 
 
@@ -26,7 +28,11 @@ def message_json(message: Message) -> dict[str, Json]:
     """Returns the message as a JSON object with the field names of the contract."""
     # The type stubs offer the C implementation beside the interface that both have.
     fields = cast("Sequence[FieldDescriptor]", message.DESCRIPTOR.fields)
-    return {field.name: _field(message, field) for field in fields}
+    found = {field.name: _field(message, field) for field in fields}
+    if message.DESCRIPTOR.full_name == _QUEUE:
+        parameters = found.pop("parameters")
+        return found | (parameters if isinstance(parameters, dict) else {})
+    return found
 
 
 def _field(message: Message, field: FieldDescriptor) -> Json:

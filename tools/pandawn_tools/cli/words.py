@@ -9,7 +9,7 @@ from pandawn.common.v1 import common_pb2 as types
 from pandawn.filecatalog.v1 import filecatalog_pb2 as filecatalog
 from pandawn.monitor.v1 import monitor_pb2 as monitor
 from pandawn.queueconfig.v1 import access_pb2 as access
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import parameters_pb2
 from pandawn_tools.cli.errors import usage_error
 
 FINAL_JOB_STATES = frozenset(
@@ -97,9 +97,9 @@ def pilot_state(value: monitor.PilotState.ValueType) -> str:
     return _word(value, monitor.PilotState.DESCRIPTOR, "PILOT_STATE_")
 
 
-def queue_status(value: queueconfig.QueueStatus.ValueType) -> str:
+def queue_status(value: parameters_pb2.QueueStatus.ValueType) -> str:
     """Returns `online`, `offline`, `test` or `brokeroff`."""
-    return _word(value, queueconfig.QueueStatus.DESCRIPTOR, _QUEUE_STATUS)
+    return _word(value, parameters_pb2.QueueStatus.DESCRIPTOR, _QUEUE_STATUS)
 
 
 def delta_result(value: filecatalog.DeltaResult.ValueType) -> str:
@@ -113,10 +113,10 @@ def read_job_state(text: str) -> types.JobState.ValueType:
     return types.JobState.ValueType(number)
 
 
-def read_queue_status(text: str) -> queueconfig.QueueStatus.ValueType:
+def read_queue_status(text: str) -> parameters_pb2.QueueStatus.ValueType:
     """Reads a status of a queue; raises `CliError` that lists them all if there is none such."""
-    number = _read(text, queueconfig.QueueStatus.DESCRIPTOR, _QUEUE_STATUS, "status of a queue")
-    return queueconfig.QueueStatus.ValueType(number)
+    number = _read(text, parameters_pb2.QueueStatus.DESCRIPTOR, _QUEUE_STATUS, "status of a queue")
+    return parameters_pb2.QueueStatus.ValueType(number)
 
 
 def job_state_words() -> list[str]:
@@ -126,7 +126,7 @@ def job_state_words() -> list[str]:
 
 def queue_status_words() -> list[str]:
     """Returns all states of a queue; for shell completion."""
-    return _words(queueconfig.QueueStatus.DESCRIPTOR, _QUEUE_STATUS)
+    return _words(parameters_pb2.QueueStatus.DESCRIPTOR, _QUEUE_STATUS)
 
 
 def caller_method(value: caller_pb2.CallerMethod.ValueType) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
-from pandawn.queueconfig.v1.revision_pb2 import DocumentViolation
+from pandawn.queueconfig.v1 import document_pb2, parameters_pb2
+from pandawn.queueconfig.v1.document_pb2 import DocumentViolation
 from pandawn_tools.cric.findings import Outcome
 from pandawn_tools.cric.reader import VITAL, CricQueue
 from pandawn_tools.queuefiles.document import QUEUE, Key
@@ -22,11 +22,11 @@ class Planned:
     """A change of one queue, and what CRIC said that led to it."""
 
     queue: CricQueue
-    change: queueconfig.DocumentChange
+    change: document_pb2.DocumentChange
 
 
 def plan_changes(
-    queues: Iterable[CricQueue], documents: Mapping[Key, queueconfig.Queue]
+    queues: Iterable[CricQueue], documents: Mapping[Key, parameters_pb2.QueueParameters]
 ) -> list[Planned]:
     """Returns changes for the queues that are to be made or differ; none for those left as they are."""
     planned = []
@@ -40,9 +40,9 @@ def plan_changes(
 
 
 def _change(
-    queue: CricQueue, before: queueconfig.Queue | None
-) -> queueconfig.DocumentChange | None:
-    change = queueconfig.DocumentChange(kind=QUEUE, name=queue.name)
+    queue: CricQueue, before: parameters_pb2.QueueParameters | None
+) -> document_pb2.DocumentChange | None:
+    change = document_pb2.DocumentChange(kind=QUEUE, name=queue.name)
     # So that the change is one of a document with all of it unset.
     change.parameters.SetInParent()
     for name, value in queue.says.items():
@@ -56,7 +56,9 @@ def _change(
     return None if before is not None and not change.update_mask.paths else change
 
 
-def vanished(names: Iterable[str], documents: Mapping[Key, queueconfig.Queue]) -> list[str]:
+def vanished(
+    names: Iterable[str], documents: Mapping[Key, parameters_pb2.QueueParameters]
+) -> list[str]:
     """Returns queues that are there and that CRIC does not list (any more)."""
     listed = set(names)
     return sorted(k.name for k in documents if k.kind == QUEUE and k.name not in listed)

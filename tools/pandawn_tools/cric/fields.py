@@ -50,6 +50,8 @@ IGNORED: Mapping[str, tuple[str, str]] = {
     "tspace": (TEXT, _DDM),
     "multicloud": (TEXT, _BROKERAGE),
     "jobseed": (TEXT, _BROKERAGE),
+    "countrygroup": (TEXT, _BROKERAGE),
+    "allow_lan": (ANY, "a site's own storage is always allowed"),
     "is_cvmfs": (TRUTH, "releases say where software is"),
     "is_default": (TRUTH, _CRIC_OWN),
     "is_virtual": (TRUTH, _CRIC_OWN),

@@ -10,8 +10,8 @@ from pandawn_tools.cric.document import twice
 from pandawn_tools.cric.fields import ANY, EXPECTED, IGNORED, NUMBER
 from pandawn_tools.cric.findings import Finding, Outcome
 from pandawn_tools.queuefiles.legacy import Converted, Json, convert, kind_of
+from pandawn_tools.queuefiles.oldnames import OldName
 from pandawn_tools.queuefiles.parameters import (
-    OldName,
     Parameter,
     Value,
     check,

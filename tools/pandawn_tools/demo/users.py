@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pandawn.broker.v1 import task_pb2
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import document_pb2, parameters_pb2
 from pandawn_tools.cli import inputs, sandbox, submit, taskspec
 from pandawn_tools.cli.checksums import Wish
 from pandawn_tools.cli.client import Client
@@ -56,17 +56,19 @@ def apply_queue(client: Client, place: Place) -> None:
     Raises:
         CliError: The server refused or cannot be reached.
     """
-    queue = queueconfig.Queue(
-        name=queue_name(place),
+    parameters = parameters_pb2.QueueParameters(
         site=queue_name(place),
-        status=queueconfig.QUEUE_STATUS_ONLINE,
+        status=parameters_pb2.QUEUE_STATUS_ONLINE,
         storage_root=place.storage.as_uri(),
         lease_duration=to_duration(_LEASE),
         locality_wait=to_duration(_LOCALITY_WAIT),
         # The pilots' own Python is not for payloads, but here it is what has the libraries.
-        environment=queueconfig.StringMap(values={"PATH": search_path()}),
+        environment=parameters_pb2.StringMap(values={"PATH": search_path()}),
     )
-    client.call(client.queues.ApplyQueue, queueconfig.ApplyQueueRequest(queue=queue))
+    change = document_pb2.DocumentChange(
+        kind=document_pb2.DOCUMENT_KIND_QUEUE, name=queue_name(place), parameters=parameters
+    )
+    client.call(client.queues.ApplyConfig, document_pb2.ApplyConfigRequest(changes=[change]))
 
 
 def submit_analysis(

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
-from pandawn.queueconfig.v1 import revision_pb2 as revisions
-from pandawn.queueconfig.v1.revision_pb2 import DocumentKind
+from pandawn.queueconfig.v1 import document_pb2, parameters_pb2
+from pandawn.queueconfig.v1.document_pb2 import DocumentKind
 from pandawn_tools.queuefiles.legacy import Json, convert
+from pandawn_tools.queuefiles.oldnames import OldName
 from pandawn_tools.queuefiles.parameters import (
-    OldName,
     Parameter,
     Value,
     assign,
@@ -23,9 +22,9 @@ from pandawn_tools.queuefiles.problems import Problem, shown, suggestion
 from pandawn_tools.queuefiles.values import from_node, plain
 from pandawn_tools.queuefiles.yamltree import Entries, Items, Node, Scalar
 
-CLOUD = revisions.DOCUMENT_KIND_CLOUD
-SITE = revisions.DOCUMENT_KIND_SITE
-QUEUE = revisions.DOCUMENT_KIND_QUEUE
+CLOUD = document_pb2.DOCUMENT_KIND_CLOUD
+SITE = document_pb2.DOCUMENT_KIND_SITE
+QUEUE = document_pb2.DOCUMENT_KIND_QUEUE
 
 KIND_WORDS: Mapping[DocumentKind.ValueType, str] = {
     CLOUD: "cloud",
@@ -63,7 +62,7 @@ class FileDocument:
 
     key: Key
     path: Path
-    values: queueconfig.Queue
+    values: parameters_pb2.QueueParameters
     lines: Mapping[str, int]
     keys: Mapping[str, str]
 
@@ -74,7 +73,7 @@ class _Reading:
 
     file: str
     kind: DocumentKind.ValueType
-    values: queueconfig.Queue = field(default_factory=queueconfig.Queue)
+    values: parameters_pb2.QueueParameters = field(default_factory=parameters_pb2.QueueParameters)
     lines: dict[str, int] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)

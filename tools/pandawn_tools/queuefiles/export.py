@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import parameters_pb2
 from pandawn_tools.queuefiles.document import (
     KIND_WORDS,
     FileDocument,
@@ -42,7 +42,7 @@ class Exported:
     problems: list[Problem] = field(default_factory=list)
 
 
-def new_text(key: Key, values: queueconfig.Queue) -> str:
+def new_text(key: Key, values: parameters_pb2.QueueParameters) -> str:
     """Returns the file of a document as it is where nobody has written one yet."""
     lines = [f"{KIND_WORDS[key.kind]}: {text_scalar(key.name)}"]
     group = ""
@@ -57,7 +57,9 @@ def new_text(key: Key, values: queueconfig.Queue) -> str:
     return "\n".join(lines) + "\n"
 
 
-def export(directory: Path, documents: Mapping[Key, queueconfig.Queue], *, prune: bool) -> Exported:
+def export(
+    directory: Path, documents: Mapping[Key, parameters_pb2.QueueParameters], *, prune: bool
+) -> Exported:
     """Makes the files say what the documents do; with `prune` removes those of other documents.
 
     Raises:
@@ -94,7 +96,11 @@ def _leave(directory: Path, tree: Tree, path: Path, done: Exported) -> None:
 
 
 def _update(
-    directory: Path, tree: Tree, document: FileDocument, values: queueconfig.Queue, done: Exported
+    directory: Path,
+    tree: Tree,
+    document: FileDocument,
+    values: parameters_pb2.QueueParameters,
+    done: Exported,
 ) -> None:
     file = str(document.path.relative_to(directory))
     if file in tree.broken:
@@ -125,7 +131,9 @@ def _order(document: FileDocument) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _changes(document: FileDocument, values: queueconfig.Queue) -> dict[str, Written | None]:
+def _changes(
+    document: FileDocument, values: parameters_pb2.QueueParameters
+) -> dict[str, Written | None]:
     """Returns what is to change in the file, by the name that stands or is to stand there."""
     differing = [
         p for p in allowed(document.key.kind) if value_of(document.values, p) != value_of(values, p)
@@ -148,7 +156,7 @@ def _changes(document: FileDocument, values: queueconfig.Queue) -> dict[str, Wri
     return changes
 
 
-def _verify(document: FileDocument, text: str, values: queueconfig.Queue) -> None:
+def _verify(document: FileDocument, text: str, values: parameters_pb2.QueueParameters) -> None:
     """Raises `LayoutError` where the text does not say what it should: its layout is too odd."""
     key = document.key
     again, problems, _ = read_document(parse(text), document.path, "", key.kind)

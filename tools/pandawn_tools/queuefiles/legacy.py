@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from google.protobuf.duration_pb2 import Duration
 
 from pandawn_tools.queuefiles.exact import read_duration, read_size
-from pandawn_tools.queuefiles.parameters import Kind, OldName, Parameter, Value
+from pandawn_tools.queuefiles.oldnames import OldName
+from pandawn_tools.queuefiles.parameters import Kind, Parameter, Value
 from pandawn_tools.queuefiles.problems import BadValueError, shown
 from pandawn_tools.queuefiles.values import plain, read_word
 

@@ -1,6 +1,6 @@
-"""The parameters of a queue, as the contract describes them: names, groups, units, bounds, old names.
+"""The parameters of a queue, as the contract describes them: names, groups, units, bounds; with their old names.
 
-Nothing is written down twice: this reads the options of the fields of `Queue`.
+Nothing is written down twice: this reads the options of the fields of `QueueParameters`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import cast
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 
-from pandawn.queueconfig.v1 import parameter_options_pb2
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import parameter_options_pb2, parameters_pb2
 from pandawn_tools.queuefiles.exact import write_duration, write_size
+from pandawn_tools.queuefiles.oldnames import OLD_NAMES, OldName
 
 Value = bool | int | float | str | Duration | Sequence[str] | Mapping[str, str]
 """What a parameter can be; a word of an enum is its number."""
@@ -39,14 +39,6 @@ class Kind(Enum):
     WORD = "a word"
     LIST = "a list"
     MAP = "a mapping"
-
-
-@dataclass(frozen=True, slots=True)
-class OldName:
-    """A name that a parameter had; `unit` is that of the old value, empty for the parameter's."""
-
-    name: str
-    unit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +83,7 @@ def old_names() -> Mapping[str, Sequence[tuple[Parameter, OldName]]]:
     return found
 
 
-def value_of(queue: queueconfig.Queue, parameter: Parameter) -> Value | None:
+def value_of(queue: parameters_pb2.QueueParameters, parameter: Parameter) -> Value | None:
     """Returns the value in the message; None where it is not set."""
     if not queue.HasField(parameter.name):  # type: ignore[arg-type]
         return None
@@ -101,7 +93,7 @@ def value_of(queue: queueconfig.Queue, parameter: Parameter) -> Value | None:
     return dict(value.values) if parameter.kind is Kind.MAP else cast("Value", value)
 
 
-def assign(queue: queueconfig.Queue, parameter: Parameter, value: Value) -> None:
+def assign(queue: parameters_pb2.QueueParameters, parameter: Parameter, value: Value) -> None:
     """Sets the value in the message; a list or mapping may be set to nothing.
 
     Raises:
@@ -109,9 +101,9 @@ def assign(queue: queueconfig.Queue, parameter: Parameter, value: Value) -> None
     """
     check(parameter, value)
     if parameter.kind is Kind.LIST and isinstance(value, Sequence):
-        getattr(queue, parameter.name).CopyFrom(queueconfig.StringList(values=value))
+        getattr(queue, parameter.name).CopyFrom(parameters_pb2.StringList(values=value))
     elif parameter.kind is Kind.MAP and isinstance(value, Mapping):
-        getattr(queue, parameter.name).CopyFrom(queueconfig.StringMap(values=value))
+        getattr(queue, parameter.name).CopyFrom(parameters_pb2.StringMap(values=value))
     elif isinstance(value, Duration):
         getattr(queue, parameter.name).CopyFrom(value)
     else:
@@ -177,7 +169,7 @@ def _check_text(text: str) -> None:
 
 
 def _fields() -> Iterator[FieldDescriptor]:
-    yield from queueconfig.Queue.DESCRIPTOR.fields
+    yield from parameters_pb2.QueueParameters.DESCRIPTOR.fields
 
 
 def _parameter(field: FieldDescriptor) -> Parameter | None:
@@ -193,7 +185,7 @@ def _parameter(field: FieldDescriptor) -> Parameter | None:
         least=said.min if said.HasField("min") else None,
         most=said.max if said.HasField("max") else None,
         default=said.default_value,
-        old_names=tuple(OldName(alias.name, alias.unit) for alias in said.aliases),
+        old_names=OLD_NAMES.get(field.name, ()),
         words={} if field.enum_type is None else _words(field.enum_type),
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from pandawn.queueconfig.v1.revision_pb2 import DocumentKind
+from pandawn.queueconfig.v1.document_pb2 import DocumentKind
 from pandawn_tools.queuefiles.document import (
     CLOUD,
     KIND_WORDS,

@@ -23,10 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
-from pandawn.queueconfig.v1 import queueconfig_pb2 as pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2
+from pandawn.queueconfig.v1 import queue_pb2 as pandawn_dot_queueconfig_dot_v1_dot_queue__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pandawn/dispatcher/v1/pilot.proto\x12\x15pandawn.dispatcher.v1\x1a\x1egoogle/protobuf/duration.proto\x1a(pandawn/queueconfig/v1/queueconfig.proto\"\xa4\x01\n\x14RegisterPilotRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x15\n\rpilot_version\x18\x05 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x06 \x01(\t\x12\x12\n\ntransports\x18\x07 \x03(\t\x12\x10\n\x08node_key\x18\x08 \x01(\t\"\xd6\x01\n\x15RegisterPilotResponse\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12,\n\x05queue\x18\x02 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rsession_token\x18\x04 \x01(\t\x12/\n\x0csession_life\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\":\n\x16\x44\x65registerPilotRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"1\n\x17\x44\x65registerPilotResponse\x12\x16\n\x0erequeued_count\x18\x01 \x01(\x05\x42q\n\x19\x61lt.pandawn.dispatcher.v1B\nPilotProtoP\x01Z.pandawn.alt/pandawn/dispatcher/v1;dispatcherv1\xaa\x02\x15Pandawn.Dispatcher.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pandawn/dispatcher/v1/pilot.proto\x12\x15pandawn.dispatcher.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\"pandawn/queueconfig/v1/queue.proto\"\xa4\x01\n\x14RegisterPilotRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x15\n\rpilot_version\x18\x05 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x06 \x01(\t\x12\x12\n\ntransports\x18\x07 \x03(\t\x12\x10\n\x08node_key\x18\x08 \x01(\t\"\xd6\x01\n\x15RegisterPilotResponse\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12,\n\x05queue\x18\x02 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rsession_token\x18\x04 \x01(\t\x12/\n\x0csession_life\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\":\n\x16\x44\x65registerPilotRequest\x12\x10\n\x08pilot_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"1\n\x17\x44\x65registerPilotResponse\x12\x16\n\x0erequeued_count\x18\x01 \x01(\x05\x42q\n\x19\x61lt.pandawn.dispatcher.v1B\nPilotProtoP\x01Z.pandawn.alt/pandawn/dispatcher/v1;dispatcherv1\xaa\x02\x15Pandawn.Dispatcher.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,12 +34,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pandawn.dispatcher.v1.pilot
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\031alt.pandawn.dispatcher.v1B\nPilotProtoP\001Z.pandawn.alt/pandawn/dispatcher/v1;dispatcherv1\252\002\025Pandawn.Dispatcher.V1'
-  _globals['_REGISTERPILOTREQUEST']._serialized_start=135
-  _globals['_REGISTERPILOTREQUEST']._serialized_end=299
-  _globals['_REGISTERPILOTRESPONSE']._serialized_start=302
-  _globals['_REGISTERPILOTRESPONSE']._serialized_end=516
-  _globals['_DEREGISTERPILOTREQUEST']._serialized_start=518
-  _globals['_DEREGISTERPILOTREQUEST']._serialized_end=576
-  _globals['_DEREGISTERPILOTRESPONSE']._serialized_start=578
-  _globals['_DEREGISTERPILOTRESPONSE']._serialized_end=627
+  _globals['_REGISTERPILOTREQUEST']._serialized_start=129
+  _globals['_REGISTERPILOTREQUEST']._serialized_end=293
+  _globals['_REGISTERPILOTRESPONSE']._serialized_start=296
+  _globals['_REGISTERPILOTRESPONSE']._serialized_end=510
+  _globals['_DEREGISTERPILOTREQUEST']._serialized_start=512
+  _globals['_DEREGISTERPILOTREQUEST']._serialized_end=570
+  _globals['_DEREGISTERPILOTRESPONSE']._serialized_start=572
+  _globals['_DEREGISTERPILOTRESPONSE']._serialized_end=621
 # @@protoc_insertion_point(module_scope)

@@ -8,7 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
-from pandawn.queueconfig.v1 import queueconfig_pb2 as _queueconfig_pb2
+from pandawn.queueconfig.v1 import queue_pb2 as _queue_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -91,8 +91,8 @@ class RegisterPilotResponse(_message.Message):
     session_token: _builtins.str
     """Goes with every other call in the metadata as `pandawn-session`."""
     @_builtins.property
-    def queue(self) -> _queueconfig_pb2.Queue:
-        """The queue, every parameter set."""
+    def queue(self) -> _queue_pb2.Queue:
+        """The queue."""
 
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
@@ -108,7 +108,7 @@ class RegisterPilotResponse(_message.Message):
         self,
         *,
         pilot_id: _builtins.str = ...,
-        queue: _queueconfig_pb2.Queue | None = ...,
+        queue: _queue_pb2.Queue | None = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
         session_token: _builtins.str = ...,
         session_life: _duration_pb2.Duration | None = ...,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.pandawn/queueconfig/v1/parameter_options.proto\x12\x16pandawn.queueconfig.v1\x1a google/protobuf/descriptor.proto\"\xdb\x01\n\x10ParameterOptions\x12\x35\n\x05group\x18\x01 \x01(\x0e\x32&.pandawn.queueconfig.v1.ParameterGroup\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\x10\n\x03min\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x15\n\rdefault_value\x18\x05 \x01(\t\x12\x37\n\x07\x61liases\x18\x06 \x03(\x0b\x32&.pandawn.queueconfig.v1.ParameterAliasB\x06\n\x04_minB\x06\n\x04_max\",\n\x0eParameterAlias\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t*\xb7\x02\n\x0eParameterGroup\x12\x1f\n\x1bPARAMETER_GROUP_UNSPECIFIED\x10\x00\x12\x1a\n\x16PARAMETER_GROUP_STATUS\x10\x01\x12\x1a\n\x16PARAMETER_GROUP_LIMITS\x10\x02\x12\x1b\n\x17PARAMETER_GROUP_STORAGE\x10\x03\x12\x1f\n\x1bPARAMETER_GROUP_ENVIRONMENT\x10\x04\x12\x1a\n\x16PARAMETER_GROUP_ACCESS\x10\x05\x12\x1d\n\x19PARAMETER_GROUP_BROKERAGE\x10\x06\x12\x19\n\x15PARAMETER_GROUP_BATCH\x10\x07\x12\x1d\n\x19PARAMETER_GROUP_ISOLATION\x10\x08\x12\x19\n\x15PARAMETER_GROUP_OTHER\x10\t:_\n\tparameter\x12\x1d.google.protobuf.FieldOptions\x18\xfd\x90\x03 \x01(\x0b\x32(.pandawn.queueconfig.v1.ParameterOptions\x88\x01\x01\x42\x80\x01\n\x1a\x61lt.pandawn.queueconfig.v1B\x15ParameterOptionsProtoP\x01Z0pandawn.alt/pandawn/queueconfig/v1;queueconfigv1\xaa\x02\x16Pandawn.QueueConfig.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.pandawn/queueconfig/v1/parameter_options.proto\x12\x16pandawn.queueconfig.v1\x1a google/protobuf/descriptor.proto\"\x9e\x02\n\x10ParameterOptions\x12\x35\n\x05group\x18\x01 \x01(\x0e\x32&.pandawn.queueconfig.v1.ParameterGroup\x12\x38\n\x07readers\x18\x02 \x03(\x0e\x32\'.pandawn.queueconfig.v1.ParameterReader\x12@\n\x0fplanned_readers\x18\x03 \x03(\x0e\x32\'.pandawn.queueconfig.v1.ParameterReader\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x10\n\x03min\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12\x15\n\rdefault_value\x18\x07 \x01(\tB\x06\n\x04_minB\x06\n\x04_max*\xb7\x02\n\x0eParameterGroup\x12\x1f\n\x1bPARAMETER_GROUP_UNSPECIFIED\x10\x00\x12\x1a\n\x16PARAMETER_GROUP_STATUS\x10\x01\x12\x1a\n\x16PARAMETER_GROUP_LIMITS\x10\x02\x12\x1b\n\x17PARAMETER_GROUP_STORAGE\x10\x03\x12\x1f\n\x1bPARAMETER_GROUP_ENVIRONMENT\x10\x04\x12\x1a\n\x16PARAMETER_GROUP_ACCESS\x10\x05\x12\x1d\n\x19PARAMETER_GROUP_BROKERAGE\x10\x06\x12\x19\n\x15PARAMETER_GROUP_BATCH\x10\x07\x12\x1d\n\x19PARAMETER_GROUP_ISOLATION\x10\x08\x12\x19\n\x15PARAMETER_GROUP_OTHER\x10\t*\xe2\x01\n\x0fParameterReader\x12 \n\x1cPARAMETER_READER_UNSPECIFIED\x10\x00\x12\x1b\n\x17PARAMETER_READER_SERVER\x10\x01\x12\x1a\n\x16PARAMETER_READER_PILOT\x10\x02\x12\x1c\n\x18PARAMETER_READER_FACTORY\x10\x03\x12\x1e\n\x1aPARAMETER_READER_BROKERAGE\x10\x04\x12\x19\n\x15PARAMETER_READER_DATA\x10\x05\x12\x1b\n\x17PARAMETER_READER_PEOPLE\x10\x06:_\n\tparameter\x12\x1d.google.protobuf.FieldOptions\x18\xfd\x90\x03 \x01(\x0b\x32(.pandawn.queueconfig.v1.ParameterOptions\x88\x01\x01\x42\x80\x01\n\x1a\x61lt.pandawn.queueconfig.v1B\x15ParameterOptionsProtoP\x01Z0pandawn.alt/pandawn/queueconfig/v1;queueconfigv1\xaa\x02\x16Pandawn.QueueConfig.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pandawn.queueconfig.v1.para
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\032alt.pandawn.queueconfig.v1B\025ParameterOptionsProtoP\001Z0pandawn.alt/pandawn/queueconfig/v1;queueconfigv1\252\002\026Pandawn.QueueConfig.V1'
-  _globals['_PARAMETERGROUP']._serialized_start=377
-  _globals['_PARAMETERGROUP']._serialized_end=688
+  _globals['_PARAMETERGROUP']._serialized_start=398
+  _globals['_PARAMETERGROUP']._serialized_end=709
+  _globals['_PARAMETERREADER']._serialized_start=712
+  _globals['_PARAMETERREADER']._serialized_end=938
   _globals['_PARAMETEROPTIONS']._serialized_start=109
-  _globals['_PARAMETEROPTIONS']._serialized_end=328
-  _globals['_PARAMETERALIAS']._serialized_start=330
-  _globals['_PARAMETERALIAS']._serialized_end=374
+  _globals['_PARAMETEROPTIONS']._serialized_end=395
 # @@protoc_insertion_point(module_scope)

@@ -22,16 +22,15 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
-from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
-from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from pandawn.queueconfig.v1 import access_pb2 as pandawn_dot_queueconfig_dot_v1_dot_access__pb2
+from pandawn.queueconfig.v1 import document_pb2 as pandawn_dot_queueconfig_dot_v1_dot_document__pb2
 from pandawn.queueconfig.v1 import node_pb2 as pandawn_dot_queueconfig_dot_v1_dot_node__pb2
-from pandawn.queueconfig.v1 import parameter_options_pb2 as pandawn_dot_queueconfig_dot_v1_dot_parameter__options__pb2
+from pandawn.queueconfig.v1 import override_pb2 as pandawn_dot_queueconfig_dot_v1_dot_override__pb2
+from pandawn.queueconfig.v1 import queue_pb2 as pandawn_dot_queueconfig_dot_v1_dot_queue__pb2
 from pandawn.queueconfig.v1 import revision_pb2 as pandawn_dot_queueconfig_dot_v1_dot_revision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(pandawn/queueconfig/v1/queueconfig.proto\x12\x16pandawn.queueconfig.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#pandawn/queueconfig/v1/access.proto\x1a!pandawn/queueconfig/v1/node.proto\x1a.pandawn/queueconfig/v1/parameter_options.proto\x1a%pandawn/queueconfig/v1/revision.proto\"\x1c\n\nStringList\x12\x0e\n\x06values\x18\x01 \x03(\t\"y\n\tStringMap\x12=\n\x06values\x18\x01 \x03(\x0b\x32-.pandawn.queueconfig.v1.StringMap.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8f(\n\x05Queue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x0e \x01(\t\x12/\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x10 \x01(\x03\x12\x38\n\x04site\x18\x02 \x01(\tB%\xea\x87\x19!\x08\x01\x32\x0c\n\natlas_site2\x06\n\x04site2\x07\n\x05gstatH\x00\x88\x01\x01\x12#\n\x05\x63loud\x18\x03 \x01(\tB\x0f\xea\x87\x19\x0b\x08\x01\x32\x07\n\x05\x63loudH\x01\x88\x01\x01\x12R\n\x06status\x18\x04 \x01(\x0e\x32#.pandawn.queueconfig.v1.QueueStatusB\x18\xea\x87\x19\x14\x08\x01*\x06online2\x08\n\x06statusH\x02\x88\x01\x01\x12\x32\n\x0cstate_reason\x18\x14 \x01(\tB\x17\xea\x87\x19\x13\x08\x01\x32\x0f\n\rstate_commentH\x03\x88\x01\x01\x12X\n\x0fmax_input_bytes\x18\x05 \x01(\x03\x42:\xea\x87\x19\x36\x08\x02\x12\x05\x62ytes\x18\x00 \x80\x80\x80\x80\x80\x80\x80\x80\x10*\x0b\x31\x35\x30\x33\x32\x33\x38\x35\x35\x33\x36\x32\x12\n\x0cmaxinputsize\x12\x02MBH\x04\x88\x01\x01\x12V\n\x12max_work_dir_bytes\x18\x06 \x01(\x03\x42\x35\xea\x87\x19\x31\x08\x02\x12\x05\x62ytes\x18\x00 \x80\x80\x80\x80\x80\x80\x80\x80\x10*\x0b\x33\x34\x33\x35\x39\x37\x33\x38\x33\x36\x38\x32\r\n\x07maxwdir\x12\x02MBH\x05\x88\x01\x01\x12X\n\rmax_wall_time\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB&\xea\x87\x19\"\x08\x02\x12\x01s\x18\x01 \x80\x9a\x9e\x01*\x06\x33\x34\x35\x36\x30\x30\x32\x0c\n\x07maxtime\x12\x01s\x12S\n\rmin_wall_time\x18\x15 \x01(\x0b\x32\x19.google.protobuf.DurationB!\xea\x87\x19\x1d\x08\x02\x12\x01s\x18\x00 \x80\x9a\x9e\x01*\x01\x30\x32\x0c\n\x07mintime\x12\x01s\x12R\n\x0cmemory_bytes\x18\x08 \x01(\x03\x42\x37\xea\x87\x19\x33\x08\x02\x12\x05\x62ytes\x18\x00 \x80\x80\x80\x80\x80\x80\x80\x02*\x01\x30\x32\x0c\n\x06maxrss\x12\x02MB2\x0c\n\x06memory\x12\x02MBH\x06\x88\x01\x01\x12H\n\x10min_memory_bytes\x18\x16 \x01(\x03\x42)\xea\x87\x19%\x08\x02\x12\x05\x62ytes\x18\x00 \x80\x80\x80\x80\x80\x80\x80\x02*\x01\x30\x32\x0c\n\x06minrss\x12\x02MBH\x07\x88\x01\x01\x12\x37\n\x05\x63ores\x18\t \x01(\x05\x42#\xea\x87\x19\x1f\x08\x02\x12\x05\x63ores\x18\x01 \xa0\x8d\x06*\x01\x31\x32\x0b\n\tcorecountH\x08\x88\x01\x01\x12:\n\ncore_power\x18\x17 \x01(\x01\x42!\xea\x87\x19\x1d\x08\x02\x12\x04HS23\x18\x00 \x90N*\x01\x30\x32\x0b\n\tcorepowerH\t\x88\x01\x01\x12Y\n\x10multi_job_window\x18\x18 \x01(\x0b\x32\x19.google.protobuf.DurationB$\xea\x87\x19 \x08\x02\x12\x01s\x18\x00 \x80\xa3\x05*\x01\x30\x32\x10\n\ttimefloor\x12\x03min\x12G\n\x0elease_duration\x18\x0b \x01(\x0b\x32\x19.google.protobuf.DurationB\x14\xea\x87\x19\x10\x08\x02\x12\x01s\x18\x05 \x80\xa3\x05*\x03\x36\x30\x30\x12I\n\x12heartbeat_interval\x18\x19 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xea\x87\x19\x0e\x08\x02\x12\x01s\x18\x00 \x80\xe1\x01*\x01\x30\x12!\n\x0cstorage_root\x18\n \x01(\tB\x06\xea\x87\x19\x02\x08\x03H\n\x88\x01\x01\x12\x44\n\x10immutable_scopes\x18\x46 \x01(\x0b\x32\".pandawn.queueconfig.v1.StringListB\x06\xea\x87\x19\x02\x08\x03\x12l\n\rcopy_tools_in\x18\x1a \x01(\x0b\x32\".pandawn.queueconfig.v1.StringListB1\xea\x87\x19-\x08\x03\x32\x0f\n\racopytools.pr2\x0c\n\ncopytoolin2\n\n\x08\x63opytool\x12_\n\x0e\x63opy_tools_out\x18\x1b \x01(\x0b\x32\".pandawn.queueconfig.v1.StringListB#\xea\x87\x19\x1f\x08\x03\x32\x0f\n\racopytools.pw2\n\n\x08\x63opytool\x12P\n\x10\x63opy_tool_setups\x18\x1c \x01(\x0b\x32!.pandawn.queueconfig.v1.StringMapB\x13\xea\x87\x19\x0f\x08\x03\x32\x0b\n\tcopytools\x12]\n\x0curl_prefixes\x18\x1d \x01(\x0b\x32!.pandawn.queueconfig.v1.StringMapB$\xea\x87\x19 \x08\x03\x32\x0e\n\x0c\x63opyprefixin2\x0c\n\ncopyprefix\x12[\n\x10\x64\x64m_endpoints_in\x18\x1e \x01(\x0b\x32\".pandawn.queueconfig.v1.StringListB\x1d\xea\x87\x19\x19\x08\x03\x32\x0e\n\x0c\x61storages.pr2\x05\n\x03\x64\x64m\x12\\\n\x11\x64\x64m_endpoints_out\x18\x1f \x01(\x0b\x32\".pandawn.queueconfig.v1.StringListB\x1d\xea\x87\x19\x19\x08\x03\x32\x0e\n\x0c\x61storages.pw2\x05\n\x03\x64\x64m\x12\x31\n\tallow_lan\x18  \x01(\x08\x42\x19\xea\x87\x19\x15\x08\x03*\x04true2\x0b\n\tallow_lanH\x0b\x88\x01\x01\x12\x31\n\tallow_wan\x18! \x01(\x08\x42\x19\xea\x87\x19\x15\x08\x03*\x04true2\x0b\n\tallow_wanH\x0c\x88\x01\x01\x12\x42\n\x11\x64irect_access_lan\x18\" \x01(\x08\x42\"\xea\x87\x19\x1e\x08\x03*\x05\x66\x61lse2\x13\n\x11\x64irect_access_lanH\r\x88\x01\x01\x12\x42\n\x11\x64irect_access_wan\x18# \x01(\x08\x42\"\xea\x87\x19\x1e\x08\x03*\x05\x66\x61lse2\x13\n\x11\x64irect_access_wanH\x0e\x88\x01\x01\x12\x33\n\nuse_pcache\x18$ \x01(\x08\x42\x1a\xea\x87\x19\x16\x08\x03*\x04true2\x0c\n\nuse_pcacheH\x0f\x88\x01\x01\x12G\n\x11stage_in_attempts\x18% \x01(\x05\x42\'\xea\x87\x19#\x08\x03\x12\x08\x61ttempts\x18\x01 \x14*\x01\x32\x32\x0e\n\x0cstageinretryH\x10\x88\x01\x01\x12I\n\x12stage_out_attempts\x18& \x01(\x05\x42(\xea\x87\x19$\x08\x03\x12\x08\x61ttempts\x18\x01 \x14*\x01\x32\x32\x0f\n\rstageoutretryH\x11\x88\x01\x01\x12G\n\x10stage_in_timeout\x18\' \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xea\x87\x19\x0e\x08\x03\x12\x01s\x18\x00 \x80\xa3\x05*\x01\x30\x12H\n\x11stage_out_timeout\x18( \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xea\x87\x19\x0e\x08\x03\x12\x01s\x18\x00 \x80\xa3\x05*\x01\x30\x12]\n\x08releases\x18) \x01(\x0b\x32\".pandawn.queueconfig.v1.StringListB\'\xea\x87\x19#\x08\x04\x32\n\n\x08releases2\x13\n\x11validatedreleases\x12*\n\x08platform\x18* \x01(\tB\x13\xea\x87\x19\x0f\x08\x04\x32\x0b\n\tcmtconfigH\x12\x88\x01\x01\x12\x35\n\x0e\x63ontainer_type\x18+ \x01(\tB\x18\xea\x87\x19\x14\x08\x04\x32\x10\n\x0e\x63ontainer_typeH\x13\x88\x01\x01\x12;\n\x11\x63ontainer_options\x18, \x01(\tB\x1b\xea\x87\x19\x17\x08\x04\x32\x13\n\x11\x63ontainer_optionsH\x14\x88\x01\x01\x12I\n\x0b\x65nvironment\x18- \x01(\x0b\x32!.pandawn.queueconfig.v1.StringMapB\x11\xea\x87\x19\r\x08\x04\x32\t\n\x07\x65nviron\x12&\n\x07\x61pp_dir\x18. \x01(\tB\x10\xea\x87\x19\x0c\x08\x04\x32\x08\n\x06\x61ppdirH\x15\x88\x01\x01\x12\x36\n\x0bscratch_dir\x18/ \x01(\tB\x1c\xea\x87\x19\x18\x08\x04\x32\n\n\x08wntmpdir2\x08\n\x06tmpdirH\x16\x88\x01\x01\x12.\n\rsetup_command\x18\x30 \x01(\tB\x12\xea\x87\x19\x0e\x08\x04\x32\n\n\x08\x65nvsetupH\x17\x88\x01\x01\x12\x30\n\x0cjob_recovery\x18\x31 \x01(\x08\x42\x15\xea\x87\x19\x11\x08\x04*\x04true2\x07\n\x05retryH\x18\x88\x01\x01\x12/\n\x0crecovery_dir\x18\x32 \x01(\tB\x14\xea\x87\x19\x10\x08\x04\x32\x0c\n\nrecoverdirH\x19\x88\x01\x01\x12&\n\x0bopen_access\x18\x33 \x01(\x08\x42\x0c\xea\x87\x19\x08\x08\x05*\x04trueH\x1a\x88\x01\x01\x12X\n\rpilot_methods\x18\x34 \x01(\x0b\x32\".pandawn.queueconfig.v1.StringListB\x1d\xea\x87\x19\x19\x08\x05*\x15x509,token,host,local\x12\x42\n\x0epilot_networks\x18\x35 \x01(\x0b\x32\".pandawn.queueconfig.v1.StringListB\x06\xea\x87\x19\x02\x08\x05\x12\x36\n\x12pilot_host_pattern\x18\x36 \x01(\tB\x15\xea\x87\x19\x11\x08\x05\x32\r\n\x0b\x61llowedNodeH\x1b\x88\x01\x01\x12\x39\n\x14max_running_per_user\x18\x37 \x01(\x05\x42\x16\xea\x87\x19\x12\x08\x05\x12\x04jobs\x18\x00 \x80\xad\xe2\x04*\x01\x30H\x1c\x88\x01\x01\x12\x39\n\x14max_waiting_per_user\x18\x38 \x01(\x05\x42\x16\xea\x87\x19\x12\x08\x05\x12\x04jobs\x18\x00 \x80\xad\xe2\x04*\x01\x30H\x1d\x88\x01\x01\x12\x32\n\rcountry_group\x18\x39 \x01(\tB\x16\xea\x87\x19\x12\x08\x05\x32\x0e\n\x0c\x63ountrygroupH\x1e\x88\x01\x01\x12\x43\n\rlocality_wait\x18\x0c \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xea\x87\x19\r\x08\x06\x12\x01s\x18\x00 \x90\x1c*\x01\x30\x12\x38\n\rpriority_band\x18\r \x01(\x05\x42\x1c\xea\x87\x19\x18\x08\x06\x12\npriorities\x18\x01 \x90N*\x03\x31\x30\x30H\x1f\x88\x01\x01\x12\x32\n\nfair_share\x18: \x01(\tB\x19\xea\x87\x19\x15\x08\x06\x32\x11\n\x0f\x66\x61irsharepolicyH \x88\x01\x01\x12L\n\x12transferring_limit\x18; \x01(\x05\x42+\xea\x87\x19\'\x08\x06\x12\x04jobs\x18\x00 \x80\xad\xe2\x04*\x01\x30\x32\x13\n\x11transferringlimitH!\x88\x01\x01\x12\x39\n\x0c\x62\x61tch_system\x18< \x01(\tB\x1e\xea\x87\x19\x1a\x08\x07\x32\x0c\n\njobmanager2\x08\n\x06systemH\"\x88\x01\x01\x12.\n\x0blocal_queue\x18= \x01(\tB\x14\xea\x87\x19\x10\x08\x07\x32\x0c\n\nlocalqueueH#\x88\x01\x01\x12\x64\n\x0c\x63\x65_endpoints\x18> \x01(\x0b\x32\".pandawn.queueconfig.v1.StringListB*\xea\x87\x19&\x08\x07\x32\x14\n\x12queues.ce_endpoint2\x0c\n\ngatekeeper\x12O\n\x14\x62\x61tch_submit_options\x18? \x01(\tB,\xea\x87\x19(\x08\x07\x32\x08\n\x06jdladd2\x0b\n\tglobusadd2\r\n\x0bspecial_parH$\x88\x01\x01\x12\x41\n\x11max_queued_pilots\x18@ \x01(\x05\x42!\xea\x87\x19\x1d\x08\x07\x12\x06pilots\x18\x00 \xc0\x84=*\x01\x30\x32\x08\n\x06nqueueH%\x88\x01\x01\x12\x33\n\rpilot_version\x18\x41 \x01(\tB\x17\xea\x87\x19\x13\x08\x07\x32\x0f\n\rpilot_versionH&\x88\x01\x01\x12`\n\x11payload_isolation\x18\x42 \x01(\x0e\x32(.pandawn.queueconfig.v1.PayloadIsolationB\x16\xea\x87\x19\x12\x08\x08*\x04\x61uto2\x08\n\x06glexecH\'\x88\x01\x01\x12$\n\x0fpayload_account\x18\x43 \x01(\tB\x06\xea\x87\x19\x02\x08\x08H(\x88\x01\x01\x12/\n\x07\x63omment\x18\x44 \x01(\tB\x19\xea\x87\x19\x15\x08\t2\t\n\x07\x63omment2\x06\n\x04tagsH)\x88\x01\x01\x12G\n\x08\x63\x61tchall\x18\x45 \x01(\x0b\x32!.pandawn.queueconfig.v1.StringMapB\x12\xea\x87\x19\x0e\x08\t2\n\n\x08\x63\x61tchallB\x07\n\x05_siteB\x08\n\x06_cloudB\t\n\x07_statusB\x0f\n\r_state_reasonB\x12\n\x10_max_input_bytesB\x15\n\x13_max_work_dir_bytesB\x0f\n\r_memory_bytesB\x13\n\x11_min_memory_bytesB\x08\n\x06_coresB\r\n\x0b_core_powerB\x0f\n\r_storage_rootB\x0c\n\n_allow_lanB\x0c\n\n_allow_wanB\x14\n\x12_direct_access_lanB\x14\n\x12_direct_access_wanB\r\n\x0b_use_pcacheB\x14\n\x12_stage_in_attemptsB\x15\n\x13_stage_out_attemptsB\x0b\n\t_platformB\x11\n\x0f_container_typeB\x14\n\x12_container_optionsB\n\n\x08_app_dirB\x0e\n\x0c_scratch_dirB\x10\n\x0e_setup_commandB\x0f\n\r_job_recoveryB\x0f\n\r_recovery_dirB\x0e\n\x0c_open_accessB\x15\n\x13_pilot_host_patternB\x17\n\x15_max_running_per_userB\x17\n\x15_max_waiting_per_userB\x10\n\x0e_country_groupB\x10\n\x0e_priority_bandB\r\n\x0b_fair_shareB\x15\n\x13_transferring_limitB\x0f\n\r_batch_systemB\x0e\n\x0c_local_queueB\x17\n\x15_batch_submit_optionsB\x14\n\x12_max_queued_pilotsB\x10\n\x0e_pilot_versionB\x14\n\x12_payload_isolationB\x12\n\x10_payload_accountB\n\n\x08_comment\"\xd0\x01\n\x08\x44ocument\x12\x32\n\x04kind\x18\x01 \x01(\x0e\x32$.pandawn.queueconfig.v1.DocumentKind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x31\n\nparameters\x18\x03 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x82\x02\n\x0c\x44ocumentDiff\x12\x32\n\x04kind\x18\x01 \x01(\x0e\x32$.pandawn.queueconfig.v1.DocumentKind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x36\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32&.pandawn.queueconfig.v1.DocumentAction\x12\x12\n\nparameters\x18\x04 \x03(\t\x12\x31\n\nold_values\x18\x05 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12\x31\n\nnew_values\x18\x06 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\"5\n\x0fGetQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cwith_origins\x18\x02 \x01(\x08\"q\n\x10GetQueueResponse\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12/\n\x07origins\x18\x02 \x03(\x0b\x32\x1e.pandawn.queueconfig.v1.Origin\"H\n\x11ListQueuesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t\"\\\n\x12ListQueuesResponse\x12-\n\x06queues\x18\x01 \x03(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"9\n\x11WatchQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x03\"B\n\x12WatchQueueResponse\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\"\xb2\x01\n\x11\x41pplyQueueRequest\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x30\n\x04note\x18\x04 \x01(\x0b\x32\".pandawn.queueconfig.v1.ChangeNote\"S\n\x12\x41pplyQueueResponse\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\xd4\x01\n\x0e\x44ocumentChange\x12\x32\n\x04kind\x18\x01 \x01(\x0e\x32$.pandawn.queueconfig.v1.DocumentKind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06remove\x18\x03 \x01(\x08\x12\x31\n\nparameters\x18\x04 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12/\n\x0bupdate_mask\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\"\x80\x02\n\x12\x41pplyConfigRequest\x12\x37\n\x07\x63hanges\x18\x01 \x03(\x0b\x32&.pandawn.queueconfig.v1.DocumentChange\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\x12\x1e\n\x11\x65xpected_revision\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x1d\n\x10\x61llowed_removals\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x30\n\x04note\x18\x05 \x01(\x0b\x32\".pandawn.queueconfig.v1.ChangeNoteB\x14\n\x12_expected_revisionB\x13\n\x11_allowed_removals\"\xdc\x01\n\x13\x41pplyConfigResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x33\n\x05\x64iffs\x18\x02 \x03(\x0b\x32$.pandawn.queueconfig.v1.DocumentDiff\x12=\n\nviolations\x18\x03 \x03(\x0b\x32).pandawn.queueconfig.v1.DocumentViolation\x12\x10\n\x08removals\x18\x04 \x01(\x05\x12\x16\n\x0eremovals_limit\x18\x05 \x01(\x05\x12\x15\n\rqueues_in_use\x18\x06 \x03(\t\"J\n\x13\x45xportConfigRequest\x12\x33\n\x05kinds\x18\x01 \x03(\x0e\x32$.pandawn.queueconfig.v1.DocumentKind\"]\n\x14\x45xportConfigResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x33\n\tdocuments\x18\x02 \x03(\x0b\x32 .pandawn.queueconfig.v1.Document\"|\n\rQueueOverride\x12\r\n\x05queue\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12.\n\x06origin\x18\x03 \x01(\x0b\x32\x1e.pandawn.queueconfig.v1.Origin\"\xd7\x01\n\x12SetOverrideRequest\x12\x31\n\nparameters\x18\x01 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x04note\x18\x04 \x01(\x0b\x32\".pandawn.queueconfig.v1.ChangeNote\"U\n\x13SetOverrideResponse\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12\x10\n\x08revision\x18\x02 \x01(\x03\"k\n\x14\x43learOverrideRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x12\n\nparameters\x18\x02 \x03(\t\x12\x30\n\x04note\x18\x03 \x01(\x0b\x32\".pandawn.queueconfig.v1.ChangeNote\"n\n\x15\x43learOverrideResponse\x12,\n\x05queue\x18\x01 \x01(\x0b\x32\x1d.pandawn.queueconfig.v1.Queue\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x15\n\rcleared_count\x18\x03 \x01(\x05\"L\n\x14ListOverridesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\"j\n\x15ListOverridesResponse\x12\x38\n\toverrides\x18\x01 \x03(\x0b\x32%.pandawn.queueconfig.v1.QueueOverride\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x7f\n\x14ListRevisionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x32\n\x04kind\x18\x03 \x01(\x0e\x32$.pandawn.queueconfig.v1.DocumentKind\x12\x0c\n\x04name\x18\x04 \x01(\t\"e\n\x15ListRevisionsResponse\x12\x33\n\trevisions\x18\x01 \x03(\x0b\x32 .pandawn.queueconfig.v1.Revision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x14\x44iffRevisionsRequest\x12\x15\n\rfrom_revision\x18\x01 \x01(\x03\x12\x13\n\x0bto_revision\x18\x02 \x01(\x03\"a\n\x15\x44iffRevisionsResponse\x12\x13\n\x0bto_revision\x18\x01 \x01(\x03\x12\x33\n\x05\x64iffs\x18\x02 \x03(\x0b\x32$.pandawn.queueconfig.v1.DocumentDiff\"\xd6\x01\n\x0fRollbackRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\x12\x1e\n\x11\x65xpected_revision\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x1d\n\x10\x61llowed_removals\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x30\n\x04note\x18\x05 \x01(\x0b\x32\".pandawn.queueconfig.v1.ChangeNoteB\x14\n\x12_expected_revisionB\x13\n\x11_allowed_removals\"\x9a\x01\n\x10RollbackResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x33\n\x05\x64iffs\x18\x02 \x03(\x0b\x32$.pandawn.queueconfig.v1.DocumentDiff\x12\x10\n\x08removals\x18\x03 \x01(\x05\x12\x16\n\x0eremovals_limit\x18\x04 \x01(\x05\x12\x15\n\rqueues_in_use\x18\x05 \x03(\t*\xaa\x01\n\x0bQueueStatus\x12\x1c\n\x18QUEUE_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13QUEUE_STATUS_ONLINE\x10\x01\x12\x18\n\x14QUEUE_STATUS_OFFLINE\x10\x02\x12\x15\n\x11QUEUE_STATUS_TEST\x10\x03\x12\x1a\n\x16QUEUE_STATUS_BROKEROFF\x10\x04\x12\x17\n\x13QUEUE_STATUS_PAUSED\x10\x05*\x8d\x01\n\x10PayloadIsolation\x12!\n\x1dPAYLOAD_ISOLATION_UNSPECIFIED\x10\x00\x12\x1a\n\x16PAYLOAD_ISOLATION_AUTO\x10\x01\x12\x1e\n\x1aPAYLOAD_ISOLATION_REQUIRED\x10\x02\x12\x1a\n\x16PAYLOAD_ISOLATION_NONE\x10\x03\x32\xa7\x10\n\x0bQueueConfig\x12]\n\x08GetQueue\x12\'.pandawn.queueconfig.v1.GetQueueRequest\x1a(.pandawn.queueconfig.v1.GetQueueResponse\x12\x63\n\nListQueues\x12).pandawn.queueconfig.v1.ListQueuesRequest\x1a*.pandawn.queueconfig.v1.ListQueuesResponse\x12\x65\n\nWatchQueue\x12).pandawn.queueconfig.v1.WatchQueueRequest\x1a*.pandawn.queueconfig.v1.WatchQueueResponse0\x01\x12\x63\n\nApplyQueue\x12).pandawn.queueconfig.v1.ApplyQueueRequest\x1a*.pandawn.queueconfig.v1.ApplyQueueResponse\x12\x66\n\x0b\x41pplyConfig\x12*.pandawn.queueconfig.v1.ApplyConfigRequest\x1a+.pandawn.queueconfig.v1.ApplyConfigResponse\x12k\n\x0c\x45xportConfig\x12+.pandawn.queueconfig.v1.ExportConfigRequest\x1a,.pandawn.queueconfig.v1.ExportConfigResponse0\x01\x12\x66\n\x0bSetOverride\x12*.pandawn.queueconfig.v1.SetOverrideRequest\x1a+.pandawn.queueconfig.v1.SetOverrideResponse\x12l\n\rClearOverride\x12,.pandawn.queueconfig.v1.ClearOverrideRequest\x1a-.pandawn.queueconfig.v1.ClearOverrideResponse\x12l\n\rListOverrides\x12,.pandawn.queueconfig.v1.ListOverridesRequest\x1a-.pandawn.queueconfig.v1.ListOverridesResponse\x12l\n\rListRevisions\x12,.pandawn.queueconfig.v1.ListRevisionsRequest\x1a-.pandawn.queueconfig.v1.ListRevisionsResponse\x12n\n\rDiffRevisions\x12,.pandawn.queueconfig.v1.DiffRevisionsRequest\x1a-.pandawn.queueconfig.v1.DiffRevisionsResponse0\x01\x12]\n\x08Rollback\x12\'.pandawn.queueconfig.v1.RollbackRequest\x1a(.pandawn.queueconfig.v1.RollbackResponse\x12`\n\tDrainNode\x12(.pandawn.queueconfig.v1.DrainNodeRequest\x1a).pandawn.queueconfig.v1.DrainNodeResponse\x12\x66\n\x0bSuspendNode\x12*.pandawn.queueconfig.v1.SuspendNodeRequest\x1a+.pandawn.queueconfig.v1.SuspendNodeResponse\x12\x63\n\nResumeNode\x12).pandawn.queueconfig.v1.ResumeNodeRequest\x1a*.pandawn.queueconfig.v1.ResumeNodeResponse\x12\x63\n\nRemoveNode\x12).pandawn.queueconfig.v1.RemoveNodeRequest\x1a*.pandawn.queueconfig.v1.RemoveNodeResponse\x12\x66\n\x0bGrantAccess\x12*.pandawn.queueconfig.v1.GrantAccessRequest\x1a+.pandawn.queueconfig.v1.GrantAccessResponse\x12i\n\x0cRevokeAccess\x12+.pandawn.queueconfig.v1.RevokeAccessRequest\x1a,.pandawn.queueconfig.v1.RevokeAccessResponse\x12\x63\n\nListAccess\x12).pandawn.queueconfig.v1.ListAccessRequest\x1a*.pandawn.queueconfig.v1.ListAccessResponse\x12\x66\n\x0b\x43heckAccess\x12*.pandawn.queueconfig.v1.CheckAccessRequest\x1a+.pandawn.queueconfig.v1.CheckAccessResponseB{\n\x1a\x61lt.pandawn.queueconfig.v1B\x10QueueConfigProtoP\x01Z0pandawn.alt/pandawn/queueconfig/v1;queueconfigv1\xaa\x02\x16Pandawn.QueueConfig.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(pandawn/queueconfig/v1/queueconfig.proto\x12\x16pandawn.queueconfig.v1\x1a#pandawn/queueconfig/v1/access.proto\x1a%pandawn/queueconfig/v1/document.proto\x1a!pandawn/queueconfig/v1/node.proto\x1a%pandawn/queueconfig/v1/override.proto\x1a\"pandawn/queueconfig/v1/queue.proto\x1a%pandawn/queueconfig/v1/revision.proto2\xc2\x0f\n\x0bQueueConfig\x12]\n\x08GetQueue\x12\'.pandawn.queueconfig.v1.GetQueueRequest\x1a(.pandawn.queueconfig.v1.GetQueueResponse\x12\x63\n\nListQueues\x12).pandawn.queueconfig.v1.ListQueuesRequest\x1a*.pandawn.queueconfig.v1.ListQueuesResponse\x12\x65\n\nWatchQueue\x12).pandawn.queueconfig.v1.WatchQueueRequest\x1a*.pandawn.queueconfig.v1.WatchQueueResponse0\x01\x12\x66\n\x0b\x41pplyConfig\x12*.pandawn.queueconfig.v1.ApplyConfigRequest\x1a+.pandawn.queueconfig.v1.ApplyConfigResponse\x12k\n\x0c\x45xportConfig\x12+.pandawn.queueconfig.v1.ExportConfigRequest\x1a,.pandawn.queueconfig.v1.ExportConfigResponse0\x01\x12\x66\n\x0bSetOverride\x12*.pandawn.queueconfig.v1.SetOverrideRequest\x1a+.pandawn.queueconfig.v1.SetOverrideResponse\x12l\n\rClearOverride\x12,.pandawn.queueconfig.v1.ClearOverrideRequest\x1a-.pandawn.queueconfig.v1.ClearOverrideResponse\x12l\n\rListOverrides\x12,.pandawn.queueconfig.v1.ListOverridesRequest\x1a-.pandawn.queueconfig.v1.ListOverridesResponse\x12l\n\rListRevisions\x12,.pandawn.queueconfig.v1.ListRevisionsRequest\x1a-.pandawn.queueconfig.v1.ListRevisionsResponse\x12n\n\rDiffRevisions\x12,.pandawn.queueconfig.v1.DiffRevisionsRequest\x1a-.pandawn.queueconfig.v1.DiffRevisionsResponse0\x01\x12]\n\x08Rollback\x12\'.pandawn.queueconfig.v1.RollbackRequest\x1a(.pandawn.queueconfig.v1.RollbackResponse\x12`\n\tDrainNode\x12(.pandawn.queueconfig.v1.DrainNodeRequest\x1a).pandawn.queueconfig.v1.DrainNodeResponse\x12\x66\n\x0bSuspendNode\x12*.pandawn.queueconfig.v1.SuspendNodeRequest\x1a+.pandawn.queueconfig.v1.SuspendNodeResponse\x12\x63\n\nResumeNode\x12).pandawn.queueconfig.v1.ResumeNodeRequest\x1a*.pandawn.queueconfig.v1.ResumeNodeResponse\x12\x63\n\nRemoveNode\x12).pandawn.queueconfig.v1.RemoveNodeRequest\x1a*.pandawn.queueconfig.v1.RemoveNodeResponse\x12\x66\n\x0bGrantAccess\x12*.pandawn.queueconfig.v1.GrantAccessRequest\x1a+.pandawn.queueconfig.v1.GrantAccessResponse\x12i\n\x0cRevokeAccess\x12+.pandawn.queueconfig.v1.RevokeAccessRequest\x1a,.pandawn.queueconfig.v1.RevokeAccessResponse\x12\x63\n\nListAccess\x12).pandawn.queueconfig.v1.ListAccessRequest\x1a*.pandawn.queueconfig.v1.ListAccessResponse\x12\x66\n\x0b\x43heckAccess\x12*.pandawn.queueconfig.v1.CheckAccessRequest\x1a+.pandawn.queueconfig.v1.CheckAccessResponseB{\n\x1a\x61lt.pandawn.queueconfig.v1B\x10QueueConfigProtoP\x01Z0pandawn.alt/pandawn/queueconfig/v1;queueconfigv1\xaa\x02\x16Pandawn.QueueConfig.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,202 +38,6 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pandawn.queueconfig.v1.queu
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\032alt.pandawn.queueconfig.v1B\020QueueConfigProtoP\001Z0pandawn.alt/pandawn/queueconfig/v1;queueconfigv1\252\002\026Pandawn.QueueConfig.V1'
-  _globals['_STRINGMAP_VALUESENTRY']._loaded_options = None
-  _globals['_STRINGMAP_VALUESENTRY']._serialized_options = b'8\001'
-  _globals['_QUEUE'].fields_by_name['site']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['site']._serialized_options = b'\352\207\031!\010\0012\014\n\natlas_site2\006\n\004site2\007\n\005gstat'
-  _globals['_QUEUE'].fields_by_name['cloud']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['cloud']._serialized_options = b'\352\207\031\013\010\0012\007\n\005cloud'
-  _globals['_QUEUE'].fields_by_name['status']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['status']._serialized_options = b'\352\207\031\024\010\001*\006online2\010\n\006status'
-  _globals['_QUEUE'].fields_by_name['state_reason']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['state_reason']._serialized_options = b'\352\207\031\023\010\0012\017\n\rstate_comment'
-  _globals['_QUEUE'].fields_by_name['max_input_bytes']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['max_input_bytes']._serialized_options = b'\352\207\0316\010\002\022\005bytes\030\000 \200\200\200\200\200\200\200\200\020*\013150323855362\022\n\014maxinputsize\022\002MB'
-  _globals['_QUEUE'].fields_by_name['max_work_dir_bytes']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['max_work_dir_bytes']._serialized_options = b'\352\207\0311\010\002\022\005bytes\030\000 \200\200\200\200\200\200\200\200\020*\013343597383682\r\n\007maxwdir\022\002MB'
-  _globals['_QUEUE'].fields_by_name['max_wall_time']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['max_wall_time']._serialized_options = b'\352\207\031\"\010\002\022\001s\030\001 \200\232\236\001*\0063456002\014\n\007maxtime\022\001s'
-  _globals['_QUEUE'].fields_by_name['min_wall_time']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['min_wall_time']._serialized_options = b'\352\207\031\035\010\002\022\001s\030\000 \200\232\236\001*\00102\014\n\007mintime\022\001s'
-  _globals['_QUEUE'].fields_by_name['memory_bytes']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['memory_bytes']._serialized_options = b'\352\207\0313\010\002\022\005bytes\030\000 \200\200\200\200\200\200\200\002*\00102\014\n\006maxrss\022\002MB2\014\n\006memory\022\002MB'
-  _globals['_QUEUE'].fields_by_name['min_memory_bytes']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['min_memory_bytes']._serialized_options = b'\352\207\031%\010\002\022\005bytes\030\000 \200\200\200\200\200\200\200\002*\00102\014\n\006minrss\022\002MB'
-  _globals['_QUEUE'].fields_by_name['cores']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['cores']._serialized_options = b'\352\207\031\037\010\002\022\005cores\030\001 \240\215\006*\00112\013\n\tcorecount'
-  _globals['_QUEUE'].fields_by_name['core_power']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['core_power']._serialized_options = b'\352\207\031\035\010\002\022\004HS23\030\000 \220N*\00102\013\n\tcorepower'
-  _globals['_QUEUE'].fields_by_name['multi_job_window']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['multi_job_window']._serialized_options = b'\352\207\031 \010\002\022\001s\030\000 \200\243\005*\00102\020\n\ttimefloor\022\003min'
-  _globals['_QUEUE'].fields_by_name['lease_duration']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['lease_duration']._serialized_options = b'\352\207\031\020\010\002\022\001s\030\005 \200\243\005*\003600'
-  _globals['_QUEUE'].fields_by_name['heartbeat_interval']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['heartbeat_interval']._serialized_options = b'\352\207\031\016\010\002\022\001s\030\000 \200\341\001*\0010'
-  _globals['_QUEUE'].fields_by_name['storage_root']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['storage_root']._serialized_options = b'\352\207\031\002\010\003'
-  _globals['_QUEUE'].fields_by_name['immutable_scopes']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['immutable_scopes']._serialized_options = b'\352\207\031\002\010\003'
-  _globals['_QUEUE'].fields_by_name['copy_tools_in']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['copy_tools_in']._serialized_options = b'\352\207\031-\010\0032\017\n\racopytools.pr2\014\n\ncopytoolin2\n\n\010copytool'
-  _globals['_QUEUE'].fields_by_name['copy_tools_out']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['copy_tools_out']._serialized_options = b'\352\207\031\037\010\0032\017\n\racopytools.pw2\n\n\010copytool'
-  _globals['_QUEUE'].fields_by_name['copy_tool_setups']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['copy_tool_setups']._serialized_options = b'\352\207\031\017\010\0032\013\n\tcopytools'
-  _globals['_QUEUE'].fields_by_name['url_prefixes']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['url_prefixes']._serialized_options = b'\352\207\031 \010\0032\016\n\014copyprefixin2\014\n\ncopyprefix'
-  _globals['_QUEUE'].fields_by_name['ddm_endpoints_in']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['ddm_endpoints_in']._serialized_options = b'\352\207\031\031\010\0032\016\n\014astorages.pr2\005\n\003ddm'
-  _globals['_QUEUE'].fields_by_name['ddm_endpoints_out']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['ddm_endpoints_out']._serialized_options = b'\352\207\031\031\010\0032\016\n\014astorages.pw2\005\n\003ddm'
-  _globals['_QUEUE'].fields_by_name['allow_lan']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['allow_lan']._serialized_options = b'\352\207\031\025\010\003*\004true2\013\n\tallow_lan'
-  _globals['_QUEUE'].fields_by_name['allow_wan']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['allow_wan']._serialized_options = b'\352\207\031\025\010\003*\004true2\013\n\tallow_wan'
-  _globals['_QUEUE'].fields_by_name['direct_access_lan']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['direct_access_lan']._serialized_options = b'\352\207\031\036\010\003*\005false2\023\n\021direct_access_lan'
-  _globals['_QUEUE'].fields_by_name['direct_access_wan']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['direct_access_wan']._serialized_options = b'\352\207\031\036\010\003*\005false2\023\n\021direct_access_wan'
-  _globals['_QUEUE'].fields_by_name['use_pcache']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['use_pcache']._serialized_options = b'\352\207\031\026\010\003*\004true2\014\n\nuse_pcache'
-  _globals['_QUEUE'].fields_by_name['stage_in_attempts']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['stage_in_attempts']._serialized_options = b'\352\207\031#\010\003\022\010attempts\030\001 \024*\00122\016\n\014stageinretry'
-  _globals['_QUEUE'].fields_by_name['stage_out_attempts']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['stage_out_attempts']._serialized_options = b'\352\207\031$\010\003\022\010attempts\030\001 \024*\00122\017\n\rstageoutretry'
-  _globals['_QUEUE'].fields_by_name['stage_in_timeout']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['stage_in_timeout']._serialized_options = b'\352\207\031\016\010\003\022\001s\030\000 \200\243\005*\0010'
-  _globals['_QUEUE'].fields_by_name['stage_out_timeout']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['stage_out_timeout']._serialized_options = b'\352\207\031\016\010\003\022\001s\030\000 \200\243\005*\0010'
-  _globals['_QUEUE'].fields_by_name['releases']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['releases']._serialized_options = b'\352\207\031#\010\0042\n\n\010releases2\023\n\021validatedreleases'
-  _globals['_QUEUE'].fields_by_name['platform']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['platform']._serialized_options = b'\352\207\031\017\010\0042\013\n\tcmtconfig'
-  _globals['_QUEUE'].fields_by_name['container_type']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['container_type']._serialized_options = b'\352\207\031\024\010\0042\020\n\016container_type'
-  _globals['_QUEUE'].fields_by_name['container_options']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['container_options']._serialized_options = b'\352\207\031\027\010\0042\023\n\021container_options'
-  _globals['_QUEUE'].fields_by_name['environment']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['environment']._serialized_options = b'\352\207\031\r\010\0042\t\n\007environ'
-  _globals['_QUEUE'].fields_by_name['app_dir']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['app_dir']._serialized_options = b'\352\207\031\014\010\0042\010\n\006appdir'
-  _globals['_QUEUE'].fields_by_name['scratch_dir']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['scratch_dir']._serialized_options = b'\352\207\031\030\010\0042\n\n\010wntmpdir2\010\n\006tmpdir'
-  _globals['_QUEUE'].fields_by_name['setup_command']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['setup_command']._serialized_options = b'\352\207\031\016\010\0042\n\n\010envsetup'
-  _globals['_QUEUE'].fields_by_name['job_recovery']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['job_recovery']._serialized_options = b'\352\207\031\021\010\004*\004true2\007\n\005retry'
-  _globals['_QUEUE'].fields_by_name['recovery_dir']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['recovery_dir']._serialized_options = b'\352\207\031\020\010\0042\014\n\nrecoverdir'
-  _globals['_QUEUE'].fields_by_name['open_access']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['open_access']._serialized_options = b'\352\207\031\010\010\005*\004true'
-  _globals['_QUEUE'].fields_by_name['pilot_methods']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['pilot_methods']._serialized_options = b'\352\207\031\031\010\005*\025x509,token,host,local'
-  _globals['_QUEUE'].fields_by_name['pilot_networks']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['pilot_networks']._serialized_options = b'\352\207\031\002\010\005'
-  _globals['_QUEUE'].fields_by_name['pilot_host_pattern']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['pilot_host_pattern']._serialized_options = b'\352\207\031\021\010\0052\r\n\013allowedNode'
-  _globals['_QUEUE'].fields_by_name['max_running_per_user']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['max_running_per_user']._serialized_options = b'\352\207\031\022\010\005\022\004jobs\030\000 \200\255\342\004*\0010'
-  _globals['_QUEUE'].fields_by_name['max_waiting_per_user']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['max_waiting_per_user']._serialized_options = b'\352\207\031\022\010\005\022\004jobs\030\000 \200\255\342\004*\0010'
-  _globals['_QUEUE'].fields_by_name['country_group']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['country_group']._serialized_options = b'\352\207\031\022\010\0052\016\n\014countrygroup'
-  _globals['_QUEUE'].fields_by_name['locality_wait']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['locality_wait']._serialized_options = b'\352\207\031\r\010\006\022\001s\030\000 \220\034*\0010'
-  _globals['_QUEUE'].fields_by_name['priority_band']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['priority_band']._serialized_options = b'\352\207\031\030\010\006\022\npriorities\030\001 \220N*\003100'
-  _globals['_QUEUE'].fields_by_name['fair_share']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['fair_share']._serialized_options = b'\352\207\031\025\010\0062\021\n\017fairsharepolicy'
-  _globals['_QUEUE'].fields_by_name['transferring_limit']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['transferring_limit']._serialized_options = b'\352\207\031\'\010\006\022\004jobs\030\000 \200\255\342\004*\00102\023\n\021transferringlimit'
-  _globals['_QUEUE'].fields_by_name['batch_system']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['batch_system']._serialized_options = b'\352\207\031\032\010\0072\014\n\njobmanager2\010\n\006system'
-  _globals['_QUEUE'].fields_by_name['local_queue']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['local_queue']._serialized_options = b'\352\207\031\020\010\0072\014\n\nlocalqueue'
-  _globals['_QUEUE'].fields_by_name['ce_endpoints']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['ce_endpoints']._serialized_options = b'\352\207\031&\010\0072\024\n\022queues.ce_endpoint2\014\n\ngatekeeper'
-  _globals['_QUEUE'].fields_by_name['batch_submit_options']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['batch_submit_options']._serialized_options = b'\352\207\031(\010\0072\010\n\006jdladd2\013\n\tglobusadd2\r\n\013special_par'
-  _globals['_QUEUE'].fields_by_name['max_queued_pilots']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['max_queued_pilots']._serialized_options = b'\352\207\031\035\010\007\022\006pilots\030\000 \300\204=*\00102\010\n\006nqueue'
-  _globals['_QUEUE'].fields_by_name['pilot_version']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['pilot_version']._serialized_options = b'\352\207\031\023\010\0072\017\n\rpilot_version'
-  _globals['_QUEUE'].fields_by_name['payload_isolation']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['payload_isolation']._serialized_options = b'\352\207\031\022\010\010*\004auto2\010\n\006glexec'
-  _globals['_QUEUE'].fields_by_name['payload_account']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['payload_account']._serialized_options = b'\352\207\031\002\010\010'
-  _globals['_QUEUE'].fields_by_name['comment']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['comment']._serialized_options = b'\352\207\031\025\010\t2\t\n\007comment2\006\n\004tags'
-  _globals['_QUEUE'].fields_by_name['catchall']._loaded_options = None
-  _globals['_QUEUE'].fields_by_name['catchall']._serialized_options = b'\352\207\031\016\010\t2\n\n\010catchall'
-  _globals['_QUEUESTATUS']._serialized_start=9300
-  _globals['_QUEUESTATUS']._serialized_end=9470
-  _globals['_PAYLOADISOLATION']._serialized_start=9473
-  _globals['_PAYLOADISOLATION']._serialized_end=9614
-  _globals['_STRINGLIST']._serialized_start=326
-  _globals['_STRINGLIST']._serialized_end=354
-  _globals['_STRINGMAP']._serialized_start=356
-  _globals['_STRINGMAP']._serialized_end=477
-  _globals['_STRINGMAP_VALUESENTRY']._serialized_start=432
-  _globals['_STRINGMAP_VALUESENTRY']._serialized_end=477
-  _globals['_QUEUE']._serialized_start=480
-  _globals['_QUEUE']._serialized_end=5615
-  _globals['_DOCUMENT']._serialized_start=5618
-  _globals['_DOCUMENT']._serialized_end=5826
-  _globals['_DOCUMENTDIFF']._serialized_start=5829
-  _globals['_DOCUMENTDIFF']._serialized_end=6087
-  _globals['_GETQUEUEREQUEST']._serialized_start=6089
-  _globals['_GETQUEUEREQUEST']._serialized_end=6142
-  _globals['_GETQUEUERESPONSE']._serialized_start=6144
-  _globals['_GETQUEUERESPONSE']._serialized_end=6257
-  _globals['_LISTQUEUESREQUEST']._serialized_start=6259
-  _globals['_LISTQUEUESREQUEST']._serialized_end=6331
-  _globals['_LISTQUEUESRESPONSE']._serialized_start=6333
-  _globals['_LISTQUEUESRESPONSE']._serialized_end=6425
-  _globals['_WATCHQUEUEREQUEST']._serialized_start=6427
-  _globals['_WATCHQUEUEREQUEST']._serialized_end=6484
-  _globals['_WATCHQUEUERESPONSE']._serialized_start=6486
-  _globals['_WATCHQUEUERESPONSE']._serialized_end=6552
-  _globals['_APPLYQUEUEREQUEST']._serialized_start=6555
-  _globals['_APPLYQUEUEREQUEST']._serialized_end=6733
-  _globals['_APPLYQUEUERESPONSE']._serialized_start=6735
-  _globals['_APPLYQUEUERESPONSE']._serialized_end=6818
-  _globals['_DOCUMENTCHANGE']._serialized_start=6821
-  _globals['_DOCUMENTCHANGE']._serialized_end=7033
-  _globals['_APPLYCONFIGREQUEST']._serialized_start=7036
-  _globals['_APPLYCONFIGREQUEST']._serialized_end=7292
-  _globals['_APPLYCONFIGRESPONSE']._serialized_start=7295
-  _globals['_APPLYCONFIGRESPONSE']._serialized_end=7515
-  _globals['_EXPORTCONFIGREQUEST']._serialized_start=7517
-  _globals['_EXPORTCONFIGREQUEST']._serialized_end=7591
-  _globals['_EXPORTCONFIGRESPONSE']._serialized_start=7593
-  _globals['_EXPORTCONFIGRESPONSE']._serialized_end=7686
-  _globals['_QUEUEOVERRIDE']._serialized_start=7688
-  _globals['_QUEUEOVERRIDE']._serialized_end=7812
-  _globals['_SETOVERRIDEREQUEST']._serialized_start=7815
-  _globals['_SETOVERRIDEREQUEST']._serialized_end=8030
-  _globals['_SETOVERRIDERESPONSE']._serialized_start=8032
-  _globals['_SETOVERRIDERESPONSE']._serialized_end=8117
-  _globals['_CLEAROVERRIDEREQUEST']._serialized_start=8119
-  _globals['_CLEAROVERRIDEREQUEST']._serialized_end=8226
-  _globals['_CLEAROVERRIDERESPONSE']._serialized_start=8228
-  _globals['_CLEAROVERRIDERESPONSE']._serialized_end=8338
-  _globals['_LISTOVERRIDESREQUEST']._serialized_start=8340
-  _globals['_LISTOVERRIDESREQUEST']._serialized_end=8416
-  _globals['_LISTOVERRIDESRESPONSE']._serialized_start=8418
-  _globals['_LISTOVERRIDESRESPONSE']._serialized_end=8524
-  _globals['_LISTREVISIONSREQUEST']._serialized_start=8526
-  _globals['_LISTREVISIONSREQUEST']._serialized_end=8653
-  _globals['_LISTREVISIONSRESPONSE']._serialized_start=8655
-  _globals['_LISTREVISIONSRESPONSE']._serialized_end=8756
-  _globals['_DIFFREVISIONSREQUEST']._serialized_start=8758
-  _globals['_DIFFREVISIONSREQUEST']._serialized_end=8824
-  _globals['_DIFFREVISIONSRESPONSE']._serialized_start=8826
-  _globals['_DIFFREVISIONSRESPONSE']._serialized_end=8923
-  _globals['_ROLLBACKREQUEST']._serialized_start=8926
-  _globals['_ROLLBACKREQUEST']._serialized_end=9140
-  _globals['_ROLLBACKRESPONSE']._serialized_start=9143
-  _globals['_ROLLBACKRESPONSE']._serialized_end=9297
-  _globals['_QUEUECONFIG']._serialized_start=9617
-  _globals['_QUEUECONFIG']._serialized_end=11704
+  _globals['_QUEUECONFIG']._serialized_start=294
+  _globals['_QUEUECONFIG']._serialized_end=2280
 # @@protoc_insertion_point(module_scope)

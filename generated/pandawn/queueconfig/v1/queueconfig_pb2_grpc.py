@@ -4,8 +4,11 @@ import grpc
 import warnings
 
 from pandawn.queueconfig.v1 import access_pb2 as pandawn_dot_queueconfig_dot_v1_dot_access__pb2
+from pandawn.queueconfig.v1 import document_pb2 as pandawn_dot_queueconfig_dot_v1_dot_document__pb2
 from pandawn.queueconfig.v1 import node_pb2 as pandawn_dot_queueconfig_dot_v1_dot_node__pb2
-from pandawn.queueconfig.v1 import queueconfig_pb2 as pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2
+from pandawn.queueconfig.v1 import override_pb2 as pandawn_dot_queueconfig_dot_v1_dot_override__pb2
+from pandawn.queueconfig.v1 import queue_pb2 as pandawn_dot_queueconfig_dot_v1_dot_queue__pb2
+from pandawn.queueconfig.v1 import revision_pb2 as pandawn_dot_queueconfig_dot_v1_dot_revision__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -39,63 +42,58 @@ class QueueConfigStub(object):
         """
         self.GetQueue = channel.unary_unary(
                 '/pandawn.queueconfig.v1.QueueConfig/GetQueue',
-                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.GetQueueRequest.SerializeToString,
-                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.GetQueueResponse.FromString,
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.GetQueueRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.GetQueueResponse.FromString,
                 _registered_method=True)
         self.ListQueues = channel.unary_unary(
                 '/pandawn.queueconfig.v1.QueueConfig/ListQueues',
-                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListQueuesRequest.SerializeToString,
-                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListQueuesResponse.FromString,
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.ListQueuesRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.ListQueuesResponse.FromString,
                 _registered_method=True)
         self.WatchQueue = channel.unary_stream(
                 '/pandawn.queueconfig.v1.QueueConfig/WatchQueue',
-                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.WatchQueueRequest.SerializeToString,
-                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.WatchQueueResponse.FromString,
-                _registered_method=True)
-        self.ApplyQueue = channel.unary_unary(
-                '/pandawn.queueconfig.v1.QueueConfig/ApplyQueue',
-                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueRequest.SerializeToString,
-                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueResponse.FromString,
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.WatchQueueRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.WatchQueueResponse.FromString,
                 _registered_method=True)
         self.ApplyConfig = channel.unary_unary(
                 '/pandawn.queueconfig.v1.QueueConfig/ApplyConfig',
-                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyConfigRequest.SerializeToString,
-                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyConfigResponse.FromString,
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_document__pb2.ApplyConfigRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_document__pb2.ApplyConfigResponse.FromString,
                 _registered_method=True)
         self.ExportConfig = channel.unary_stream(
                 '/pandawn.queueconfig.v1.QueueConfig/ExportConfig',
-                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ExportConfigRequest.SerializeToString,
-                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ExportConfigResponse.FromString,
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_document__pb2.ExportConfigRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_document__pb2.ExportConfigResponse.FromString,
                 _registered_method=True)
         self.SetOverride = channel.unary_unary(
                 '/pandawn.queueconfig.v1.QueueConfig/SetOverride',
-                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.SetOverrideRequest.SerializeToString,
-                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.SetOverrideResponse.FromString,
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_override__pb2.SetOverrideRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_override__pb2.SetOverrideResponse.FromString,
                 _registered_method=True)
         self.ClearOverride = channel.unary_unary(
                 '/pandawn.queueconfig.v1.QueueConfig/ClearOverride',
-                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ClearOverrideRequest.SerializeToString,
-                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ClearOverrideResponse.FromString,
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_override__pb2.ClearOverrideRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_override__pb2.ClearOverrideResponse.FromString,
                 _registered_method=True)
         self.ListOverrides = channel.unary_unary(
                 '/pandawn.queueconfig.v1.QueueConfig/ListOverrides',
-                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListOverridesRequest.SerializeToString,
-                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListOverridesResponse.FromString,
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_override__pb2.ListOverridesRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_override__pb2.ListOverridesResponse.FromString,
                 _registered_method=True)
         self.ListRevisions = channel.unary_unary(
                 '/pandawn.queueconfig.v1.QueueConfig/ListRevisions',
-                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListRevisionsRequest.SerializeToString,
-                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListRevisionsResponse.FromString,
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.ListRevisionsRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.ListRevisionsResponse.FromString,
                 _registered_method=True)
         self.DiffRevisions = channel.unary_stream(
                 '/pandawn.queueconfig.v1.QueueConfig/DiffRevisions',
-                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.DiffRevisionsRequest.SerializeToString,
-                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.DiffRevisionsResponse.FromString,
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.DiffRevisionsRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.DiffRevisionsResponse.FromString,
                 _registered_method=True)
         self.Rollback = channel.unary_unary(
                 '/pandawn.queueconfig.v1.QueueConfig/Rollback',
-                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackRequest.SerializeToString,
-                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackResponse.FromString,
+                request_serializer=pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.RollbackRequest.SerializeToString,
+                response_deserializer=pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.RollbackResponse.FromString,
                 _registered_method=True)
         self.DrainNode = channel.unary_unary(
                 '/pandawn.queueconfig.v1.QueueConfig/DrainNode',
@@ -178,25 +176,9 @@ class QueueConfigServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ApplyQueue(self, request, context):
-        """Creates a queue or changes one.
-
-        The call is naturally idempotent: applying the same values again changes
-        nothing and keeps the etag.
-
-        Errors:
-        * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
-        * `ABORTED` (STALE_ETAG): the queue was changed since it was read; read it
-        again and repeat.
-        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the site of the queue, or
-        not the one that it is moved to.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def ApplyConfig(self, request, context):
-        """Creates, changes and deletes many documents in one transaction: all or none. Naturally idempotent.
+        """Creates, changes and removes documents, one or thousands, in one transaction: all or none. Naturally
+        idempotent: what is already so is no change, and keeps its etag.
 
         With `validate_only` nothing is changed; the reply has what would change, and all violations.
 
@@ -228,11 +210,13 @@ class QueueConfigServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SetOverride(self, request, context):
-        """Sets parameters of a queue for a time. What is set already is replaced, parameter by parameter.
+        """Sets parameters of a queue for a time. What is set already is replaced, parameter by parameter. A retry with
+        the same `request_id` changes nothing, and gets the revision that the first call made.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+        * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for something else.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -412,63 +396,58 @@ def add_QueueConfigServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'GetQueue': grpc.unary_unary_rpc_method_handler(
                     servicer.GetQueue,
-                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.GetQueueRequest.FromString,
-                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.GetQueueResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.GetQueueRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.GetQueueResponse.SerializeToString,
             ),
             'ListQueues': grpc.unary_unary_rpc_method_handler(
                     servicer.ListQueues,
-                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListQueuesRequest.FromString,
-                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListQueuesResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.ListQueuesRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.ListQueuesResponse.SerializeToString,
             ),
             'WatchQueue': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchQueue,
-                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.WatchQueueRequest.FromString,
-                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.WatchQueueResponse.SerializeToString,
-            ),
-            'ApplyQueue': grpc.unary_unary_rpc_method_handler(
-                    servicer.ApplyQueue,
-                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueRequest.FromString,
-                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.WatchQueueRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.WatchQueueResponse.SerializeToString,
             ),
             'ApplyConfig': grpc.unary_unary_rpc_method_handler(
                     servicer.ApplyConfig,
-                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyConfigRequest.FromString,
-                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyConfigResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_document__pb2.ApplyConfigRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_document__pb2.ApplyConfigResponse.SerializeToString,
             ),
             'ExportConfig': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportConfig,
-                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ExportConfigRequest.FromString,
-                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ExportConfigResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_document__pb2.ExportConfigRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_document__pb2.ExportConfigResponse.SerializeToString,
             ),
             'SetOverride': grpc.unary_unary_rpc_method_handler(
                     servicer.SetOverride,
-                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.SetOverrideRequest.FromString,
-                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.SetOverrideResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_override__pb2.SetOverrideRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_override__pb2.SetOverrideResponse.SerializeToString,
             ),
             'ClearOverride': grpc.unary_unary_rpc_method_handler(
                     servicer.ClearOverride,
-                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ClearOverrideRequest.FromString,
-                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ClearOverrideResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_override__pb2.ClearOverrideRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_override__pb2.ClearOverrideResponse.SerializeToString,
             ),
             'ListOverrides': grpc.unary_unary_rpc_method_handler(
                     servicer.ListOverrides,
-                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListOverridesRequest.FromString,
-                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListOverridesResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_override__pb2.ListOverridesRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_override__pb2.ListOverridesResponse.SerializeToString,
             ),
             'ListRevisions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRevisions,
-                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListRevisionsRequest.FromString,
-                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListRevisionsResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.ListRevisionsRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.ListRevisionsResponse.SerializeToString,
             ),
             'DiffRevisions': grpc.unary_stream_rpc_method_handler(
                     servicer.DiffRevisions,
-                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.DiffRevisionsRequest.FromString,
-                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.DiffRevisionsResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.DiffRevisionsRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.DiffRevisionsResponse.SerializeToString,
             ),
             'Rollback': grpc.unary_unary_rpc_method_handler(
                     servicer.Rollback,
-                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackRequest.FromString,
-                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackResponse.SerializeToString,
+                    request_deserializer=pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.RollbackRequest.FromString,
+                    response_serializer=pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.RollbackResponse.SerializeToString,
             ),
             'DrainNode': grpc.unary_unary_rpc_method_handler(
                     servicer.DrainNode,
@@ -537,8 +516,8 @@ class QueueConfig(object):
             request,
             target,
             '/pandawn.queueconfig.v1.QueueConfig/GetQueue',
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.GetQueueRequest.SerializeToString,
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.GetQueueResponse.FromString,
+            pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.GetQueueRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.GetQueueResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -564,8 +543,8 @@ class QueueConfig(object):
             request,
             target,
             '/pandawn.queueconfig.v1.QueueConfig/ListQueues',
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListQueuesRequest.SerializeToString,
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListQueuesResponse.FromString,
+            pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.ListQueuesRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.ListQueuesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -591,35 +570,8 @@ class QueueConfig(object):
             request,
             target,
             '/pandawn.queueconfig.v1.QueueConfig/WatchQueue',
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.WatchQueueRequest.SerializeToString,
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.WatchQueueResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ApplyQueue(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/pandawn.queueconfig.v1.QueueConfig/ApplyQueue',
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueRequest.SerializeToString,
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyQueueResponse.FromString,
+            pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.WatchQueueRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_queue__pb2.WatchQueueResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -645,8 +597,8 @@ class QueueConfig(object):
             request,
             target,
             '/pandawn.queueconfig.v1.QueueConfig/ApplyConfig',
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyConfigRequest.SerializeToString,
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ApplyConfigResponse.FromString,
+            pandawn_dot_queueconfig_dot_v1_dot_document__pb2.ApplyConfigRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_document__pb2.ApplyConfigResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -672,8 +624,8 @@ class QueueConfig(object):
             request,
             target,
             '/pandawn.queueconfig.v1.QueueConfig/ExportConfig',
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ExportConfigRequest.SerializeToString,
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ExportConfigResponse.FromString,
+            pandawn_dot_queueconfig_dot_v1_dot_document__pb2.ExportConfigRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_document__pb2.ExportConfigResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -699,8 +651,8 @@ class QueueConfig(object):
             request,
             target,
             '/pandawn.queueconfig.v1.QueueConfig/SetOverride',
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.SetOverrideRequest.SerializeToString,
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.SetOverrideResponse.FromString,
+            pandawn_dot_queueconfig_dot_v1_dot_override__pb2.SetOverrideRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_override__pb2.SetOverrideResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -726,8 +678,8 @@ class QueueConfig(object):
             request,
             target,
             '/pandawn.queueconfig.v1.QueueConfig/ClearOverride',
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ClearOverrideRequest.SerializeToString,
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ClearOverrideResponse.FromString,
+            pandawn_dot_queueconfig_dot_v1_dot_override__pb2.ClearOverrideRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_override__pb2.ClearOverrideResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -753,8 +705,8 @@ class QueueConfig(object):
             request,
             target,
             '/pandawn.queueconfig.v1.QueueConfig/ListOverrides',
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListOverridesRequest.SerializeToString,
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListOverridesResponse.FromString,
+            pandawn_dot_queueconfig_dot_v1_dot_override__pb2.ListOverridesRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_override__pb2.ListOverridesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -780,8 +732,8 @@ class QueueConfig(object):
             request,
             target,
             '/pandawn.queueconfig.v1.QueueConfig/ListRevisions',
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListRevisionsRequest.SerializeToString,
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.ListRevisionsResponse.FromString,
+            pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.ListRevisionsRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.ListRevisionsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -807,8 +759,8 @@ class QueueConfig(object):
             request,
             target,
             '/pandawn.queueconfig.v1.QueueConfig/DiffRevisions',
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.DiffRevisionsRequest.SerializeToString,
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.DiffRevisionsResponse.FromString,
+            pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.DiffRevisionsRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.DiffRevisionsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -834,8 +786,8 @@ class QueueConfig(object):
             request,
             target,
             '/pandawn.queueconfig.v1.QueueConfig/Rollback',
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackRequest.SerializeToString,
-            pandawn_dot_queueconfig_dot_v1_dot_queueconfig__pb2.RollbackResponse.FromString,
+            pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.RollbackRequest.SerializeToString,
+            pandawn_dot_queueconfig_dot_v1_dot_revision__pb2.RollbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,8 +10,11 @@ and temporary overrides, each going before the earlier ones. Every change is a r
 from collections import abc as _abc
 from grpc import aio as _aio
 from pandawn.queueconfig.v1 import access_pb2 as _access_pb2
+from pandawn.queueconfig.v1 import document_pb2 as _document_pb2
 from pandawn.queueconfig.v1 import node_pb2 as _node_pb2
-from pandawn.queueconfig.v1 import queueconfig_pb2 as _queueconfig_pb2
+from pandawn.queueconfig.v1 import override_pb2 as _override_pb2
+from pandawn.queueconfig.v1 import queue_pb2 as _queue_pb2
+from pandawn.queueconfig.v1 import revision_pb2 as _revision_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -39,21 +42,21 @@ class QueueConfigStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> QueueConfigAsyncStub: ...
-    GetQueue: _grpc.UnaryUnaryMultiCallable[_queueconfig_pb2.GetQueueRequest, _queueconfig_pb2.GetQueueResponse]
+    GetQueue: _grpc.UnaryUnaryMultiCallable[_queue_pb2.GetQueueRequest, _queue_pb2.GetQueueResponse]
     """Returns one queue with every parameter filled in, and on request where each value comes from.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): the name is malformed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
     """
-    ListQueues: _grpc.UnaryUnaryMultiCallable[_queueconfig_pb2.ListQueuesRequest, _queueconfig_pb2.ListQueuesResponse]
+    ListQueues: _grpc.UnaryUnaryMultiCallable[_queue_pb2.ListQueuesRequest, _queue_pb2.ListQueuesResponse]
     """Lists queues by name, a page at a time.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is
       malformed, or the token belongs to another filter.
     """
-    WatchQueue: _grpc.UnaryStreamMultiCallable[_queueconfig_pb2.WatchQueueRequest, _queueconfig_pb2.WatchQueueResponse]
+    WatchQueue: _grpc.UnaryStreamMultiCallable[_queue_pb2.WatchQueueRequest, _queue_pb2.WatchQueueResponse]
     """Streams a queue: as it is now, and again after each change of its effective values, whichever server
     made it, within about two seconds. Ends without an error when the server stops: call again, with
     `after_revision` of the last reply. A change that is undone before it was sent is not sent.
@@ -62,21 +65,9 @@ class QueueConfigStub:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue, or it was deleted meanwhile.
     """
-    ApplyQueue: _grpc.UnaryUnaryMultiCallable[_queueconfig_pb2.ApplyQueueRequest, _queueconfig_pb2.ApplyQueueResponse]
-    """Creates a queue or changes one.
-
-    The call is naturally idempotent: applying the same values again changes
-    nothing and keeps the etag.
-
-    Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
-    * `ABORTED` (STALE_ETAG): the queue was changed since it was read; read it
-      again and repeat.
-    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the site of the queue, or
-      not the one that it is moved to.
-    """
-    ApplyConfig: _grpc.UnaryUnaryMultiCallable[_queueconfig_pb2.ApplyConfigRequest, _queueconfig_pb2.ApplyConfigResponse]
-    """Creates, changes and deletes many documents in one transaction: all or none. Naturally idempotent.
+    ApplyConfig: _grpc.UnaryUnaryMultiCallable[_document_pb2.ApplyConfigRequest, _document_pb2.ApplyConfigResponse]
+    """Creates, changes and removes documents, one or thousands, in one transaction: all or none. Naturally
+    idempotent: what is already so is no change, and keeps its etag.
 
     With `validate_only` nothing is changed; the reply has what would change, and all violations.
 
@@ -92,22 +83,24 @@ class QueueConfigStub:
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
       a cloud touches those of all queues in it.
     """
-    ExportConfig: _grpc.UnaryStreamMultiCallable[_queueconfig_pb2.ExportConfigRequest, _queueconfig_pb2.ExportConfigResponse]
+    ExportConfig: _grpc.UnaryStreamMultiCallable[_document_pb2.ExportConfigRequest, _document_pb2.ExportConfigResponse]
     """Streams all documents as they are set, without defaults and overrides, of one revision: clouds, then
     sites, then queues, each by name.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
     """
-    SetOverride: _grpc.UnaryUnaryMultiCallable[_queueconfig_pb2.SetOverrideRequest, _queueconfig_pb2.SetOverrideResponse]
-    """Sets parameters of a queue for a time. What is set already is replaced, parameter by parameter.
+    SetOverride: _grpc.UnaryUnaryMultiCallable[_override_pb2.SetOverrideRequest, _override_pb2.SetOverrideResponse]
+    """Sets parameters of a queue for a time. What is set already is replaced, parameter by parameter. A retry with
+    the same `request_id` changes nothing, and gets the revision that the first call made.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+    * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for something else.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
     """
-    ClearOverride: _grpc.UnaryUnaryMultiCallable[_queueconfig_pb2.ClearOverrideRequest, _queueconfig_pb2.ClearOverrideResponse]
+    ClearOverride: _grpc.UnaryUnaryMultiCallable[_override_pb2.ClearOverrideRequest, _override_pb2.ClearOverrideResponse]
     """Ends overrides of a queue before their time. Clearing what is not set changes nothing.
 
     Errors:
@@ -115,21 +108,21 @@ class QueueConfigStub:
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
     """
-    ListOverrides: _grpc.UnaryUnaryMultiCallable[_queueconfig_pb2.ListOverridesRequest, _queueconfig_pb2.ListOverridesResponse]
+    ListOverrides: _grpc.UnaryUnaryMultiCallable[_override_pb2.ListOverridesRequest, _override_pb2.ListOverridesResponse]
     """Lists overrides that count now, by queue, a page at a time.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is
       malformed, or the token belongs to another filter.
     """
-    ListRevisions: _grpc.UnaryUnaryMultiCallable[_queueconfig_pb2.ListRevisionsRequest, _queueconfig_pb2.ListRevisionsResponse]
+    ListRevisions: _grpc.UnaryUnaryMultiCallable[_revision_pb2.ListRevisionsRequest, _revision_pb2.ListRevisionsResponse]
     """Lists revisions, the newest first, a page at a time.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is
       malformed, or the token belongs to another filter.
     """
-    DiffRevisions: _grpc.UnaryStreamMultiCallable[_queueconfig_pb2.DiffRevisionsRequest, _queueconfig_pb2.DiffRevisionsResponse]
+    DiffRevisions: _grpc.UnaryStreamMultiCallable[_revision_pb2.DiffRevisionsRequest, _revision_pb2.DiffRevisionsResponse]
     """Streams what is different between two revisions: documents that differ, by kind and name. What was
     changed and changed back is not among them. Overrides are not compared.
 
@@ -137,7 +130,7 @@ class QueueConfigStub:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
     * `NOT_FOUND` (REVISION_NOT_FOUND): no such revision.
     """
-    Rollback: _grpc.UnaryUnaryMultiCallable[_queueconfig_pb2.RollbackRequest, _queueconfig_pb2.RollbackResponse]
+    Rollback: _grpc.UnaryUnaryMultiCallable[_revision_pb2.RollbackRequest, _revision_pb2.RollbackResponse]
     """Puts all documents back to what they were at a revision, by a new revision. Overrides stay: they end by
     themselves, or are cleared.
 
@@ -229,21 +222,21 @@ class QueueConfigAsyncStub(QueueConfigStub):
     """Describes queues. A queue is the unit of configuration and of dispatch."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    GetQueue: _aio.UnaryUnaryMultiCallable[_queueconfig_pb2.GetQueueRequest, _queueconfig_pb2.GetQueueResponse]  # type: ignore[assignment]
+    GetQueue: _aio.UnaryUnaryMultiCallable[_queue_pb2.GetQueueRequest, _queue_pb2.GetQueueResponse]  # type: ignore[assignment]
     """Returns one queue with every parameter filled in, and on request where each value comes from.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): the name is malformed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
     """
-    ListQueues: _aio.UnaryUnaryMultiCallable[_queueconfig_pb2.ListQueuesRequest, _queueconfig_pb2.ListQueuesResponse]  # type: ignore[assignment]
+    ListQueues: _aio.UnaryUnaryMultiCallable[_queue_pb2.ListQueuesRequest, _queue_pb2.ListQueuesResponse]  # type: ignore[assignment]
     """Lists queues by name, a page at a time.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is
       malformed, or the token belongs to another filter.
     """
-    WatchQueue: _aio.UnaryStreamMultiCallable[_queueconfig_pb2.WatchQueueRequest, _queueconfig_pb2.WatchQueueResponse]  # type: ignore[assignment]
+    WatchQueue: _aio.UnaryStreamMultiCallable[_queue_pb2.WatchQueueRequest, _queue_pb2.WatchQueueResponse]  # type: ignore[assignment]
     """Streams a queue: as it is now, and again after each change of its effective values, whichever server
     made it, within about two seconds. Ends without an error when the server stops: call again, with
     `after_revision` of the last reply. A change that is undone before it was sent is not sent.
@@ -252,21 +245,9 @@ class QueueConfigAsyncStub(QueueConfigStub):
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue, or it was deleted meanwhile.
     """
-    ApplyQueue: _aio.UnaryUnaryMultiCallable[_queueconfig_pb2.ApplyQueueRequest, _queueconfig_pb2.ApplyQueueResponse]  # type: ignore[assignment]
-    """Creates a queue or changes one.
-
-    The call is naturally idempotent: applying the same values again changes
-    nothing and keeps the etag.
-
-    Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
-    * `ABORTED` (STALE_ETAG): the queue was changed since it was read; read it
-      again and repeat.
-    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the site of the queue, or
-      not the one that it is moved to.
-    """
-    ApplyConfig: _aio.UnaryUnaryMultiCallable[_queueconfig_pb2.ApplyConfigRequest, _queueconfig_pb2.ApplyConfigResponse]  # type: ignore[assignment]
-    """Creates, changes and deletes many documents in one transaction: all or none. Naturally idempotent.
+    ApplyConfig: _aio.UnaryUnaryMultiCallable[_document_pb2.ApplyConfigRequest, _document_pb2.ApplyConfigResponse]  # type: ignore[assignment]
+    """Creates, changes and removes documents, one or thousands, in one transaction: all or none. Naturally
+    idempotent: what is already so is no change, and keeps its etag.
 
     With `validate_only` nothing is changed; the reply has what would change, and all violations.
 
@@ -282,22 +263,24 @@ class QueueConfigAsyncStub(QueueConfigStub):
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
       a cloud touches those of all queues in it.
     """
-    ExportConfig: _aio.UnaryStreamMultiCallable[_queueconfig_pb2.ExportConfigRequest, _queueconfig_pb2.ExportConfigResponse]  # type: ignore[assignment]
+    ExportConfig: _aio.UnaryStreamMultiCallable[_document_pb2.ExportConfigRequest, _document_pb2.ExportConfigResponse]  # type: ignore[assignment]
     """Streams all documents as they are set, without defaults and overrides, of one revision: clouds, then
     sites, then queues, each by name.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
     """
-    SetOverride: _aio.UnaryUnaryMultiCallable[_queueconfig_pb2.SetOverrideRequest, _queueconfig_pb2.SetOverrideResponse]  # type: ignore[assignment]
-    """Sets parameters of a queue for a time. What is set already is replaced, parameter by parameter.
+    SetOverride: _aio.UnaryUnaryMultiCallable[_override_pb2.SetOverrideRequest, _override_pb2.SetOverrideResponse]  # type: ignore[assignment]
+    """Sets parameters of a queue for a time. What is set already is replaced, parameter by parameter. A retry with
+    the same `request_id` changes nothing, and gets the revision that the first call made.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+    * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for something else.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
     """
-    ClearOverride: _aio.UnaryUnaryMultiCallable[_queueconfig_pb2.ClearOverrideRequest, _queueconfig_pb2.ClearOverrideResponse]  # type: ignore[assignment]
+    ClearOverride: _aio.UnaryUnaryMultiCallable[_override_pb2.ClearOverrideRequest, _override_pb2.ClearOverrideResponse]  # type: ignore[assignment]
     """Ends overrides of a queue before their time. Clearing what is not set changes nothing.
 
     Errors:
@@ -305,21 +288,21 @@ class QueueConfigAsyncStub(QueueConfigStub):
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
     """
-    ListOverrides: _aio.UnaryUnaryMultiCallable[_queueconfig_pb2.ListOverridesRequest, _queueconfig_pb2.ListOverridesResponse]  # type: ignore[assignment]
+    ListOverrides: _aio.UnaryUnaryMultiCallable[_override_pb2.ListOverridesRequest, _override_pb2.ListOverridesResponse]  # type: ignore[assignment]
     """Lists overrides that count now, by queue, a page at a time.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is
       malformed, or the token belongs to another filter.
     """
-    ListRevisions: _aio.UnaryUnaryMultiCallable[_queueconfig_pb2.ListRevisionsRequest, _queueconfig_pb2.ListRevisionsResponse]  # type: ignore[assignment]
+    ListRevisions: _aio.UnaryUnaryMultiCallable[_revision_pb2.ListRevisionsRequest, _revision_pb2.ListRevisionsResponse]  # type: ignore[assignment]
     """Lists revisions, the newest first, a page at a time.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is
       malformed, or the token belongs to another filter.
     """
-    DiffRevisions: _aio.UnaryStreamMultiCallable[_queueconfig_pb2.DiffRevisionsRequest, _queueconfig_pb2.DiffRevisionsResponse]  # type: ignore[assignment]
+    DiffRevisions: _aio.UnaryStreamMultiCallable[_revision_pb2.DiffRevisionsRequest, _revision_pb2.DiffRevisionsResponse]  # type: ignore[assignment]
     """Streams what is different between two revisions: documents that differ, by kind and name. What was
     changed and changed back is not among them. Overrides are not compared.
 
@@ -327,7 +310,7 @@ class QueueConfigAsyncStub(QueueConfigStub):
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
     * `NOT_FOUND` (REVISION_NOT_FOUND): no such revision.
     """
-    Rollback: _aio.UnaryUnaryMultiCallable[_queueconfig_pb2.RollbackRequest, _queueconfig_pb2.RollbackResponse]  # type: ignore[assignment]
+    Rollback: _aio.UnaryUnaryMultiCallable[_revision_pb2.RollbackRequest, _revision_pb2.RollbackResponse]  # type: ignore[assignment]
     """Puts all documents back to what they were at a revision, by a new revision. Overrides stay: they end by
     themselves, or are cleared.
 
@@ -420,9 +403,9 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def GetQueue(
         self,
-        request: _queueconfig_pb2.GetQueueRequest,
+        request: _queue_pb2.GetQueueRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_queueconfig_pb2.GetQueueResponse, _abc.Awaitable[_queueconfig_pb2.GetQueueResponse]]:
+    ) -> _typing.Union[_queue_pb2.GetQueueResponse, _abc.Awaitable[_queue_pb2.GetQueueResponse]]:
         """Returns one queue with every parameter filled in, and on request where each value comes from.
 
         Errors:
@@ -433,9 +416,9 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ListQueues(
         self,
-        request: _queueconfig_pb2.ListQueuesRequest,
+        request: _queue_pb2.ListQueuesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_queueconfig_pb2.ListQueuesResponse, _abc.Awaitable[_queueconfig_pb2.ListQueuesResponse]]:
+    ) -> _typing.Union[_queue_pb2.ListQueuesResponse, _abc.Awaitable[_queue_pb2.ListQueuesResponse]]:
         """Lists queues by name, a page at a time.
 
         Errors:
@@ -446,9 +429,9 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def WatchQueue(
         self,
-        request: _queueconfig_pb2.WatchQueueRequest,
+        request: _queue_pb2.WatchQueueRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_queueconfig_pb2.WatchQueueResponse], _abc.AsyncIterator[_queueconfig_pb2.WatchQueueResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_queue_pb2.WatchQueueResponse], _abc.AsyncIterator[_queue_pb2.WatchQueueResponse]]:
         """Streams a queue: as it is now, and again after each change of its effective values, whichever server
         made it, within about two seconds. Ends without an error when the server stops: call again, with
         `after_revision` of the last reply. A change that is undone before it was sent is not sent.
@@ -459,31 +442,13 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def ApplyQueue(
-        self,
-        request: _queueconfig_pb2.ApplyQueueRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_queueconfig_pb2.ApplyQueueResponse, _abc.Awaitable[_queueconfig_pb2.ApplyQueueResponse]]:
-        """Creates a queue or changes one.
-
-        The call is naturally idempotent: applying the same values again changes
-        nothing and keeps the etag.
-
-        Errors:
-        * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
-        * `ABORTED` (STALE_ETAG): the queue was changed since it was read; read it
-          again and repeat.
-        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the site of the queue, or
-          not the one that it is moved to.
-        """
-
-    @_abc_1.abstractmethod
     def ApplyConfig(
         self,
-        request: _queueconfig_pb2.ApplyConfigRequest,
+        request: _document_pb2.ApplyConfigRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_queueconfig_pb2.ApplyConfigResponse, _abc.Awaitable[_queueconfig_pb2.ApplyConfigResponse]]:
-        """Creates, changes and deletes many documents in one transaction: all or none. Naturally idempotent.
+    ) -> _typing.Union[_document_pb2.ApplyConfigResponse, _abc.Awaitable[_document_pb2.ApplyConfigResponse]]:
+        """Creates, changes and removes documents, one or thousands, in one transaction: all or none. Naturally
+        idempotent: what is already so is no change, and keeps its etag.
 
         With `validate_only` nothing is changed; the reply has what would change, and all violations.
 
@@ -503,9 +468,9 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ExportConfig(
         self,
-        request: _queueconfig_pb2.ExportConfigRequest,
+        request: _document_pb2.ExportConfigRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_queueconfig_pb2.ExportConfigResponse], _abc.AsyncIterator[_queueconfig_pb2.ExportConfigResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_document_pb2.ExportConfigResponse], _abc.AsyncIterator[_document_pb2.ExportConfigResponse]]:
         """Streams all documents as they are set, without defaults and overrides, of one revision: clouds, then
         sites, then queues, each by name.
 
@@ -516,23 +481,25 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def SetOverride(
         self,
-        request: _queueconfig_pb2.SetOverrideRequest,
+        request: _override_pb2.SetOverrideRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_queueconfig_pb2.SetOverrideResponse, _abc.Awaitable[_queueconfig_pb2.SetOverrideResponse]]:
-        """Sets parameters of a queue for a time. What is set already is replaced, parameter by parameter.
+    ) -> _typing.Union[_override_pb2.SetOverrideResponse, _abc.Awaitable[_override_pb2.SetOverrideResponse]]:
+        """Sets parameters of a queue for a time. What is set already is replaced, parameter by parameter. A retry with
+        the same `request_id` changes nothing, and gets the revision that the first call made.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
+        * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for something else.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
         """
 
     @_abc_1.abstractmethod
     def ClearOverride(
         self,
-        request: _queueconfig_pb2.ClearOverrideRequest,
+        request: _override_pb2.ClearOverrideRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_queueconfig_pb2.ClearOverrideResponse, _abc.Awaitable[_queueconfig_pb2.ClearOverrideResponse]]:
+    ) -> _typing.Union[_override_pb2.ClearOverrideResponse, _abc.Awaitable[_override_pb2.ClearOverrideResponse]]:
         """Ends overrides of a queue before their time. Clearing what is not set changes nothing.
 
         Errors:
@@ -544,9 +511,9 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ListOverrides(
         self,
-        request: _queueconfig_pb2.ListOverridesRequest,
+        request: _override_pb2.ListOverridesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_queueconfig_pb2.ListOverridesResponse, _abc.Awaitable[_queueconfig_pb2.ListOverridesResponse]]:
+    ) -> _typing.Union[_override_pb2.ListOverridesResponse, _abc.Awaitable[_override_pb2.ListOverridesResponse]]:
         """Lists overrides that count now, by queue, a page at a time.
 
         Errors:
@@ -557,9 +524,9 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ListRevisions(
         self,
-        request: _queueconfig_pb2.ListRevisionsRequest,
+        request: _revision_pb2.ListRevisionsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_queueconfig_pb2.ListRevisionsResponse, _abc.Awaitable[_queueconfig_pb2.ListRevisionsResponse]]:
+    ) -> _typing.Union[_revision_pb2.ListRevisionsResponse, _abc.Awaitable[_revision_pb2.ListRevisionsResponse]]:
         """Lists revisions, the newest first, a page at a time.
 
         Errors:
@@ -570,9 +537,9 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def DiffRevisions(
         self,
-        request: _queueconfig_pb2.DiffRevisionsRequest,
+        request: _revision_pb2.DiffRevisionsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_queueconfig_pb2.DiffRevisionsResponse], _abc.AsyncIterator[_queueconfig_pb2.DiffRevisionsResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_revision_pb2.DiffRevisionsResponse], _abc.AsyncIterator[_revision_pb2.DiffRevisionsResponse]]:
         """Streams what is different between two revisions: documents that differ, by kind and name. What was
         changed and changed back is not among them. Overrides are not compared.
 
@@ -584,9 +551,9 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Rollback(
         self,
-        request: _queueconfig_pb2.RollbackRequest,
+        request: _revision_pb2.RollbackRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_queueconfig_pb2.RollbackResponse, _abc.Awaitable[_queueconfig_pb2.RollbackResponse]]:
+    ) -> _typing.Union[_revision_pb2.RollbackResponse, _abc.Awaitable[_revision_pb2.RollbackResponse]]:
         """Puts all documents back to what they were at a revision, by a new revision. Overrides stay: they end by
         themselves, or are cleared.
 

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from pandawn.queueconfig.v1 import document_pb2 as pandawn_dot_queueconfig_dot_v1_dot_document__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pandawn/queueconfig/v1/revision.proto\x12\x16pandawn.queueconfig.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x01\n\x06Origin\x12\x11\n\tparameter\x18\x01 \x01(\t\x12,\n\x05level\x18\x02 \x01(\x0e\x32\x1d.pandawn.queueconfig.v1.Level\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\t\x12,\n\x08set_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07message\x18\x08 \x01(\t\"+\n\nChangeNote\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\"\x94\x02\n\x08Revision\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12/\n\x0b\x63hange_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32%.pandawn.queueconfig.v1.RevisionCause\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x0c\n\x04peer\x18\x06 \x01(\t\x12\x0c\n\x04tool\x18\x07 \x01(\t\x12\x0f\n\x07message\x18\x08 \x01(\t\x12\x15\n\rcreated_count\x18\t \x01(\x05\x12\x15\n\rchanged_count\x18\n \x01(\x05\x12\x15\n\rdeleted_count\x18\x0b \x01(\x05\"\x8b\x01\n\x11\x44ocumentViolation\x12\x10\n\x08position\x18\x01 \x01(\x05\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32$.pandawn.queueconfig.v1.DocumentKind\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\r\n\x05\x66ield\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t*w\n\x0c\x44ocumentKind\x12\x1d\n\x19\x44OCUMENT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44OCUMENT_KIND_CLOUD\x10\x01\x12\x16\n\x12\x44OCUMENT_KIND_SITE\x10\x02\x12\x17\n\x13\x44OCUMENT_KIND_QUEUE\x10\x03*w\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x11\n\rLEVEL_DEFAULT\x10\x01\x12\x0f\n\x0bLEVEL_CLOUD\x10\x02\x12\x0e\n\nLEVEL_SITE\x10\x03\x12\x0f\n\x0bLEVEL_QUEUE\x10\x04\x12\x12\n\x0eLEVEL_OVERRIDE\x10\x05*\xd6\x01\n\rRevisionCause\x12\x1e\n\x1aREVISION_CAUSE_UNSPECIFIED\x10\x00\x12\x18\n\x14REVISION_CAUSE_APPLY\x10\x01\x12\x1b\n\x17REVISION_CAUSE_OVERRIDE\x10\x02\x12\x18\n\x14REVISION_CAUSE_CLEAR\x10\x03\x12\x19\n\x15REVISION_CAUSE_EXPIRE\x10\x04\x12\x1b\n\x17REVISION_CAUSE_ROLLBACK\x10\x05\x12\x1c\n\x18REVISION_CAUSE_MIGRATION\x10\x06*\xa3\x01\n\x0e\x44ocumentAction\x12\x1f\n\x1b\x44OCUMENT_ACTION_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44OCUMENT_ACTION_CREATE\x10\x01\x12\x1a\n\x16\x44OCUMENT_ACTION_CHANGE\x10\x02\x12\x1a\n\x16\x44OCUMENT_ACTION_DELETE\x10\x03\x12\x1c\n\x18\x44OCUMENT_ACTION_OVERRIDE\x10\x04\x42x\n\x1a\x61lt.pandawn.queueconfig.v1B\rRevisionProtoP\x01Z0pandawn.alt/pandawn/queueconfig/v1;queueconfigv1\xaa\x02\x16Pandawn.QueueConfig.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pandawn/queueconfig/v1/revision.proto\x12\x16pandawn.queueconfig.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%pandawn/queueconfig/v1/document.proto\"\x94\x02\n\x08Revision\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12/\n\x0b\x63hange_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32%.pandawn.queueconfig.v1.RevisionCause\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x0c\n\x04peer\x18\x06 \x01(\t\x12\x0c\n\x04tool\x18\x07 \x01(\t\x12\x0f\n\x07message\x18\x08 \x01(\t\x12\x15\n\rcreated_count\x18\t \x01(\x05\x12\x15\n\rchanged_count\x18\n \x01(\x05\x12\x15\n\rdeleted_count\x18\x0b \x01(\x05\"\x7f\n\x14ListRevisionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x32\n\x04kind\x18\x03 \x01(\x0e\x32$.pandawn.queueconfig.v1.DocumentKind\x12\x0c\n\x04name\x18\x04 \x01(\t\"e\n\x15ListRevisionsResponse\x12\x33\n\trevisions\x18\x01 \x03(\x0b\x32 .pandawn.queueconfig.v1.Revision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x14\x44iffRevisionsRequest\x12\x15\n\rfrom_revision\x18\x01 \x01(\x03\x12\x13\n\x0bto_revision\x18\x02 \x01(\x03\"a\n\x15\x44iffRevisionsResponse\x12\x13\n\x0bto_revision\x18\x01 \x01(\x03\x12\x33\n\x05\x64iffs\x18\x02 \x03(\x0b\x32$.pandawn.queueconfig.v1.DocumentDiff\"\xd6\x01\n\x0fRollbackRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\x12\x1e\n\x11\x65xpected_revision\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x1d\n\x10\x61llowed_removals\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x30\n\x04note\x18\x05 \x01(\x0b\x32\".pandawn.queueconfig.v1.ChangeNoteB\x14\n\x12_expected_revisionB\x13\n\x11_allowed_removals\"\x9a\x01\n\x10RollbackResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x33\n\x05\x64iffs\x18\x02 \x03(\x0b\x32$.pandawn.queueconfig.v1.DocumentDiff\x12\x10\n\x08removals\x18\x03 \x01(\x05\x12\x16\n\x0eremovals_limit\x18\x04 \x01(\x05\x12\x15\n\rqueues_in_use\x18\x05 \x03(\t*\xd6\x01\n\rRevisionCause\x12\x1e\n\x1aREVISION_CAUSE_UNSPECIFIED\x10\x00\x12\x18\n\x14REVISION_CAUSE_APPLY\x10\x01\x12\x1b\n\x17REVISION_CAUSE_OVERRIDE\x10\x02\x12\x18\n\x14REVISION_CAUSE_CLEAR\x10\x03\x12\x19\n\x15REVISION_CAUSE_EXPIRE\x10\x04\x12\x1b\n\x17REVISION_CAUSE_ROLLBACK\x10\x05\x12\x1c\n\x18REVISION_CAUSE_MIGRATION\x10\x06\x42x\n\x1a\x61lt.pandawn.queueconfig.v1B\rRevisionProtoP\x01Z0pandawn.alt/pandawn/queueconfig/v1;queueconfigv1\xaa\x02\x16Pandawn.QueueConfig.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,20 +34,20 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pandawn.queueconfig.v1.revi
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\032alt.pandawn.queueconfig.v1B\rRevisionProtoP\001Z0pandawn.alt/pandawn/queueconfig/v1;queueconfigv1\252\002\026Pandawn.QueueConfig.V1'
-  _globals['_DOCUMENTKIND']._serialized_start=800
-  _globals['_DOCUMENTKIND']._serialized_end=919
-  _globals['_LEVEL']._serialized_start=921
-  _globals['_LEVEL']._serialized_end=1040
-  _globals['_REVISIONCAUSE']._serialized_start=1043
-  _globals['_REVISIONCAUSE']._serialized_end=1257
-  _globals['_DOCUMENTACTION']._serialized_start=1260
-  _globals['_DOCUMENTACTION']._serialized_end=1423
-  _globals['_ORIGIN']._serialized_start=99
-  _globals['_ORIGIN']._serialized_end=332
-  _globals['_CHANGENOTE']._serialized_start=334
-  _globals['_CHANGENOTE']._serialized_end=377
-  _globals['_REVISION']._serialized_start=380
-  _globals['_REVISION']._serialized_end=656
-  _globals['_DOCUMENTVIOLATION']._serialized_start=659
-  _globals['_DOCUMENTVIOLATION']._serialized_end=798
+  _globals['_REVISIONCAUSE']._serialized_start=1190
+  _globals['_REVISIONCAUSE']._serialized_end=1404
+  _globals['_REVISION']._serialized_start=138
+  _globals['_REVISION']._serialized_end=414
+  _globals['_LISTREVISIONSREQUEST']._serialized_start=416
+  _globals['_LISTREVISIONSREQUEST']._serialized_end=543
+  _globals['_LISTREVISIONSRESPONSE']._serialized_start=545
+  _globals['_LISTREVISIONSRESPONSE']._serialized_end=646
+  _globals['_DIFFREVISIONSREQUEST']._serialized_start=648
+  _globals['_DIFFREVISIONSREQUEST']._serialized_end=714
+  _globals['_DIFFREVISIONSRESPONSE']._serialized_start=716
+  _globals['_DIFFREVISIONSRESPONSE']._serialized_end=813
+  _globals['_ROLLBACKREQUEST']._serialized_start=816
+  _globals['_ROLLBACKREQUEST']._serialized_end=1030
+  _globals['_ROLLBACKRESPONSE']._serialized_start=1033
+  _globals['_ROLLBACKRESPONSE']._serialized_end=1187
 # @@protoc_insertion_point(module_scope)

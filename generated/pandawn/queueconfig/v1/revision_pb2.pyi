@@ -3,10 +3,13 @@
 isort:skip_file
 Who changed what, when and why: the history of the configuration."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from pandawn.queueconfig.v1 import document_pb2 as _document_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,70 +20,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class _DocumentKind:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _DocumentKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DocumentKind.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    DOCUMENT_KIND_UNSPECIFIED: _DocumentKind.ValueType  # 0
-    """Not set."""
-    DOCUMENT_KIND_CLOUD: _DocumentKind.ValueType  # 1
-    """All queues of the sites of a cloud."""
-    DOCUMENT_KIND_SITE: _DocumentKind.ValueType  # 2
-    """All queues of a site."""
-    DOCUMENT_KIND_QUEUE: _DocumentKind.ValueType  # 3
-    """One queue. Only this makes a queue exist."""
-
-class DocumentKind(_DocumentKind, metaclass=_DocumentKindEnumTypeWrapper):
-    """What a document describes."""
-
-DOCUMENT_KIND_UNSPECIFIED: DocumentKind.ValueType  # 0
-"""Not set."""
-DOCUMENT_KIND_CLOUD: DocumentKind.ValueType  # 1
-"""All queues of the sites of a cloud."""
-DOCUMENT_KIND_SITE: DocumentKind.ValueType  # 2
-"""All queues of a site."""
-DOCUMENT_KIND_QUEUE: DocumentKind.ValueType  # 3
-"""One queue. Only this makes a queue exist."""
-Global___DocumentKind: _TypeAlias = DocumentKind  # noqa: Y015
-
-class _Level:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _LevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Level.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    LEVEL_UNSPECIFIED: _Level.ValueType  # 0
-    """Not set."""
-    LEVEL_DEFAULT: _Level.ValueType  # 1
-    """Nobody set it."""
-    LEVEL_CLOUD: _Level.ValueType  # 2
-    """The document of the cloud."""
-    LEVEL_SITE: _Level.ValueType  # 3
-    """The document of the site."""
-    LEVEL_QUEUE: _Level.ValueType  # 4
-    """The document of the queue."""
-    LEVEL_OVERRIDE: _Level.ValueType  # 5
-    """A temporary override."""
-
-class Level(_Level, metaclass=_LevelEnumTypeWrapper):
-    """Where the value of a parameter comes from. A later one goes before an earlier one."""
-
-LEVEL_UNSPECIFIED: Level.ValueType  # 0
-"""Not set."""
-LEVEL_DEFAULT: Level.ValueType  # 1
-"""Nobody set it."""
-LEVEL_CLOUD: Level.ValueType  # 2
-"""The document of the cloud."""
-LEVEL_SITE: Level.ValueType  # 3
-"""The document of the site."""
-LEVEL_QUEUE: Level.ValueType  # 4
-"""The document of the queue."""
-LEVEL_OVERRIDE: Level.ValueType  # 5
-"""A temporary override."""
-Global___Level: _TypeAlias = Level  # noqa: Y015
 
 class _RevisionCause:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -121,118 +60,6 @@ REVISION_CAUSE_ROLLBACK: RevisionCause.ValueType  # 5
 REVISION_CAUSE_MIGRATION: RevisionCause.ValueType  # 6
 """The database was brought to a new version."""
 Global___RevisionCause: _TypeAlias = RevisionCause  # noqa: Y015
-
-class _DocumentAction:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _DocumentActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DocumentAction.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    DOCUMENT_ACTION_UNSPECIFIED: _DocumentAction.ValueType  # 0
-    """Not set."""
-    DOCUMENT_ACTION_CREATE: _DocumentAction.ValueType  # 1
-    """It was created."""
-    DOCUMENT_ACTION_CHANGE: _DocumentAction.ValueType  # 2
-    """Parameters were changed."""
-    DOCUMENT_ACTION_DELETE: _DocumentAction.ValueType  # 3
-    """It was deleted."""
-    DOCUMENT_ACTION_OVERRIDE: _DocumentAction.ValueType  # 4
-    """Overrides of a queue were set, cleared, or have expired."""
-
-class DocumentAction(_DocumentAction, metaclass=_DocumentActionEnumTypeWrapper):
-    """What became of a document."""
-
-DOCUMENT_ACTION_UNSPECIFIED: DocumentAction.ValueType  # 0
-"""Not set."""
-DOCUMENT_ACTION_CREATE: DocumentAction.ValueType  # 1
-"""It was created."""
-DOCUMENT_ACTION_CHANGE: DocumentAction.ValueType  # 2
-"""Parameters were changed."""
-DOCUMENT_ACTION_DELETE: DocumentAction.ValueType  # 3
-"""It was deleted."""
-DOCUMENT_ACTION_OVERRIDE: DocumentAction.ValueType  # 4
-"""Overrides of a queue were set, cleared, or have expired."""
-Global___DocumentAction: _TypeAlias = DocumentAction  # noqa: Y015
-
-@_typing.final
-class Origin(_message.Message):
-    """Where the value of one parameter comes from, and who set it."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PARAMETER_FIELD_NUMBER: _builtins.int
-    LEVEL_FIELD_NUMBER: _builtins.int
-    NAME_FIELD_NUMBER: _builtins.int
-    REVISION_FIELD_NUMBER: _builtins.int
-    AUTHOR_FIELD_NUMBER: _builtins.int
-    SET_TIME_FIELD_NUMBER: _builtins.int
-    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    parameter: _builtins.str
-    """Name of the parameter."""
-    level: Global___Level.ValueType
-    """Level that it was set at."""
-    name: _builtins.str
-    """Cloud, site or queue whose document it is in; empty for a default."""
-    revision: _builtins.int
-    """Revision that set it; 0 for a default."""
-    author: _builtins.str
-    """Who set it: a user name, or what the credential says where there is none."""
-    message: _builtins.str
-    """Why it was set, in its author's words."""
-    @_builtins.property
-    def set_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was set; unset for a default."""
-
-    @_builtins.property
-    def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it stops counting; set for an override only."""
-
-    def __init__(
-        self,
-        *,
-        parameter: _builtins.str = ...,
-        level: Global___Level.ValueType = ...,
-        name: _builtins.str = ...,
-        revision: _builtins.int = ...,
-        author: _builtins.str = ...,
-        set_time: _timestamp_pb2.Timestamp | None = ...,
-        expire_time: _timestamp_pb2.Timestamp | None = ...,
-        message: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "set_time", b"set_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "expire_time", b"expire_time", "level", b"level", "message", b"message", "name", b"name", "parameter", b"parameter", "revision", b"revision", "set_time", b"set_time"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Origin: _TypeAlias = Origin  # noqa: Y015
-
-@_typing.final
-class ChangeNote(_message.Message):
-    """What the author of a change says of it."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    TOOL_FIELD_NUMBER: _builtins.int
-    message: _builtins.str
-    """Why, for people, at most 2,000 bytes."""
-    tool: _builtins.str
-    """Program that makes the change, with its version, at most 200 bytes."""
-    def __init__(
-        self,
-        *,
-        message: _builtins.str = ...,
-        tool: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "tool", b"tool"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ChangeNote: _TypeAlias = ChangeNote  # noqa: Y015
 
 @_typing.final
 class Revision(_message.Message):
@@ -299,39 +126,206 @@ class Revision(_message.Message):
 Global___Revision: _TypeAlias = Revision  # noqa: Y015
 
 @_typing.final
-class DocumentViolation(_message.Message):
-    """One thing wrong with a document."""
+class ListRevisionsRequest(_message.Message):
+    """Asks for revisions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    POSITION_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
-    FIELD_FIELD_NUMBER: _builtins.int
-    DESCRIPTION_FIELD_NUMBER: _builtins.int
-    position: _builtins.int
-    """Position in the request, from 0."""
-    kind: Global___DocumentKind.ValueType
-    """What it describes."""
+    page_size: _builtins.int
+    """Most revisions a page, 1 to 1,000; 0: 100."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first page."""
+    kind: _document_pb2.DocumentKind.ValueType
+    """Only those that changed a document of this kind; needs `name`. UNSPECIFIED: all."""
     name: _builtins.str
-    """Its name."""
-    field: _builtins.str
-    """Parameter, or `name`, `kind`, `etag`."""
-    description: _builtins.str
-    """What is wrong with it."""
+    """Only those that changed the document of this name; needs `kind`."""
     def __init__(
         self,
         *,
-        position: _builtins.int = ...,
-        kind: Global___DocumentKind.ValueType = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        kind: _document_pb2.DocumentKind.ValueType = ...,
         name: _builtins.str = ...,
-        field: _builtins.str = ...,
-        description: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "field", b"field", "kind", b"kind", "name", b"name", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DocumentViolation: _TypeAlias = DocumentViolation  # noqa: Y015
+Global___ListRevisionsRequest: _TypeAlias = ListRevisionsRequest  # noqa: Y015
+
+@_typing.final
+class ListRevisionsResponse(_message.Message):
+    """A page of revisions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty when this was the last."""
+    @_builtins.property
+    def revisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Revision]:
+        """Revisions, the newest first."""
+
+    def __init__(
+        self,
+        *,
+        revisions: _abc.Iterable[Global___Revision] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "revisions", b"revisions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRevisionsResponse: _TypeAlias = ListRevisionsResponse  # noqa: Y015
+
+@_typing.final
+class DiffRevisionsRequest(_message.Message):
+    """Asks what is different."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_REVISION_FIELD_NUMBER: _builtins.int
+    TO_REVISION_FIELD_NUMBER: _builtins.int
+    from_revision: _builtins.int
+    """The older revision; 0: before the first."""
+    to_revision: _builtins.int
+    """The newer revision; an older one gives the way back. 0: the one that stands."""
+    def __init__(
+        self,
+        *,
+        from_revision: _builtins.int = ...,
+        to_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_revision", b"from_revision", "to_revision", b"to_revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffRevisionsRequest: _TypeAlias = DiffRevisionsRequest  # noqa: Y015
+
+@_typing.final
+class DiffRevisionsResponse(_message.Message):
+    """Some differences. There is at least one reply."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TO_REVISION_FIELD_NUMBER: _builtins.int
+    DIFFS_FIELD_NUMBER: _builtins.int
+    to_revision: _builtins.int
+    """Revision that `to_revision` means."""
+    @_builtins.property
+    def diffs(self) -> _containers.RepeatedCompositeFieldContainer[_document_pb2.DocumentDiff]:
+        """Documents that differ."""
+
+    def __init__(
+        self,
+        *,
+        to_revision: _builtins.int = ...,
+        diffs: _abc.Iterable[_document_pb2.DocumentDiff] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["diffs", b"diffs", "to_revision", b"to_revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffRevisionsResponse: _TypeAlias = DiffRevisionsResponse  # noqa: Y015
+
+@_typing.final
+class RollbackRequest(_message.Message):
+    """Asks to go back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    ALLOWED_REMOVALS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Revision whose documents are wanted; 1 or more."""
+    validate_only: _builtins.bool
+    """Whether only to say what would happen."""
+    expected_revision: _builtins.int
+    """Revision that stands, as the caller read it; not set: whatever it is."""
+    allowed_removals: _builtins.int
+    """Queues that the caller means to delete or take offline. Not set: at most a quarter of all."""
+    @_builtins.property
+    def note(self) -> _document_pb2.ChangeNote:
+        """What to write down of the change."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        validate_only: _builtins.bool = ...,
+        expected_revision: _builtins.int | None = ...,
+        allowed_removals: _builtins.int | None = ...,
+        note: _document_pb2.ChangeNote | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allowed_removals", b"_allowed_removals", "_expected_revision", b"_expected_revision", "allowed_removals", b"allowed_removals", "expected_revision", b"expected_revision", "note", b"note"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allowed_removals", b"_allowed_removals", "_expected_revision", b"_expected_revision", "allowed_removals", b"allowed_removals", "expected_revision", b"expected_revision", "note", b"note", "revision", b"revision", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__allowed_removals: _TypeAlias = _typing.Literal["allowed_removals"]  # noqa: Y015
+    _WhichOneofArgType__allowed_removals: _TypeAlias = _typing.Literal["_allowed_removals", b"_allowed_removals"]  # noqa: Y015
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__allowed_removals) -> _WhichOneofReturnType__allowed_removals | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
+
+Global___RollbackRequest: _TypeAlias = RollbackRequest  # noqa: Y015
+
+@_typing.final
+class RollbackResponse(_message.Message):
+    """Says what was, or would be, changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    DIFFS_FIELD_NUMBER: _builtins.int
+    REMOVALS_FIELD_NUMBER: _builtins.int
+    REMOVALS_LIMIT_FIELD_NUMBER: _builtins.int
+    QUEUES_IN_USE_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Revision that the call made; where it changed nothing, the one that stands."""
+    removals: _builtins.int
+    """Queues that it deletes or takes offline."""
+    removals_limit: _builtins.int
+    """More than this need `allowed_removals`."""
+    @_builtins.property
+    def diffs(self) -> _containers.RepeatedCompositeFieldContainer[_document_pb2.DocumentDiff]:
+        """Documents that differ, by kind and name."""
+
+    @_builtins.property
+    def queues_in_use(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Queues to delete that have jobs or pilots; only with `validate_only`."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        diffs: _abc.Iterable[_document_pb2.DocumentDiff] | None = ...,
+        removals: _builtins.int = ...,
+        removals_limit: _builtins.int = ...,
+        queues_in_use: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["diffs", b"diffs", "queues_in_use", b"queues_in_use", "removals", b"removals", "removals_limit", b"removals_limit", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackResponse: _TypeAlias = RollbackResponse  # noqa: Y015

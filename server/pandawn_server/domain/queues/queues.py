@@ -116,7 +116,6 @@ class Queue:
     url_prefixes: Mapping[str, str] = field(default_factory=dict, hash=False)
     ddm_endpoints_in: tuple[str, ...] = ()
     ddm_endpoints_out: tuple[str, ...] = ()
-    allow_lan: bool = True
     allow_wan: bool = True
     direct_access_lan: bool = False
     direct_access_wan: bool = False
@@ -147,7 +146,6 @@ class Queue:
     pilot_host_pattern: str = ""
     max_running_per_user: int = field(default=0, metadata=within(0, 10_000_000))
     max_waiting_per_user: int = field(default=0, metadata=within(0, 10_000_000))
-    country_group: str = ""
     # Brokerage.
     locality_wait: timedelta = field(
         default=timedelta(0), metadata=within(timedelta(0), timedelta(hours=1))

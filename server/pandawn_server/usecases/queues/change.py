@@ -64,12 +64,11 @@ class Guards:
     """What must hold for a change to be made.
 
     `expected_revision` is the one that must stand. `allowed_removals` is how many queues may be deleted or
-    taken offline; None: a quarter. `counts_removals` is false for a change of one queue.
+    taken offline; None: a quarter.
     """
 
     expected_revision: int | None = None
     allowed_removals: int | None = None
-    counts_removals: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +232,7 @@ def _refuse(plan: _Plan, wanted: Sequence[Wanted], guards: Guards, head: int) ->
     limit = removals_limit(len(plan.base.names))
     allowed = limit if guards.allowed_removals is None else guards.allowed_removals
     count = len(plan.removed)
-    if guards.counts_removals and count > allowed:
+    if count > allowed:
         raise PreconditionError(
             "TOO_MANY_QUEUES",
             f"the change deletes or takes offline {count} of {len(plan.base.names)} queues "

@@ -8,30 +8,20 @@ from dataclasses import dataclass
 
 from pandawn_server.domain.queues.layers import (
     Document,
-    DocumentKey,
     DocumentKind,
     Level,
     Override,
     Place,
 )
-from pandawn_server.domain.queues.queues import Queue, QueueSettings, queue_not_found
-from pandawn_server.domain.queues.revisions import Action, Author, Revision, in_order
+from pandawn_server.domain.queues.queues import Queue, queue_not_found
+from pandawn_server.domain.queues.revisions import Author, Revision, in_order
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.queues import revisions
 from pandawn_server.usecases.access.admission import queue_to_serve
 from pandawn_server.usecases.context import Context
-from pandawn_server.usecases.queues.change import Guards, Wanted, change_documents
 
 NOBODY = Author("", tool="pandawn-server")
 """The author of what the server does by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """A queue after a change."""
-
-    queue: Queue
-    created: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,26 +78,6 @@ def list_queues(context: Context, after: str, limit: int, site: str) -> list[Que
             if len(found) == limit:
                 break
     return found
-
-
-def apply_queue(
-    context: Context,
-    name: str,
-    settings: QueueSettings,
-    mask: Collection[str],
-    etag: str,
-    author: Author = NOBODY,
-) -> Applied:
-    """Creates a queue or writes the parameters named in `mask`.
-
-    Raises `InvalidRequestError`, and `AbortedError` (STALE_ETAG) when `etag` is neither empty nor
-    the queue's.
-    """
-    key = DocumentKey(DocumentKind.QUEUE, name)
-    want = Wanted(key, settings, tuple(mask), etag=etag, field="queue")
-    outcome = change_documents(context, [want], author, Guards(counts_removals=False))
-    created = any(change.action is Action.CREATE for change in outcome.changes)
-    return Applied(get_queue(context, name), created)
 
 
 def export_documents(

@@ -11,9 +11,11 @@ from pandawn_server.domain.queues.config_rules import setting_violations
 from pandawn_server.domain.queues.layers import DocumentKey, DocumentKind, Level, Override
 from pandawn_server.domain.queues.queues import Queue, QueueSettings, queue_not_found
 from pandawn_server.domain.queues.revisions import Author, Cause, Change
+from pandawn_server.storage import requests
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.monitor import events
 from pandawn_server.storage.queues import documents, revisions
+from pandawn_server.storage.requests import Answer, RequestKey
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.queues.configure import NOBODY, get_queue
 from pandawn_server.usecases.queues.rights import require_author_at
@@ -23,17 +25,32 @@ LONGEST_OVERRIDE = timedelta(days=366)
 
 
 def set_override(
-    context: Context, name: str, settings: QueueSettings, expire_time: datetime, author: Author
+    context: Context,
+    request_id: str,
+    fingerprint: str,
+    name: str,
+    settings: QueueSettings,
+    end: timedelta | datetime,
+    author: Author,
 ) -> tuple[Queue, int]:
-    """Sets parameters of a queue until a time; returns the queue, and the revision that it made.
+    """Sets parameters of a queue for a time or until one; returns the queue, and the revision that it made.
 
-    Raises `InvalidRequestError`, `NotFoundError` (QUEUE_NOT_FOUND) and `ForbiddenError`
-    (SITE_ADMIN_REQUIRED).
+    The same `request_id` changes nothing more, and returns the queue as it is and the revision that it made
+    then. `fingerprint` digests the request, so that a request_id used for another override is noticed. Raises
+    `InvalidRequestError`, `NotFoundError` (QUEUE_NOT_FOUND), `ConflictError` (REQUEST_ID_REUSED) and
+    `ForbiddenError` (SITE_ADMIN_REQUIRED).
     """
     now = context.clock()
-    _check(settings, expire_time, now)
+    key = RequestKey(author.name, request_id, fingerprint)
     with context.db.write() as tx:
+        # After this nobody else answers the same request until we are done.
         revision = revisions.lock_head(tx) + 1
+        answer = requests.get_answer(tx, key)
+        if answer is not None:
+            return get_queue(context, name), answer.numbers[0]
+        # Not before: a repeated one may come when its end is no longer in the future.
+        expire_time = now + end if isinstance(end, timedelta) else end
+        _check(settings, expire_time, now)
         config = context.config.refresh(tx)
         queue = config.queue(name, now)
         if queue is None:
@@ -48,6 +65,7 @@ def set_override(
         told = f"queue {name} has overrides {until}: {', '.join(settings)}"
         change = _change(name, before, [*kept, *new])
         _write(tx, revision, now, Cause.OVERRIDE, author, {told: change})
+        requests.insert_answer(tx, key, Answer(0, (revision,)), now)
     return _after(context, name), revision
 
 

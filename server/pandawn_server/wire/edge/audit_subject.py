@@ -8,6 +8,7 @@ from typing import cast
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from pandawn.queueconfig.v1 import document_pb2, queue_pb2
 from pandawn_server.domain.access.audit import About, cleaned, joined
 
 _NUMBERS = ("task_id", "job_id")
@@ -22,9 +23,12 @@ _THINGS = {
     "user": "user",
 }
 # Messages that say what the whole is about, by the field that holds them.
-_NESTED = ("task", "job", "queue", "parameters", "entry", "header", "override")
-# Those of them that are queues, which say `name`.
-_QUEUES = frozenset({"queue", "parameters"})
+_NESTED = ("task", "job", "queue", "entry", "header")
+# What the name of a document is the name of.
+_DOCUMENTS = {
+    document_pb2.DOCUMENT_KIND_QUEUE: {"name": "queue"},
+    document_pb2.DOCUMENT_KIND_SITE: {"name": "site"},
+}
 KNOWN_FIELDS = frozenset({*_NUMBERS, *_NAMES, *_THINGS, *_NESTED}) - {"request_id", "user"}
 """Fields of which a method that changes something must have one, in its request or its response."""
 
@@ -37,9 +41,14 @@ def about(message: object) -> About:
     found = _own(message, {})
     for field in _fields(message.DESCRIPTOR):
         if field.name in _NESTED and field.has_presence and message.HasField(field.name):
-            # What is a queue, a task or a job by itself says `name` or an identifier.
-            aliases = {"name": "queue"} if field.name in _QUEUES else {}
-            found = joined(found, _own(getattr(message, field.name), aliases))
+            value = getattr(message, field.name)
+            if isinstance(value, queue_pb2.Queue):
+                found = joined(found, _own(value, {"name": "queue"}))
+                value = value.parameters
+            found = joined(found, _own(value, {}))
+    if isinstance(message, document_pb2.ApplyConfigRequest) and len(message.changes) == 1:
+        (change,) = message.changes
+        found = joined(found, _own(change, _DOCUMENTS.get(change.kind, {})))
     return found
 
 

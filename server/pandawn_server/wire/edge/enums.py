@@ -10,7 +10,7 @@ from pandawn.broker.v1 import caller_pb2, job_pb2, task_pb2
 from pandawn.common.v1 import common_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
 from pandawn.monitor.v1 import monitor_pb2
-from pandawn.queueconfig.v1 import access_pb2, queueconfig_pb2, revision_pb2
+from pandawn.queueconfig.v1 import access_pb2, document_pb2, parameters_pb2, queue_pb2, revision_pb2
 from pandawn_server.domain.access.lists import Effect, Ground, SubjectKind
 from pandawn_server.domain.access.principals import Method, Role
 from pandawn_server.domain.catalog.inventory import DeltaResult
@@ -62,14 +62,12 @@ LOCALITY = EnumPair(common_pb2.Locality, Locality, "LOCALITY")
 MATCH_RULE = EnumPair(common_pb2.MatchRule, MatchRule, "MATCH_RULE")
 FILE_ROLE = EnumPair(job_pb2.FileRole, FileRole, "FILE_ROLE")
 TASK_STATE = EnumPair(task_pb2.TaskState, TaskState, "TASK_STATE")
-QUEUE_STATUS = EnumPair(queueconfig_pb2.QueueStatus, QueueStatus, "QUEUE_STATUS")
-PAYLOAD_ISOLATION = EnumPair(
-    queueconfig_pb2.PayloadIsolation, PayloadIsolation, "PAYLOAD_ISOLATION"
-)
-DOCUMENT_KIND = EnumPair(revision_pb2.DocumentKind, DocumentKind, "DOCUMENT_KIND")
-DOCUMENT_ACTION = EnumPair(revision_pb2.DocumentAction, Action, "DOCUMENT_ACTION")
+QUEUE_STATUS = EnumPair(parameters_pb2.QueueStatus, QueueStatus, "QUEUE_STATUS")
+PAYLOAD_ISOLATION = EnumPair(parameters_pb2.PayloadIsolation, PayloadIsolation, "PAYLOAD_ISOLATION")
+DOCUMENT_KIND = EnumPair(document_pb2.DocumentKind, DocumentKind, "DOCUMENT_KIND")
+DOCUMENT_ACTION = EnumPair(document_pb2.DocumentAction, Action, "DOCUMENT_ACTION")
 REVISION_CAUSE = EnumPair(revision_pb2.RevisionCause, Cause, "REVISION_CAUSE")
-LEVEL = EnumPair(revision_pb2.Level, Level, "LEVEL")
+LEVEL = EnumPair(queue_pb2.Level, Level, "LEVEL")
 PILOT_STATE = EnumPair(monitor_pb2.PilotState, PilotState, "PILOT_STATE")
 SUBJECT_KIND = EnumPair(access_pb2.SubjectKind, SubjectKind, "SUBJECT_KIND")
 ACCESS_EFFECT = EnumPair(access_pb2.AccessEffect, Effect, "ACCESS_EFFECT")

@@ -100,7 +100,6 @@ POLICIES: Mapping[str, Policy] = {
     "/pandawn.queueconfig.v1.QueueConfig/GetQueue": _reads(*_EVERYBODY),
     "/pandawn.queueconfig.v1.QueueConfig/ListQueues": _reads(*_PEOPLE),
     "/pandawn.queueconfig.v1.QueueConfig/WatchQueue": _reads(*_EVERYBODY),
-    "/pandawn.queueconfig.v1.QueueConfig/ApplyQueue": _writes("compute.modify", _ADMIN),
     "/pandawn.queueconfig.v1.QueueConfig/GrantAccess": _writes("compute.modify", _ADMIN),
     "/pandawn.queueconfig.v1.QueueConfig/RevokeAccess": _writes("compute.modify", _ADMIN),
     "/pandawn.queueconfig.v1.QueueConfig/ListAccess": _reads(_ADMIN),

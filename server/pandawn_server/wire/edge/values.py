@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from hashlib import blake2b
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pandawn.common.v1 import common_pb2
@@ -22,6 +24,11 @@ MAX_WALL_TIME = timedelta(days=30)
 
 _MAX_CORES = 100_000
 _SECONDS_A_DAY = 86_400
+
+
+def digest_of(message: Message) -> str:
+    """A digest of what a request asks for, so that a request_id used for something else is noticed."""
+    return blake2b(message.SerializeToString(deterministic=True), digest_size=16).hexdigest()
 
 
 def to_duration(span: timedelta) -> Duration:

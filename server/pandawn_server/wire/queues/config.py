@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from pandawn.queueconfig.v1 import queueconfig_pb2, revision_pb2
+from pandawn.queueconfig.v1 import document_pb2, override_pb2, queue_pb2, revision_pb2
 from pandawn_server.domain.access.ownership import sites_to_change
 from pandawn_server.domain.errors import Violation
 from pandawn_server.domain.queues.layers import Document, DocumentKey, DocumentKind
@@ -25,7 +25,7 @@ from pandawn_server.wire.edge.enums import (
 from pandawn_server.wire.edge.rules import name_problem
 from pandawn_server.wire.edge.validation import MAX_NAME_CHARACTERS, Checker
 from pandawn_server.wire.edge.values import to_timestamp
-from pandawn_server.wire.queues.convert import from_settings, settings_given, to_settings
+from pandawn_server.wire.queues.convert import from_settings, to_settings
 
 A_MESSAGE = 500
 """Documents or differences of one message of a stream."""
@@ -44,7 +44,7 @@ def portions(found: Sequence[T]) -> Iterator[Sequence[T]]:
         yield found[start : start + A_MESSAGE]
 
 
-def author_of(check: Checker, note: revision_pb2.ChangeNote) -> Author:
+def author_of(check: Checker, note: document_pb2.ChangeNote) -> Author:
     """Who makes the change of this call, and what is said of it."""
     who = caller()
     return Author(
@@ -58,7 +58,7 @@ def author_of(check: Checker, note: revision_pb2.ChangeNote) -> Author:
 
 
 def guards_of(
-    check: Checker, request: queueconfig_pb2.ApplyConfigRequest | queueconfig_pb2.RollbackRequest
+    check: Checker, request: document_pb2.ApplyConfigRequest | revision_pb2.RollbackRequest
 ) -> Guards:
     """What must hold for a change."""
     expected = request.expected_revision if request.HasField("expected_revision") else None
@@ -67,36 +67,28 @@ def guards_of(
     return Guards(expected, allowed)
 
 
-def expiry_of(
-    check: Checker, request: queueconfig_pb2.SetOverrideRequest, now: datetime
-) -> datetime:
-    """When an override is to end."""
-    if request.HasField("duration") == request.HasField("expire_time"):
-        check.add("duration", "must be set, or expire_time, and not both")
-    elif request.HasField("duration"):
-        span = check.duration(
+def end_of(check: Checker, request: override_pb2.SetOverrideRequest) -> timedelta | datetime:
+    """For how long, or until when, an override is to hold."""
+    if request.HasField("duration"):
+        return check.duration(
             "duration",
             request.duration,
             minimum=timedelta(seconds=1),
             maximum=LONGEST_OVERRIDE,
         )
-        # One that is refused may lead out of the calendar.
-        return now + span if check.ok else now
-    else:
-        check.timestamp("expire_time", request.expire_time)
-        if check.ok:
-            return request.expire_time.ToDatetime(UTC)
-    return now
+    check.require(request.HasField("expire_time"), "end", "must be duration or expire_time")
+    check.timestamp("expire_time", request.expire_time)
+    return request.expire_time.ToDatetime(UTC) if check.ok else timedelta()
 
 
-def from_changes(check: Checker, changes: Sequence[queueconfig_pb2.DocumentChange]) -> list[Wanted]:
+def from_changes(check: Checker, changes: Sequence[document_pb2.DocumentChange]) -> list[Wanted]:
     """What documents are to be. What is wrong with one goes with it, so that all of it can be told at once."""
     seen: set[DocumentKey] = set()
     return [_from_change(check, at, change, seen) for at, change in enumerate(changes)]
 
 
 def _from_change(
-    check: Checker, position: int, change: queueconfig_pb2.DocumentChange, seen: set[DocumentKey]
+    check: Checker, position: int, change: document_pb2.DocumentChange, seen: set[DocumentKey]
 ) -> Wanted:
     kind = DOCUMENT_KIND.to_domain(change.kind)
     check.require(kind is not None, ("changes", position, "kind"), "must be CLOUD, SITE or QUEUE")
@@ -107,8 +99,8 @@ def _from_change(
     if key in seen:
         wrong.append(Violation("name", "is the name of another document of this request too"))
     seen.add(key)
-    if change.parameters.name not in ("", change.name):
-        wrong.append(Violation("name", "is not the name in the parameters"))
+    if not (change.remove or change.HasField("parameters")):
+        wrong.append(Violation("change", "must have parameters, or remove"))
     mask = tuple(change.update_mask.paths[: len(SETTING_NAMES) + 1])
     if len(mask) > len(SETTING_NAMES):
         wrong.append(Violation("update_mask", "names more parameters than there are"))
@@ -118,8 +110,8 @@ def _from_change(
         if name not in SETTING_NAMES
     ]
     settings, violations = from_settings(change.parameters)
-    if change.remove and (settings_given(change.parameters) or mask):
-        wrong.append(Violation("delete", "cannot go with parameters"))
+    if change.remove and mask:
+        wrong.append(Violation("update_mask", "cannot go with remove"))
     return Wanted(
         key,
         settings,
@@ -131,9 +123,9 @@ def _from_change(
     )
 
 
-def to_applied(outcome: Outcome) -> queueconfig_pb2.ApplyConfigResponse:
+def to_applied(outcome: Outcome) -> document_pb2.ApplyConfigResponse:
     """What documents became, or would."""
-    return queueconfig_pb2.ApplyConfigResponse(
+    return document_pb2.ApplyConfigResponse(
         revision=outcome.revision,
         diffs=map(to_diff, outcome.changes),
         violations=to_faults(outcome.faults),
@@ -143,10 +135,10 @@ def to_applied(outcome: Outcome) -> queueconfig_pb2.ApplyConfigResponse:
     )
 
 
-def to_faults(faults: Iterable[Fault]) -> list[revision_pb2.DocumentViolation]:
+def to_faults(faults: Iterable[Fault]) -> list[document_pb2.DocumentViolation]:
     """All that is wrong."""
     return [
-        revision_pb2.DocumentViolation(
+        document_pb2.DocumentViolation(
             position=fault.position,
             kind=DOCUMENT_KIND.to_wire(fault.key.kind),
             name=fault.key.name,
@@ -157,10 +149,10 @@ def to_faults(faults: Iterable[Fault]) -> list[revision_pb2.DocumentViolation]:
     ]
 
 
-def to_diff(change: Change) -> queueconfig_pb2.DocumentDiff:
+def to_diff(change: Change) -> document_pb2.DocumentDiff:
     """What is different in a document."""
     names = change.parameters
-    return queueconfig_pb2.DocumentDiff(
+    return document_pb2.DocumentDiff(
         kind=DOCUMENT_KIND.to_wire(change.key.kind),
         name=change.key.name,
         action=DOCUMENT_ACTION.to_wire(change.action),
@@ -175,14 +167,12 @@ def _only(settings: QueueSettings | None, names: Iterable[str]) -> QueueSettings
     return QueueSettings(**{name: known.get(name) for name in names})
 
 
-def to_document(document: Document) -> queueconfig_pb2.Document:
+def to_document(document: Document) -> document_pb2.Document:
     """A document as it is set."""
-    parameters = to_settings(document.settings)
-    parameters.name = document.key.name
-    return queueconfig_pb2.Document(
+    return document_pb2.Document(
         kind=DOCUMENT_KIND.to_wire(document.key.kind),
         name=document.key.name,
-        parameters=parameters,
+        parameters=to_settings(document.settings),
         etag=document.etag,
         revision=document.revision,
         update_time=to_timestamp(document.update_time),
@@ -207,15 +197,15 @@ def to_revision(revision: Revision) -> revision_pb2.Revision:
     )
 
 
-def to_origins(origins: Mapping[str, Origin]) -> list[revision_pb2.Origin]:
+def to_origins(origins: Mapping[str, Origin]) -> list[queue_pb2.Origin]:
     """Where the value of each parameter comes from."""
     return [to_origin(parameter, origin) for parameter, origin in origins.items()]
 
 
-def to_origin(parameter: str, origin: Origin) -> revision_pb2.Origin:
+def to_origin(parameter: str, origin: Origin) -> queue_pb2.Origin:
     """Where one value comes from."""
     place, by = origin.place, origin.revision
-    message = revision_pb2.Origin(
+    message = queue_pb2.Origin(
         parameter=parameter,
         level=LEVEL.to_wire(place.level),
         name=place.name,
@@ -229,10 +219,10 @@ def to_origin(parameter: str, origin: Origin) -> revision_pb2.Origin:
     return message
 
 
-def to_override(found: SetOverride) -> queueconfig_pb2.QueueOverride:
+def to_override(found: SetOverride) -> override_pb2.QueueOverride:
     """An override with who set it."""
     override = found.override
-    return queueconfig_pb2.QueueOverride(
+    return override_pb2.QueueOverride(
         queue=override.queue,
         value=to_settings({override.parameter: override.value}),
         origin=to_origin(override.parameter, found.origin),

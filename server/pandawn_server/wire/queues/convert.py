@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 from google.protobuf.duration_pb2 import Duration
 
-from pandawn.queueconfig.v1 import queueconfig_pb2
+from pandawn.queueconfig.v1 import parameters_pb2, queue_pb2
 from pandawn_server.domain.access.ownership import sees_inside
 from pandawn_server.domain.access.principals import Principal
 from pandawn_server.domain.errors import Violation
@@ -24,7 +24,7 @@ from pandawn_server.domain.queues.queues import (
 from pandawn_server.wire.edge.enums import PAYLOAD_ISOLATION, QUEUE_STATUS
 from pandawn_server.wire.edge.rules import name_problem, text_problem, url_problem
 from pandawn_server.wire.edge.validation import MAX_NAME_CHARACTERS
-from pandawn_server.wire.edge.values import to_duration
+from pandawn_server.wire.edge.values import to_duration, to_timestamp
 
 INSIDE: tuple[Literal["environment"], Literal["setup_command"]] = ("environment", "setup_command")
 """Parameters that may hold what is nobody's business but the site's."""
@@ -42,28 +42,31 @@ _LONG_S = 10**9
 Problem = str | None
 
 
-def to_queue(queue: Queue) -> queueconfig_pb2.Queue:
+def to_queue(queue: Queue) -> queue_pb2.Queue:
     """A queue with every parameter set."""
-    message = to_settings({name: getattr(queue, name) for name in SETTING_NAMES})
-    message.name = queue.name
-    message.etag = queue.etag
-    message.revision = queue.revision
-    message.update_time.FromDatetime(queue.update_time)
-    return message
+    return queue_pb2.Queue(
+        name=queue.name,
+        etag=queue.etag,
+        revision=queue.revision,
+        update_time=to_timestamp(queue.update_time),
+        parameters=to_settings({name: getattr(queue, name) for name in SETTING_NAMES}),
+    )
 
 
-def to_queue_for(by: Principal, queue: Queue) -> queueconfig_pb2.Queue:
+def to_queue_for(by: Principal, queue: Queue) -> queue_pb2.Queue:
     """A queue as a caller may see it: what payloads are given is for those who run the site, and its pilots."""
     message = to_queue(queue)
     if not sees_inside(by, queue.site, queue.name):
         for name in INSIDE:
-            message.ClearField(name)
+            message.parameters.ClearField(name)
     return message
 
 
-def to_settings(settings: Mapping[str, Value]) -> queueconfig_pb2.Queue:
+def to_settings(settings: Mapping[str, Value]) -> parameters_pb2.QueueParameters:
     """The parameters that are set, and only these."""
-    return queueconfig_pb2.Queue(**{name: _to_wire(value) for name, value in settings.items()})
+    return parameters_pb2.QueueParameters(
+        **{name: _to_wire(value) for name, value in settings.items()}
+    )
 
 
 def _to_wire(value: Value) -> Any:  # noqa: ANN401 (whatever the field takes)
@@ -74,18 +77,18 @@ def _to_wire(value: Value) -> Any:  # noqa: ANN401 (whatever the field takes)
     if isinstance(value, PayloadIsolation):
         return PAYLOAD_ISOLATION.to_wire(value)
     if isinstance(value, tuple):
-        return queueconfig_pb2.StringList(values=value)
+        return parameters_pb2.StringList(values=value)
     if isinstance(value, Mapping):
-        return queueconfig_pb2.StringMap(values=value)
+        return parameters_pb2.StringMap(values=value)
     return value
 
 
-def settings_given(message: queueconfig_pb2.Queue) -> list[str]:
+def settings_given(message: parameters_pb2.QueueParameters) -> list[str]:
     """The parameters that are set in a message."""
     return [name for name in SETTING_NAMES if message.HasField(name)]  # type: ignore[arg-type]
 
 
-def from_settings(message: queueconfig_pb2.Queue) -> tuple[QueueSettings, list[Violation]]:
+def from_settings(message: parameters_pb2.QueueParameters) -> tuple[QueueSettings, list[Violation]]:
     """The parameters that are set in a message, and what is wrong with their form.
 
     Bounds, and what a level may set, are the domain's. A parameter with a violation is left out.
@@ -127,12 +130,12 @@ def _isolation(number: int) -> tuple[PayloadIsolation, Problem]:
     return found or PayloadIsolation.AUTO, None if found else "is not a known isolation"
 
 
-def _list(message: queueconfig_pb2.StringList) -> tuple[tuple[str, ...], Problem]:
+def _list(message: parameters_pb2.StringList) -> tuple[tuple[str, ...], Problem]:
     values = tuple(message.values)
     return values, _many_problem(len(values)) or _first_problem(values)
 
 
-def _map(message: queueconfig_pb2.StringMap) -> tuple[Mapping[str, str], Problem]:
+def _map(message: parameters_pb2.StringMap) -> tuple[Mapping[str, str], Problem]:
     # In one order, so that the same map looks the same whoever sends it.
     values = dict(sorted(message.values.items()))
     problem = _many_problem(len(values)) or _first_problem((*values, *values.values()))

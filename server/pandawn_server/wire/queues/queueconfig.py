@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from functools import partial
 
-from pandawn.queueconfig.v1 import queueconfig_pb2
+from pandawn.queueconfig.v1 import document_pb2, override_pb2, queue_pb2, revision_pb2
 from pandawn_server.domain.queues.layers import DocumentKey, DocumentKind
 from pandawn_server.domain.queues.queues import SETTING_NAMES, Queue, queue_not_found
 from pandawn_server.usecases.queues import change, configure, history, overrides
@@ -18,10 +18,10 @@ from pandawn_server.wire.edge.handlers import ServicerContext
 from pandawn_server.wire.edge.page_token import decode_page_token, encode_page_token
 from pandawn_server.wire.edge.pages import page_of
 from pandawn_server.wire.edge.validation import Checker
+from pandawn_server.wire.edge.values import digest_of
 from pandawn_server.wire.queues import config as convert
 from pandawn_server.wire.queues.convert import (
     from_settings,
-    settings_given,
     to_queue,
     to_queue_for,
 )
@@ -45,8 +45,8 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
         self._context = deps.context
 
     async def GetQueue(  # noqa: N802 (gRPC's name)
-        self, request: queueconfig_pb2.GetQueueRequest, context: ServicerContext
-    ) -> queueconfig_pb2.GetQueueResponse:
+        self, request: queue_pb2.GetQueueRequest, context: ServicerContext
+    ) -> queue_pb2.GetQueueResponse:
         """Returns one queue."""
         del context
         check = Checker()
@@ -54,18 +54,18 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
         check.done()
         if request.with_origins:
             queue, origins = await self._run(configure.get_origins, self._context, request.name)
-            return queueconfig_pb2.GetQueueResponse(
+            return queue_pb2.GetQueueResponse(
                 queue=to_queue_for(caller(), queue), origins=convert.to_origins(origins)
             )
         # Mostly remembered: then it is not worth a thread.
         found = self._deps.config_watch.queue(request.name)
         if found is None:
             found = await self._run(configure.get_queue, self._context, request.name)
-        return queueconfig_pb2.GetQueueResponse(queue=to_queue_for(caller(), found))
+        return queue_pb2.GetQueueResponse(queue=to_queue_for(caller(), found))
 
     async def ListQueues(  # noqa: N802 (gRPC's name)
-        self, request: queueconfig_pb2.ListQueuesRequest, context: ServicerContext
-    ) -> queueconfig_pb2.ListQueuesResponse:
+        self, request: queue_pb2.ListQueuesRequest, context: ServicerContext
+    ) -> queue_pb2.ListQueuesResponse:
         """Lists queues by name."""
         del context
         check = Checker()
@@ -85,11 +85,11 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
         token = ""
         for last in ends:
             token = encode_page_token("ListQueues", filters, (last.name,))
-        return queueconfig_pb2.ListQueuesResponse(queues=page, next_page_token=token)
+        return queue_pb2.ListQueuesResponse(queues=page, next_page_token=token)
 
     async def WatchQueue(  # noqa: N802 (gRPC's name)
-        self, request: queueconfig_pb2.WatchQueueRequest, context: ServicerContext
-    ) -> AsyncGenerator[queueconfig_pb2.WatchQueueResponse, None]:
+        self, request: queue_pb2.WatchQueueRequest, context: ServicerContext
+    ) -> AsyncGenerator[queue_pb2.WatchQueueResponse, None]:
         """Streams a queue as it is, and as it becomes."""
         del context
         check = Checker()
@@ -111,47 +111,13 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
                     else not _same_values(queue, sent)
                 ):
                     sent = queue
-                    yield queueconfig_pb2.WatchQueueResponse(queue=to_queue_for(by, queue))
+                    yield queue_pb2.WatchQueueResponse(queue=to_queue_for(by, queue))
                 await changed.wait()
                 changed.clear()
 
-    async def ApplyQueue(  # noqa: N802 (gRPC's name)
-        self, request: queueconfig_pb2.ApplyQueueRequest, context: ServicerContext
-    ) -> queueconfig_pb2.ApplyQueueResponse:
-        """Creates or changes a queue."""
-        del context
-        check = Checker()
-        check.queue("queue.name", request.queue.name)
-        settings, violations = from_settings(request.queue)
-        for violation in violations:
-            check.add(f"queue.{violation.field}", violation.description)
-        check.count("update_mask.paths", request.update_mask.paths, 0, MAX_MASK)
-        for position, name in enumerate(request.update_mask.paths):
-            check.require(
-                name in SETTING_NAMES,
-                ("update_mask.paths", position),
-                convert.UNKNOWN_PARAMETER.format(name[:64]),
-            )
-        author = convert.author_of(check, request.note)
-        check.done()
-        mask = list(request.update_mask.paths) or settings_given(request.queue)
-        applied = await self._run(
-            configure.apply_queue,
-            self._context,
-            request.queue.name,
-            settings,
-            mask,
-            request.etag,
-            author,
-        )
-        self._changed()
-        return queueconfig_pb2.ApplyQueueResponse(
-            queue=to_queue(applied.queue), created=applied.created
-        )
-
     async def ApplyConfig(  # noqa: N802 (gRPC's name)
-        self, request: queueconfig_pb2.ApplyConfigRequest, context: ServicerContext
-    ) -> queueconfig_pb2.ApplyConfigResponse:
+        self, request: document_pb2.ApplyConfigRequest, context: ServicerContext
+    ) -> document_pb2.ApplyConfigResponse:
         """Changes many documents at once."""
         del context
         check = Checker()
@@ -172,8 +138,8 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
         return await self._run(convert.to_applied, outcome)
 
     async def ExportConfig(  # noqa: N802 (gRPC's name)
-        self, request: queueconfig_pb2.ExportConfigRequest, context: ServicerContext
-    ) -> AsyncGenerator[queueconfig_pb2.ExportConfigResponse, None]:
+        self, request: document_pb2.ExportConfigRequest, context: ServicerContext
+    ) -> AsyncGenerator[document_pb2.ExportConfigResponse, None]:
         """Streams all documents of one revision."""
         del context
         check = Checker()
@@ -188,32 +154,40 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             [kind for kind in kinds if kind is not None],
         )
         for some in convert.portions(found):
-            yield queueconfig_pb2.ExportConfigResponse(
+            yield document_pb2.ExportConfigResponse(
                 revision=revision, documents=map(convert.to_document, some)
             )
 
     async def SetOverride(  # noqa: N802 (gRPC's name)
-        self, request: queueconfig_pb2.SetOverrideRequest, context: ServicerContext
-    ) -> queueconfig_pb2.SetOverrideResponse:
+        self, request: override_pb2.SetOverrideRequest, context: ServicerContext
+    ) -> override_pb2.SetOverrideResponse:
         """Sets parameters for a time."""
         del context
         check = Checker()
-        name = check.queue("parameters.name", request.parameters.name)
+        check.identifier("request_id", request.request_id)
+        check.queue("queue", request.queue)
         settings, violations = from_settings(request.parameters)
         for violation in violations:
             check.add(f"parameters.{violation.field}", violation.description)
         author = convert.author_of(check, request.note)
-        expire_time = convert.expiry_of(check, request, self._context.clock())
+        end = convert.end_of(check, request)
         check.done()
         queue, revision = await self._run(
-            overrides.set_override, self._context, name, settings, expire_time, author
+            overrides.set_override,
+            self._context,
+            request.request_id,
+            digest_of(request),
+            request.queue,
+            settings,
+            end,
+            author,
         )
         self._changed()
-        return queueconfig_pb2.SetOverrideResponse(queue=to_queue(queue), revision=revision)
+        return override_pb2.SetOverrideResponse(queue=to_queue(queue), revision=revision)
 
     async def ClearOverride(  # noqa: N802 (gRPC's name)
-        self, request: queueconfig_pb2.ClearOverrideRequest, context: ServicerContext
-    ) -> queueconfig_pb2.ClearOverrideResponse:
+        self, request: override_pb2.ClearOverrideRequest, context: ServicerContext
+    ) -> override_pb2.ClearOverrideResponse:
         """Ends overrides."""
         del context
         check = Checker()
@@ -236,13 +210,13 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             author,
         )
         self._changed()
-        return queueconfig_pb2.ClearOverrideResponse(
+        return override_pb2.ClearOverrideResponse(
             queue=to_queue(queue), revision=revision, cleared_count=count
         )
 
     async def ListOverrides(  # noqa: N802 (gRPC's name)
-        self, request: queueconfig_pb2.ListOverridesRequest, context: ServicerContext
-    ) -> queueconfig_pb2.ListOverridesResponse:
+        self, request: override_pb2.ListOverridesRequest, context: ServicerContext
+    ) -> override_pb2.ListOverridesResponse:
         """Lists overrides that count."""
         del context
         check = Checker()
@@ -263,11 +237,11 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
         for last in ends:
             key_of = last.override
             token = encode_page_token("ListOverrides", filters, (key_of.queue, key_of.parameter))
-        return queueconfig_pb2.ListOverridesResponse(overrides=page, next_page_token=token)
+        return override_pb2.ListOverridesResponse(overrides=page, next_page_token=token)
 
     async def ListRevisions(  # noqa: N802 (gRPC's name)
-        self, request: queueconfig_pb2.ListRevisionsRequest, context: ServicerContext
-    ) -> queueconfig_pb2.ListRevisionsResponse:
+        self, request: revision_pb2.ListRevisionsRequest, context: ServicerContext
+    ) -> revision_pb2.ListRevisionsResponse:
         """Lists revisions, the newest first."""
         del context
         check = Checker()
@@ -290,11 +264,11 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
         token = ""
         for last in ends:
             token = encode_page_token("ListRevisions", filters, (last.revision,))
-        return queueconfig_pb2.ListRevisionsResponse(revisions=page, next_page_token=token)
+        return revision_pb2.ListRevisionsResponse(revisions=page, next_page_token=token)
 
     async def DiffRevisions(  # noqa: N802 (gRPC's name)
-        self, request: queueconfig_pb2.DiffRevisionsRequest, context: ServicerContext
-    ) -> AsyncGenerator[queueconfig_pb2.DiffRevisionsResponse, None]:
+        self, request: revision_pb2.DiffRevisionsRequest, context: ServicerContext
+    ) -> AsyncGenerator[revision_pb2.DiffRevisionsResponse, None]:
         """Streams what is different between two revisions."""
         del context
         check = Checker()
@@ -308,13 +282,13 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             request.to_revision,
         )
         for some in convert.portions(changes):
-            yield queueconfig_pb2.DiffRevisionsResponse(
+            yield revision_pb2.DiffRevisionsResponse(
                 to_revision=newer, diffs=map(convert.to_diff, some)
             )
 
     async def Rollback(  # noqa: N802 (gRPC's name)
-        self, request: queueconfig_pb2.RollbackRequest, context: ServicerContext
-    ) -> queueconfig_pb2.RollbackResponse:
+        self, request: revision_pb2.RollbackRequest, context: ServicerContext
+    ) -> revision_pb2.RollbackResponse:
         """Puts all documents back to what they were."""
         del context
         check = Checker()
@@ -331,7 +305,7 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             validate_only=request.validate_only,
         )
         self._changed()
-        return queueconfig_pb2.RollbackResponse(
+        return revision_pb2.RollbackResponse(
             revision=outcome.revision,
             diffs=map(convert.to_diff, outcome.changes),
             removals=outcome.removals,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from hashlib import blake2b
 
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc
 from pandawn_server.domain.access.ownership import may_see
@@ -23,6 +22,7 @@ from pandawn_server.wire.edge.handlers import ServicerContext
 from pandawn_server.wire.edge.page_token import decode_page_token, encode_page_token
 from pandawn_server.wire.edge.pages import page_of
 from pandawn_server.wire.edge.validation import Checker
+from pandawn_server.wire.edge.values import digest_of
 from pandawn_server.wire.tasks.callers import to_caller
 from pandawn_server.wire.tasks.convert import (
     from_spec,
@@ -88,11 +88,13 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         check.identifier("request_id", request.request_id)
         spec = from_spec(check, request.task)
         check.done()
-        fingerprint = blake2b(
-            request.task.SerializeToString(deterministic=True), digest_size=16
-        ).hexdigest()
         view = await self._deps.runner.run(
-            submit_task, self._deps.context, request.request_id, fingerprint, spec, caller()
+            submit_task,
+            self._deps.context,
+            request.request_id,
+            digest_of(request.task),
+            spec,
+            caller(),
         )
         self._deps.polls.notify(view.task.queue)
         return broker_pb2.SubmitTaskResponse(task=to_task(view))

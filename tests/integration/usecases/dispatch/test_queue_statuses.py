@@ -127,7 +127,7 @@ def test_an_online_queue_takes_test_tasks_too(world: World) -> None:
 def test_an_override_of_the_status_ends_at_its_very_time(world: World) -> None:
     end = world.clock.now + HOUR
     offline = QueueSettings(status=QueueStatus.OFFLINE)
-    set_override(world.context, QUEUE, offline, end, Author("anna"))
+    set_override(world.context, "r", "f", QUEUE, offline, end, Author("anna"))
     with pytest.raises(PandawnError, match="offline"):
         world.pilot()
     world.advance(minutes=59, seconds=59)

@@ -141,9 +141,7 @@ def test_no_statement_of_what_pilots_call_reads_queues(
     world: World, prepare: Callable[[World], Callable[[], object]]
 ) -> None:
     world.submit_jobs(10)
-    set_override(
-        world.context, QUEUE, QueueSettings(cores=2), world.clock.now + LEASE, Author("anna")
-    )
+    set_override(world.context, "r", "f", QUEUE, QueueSettings(cores=2), LEASE, Author("anna"))
     call = prepare(world)
     with recorded(world.db) as statements:
         call()

@@ -42,7 +42,9 @@ KEY = DocumentKey(DocumentKind.QUEUE, QUEUE)
 
 def override(world: World, author: Author = ANNA, hours: float = 1, **settings: Any) -> int:
     end = world.clock.now + hours * HOUR
-    return set_override(world.context, QUEUE, QueueSettings(**settings), end, author)[1]
+    return set_override(
+        world.context, world.new_request_id(), "f", QUEUE, QueueSettings(**settings), end, author
+    )[1]
 
 
 def revisions(world: World, key: DocumentKey | None = None) -> list[tuple[int, Cause]]:
@@ -150,7 +152,9 @@ def test_an_override_ends_in_the_future_and_within_a_year(world: World) -> None:
 
 def test_a_queue_that_is_not_there_has_no_overrides(world: World) -> None:
     with pytest.raises(NotFoundError):
-        set_override(world.context, "NONE", QueueSettings(cores=2), world.clock.now + HOUR, ANNA)
+        set_override(
+            world.context, "r", "f", "NONE", QueueSettings(cores=2), world.clock.now + HOUR, ANNA
+        )
     with pytest.raises(NotFoundError):
         clear_override(world.context, "NONE", (), ANNA)
 

@@ -12,7 +12,6 @@ from pandawn_server.domain.queues.layers import DocumentKey, DocumentKind
 from pandawn_server.domain.queues.queues import QueueSettings
 from pandawn_server.domain.queues.revisions import Author
 from pandawn_server.usecases.queues.change import Guards, Wanted, change_documents
-from pandawn_server.usecases.queues.configure import apply_queue
 from pandawn_server.usecases.queues.history import rollback
 from pandawn_server.usecases.queues.overrides import clear_override, set_override
 from tests.fixtures.factories import QUEUE, SITE
@@ -114,13 +113,7 @@ def test_a_rollback_takes_all_sites_that_it_touches(two: World) -> None:
 
 def test_overrides_are_set_and_cleared_by_the_site_s_administrators(two: World) -> None:
     settings, end = QueueSettings(cores=2), two.clock.now + timedelta(hours=1)
-    refused(lambda: set_override(two.context, QUEUE, settings, end, OTTO))
-    set_override(two.context, QUEUE, settings, end, ROSA)
+    refused(lambda: set_override(two.context, "r", "f", QUEUE, settings, end, OTTO))
+    set_override(two.context, "r", "f", QUEUE, settings, end, ROSA)
     refused(lambda: clear_override(two.context, QUEUE, (), OTTO))
     clear_override(two.context, QUEUE, (), ROSA)
-
-
-def test_the_single_call_for_a_queue_asks_the_same(two: World) -> None:
-    settings = QueueSettings(cores=2)
-    refused(lambda: apply_queue(two.context, QUEUE, settings, ("cores",), "", OTTO))
-    apply_queue(two.context, QUEUE, settings, ("cores",), "", ROSA)

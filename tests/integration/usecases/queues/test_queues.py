@@ -14,16 +14,17 @@ from pandawn_server.domain.queues.queues import (
     QueueStatus,
     Value,
 )
-from pandawn_server.usecases.queues.configure import apply_queue, get_queue, list_queues
+from pandawn_server.domain.queues.revisions import Action
+from pandawn_server.usecases.queues.configure import get_queue, list_queues
+from tests.fixtures.config import apply_queue
 from tests.fixtures.factories import QUEUE, SITE
 from tests.fixtures.world import World
 
 
 def test_a_queue_that_is_applied_first_is_created_with_defaults_for_the_rest(world: World) -> None:
-    applied = apply_queue(world.context, "NEW", QueueSettings(cores=8), {"cores"}, "")
-    assert applied.created
+    (change,) = apply_queue(world.context, "NEW", QueueSettings(cores=8), {"cores"}).changes
+    assert change.action is Action.CREATE
     queue = get_queue(world.context, "NEW")
-    assert queue == applied.queue
     assert (queue.cores, queue.site, queue.status) == (8, "NEW", QueueStatus.ONLINE)
     assert queue.update_time == world.clock.now
 
@@ -50,7 +51,8 @@ def test_every_parameter_comes_back_as_it_was_set(world: World) -> None:
     settings = QueueSettings(
         **{name: special.get(name) or other_value(p) for name, p in PARAMETERS.items()}
     )
-    queue = apply_queue(world.context, "Q", settings, SETTING_NAMES, "").queue
+    apply_queue(world.context, "Q", settings, SETTING_NAMES)
+    queue = get_queue(world.context, "Q")
     # From the database, as another process reads it.
     again = get_queue(world.beside(world.db).context, "Q")
     assert again == queue
@@ -62,13 +64,13 @@ def test_every_parameter_comes_back_as_it_was_set(world: World) -> None:
 
 def test_only_what_the_mask_names_is_changed_and_what_is_not_given_is_reset(world: World) -> None:
     world.queue(cores=8, cloud="DE")
-    applied = apply_queue(
-        world.context, QUEUE, QueueSettings(cloud="FR", priority_band=5), {"cores", "cloud"}, ""
-    )
-    assert not applied.created
-    assert (applied.queue.cores, applied.queue.cloud) == (1, "FR")
-    assert applied.queue.priority_band == 100
-    assert applied.queue.site == SITE
+    settings = QueueSettings(cloud="FR", priority_band=5)
+    (change,) = apply_queue(world.context, QUEUE, settings, {"cores", "cloud"}).changes
+    assert change.action is Action.CHANGE
+    queue = get_queue(world.context, QUEUE)
+    assert (queue.cores, queue.cloud) == (1, "FR")
+    assert queue.priority_band == 100
+    assert queue.site == SITE
 
 
 def test_a_stale_etag_changes_nothing(world: World) -> None:
@@ -109,7 +111,7 @@ def test_a_change_is_told_by_the_names_of_what_changed(world: World) -> None:
 def test_parameters_out_of_bounds_are_all_named_and_nothing_is_written(world: World) -> None:
     bad = QueueSettings(cores=0, locality_wait=timedelta(hours=2))
     with pytest.raises(InvalidRequestError) as caught:
-        apply_queue(world.context, QUEUE, bad, {"cores", "locality_wait"}, "")
+        apply_queue(world.context, QUEUE, bad, {"cores", "locality_wait"})
     assert len(caught.value.violations) == 2
     assert get_queue(world.context, QUEUE).cores == 1
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pandawn.queueconfig.v1.queueconfig_pb2 import Queue
+from pandawn.queueconfig.v1.parameters_pb2 import QueueParameters
 from pandawn_pilot.job.work_dir import WorkDir
 from pandawn_pilot.payload import run as payload_module
 from pandawn_pilot.payload.command import find_program
@@ -194,7 +194,7 @@ def test_an_environment_that_no_program_can_have_is_an_error_not_a_riddle(tmp_pa
 def test_a_set_up_that_fails_is_not_the_payloads_fault(
     tmp_path: Path, setup: str, command: list[str], reason: str, code: int | None
 ) -> None:
-    program = make_program(tmp_path, *behind_setup(Queue(setup_command=setup), command))
+    program = make_program(tmp_path, *behind_setup(QueueParameters(setup_command=setup), command))
     end = run(replace(program, behind_setup=True))
     assert reason_of(end) == reason
     assert code is None or end.exit_code == code
@@ -202,7 +202,9 @@ def test_a_set_up_that_fails_is_not_the_payloads_fault(
 
 def test_a_set_up_hands_over_to_the_payload(tmp_path: Path) -> None:
     words = ["sh", "-c", 'echo "$FROM" "$1"; ls /proc/self/fd', "sh", "a b"]
-    program = make_program(tmp_path, *behind_setup(Queue(setup_command="export FROM=site"), words))
+    program = make_program(
+        tmp_path, *behind_setup(QueueParameters(setup_command="export FROM=site"), words)
+    )
     assert run(replace(program, behind_setup=True)).failure is None
     first, *descriptors = (tmp_path / "payload.stdout").read_text().splitlines()
     assert first == "site a b"

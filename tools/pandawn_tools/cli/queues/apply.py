@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import parameters_pb2
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.errors import usage_error
 from pandawn_tools.cli.queues.common import MessageOption, RemovalsOption, parameter_names
@@ -142,7 +142,7 @@ def apply(
     wall_time = options.duration_option("--max-wall-time", max_wall_time)
     lease_span = options.duration_option("--lease", lease)
     wait_span = options.duration_option("--locality-wait", locality_wait)
-    queue = queueconfig.Queue(
+    queue = parameters_pb2.QueueParameters(
         site=site,
         cloud=cloud,
         status=None if status is None else words.read_queue_status(status),
@@ -181,15 +181,15 @@ def apply(
             f"{target} is no directory: --delete, --of-site and --allow-offline are for directories",
             remedies=[f"if it was to be one: there is none at {Path(target).absolute()}"],
         )
-    queue.name = target
-    # A mask replaces the rule "what is set": so it names both.
-    mask = [*was_set, *_fields_to_reset(reset, was_set)] if reset else []
+    mask = [*was_set, *_fields_to_reset(reset or [], was_set)]
     with options.connect(ctx, server) as client:
         send_queue(
             client,
+            target,
             queue,
             mask=mask,
             etag=etag,
+            allowed=None,
             message=message,
             json_output=json_output,
             places={field: f"--{name}" for name, field in _OPTIONS.items()},

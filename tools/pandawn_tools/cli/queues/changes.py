@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rich.text import Text
 
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
-from pandawn.queueconfig.v1 import revision_pb2 as revisions
+from pandawn.queueconfig.v1 import document_pb2, parameters_pb2
 from pandawn_tools.cli.render import clean, stdout_console
 from pandawn_tools.cli.units import format_count
 from pandawn_tools.queuefiles.document import KIND_WORDS
@@ -13,20 +12,20 @@ from pandawn_tools.queuefiles.parameters import Parameter, parameters, value_of
 from pandawn_tools.queuefiles.values import plain
 
 _SIGNS = {
-    revisions.DOCUMENT_ACTION_CREATE: ("+", "green"),
-    revisions.DOCUMENT_ACTION_CHANGE: ("~", "yellow"),
-    revisions.DOCUMENT_ACTION_DELETE: ("-", "red"),
+    document_pb2.DOCUMENT_ACTION_CREATE: ("+", "green"),
+    document_pb2.DOCUMENT_ACTION_CHANGE: ("~", "yellow"),
+    document_pb2.DOCUMENT_ACTION_DELETE: ("-", "red"),
 }
 # What is to be done, and what was.
 _WORDS = {
-    revisions.DOCUMENT_ACTION_CREATE: ("to create", "created"),
-    revisions.DOCUMENT_ACTION_CHANGE: ("to change", "changed"),
-    revisions.DOCUMENT_ACTION_DELETE: ("to delete", "deleted"),
+    document_pb2.DOCUMENT_ACTION_CREATE: ("to create", "created"),
+    document_pb2.DOCUMENT_ACTION_CHANGE: ("to change", "changed"),
+    document_pb2.DOCUMENT_ACTION_DELETE: ("to delete", "deleted"),
 }
 _UNSET = "(unset)"
 
 
-def print_diffs(diffs: Iterable[queueconfig.DocumentDiff]) -> None:
+def print_diffs(diffs: Iterable[document_pb2.DocumentDiff]) -> None:
     """Prints what is different, in colour on a terminal."""
     console = stdout_console()
     lines = (line for diff in diffs for line in _lines(diff))
@@ -38,7 +37,7 @@ def print_diffs(diffs: Iterable[queueconfig.DocumentDiff]) -> None:
         console.print("\n".join(plain_lines), soft_wrap=True, markup=False, emoji=False)
 
 
-def _lines(diff: queueconfig.DocumentDiff) -> Iterator[Text]:
+def _lines(diff: document_pb2.DocumentDiff) -> Iterator[Text]:
     sign, style = _SIGNS.get(diff.action, ("?", ""))
     kind = KIND_WORDS.get(diff.kind, "document")
     yield Text(f"{sign} {kind} {clean(diff.name)}", style=f"bold {style}")
@@ -47,25 +46,25 @@ def _lines(diff: queueconfig.DocumentDiff) -> Iterator[Text]:
             yield _line(diff, parameter)
 
 
-def _line(diff: queueconfig.DocumentDiff, parameter: Parameter) -> Text:
+def _line(diff: document_pb2.DocumentDiff, parameter: Parameter) -> Text:
     old = shown(diff.old_values, parameter)
     new = shown(diff.new_values, parameter)
     line = Text(f"    {parameter.name}: ")
-    if diff.action == revisions.DOCUMENT_ACTION_CREATE:
+    if diff.action == document_pb2.DOCUMENT_ACTION_CREATE:
         return line.append(new, style="green")
-    if diff.action == revisions.DOCUMENT_ACTION_DELETE:
+    if diff.action == document_pb2.DOCUMENT_ACTION_DELETE:
         return line.append(old, style="red")
     line.append(old, style="red").append(" -> ")
     return line.append(new, style="green")
 
 
-def shown(values: queueconfig.Queue, parameter: Parameter) -> str:
+def shown(values: parameters_pb2.QueueParameters, parameter: Parameter) -> str:
     """The value of a parameter as text, or that it is not set."""
     value = value_of(values, parameter)
     return _UNSET if value is None else clean(plain(parameter, value))
 
 
-def counts(diffs: Sequence[queueconfig.DocumentDiff], *, done: bool) -> str:
+def counts(diffs: Sequence[document_pb2.DocumentDiff], *, done: bool) -> str:
     """Sums up: `2 queues to create, 1 site to change`, or, where it is done, `2 queues created`."""
     found: dict[tuple[str, str], int] = {}
     for diff in diffs:

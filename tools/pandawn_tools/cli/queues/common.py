@@ -12,8 +12,7 @@ import grpc
 import typer
 from google.protobuf.message import Message
 
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
-from pandawn.queueconfig.v1 import revision_pb2 as revisions
+from pandawn.queueconfig.v1 import document_pb2, parameters_pb2, revision_pb2
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error, with_places
 from pandawn_tools.cli.render import note
@@ -42,9 +41,9 @@ RemovalsOption = Annotated[
 ]
 
 
-def change_note(message: str) -> revisions.ChangeNote:
+def change_note(message: str) -> document_pb2.ChangeNote:
     """Returns what is to be written down of a change."""
-    return revisions.ChangeNote(message=message, tool=f"pandawn {version('pandawn')}")
+    return document_pb2.ChangeNote(message=message, tool=f"pandawn {version('pandawn')}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class Configuration:
     """All documents that are set, of one revision."""
 
     revision: int
-    documents: Mapping[Key, queueconfig.Queue]
+    documents: Mapping[Key, parameters_pb2.QueueParameters]
 
     def of_site(self, site: str | None) -> Configuration:
         """Returns the documents of a site and its queues; all of them for None."""
@@ -69,38 +68,37 @@ class Configuration:
 
 
 def fetch_configuration(
-    client: Client, kinds: Sequence[revisions.DocumentKind.ValueType] = ()
+    client: Client, kinds: Sequence[document_pb2.DocumentKind.ValueType] = ()
 ) -> Configuration:
     """Reads all documents of the kinds given, or all there are."""
-    found: dict[Key, queueconfig.Queue] = {}
+    found: dict[Key, parameters_pb2.QueueParameters] = {}
 
-    def from_the_start() -> queueconfig.ExportConfigRequest:
+    def from_the_start() -> document_pb2.ExportConfigRequest:
         found.clear()
-        return queueconfig.ExportConfigRequest(kinds=kinds)
+        return document_pb2.ExportConfigRequest(kinds=kinds)
 
     revision = 0
     for reply in client.stream(client.queues.ExportConfig, from_the_start):
         revision = reply.revision
         for document in reply.documents:
-            document.parameters.ClearField("name")
             found[Key(document.kind, document.name)] = document.parameters
     return Configuration(revision, found)
 
 
 def standing_revision(client: Client) -> int:
     """Returns the number of the last revision; 0 where there is none."""
-    request = queueconfig.ListRevisionsRequest(page_size=1)
+    request = revision_pb2.ListRevisionsRequest(page_size=1)
     newest = client.call(client.queues.ListRevisions, request).revisions
     return newest[0].number if newest else 0
 
 
-def read_assignments(pairs: Iterable[str]) -> queueconfig.Queue:
+def read_assignments(pairs: Iterable[str]) -> parameters_pb2.QueueParameters:
     """Reads what was typed as `PARAMETER=VALUE`, old names included.
 
     Raises:
         CliError: Everything wrong with them.
     """
-    queue = queueconfig.Queue()
+    queue = parameters_pb2.QueueParameters()
     wrong: list[str] = []
     remedies: list[str] = []
     for pair in pairs:
@@ -124,7 +122,7 @@ class UnknownParameterError(ValueError):
     """A name that no parameter has or had."""
 
 
-def _read_assignment(queue: queueconfig.Queue, name: str, text: str) -> None:
+def _read_assignment(queue: parameters_pb2.QueueParameters, name: str, text: str) -> None:
     known = parameters()
     if name in known:
         _set_once(queue, known[name], lambda: from_text(known[name], text))
@@ -142,7 +140,9 @@ def _read_assignment(queue: queueconfig.Queue, name: str, text: str) -> None:
         )
 
 
-def _set_once(queue: queueconfig.Queue, parameter: Parameter, read: Callable[[], object]) -> None:
+def _set_once(
+    queue: parameters_pb2.QueueParameters, parameter: Parameter, read: Callable[[], object]
+) -> None:
     if queue.HasField(parameter.name):  # type: ignore[arg-type]
         raise ValueError(f"{parameter.name} is given twice")
     assign(queue, parameter, read())  # type: ignore[arg-type]
@@ -206,7 +206,7 @@ def call_for_parameters(
     """
 
     def place(field: str) -> str:
-        bare = field.rpartition("queue.")[2].rpartition("parameters.")[2]
+        bare = field.rpartition("parameters.")[2]
         return (places or {}).get(bare, bare)
 
     try:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import document_pb2
 from pandawn_tools.cli import options
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.errors import CliError, usage_error
@@ -172,7 +172,7 @@ def _import(
 class _Sent:
     """What the server made, or would make, of the changes."""
 
-    reply: queueconfig.ApplyConfigResponse
+    reply: document_pb2.ApplyConfigResponse
     vanished: Sequence[str]
 
 
@@ -190,11 +190,11 @@ def _send(client: Client, wish: _Wish, queues: Sequence[CricQueue], listed: Cric
     gone = [name for name in vanished(listed.queues, before.documents) if wish.is_meant(name)]
     planned = plan_changes(queues, before.documents)
     farewells = _farewells(wish, gone, before)
-    reply = queueconfig.ApplyConfigResponse(revision=before.revision)
+    reply = document_pb2.ApplyConfigResponse(revision=before.revision)
     request = _request(wish, before, planned, farewells)
     for _ in range(_MOST_PASSES):
         if not request.changes:
-            return _Sent(queueconfig.ApplyConfigResponse(revision=before.revision), gone)
+            return _Sent(document_pb2.ApplyConfigResponse(revision=before.revision), gone)
         reply = client.call(client.queues.ApplyConfig, request)
         busy = {*reply.queues_in_use} & {item.name for item in farewells if item.remove}
         if not reply.violations and not busy:
@@ -218,9 +218,9 @@ def _request(
     wish: _Wish,
     before: Configuration,
     planned: Sequence[Planned],
-    farewells: Sequence[queueconfig.DocumentChange],
-) -> queueconfig.ApplyConfigRequest:
-    return queueconfig.ApplyConfigRequest(
+    farewells: Sequence[document_pb2.DocumentChange],
+) -> document_pb2.ApplyConfigRequest:
+    return document_pb2.ApplyConfigRequest(
         changes=[*(item.change for item in planned), *farewells],
         validate_only=True,
         expected_revision=before.revision,
@@ -231,12 +231,12 @@ def _request(
 
 def _farewells(
     wish: _Wish, gone: Sequence[str], before: Configuration
-) -> list[queueconfig.DocumentChange]:
+) -> list[document_pb2.DocumentChange]:
     """Returns the changes for queues that CRIC does not list (any more)."""
     offline = parameters()["status"].words["offline"]
     changes = []
     for name in gone:
-        change = queueconfig.DocumentChange(kind=QUEUE, name=name)
+        change = document_pb2.DocumentChange(kind=QUEUE, name=name)
         if wish.vanished is Vanished.DELETE:
             change.remove = True
         elif wish.vanished is Vanished.OFFLINE:

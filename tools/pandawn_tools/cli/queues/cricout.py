@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import document_pb2
 from pandawn_tools.cli.jsonout import Json, message_json, print_json
 from pandawn_tools.cli.queues.changes import counts, print_diffs
 from pandawn_tools.cli.render import note, print_lines
@@ -38,7 +38,7 @@ class Result:
     digest: str
     report: Report
     queues: int
-    reply: queueconfig.ApplyConfigResponse | None = None
+    reply: document_pb2.ApplyConfigResponse | None = None
     vanished: Sequence[str] = ()
     kept: bool = True
     dry_run: bool = True

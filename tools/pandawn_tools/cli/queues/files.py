@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
-from pandawn.queueconfig.v1.revision_pb2 import DocumentViolation
+from pandawn.queueconfig.v1 import document_pb2
+from pandawn.queueconfig.v1.document_pb2 import DocumentViolation
 from pandawn_tools.cli import options
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
@@ -186,7 +186,7 @@ def apply_directory(
         if json_output:
             print_json(message_json(planned.reply))
         return
-    request = queueconfig.ApplyConfigRequest(
+    request = document_pb2.ApplyConfigRequest(
         changes=planned.changes,
         expected_revision=planned.before.revision,
         allowed_removals=allowed,
@@ -203,8 +203,8 @@ class _Planned:
     """Changes that a directory asks for, and what the server says of them."""
 
     before: Configuration
-    changes: Sequence[queueconfig.DocumentChange]
-    reply: queueconfig.ApplyConfigResponse
+    changes: Sequence[document_pb2.DocumentChange]
+    reply: document_pb2.ApplyConfigResponse
     problems: Sequence[Problem]
     kept: Sequence[Key]
 
@@ -235,7 +235,7 @@ def _plan(
         and before.documents.get(key) != document.values
     ]
     changes = [
-        queueconfig.DocumentChange(kind=d.key.kind, name=d.key.name, parameters=d.values)
+        document_pb2.DocumentChange(kind=d.key.kind, name=d.key.name, parameters=d.values)
         for d in wanted
     ]
     # A file that cannot be read may be the one of any document: then nothing is missing for sure.
@@ -246,12 +246,13 @@ def _plan(
     )
     if delete:
         changes += [
-            queueconfig.DocumentChange(kind=key.kind, name=key.name, remove=True) for key in missing
+            document_pb2.DocumentChange(kind=key.kind, name=key.name, remove=True)
+            for key in missing
         ]
     if not changes:
-        reply = queueconfig.ApplyConfigResponse(revision=before.revision)
+        reply = document_pb2.ApplyConfigResponse(revision=before.revision)
     else:
-        request = queueconfig.ApplyConfigRequest(changes=changes, validate_only=True)
+        request = document_pb2.ApplyConfigRequest(changes=changes, validate_only=True)
         reply = client.call(client.queues.ApplyConfig, request)
     problems = [_placed(violation, wanted, directory) for violation in reply.violations]
     return _Planned(before, changes, reply, problems, [] if delete else missing)
@@ -272,7 +273,7 @@ def _placed(
 
 
 def _print_json(tree: Tree, planned: _Planned | None) -> None:
-    reply = queueconfig.ApplyConfigResponse() if planned is None else planned.reply
+    reply = document_pb2.ApplyConfigResponse() if planned is None else planned.reply
     problems = [*tree.problems, *(planned.problems if planned is not None else ())]
     print_json(
         {

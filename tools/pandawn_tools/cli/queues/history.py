@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
-from pandawn.queueconfig.v1 import revision_pb2 as revisions
+from pandawn.queueconfig.v1 import document_pb2, revision_pb2
 from pandawn_tools.cli import options
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.jsonout import message_json, print_json, print_messages
@@ -31,12 +30,12 @@ _COLUMNS = (
     Column("WHY", fold=True, optional=True),
 )
 _CAUSES = {
-    revisions.REVISION_CAUSE_APPLY: "",
-    revisions.REVISION_CAUSE_OVERRIDE: "override",
-    revisions.REVISION_CAUSE_CLEAR: "override cleared",
-    revisions.REVISION_CAUSE_EXPIRE: "override ended",
-    revisions.REVISION_CAUSE_ROLLBACK: "rollback",
-    revisions.REVISION_CAUSE_MIGRATION: "migration",
+    revision_pb2.REVISION_CAUSE_APPLY: "",
+    revision_pb2.REVISION_CAUSE_OVERRIDE: "override",
+    revision_pb2.REVISION_CAUSE_CLEAR: "override cleared",
+    revision_pb2.REVISION_CAUSE_EXPIRE: "override ended",
+    revision_pb2.REVISION_CAUSE_ROLLBACK: "rollback",
+    revision_pb2.REVISION_CAUSE_MIGRATION: "migration",
 }
 
 
@@ -53,12 +52,12 @@ def history(
     server: options.ServerOption = None,
 ) -> None:
     """Show who changed queues, when and why, the newest first."""
-    kind = revisions.DOCUMENT_KIND_UNSPECIFIED if name is None else LEVEL_KINDS[level]
+    kind = document_pb2.DOCUMENT_KIND_UNSPECIFIED if name is None else LEVEL_KINDS[level]
     with options.connect(ctx, server) as client:
         rows, more = client.pages(
             lambda token, size: client.call(
                 client.queues.ListRevisions,
-                queueconfig.ListRevisionsRequest(
+                revision_pb2.ListRevisionsRequest(
                     page_token=token, page_size=size, kind=kind, name=name or ""
                 ),
             ),
@@ -86,11 +85,11 @@ def diff(
     server: options.ServerOption = None,
 ) -> None:
     """Show what is different between two revisions. The older one second gives the way back."""
-    diffs: list[queueconfig.DocumentDiff] = []
+    diffs: list[document_pb2.DocumentDiff] = []
 
-    def from_the_start() -> queueconfig.DiffRevisionsRequest:
+    def from_the_start() -> revision_pb2.DiffRevisionsRequest:
         diffs.clear()
-        return queueconfig.DiffRevisionsRequest(
+        return revision_pb2.DiffRevisionsRequest(
             from_revision=from_revision, to_revision=to_revision
         )
 
@@ -150,8 +149,8 @@ def rollback(
 
 def _roll_back(
     client: Client, revision: int, message: str, allowed: int | None, *, dry_run: bool
-) -> queueconfig.RollbackResponse:
-    request = queueconfig.RollbackRequest(
+) -> revision_pb2.RollbackResponse:
+    request = revision_pb2.RollbackRequest(
         revision=revision,
         validate_only=True,
         allowed_removals=allowed,
@@ -167,7 +166,7 @@ def _roll_back(
     return client.call(client.queues.Rollback, request)
 
 
-def _row(revision: revisions.Revision) -> list[Cell]:
+def _row(revision: revision_pb2.Revision) -> list[Cell]:
     done = [
         f"{count} {word}"
         for count, word in (

@@ -2,10 +2,11 @@
 
 from datetime import timedelta
 from typing import Annotated
+from uuid import uuid4
 
 import typer
 
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import override_pb2
 from pandawn_tools.cli import options
 from pandawn_tools.cli.errors import usage_error
 from pandawn_tools.cli.jsonout import message_json, print_json, print_messages
@@ -73,9 +74,12 @@ def override(
     if not message.strip():
         raise usage_error("NO_MESSAGE", "say why with -m TEXT: others will ask")
     values = read_assignments(pairs)
-    values.name = name
-    request = queueconfig.SetOverrideRequest(
-        parameters=values, duration=options.to_duration(length), note=change_note(message)
+    request = override_pb2.SetOverrideRequest(
+        request_id=str(uuid4()),
+        queue=name,
+        parameters=values,
+        duration=options.to_duration(length),
+        note=change_note(message),
     )
     with options.connect(ctx, server) as client:
         reply = call_for_parameters(client, client.queues.SetOverride, request)
@@ -97,7 +101,7 @@ def _clear(
 ) -> None:
     if span is not None:
         raise usage_error("INVALID_OPTION", "--for sets something for a time, --clear ends it")
-    request = queueconfig.ClearOverrideRequest(
+    request = override_pb2.ClearOverrideRequest(
         queue=name, parameters=parameter_names(names, "--clear"), note=change_note(message)
     )
     with options.connect(ctx, server) as client:
@@ -123,7 +127,7 @@ def list_overrides(
         rows, _ = client.pages(
             lambda token, size: client.call(
                 client.queues.ListOverrides,
-                queueconfig.ListOverridesRequest(
+                override_pb2.ListOverridesRequest(
                     page_token=token, page_size=size, queue=name or ""
                 ),
             ),
@@ -136,7 +140,7 @@ def list_overrides(
     print_table(_COLUMNS, map(_row, rows), empty="Nothing is overridden.")
 
 
-def _row(row: queueconfig.QueueOverride) -> list[Cell]:
+def _row(row: override_pb2.QueueOverride) -> list[Cell]:
     parameter = parameters().get(row.origin.parameter)
     value = None if parameter is None else value_of(row.value, parameter)
     return [

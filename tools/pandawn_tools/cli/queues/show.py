@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
-from pandawn.queueconfig.v1 import revision_pb2 as revisions
+from pandawn.queueconfig.v1 import parameters_pb2, queue_pb2
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.jsonout import message_json, print_json, print_messages
 from pandawn_tools.cli.queues.common import Name
@@ -39,11 +38,11 @@ _ORIGIN_COLUMNS = (
     Column("WHY", fold=True, optional=True),
 )
 _LEVELS = {
-    revisions.LEVEL_DEFAULT: "default",
-    revisions.LEVEL_CLOUD: "cloud",
-    revisions.LEVEL_SITE: "site",
-    revisions.LEVEL_QUEUE: "queue",
-    revisions.LEVEL_OVERRIDE: "override",
+    queue_pb2.LEVEL_DEFAULT: "default",
+    queue_pb2.LEVEL_CLOUD: "cloud",
+    queue_pb2.LEVEL_SITE: "site",
+    queue_pb2.LEVEL_QUEUE: "queue",
+    queue_pb2.LEVEL_OVERRIDE: "override",
 }
 
 
@@ -60,7 +59,7 @@ def list_queues(
         rows, _ = client.pages(
             lambda token, size: client.call(
                 client.queues.ListQueues,
-                queueconfig.ListQueuesRequest(page_token=token, page_size=size, site=site or ""),
+                queue_pb2.ListQueuesRequest(page_token=token, page_size=size, site=site or ""),
             ),
             lambda page: page.queues,
             limit=None,
@@ -86,7 +85,7 @@ def show(
     server: options.ServerOption = None,
 ) -> None:
     """Show all parameters of a queue as they are in effect, and the etag that `set --etag` takes."""
-    request = queueconfig.GetQueueRequest(name=name, with_origins=origin)
+    request = queue_pb2.GetQueueRequest(name=name, with_origins=origin)
     with options.connect(ctx, server) as client:
         reply = client.call(client.queues.GetQueue, request)
     if json_output:
@@ -97,17 +96,17 @@ def show(
         print_fields(facts(reply.queue))
 
 
-def facts(queue: queueconfig.Queue) -> Iterator[tuple[str, Cell]]:
+def facts(queue: queue_pb2.Queue) -> Iterator[tuple[str, Cell]]:
     """Yields what there is to say of a queue: its parameters by group, then its version."""
     yield "name", queue.name
     for parameter in parameters().values():
-        yield parameter.name, _cell(queue, parameter)
+        yield parameter.name, _cell(queue.parameters, parameter)
     yield "etag", queue.etag
     yield "revision", queue.revision
     yield "changed", format_time(queue.update_time)
 
 
-def _cell(queue: queueconfig.Queue, parameter: Parameter) -> Cell:
+def _cell(queue: parameters_pb2.QueueParameters, parameter: Parameter) -> Cell:
     value = value_of(queue, parameter)
     if value is None:
         return ""
@@ -118,16 +117,16 @@ def _cell(queue: queueconfig.Queue, parameter: Parameter) -> Cell:
     return "" if empty else plain(parameter, value)
 
 
-def _origin_rows(reply: queueconfig.GetQueueResponse) -> Iterator[list[Cell]]:
+def _origin_rows(reply: queue_pb2.GetQueueResponse) -> Iterator[list[Cell]]:
     origins = {origin.parameter: origin for origin in reply.origins}
     for parameter in parameters().values():
-        origin = origins.get(parameter.name, revisions.Origin())
+        origin = origins.get(parameter.name, queue_pb2.Origin())
         level = _LEVELS.get(origin.level, "")
         # Of its own document and overrides the queue need not be named.
         named = "" if origin.name == reply.queue.name else origin.name
-        value = value_of(reply.queue, parameter)
+        value = value_of(reply.queue.parameters, parameter)
         shown = "" if value is None else plain(parameter, value)
-        style = "" if origin.level != revisions.LEVEL_DEFAULT else "dim"
+        style = "" if origin.level != queue_pb2.LEVEL_DEFAULT else "dim"
         yield [
             Text(parameter.name, style=style),
             Text(shown, style=style),
@@ -139,15 +138,16 @@ def _origin_rows(reply: queueconfig.GetQueueResponse) -> Iterator[list[Cell]]:
         ]
 
 
-def _row(queue: queueconfig.Queue, now: datetime) -> list[Cell]:
+def _row(queue: queue_pb2.Queue, now: datetime) -> list[Cell]:
+    values = queue.parameters
     return [
         queue.name,
-        queue.site,
-        queue.cloud,
-        state_text(words.queue_status(queue.status)),
-        format_limit(queue.max_input_bytes),
-        format_duration(queue.lease_duration),
-        format_duration(queue.locality_wait),
+        values.site,
+        values.cloud,
+        state_text(words.queue_status(values.status)),
+        format_limit(values.max_input_bytes),
+        format_duration(values.lease_duration),
+        format_duration(values.locality_wait),
         format_age(queue.update_time, now),
-        location(queue.storage_root),
+        location(values.storage_root),
     ]

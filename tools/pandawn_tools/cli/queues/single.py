@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pandawn.queueconfig.v1 import queueconfig_pb2 as queueconfig
+from pandawn.queueconfig.v1 import document_pb2, parameters_pb2, queue_pb2
 from pandawn_tools.cli import options
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
@@ -23,6 +23,7 @@ from pandawn_tools.cli.queues.common import (
     fetch_configuration,
     parameter_names,
     read_assignments,
+    standing_revision,
 )
 from pandawn_tools.cli.queues.show import facts
 from pandawn_tools.cli.render import note, print_lines
@@ -99,23 +100,23 @@ def set_parameters(
         if not create:
             _check_known(client, level, name)
         if level is Level.QUEUE:
-            values.name = name
-            # A queue may be made of defaults alone, and then there is nothing to mask.
             send_queue(
                 client,
+                name,
                 values,
-                mask=mask if reset else [],
+                mask=mask,
                 etag=etag,
+                allowed=allow_offline,
                 message=message,
                 json_output=json_output,
                 places={},
             )
             return
-        change = queueconfig.DocumentChange(
+        change = document_pb2.DocumentChange(
             kind=LEVEL_KINDS[level], name=name, parameters=values, etag=etag
         )
         change.update_mask.paths.extend(mask)
-        request = queueconfig.ApplyConfigRequest(
+        request = document_pb2.ApplyConfigRequest(
             changes=[change], allowed_removals=allow_offline, note=change_note(message)
         )
         reply = call_for_parameters(client, client.queues.ApplyConfig, request)
@@ -133,7 +134,7 @@ def _check_known(client: Client, level: Level, name: str, *, to_create: bool = T
     queues, _ = client.pages(
         lambda token, size: client.call(
             client.queues.ListQueues,
-            queueconfig.ListQueuesRequest(page_token=token, page_size=size),
+            queue_pb2.ListQueuesRequest(page_token=token, page_size=size),
         ),
         lambda page: page.queues,
         limit=None,
@@ -144,7 +145,10 @@ def _check_known(client: Client, level: Level, name: str, *, to_create: bool = T
         # A site may have a document before it has a queue.
         documents = fetch_configuration(client, [LEVEL_KINDS[level]]).documents
         known = {key.name for key in documents}
-        known |= {queue.site if level is Level.SITE else queue.cloud for queue in queues}
+        known |= {
+            queue.parameters.site if level is Level.SITE else queue.parameters.cloud
+            for queue in queues
+        }
     if name not in known:
         hint = "to create it, repeat with --create; " if to_create else ""
         raise CliError(
@@ -166,11 +170,11 @@ def delete_queue(
     """Delete a queue that has neither jobs nor pilots. Its history stays: `rollback` brings it back."""
     with options.connect(ctx, server) as client:
         _check_known(client, Level.QUEUE, name, to_create=False)
-        change = queueconfig.DocumentChange(kind=QUEUE, name=name, remove=True)
+        change = document_pb2.DocumentChange(kind=QUEUE, name=name, remove=True)
         reply = client.call(
             client.queues.ApplyConfig,
             # One queue, named: of a site with three that is more than the usual share.
-            queueconfig.ApplyConfigRequest(
+            document_pb2.ApplyConfigRequest(
                 changes=[change], allowed_removals=1, note=change_note(message)
             ),
         )
@@ -182,41 +186,58 @@ def delete_queue(
 
 def send_queue(
     client: Client,
-    queue: queueconfig.Queue,
+    name: str,
+    values: parameters_pb2.QueueParameters,
     *,
     mask: list[str],
     etag: str,
+    allowed: int | None,
     message: str,
     json_output: bool,
     places: Mapping[str, str],
 ) -> None:
-    """Applies one queue and shows what changed; `places` names parameters as their typist knows them."""
-    before = _standing(client, queue.name)
-    request = queueconfig.ApplyQueueRequest(queue=queue, etag=etag, note=change_note(message))
-    request.update_mask.paths.extend(mask)
-    reply = call_for_parameters(client, client.queues.ApplyQueue, request, places)
+    """Changes one queue and shows what changed; `places` names parameters as their typist knows them.
+
+    Only what `mask` names is written; without a mask the queue is made of defaults, if there is none.
+    """
+    revision = standing_revision(client)
+    before = _standing(client, name)
+    change = document_pb2.DocumentChange(kind=QUEUE, name=name, parameters=values, etag=etag)
+    change.update_mask.paths.extend(mask)
+    request = document_pb2.ApplyConfigRequest(
+        changes=[change],
+        # One queue, named: of a site with three that is more than the usual share.
+        allowed_removals=1 if allowed is None else allowed,
+        note=change_note(message),
+    )
+    created = False
+    if mask or before is None:
+        if not mask:
+            # Nothing named is the whole document: it may not meet one that somebody has just made.
+            request.expected_revision = revision
+        reply = call_for_parameters(client, client.queues.ApplyConfig, request, places)
+        created = any(d.action == document_pb2.DOCUMENT_ACTION_CREATE for d in reply.diffs)
+    after = client.call(client.queues.GetQueue, queue_pb2.GetQueueRequest(name=name)).queue
     if json_output:
-        print_json(message_json(reply))
+        print_json({"queue": message_json(after), "created": created})
         return
-    if reply.created or before is None:
-        print_lines([f"queue {queue.name} created:"])
-        print_fields(facts(reply.queue))
+    if created or before is None:
+        print_lines([f"queue {name} created:"])
+        print_fields(facts(after))
         return
     changed = [
-        f"  {parameter.name}: {shown(before, parameter)} -> {shown(reply.queue, parameter)}"
+        f"  {parameter.name}: {shown(before.parameters, parameter)} -> {shown(after.parameters, parameter)}"
         for parameter in parameters().values()
-        if value_of(before, parameter) != value_of(reply.queue, parameter)
+        if value_of(before.parameters, parameter) != value_of(after.parameters, parameter)
     ]
-    print_lines(
-        [f"queue {queue.name}, revision {reply.queue.revision}:", *changed] if changed else []
-    )
+    print_lines([f"queue {name}, revision {after.revision}:", *changed] if changed else [])
     if not changed:
-        note(f"queue {queue.name} is as it was")
+        note(f"queue {name} is as it was")
 
 
-def _standing(client: Client, name: str) -> queueconfig.Queue | None:
+def _standing(client: Client, name: str) -> queue_pb2.Queue | None:
     try:
-        return client.call(client.queues.GetQueue, queueconfig.GetQueueRequest(name=name)).queue
+        return client.call(client.queues.GetQueue, queue_pb2.GetQueueRequest(name=name)).queue
     except CliError as error:
         if error.reason != "QUEUE_NOT_FOUND":
             raise

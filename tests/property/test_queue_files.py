@@ -15,7 +15,8 @@ from pandawn_tools.queuefiles.parameters import value_of
 from pandawn_tools.queuefiles.problems import BadValueError
 from pandawn_tools.queuefiles.tree import read_tree
 from pandawn_tools.queuefiles.values import from_text, plain
-from pandawn_tools.queuefiles.yamltree import Entries, YamlError, decode, parse
+from pandawn_tools.queuefiles.yamlparse import decode, parse
+from pandawn_tools.queuefiles.yamltree import Entries, YamlError
 from tests.fixtures.queues import NAMES, TEXTS, queues, values_for
 
 KINDS = st.sampled_from([CLOUD, SITE, QUEUE])

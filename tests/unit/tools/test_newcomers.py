@@ -44,10 +44,10 @@ def test_what_the_command_of_a_task_gets_may_be_empty(run_cli: RunCli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("tasks", "abc"), "'abc' is no whole number"),
-        (("job", "1.5"), "'1.5' is no whole number"),
+        (("tasks", "abc"), "'abc' is not a whole number"),
+        (("job", "1.5"), "'1.5' is not a whole number"),
         (("completion", "tcsh"), "'tcsh' is not one of 'bash'"),
-        (("queues", "rollback", "0"), "0 is not greater than or equal to 1"),
+        (("queues", "rollback", "0"), "0 is less than 1"),
     ],
 )
 def test_a_wrong_word_is_named_and_said_in_plain_words(

@@ -8,7 +8,7 @@ import pytest
 from pandawn.queueconfig.v1 import parameters_pb2
 from pandawn_tools.queuefiles.document import CLOUD, QUEUE, SITE, Key
 from pandawn_tools.queuefiles.tree import Tree, TreeError, default_path, read_tree
-from pandawn_tools.queuefiles.yamltree import MAX_FILE_BYTES
+from pandawn_tools.queuefiles.yamlparse import MAX_FILE_BYTES
 
 MIB = 1024**2
 

@@ -16,7 +16,9 @@ from pandawn_tools.cli.render import note, print_lines
 from pandawn_tools.cli.tables import Cell, Column, print_fields, print_table
 from pandawn_tools.cli.units import format_age, format_count, format_time
 
-app = PlainApp(help="See and change who may submit to a queue, and how much.", no_args_is_help=True)
+app = PlainApp(
+    help="Show and change who may submit to a queue, and how much.", no_args_is_help=True
+)
 
 _EVERYBODY = "everybody"
 _KINDS = {

@@ -64,7 +64,7 @@ def audit(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """List who changed what or was refused, the newest first.
+    """List changes and refused calls, newest first.
 
     Operators see all, site administrators what is about their sites and queues. On a terminal of fewer than 160
     columns OUTCOME is the reason alone; --json has all of it.

@@ -67,7 +67,7 @@ def bench(
         ),
     ] = None,
 ) -> None:
-    """Measure a server on PostgreSQL and memcached of its own, against a handler that does nothing.
+    """Measure a server with its own PostgreSQL and memcached, against a handler that does nothing.
 
     Starts throw-away servers, fills them with jobs and with what 10,000 nodes hold, and measures
     the real server. Progress goes to standard error. Needs Debian's postgresql and memcached.

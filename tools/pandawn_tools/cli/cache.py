@@ -8,7 +8,7 @@ import typer
 from pandawn.common.v1 import common_pb2 as types
 from pandawn.filecatalog.v1 import filecatalog_pb2 as filecatalog
 from pandawn.filecatalog.v1 import lookup_pb2
-from pandawn_tools.cli import coverage, inputs, options, populate
+from pandawn_tools.cli import coverage, options, populate
 from pandawn_tools.cli.cachenames import (
     FILES_A_CALL,
     LOCATIONS_A_CALL,
@@ -22,7 +22,6 @@ from pandawn_tools.cli.cachenames import (
     named_file,
     note_unknown_versions,
 )
-from pandawn_tools.cli.checksums import Wish
 from pandawn_tools.cli.errors import usage_error
 from pandawn_tools.cli.jsonout import message_json, print_json, print_messages
 from pandawn_tools.cli.nodes import list_nodes
@@ -31,7 +30,9 @@ from pandawn_tools.cli.render import note, print_lines
 from pandawn_tools.cli.tables import Column, print_table
 from pandawn_tools.cli.units import format_count, format_size
 
-app = PlainApp(help="See and correct the catalog of what node caches hold.", no_args_is_help=True)
+app = PlainApp(
+    help="Show and correct the catalog of files in the caches of nodes.", no_args_is_help=True
+)
 
 
 @app.command("list")
@@ -173,6 +174,10 @@ def add(
     server: options.ServerOption = None,
 ) -> None:
     """Tell the catalog of files that were placed on a node by other means."""
+    # Here, because it brings the transports along, which no other command of this module uses.
+    from pandawn_tools.cli import inputs
+    from pandawn_tools.cli.checksums import Wish
+
     names = [named for path in input_lists or () for named in inputs.read_list(path)]
     names += inputs.name_arguments(files or ())
     known = [

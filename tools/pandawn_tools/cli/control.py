@@ -64,9 +64,12 @@ def kill(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Cancel jobs, or whole tasks: pandawn kill 12 13; pandawn kill --task 3.
+    """Cancel jobs or whole tasks.
 
-    A running job ends when its pilot is next in contact. Jobs that have ended stay as they are.
+        pandawn kill 12 13
+        pandawn kill --task 3
+
+    A running job stops when its pilot next contacts the server. Jobs that have ended do not change.
     """
     _check_some([*(numbers or ()), *(job or ())], task, "kill")
     with options.connect(ctx, server) as client:
@@ -85,7 +88,11 @@ def retry(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Submit failed or cancelled jobs again: pandawn retry 12; pandawn retry --task 3."""
+    """Submit failed or cancelled jobs again.
+
+    pandawn retry 12
+    pandawn retry --task 3
+    """
     _check_some([*(numbers or ()), *(job or ())], task, "retry")
     with options.connect(ctx, server) as client:
         _check_meant(client, numbers or (), "retry")

@@ -36,7 +36,7 @@ def demo(
         bool, typer.Option("--json", help="Print one JSON object on standard output.")
     ] = False,
 ) -> None:
-    """Run an analysis of real physics files on a server and three nodes of your own.
+    """Run an analysis of real physics files on a server and three nodes on this machine.
 
     Starts a server and three pilots on this machine, submits two tasks over the same files, and
     shows what ran where, what came out of caches, and the Z peak. Nothing needs to be installed

@@ -4,10 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from rich.text import Text
-
-from pandawn_tools.cli.render import clean, stderr_console
-
 # A list of a thousand bad lines helps nobody; the count is told.
 _MOST_DETAILS = 20
 
@@ -109,6 +105,11 @@ def usage_error(
 
 def report(error: CliError) -> None:
     """Writes the error to standard error: what failed and its reason, the causes, what to do."""
+    # Not for every command that goes well, nor for help.
+    from rich.text import Text
+
+    from pandawn_tools.cli.render import clean, stderr_console
+
     console = stderr_console()
     text = Text()
     text.append("error: ", style="bold red")

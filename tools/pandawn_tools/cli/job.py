@@ -35,7 +35,7 @@ def job(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Show one job: its files, and each attempt with what it used and why it failed."""
+    """Show one job: its files, and what each attempt used and why it failed."""
     with options.connect(ctx, server) as client:
         found = client.call(client.broker.GetJob, broker.GetJobRequest(job_id=job_id))
     if json_output:
@@ -56,7 +56,7 @@ def why(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Explain why a job is not running, or why it ran where it did."""
+    """Explain why a job does not run, or why it ran where it did."""
     with options.connect(ctx, server) as client:
         answer = client.call(client.broker.ExplainJob, broker.ExplainJobRequest(job_id=job_id))
     if json_output:

@@ -51,10 +51,10 @@ def jobs(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """List jobs: those of one task by their numbers, else the newest first.
+    """List jobs: the jobs of one task by number, all others newest first.
 
-    TRY is the attempt, CACHED the share of INPUT that came out of the node's cache, AGE the time
-    in the state, WHAT the phase of a running job or the error of a failed one.
+    TRY is the attempt. CACHED is the part of INPUT that was read from the node's cache. AGE is the time
+    in this state. WHAT is the phase of a running job, or the error of a failed one.
     """
     states = [words.read_job_state(word) for word in state or ()]
     with options.connect(ctx, server) as client:

@@ -50,7 +50,7 @@ def login(
     ] = None,
     server: options.ServerOption = None,
 ) -> None:
-    """Keep a bearer token for a server, in a file that only you can read.
+    """Store a bearer token for a server, in a file that only you can read.
 
     It is taken from --token-file, from the standard input where something is piped in, from
     $BEARER_TOKEN or $BEARER_TOKEN_FILE, or asked for without being shown. The server is asked
@@ -83,7 +83,7 @@ def logout(
         bool, typer.Option("--all", help="Forget the tokens for all servers.")
     ] = False,
 ) -> None:
-    """Remove the token that `pandawn login` kept."""
+    """Remove the token that `pandawn login` stored."""
     path = kept_path(options.address_of(ctx, server), os.environ)
     paths = sorted(path.parent.iterdir()) if everywhere and path.parent.is_dir() else [path]
     removed = 0
@@ -111,7 +111,7 @@ def whoami(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Show who the server takes you for, by which rule, and what you may be."""
+    """Show your name and your roles at the server, and the rule that gave them."""
     with options.connect(ctx, server) as client:
         caller = client.call(client.broker.WhoAmI, broker.WhoAmIRequest()).caller
         shown = client.credentials

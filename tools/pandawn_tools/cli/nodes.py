@@ -42,21 +42,38 @@ _PILOT_COLUMNS = (
 )
 
 
+SiteFilter = Annotated[
+    str | None, typer.Option("--site", metavar="SITE", help="Only nodes of this site.")
+]
+
 app = PlainApp(no_args_is_help=False)
 
 
 @app.callback(invoke_without_command=True)
 def nodes(
     ctx: typer.Context,
-    site: Annotated[
-        str | None, typer.Option("--site", metavar="SITE", help="Only of this site.")
-    ] = None,
+    site: SiteFilter = None,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """List worker nodes with their pilots and caches; drain, suspend, resume or remove one."""
+    """List worker nodes with their pilots and caches; drain, suspend, resume or remove a node."""
     if ctx.invoked_subcommand is not None:
         return
+    _list(ctx, site, json_output=json_output, server=server)
+
+
+@app.command("list")
+def list_command(
+    ctx: typer.Context,
+    site: SiteFilter = None,
+    json_output: options.JsonOption = False,
+    server: options.ServerOption = None,
+) -> None:
+    """List worker nodes with their pilots and caches, as `pandawn nodes` does."""
+    _list(ctx, site, json_output=json_output, server=server)
+
+
+def _list(ctx: typer.Context, site: str | None, *, json_output: bool, server: str | None) -> None:
     with options.connect(ctx, server) as client:
         rows = list_nodes(client, site or "")
     if json_output:
@@ -66,7 +83,7 @@ def nodes(
     print_table(
         _NODE_COLUMNS,
         (_node_row(node, now) for node in rows),
-        empty="There are no such nodes; one becomes known when a pilot runs on it.",
+        empty="There are no such nodes. A node appears when a pilot runs on it.",
     )
 
 
@@ -237,7 +254,7 @@ def pilots(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """List pilots, the last registered first."""
+    """List pilots, newest first."""
     with options.connect(ctx, server) as client:
         rows, more = client.pages(
             lambda token, size: client.call(

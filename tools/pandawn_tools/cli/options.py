@@ -1,19 +1,25 @@
 """Options that several commands share, and what their values mean."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
-from google.protobuf.duration_pb2 import Duration
 
-from pandawn_tools.cli.client import LONG_PATIENCE_S, PATIENCE_S, Client
-from pandawn_tools.cli.credentials import Given, find_credentials
 from pandawn_tools.cli.errors import usage_error
-from pandawn_tools.cli.settings import Address, find_address
 from pandawn_tools.cli.units import parse_duration, parse_size
+
+if TYPE_CHECKING:
+    # Imported where they are used: for the help of a command, gRPC is not loaded.
+    from google.protobuf.duration_pb2 import Duration
+
+    from pandawn_tools.cli.client import Client
+    from pandawn_tools.cli.credentials import Given
+    from pandawn_tools.cli.settings import Address
 
 Value = TypeVar("Value")
 Numbers = TypeVar("Numbers", bound=int | list[int] | None)
@@ -153,7 +159,18 @@ class Chosen:
     """What stood before the command: which server, and what to show it."""
 
     server: str | None = None
-    given: Given = field(default_factory=Given)
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    token_file: str | None = None
+    tls: bool | None = None
+
+    @property
+    def given(self) -> Given:
+        """What was said about credentials."""
+        from pandawn_tools.cli.credentials import Given
+
+        return Given(self.ca, self.cert, self.key, self.token_file, self.tls)
 
 
 def chosen(ctx: typer.Context) -> Chosen:
@@ -164,6 +181,8 @@ def chosen(ctx: typer.Context) -> Chosen:
 
 def address_of(ctx: typer.Context, server: str | None) -> Address:
     """Returns the server of a command: its own `--server` wins over the one before it."""
+    from pandawn_tools.cli.settings import find_address
+
     return find_address(server if server is not None else chosen(ctx).server)
 
 
@@ -172,6 +191,9 @@ def connect(ctx: typer.Context, server: str | None, *, patient: bool = False) ->
 
     A `patient` command waits long for a server that is away, as one that follows something should.
     """
+    from pandawn_tools.cli.client import LONG_PATIENCE_S, PATIENCE_S, Client
+    from pandawn_tools.cli.credentials import find_credentials
+
     address = address_of(ctx, server)
     return Client(
         address,
@@ -217,6 +239,8 @@ def duration_option(option: str, text: str | None) -> timedelta | None:
 
 def to_duration(span: timedelta) -> Duration:
     """Returns the span as the contract's duration."""
+    from google.protobuf.duration_pb2 import Duration
+
     duration = Duration()
     duration.FromTimedelta(span)
     return duration

@@ -1,76 +1,113 @@
-"""Commands whose help and errors speak of what one types, and not of the types of a program."""
+"""The commands of `pandawn` and their groups: imported when called, plain help, no empty values."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import typer
-from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-Parameter = TypeVar("Parameter", bound=object)
+from pandawn_tools.cli.helptext import write_help
+from pandawn_tools.cli.values import use_plain_values
+
 Function = TypeVar("Function", bound=Callable[..., object])
 
-# What an empty text says here is what leaving it out says. Everywhere else it is a variable of a script that
-# was not set, and would be a filter that takes everything, or the current directory.
+# An empty text says here what leaving it out says. Everywhere else it comes from a variable of a script that
+# was not set, and would be a filter that lets everything through, or the current directory.
 _MAY_BE_EMPTY = frozenset({"--message", "--scope"})
-_KINDS = {
-    "int_parsing": "is no whole number",
-    "int_parsing_size": "is larger than any number here can be",
-    "int_from_float": "is no whole number",
-    "float_parsing": "is no number",
-}
 
 
 class PlainCommand(TyperCommand):
     """A command of `pandawn`."""
 
     def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
-        """Returns what can be given to it."""
-        return [_without_type(parameter) for parameter in super().get_params(ctx)]
+        """Returns its arguments and options."""
+        return [_plain(parameter) for parameter in super().get_params(ctx)]
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """Reads the words of the command, and refuses what is empty or not what it should be."""
+        """Reads its arguments and options. Raises BadParameter for a value that is empty or wrong."""
         _refuse_empty(self, ctx, args)
-        try:
-            return super().parse_args(ctx, args)
-        except typer.BadParameter as error:
-            raise _in_words(error) from error
+        return super().parse_args(ctx, args)
 
     def format_help(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override] # noqa: ANN401
         """Writes the help."""
-        self.help = _flowing(self.help)
-        super().format_help(ctx, formatter)
+        write_help(self, ctx, formatter)
+
+
+class LazyCommand(PlainCommand):
+    """A command or group that is imported when it is called, or asked for its own help.
+
+    `target` is `module:name`, where the name is that of a function or of a `PlainApp`. `help` is what
+    the list of commands shows: the first paragraph of the command's own help.
+    """
+
+    def __init__(self, name: str, target: str, help: str, panel: str | None = None) -> None:  # noqa: A002 (typer's)
+        super().__init__(name, help=help, short_help=help, rich_help_panel=panel)
+        self.target = target
+
+    def load(self) -> PlainCommand | PlainGroup:
+        """Imports the command."""
+        module, _, attribute = self.target.partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        if not isinstance(found, typer.Typer):
+            app = PlainApp()
+            app.command(self.name)(found)
+            found = app
+        command: Any = typer.main.get_command(found)
+        command.name = self.name
+        return command  # type: ignore[no-any-return]
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **named: Any) -> Any:  # noqa: ANN401 (typer's, handed on)
+        """Returns the context of the command itself, which is called with it."""
+        return self.load().make_context(info_name, args, *rest, **named)
 
 
 class PlainGroup(TyperGroup):
-    """A command of `pandawn` that has others below it."""
+    """A command of `pandawn` that has others below it; those in `lazy` are imported when called."""
+
+    lazy: ClassVar[Sequence[LazyCommand]] = ()
+
+    def __init__(self, **named: Any) -> None:  # noqa: ANN401 (typer's, handed on)
+        super().__init__(**named)
+        for command in self.lazy:
+            self.add_command(command)
 
     def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
-        """Returns what can be given to it."""
-        return [_without_type(parameter) for parameter in super().get_params(ctx)]
+        """Returns its arguments and options."""
+        return [_plain(parameter) for parameter in super().get_params(ctx)]
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """Reads the words before the command, and refuses what is empty or not what it should be."""
+        """Reads what stands before the command. Raises BadParameter for a value that is empty or wrong."""
         if args:
             _refuse_empty(self, ctx, args)
-        try:
-            return super().parse_args(ctx, args)
-        except typer.BadParameter as error:
-            raise _in_words(error) from error
+        return super().parse_args(ctx, args)
 
     def format_help(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override] # noqa: ANN401
         """Writes the help."""
-        self.help = _flowing(self.help)
-        super().format_help(ctx, formatter)
+        write_help(self, ctx, formatter)
+
+
+def lazy_commands(
+    package: str, panels: Mapping[str, Sequence[tuple[str, str, str]]]
+) -> tuple[LazyCommand, ...]:
+    """Returns commands by the panel that lists them; each is a name, `module:name` in `package`, and a help."""
+    return tuple(
+        LazyCommand(name, f"{package}.{target}", text, panel)
+        for panel, rows in panels.items()
+        for name, target, text in rows
+    )
 
 
 class PlainApp(typer.Typer):
-    """A group of such commands."""
+    """A group of such commands, or a single one. `commands` are those that are imported when called."""
 
-    def __init__(self, **named: Any) -> None:  # noqa: ANN401 (typer's own, handed on)
-        super().__init__(cls=PlainGroup, **named)
+    def __init__(self, *, commands: Sequence[LazyCommand] = (), **named: Any) -> None:  # noqa: ANN401 (typer's, handed on)
+        class Group(PlainGroup):
+            lazy = commands
+
+        super().__init__(cls=Group, add_completion=False, rich_markup_mode=None, **named)
 
     def command(
         self,
@@ -81,30 +118,18 @@ class PlainApp(typer.Typer):
         return super().command(name, **({"cls": PlainCommand} | named))
 
 
-def _without_type(parameter: Parameter) -> Parameter:
-    """Leaves out `<bool>` behind a flag, which takes no value, and `<list[str]>` behind an argument with a name."""
+def _plain(parameter: Any) -> Any:  # noqa: ANN401 (typer's, of a vendored module)
+    """Returns the parameter, which converts its values in plain words and is shown without its type."""
     if isinstance(parameter, TyperArgument) and parameter.metavar is not None:
-        # The class is typer's own choice, so it is this one object that changes.
+        # `TASK`, not `TASK <list[int]>`. The class is typer's own choice, so it is this one object that changes.
         setattr(parameter, "display_type_rich", _no_type)  # noqa: B010
-    elif isinstance(parameter, TyperOption) and parameter.is_flag and parameter.metavar is None:
-        parameter.metavar = ""
+    use_plain_values(parameter)
     return parameter
 
 
 def _no_type(ctx: typer.Context) -> str:
     del ctx
     return ""
-
-
-def _flowing(text: str | None) -> str | None:
-    """Joins the lines of each paragraph, which are those of a source file; examples, indented, stay."""
-    if text is None:
-        return None
-    paragraphs = inspect.cleandoc(text).split("\n\n")
-    return "\n\n".join(
-        paragraph if paragraph.startswith(" ") else " ".join(paragraph.split("\n"))
-        for paragraph in paragraphs
-    )
 
 
 def _refuse_empty(
@@ -124,18 +149,3 @@ def _refuse_empty(
                 ctx=ctx,
                 param=parameter,  # type: ignore[arg-type]
             )
-
-
-def _in_words(error: typer.BadParameter) -> typer.BadParameter:
-    """Returns the error with the value in it, in place of a library's sentences about types."""
-    causes = getattr(error.__cause__, "errors", None)
-    if causes is None:
-        return error
-    cause = causes()[0]
-    kind = _KINDS.get(cause["type"])
-    if kind is not None:
-        text = f"{cause['input']!r} {kind}"
-    else:
-        text = str(cause["msg"]).removeprefix("Value error, ").removesuffix(".")
-        text = text.replace("Input should be", f"{cause['input']} is not")
-    return typer.BadParameter(text, ctx=error.ctx, param=error.param)

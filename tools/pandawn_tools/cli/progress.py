@@ -1,13 +1,12 @@
 """Waits for tasks and shows how far they are: live on a terminal, line by line elsewhere."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from pandawn.broker.v1 import broker_pb2 as broker
@@ -17,6 +16,10 @@ from pandawn_tools.cli import words
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.render import state_text, stderr_console
 from pandawn_tools.cli.units import format_share, format_size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 # Between two looks at the task. A short task is seen to end at once, a long one is not a burden.
 _FIRST_POLL_S = 0.3
@@ -52,6 +55,9 @@ def describe_bytes(task: task_pb2.Task) -> str:
 
 def bar(task: task_pb2.Task) -> Table:
     """Draws the task as a bar with its counts."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
     done = count(task, *words.FINAL_JOB_STATES)
     total = count(task)
     grid = Table.grid(padding=(0, 1))
@@ -99,6 +105,8 @@ def wait_for_task(client: Client, task_id: int) -> task_pb2.Task:
     show: Callable[[task_pb2.Task], None]
     screen: AbstractContextManager[object]
     if console.is_terminal:
+        from rich.live import Live
+
         live = Live(console=console, auto_refresh=False, transient=True)
         screen = live
         # Above the bar, not into it.

@@ -250,7 +250,7 @@ def simulate(
         bool, typer.Option("--json", help="Print one JSON object on standard output.")
     ] = False,
 ) -> None:
-    """Find out what a way of matching jobs with nodes gains, on a cluster under a virtual clock.
+    """Compare policies that match jobs with nodes, on a simulated cluster.
 
     Runs one workload under several policies; `pandawn` is the server's own brokerage, unchanged.
     Times are written like 90s, 10min or 2h; a bare number is seconds. Nothing is started, and no

@@ -34,7 +34,7 @@ def simulate_faults(
         bool, typer.Option("--json", help="Print one JSON object for each run.")
     ] = False,
 ) -> None:
-    """Find out whom the server blames where users make mistakes and nodes break.
+    """Simulate mistakes of users and broken nodes, and show which of them the server blames.
 
     Three in ten tasks have a mistake; some nodes lack programs, run none, have full disks, are slow, or deliver wrong
     bytes. The rules of retries and suspensions are the server's own, unchanged. Nothing is started, and no server is

@@ -14,7 +14,7 @@ from pandawn_tools.cli.client import Client, check_size, new_request_id
 from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error, with_places
 from pandawn_tools.cli.jsonout import message_json, print_json
 from pandawn_tools.cli.outcome import finish
-from pandawn_tools.cli.plain import PlainCommand
+from pandawn_tools.cli.plain import PlainApp, PlainCommand
 from pandawn_tools.cli.progress import count
 from pandawn_tools.cli.render import location, note, print_lines, stderr_console
 from pandawn_tools.cli.units import format_count, format_size
@@ -23,9 +23,9 @@ _COMMAND_KEY = "pandawn_tools.cli.submit.command"
 # There from when the task, or code for it, may be at the server.
 _IS_SENT = "pandawn_tools.cli.submit.is_sent"
 _NO_SANDBOX = ""
-HELP = f"""Submit a task: the same command over many input files, a few files a job.
+HELP = f"""Submit a task: one command over many input files.
 
-The command stands after a [bold]--[/bold], and no shell reads it. {taskspec.INPUT_MARK} as a word of its \
+The command stands after a --, and no shell reads it. {taskspec.INPUT_MARK} as a word of its \
 own becomes the names of the job's input files, a word each; they lie in its work directory. Inside a word it \
 becomes one text with commas: for a shell, write sh -c 'cat "$@" > out' sh {taskspec.INPUT_MARK}
 
@@ -39,6 +39,9 @@ of the inputs, one a line.
     pandawn submit --jobs 100 --output toy.npz --wait \\
         -- sh -c './toy --seed "$PANDAWN_JOB_INDEX"'
 """
+
+
+app = PlainApp()
 
 
 class SplitCommand(PlainCommand):
@@ -63,6 +66,7 @@ class SplitCommand(PlainCommand):
             raise
 
 
+@app.command(cls=SplitCommand, help=HELP)
 def submit(
     ctx: typer.Context,
     files: Annotated[

@@ -49,9 +49,9 @@ def tasks(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """List tasks, the newest first.
+    """List tasks, newest first.
 
-    DONE counts finished jobs of all, CACHED is the share of INPUT that came out of node caches.
+    DONE is finished jobs of all jobs. CACHED is the part of INPUT that was read from the caches of nodes.
     """
     with options.connect(ctx, server) as client:
         if task_ids:

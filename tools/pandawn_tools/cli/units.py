@@ -1,10 +1,15 @@
 """Sizes and times as people write and read them."""
 
+from __future__ import annotations
+
 import re
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
+if TYPE_CHECKING:
+    # Help needs no protobuf.
+    from google.protobuf.duration_pb2 import Duration
+    from google.protobuf.timestamp_pb2 import Timestamp
 
 _LETTERS = tuple(enumerate("KMGTPE", start=1))
 _BINARY: dict[str, int] = {"": 1, "B": 1} | {

@@ -27,7 +27,8 @@ from pandawn_tools.queuefiles.problems import Problem
 from pandawn_tools.queuefiles.style import Written, entry, text_scalar
 from pandawn_tools.queuefiles.tree import Tree, default_path, read_text, read_tree
 from pandawn_tools.queuefiles.values import written
-from pandawn_tools.queuefiles.yamltree import YamlError, parse
+from pandawn_tools.queuefiles.yamlparse import parse
+from pandawn_tools.queuefiles.yamltree import YamlError
 
 
 @dataclass(slots=True)

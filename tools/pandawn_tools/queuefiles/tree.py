@@ -19,7 +19,8 @@ from pandawn_tools.queuefiles.document import (
     read_document,
 )
 from pandawn_tools.queuefiles.problems import Problem
-from pandawn_tools.queuefiles.yamltree import MAX_FILE_BYTES, YamlError, decode, parse
+from pandawn_tools.queuefiles.yamlparse import MAX_FILE_BYTES, decode, parse
+from pandawn_tools.queuefiles.yamltree import YamlError
 
 DIRECTORIES = {"clouds": CLOUD, "sites": SITE, "queues": QUEUE}
 """Kinds of documents by the directory that holds them."""

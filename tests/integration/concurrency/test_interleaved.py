@@ -200,7 +200,8 @@ def test_a_submission_and_its_repeat_at_once_submit_once(servers: tuple[World, W
     error = repeat.exception()
     if error is not None:
         assert isinstance(error, UnavailableError)
-        assert error.reason == "DATABASE_CONFLICT"
+        # Busy: where the machine stands still for so long that the wait for the lock ends first.
+        assert error.reason in {"DATABASE_CONFLICT", "DATABASE_BUSY"}
     assert two.submit("r") == first.result()
     assert len(one.jobs()) == 1
 

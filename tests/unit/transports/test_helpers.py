@@ -95,10 +95,11 @@ def test_a_stop_frees_the_thread_of_a_transfer_that_hangs(
 def test_a_transfer_that_stands_still_is_given_up_and_the_storage_named(
     tmp_path: Path, hanging: Path, own: Helpers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(helpers, "STILL_SECONDS", 0.3)
     (tmp_path / "in").write_bytes(b"x")
-    with pytest.raises(TransferError, match="does not answer: given up") as failure:
-        FileTransport(helpers=own).fetch((tmp_path / "in").as_uri(), hanging, Stop())
+    with monkeypatch.context() as patch:
+        patch.setattr(helpers, "STILL_SECONDS", 0.3)
+        with pytest.raises(TransferError, match="does not answer: given up") as failure:
+            FileTransport(helpers=own).fetch((tmp_path / "in").as_uri(), hanging, Stop())
     assert failure.value.fault is TransferFault.UNAVAILABLE
     # Another process does what comes next.
     FileTransport(helpers=own).fetch((tmp_path / "in").as_uri(), tmp_path / "job", Stop())

@@ -57,10 +57,6 @@ def periodic_workers(deps: Deps, auditor: Auditor) -> list[PeriodicWorker[Any]]:
 def _reaper(deps: Deps) -> PeriodicWorker[Reaped]:
     settings = deps.settings
 
-    def after(reaped: Reaped) -> None:
-        for queue in reaped.ended.runnable_queues:
-            deps.polls.notify(queue)
-
     return PeriodicWorker(
         "reaper",
         settings.reaper_interval,
@@ -71,7 +67,6 @@ def _reaper(deps: Deps) -> PeriodicWorker[Reaped]:
             settings.reaper_interval,
         ),
         deps.runner,
-        after=after,
         telemetry=deps.telemetry,
     )
 
@@ -79,7 +74,7 @@ def _reaper(deps: Deps) -> PeriodicWorker[Reaped]:
 def _queue_watch(deps: Deps) -> PeriodicWorker[bool]:
     def after(_: bool) -> None:
         deps.config_watch.look()
-        deps.polls.notify_all()
+        deps.polls.wake_all()
 
     return PeriodicWorker(
         "queue-watch",
@@ -115,17 +110,12 @@ def _retention(deps: Deps) -> PeriodicWorker[bool]:
     )
 
 
-def _throttle(deps: Deps) -> PeriodicWorker[frozenset[str]]:
-    def after(queues: frozenset[str]) -> None:
-        for queue in queues:
-            deps.polls.notify(queue)
-
+def _throttle(deps: Deps) -> PeriodicWorker[None]:
     return PeriodicWorker(
         "throttle",
         THROTTLE_INTERVAL,
         partial(release_throttled, deps.context, deps.context.new_id(), THROTTLE_INTERVAL),
         deps.runner,
-        after=after,
         telemetry=deps.telemetry,
     )
 

@@ -10,7 +10,6 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import structlog
@@ -22,13 +21,13 @@ from pandawn_server.catalog.pins import PinBook
 from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.config import Settings, masked
 from pandawn_server.logs import Log
-from pandawn_server.storage.database import Database
+from pandawn_server.storage.database import Database, Effects
 from pandawn_server.telemetry.api import OFF, Attributes, Telemetry
 from pandawn_server.telemetry.names import POLLING_PILOTS, QUEUE
 from pandawn_server.usecases.access.session_book import Sessions
 from pandawn_server.usecases.access.sessions import refresh_sessions
+from pandawn_server.usecases.committed import follow, log_events
 from pandawn_server.usecases.context import Context
-from pandawn_server.usecases.telling import tell
 from pandawn_server.wire.auth.doors import listening_of, open_identity
 from pandawn_server.wire.auth.identity import Identity
 from pandawn_server.wire.auth.resolver import SystemNames, ThreadedResolver
@@ -163,7 +162,6 @@ def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
         pins=pins,
         sessions=Sessions(settings.session_life, settings.session_longest),
     )
-    backends.database.after_commit = partial(tell, context)
     batchers = Batchers(
         runner,
         # One batch of a kind at a time, on PostgreSQL too: a second would wait for the first.
@@ -171,18 +169,26 @@ def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
         telemetry=telemetry,
     )
 
-    def waiting() -> Iterable[tuple[float, Attributes]]:
+    def polling() -> Iterable[tuple[float, Attributes]]:
         counts = context.desks.poll_counts()
         return [(count, {QUEUE: queue}) for queue, count in counts.items()]
 
-    telemetry.watch(POLLING_PILOTS, waiting)
+    telemetry.watch(POLLING_PILOTS, polling)
+    polls, config_watch = Polls(context, runner, batchers), ConfigWatch(context)
+
+    def after_commit(effects: Effects) -> None:
+        log_events(effects.events)
+        polls.wake(follow(context, effects))
+        config_watch.wake()
+
+    backends.database.after_commit = after_commit
     return Deps(
         context=context,
         settings=settings,
         runner=runner,
         batchers=batchers,
-        polls=Polls(context, runner, batchers),
-        config_watch=ConfigWatch(context),
+        polls=polls,
+        config_watch=config_watch,
         shutting_down=asyncio.Event(),
         telemetry=telemetry,
         resolver=ThreadedResolver(SystemNames()),

@@ -21,7 +21,7 @@ from pandawn_server.storage.dispatch.runnable import Arrival, Rank
 from pandawn_server.storage.leases import attempts, leases, node_history, nodes, pilots
 from pandawn_server.storage.monitor import counts, events
 from pandawn_server.storage.monitor.events import Scope
-from pandawn_server.storage.tasks import files, job_moves, jobs, pauses, sandboxes, tasks
+from pandawn_server.storage.tasks import files, job_moves, jobs, sandboxes, tasks
 from tests.fixtures.clock import NOON
 from tests.fixtures.database import TEMPLATE, migrate, open_fast
 from tests.fixtures.factories import node_key
@@ -242,7 +242,7 @@ CASES = {
         frozenset({"ix_attempts_failed"}),
     ),
     "jobs whose pauses are over": Case(
-        lambda tx: pauses.due(tx, NOON, 100), 40, frozenset({"ix_jobs_retry"})
+        lambda tx: jobs.pauses_over(tx, NOON, 100), 40, frozenset({"ix_jobs_retry"})
     ),
     "progress of a task": Case(
         lambda tx: tasks.get_progress(tx, [7]), 600, frozenset({"ix_jobs_task"})
@@ -258,7 +258,7 @@ CASES = {
         lambda tx: jobs.list_task_jobs(tx, 7, [JobState.FAILED]), 100
     ),
     "a build that is open": Case(lambda tx: jobs.has_open_build(tx, 7), 100),
-    "waiting jobs of a task": Case(lambda tx: job_moves.activate_waiting(tx, 7, 1, NOON), 300),
+    "waiting jobs of a task": Case(lambda tx: job_moves.activate_built(tx, "Q7", 7, 1, NOON), 300),
     "tasks that have ended": Case(lambda tx: tasks.close_ended(tx, NOON, 500), 400),
     "the dataset of a user": Case(lambda tx: tasks.find_dataset(tx, "user7", "d7"), 10),
     "a page of a user's tasks": Case(
@@ -271,7 +271,7 @@ CASES = {
     ),
     "whether somebody is throttled": Case(limits.throttled, 30, frozenset({"ix_jobs_throttled"})),
     "jobs to let go": Case(
-        lambda tx: limits.release(tx, "Q3", "user3", 5, NOON),
+        lambda tx: job_moves.release(tx, "Q3", "user3", 5, NOON),
         200,
         frozenset({"ix_jobs_throttled"}),
     ),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from alembic import command
@@ -26,8 +27,25 @@ from pandawn_server.storage.troubles import RETRY_AFTER, Trouble, told_as, troub
 Transaction = Connection
 """What use cases pass to the functions of this package."""
 
-EVENTS = "pandawn_events"
-"""Where a transaction gathers the events that it writes, in its connection's `info`."""
+
+@dataclass(slots=True)
+class Effects:
+    """What a transaction did that matters to others once it is committed.
+
+    `events` are those that it wrote; `runnable` are the queues in which it made jobs runnable.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    runnable: set[str] = field(default_factory=set)
+
+
+def effects_of(tx: Transaction) -> Effects:
+    """What a transaction has done so far; functions of this package add to it."""
+    found: Effects = tx.info[_EFFECTS]
+    return found
+
+
+_EFFECTS = "pandawn_effects"
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -44,8 +62,8 @@ class Database:
         self.engine = engine
         # The time by which leases and claims are judged: the database's.
         self.clock = clock
-        # Gets the events that a transaction wrote, once it is committed.
-        self.after_commit: Callable[[Sequence[Event]], None] = lambda _: None
+        # Gets the effects of each transaction once it is committed, in the thread that ran it.
+        self.after_commit: Callable[[Effects], object] = lambda _: None
         self.is_embedded = engine.dialect.name == "sqlite"
         # For messages: SQLAlchemy hides the password.
         self.shown_url = engine.url.render_as_string(hide_password=True)
@@ -68,12 +86,12 @@ class Database:
         Raises `UnavailableError` when the database does not answer or a concurrent transaction won, and
         `OutcomeUnknownError`, which is one, when the answer to the commit was lost.
         """
-        told: list[Event] = []
+        effects = Effects()
         with self._errors_for_callers(), self._begun(writes=True) as connection:
-            connection.info[EVENTS] = told
+            connection.info[_EFFECTS] = effects
             yield connection
-        if told:
-            self.after_commit(told)
+        if effects.events or effects.runnable:
+            self.after_commit(effects)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:

@@ -45,7 +45,7 @@ def test_an_error_in_a_transaction_undoes_all_of_it(database: Database) -> None:
 
 def test_events_are_handed_on_once_they_are_committed_and_never_before(database: Database) -> None:
     told: list[Event] = []
-    database.after_commit = told.extend
+    database.after_commit = lambda effects: told.extend(effects.events)
     try:
         with pytest.raises(ValueError), database.write() as tx:  # noqa: PT012
             events.insert_events(tx, [Event(NOON, "UNDONE", "")])

@@ -32,7 +32,9 @@ from tests.fixtures.factories import QUEUE, make_match, make_spec, node_key
 # As the wire lets them in: no control characters, and no half of a surrogate pair.
 TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=30)
 SIZES = st.integers(0, 2**60)
-FILES = st.builds(File, lfn=TEXT, size_bytes=SIZES, url=TEXT, scope=TEXT, guid=TEXT, checksum=TEXT)
+FILES = st.builds(
+    File, lfn=TEXT, size_bytes=SIZES, url=TEXT, scope=TEXT, guid=TEXT, checksum=TEXT, version=TEXT
+)
 REQUIREMENTS = st.builds(
     Requirements,
     memory_bytes=st.none() | SIZES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -53,8 +54,15 @@ QUEUED_STATES = frozenset({_S.WAITING, _S.ACTIVATED})
 
 
 def states_before(state: JobState) -> frozenset[JobState]:
-    """The states from which a job may move to `state`: the guard of the compare-and-set."""
+    """The states from which a job may move to `state`."""
     return frozenset(before for before, after in TRANSITIONS.items() if state in after)
+
+
+def check_step(before: Iterable[JobState], after: JobState) -> None:
+    """Raises `ValueError` unless a job may move from each of `before` to `after`."""
+    for state in before:
+        if after not in TRANSITIONS[state]:
+            raise ValueError(f"a job cannot move from {state.value} to {after.value}")
 
 
 class JobKind(Enum):

@@ -1,20 +1,17 @@
-"""Jobs that a limit of their user keeps from becoming runnable: they are WAITING, and marked."""
+"""How many jobs users have on queues, and which wait for room below a limit: they are WAITING, and marked."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, text
 
 from pandawn_server.domain.tasks.jobs import LEASED_STATES, QUEUED_STATES, JobState
 from pandawn_server.storage.among import among
 from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.tasks.job_moves import IS_THROTTLED
 from pandawn_server.storage.tasks.schema import jobs
-
-_THROTTLED = text("jobs.throttled")
-"""As the condition of the index says it, or SQLite would not see that they are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,44 +72,7 @@ def loads_on(tx: Transaction, queues: Collection[str]) -> dict[tuple[str, str], 
     }
 
 
-def hold_back(tx: Transaction, queue: str, user: str, most: int, now: datetime) -> int:
-    """Lets up to `most` runnable jobs of a user wait again, the last by priority and age; returns how many."""
-    chosen = (
-        select(jobs.c.job_id)
-        .where(jobs.c.queue == queue, jobs.c.user == user, jobs.c.state == JobState.ACTIVATED.value)
-        .order_by(jobs.c.priority, jobs.c.job_id.desc())
-        .limit(most)
-        # What a pilot is just being given is passed over.
-        .with_for_update(skip_locked=True)
-    )
-    # Two statements: inside an update PostgreSQL may run the inner one again and again, and each time
-    # pass over what it locked itself.
-    job_ids = list(tx.execute(chosen).scalars())
-    statement = (
-        update(jobs)
-        .where(among(tx, jobs.c.job_id, job_ids), jobs.c.state == JobState.ACTIVATED.value)
-        .values(state=JobState.WAITING.value, state_time=now, throttled=True)
-    )
-    return tx.execute(statement).rowcount
-
-
 def throttled(tx: Transaction) -> set[tuple[str, str]]:
     """Queues and users with throttled jobs."""
-    query = select(jobs.c.queue, jobs.c.user).where(_THROTTLED).distinct()
+    query = select(jobs.c.queue, jobs.c.user).where(IS_THROTTLED).distinct()
     return {(queue, user) for queue, user in tx.execute(query)}
-
-
-def release(tx: Transaction, queue: str, user: str, most: int | None, now: datetime) -> int:
-    """Makes up to `most` (None: all) throttled jobs runnable, by priority and age; returns how many."""
-    chosen = (
-        select(jobs.c.job_id)
-        .where(_THROTTLED, jobs.c.queue == queue, jobs.c.user == user)
-        .order_by(jobs.c.priority.desc(), jobs.c.job_id)
-        .limit(most)
-    )
-    statement = (
-        update(jobs)
-        .where(jobs.c.job_id.in_(chosen), jobs.c.state == JobState.WAITING.value)
-        .values(state=JobState.ACTIVATED.value, state_time=now, throttled=False)
-    )
-    return tx.execute(statement).rowcount

@@ -11,17 +11,17 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, select, text
 
 from pandawn_server.domain.catalog.inventory import NodeKey
 from pandawn_server.domain.leases.attempts import Match, NewAttempt
 from pandawn_server.domain.monitor.events import Event
-from pandawn_server.domain.tasks.jobs import JobKind, JobState
+from pandawn_server.domain.tasks.jobs import JobKind, JobState, check_step
 from pandawn_server.domain.tasks.tasks import File
 from pandawn_server.storage.among import among
-from pandawn_server.storage.database import EVENTS, Transaction
+from pandawn_server.storage.database import Transaction, effects_of
 from pandawn_server.storage.leases import attempts, leases
 from pandawn_server.storage.leases.leases import NewLease
 from pandawn_server.storage.leases.schema import attempts as attempts_table
@@ -90,17 +90,17 @@ def take_back(tx: Transaction, handed: Sequence[tuple[Offer, HandedJob]], now: d
                 delete(table).where(table.c.job_id == job.job_id, table.c.attempt == job.attempt)
             )
         tx.execute(
-            update(jobs)
-            .where(jobs.c.job_id == job.job_id, jobs.c.state == JobState.SENT.value)
+            job_moves.step(JobState.SENT, JobState.ACTIVATED)
+            .where(jobs.c.job_id == job.job_id)
             .values(
-                state=JobState.ACTIVATED.value,
                 attempt=job.attempt - 1,
                 # Since then it has been runnable, and goes by its age again.
                 state_time=now - offer.match.waited,
             )
         )
     undone = {(job.job_id, job.attempt) for _, job in handed}
-    tx.info[EVENTS][:] = [e for e in tx.info[EVENTS] if (e.job_id, e.attempt) not in undone]
+    effects = effects_of(tx)
+    effects.events[:] = [e for e in effects.events if (e.job_id, e.attempt) not in undone]
 
 
 def read_handed(tx: Transaction, job_ids: Collection[int]) -> dict[int, HandedJob]:
@@ -195,32 +195,59 @@ def _event(offer: Offer, job: HandedJob, now: datetime) -> Event:
     )
 
 
-# As jsonb: each field of a row in json would be found by reading the row from its beginning again.
-# The leases of a call are numbered without gaps: two processes that serve one call at a time want
-# the same number, and one is refused. Rows that another transaction is just claiming are passed over:
-# waiting for them could only tell that they are gone, and two that wait for each other would be a
-# deadlock.
+class _Asked(NamedTuple):
+    """A row of `asked` below: what is stored of an offer, in JSON's types."""
+
+    job_id: int
+    token: str
+    pilot_id: str
+    site: str
+    node: str
+    request_id: str
+    granted: int
+    expire_time: str
+    duration_s: float
+    queue: str
+    told: str
+    locality: str
+    rule: str
+    input_bytes: int
+    local_bytes: int
+    candidates: int
+    held: int
+    waited_s: float
+    queue_revision: int
+
+
+_SQL_TYPES = {int: "bigint", float: "double precision", str: "text"}
+_ASKED = ", ".join(
+    f"CAST(r ->> {place} AS {'timestamptz' if name.endswith('_time') else _SQL_TYPES[kind]}) AS {name}"
+    for place, (name, kind) in enumerate(get_type_hints(_Asked).items())
+)
+
+check_step([JobState.ACTIVATED], JobState.SENT)
+
+# One statement, for each costs a round trip; nothing in it but constants of this module, hence the noqa.
 _AT_ONCE = text(
-    """
+    f"""
+    -- As jsonb: each field of a row in json would be found by reading the row from its beginning again.
     WITH asked AS MATERIALIZED (
-        SELECT CAST(r ->> 0 AS bigint) AS job_id, r ->> 1 AS token, r ->> 2 AS pilot_id,
-            r ->> 3 AS site, r ->> 4 AS node, r ->> 5 AS request_id,
-            CAST(r ->> 6 AS integer) AS granted, CAST(r ->> 7 AS timestamptz) AS expire_time,
-            CAST(r ->> 8 AS double precision) AS duration_s, r ->> 9 AS queue, r ->> 10 AS told,
-            r ->> 11 AS locality, r ->> 12 AS rule, CAST(r ->> 13 AS bigint) AS input_bytes,
-            CAST(r ->> 14 AS bigint) AS local_bytes, CAST(r ->> 15 AS integer) AS candidates,
-            CAST(r ->> 16 AS integer) AS held, CAST(r ->> 17 AS double precision) AS waited_s,
-            CAST(r ->> 18 AS bigint) AS queue_revision, place
+        SELECT {_ASKED}, place
         FROM jsonb_array_elements(CAST(:offers AS jsonb)) WITH ORDINALITY AS o (r, place)
+    -- Rows that another transaction is just claiming are skipped: waiting for them could only tell that they
+    -- are gone, and two that wait for each other would be a deadlock.
     ), free AS MATERIALIZED (
         SELECT jobs.job_id FROM jobs
-        WHERE jobs.job_id = ANY(ARRAY(SELECT asked.job_id FROM asked)) AND jobs.state = 'activated'
+        WHERE jobs.job_id = ANY(ARRAY(SELECT asked.job_id FROM asked)) AND jobs.state = :runnable
         ORDER BY jobs.job_id
         FOR NO KEY UPDATE SKIP LOCKED
+    -- The compare-and-set: these rows are locked, and their state was read under the lock.
     ), claimed AS (
-        UPDATE jobs SET state = 'sent', attempt = jobs.attempt + 1, state_time = :now
+        UPDATE jobs SET state = :sent, attempt = jobs.attempt + 1, state_time = :now
         WHERE jobs.job_id = ANY(ARRAY(SELECT free.job_id FROM free))
         RETURNING jobs.job_id, jobs.attempt, jobs.task_id, jobs."index", jobs.kind, jobs."user"
+    -- The leases of a call are numbered without gaps: of two processes that serve one call at a time, both
+    -- want the same number, and one is refused.
     ), leased AS (
         INSERT INTO leases (job_id, attempt, token, pilot_id, site, node, request_id, ordinal,
             expire_time, duration_s)
@@ -228,6 +255,7 @@ _AT_ONCE = text(
             granted - 1 + row_number() OVER (PARTITION BY pilot_id, request_id ORDER BY place),
             expire_time, duration_s
         FROM claimed AS c JOIN asked USING (job_id)
+    -- Why the job went there, kept for good: `pandawn why` reads it when the lease is long gone.
     ), tried AS (
         INSERT INTO attempts (job_id, attempt, task_id, pilot_id, site, node, lease_token,
             start_time, locality, rule, match_input_bytes, match_local_bytes, match_candidates,
@@ -235,6 +263,7 @@ _AT_ONCE = text(
         SELECT job_id, c.attempt, c.task_id, pilot_id, site, node, token, :now, locality, rule,
             input_bytes, local_bytes, candidates, held, waited_s, queue_revision
         FROM claimed AS c JOIN asked USING (job_id)
+    -- The same event that `_event` makes.
     ), noted AS (
         INSERT INTO events (event_time, kind, text, task_id, job_id, attempt, queue, node,
             pilot_id, "user")
@@ -244,32 +273,32 @@ _AT_ONCE = text(
     )
     SELECT c.job_id, c.attempt, c.task_id, c."index", c.kind, c."user", i.files
     FROM claimed AS c LEFT JOIN job_inputs AS i USING (job_id)
-    """
+    """  # noqa: S608
 )
 
 
 def _at_once(tx: Transaction, offers: Sequence[Offer], now: datetime) -> dict[int, HandedJob]:
     rows = [
-        (
-            offer.match.job_id,
-            offer.token,
-            offer.pilot_id,
-            offer.key.site,
-            offer.key.node,
-            offer.request_id,
-            offer.granted,
-            offer.expire_time.isoformat(),
-            offer.duration.total_seconds(),
-            offer.queue,
-            offer.text,
-            offer.match.locality.value,
-            offer.match.rule.value,
-            offer.match.input_bytes,
-            offer.match.local_bytes,
-            offer.match.candidates,
-            offer.match.held,
-            offer.match.waited.total_seconds(),
-            offer.queue_revision,
+        _Asked(
+            job_id=offer.match.job_id,
+            token=offer.token,
+            pilot_id=offer.pilot_id,
+            site=offer.key.site,
+            node=offer.key.node,
+            request_id=offer.request_id,
+            granted=offer.granted,
+            expire_time=offer.expire_time.isoformat(),
+            duration_s=offer.duration.total_seconds(),
+            queue=offer.queue,
+            told=offer.text,
+            locality=offer.match.locality.value,
+            rule=offer.match.rule.value,
+            input_bytes=offer.match.input_bytes,
+            local_bytes=offer.match.local_bytes,
+            candidates=offer.match.candidates,
+            held=offer.match.held,
+            waited_s=offer.match.waited.total_seconds(),
+            queue_revision=offer.queue_revision,
         )
         for offer in offers
     ]
@@ -279,10 +308,12 @@ def _at_once(tx: Transaction, offers: Sequence[Offer], now: datetime) -> dict[in
             "offers": json.dumps(rows, check_circular=False),
             "now": now,
             "kind": JOB_SENT,
+            "runnable": JobState.ACTIVATED.value,
+            "sent": JobState.SENT.value,
         },
     )
     handed = {row[0]: _handed(*row) for row in found}
-    tx.info[EVENTS] += [
+    effects_of(tx).events += [
         _event(offer, handed[offer.match.job_id], now)
         for offer in offers
         if offer.match.job_id in handed

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, exists, false, func, or_, select, text
 from pandawn_server.domain.monitor.events import Event, NumberedEvent
 from pandawn_server.storage.among import among
 from pandawn_server.storage.bulk import insert_rows
-from pandawn_server.storage.database import EVENTS, Transaction
+from pandawn_server.storage.database import Transaction, effects_of
 from pandawn_server.storage.leases.schema import nodes
 from pandawn_server.storage.monitor.schema import events
 
@@ -26,7 +26,7 @@ def insert_events(tx: Transaction, happened: Iterable[Event]) -> None:
         ("event_time", *_FIELDS),
         ((event.time, *(getattr(event, name) for name in _FIELDS)) for event in told),
     )
-    tx.info[EVENTS] += told
+    effects_of(tx).events += told
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,31 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Update, bindparam, func, or_, select, text, update
 
-from pandawn_server.domain.tasks.jobs import LEASED_STATES, JobError, JobState, states_before
+from pandawn_server.domain.tasks.jobs import (
+    LEASED_STATES,
+    JobError,
+    JobState,
+    check_step,
+    states_before,
+)
 from pandawn_server.storage.among import among
 from pandawn_server.storage.columns import error_columns, seconds
-from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.database import Transaction, effects_of
 from pandawn_server.storage.tasks.schema import jobs
+
+IS_THROTTLED = text("jobs.throttled")
+"""As the condition of the index says it, or SQLite would not see that they are the same."""
+
+
+def step(before: JobState, after: JobState) -> Update:
+    """An update of jobs in one state that moves them to another; what else it sets is the caller's.
+
+    Raises `ValueError` for a step that the table of transitions does not have.
+    """
+    check_step([before], after)
+    return update(jobs).where(jobs.c.state == before.value).values(state=after.value)
 
 
 def claim(tx: Transaction, job_ids: Collection[int], now: datetime) -> dict[int, int]:
@@ -31,9 +49,9 @@ def claim(tx: Transaction, job_ids: Collection[int], now: datetime) -> dict[int,
         .with_for_update(skip_locked=True)
     )
     statement = (
-        update(jobs)
-        .where(jobs.c.job_id.in_(free), jobs.c.state == JobState.ACTIVATED.value)
-        .values(state=JobState.SENT.value, attempt=jobs.c.attempt + 1, state_time=now)
+        step(JobState.ACTIVATED, JobState.SENT)
+        .where(jobs.c.job_id.in_(free))
+        .values(attempt=jobs.c.attempt + 1, state_time=now)
         .returning(jobs.c.job_id, jobs.c.attempt)
     )
     return dict(tx.execute(statement).all())
@@ -41,13 +59,14 @@ def claim(tx: Transaction, job_ids: Collection[int], now: datetime) -> dict[int,
 
 @dataclass(frozen=True, slots=True)
 class JobChange:
-    """A move of a job: the state it gets and what is noted with it.
+    """A move of a job of a queue: the state it gets and what is noted with it.
 
     `failed` and `lost` say what its attempt counts as. With a `retry_time` it waits until then; `avoided` are the
     nodes on which it is not tried again.
     """
 
     job_id: int
+    queue: str
     state: JobState
     failed: bool = False
     lost: bool = False
@@ -109,6 +128,8 @@ def move(tx: Transaction, changes: Sequence[JobChange], now: datetime) -> None:
                 f"{len(group) - result.rowcount} of {len(group)} jobs could not move to {state.value}: "
                 f"{[change.job_id for change in group][:20]}"
             )
+        if state is JobState.ACTIVATED:
+            effects_of(tx).runnable.update(change.queue for change in group)
 
 
 def advance(tx: Transaction, states: Mapping[int, JobState], now: datetime) -> None:
@@ -129,30 +150,97 @@ def advance(tx: Transaction, states: Mapping[int, JobState], now: datetime) -> N
             )
 
 
-def activate_waiting(
-    tx: Transaction, task_id: int, library_bytes: int, now: datetime, *, throttled: bool = False
+def activate_built(
+    tx: Transaction,
+    queue: str,
+    task_id: int,
+    library_bytes: int,
+    now: datetime,
+    *,
+    throttled: bool = False,
 ) -> int:
     """Makes the jobs of a task that wait for its build runnable and returns how many.
 
     The library, whose size is known now, counts among their inputs. With `throttled` they wait on, for
     room below their user's limit.
     """
-    statement = (
-        update(jobs)
+    statement = _activation(throttled=throttled).where(*_waits_for_build(task_id))
+    added = {"state_time": now, "input_bytes": jobs.c.input_bytes + library_bytes}
+    return _activate(tx, queue, statement.values(**added), throttled=throttled)
+
+
+def end_pauses(
+    tx: Transaction, queue: str, job_ids: Collection[int], now: datetime, *, throttled: bool
+) -> int:
+    """Makes jobs of a queue runnable whose pause is over; returns how many. With `throttled` they wait for room."""
+    chosen = (
+        select(jobs.c.job_id)
         .where(
-            jobs.c.task_id == task_id,
+            among(tx, jobs.c.job_id, job_ids),
             jobs.c.state == JobState.WAITING.value,
-            jobs.c.throttled.is_(False),
-            jobs.c.retry_time.is_(None),
+            jobs.c.retry_time <= now,
         )
-        .values(
-            state=(JobState.WAITING if throttled else JobState.ACTIVATED).value,
-            throttled=throttled,
-            state_time=now,
-            input_bytes=jobs.c.input_bytes + library_bytes,
-        )
+        .order_by(jobs.c.job_id)
+        # Skip what somebody cancels just now.
+        .with_for_update(skip_locked=True)
+    )
+    # Two statements, as `throttle` has them and why.
+    free = list(tx.execute(chosen).scalars())
+    statement = _activation(throttled=throttled).where(among(tx, jobs.c.job_id, free))
+    return _activate(
+        tx, queue, statement.values(state_time=now, retry_time=None), throttled=throttled
+    )
+
+
+def release(tx: Transaction, queue: str, user: str, most: int | None, now: datetime) -> int:
+    """Makes up to `most` (None: all) throttled jobs runnable, by priority and age; returns how many."""
+    chosen = (
+        select(jobs.c.job_id)
+        .where(IS_THROTTLED, jobs.c.queue == queue, jobs.c.user == user)
+        .order_by(jobs.c.priority.desc(), jobs.c.job_id)
+        .limit(most)
+    )
+    statement = _activation(throttled=False).where(jobs.c.job_id.in_(chosen))
+    return _activate(tx, queue, statement.values(state_time=now), throttled=False)
+
+
+def throttle(tx: Transaction, queue: str, user: str, most: int, now: datetime) -> int:
+    """Lets up to `most` runnable jobs of a user wait again, the last by priority and age; returns how many."""
+    chosen = (
+        select(jobs.c.job_id)
+        .where(jobs.c.queue == queue, jobs.c.user == user, jobs.c.state == JobState.ACTIVATED.value)
+        .order_by(jobs.c.priority, jobs.c.job_id.desc())
+        .limit(most)
+        # Skip what a pilot is just being given.
+        .with_for_update(skip_locked=True)
+    )
+    # Two statements: inside an update PostgreSQL may run the inner one again and again, and each time
+    # skip what it locked itself.
+    job_ids = list(tx.execute(chosen).scalars())
+    statement = (
+        step(JobState.ACTIVATED, JobState.WAITING)
+        .where(among(tx, jobs.c.job_id, job_ids))
+        .values(state_time=now, throttled=True)
     )
     return tx.execute(statement).rowcount
+
+
+def _activation(*, throttled: bool) -> Update:
+    if throttled:
+        # They wait on, for another reason.
+        return update(jobs).where(jobs.c.state == JobState.WAITING.value).values(throttled=True)
+    return step(JobState.WAITING, JobState.ACTIVATED).values(throttled=False)
+
+
+def _activate(tx: Transaction, queue: str, statement: Update, *, throttled: bool) -> int:
+    count = tx.execute(statement).rowcount
+    if count and not throttled:
+        effects_of(tx).runnable.add(queue)
+    return count
+
+
+def _waits_for_build(task_id: int) -> tuple[ColumnElement[bool], ...]:
+    return jobs.c.task_id == task_id, jobs.c.throttled.is_(False), jobs.c.retry_time.is_(None)
 
 
 def end_waiting(
@@ -160,14 +248,9 @@ def end_waiting(
 ) -> list[int]:
     """Ends the jobs of a task that wait for its build, which will never finish; returns their identifiers."""
     statement = (
-        update(jobs)
-        .where(
-            jobs.c.task_id == task_id,
-            jobs.c.state == JobState.WAITING.value,
-            jobs.c.throttled.is_(False),
-            jobs.c.retry_time.is_(None),
-        )
-        .values(state=state.value, state_time=now, **error_columns(error))
+        step(JobState.WAITING, state)
+        .where(*_waits_for_build(task_id))
+        .values(state_time=now, **error_columns(error))
         .returning(jobs.c.job_id)
     )
     return list(tx.execute(statement).scalars())

@@ -25,7 +25,7 @@ from pandawn_server.storage.columns import (
     to_error,
     to_requirements,
 )
-from pandawn_server.storage.database import Transaction
+from pandawn_server.storage.database import Transaction, effects_of
 from pandawn_server.storage.leases.schema import attempts, leases, pilots
 from pandawn_server.storage.tasks.schema import jobs
 
@@ -127,6 +127,8 @@ def insert_jobs(
             for position, (job_id, job) in enumerate(zip(job_ids, new_jobs, strict=True))
         ),
     )
+    if not throttled and any(job.state is JobState.ACTIVATED for job in new_jobs):
+        effects_of(tx).runnable.add(queue)
     return job_ids
 
 
@@ -256,3 +258,17 @@ def queue_loads(tx: Transaction, names: Sequence[str]) -> dict[str, float]:
         ).all()
     )
     return {name: (waiting.get(name, 0) + 1) / (live.get(name, 0) or 0.5) for name in names}
+
+
+def pauses_over(tx: Transaction, now: datetime, limit: int) -> dict[tuple[str, str], list[int]]:
+    """Up to `limit` jobs whose pause is over, the first first, by queue and user."""
+    query = (
+        select(jobs.c.job_id, jobs.c.queue, jobs.c.user)
+        .where(jobs.c.retry_time <= now)
+        .order_by(jobs.c.retry_time)
+        .limit(limit)
+    )
+    found: dict[tuple[str, str], list[int]] = {}
+    for job_id, queue, user in tx.execute(query):
+        found.setdefault((queue, user), []).append(job_id)
+    return found

@@ -26,7 +26,7 @@ from pandawn_server.storage import claims
 from pandawn_server.storage.access import limits, lists
 from pandawn_server.storage.access.limits import Load
 from pandawn_server.storage.database import Transaction
-from pandawn_server.storage.tasks import pauses
+from pandawn_server.storage.tasks import job_moves, jobs
 from pandawn_server.usecases.context import Context
 
 CLAIM_INTERVALS = 1.5
@@ -147,28 +147,25 @@ def release(tx: Transaction, queue: str, user: str, limit: int, now: datetime) -
     room = None if limit == NO_LIMIT else limit - limits.load_of(tx, queue, user).active
     if room is not None and room <= 0:
         return 0
-    return limits.release(tx, queue, user, room, now)
+    return job_moves.release(tx, queue, user, room, now)
 
 
-def release_throttled(context: Context, owner: str, interval: timedelta) -> frozenset[str]:
-    """Looks whether jobs may run by now that were throttled, or paused after a failure.
-
-    Returns the queues in which some became runnable.
+def release_throttled(context: Context, owner: str, interval: timedelta) -> None:
+    """Makes jobs runnable that were throttled, or paused after a failure, and may run by now.
 
     To be repeated every `interval` by each server process; one of them does the work.
     """
     now = context.clock()
     with context.db.read() as tx:
         # Looks into indexes that are empty unless somebody's jobs are throttled, or paused.
-        if not limits.throttled(tx) and not pauses.due(tx, now, 1):
-            return frozenset()
-    admitted: set[str] = set()
+        if not limits.throttled(tx) and not jobs.pauses_over(tx, now, 1):
+            return
     with context.db.write() as tx:
         granted, _ = claims.claim(tx, "throttle", owner, now, interval * CLAIM_INTERVALS)
         if not granted:
-            return frozenset()
+            return
         config = context.config.current(tx)
-        paused = pauses.due(tx, now, RETRIES_AT_ONCE)
+        paused = jobs.pauses_over(tx, now, RETRIES_AT_ONCE)
         limit_of: Mapping[tuple[str, str], int] = {
             (queue, user): running_limit(tx, config, queue, user, now)
             # In one order, as each takes a lock.
@@ -176,12 +173,9 @@ def release_throttled(context: Context, owner: str, interval: timedelta) -> froz
         }
         for (queue, user), job_ids in sorted(paused.items()):
             is_limited = limit_of[queue, user] != NO_LIMIT
-            if pauses.end(tx, job_ids, now, throttled=is_limited) and not is_limited:
-                admitted.add(queue)
+            job_moves.end_pauses(tx, queue, job_ids, now, throttled=is_limited)
         for (queue, user), limit in limit_of.items():
-            if release(tx, queue, user, limit, now):
-                admitted.add(queue)
-    return frozenset(admitted)
+            release(tx, queue, user, limit, now)
 
 
 def throttle_excess(context: Context, owner: str, interval: timedelta) -> int:
@@ -213,5 +207,5 @@ def throttle_excess(context: Context, owner: str, interval: timedelta) -> int:
             limits.lock(tx, queue, user)
             excess = limits.load_of(tx, queue, user).active - limit
             if excess > 0:
-                count += limits.hold_back(tx, queue, user, excess, now)
+                count += job_moves.throttle(tx, queue, user, excess, now)
     return count

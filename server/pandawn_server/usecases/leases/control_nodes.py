@@ -54,7 +54,6 @@ def set_condition(
                 assert_never(other)
         nodes.save(tx, after)
         events.insert_events(tx, [Event(now, kind, text, node=key.node)])
-    _look_anew(context)
     return wanted
 
 
@@ -109,21 +108,34 @@ def remove_node(
             [ending(lease, JobState.FAILED, error) for lease in held],
             now,
         )
-        live = [pilot.pilot_id for pilot in gone if pilot.state is PilotState.LIVE]
-        pilots.set_state(tx, live, PilotState.ENDED, f"{who} removed the node: {reason}")
+        live = [pilot for pilot in gone if pilot.state is PilotState.LIVE]
+        pilots.set_state(
+            tx,
+            [pilot.pilot_id for pilot in live],
+            PilotState.ENDED,
+            f"{who} removed the node: {reason}",
+        )
         nodes.remove(tx, key)
         text = f"{who} removed {key.node} with {len(live)} pilots and {len(held)} jobs: {reason}"
-        events.insert_events(tx, [Event(now, "NODE_REMOVED", text, node=key.node)])
-    context.known.forget_pilots(live)
-    context.sessions.end(live, now)
+        events.insert_events(
+            tx,
+            [
+                Event(now, "NODE_REMOVED", text, node=key.node),
+                *(
+                    Event(
+                        now,
+                        "PILOT_ENDED",
+                        f"the pilot ended: {who} removed its node",
+                        queue=pilot.queue,
+                        node=key.node,
+                        pilot_id=pilot.pilot_id,
+                    )
+                    for pilot in live
+                ),
+            ],
+        )
     refresh_pins(context)
-    _look_anew(context)
     # Last: a hint, which may be away. Who calls again after that finds the node gone, and its cache too in time.
     files = context.catalog.flush(key, context.rng.getrandbits(63) + 1, now) or 0
     context.desks.nodes_changed([key])
     return Removed(len(held), files)
-
-
-def _look_anew(context: Context) -> None:
-    for queue in context.desks.used():
-        context.desks.pilots_changed(queue)

@@ -59,13 +59,12 @@ def ending(lease: Lease, outcome: JobState, error: JobError | None = None) -> En
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What came of it: the state of each job, and the queues in which jobs became runnable.
+    """What came of it: the state of each job.
 
     `doubts` are users whose jobs failed on nodes as they do not elsewhere, by node.
     """
 
     states: Mapping[int, JobState]
-    runnable_queues: frozenset[str]
     doubts: Mapping[NodeKey, frozenset[str]] = field(default_factory=dict)
 
 
@@ -74,7 +73,7 @@ def end_attempts(
 ) -> Ended:
     """Ends attempts whose leases the caller has locked, and does all that follows from it."""
     if not endings:
-        return Ended({}, frozenset())
+        return Ended({})
     tasks.lock_tasks(tx, {e.lease.task_id for e in endings if e.lease.job_kind is JobKind.BUILD})
     # Locked: a cancellation that came between the look and the move would be lost.
     ended_jobs = jobs.lock_jobs(tx, [e.end.job_id for e in endings])
@@ -95,18 +94,16 @@ def end_attempts(
     )
     files.insert_stored(tx, [f for e in endings for f in _stored_files(e)])
     happened = [_event(e, ended_jobs[e.end.job_id], found[e.end.job_id], now) for e in endings]
-    runnable = {ended_jobs[i].queue for i, state in states.items() if state is JobState.ACTIVATED}
     for ending in endings:
         job = ended_jobs[ending.end.job_id]
         state = states[job.job_id]
         if job.kind is JobKind.BUILD and state in FINAL_STATES:
             happened += settle_dependants(tx, config, job, state, _library(ending), now)
-            runnable.add(job.queue)
     telling = _telling(endings, ended_jobs, restricted, now)
     of_nodes, doubts = judge_nodes(tx, telling, restricted, now)
     happened += of_nodes
     events.insert_events(tx, happened)
-    return Ended(states, frozenset(runnable), doubts)
+    return Ended(states, doubts)
 
 
 def _without_error(job: Job, end: AttemptEnd) -> Verdict:
@@ -133,6 +130,7 @@ def _change(job: Job, end: AttemptEnd, verdict: Verdict) -> job_moves.JobChange:
     error = None if verdict.state in {JobState.FINISHED, JobState.CANCELLED} else end.error
     return job_moves.JobChange(
         job_id=end.job_id,
+        queue=job.queue,
         state=verdict.state,
         failed=verdict.count is Count.FAILED,
         lost=verdict.count is Count.LOST,
@@ -171,8 +169,8 @@ def settle_dependants(
     if state is JobState.FINISHED and library is not None:
         tasks.set_library(tx, build.task_id, library)
         limit = running_limit(tx, config, build.queue, build.user, now)
-        count = job_moves.activate_waiting(
-            tx, build.task_id, library.size_bytes, now, throttled=limit != NO_LIMIT
+        count = job_moves.activate_built(
+            tx, build.queue, build.task_id, library.size_bytes, now, throttled=limit != NO_LIMIT
         )
         if limit != NO_LIMIT:
             count = release(tx, build.queue, build.user, limit, now)

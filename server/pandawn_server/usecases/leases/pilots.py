@@ -27,7 +27,7 @@ from pandawn_server.storage.monitor import events
 from pandawn_server.usecases.access.admission import check_bringer, queue_to_serve
 from pandawn_server.usecases.access.sessions import begin_session
 from pandawn_server.usecases.context import Context
-from pandawn_server.usecases.leases.ending import Ended, end_attempts, ending
+from pandawn_server.usecases.leases.ending import end_attempts, ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +132,8 @@ def _register(context: Context, registration: Registration, by: Principal) -> tu
     return pilot, queue
 
 
-def deregister_pilot(
-    context: Context, pilot_id: str, reason: str, by: Principal
-) -> tuple[int, Ended]:
-    """Ends a pilot; returns the number of jobs taken back from it, and what became of them.
+def deregister_pilot(context: Context, pilot_id: str, reason: str, by: Principal) -> int:
+    """Ends a pilot; returns the number of jobs taken back from it.
 
     Raises `NotFoundError` (PILOT_NOT_FOUND) and `ForbiddenError` (NOT_YOUR_PILOT).
     """
@@ -151,7 +149,7 @@ def deregister_pilot(
         if pilot is None:
             raise pilot_not_found(pilot_id)
         held = leases.lock_pilot_leases(tx, [pilot_id])
-        ended = end_attempts(
+        end_attempts(
             tx,
             context.config.current(tx),
             [ending(lease, JobState.FAILED, pilot_ended()) for lease in held],
@@ -172,4 +170,4 @@ def deregister_pilot(
                     )
                 ],
             )
-    return len(held), ended
+    return len(held)

@@ -36,7 +36,7 @@ class Reaped:
     """What one run did; `was_granted` is False when another process does the work."""
 
     was_granted: bool
-    ended: Ended = field(default_factory=lambda: Ended({}, frozenset()))
+    ended: Ended = field(default_factory=lambda: Ended({}))
     lost_pilots: int = 0
     closed_tasks: int = 0
 

@@ -53,7 +53,6 @@ class Reported:
     """An accepted report; `state` is the job's after it."""
 
     state: JobState
-    runnable_queues: frozenset[str] = frozenset()
 
 
 def report_jobs(context: Context, reports: Sequence[Report]) -> list[Reported | PandawnError]:
@@ -172,7 +171,7 @@ def _answer(
     if not may_speak_for(ref.session, known.pilot_id, others.get(known.pilot_id)):
         return not_your_lease(ref.job_id, ref.attempt)
     if taken is not None and taken.end.attempt == ref.attempt:
-        return Reported(ended.states[ref.job_id], ended.runnable_queues)
+        return Reported(ended.states[ref.job_id])
     if known.reported_state is None:
         return stale_lease(ref.job_id, ref.attempt)
     # The reply of the first report was lost on its way.
@@ -208,7 +207,7 @@ def release_jobs(context: Context, refs: Sequence[LeaseRef]) -> list[Reported | 
     return [
         not_your_lease(ref.job_id, ref.attempt)
         if ref in foreign
-        else Reported(ended.states[ref.job_id], ended.runnable_queues)
+        else Reported(ended.states[ref.job_id])
         if ref.job_id in ended.states and current[ref.job_id].attempt == ref.attempt
         else stale_lease(ref.job_id, ref.attempt)
         for ref in refs

@@ -128,8 +128,6 @@ def change_documents(
         if not plan.changes:
             return plan.outcome(head)
         _write(context, tx, plan, head + 1, cause, author, now)
-    with context.db.read() as tx:
-        context.config.refresh(tx)
     return plan.outcome(head + 1)
 
 

@@ -66,7 +66,7 @@ def set_override(
         change = _change(name, before, [*kept, *new])
         _write(tx, revision, now, Cause.OVERRIDE, author, {told: change})
         requests.insert_answer(tx, key, Answer(0, (revision,)), now)
-    return _after(context, name), revision
+    return get_queue(context, name), revision
 
 
 def clear_override(
@@ -92,7 +92,7 @@ def clear_override(
         told = f"overrides of queue {name} were cleared: {_names(ended)}"
         change = _change(name, before, [o for o in before if o not in ended])
         _write(tx, head + 1, now, Cause.CLEAR, author, {told: change})
-    return _after(context, name), head + 1, len(ended)
+    return get_queue(context, name), head + 1, len(ended)
 
 
 def write_down_expired(context: Context) -> None:
@@ -112,8 +112,6 @@ def write_down_expired(context: Context) -> None:
         if told:
             documents.delete_expired(tx, now)
             _write(tx, head + 1, now, Cause.EXPIRE, NOBODY, told)
-    with context.db.read() as tx:
-        context.config.refresh(tx)
 
 
 def _check(settings: QueueSettings, expire_time: datetime, now: datetime) -> None:
@@ -161,9 +159,3 @@ def _change(name: str, before: Sequence[Override], after: Sequence[Override]) ->
 
 def _names(overrides: Sequence[Override]) -> str:
     return ", ".join(sorted(override.parameter for override in overrides))
-
-
-def _after(context: Context, name: str) -> Queue:
-    with context.db.read() as tx:
-        context.config.refresh(tx)
-    return get_queue(context, name)

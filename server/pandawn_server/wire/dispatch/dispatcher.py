@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -130,10 +130,9 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         check.identifier("pilot_id", request.pilot_id)
         check.text("reason", request.reason)
         check.done()
-        requeued, ended = await self._deps.runner.run(
+        requeued = await self._deps.runner.run(
             deregister_pilot, self._deps.context, request.pilot_id, request.reason, caller()
         )
-        self._notify(ended.runnable_queues)
         return pilot_pb2.DeregisterPilotResponse(requeued_count=requeued)
 
     async def AcquireJobs(  # noqa: N802 (gRPC's name)
@@ -207,7 +206,6 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         check.done()
         await self._check_speaks_for(by, request.pilot_id)
         answers = await self._report.submit(reports)
-        self._notify(q for a in answers if isinstance(a, Reported) for q in a.runnable_queues)
         return report_pb2.ReportJobsResponse(results=map(_to_result, answers))
 
     async def ReleaseJobs(  # noqa: N802 (gRPC's name)
@@ -227,7 +225,6 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         check.done()
         await self._check_speaks_for(by, request.pilot_id)
         answers = await self._release.submit(refs)
-        self._notify(q for a in answers if isinstance(a, Reported) for q in a.runnable_queues)
         return dispatcher_pb2.ReleaseJobsResponse(
             statuses=[item_status(a if isinstance(a, PandawnError) else None) for a in answers]
         )
@@ -261,8 +258,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
             for answer in unclaimed
             for grant in answer.grants
         ]
-        answers = await self._release.submit(refs)
-        self._notify(q for a in answers if isinstance(a, Reported) for q in a.runnable_queues)
+        await self._release.submit(refs)
 
     async def _check_speaks_for(self, by: Principal, pilot_id: str) -> None:
         # Nearly always its own: the database is asked for others only.
@@ -278,10 +274,6 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         except UnavailableError:
             # The answer itself stands, jobs among it; the next call asks again.
             return ""
-
-    def _notify(self, queues: Iterable[str]) -> None:
-        for queue in set(queues):
-            self._deps.polls.notify(queue)
 
 
 def _to_result(answer: Reported | PandawnError) -> report_pb2.ReportResult:

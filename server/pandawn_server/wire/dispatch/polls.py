@@ -88,15 +88,15 @@ class Polls:
             if self._answers.get(call.key) is answered:
                 del self._answers[call.key]
 
-    def notify(self, queue: str) -> None:
-        """Says that jobs of a queue became runnable, or that its rules changed."""
-        if not self._closed and self._context.desks.has_polls(queue):
-            self._send(self._serve.submit(queue))
+    def wake(self, queues: Iterable[str]) -> None:
+        """Looks for answers to the polls of some queues. From any thread."""
+        due = [queue for queue in queues if self._context.desks.has_polls(queue)]
+        if due and not self._closed and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._serve_all, due)
 
-    def notify_all(self) -> None:
-        """Looks for jobs for all that wait: some may be held no longer, or come from other servers."""
-        for queue in self._context.desks.poll_counts():
-            self.notify(queue)
+    def wake_all(self) -> None:
+        """The same of all queues: some jobs may be held no longer, or come from other servers."""
+        self.wake(self._context.desks.poll_counts())
 
     def close(self) -> None:
         """Ends all waits, and lets none begin: the server stops."""
@@ -104,6 +104,11 @@ class Polls:
         for answered in self._answers.values():
             if not answered.done():
                 answered.set_result(None)
+
+    def _serve_all(self, queues: Iterable[str]) -> None:
+        if not self._closed:
+            for queue in queues:
+                self._send(self._serve.submit(queue))
 
     def _replace(self, key: CallKey, answered: _Answered) -> None:
         earlier = self._answers.get(key)

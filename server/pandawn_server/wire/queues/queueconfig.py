@@ -19,13 +19,13 @@ from pandawn_server.wire.edge.page_token import decode_page_token, encode_page_t
 from pandawn_server.wire.edge.pages import page_of
 from pandawn_server.wire.edge.validation import Checker
 from pandawn_server.wire.edge.values import digest_of
+from pandawn_server.wire.leases.nodes import NodeMethods
 from pandawn_server.wire.queues import config as convert
 from pandawn_server.wire.queues.convert import (
     from_settings,
     to_queue,
     to_queue_for,
 )
-from pandawn_server.wire.queues.nodes import NodeMethods
 
 MAX_MASK = 1000
 """Parameters that a mask may name: there are fewer."""
@@ -134,7 +134,6 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             outcome = await self._run(
                 change.change_documents, self._context, wanted, author, guards
             )
-            self._changed()
         return await self._run(convert.to_applied, outcome)
 
     async def ExportConfig(  # noqa: N802 (gRPC's name)
@@ -182,7 +181,6 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             end,
             author,
         )
-        self._changed()
         return override_pb2.SetOverrideResponse(queue=to_queue(queue), revision=revision)
 
     async def ClearOverride(  # noqa: N802 (gRPC's name)
@@ -209,7 +207,6 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             set(request.parameters),
             author,
         )
-        self._changed()
         return override_pb2.ClearOverrideResponse(
             queue=to_queue(queue), revision=revision, cleared_count=count
         )
@@ -304,7 +301,6 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             guards,
             validate_only=request.validate_only,
         )
-        self._changed()
         return revision_pb2.RollbackResponse(
             revision=outcome.revision,
             diffs=map(convert.to_diff, outcome.changes),
@@ -312,11 +308,6 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             removals_limit=outcome.removals_limit,
             queues_in_use=outcome.in_use,
         )
-
-    def _changed(self) -> None:
-        """Tells those who watch a queue, and pilots that wait for its jobs: it may be offline, or have come back."""
-        self._deps.config_watch.look()
-        self._deps.polls.notify_all()
 
 
 def _same_values(one: Queue, other: Queue) -> bool:

@@ -26,6 +26,8 @@ class ConfigWatch:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._watched: dict[str, _Watched] = {}
+        self._seen = context.config.remembered
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     def queue(self, name: str) -> Queue | None:
@@ -40,6 +42,7 @@ class ConfigWatch:
     @contextmanager
     def watching(self, name: str) -> Iterator[asyncio.Event]:
         """An event that is set when the queue may have changed, or the server stops; clear it and look."""
+        self._loop = asyncio.get_running_loop()
         watched = self._watched.get(name)
         if watched is None:
             watched = self._watched[name] = _Watched(self.queue(name))
@@ -52,8 +55,14 @@ class ConfigWatch:
             if not watched.watchers and self._watched.get(name) is watched:
                 del self._watched[name]
 
+    def wake(self) -> None:
+        """Looks, if the configuration has changed. From any thread."""
+        if self._loop is not None and self._context.config.remembered is not self._seen:
+            self._loop.call_soon_threadsafe(self.look)
+
     def look(self) -> None:
         """Wakes those whose queues are not what they were."""
+        self._seen = self._context.config.remembered
         for name, watched in self._watched.items():
             queue = self.queue(name)
             # The same object unless something of it may have changed.

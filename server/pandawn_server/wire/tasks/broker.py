@@ -96,7 +96,6 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             spec,
             caller(),
         )
-        self._deps.polls.notify(view.task.queue)
         return broker_pb2.SubmitTaskResponse(task=to_task(view))
 
     async def GetTask(  # noqa: N802 (gRPC's name)
@@ -229,7 +228,6 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         view, job_ids = await self._deps.runner.run(
             retry.retry_task, self._deps.context, request.request_id, request.task_id, caller()
         )
-        self._deps.polls.notify(view.task.queue)
         return broker_pb2.RetryTaskResponse(task=to_task(view), job_ids=job_ids)
 
     async def RetryJob(  # noqa: N802 (gRPC's name)
@@ -243,7 +241,6 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         job = await self._deps.runner.run(
             retry.retry_job, self._deps.context, request.request_id, request.job_id, caller()
         )
-        self._deps.polls.notify(job.queue)
         return broker_pb2.RetryJobResponse(job=to_job(job))
 
     async def ExplainJob(  # noqa: N802 (gRPC's name)

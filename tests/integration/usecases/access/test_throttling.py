@@ -35,7 +35,9 @@ def states(world: World, task_id: int) -> list[JobState]:
 
 
 def look(world: World, owner: str = "one") -> frozenset[str]:
-    return release_throttled(world.context, owner, LOOK)
+    world.woken.clear()
+    release_throttled(world.context, owner, LOOK)
+    return frozenset(world.woken)
 
 
 def test_no_more_jobs_of_a_user_run_than_the_limit_allows(world: World) -> None:

@@ -83,7 +83,9 @@ def test_a_hand_out_that_nobody_acknowledged_goes_back_within_seconds_and_counts
     world.reap()
     assert world.states() == [JobState.SENT]
     world.clock.advance(2 * SECOND)
-    assert world.reap().ended.runnable_queues == {QUEUE}
+    world.woken.clear()
+    world.reap()
+    assert world.woken == {QUEUE}
     (job,) = world.jobs()
     assert (job.state, job.failures) == (JobState.ACTIVATED, 0)
     assert reason(world.report(success(grant))[0]) == "STALE_LEASE"

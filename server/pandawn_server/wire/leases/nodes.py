@@ -68,19 +68,15 @@ class NodeMethods(queueconfig_pb2_grpc.QueueConfigServicer):
             caller(),
             unpin=request.unpin,
         )
-        self._deps.polls.notify_all()
         return node_pb2.RemoveNodeResponse(
             jobs_taken_back=removed.jobs, files_forgotten=removed.files
         )
 
     async def _change(self, request: _Request, wanted: Condition) -> Condition:
         key, reason = _checked(request)
-        after = await self._deps.runner.run(
+        return await self._deps.runner.run(
             control_nodes.set_condition, self._deps.context, key, wanted, reason, caller()
         )
-        # Who waits hears it now; those who wait at other servers within their next look.
-        self._deps.polls.notify_all()
-        return after
 
 
 def _checked(request: _Request) -> tuple[NodeKey, str]:

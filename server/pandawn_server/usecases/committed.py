@@ -1,0 +1,81 @@
+"""What follows from what a transaction committed, whichever use case ran it: logs, memories, and who is woken.
+
+A use case says nothing of this: `Database.after_commit` hands the effects of each transaction to `follow`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable
+
+import structlog
+
+from pandawn_server.domain.errors import UnavailableError
+from pandawn_server.domain.monitor.events import Event
+from pandawn_server.logs import Log
+from pandawn_server.storage.database import Effects
+from pandawn_server.usecases.context import Context
+
+_log: Log = structlog.get_logger(__name__)
+
+_WORRYING = frozenset({"JOB_FAILED", "JOB_RETRIED", "PILOT_LOST", "NODE_SUSPENDED"})
+"""Kinds of events that an operator may want to look into."""
+
+_PILOT_GONE = frozenset({"PILOT_ENDED", "PILOT_LOST"})
+_PILOTS = _PILOT_GONE | {"PILOT_REGISTERED"}
+_NODES = "NODE_"
+_QUEUES = "QUEUE_APPLIED"
+
+
+def follow(context: Context, effects: Effects) -> Collection[str]:
+    """Brings what this process remembers up to date; returns the queues whose polls may have an answer now."""
+    awake = set(effects.runnable)
+    kinds = {event.kind for event in effects.events}
+    if _QUEUES in kinds:
+        _read_queues(context)
+    if _QUEUES in kinds or any(kind.startswith(_NODES) for kind in kinds):
+        # A queue may be offline, or back; a node may get jobs again, or none.
+        awake.update(context.desks.used())
+    if any(kind.startswith(_NODES) for kind in kinds):
+        for queue in context.desks.used():
+            context.desks.pilots_changed(queue)
+    for event in effects.events:
+        if event.kind in _PILOT_GONE:
+            context.known.forget_pilots([event.pilot_id])
+            context.sessions.end([event.pilot_id], event.time)
+        if event.kind in _PILOTS:
+            # No job is held for a node without a pilot.
+            context.desks.pilots_changed(event.queue)
+    return awake
+
+
+def _read_queues(context: Context) -> None:
+    try:
+        with context.db.read() as tx:
+            context.config.refresh(tx)
+    except UnavailableError as error:
+        # The change is committed; the next look finds it.
+        _log.warning("queues not read after a change", reason=error.reason, message=error.message)
+
+
+def log_events(happened: Iterable[Event]) -> None:
+    """Logs events whose transaction is committed, with what they concern as fields."""
+    tells_all = _log.is_enabled_for(logging.INFO)
+    for event in happened:
+        if not tells_all and event.kind not in _WORRYING:
+            continue
+        log = _log.warning if event.kind in _WORRYING else _log.info
+        about = {
+            "task": event.task_id,
+            "job": event.job_id,
+            "attempt": event.attempt,
+            "pilot": event.pilot_id,
+            "node": event.node,
+            "queue": event.queue,
+            "user": event.user,
+        }
+        log(
+            event.kind.lower().replace("_", " "),
+            **{name: value for name, value in about.items() if value},
+            text=event.text,
+        )

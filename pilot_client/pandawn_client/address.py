@@ -1,14 +1,17 @@
-"""The address of a server, as all programs of a node read it."""
+"""The address of a server, as all programs read it."""
 
 from __future__ import annotations
 
-import argparse
+import ipaddress
 import re
 
 DEFAULT_PORT = 25443
 
 _HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?)"
 _ADDRESS = re.compile(rf"(?P<host>{_HOST})(?::(?P<port>\d{{1,5}}))?")
+
+# What may stand before an address, as gRPC takes it.
+_SCHEME = re.compile(r"(dns:(//[^/]*/)?|ipv4:|ipv6:)", re.IGNORECASE)
 
 
 def parse_server(text: str) -> str:
@@ -26,9 +29,19 @@ def parse_server(text: str) -> str:
     return f"{match['host']}:{port}"
 
 
-def server_argument(text: str) -> str:
-    """The same, for argparse. Raises argparse.ArgumentTypeError."""
+def is_socket(server: str) -> bool:
+    """Whether a server is reached by a socket file."""
+    return server.startswith(("unix:", "unix-abstract:"))
+
+
+def is_local(server: str) -> bool:
+    """Whether what is sent to a server stays on this machine."""
+    if is_socket(server):
+        return True
+    host = _SCHEME.sub("", server).rpartition(":")[0].strip("[]").lower()
+    if host == "localhost":
+        return True
     try:
-        return parse_server(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,4 +1,4 @@
-"""The line to a server: one channel with its stubs, what it is told, and whether a proxy is on the way.
+"""A channel to a server: how it is opened, and whether a proxy is on the way.
 
 The variables http_proxy and https_proxy of a node are there for what is fetched by HTTP (CVMFS, Frontier),
 and such a proxy passes no gRPC on. So gRPC goes by a proxy only where the site says it of gRPC itself, by
@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import grpc
 
-from pandawn.dispatcher.v1.dispatcher_pb2_grpc import DispatcherStub
-from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
-from pandawn.queueconfig.v1.queueconfig_pb2_grpc import QueueConfigStub
-from pandawn_client.credentials import Credentials, is_local
-from pandawn_client.signing import Identity, Signer
+from pandawn_client.address import is_local
+from pandawn_client.credentials import NOTHING, Credentials
+from pandawn_client.signing import Bearer, Identity, Signer
 
 # The server takes messages up to this size and sends none larger.
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
@@ -47,35 +44,27 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One channel and the stubs on it. `number` counts the lines of a connection."""
-
-    number: int
-    channel: grpc.Channel
-    dispatcher: DispatcherStub
-    catalog: FileCatalogStub
-    queues: QueueConfigStub
-
-
-def open_line(
-    number: int,
+def open_channel(
     server: str,
-    credentials: Credentials | None,
-    identity: Identity,
-    on_end: Callable[[int, grpc.StatusCode | None], None],
-) -> Line:
-    """Opens a channel; nothing is sent before the first call. `on_end` is told how calls ended."""
+    credentials: Credentials = NOTHING,
+    identity: Identity | None = None,
+    *,
+    on_end: Callable[[grpc.StatusCode | None], None] = lambda _: None,
+) -> tuple[grpc.Channel, grpc.Channel]:
+    """Opens a channel to HOST:PORT or unix:PATH; nothing is sent before the first call.
+
+    Returns it, to be closed, and the same with each call signed, for stubs. Without an `identity` calls
+    show the credentials' token. `on_end` is told how calls ended, by a thread of gRPC.
+    """
     options = (*_OPTIONS, ("grpc.enable_http_proxy", int(proxy_for(server) is not None)))
-    secured = credentials.channel() if credentials is not None else None
+    secured = credentials.channel()
     if secured is None:
         channel = grpc.insecure_channel(server, options=options)
     else:
         channel = grpc.secure_channel(server, secured, options=options)
-    signed = grpc.intercept_channel(channel, Signer(identity, lambda code: on_end(number, code)))
-    return Line(
-        number, channel, DispatcherStub(signed), FileCatalogStub(signed), QueueConfigStub(signed)
-    )
+    if identity is None:
+        identity = Bearer(credentials.token)
+    return channel, grpc.intercept_channel(channel, Signer(identity, on_end))
 
 
 def proxy_for(server: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What a pilot or a hook shows to a server: certificates, and the token that begins its session.
+"""What a server is shown, and how the way to it is protected: TLS, certificates, a token.
 
 Files are read once; what is read stays in memory. A token never goes over a line that others can
 read: that is refused before a connection is made.
@@ -6,50 +6,58 @@ read: that is refused before a connection is made.
 
 from __future__ import annotations
 
-import argparse
-import ipaddress
 import os
-import re
-import ssl
-import stat
-import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
 
-from pandawn_client.authorities import read_authorities
-from pandawn_client.environment import take_variable
-
-_MAX_SECRET_BYTES = 64 * 1024
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-_KEY = re.compile(
-    rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL
-)
-# What may stand before an address, as gRPC takes it.
-_SCHEME = re.compile(r"(dns:(//[^/]*/)?|ipv4:|ipv6:)", re.IGNORECASE)
-STANDARD_INPUT = "-"
+from pandawn_client.address import is_local, is_socket
+from pandawn_client.certificates import find_authorities, read_pair
+from pandawn_client.errors import CredentialError
+from pandawn_client.tokens import Token, token_in_environment, token_in_file, token_in_shared_place
 
 
-class CredentialError(Exception):
-    """A credential that cannot be used; the message names it, and says what to do."""
+@dataclass(frozen=True)
+class Given:
+    """What a user names: in options, or in a configuration file. None for what was not given."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    token_file: str | None = None
+    tls: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Credentials:
-    """What to show. `root` None: the authorities that come with gRPC."""
+    """What to show, and whose word for the server counts.
+
+    `root`, `chain` and `key` are PEM; `root` None: the authorities that come with gRPC.
+    `certificate` says for people where the certificate comes from. `key_file` is the file with the
+    key. `skipped` says what of the authorities could not be used.
+    """
 
     tls: bool = False
     root: bytes | None = None
     chain: bytes | None = None
     key: bytes | None = None
-    token: str = ""
-    # Where the token came from, if from a file that can be read again or removed.
-    token_file: Path | None = None
-    # Files that hold a key, which payloads of the same account can read.
+    token: Token | None = None
+    certificate: str = ""
     key_file: Path | None = None
-    # What of the authorities could not be used, for the log.
     skipped: tuple[str, ...] = ()
+
+    @property
+    def shows_anything(self) -> bool:
+        """Whether the server learns who calls."""
+        return self.token is not None or self.chain is not None
+
+    @property
+    def token_text(self) -> str:
+        """The token, or nothing."""
+        return "" if self.token is None else self.token.text
 
     def channel(self) -> grpc.ChannelCredentials | None:
         """For a channel; None for one without TLS."""
@@ -58,188 +66,139 @@ class Credentials:
         return grpc.ssl_channel_credentials(self.root, self.key, self.chain)
 
 
-def add_credential_options(
-    parser: argparse._ActionsContainer,
-) -> None:
-    """Adds the options that say what to show."""
-    parser.add_argument(
-        "--tls",
-        action=argparse.BooleanOptionalAction,
-        help="speak TLS (default: PANDAWN_TLS, else with all servers that are not on this machine)",
-    )
-    parser.add_argument(
-        "--ca",
-        type=Path,
-        metavar="PATH",
-        help="the authorities that the server's certificate is checked against, a file or a"
-        " directory (default: PANDAWN_CA, X509_CERT_DIR, the system's)",
-    )
-    parser.add_argument(
-        "--cert",
-        type=Path,
-        metavar="FILE",
-        help="certificate with its chain, or a proxy (default: PANDAWN_CERT, without a token"
-        " X509_USER_PROXY)",
-    )
-    parser.add_argument(
-        "--key", type=Path, metavar="FILE", help="its key (default: PANDAWN_KEY, or in --cert)"
-    )
-    parser.add_argument(
-        "--token-file",
-        metavar="FILE",
-        help="bearer token that begins the session, - for the standard input"
-        " (default: BEARER_TOKEN or BEARER_TOKEN_FILE)",
-    )
+NOTHING = Credentials()
+"""No TLS, and nothing shown: for a server on this machine that asks for nothing."""
 
 
-def read_credentials(given: argparse.Namespace, server: str) -> Credentials:
-    """Reads what options and environment name, for a server. Raises CredentialError.
+def find_credentials(
+    server: str,
+    given: Given | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    configured: Given | None = None,
+    configured_in: str = "",
+    find_token: Callable[[bool], Token | None] | None = None,
+    for_group: bool = False,
+) -> Credentials:
+    """Returns what to show to a server (HOST:PORT or unix:PATH).
 
-    Tokens are taken out of the environment.
+    What is `given` goes before the environment (PANDAWN_CA, PANDAWN_CERT, PANDAWN_KEY, PANDAWN_TLS,
+    and the variables of the grid), and that before what is `configured` in the file `configured_in`.
+    TLS is spoken with every server but those on this machine, and with those when authorities or a
+    certificate are named, or somebody says so. `find_token` is told whether TLS is spoken, and looks for
+    the token; without it the WLCG's discovery does. With `for_group` secrets may be readable by the
+    group of their files.
+
+    Raises CredentialError: something that was named cannot be used, or a token would travel in the clear.
     """
-    token, token_file = _token(given.token_file)
-    authorities = _path(given.ca, "PANDAWN_CA")
-    certificate = _path(given.cert, "PANDAWN_CERT")
-    if not _wants_tls(given.tls, server, names_any=bool(authorities or certificate)):
-        if token and not is_local(server):
-            raise CredentialError(
-                f"a token would go to {server} for everybody on the way to read;"
-                " leave --no-tls (PANDAWN_TLS=0) away, or the token"
-            )
-        return Credentials(token=token, token_file=token_file)
-    key_file = _path(given.key, "PANDAWN_KEY")
-    if certificate is None and not token:
+    given, configured = given or Given(), configured or Given()
+    environ = os.environ if environ is None else environ
+    if find_token is None:
+        find_token = partial(discover_token, given.token_file, environ)
+    search = _Search(given, environ, configured, configured_in)
+    ca, cert = search.chosen("ca"), search.chosen("cert")
+    tls = _wants_tls(server, search, names_any=bool(ca or cert))
+    token = find_token(tls)
+    if not tls:
+        return Credentials(token=_fit_for_clear(server, token))
+    key = search.chosen("key")
+    if cert is None and token is None:
         # Around on every grid node, and not for this server in particular.
-        certificate = _path(None, "X509_USER_PROXY")
-    root, skipped = _authorities(authorities)
-    if certificate is None:
-        return Credentials(tls=True, root=root, token=token, token_file=token_file, skipped=skipped)
-    chain, key = _certificate(certificate, key_file or certificate)
+        cert, key = _ambient(environ, key)
+    root, skipped = find_authorities(ca, environ)
+    if cert is None:
+        return Credentials(tls=True, root=root, token=token, skipped=skipped)
+    key_file = Path((key or cert)[0])
+    chain_pem, key_pem = read_pair(Path(cert[0]), key_file, for_group=for_group)
     return Credentials(
         tls=True,
         root=root,
-        chain=chain,
-        key=key,
+        chain=chain_pem,
+        key=key_pem,
         token=token,
-        token_file=token_file,
-        key_file=key_file or certificate,
+        certificate=f"{cert[0]}, from {cert[1]}",
+        key_file=key_file,
         skipped=skipped,
     )
 
 
-def read_token_file(path: Path) -> str:
-    """The token in a file that is for us alone. Raises CredentialError."""
-    text = _read_private(path, "token file")
-    return _checked(text, f"the token file {path}")
+def discover_token(file: str | None, environ: Mapping[str, str], over_tls: bool) -> Token | None:
+    """The token in the file that was named, or that of the WLCG's discovery; None where there is none.
+
+    What lies in a shared place is for servers that TLS has verified. Raises CredentialError.
+    """
+    if file:
+        return token_in_file(Path(file).expanduser(), f"{file}, from --token-file")
+    found = token_in_environment(environ)
+    if found is None and over_tls:
+        found = token_in_shared_place(environ)
+    return found
 
 
-def is_local(server: str) -> bool:
-    """Whether what is sent to a server stays on this machine."""
-    if server.startswith(("unix:", "unix-abstract:")):
-        return True
-    host = _SCHEME.sub("", server).rpartition(":")[0].strip("[]").lower()
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+_Found = tuple[str, str]
+"""A path, and where it was found."""
 
 
-def _wants_tls(option: bool | None, server: str, *, names_any: bool) -> bool:
-    if server.startswith("unix:"):
-        if option or names_any:
-            raise CredentialError("a Unix socket has no TLS; leave --tls, --ca and --cert away")
-        return False
-    if option is not None:
-        return option
-    variable = os.environ.get("PANDAWN_TLS", "")
-    if variable not in ("", "0", "1"):
-        raise CredentialError(f"PANDAWN_TLS is 0 or 1, not {variable!r}")
-    return variable == "1" or (not variable and (names_any or not is_local(server)))
+@dataclass(frozen=True)
+class _Search:
+    """Looks a thing up in the options, the environment and the configuration file, in this order."""
+
+    given: Given
+    environ: Mapping[str, str]
+    configured: Given
+    configured_in: str
+
+    def chosen(self, name: str) -> _Found | None:
+        variable = f"PANDAWN_{name.upper()}"
+        option: str | None = getattr(self.given, name)
+        in_file: str | None = getattr(self.configured, name)
+        for value, source in (
+            (option, f"--{name}"),
+            (self.environ.get(variable), f"the variable {variable}"),
+            (in_file, self.configured_in),
+        ):
+            if value:
+                return str(Path(value).expanduser().absolute()), source
+        return None
 
 
-def _token(option: str | None) -> tuple[str, Path | None]:
-    variables = {name: take_variable(name) for name in ("BEARER_TOKEN", "BEARER_TOKEN_FILE")}
-    if option == STANDARD_INPUT:
-        text = sys.stdin.buffer.read(_MAX_SECRET_BYTES)
-        return _checked(text, "the standard input"), None
-    if option:
-        path = Path(option).absolute()
-        return read_token_file(path), path
-    if variables["BEARER_TOKEN"]:
-        return _checked(variables["BEARER_TOKEN"].encode(), "BEARER_TOKEN"), None
-    if variables["BEARER_TOKEN_FILE"]:
-        path = Path(variables["BEARER_TOKEN_FILE"]).absolute()
-        return read_token_file(path), path
-    return "", None
-
-
-def _checked(text: bytes, where: str) -> str:
-    token = text.strip()
-    # What a header can carry: anything else would be refused much later, and less clearly.
-    if not token or not all(0x21 <= byte <= 0x7E for byte in token):
-        raise CredentialError(f"{where} holds no token: one line of printable characters")
-    return token.decode("ascii")
-
-
-def _path(option: Path | None, variable: str) -> Path | None:
-    text = str(option) if option is not None else os.environ.get(variable, "")
-    return Path(text).expanduser().absolute() if text else None
-
-
-def _certificate(certificate: Path, key_file: Path) -> tuple[bytes, bytes]:
-    # Of a proxy, which holds both, each part goes where it belongs: gRPC takes nothing else in it.
-    content = _read_private(key_file, "key file")
-    chain = content if key_file == certificate else _read(certificate, "certificate")
-    certificates, keys = _CERTIFICATE.findall(chain), _KEY.findall(content)
-    if not certificates:
-        raise CredentialError(f"{certificate} holds no certificate in PEM")
-    if not keys:
-        raise CredentialError(f"{key_file} holds no private key in PEM; name its file with --key")
-    if b"ENCRYPTED" in keys[0]:
-        raise CredentialError(
-            f"the key in {key_file} has a pass phrase, which nobody is there to type; make a proxy"
+def _ambient(environ: Mapping[str, str], key: _Found | None) -> tuple[_Found | None, _Found | None]:
+    if environ.get("X509_USER_PROXY"):
+        return (environ["X509_USER_PROXY"], "the variable X509_USER_PROXY"), key
+    if environ.get("X509_USER_CERT") and environ.get("X509_USER_KEY"):
+        return (
+            (environ["X509_USER_CERT"], "the variable X509_USER_CERT"),
+            (environ["X509_USER_KEY"], "the variable X509_USER_KEY"),
         )
-    return b"\n".join(certificates) + b"\n", keys[0] + b"\n"
+    return None, key
 
 
-def _authorities(path: Path | None) -> tuple[bytes | None, tuple[str, ...]]:
-    """The authorities, None for those of gRPC, and what was skipped of them."""
-    if path is None:
-        path = _path(None, "X509_CERT_DIR")
-    if path is None:
-        # The system's, among which an institute may have put its own; None: those of gRPC.
-        system: str | None = ssl.get_default_verify_paths().cafile
-        if system is None:
-            return None, ()
-        path = Path(system)
-    try:
-        found, skipped = read_authorities(path)
-    except OSError as error:
-        raise CredentialError(f"the authority {path} cannot be read: {error.strerror}") from error
-    if not found:
-        why = "".join(f"; {text}" for text in skipped)
-        raise CredentialError(f"there is no certificate of an authority in {path}{why}")
-    return b"\n".join(found) + b"\n", tuple(skipped)
+def _wants_tls(server: str, search: _Search, *, names_any: bool) -> bool:
+    # A variable that cannot be read is said even where it does not matter: it will somewhere else.
+    variable = search.environ.get("PANDAWN_TLS") or None
+    if variable not in {None, "0", "1"}:
+        raise CredentialError("INVALID_SETTING", f"PANDAWN_TLS is 0 or 1, not {variable!r}")
+    if is_socket(server):
+        if search.given.tls or search.given.ca or search.given.cert:
+            raise CredentialError("NO_TLS", f"{server} is a socket file, which has no TLS")
+        return False
+    for said in (
+        search.given.tls,
+        None if variable is None else variable == "1",
+        search.configured.tls,
+    ):
+        if said is not None:
+            return said
+    return names_any or not is_local(server)
 
 
-def _read_private(path: Path, what: str) -> bytes:
-    try:
-        # What is no file, /dev/stdin say, is read as it is, and never waited for.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as stream:
-            mode = os.fstat(descriptor).st_mode
-            content = stream.read(_MAX_SECRET_BYTES)
-    except OSError as error:
-        raise CredentialError(f"the {what} {path} cannot be read: {error.strerror}") from error
-    if stat.S_ISREG(mode) and mode & stat.S_IROTH:
-        raise CredentialError(f"the {what} {path} may be read by everybody; chmod 600 {path}")
-    return content or b""
-
-
-def _read(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CredentialError(f"the {what} {path} cannot be read: {error.strerror}") from error
+def _fit_for_clear(server: str, token: Token | None) -> Token | None:
+    """The token, if it may go without TLS: only to this machine."""
+    if token is not None and not is_local(server):
+        raise CredentialError(
+            "TOKEN_IN_THE_CLEAR",
+            f"a token would go to {server} for everybody on the way to read",
+            details=[f"the token is that in {token.source}"],
+            remedies=["leave --no-tls (PANDAWN_TLS=0, tls = false) away", "or the token"],
+        )
+    return token

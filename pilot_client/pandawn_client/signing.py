@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import grpc
 
+from pandawn_client.tokens import Token
+
 # Calls that begin a session. Only they carry the credential itself.
 _BEGINNINGS = frozenset(
     {
@@ -59,6 +61,21 @@ class Identity:
         """Looks at how a call ended."""
         if code is grpc.StatusCode.UNAUTHENTICATED and method not in _BEGINNINGS:
             self.on_refused()
+
+
+class Bearer(Identity):
+    """Shows a token on each call, as it is then in its file: whoever renews it there is heard."""
+
+    def __init__(self, token: Token | None) -> None:
+        super().__init__()
+        self._renewed = token
+
+    def metadata(self, method: str) -> tuple[tuple[str, str], ...]:
+        """See Identity."""
+        del method
+        if self._renewed is None:
+            return ()
+        return (("authorization", f"Bearer {self._renewed.fresh()}"),)
 
 
 class _Details(NamedTuple):

@@ -1,6 +1,8 @@
-"""Says in one sentence why TLS does not come about, which gRPC hides behind its own words.
+"""Finds out why no connection comes about, of the name or of TLS, which gRPC hides behind its own words.
 
-The handshake is tried once more, by Python's own TLS, with the same authorities and the same certificate.
+gRPC tells of the last address of a server that it tried, which with two kinds of addresses is often the
+one where nobody listens. So the handshake is tried once more here, by Python's own TLS, with the same
+authorities and the same certificate, and says more.
 """
 
 from __future__ import annotations
@@ -8,64 +10,143 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from dataclasses import dataclass
 
+from pandawn_client.address import is_socket
 from pandawn_client.credentials import Credentials
 
 _TIMEOUT_SECONDS = 3.0
-# The beginning of HTTP/2: whoever speaks it answers, and what TLS 1.3 finds wrong with a client comes then.
+# The beginning of HTTP/2: whoever speaks it answers, and whoever wants TLS does not understand it. What
+# TLS 1.3 finds wrong with a client comes then.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
 
 
-def tls_trouble(server: str, credentials: Credentials | None) -> str:
-    """What is wrong with TLS at HOST:PORT; empty for nothing, or where nobody listens."""
-    if credentials is None or not credentials.tls or server.startswith("unix:"):
-        return ""
+@dataclass(frozen=True)
+class Trouble:
+    """What is wrong, and what to do about it."""
+
+    cause: str
+    remedies: tuple[str, ...]
+
+
+def find_trouble(server: str, credentials: Credentials) -> Trouble | None:
+    """What the name, TLS or the want of it has to do with it; None for nothing. Takes some seconds."""
+    if is_socket(server):
+        return None
     host, _, port = server.rpartition("/")[2].rpartition(":")
     host = host.strip("[]")
+    try:
+        context = _context(credentials) if credentials.tls else None
+    except (ssl.SSLError, OSError, ValueError) as error:
+        return Trouble(
+            f"certificate and key do not go together: {_words(error)}",
+            ("name the two that belong together: --cert FILE --key FILE",),
+        )
+    try:
+        with socket.create_connection((host, int(port)), _TIMEOUT_SECONDS) as raw:
+            if context is None:
+                return _without_tls(raw)
+            return _with_tls(raw, host, server, context, credentials)
+    except socket.gaierror as error:
+        if error.errno != socket.EAI_NONAME:
+            return None  # the name service does not answer, which may pass
+        return Trouble(f"no machine is called {host}", ("check the spelling of its name",))
+    except (OSError, ValueError):
+        return None  # nobody is there at all, which gRPC said
+
+
+def _context(credentials: Credentials) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(["h2"])
+    if credentials.root is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(cadata=credentials.root.decode("ascii", "replace"))
+    if credentials.chain and credentials.key:
+        # It takes files only, and secrets are not written to disks.
+        descriptor = os.memfd_create("certificate")
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(credentials.chain + credentials.key)
+            stream.flush()
+            context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=lambda: b"")
+    return context
+
+
+def _without_tls(raw: socket.socket) -> Trouble | None:
+    raw.sendall(_PREFACE)
+    if raw.recv(1):
+        return None
+    return Trouble(
+        "the server there hangs up on whoever speaks without TLS",
+        ("speak TLS: --tls, or name the server's authority with --ca FILE",),
+    )
+
+
+def _with_tls(
+    raw: socket.socket,
+    host: str,
+    server: str,
+    context: ssl.SSLContext,
+    credentials: Credentials,
+) -> Trouble | None:
     try:
-        if credentials.root is None:
-            context.load_default_certs()
-        else:
-            context.load_verify_locations(cadata=credentials.root.decode("ascii", "replace"))
-        if credentials.chain and credentials.key:
-            _show(context, credentials.chain + credentials.key)
-    except (ssl.SSLError, OSError, ValueError) as error:
-        return f"certificate and key do not go together: {_words(error)}"
-    try:
-        with (
-            socket.create_connection((host, int(port)), _TIMEOUT_SECONDS) as raw,
-            context.wrap_socket(raw, server_hostname=host) as tls,
-        ):
+        with context.wrap_socket(raw, server_hostname=host) as tls:
             tls.sendall(_PREFACE)
             if tls.recv(1) or not credentials.chain:
-                return ""
-            return (
-                "the server does not take our certificate: see whether it is still valid, and of an"
-                " authority that is known there"
-            )
+                return None
+            return _not_taken(credentials)
     except ssl.SSLCertVerificationError as error:
-        return f"the server's certificate is not good: {error.verify_message}"
-    except ssl.SSLError as error:
-        if error.reason in _NO_TLS:
-            return "nobody speaks TLS there"
-        return f"TLS was broken off: {_words(error)}"
-    except (OSError, ValueError):
-        return ""
+        return _not_verified(error, server)
+    except socket.timeout:
+        return None
+    except OSError as error:
+        return _broken_off(error, server, credentials)
 
 
-def _show(context: ssl.SSLContext, pem: bytes) -> None:
-    # It takes files only, and secrets are not written to disks.
-    descriptor = os.memfd_create("certificate")
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(pem)
-        stream.flush()
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=lambda: b"")
+def _not_taken(credentials: Credentials) -> Trouble:
+    return Trouble(
+        f"the server does not take our certificate, {credentials.certificate}",
+        ("see whether it is still valid, and of an authority that the server trusts",),
+    )
+
+
+def _not_verified(error: ssl.SSLCertVerificationError, server: str) -> Trouble:
+    cause = f"the server's certificate is not good: {error.verify_message}"
+    # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL.
+    if error.verify_code in {62, 64}:
+        return Trouble(cause, ("use the name that is in the certificate: --server NAME:PORT",))
+    return Trouble(
+        cause,
+        (
+            "name the authority that vouches for the server: --ca FILE (or PANDAWN_CA, X509_CERT_DIR)",
+            f"if it is named, somebody may be in between: ask whoever runs {server}",
+        ),
+    )
+
+
+def _broken_off(error: OSError, server: str, credentials: Credentials) -> Trouble:
+    reason = getattr(error, "reason", None) or error.strerror or str(error)
+    if "CERTIFICATE_REQUIRED" in str(reason):
+        return Trouble(
+            "the server takes nobody without a certificate",
+            (
+                "show one that it takes: --cert FILE --key FILE (or X509_USER_PROXY, without a token)",
+            ),
+        )
+    if reason in _NO_TLS:
+        return Trouble(
+            f"nobody speaks TLS at {server}",
+            ("check the port; on your own machine --no-tls may be what it wants",),
+        )
+    if credentials.chain and "ALERT" in str(reason):
+        return _not_taken(credentials)
+    return Trouble(
+        f"TLS was broken off: {_words(error)}", ("check the port, and ask whoever runs the server",)
+    )
 
 
 def _words(error: Exception) -> str:
     """`SSLV3_ALERT_CERTIFICATE_EXPIRED` as people read it."""
-    reason = getattr(error, "reason", None) or str(error)
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
     return str(reason).replace("_", " ").lower().rpartition("alert ")[2]

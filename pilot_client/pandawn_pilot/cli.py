@@ -16,14 +16,14 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from pandawn_client.address import server_argument
-from pandawn_client.client import Connection
-from pandawn_client.credentials import (
-    CredentialError,
+from pandawn_client.connection import Connection
+from pandawn_client.errors import CredentialError
+from pandawn_pilot.cache.room import DEFAULT_LOW_WATER
+from pandawn_pilot.credential_options import (
     add_credential_options,
     read_credentials,
+    server_argument,
 )
-from pandawn_pilot.cache.room import DEFAULT_LOW_WATER
 from pandawn_pilot.ending import (
     BATCH_GRACE_SECONDS,
     BATCH_VARIABLES,

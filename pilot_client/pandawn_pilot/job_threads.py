@@ -6,7 +6,7 @@ import threading
 
 from pandawn.common.v1.common_pb2 import PHASE_PAYLOAD, PHASE_STAGE_IN
 from pandawn.dispatcher.v1.report_pb2 import JobReport
-from pandawn_client.client import CallError
+from pandawn_client.refusals import CallError
 from pandawn_pilot.errors import PILOT_ERROR, JobFailedError
 from pandawn_pilot.job.live_job import JobTable, LiveJob
 from pandawn_pilot.job.report import make_report

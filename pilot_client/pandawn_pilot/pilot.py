@@ -10,9 +10,10 @@ from dataclasses import replace
 from pandawn.common.v1.common_pb2 import Requirements
 from pandawn.dispatcher.v1.dispatcher_pb2 import AcquireJobsResponse
 from pandawn.queueconfig.v1.queue_pb2 import Queue
-from pandawn_client.client import CallError, Connection
+from pandawn_client.connection import Connection
 from pandawn_client.credentials import Credentials
 from pandawn_client.durations import duration, seconds
+from pandawn_client.refusals import CallError
 from pandawn_pilot.cache.input_cache import InputCache
 from pandawn_pilot.cache_opening import open_cache
 from pandawn_pilot.catalog.client import CatalogClient, state_message

@@ -19,7 +19,7 @@ import pytest
 from pandawn.filecatalog.v1 import filecatalog_pb2 as wire
 from pandawn.filecatalog.v1 import lookup_pb2
 from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
-from pandawn_client.client import failure_of
+from pandawn_client.refusals import failure_of
 from pandawn_pilot.catalog.file_names import rucio_path
 from pandawn_pilot.hooks.pcache_hook import main
 from tests.fixtures.pilots import wait_until

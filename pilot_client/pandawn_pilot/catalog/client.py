@@ -9,7 +9,7 @@ from typing import Protocol
 from pandawn.common.v1.common_pb2 import File, FileRef
 from pandawn.filecatalog.v1 import filecatalog_pb2 as wire
 from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
-from pandawn_client.client import call, call_with_stream
+from pandawn_client.calls import call, call_with_stream
 from pandawn_pilot.catalog.inventory import CachedFile, CacheState
 
 # The contract's bound on the files of one request or one message of a stream.

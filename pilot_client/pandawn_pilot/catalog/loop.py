@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from pandawn_client.client import CallError
-from pandawn_client.retries import Backoff
+from pandawn_client.policy import Backoff
+from pandawn_client.refusals import CallError
 from pandawn_pilot.catalog.inventory import CacheState
 from pandawn_pilot.catalog.reporter import CatalogReporter
 from pandawn_pilot.logs import Log
@@ -100,7 +100,7 @@ class CatalogLoop:
                 is_clean = self._round()
                 pause = LOOK_SECONDS if is_clean else _TURN_SECONDS
             except CallError as failure:
-                pause = backoff.next_pause(failure)
+                pause = backoff.next_pause(failure.retry_after)
                 trouble = f"the catalog could not be told, trying again: {failure}"
             except OSError as error:
                 pause = backoff.next_pause()

@@ -11,7 +11,7 @@ import threading
 import time
 from hashlib import blake2b
 
-from pandawn_client.client import CallError
+from pandawn_client.refusals import CallError
 from pandawn_pilot.catalog.client import MAX_FILES_PER_MESSAGE, CatalogClient, DeltaResult
 from pandawn_pilot.catalog.inventory import CachedFile, CacheState, FileKey
 from pandawn_pilot.catalog.journal import Journal

@@ -23,8 +23,9 @@ from google.protobuf.message import Message
 
 from pandawn.common.v1.common_pb2 import File, FileRef
 from pandawn.filecatalog.v1 import filecatalog_pb2 as wire
-from pandawn_client.client import CALL_TIMEOUT_SECONDS, CallError, call
-from pandawn_client.retries import Backoff
+from pandawn_client.calls import CALL_TIMEOUT_SECONDS, call
+from pandawn_client.policy import Backoff
+from pandawn_client.refusals import CallError
 from pandawn_pilot.catalog.client import MAX_FILES_PER_MESSAGE
 from pandawn_pilot.hooks.command import (
     STATUSES,
@@ -162,7 +163,7 @@ class _Hook:
             try:
                 return call(method, request, timeout=min(max(left, 1.0), CALL_TIMEOUT_SECONDS))
             except CallError as failure:
-                pause = backoff.next_pause(failure)
+                pause = backoff.next_pause(failure.retry_after)
                 if (
                     not helps_to_repeat(failure, self._connection)
                     or time.monotonic() + pause > self._deadline

@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 import grpc
 
-from pandawn_client.client import CallError, Connection
-from pandawn_client.retries import Backoff
+from pandawn_client.connection import Connection
+from pandawn_client.policy import Backoff
+from pandawn_client.refusals import CallError
 from pandawn_pilot.catalog.client import CatalogClient
 from pandawn_pilot.catalog.file_names import Naming
 from pandawn_pilot.catalog.reporter import CatalogReporter
@@ -124,7 +125,7 @@ def _sync_once(
             _report(reporter, max(deadline - time.monotonic(), 1.0))
             return holding
         except CallError as failure:
-            pause = backoff.next_pause(failure)
+            pause = backoff.next_pause(failure.retry_after)
             if not helps_to_repeat(failure, connection) or time.monotonic() + pause > deadline:
                 raise
             time.sleep(pause)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from pandawn_client.client import Connection
+from pandawn_client.connection import Connection
 from pandawn_pilot.catalog.loop import CatalogLoop
 from pandawn_pilot.catalog.reporter import CatalogReporter
 from pandawn_pilot.logs import Log

@@ -11,10 +11,13 @@ from collections.abc import Callable
 import grpc
 
 from pandawn.filecatalog.v1.session_pb2 import OpenSessionRequest
-from pandawn_client.client import CallError, Connection, begin
-from pandawn_client.credentials import CredentialError, add_credential_options, read_credentials
+from pandawn_client.calls import begin
+from pandawn_client.connection import Connection
 from pandawn_client.durations import seconds
+from pandawn_client.errors import CredentialError
+from pandawn_client.refusals import CallError
 from pandawn_client.signing import Identity
+from pandawn_pilot.credential_options import add_credential_options, read_credentials
 from pandawn_pilot.hooks.command import UsageError, node_of, server_of
 from pandawn_pilot.node.hardening import hide_memory
 from pandawn_pilot.node.node_key import node_key
@@ -40,8 +43,8 @@ def connect(given: argparse.Namespace) -> Connection:
         raise UsageError("CREDENTIALS", str(error)) from error
     queue = str(given.queue or os.environ.get("PANDAWN_QUEUE", ""))
     if not queue:
-        return Connection(server, credentials, Identity(credentials.token, always=True))
-    identity = HookIdentity(credentials.token)
+        return Connection(server, credentials, Identity(credentials.token_text, always=True))
+    identity = HookIdentity(credentials.token_text)
     connection = Connection(server, credentials, identity)
     request = OpenSessionRequest(queue=queue, node=node_of(given), node_key=node_key())
 

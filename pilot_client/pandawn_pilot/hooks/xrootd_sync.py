@@ -10,8 +10,9 @@ import threading
 import time
 from pathlib import Path
 
-from pandawn_client.client import CallError, Connection
-from pandawn_client.retries import persist
+from pandawn_client.calls import persist
+from pandawn_client.connection import Connection
+from pandawn_client.refusals import CallError
 from pandawn_pilot.catalog.client import CatalogClient
 from pandawn_pilot.catalog.file_names import Naming
 from pandawn_pilot.catalog.node_journal import NodeJournal, beside

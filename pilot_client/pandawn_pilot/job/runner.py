@@ -19,7 +19,7 @@ from pandawn.common.v1.common_pb2 import (
 from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile, JobSpec
 from pandawn.dispatcher.v1.report_pb2 import JobReport, StoredFile
 from pandawn.queueconfig.v1.queue_pb2 import Queue
-from pandawn_client.client import Connection
+from pandawn_client.connection import Connection
 from pandawn_client.durations import seconds
 from pandawn_pilot.cache.input_cache import InputCache
 from pandawn_pilot.errors import (

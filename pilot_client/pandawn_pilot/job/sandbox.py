@@ -6,8 +6,9 @@ import hashlib
 from pathlib import Path
 
 from pandawn.dispatcher.v1.sandbox_pb2 import DownloadSandboxRequest
-from pandawn_client.client import CallError, Connection, read_stream
-from pandawn_client.retries import persist
+from pandawn_client.calls import persist, read_stream
+from pandawn_client.connection import Connection
+from pandawn_client.refusals import CallError
 from pandawn_pilot.cache.input_cache import InputCache
 from pandawn_pilot.errors import SANDBOX_FAILED, JobFailedError
 from pandawn_pilot.logs import Log

@@ -10,9 +10,11 @@ import grpc
 from pandawn.common.v1.common_pb2 import Requirements
 from pandawn.dispatcher.v1.dispatcher_pb2 import AcquireJobsRequest, AcquireJobsResponse
 from pandawn.filecatalog.v1.filecatalog_pb2 import CacheState
-from pandawn_client.client import CallError, Connection, call, failure_of
+from pandawn_client.calls import call
+from pandawn_client.connection import Connection
 from pandawn_client.durations import duration
-from pandawn_client.retries import Backoff
+from pandawn_client.policy import Backoff
+from pandawn_client.refusals import CallError, failure_of
 from pandawn_pilot.logs import Log
 from pandawn_pilot.server.session import Session
 from pandawn_pilot.stop import Stop
@@ -79,7 +81,7 @@ class Acquirer:
                 if failures == 1:
                     self._log.warning("asking for jobs failed, trying again: %s", failure)
                 # Once a heartbeat is through, there is nothing to wait for.
-                pause = backoff.next_pause(failure)
+                pause = backoff.next_pause(failure.retry_after)
                 self._connection.contact.pause(drain, pause, failure.retry_after or 0.0)
             else:
                 if failures:

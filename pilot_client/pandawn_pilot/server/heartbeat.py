@@ -17,9 +17,11 @@ from pandawn.dispatcher.v1.dispatcher_pb2 import (
     RenewLeasesRequest,
     RenewLeasesResponse,
 )
-from pandawn_client.client import CallError, Connection, call
+from pandawn_client.calls import call, persist
+from pandawn_client.connection import Connection
 from pandawn_client.durations import duration, seconds
-from pandawn_client.retries import Backoff, persist
+from pandawn_client.policy import Backoff
+from pandawn_client.refusals import CallError
 from pandawn_pilot.catalog.client import state_message
 from pandawn_pilot.catalog.loop import CatalogLoop
 from pandawn_pilot.job.live_job import JobTable, LiveJob
@@ -142,7 +144,7 @@ class Heartbeat:
                 failures += 1
                 if failures == 1:
                     self._log.warning("heartbeat failed, trying again: %s", failure)
-                pause = min(pause, backoff.next_pause(failure))
+                pause = min(pause, backoff.next_pause(failure.retry_after))
             except StoppedError:
                 return
             except Exception:  # noqa: BLE001 (a worker loop)

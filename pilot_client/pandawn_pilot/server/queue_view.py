@@ -15,7 +15,9 @@ from pathlib import Path
 from google.protobuf import json_format
 
 from pandawn.queueconfig.v1.queue_pb2 import GetQueueRequest, Queue
-from pandawn_client.client import CallError, Connection, call
+from pandawn_client.calls import call
+from pandawn_client.connection import Connection
+from pandawn_client.refusals import CallError
 from pandawn_pilot.chores import Chores
 from pandawn_pilot.logs import Log
 from pandawn_pilot.node.durable import replace_text

@@ -7,8 +7,9 @@ import threading
 import grpc
 
 from pandawn.queueconfig.v1.queue_pb2 import WatchQueueRequest
-from pandawn_client.client import Connection, failure_of
-from pandawn_client.retries import Backoff
+from pandawn_client.connection import Connection
+from pandawn_client.policy import Backoff
+from pandawn_client.refusals import failure_of
 from pandawn_pilot.logs import Log
 from pandawn_pilot.server.queue_view import QueueView
 
@@ -56,7 +57,7 @@ class QueueWatch:
                 if failure.code in _HOPELESS:
                     self._log.info("changes of the queue come with heartbeats only: %s", failure)
                     return
-                pause = max(_PAUSE_SECONDS, backoff.next_pause(failure))
+                pause = max(_PAUSE_SECONDS, backoff.next_pause(failure.retry_after))
             except Exception:  # noqa: BLE001 (a worker loop)
                 # Heartbeats tell of changes, too: no reason to end the pilot.
                 self._log.exception("following the queue met an error of the pilot's own")

@@ -16,8 +16,9 @@ from pandawn.dispatcher.v1.report_pb2 import (
     ReportJobsRequest,
     ReportResult,
 )
-from pandawn_client.client import CallError, Connection, call
-from pandawn_client.retries import persist
+from pandawn_client.calls import call, persist
+from pandawn_client.connection import Connection
+from pandawn_client.refusals import CallError
 from pandawn_pilot.errors import STAGE_OUT_FAILED, JobFailedError
 from pandawn_pilot.job.report import error_message
 from pandawn_pilot.logs import Log

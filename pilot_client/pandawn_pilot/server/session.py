@@ -22,9 +22,10 @@ from pandawn.dispatcher.v1.pilot_pb2 import (
     RegisterPilotRequest,
     RegisterPilotResponse,
 )
-from pandawn_client.client import CallError, Connection, begin, call
+from pandawn_client.calls import begin, call, persist
+from pandawn_client.connection import Connection
 from pandawn_client.durations import seconds
-from pandawn_client.retries import persist
+from pandawn_client.refusals import CallError
 from pandawn_pilot.chores import Chores
 from pandawn_pilot.job.work_dir import WorkDir
 from pandawn_pilot.logs import Log

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pandawn_client.credentials import CredentialError, Credentials, read_token_file
+from pandawn_client.credentials import Credentials
+from pandawn_client.errors import CredentialError
 from pandawn_client.signing import Identity
 from pandawn_pilot.logs import Log
 
@@ -20,7 +21,8 @@ class TokenKeeper:
         self, identity: Identity, credentials: Credentials, log: Log, *, keep_file: bool
     ) -> None:
         self._identity = identity
-        self._path = credentials.token_file
+        self._token = credentials.token
+        self._path = None if self._token is None else self._token.path
         self._key_file = credentials.key_file
         self._keep_file = keep_file
         self._log = log
@@ -29,13 +31,14 @@ class TokenKeeper:
     def refresh(self) -> None:
         """Reads the file again if it has changed: batch systems renew tokens in place."""
         stamp = _stamp(self._path)
-        if self._path is None or stamp is None or stamp == self._read:
+        if self._token is None or stamp is None or stamp == self._read:
             return
         try:
-            self._identity.token = read_token_file(self._path)
+            self._token.read_again()
         except CredentialError as error:
             self._log.warning("going on with the token that was read before: %s", error)
             return
+        self._identity.token = self._token.text
         self._read = stamp
         self._log.info("the token was read again from %s", self._path)
 
@@ -58,8 +61,9 @@ class TokenKeeper:
             self._path.unlink(missing_ok=True)
         except OSError as error:
             raise CredentialError(
+                "CREDENTIAL_EXPOSED",
                 f"payloads could read the token in {self._path}, which cannot be removed"
-                f" ({error.strerror}); if that is meant, say --keep-token-file"
+                f" ({error.strerror}); if that is meant, say --keep-token-file",
             ) from error
         self._log.info(
             "removed %s: the token is in memory now, out of reach of payloads", self._path

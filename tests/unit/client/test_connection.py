@@ -10,11 +10,12 @@ import pytest
 from google.protobuf.message import Message
 
 from pandawn.dispatcher.v1 import dispatcher_pb2
+from pandawn_client.address import is_local
+from pandawn_client.calls import call, persist
 from pandawn_client.channel import proxy_for, proxy_hint
-from pandawn_client.client import CallError, Connection, call
+from pandawn_client.connection import Connection
 from pandawn_client.contact import Contact
-from pandawn_client.credentials import is_local
-from pandawn_client.retries import persist
+from pandawn_client.refusals import CallError
 from pandawn_pilot.stop import Stop
 from tests.fixtures.fake_dispatcher import FakeDispatcher
 from tests.fixtures.ports import LOOPBACK, free_port

@@ -14,16 +14,15 @@ from pathlib import Path
 import grpc
 import pytest
 
-from pandawn_client.authorities import read_authorities
-from pandawn_client.client import CallError, Connection
-from pandawn_client.credentials import (
-    CredentialError,
-    Credentials,
-    add_credential_options,
-    is_local,
-    read_credentials,
-)
+from pandawn_client.address import is_local
+from pandawn_client.certificates import read_authorities
+from pandawn_client.connection import Connection
+from pandawn_client.credentials import Credentials
+from pandawn_client.errors import CredentialError
+from pandawn_client.refusals import CallError
 from pandawn_client.signing import Identity
+from pandawn_client.tokens import Token
+from pandawn_pilot.credential_options import add_credential_options, read_credentials
 from pandawn_pilot.hooks.session import HookIdentity, helps_to_repeat
 from pandawn_pilot.logs import Log
 from pandawn_pilot.server.token_file import TokenKeeper
@@ -79,8 +78,8 @@ def test_a_token_is_not_sent_in_the_clear_to_another_machine(tmp_path: Path) -> 
     token = make_file(tmp_path / "t", "abc\n")
     with pytest.raises(CredentialError, match="for everybody on the way to read"):
         read("server.example.org:1", "--no-tls", "--token-file", token)
-    assert read("server.example.org:1", "--token-file", token).token == "abc"
-    assert read("127.0.0.1:1", "--token-file", token).token == "abc"
+    assert read("server.example.org:1", "--token-file", token).token_text == "abc"
+    assert read("127.0.0.1:1", "--token-file", token).token_text == "abc"
 
 
 def test_a_token_is_taken_out_of_the_environment_and_its_memory() -> None:
@@ -138,8 +137,8 @@ def test_a_proxy_that_is_just_around_does_not_go_beside_a_token(
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--tls"], "a Unix socket has no TLS"),
-        (["--ca", "/etc/ssl"], "a Unix socket has no TLS"),
+        (["--tls"], "a socket file, which has no TLS"),
+        (["--ca", "/etc/ssl"], "a socket file, which has no TLS"),
     ],
 )
 def test_a_socket_file_has_no_tls(options: Sequence[str], why: str) -> None:
@@ -222,7 +221,7 @@ def test_without_sessions_nobody_asks_again_who_was_not_let_in() -> None:
     refused = CallError(grpc.StatusCode.UNAUTHENTICATED, "X", "no", transient=True)
     away = CallError(grpc.StatusCode.UNAVAILABLE, "X", "no", transient=True)
     for identity, again in ((Identity("jwt", always=True), False), (HookIdentity("jwt"), True)):
-        connection = Connection("127.0.0.1:1", None, identity)
+        connection = Connection("127.0.0.1:1", identity=identity)
         assert helps_to_repeat(refused, connection) is again
         assert helps_to_repeat(away, connection)
         connection.close()
@@ -230,7 +229,7 @@ def test_without_sessions_nobody_asks_again_who_was_not_let_in() -> None:
 
 def test_a_token_file_goes_only_where_payloads_could_read_it(tmp_path: Path) -> None:
     token = make_file(tmp_path / "t", "abc")
-    credentials = Credentials(token="abc", token_file=token)
+    credentials = Credentials(token=Token("abc", "a test", token))
     for same_account, keep_file, stays in (
         (False, False, True),
         (True, True, True),
@@ -245,7 +244,7 @@ def test_a_token_file_is_read_again_when_it_has_changed_and_is_good(tmp_path: Pa
     token = make_file(tmp_path / "t", "old")
     identity = Identity("old")
     keeper = TokenKeeper(
-        identity, Credentials(token="old", token_file=token), make_log(), keep_file=True
+        identity, Credentials(token=Token("old", "a test", token)), make_log(), keep_file=True
     )
     make_file(tmp_path / "new", "not a token").replace(token)
     keeper.refresh()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import grpc
 
-from pandawn_client.client import CallError
+from pandawn_client.refusals import CallError
 from pandawn_pilot.catalog.client import CatalogClient, DeltaResult
 from pandawn_pilot.catalog.inventory import CachedFile, CacheState, FileKey, file_digest
 from pandawn_server.domain.catalog.inventory import CacheState as ServerState

@@ -13,7 +13,7 @@ import pytest
 from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2 as dispatcher
 from pandawn.dispatcher.v1 import report_pb2
-from pandawn_client.client import Connection
+from pandawn_client.connection import Connection
 from pandawn_pilot import job_threads
 from pandawn_pilot.job.live_job import LiveJob
 from pandawn_pilot.job.runner import Surroundings

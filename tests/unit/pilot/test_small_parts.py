@@ -20,9 +20,11 @@ import pytest
 from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2 as dispatcher
 from pandawn.dispatcher.v1 import pilot_pb2, report_pb2
+from pandawn_client.calls import call, persist
 from pandawn_client.channel import MAX_MESSAGE_BYTES
-from pandawn_client.client import CallError, Connection, call
-from pandawn_client.retries import Backoff, persist
+from pandawn_client.connection import Connection
+from pandawn_client.policy import Backoff
+from pandawn_client.refusals import CallError
 from pandawn_pilot import errors
 from pandawn_pilot.cli import main, parse_size
 from pandawn_pilot.errors import Fault, JobFailedError
@@ -64,13 +66,13 @@ def unavailable(retry_after: float | None = None) -> CallError:
 def test_pauses_grow_to_a_cap_and_never_undercut_the_servers_wish() -> None:
     bounds = []
     for _ in range(50):
-        backoff = Backoff(cap_seconds=3.0)
-        bounds.append([backoff.next_pause(unavailable()) for _ in range(10)])
+        backoff = Backoff(3.0)
+        bounds.append([backoff.next_pause() for _ in range(10)])
     largest = [max(column) for column in zip(*bounds, strict=True)]
     assert largest[0] <= 0.2
     assert largest[2] <= 0.8
     assert 1.0 < largest[-1] <= 3.0
-    assert Backoff().next_pause(unavailable(5.0)) >= 5.0
+    assert Backoff().next_pause(5.0) >= 5.0
 
 
 def test_what_fails_for_a_time_is_repeated_and_what_fails_for_good_is_not() -> None:

@@ -2,12 +2,12 @@
 
 import pytest
 
-from pandawn_tools.cli import client
+from pandawn_client import client, policy
+from pandawn_client.policy import Patience
 
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets retries follow each other at once, and makes commands give up soon."""
-    monkeypatch.setattr(client, "_FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(client, "_LONGEST_PAUSE_S", 0.01)
-    monkeypatch.setattr(client, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(policy, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(client, "COMMAND", Patience(0.5, 0.01))

@@ -8,9 +8,11 @@ import pytest
 
 from pandawn.broker.v1 import broker_pb2, task_pb2
 from pandawn.monitor.v1 import monitor_pb2
-from pandawn_tools.cli import client as client_module
+from pandawn_client.channel import MAX_MESSAGE_BYTES
+from pandawn_client.policy import Patience
+from pandawn_client.errors import Violation
 from pandawn_tools.cli.client import Client, new_request_id
-from pandawn_tools.cli.errors import CliError, ExitStatus, Violation
+from pandawn_tools.cli.errors import CliError, ExitStatus
 from pandawn_tools.cli.settings import Address
 from tests.fixtures.fake_broker import Failure, FakeBroker
 from tests.fixtures.ports import LOOPBACK, free_port
@@ -31,7 +33,9 @@ AWAY = Failure(grpc.StatusCode.UNAVAILABLE, reason="SHUTTING_DOWN", retry_after_
 
 
 def make_client(address: str, patience_s: float = 5.0) -> Client:
-    return Client(Address(address, "a test"), patience_s=patience_s, say=lambda _: None)
+    return Client(
+        Address(address, "a test"), patience=Patience(patience_s, 0.01), say=lambda _: None
+    )
 
 
 def submit(client: Client, *, user: str = "ann") -> task_pb2.Task:
@@ -75,7 +79,8 @@ def test_an_overload_with_a_hint_is_waited_out(fake_broker: FakeBroker) -> None:
     [
         Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, reason="SANDBOX_TOO_LARGE"),
         Failure(grpc.StatusCode.NOT_FOUND, reason="QUEUE_NOT_FOUND"),
-        Failure(grpc.StatusCode.INTERNAL, message="incident 5"),
+        Failure(grpc.StatusCode.ABORTED, reason="STALE_ETAG"),
+        Failure(grpc.StatusCode.UNAUTHENTICATED, reason="TOKEN_EXPIRED"),
     ],
 )
 def test_a_refusal_is_final(fake_broker: FakeBroker, failure: Failure) -> None:
@@ -85,6 +90,22 @@ def test_a_refusal_is_final(fake_broker: FakeBroker, failure: Failure) -> None:
     assert caught.value.status is ExitStatus.REFUSED
     assert caught.value.reason == (failure.reason or failure.code.name)
     assert not fake_broker.tasks
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.DEADLINE_EXCEEDED])
+def test_a_fault_of_the_server_is_tried_again_as_the_pilot_does(
+    fake_broker: FakeBroker, code: grpc.StatusCode
+) -> None:
+    fake_broker.failures += [Failure(code, message="incident 5")] * 2
+    with make_client(fake_broker.address) as client:
+        assert submit(client).task_id == 1
+
+
+def test_a_lasting_fault_of_the_server_is_told_as_one(fake_broker: FakeBroker) -> None:
+    fake_broker.failures += [Failure(grpc.StatusCode.INTERNAL, message="incident 5")] * 1000
+    with make_client(fake_broker.address) as client, pytest.raises(CliError) as caught:
+        submit(client)
+    assert (caught.value.status, caught.value.reason) == (ExitStatus.REFUSED, "INTERNAL")
 
 
 def test_what_time_does_not_mend_is_not_waited_for(
@@ -130,9 +151,9 @@ def test_nobody_at_the_address_is_told_with_its_origin() -> None:
 
 def test_patience_is_long_only_with_a_server_that_has_answered(fake_broker: FakeBroker) -> None:
     with make_client(fake_broker.address, patience_s=600) as client:
-        assert client.patience_s == client_module.PATIENCE_S
+        assert client.patience.seconds == 0.5
         submit(client)
-        assert client.patience_s == 600
+        assert client.patience.seconds == 600
 
 
 @pytest.mark.parametrize("rich", [True, False])
@@ -167,7 +188,7 @@ def test_all_violations_are_kept(fake_broker: FakeBroker) -> None:
 
 def test_a_request_above_the_message_limit_is_not_sent(fake_broker: FakeBroker) -> None:
     with make_client(fake_broker.address) as client, pytest.raises(CliError) as caught:
-        submit(client, user="x" * (client_module.MAX_MESSAGE_BYTES + 1))
+        submit(client, user="x" * (MAX_MESSAGE_BYTES + 1))
     assert caught.value.status is ExitStatus.USAGE
     assert caught.value.reason == "REQUEST_TOO_LARGE"
     assert "32.0 MiB" in caught.value.message
@@ -201,7 +222,7 @@ def test_an_interrupted_upload_begins_anew(fake_broker: FakeBroker) -> None:
     fake_broker.failures.append(AWAY)
     chunks = [broker_pb2.UploadSandboxRequest(chunk=c) for c in (b"ab", b"c")]
     with make_client(fake_broker.address) as client:
-        client.upload(client.broker.UploadSandbox, lambda: iter(chunks), "UploadSandbox")
+        client.upload(client.broker.UploadSandbox, lambda: iter(chunks))
     assert fake_broker.uploads == [b"abc"]
 
 
@@ -211,7 +232,7 @@ def test_a_broken_stream_goes_on_where_it_was(fake_broker: FakeBroker) -> None:
     request = monitor_pb2.StreamEventsRequest(follow=True)
     seen = []
     with make_client(fake_broker.address) as client:
-        for reply in client.stream(client.monitor.StreamEvents, lambda: request):
+        for reply in client.follow(client.monitor.StreamEvents, lambda: request):
             seen += [event.event_id for event in reply.events]
             request.after_event_id = seen[-1]
     assert seen == [5, 6, 7]

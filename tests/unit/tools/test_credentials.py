@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pandawn_tools.cli import credentials, tokens
-from pandawn_tools.cli.credentials import Given, find_credentials
+from pandawn_client import tokens
+from pandawn_client.certificates import read_pair
+from pandawn_client.credentials import Given
+from pandawn_tools.cli.credentials import find_credentials
 from pandawn_tools.cli.errors import CliError
 from pandawn_tools.cli.settings import Address, parse_address
 from pandawn_tools.cli.tokens import keep_token
@@ -48,15 +50,15 @@ def test_tls_is_spoken_with_all_but_this_machine(
     environ: dict[str, str], address: Address, *, said: bool | None, speaks: bool
 ) -> None:
     found = find_credentials(address, Given(tls=said), environ)
-    assert (found.channel is not None) is speaks
+    assert found.tls is speaks
 
 
 def test_the_option_wins_over_the_variable_and_that_over_the_file(environ: dict[str, str]) -> None:
     configure(environ, "tls = true")
-    assert find_credentials(NEAR, Given(), environ).channel is not None
+    assert find_credentials(NEAR, Given(), environ).tls
     environ["PANDAWN_TLS"] = "0"
-    assert find_credentials(NEAR, Given(), environ).channel is None
-    assert find_credentials(NEAR, Given(tls=True), environ).channel is not None
+    assert find_credentials(NEAR, Given(), environ).tls is False
+    assert find_credentials(NEAR, Given(tls=True), environ).tls
     environ["PANDAWN_TLS"] = "yes"
     with pytest.raises(CliError, match="0 or 1"):
         find_credentials(NEAR, Given(), environ)
@@ -66,14 +68,14 @@ def test_naming_an_authority_means_tls(
     environ: dict[str, str], tmp_path: Path, authority: Authority
 ) -> None:
     ca = str(authority.write(tmp_path / "ca.pem"))
-    assert find_credentials(NEAR, Given(ca=ca), environ).channel is not None
+    assert find_credentials(NEAR, Given(ca=ca), environ).tls
     environ["PANDAWN_CA"] = ca
-    assert find_credentials(NEAR, Given(), environ).channel is not None
+    assert find_credentials(NEAR, Given(), environ).tls
     # What is around for others does not change how this machine is spoken to.
     del environ["PANDAWN_CA"]
     environ["X509_CERT_DIR"] = str(tmp_path)
     environ["X509_USER_PROXY"] = "/nonexistent"
-    assert find_credentials(NEAR, Given(), environ).channel is None
+    assert find_credentials(NEAR, Given(), environ).tls is False
 
 
 def test_a_socket_file_has_no_tls(environ: dict[str, str]) -> None:
@@ -122,7 +124,7 @@ def test_a_proxy_file_holds_certificate_and_key(
 ) -> None:
     proxy = authority.person().proxy()
     path = proxy.write_proxy(tmp_path / "proxy")
-    chain, key = credentials._read_pair(path, path)
+    chain, key = read_pair(path, path)
     assert (chain.split(), key.split()) == (proxy.chain_pem.split(), proxy.key_pem.split())
     environ["X509_USER_PROXY"] = str(path)
     assert "X509_USER_PROXY" in find_credentials(FAR, Given(), environ).certificate
@@ -182,7 +184,7 @@ def test_authorities_may_be_a_directory(
     Authority("Other").write(directory / "b.pem")
     (directory / "a.signing_policy").write_text("x")
     (directory / "gone.0").symlink_to("nowhere.pem")
-    found = find_credentials(FAR, Given(ca=str(directory)), environ).authorities
+    found = find_credentials(FAR, Given(ca=str(directory)), environ).root
     assert found is not None
     assert found.count(b"BEGIN") == 2
     environ["X509_CERT_DIR"] = str(tmp_path / "nowhere")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pandawn.common.v1.common_pb2 import File
+from pandawn_client.errors import Violation
 from pandawn_tools.cli.errors import CliError, ExitStatus, Violation
 from pandawn_tools.cli.filelist import ListedFile, read_file_list, with_lines
 from tests.fixtures.versions import SHA256

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from pandawn_client.errors import Violation
 from pandawn_tools.cli import taskspec
-from pandawn_tools.cli.errors import CliError, ExitStatus, Violation, with_places
+from pandawn_tools.cli.errors import CliError, ExitStatus, with_places
 from pandawn_tools.cli.inputs import InputFile
 
 

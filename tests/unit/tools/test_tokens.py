@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pandawn_tools.cli import tokens
-from pandawn_tools.cli.errors import CliError
-from pandawn_tools.cli.secrets_on_disk import MAX_SECRET_BYTES, read_secret, write_secret
+from pandawn_client import tokens
+from pandawn_client.errors import CredentialError
+from pandawn_client.secret_files import MAX_SECRET_BYTES, read_secret, write_secret
+from pandawn_client.tokens import Token, check_token, token_in_shared_place
 from pandawn_tools.cli.settings import Address
 from pandawn_tools.cli.tokens import (
-    FoundToken,
-    check_token,
-    find_ambient_token,
     find_token,
     keep_token,
     kept_path,
@@ -42,7 +40,7 @@ def put(path: Path, token: str, mode: int = 0o600) -> Path:
     return path
 
 
-def found(environ: dict[str, str], option: str | None = None) -> FoundToken:
+def found(environ: dict[str, str], option: str | None = None) -> Token:
     token = find_token(SERVER, option, None, environ, over_tls=True)
     assert token is not None
     return token
@@ -106,7 +104,7 @@ def test_a_directory_below_one_that_others_can_write_is_refused(
     shared.mkdir()
     shared.chmod(0o777)
     environ["XDG_CONFIG_HOME"] = str(shared)
-    with pytest.raises(CliError, match="others can write") as caught:
+    with pytest.raises(CredentialError, match="others can write") as caught:
         keep_token(SERVER, "kept", environ)
     assert caught.value.reason == "CREDENTIAL_NOT_KEPT"
     assert not list(shared.rglob("*_25443"))
@@ -117,7 +115,7 @@ def test_a_directory_of_another_user_is_refused(environ: dict[str, str]) -> None
     directory = kept_path(SERVER, environ).parent
     directory.mkdir(parents=True, mode=0o700)
     os.chown(directory, 1, 1)
-    with pytest.raises(CliError, match="another user"):
+    with pytest.raises(CredentialError, match="another user"):
         keep_token(SERVER, "kept", environ)
 
 
@@ -128,7 +126,7 @@ def test_a_token_that_others_can_read_is_refused_wherever_it_is(
     path = put(tmp_path / "token", "x", mode)
     environ["BEARER_TOKEN_FILE"] = str(path)
     for option in (None, str(path)):
-        with pytest.raises(CliError) as caught:
+        with pytest.raises(CredentialError) as caught:
             find_token(SERVER, option, None, environ, over_tls=True)
         assert caught.value.reason == "CREDENTIAL_EXPOSED"
         assert f"chmod 600 {path}" in caught.value.remedies
@@ -137,8 +135,8 @@ def test_a_token_that_others_can_read_is_refused_wherever_it_is(
 def test_a_link_in_a_shared_place_is_not_followed(environ: dict[str, str], tmp_path: Path) -> None:
     elsewhere = put(tmp_path / "elsewhere", "x")
     (tmp_path / "tmp" / f"bt_u{os.geteuid()}").symlink_to(elsewhere)
-    with pytest.raises(CliError) as caught:
-        find_ambient_token(environ)
+    with pytest.raises(CredentialError) as caught:
+        token_in_shared_place(environ)
     assert caught.value.reason == "CREDENTIAL_UNREADABLE"
 
 
@@ -148,13 +146,13 @@ def test_a_file_of_another_user_in_a_shared_place_is_refused(
 ) -> None:
     path = put(tmp_path / "tmp" / f"bt_u{os.geteuid()}", "x")
     os.chown(path, 1, 1)
-    with pytest.raises(CliError, match="another user"):
-        find_ambient_token(environ)
+    with pytest.raises(CredentialError, match="another user"):
+        token_in_shared_place(environ)
 
 
 @pytest.mark.parametrize("content", [b"", b" \n", b"two words", b"two\nlines", "é".encode(), b"\0"])
 def test_what_cannot_be_sent_is_no_token(content: bytes) -> None:
-    with pytest.raises(CliError) as caught:
+    with pytest.raises(CredentialError) as caught:
         check_token(content, "a test")
     assert caught.value.reason == "NO_TOKEN"
 
@@ -165,15 +163,15 @@ def test_a_renewed_token_is_heard_and_a_missing_file_is_not(
     path = put(tmp_path / "token", "first")
     token = found(environ, str(path))
     put(path, "second")
-    assert token.text == "second"
+    assert token.fresh() == "second"
     path.unlink()
-    assert token.text == "second"
+    assert token.fresh() == "second"
 
 
 def test_a_file_that_is_not_there_is_named(environ: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(CliError, match="nowhere"):
+    with pytest.raises(CredentialError, match="nowhere"):
         find_token(SERVER, str(tmp_path / "nowhere"), None, environ, over_tls=True)
-    with pytest.raises(CliError, match="cannot be read"):
+    with pytest.raises(CredentialError, match="cannot be read"):
         find_token(SERVER, str(tmp_path), None, environ, over_tls=True)
 
 
@@ -182,7 +180,7 @@ def test_a_secret_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     write_secret(private / "x", b"old", "a test")
     (private / "x").unlink()
     (private / "x").mkdir()
-    with pytest.raises(CliError, match="cannot be kept"):
+    with pytest.raises(CredentialError, match="cannot be kept"):
         write_secret(private / "x", b"new", "a test")
     assert [each.name for each in private.iterdir()] == ["x"]
 
@@ -191,7 +189,7 @@ def test_a_huge_file_is_no_secret(tmp_path: Path) -> None:
     path = tmp_path / "huge"
     path.touch(mode=0o600)
     os.truncate(path, MAX_SECRET_BYTES + 1)
-    with pytest.raises(CliError, match="too large"):
+    with pytest.raises(CredentialError, match="too large"):
         read_secret(path, "a test")
 
 

@@ -6,20 +6,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
-import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2
 from pandawn.filecatalog.v1 import lookup_pb2
 from pandawn.queueconfig.v1 import document_pb2, parameters_pb2, queueconfig_pb2_grpc
+from pandawn_client.channel import open_channel
 from pandawn_server.storage.access import session_keys
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases.access.session_book import Sessions
@@ -156,7 +156,7 @@ def _fill(database: BenchDatabase, memcached: Memcached, world: World, say: Say)
 
 def _configure(server: PandawnServer, world: World) -> None:
     """Makes the queues, as an administrator would."""
-    with grpc.insecure_channel(server.address) as channel:
+    with closing(open_channel(server.address)[0]) as channel:
         queues = queueconfig_pb2_grpc.QueueConfigStub(channel)
         for pool in world.pools:
             parameters = parameters_pb2.QueueParameters(
@@ -176,7 +176,7 @@ def _configure(server: PandawnServer, world: World) -> None:
 
 def _warm_up(server: PandawnServer, world: World, nodes: Sequence[Node]) -> None:
     """Lets the server read what each node holds, and hear of each, as it has after an hour's work."""
-    with grpc.insecure_channel(server.address) as channel:
+    with closing(open_channel(server.address)[0]) as channel:
         locate = channel.unary_unary(
             LOCATE_FILES,
             request_serializer=lookup_pb2.LocateFilesRequest.SerializeToString,
@@ -195,7 +195,7 @@ def _warm_up(server: PandawnServer, world: World, nodes: Sequence[Node]) -> None
 
 def _settle(server: PandawnServer, world: World, nodes: Sequence[Node]) -> None:
     """Begins each queue with one call, and waits until the server has nothing left to read."""
-    with grpc.insecure_channel(server.address) as channel:
+    with closing(open_channel(server.address)[0]) as channel:
         acquire = channel.unary_unary(
             ACQUIRE,
             request_serializer=bytes,
@@ -217,7 +217,7 @@ def _settle(server: PandawnServer, world: World, nodes: Sequence[Node]) -> None:
 def _set_response(server: PandawnServer, pool: Pool, nodes: Sequence[Node]) -> None:
     """Gives the limit handler a real response of AcquireJobs, one of median size, to answer with."""
     requests = acquire_requests(pool, nodes)
-    with grpc.insecure_channel(server.address) as channel:
+    with closing(open_channel(server.address)[0]) as channel:
         acquire = channel.unary_unary(
             ACQUIRE,
             request_serializer=bytes,

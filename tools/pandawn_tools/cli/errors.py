@@ -1,8 +1,9 @@
 """What the command line says when something goes wrong, and the exit status that goes with it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
+
+from pandawn_client.errors import Violation
 
 # A list of a thousand bad lines helps nobody; the count is told.
 _MOST_DETAILS = 20
@@ -28,14 +29,6 @@ EXIT_STATUS_HELP = (
     "4 the server cannot be reached, or cannot serve now; 5 a plan has changes; 70 a bug in pandawn; "
     "130 interrupted; 141 nobody reads the output."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """One thing wrong with a request, as the server named it."""
-
-    field: str
-    description: str
 
 
 class CliError(Exception):

@@ -85,7 +85,7 @@ def _check_filters(client: Client, request: monitor.StreamEventsRequest) -> None
 
 def _events(client: Client, request: monitor.StreamEventsRequest) -> Iterator[monitor.Event]:
     """Yields events, over restarts of the server, without loss or repeat."""
-    for reply in client.stream(client.monitor.StreamEvents, lambda: request):
+    for reply in client.follow(client.monitor.StreamEvents, lambda: request):
         for event in reply.events:
             yield event
             request.after_event_id = event.event_id

@@ -12,26 +12,26 @@ import typer
 
 from pandawn.broker.v1 import broker_pb2 as broker
 from pandawn.broker.v1 import caller_pb2
+from pandawn_client.credentials import Credentials
+from pandawn_client.secret_files import MAX_SECRET_BYTES
+from pandawn_client.tokens import (
+    FILE_VARIABLE,
+    TOKEN_VARIABLE,
+    Token,
+    check_token,
+    read_token,
+    token_in_environment,
+    token_in_shared_place,
+)
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.client import Client
-from pandawn_tools.cli.credentials import Credentials, find_credentials
+from pandawn_tools.cli.credentials import credential_errors, find_credentials
 from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
 from pandawn_tools.cli.jsonout import message_json, print_json
 from pandawn_tools.cli.render import note
-from pandawn_tools.cli.secrets_on_disk import MAX_SECRET_BYTES
 from pandawn_tools.cli.settings import Address
 from pandawn_tools.cli.tables import Cell, print_fields
-from pandawn_tools.cli.tokens import (
-    FILE_VARIABLE,
-    TOKEN_VARIABLE,
-    FoundToken,
-    check_token,
-    find_ambient_token,
-    keep_token,
-    kept_path,
-    peek,
-    read_token,
-)
+from pandawn_tools.cli.tokens import keep_token, kept_path, peek
 from pandawn_tools.cli.units import format_span
 
 _STANDARD_INPUT = "-"
@@ -57,7 +57,8 @@ def login(
     first: a token that it does not take is not kept.
     """
     address = options.address_of(ctx, server)
-    token = _obtain(address, token_file or options.chosen(ctx).given.token_file)
+    with credential_errors():
+        token = _obtain(address, token_file or options.chosen(ctx).given.token_file)
     claims = peek(token)
     print_fields([] if claims is None else _claim_fields(token))
     if claims is not None and claims.expire_time is not None:
@@ -69,7 +70,8 @@ def login(
                 remedies=["get a new one from your issuer"],
             )
     said = _try(ctx, address, token)
-    path = keep_token(address, token, os.environ)
+    with credential_errors():
+        path = keep_token(address, token, os.environ)
     print_fields([("server", address.target), ("user", said or ""), ("kept in", str(path))])
     for variable in (TOKEN_VARIABLE, FILE_VARIABLE):
         if os.environ.get(variable):
@@ -129,7 +131,7 @@ def _obtain(address: Address, token_file: str | None) -> str:
         piped = sys.stdin.buffer.read(MAX_SECRET_BYTES)
         if piped.strip() or token_file == _STANDARD_INPUT:
             return check_token(piped, "the standard input")
-    found = find_ambient_token(os.environ)
+    found = token_in_environment(os.environ) or token_in_shared_place(os.environ)
     if found is not None:
         note(f"taking the token in {found.source}")
         return found.text
@@ -145,9 +147,7 @@ def _obtain(address: Address, token_file: str | None) -> str:
 def _try(ctx: typer.Context, address: Address, token: str) -> str | None:
     """Whom the server takes the holder for; None where it cannot be asked now."""
     # With all else that will be shown beside it.
-    shown = find_credentials(
-        address, options.chosen(ctx).given, token=FoundToken(lambda: token, "this login")
-    )
+    shown = find_credentials(address, options.chosen(ctx).given, token=Token(token, "this login"))
     with Client(address, credentials=shown) as client:
         try:
             caller = client.call(client.broker.WhoAmI, broker.WhoAmIRequest()).caller

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     # Imported where they are used: for the help of a command, gRPC is not loaded.
     from google.protobuf.duration_pb2 import Duration
 
+    from pandawn_client.credentials import Given
     from pandawn_tools.cli.client import Client
-    from pandawn_tools.cli.credentials import Given
     from pandawn_tools.cli.settings import Address
 
 Value = TypeVar("Value")
@@ -168,7 +168,7 @@ class Chosen:
     @property
     def given(self) -> Given:
         """What was said about credentials."""
-        from pandawn_tools.cli.credentials import Given
+        from pandawn_client.credentials import Given
 
         return Given(self.ca, self.cert, self.key, self.token_file, self.tls)
 
@@ -191,14 +191,14 @@ def connect(ctx: typer.Context, server: str | None, *, patient: bool = False) ->
 
     A `patient` command waits long for a server that is away, as one that follows something should.
     """
-    from pandawn_tools.cli.client import LONG_PATIENCE_S, PATIENCE_S, Client
+    from pandawn_tools.cli.client import COMMAND, FOLLOWER, Client
     from pandawn_tools.cli.credentials import find_credentials
 
     address = address_of(ctx, server)
     return Client(
         address,
         credentials=find_credentials(address, chosen(ctx).given),
-        patience_s=LONG_PATIENCE_S if patient else PATIENCE_S,
+        patience=FOLLOWER if patient else COMMAND,
     )
 
 

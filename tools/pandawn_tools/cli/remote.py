@@ -1,37 +1,20 @@
-"""Errors of the server, put into words: from gRPC statuses to `CliError`."""
+"""Errors of the server, put into words: from `CallError` to `CliError`."""
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import cast
 
 import grpc
-from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
 
 from pandawn_client.channel import proxy_hint
-from pandawn_tools.cli.errors import CliError, ExitStatus, Violation
+from pandawn_client.refusals import CallError
+from pandawn_client.tls_trouble import Trouble
+from pandawn_tools.cli.errors import CliError, ExitStatus
 from pandawn_tools.cli.identity_words import IDENTITY_REMEDIES
 from pandawn_tools.cli.settings import Address
-from pandawn_tools.cli.tls_trouble import Trouble
-
-_DETAILS_KEY = "grpc-status-details-bin"
-_REASON_KEY = "pandawn-reason"
-_RETRY_KEY = "pandawn-retry-after-ms"
 
 # The part of gRPC's connection errors that names the cause; before it stand addresses again.
 _LAST_ERROR = re.compile(r"last error: (?:\w+: )?(?P<cause>.+)")
 
-# What gRPC says of a web server, or of a proxy on the way.
-_NOT_GRPC = "http2 header with status"
-# What gRPC says where waiting mends nothing: rights of the socket file, a name that nobody has, another
-# protocol at the port, a certificate. A name service that fails for now says "Timeout" or "refused".
-_LASTING = re.compile(
-    r"Permission denied|Domain name not found|Expected SETTINGS frame as the first|Not a directory"
-    r"|CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|certificate verify failed"
-)
 _NO_RIGHT = "Permission denied"
 
 # What a user can do about a refusal, by its reason. The server's own sentence comes first.
@@ -70,132 +53,47 @@ _ANNOTATIONS = {
     "it is older than this program, or no Pandawn server",
     grpc.StatusCode.DEADLINE_EXCEEDED: "it took the call and did not answer in time",
 }
-# CANCELLED is what a server that stops may answer: nobody here cancels calls that are waited for.
-_OUT_OF_REACH = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.CANCELLED,
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What a failed call tells: status, reason, sentence, and what else the trailers carry."""
-
-    code: grpc.StatusCode
-    reason: str
-    message: str
-    violations: Sequence[Violation]
-    retry_after: timedelta | None
-
-    @property
-    def is_transient(self) -> bool:
-        """Whether the same call may succeed a little later."""
-        return self.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED} or (
-            self.code is grpc.StatusCode.RESOURCE_EXHAUSTED and self.retry_after is not None
-        )
-
-    @property
-    def is_lasting(self) -> bool:
-        """Whether nobody was reached, for a reason that time alone does not mend."""
-        return self.is_out_of_reach and _LASTING.search(self.message) is not None
-
-    @property
-    def is_out_of_reach(self) -> bool:
-        """Whether nobody was reached who knows the call."""
-        return not self.is_from_server and (self.code in _OUT_OF_REACH or _NOT_GRPC in self.message)
-
-    @property
-    def is_from_server(self) -> bool:
-        """Whether the server itself said it, and not the transport on the way."""
-        return bool(self.reason)
-
-
-def read_refusal(error: grpc.RpcError) -> Refusal:
-    """Returns what a failed call of the synchronous API tells."""
-    # What the synchronous API raises is the call itself; the type stubs do not know that.
-    call = cast("grpc.Call", error)
-    trailers = dict(call.trailing_metadata() or ())
-    reason = _text(trailers.get(_REASON_KEY))
-    retry_ms = _text(trailers.get(_RETRY_KEY))
-    violations: list[Violation] = []
-    for detail in _unpack_details(trailers.get(_DETAILS_KEY)):
-        if isinstance(detail, error_details_pb2.ErrorInfo):
-            reason = reason or detail.reason
-        else:
-            violations += (Violation(v.field, v.description) for v in detail.field_violations)
-    return Refusal(
-        code=call.code(),
-        reason=reason,
-        message=call.details() or "",
-        violations=violations,
-        retry_after=timedelta(milliseconds=int(retry_ms)) if retry_ms.isdecimal() else None,
-    )
-
-
-def _text(value: str | bytes | None) -> str:
-    return value.decode("ascii", "replace") if isinstance(value, bytes) else value or ""
-
-
-def _unpack_details(
-    packed: str | bytes | None,
-) -> list[error_details_pb2.ErrorInfo | error_details_pb2.BadRequest]:
-    status = status_pb2.Status()
-    try:
-        status.ParseFromString(packed if isinstance(packed, bytes) else b"")
-    except DecodeError:
-        return []  # another server's idea of the key; the plain trailers still speak
-    details: list[error_details_pb2.ErrorInfo | error_details_pb2.BadRequest] = []
-    for packed_detail in status.details:
-        for kind in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest):
-            detail = kind()
-            if packed_detail.Unpack(detail):
-                details.append(detail)
-    return details
 
 
 def to_cli_error(
-    refusal: Refusal, call: str, address: Address, trouble: Trouble | None = None
+    failure: CallError, call: str, address: Address, trouble: Trouble | None = None
 ) -> CliError:
     """Puts a failed call into words: `call` names it, such as `SubmitTask`.
 
     `trouble` is what was found out about a server that cannot be reached.
     """
-    if refusal.is_out_of_reach:
-        return _out_of_reach(refusal, address, trouble)
-    reason = refusal.reason or refusal.code.name
-    details = [f"{v.field}: {v.description}" for v in refusal.violations]
-    annotation = _ANNOTATIONS.get(refusal.code)
+    if failure.is_out_of_reach:
+        return _out_of_reach(failure, address, trouble)
+    details = [f"{v.field}: {v.description}" for v in failure.violations]
+    annotation = _ANNOTATIONS.get(failure.code)
     if annotation is not None:
         details.append(annotation)
-    details.append(f"{address.target} answered {call} with {refusal.code.name}")
-    remedy = _REMEDIES.get(reason) or IDENTITY_REMEDIES.get(reason)
+    details.append(f"{address.target} answered {call} with {failure.code.name}")
+    remedy = _REMEDIES.get(failure.reason) or IDENTITY_REMEDIES.get(failure.reason)
     # A list of violations says the same as the message, and better.
-    message = refusal.message
-    if refusal.violations:
+    message = failure.message
+    if failure.violations:
         message = "the server cannot accept the request as it is"
     return CliError(
-        ExitStatus.UNREACHABLE if refusal.is_transient else ExitStatus.REFUSED,
-        reason,
+        ExitStatus.UNREACHABLE if _cannot_serve_now(failure) else ExitStatus.REFUSED,
+        failure.reason,
         message or f"the server refused {call}",
         details=details,
         # The server's own sentence may have said it.
         remedies=[remedy] if remedy and "`pandawn " not in message else [],
-        violations=refusal.violations,
+        violations=failure.violations,
     )
 
 
-def _out_of_reach(refusal: Refusal, address: Address, trouble: Trouble | None) -> CliError:
-    match = _LAST_ERROR.search(refusal.message)
-    cause = match["cause"] if match else refusal.message
-    late = refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
+def _out_of_reach(failure: CallError, address: Address, trouble: Trouble | None) -> CliError:
+    match = _LAST_ERROR.search(failure.message)
+    cause = match["cause"] if match else failure.message
+    late = failure.code is grpc.StatusCode.DEADLINE_EXCEEDED
     remedies = [
         "check that the server runs there (pandawn-server serve)",
         "or name another with --server HOST:PORT",
     ]
-    if address.is_socket and _NO_RIGHT in refusal.message:
+    if address.is_socket and _NO_RIGHT in failure.message:
         path = address.target.removeprefix("unix:")
         remedies = [
             f"you may not use this socket; see who may: ls -ld {path} {os.path.dirname(path)}",  # noqa: PTH120
@@ -214,3 +112,13 @@ def _out_of_reach(refusal: Refusal, address: Address, trouble: Trouble | None) -
         details=[cause, f"the address comes from {address.source}"],
         remedies=remedies,
     )
+
+
+def _cannot_serve_now(failure: CallError) -> bool:
+    """Whether somebody who comes back later may be served. A fault of the server is one to be told."""
+    return failure.transient and failure.code not in {
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    }

@@ -139,5 +139,5 @@ def upload(client: Client, archive: bytes) -> str:
         for begin in range(0, len(archive), _CHUNK_BYTES):
             yield broker.UploadSandboxRequest(chunk=archive[begin : begin + _CHUNK_BYTES])
 
-    response = client.upload(client.broker.UploadSandbox, chunks, "UploadSandbox")
+    response = client.upload(client.broker.UploadSandbox, chunks)
     return response.sandbox_id

@@ -1,44 +1,21 @@
-"""Bearer tokens: where they are found, where `pandawn login` keeps them, and what they say.
-
-They are found as the WLCG Bearer Token Discovery has it (version 1.0): $BEARER_TOKEN, the file that
-$BEARER_TOKEN_FILE names, bt_u<uid> in $XDG_RUNTIME_DIR, and in /tmp. Before these: an option, the
-configuration file, and what `pandawn login` kept for this very server.
-"""
+"""The tokens of `pandawn login`: where they are kept, in what order tokens are looked for, what they say."""
 
 import base64
 import json
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pandawn_tools.cli.errors import CliError, usage_error
-from pandawn_tools.cli.secrets_on_disk import read_secret, write_secret
+from pandawn_client.secret_files import write_secret
+from pandawn_client.tokens import (
+    Token,
+    token_in_environment,
+    token_in_file,
+    token_in_shared_place,
+)
 from pandawn_tools.cli.settings import Address, config_path
-
-TOKEN_VARIABLE = "BEARER_TOKEN"  # noqa: S105 (the name of a variable)
-FILE_VARIABLE = "BEARER_TOKEN_FILE"
-
-_LAST_PLACE = "/tmp"  # noqa: S108 (so says the discovery; what is read there must be the user's own)
-
-_WHAT = "the token file"
-_SHAPE = re.compile(rb"[\x21-\x7e]+")
-
-
-@dataclass(frozen=True, slots=True)
-class FoundToken:
-    """A token and where it was found."""
-
-    read: Callable[[], str]
-    source: str
-
-    @property
-    def text(self) -> str:
-        """The token as it is now: whoever renews it in its file is heard by a long command too."""
-        return self.read()
 
 
 def find_token(
@@ -48,53 +25,28 @@ def find_token(
     environ: Mapping[str, str],
     *,
     over_tls: bool,
-) -> FoundToken | None:
+) -> Token | None:
     """Returns the token to show to a server; None where there is none.
 
     What is merely around is for servers that TLS has verified: at a port of this machine any of its users
     may listen. One that was named may get what the environment holds.
 
+    An option goes before the configuration file, that before the environment, what `pandawn login` kept for
+    this very server, and what lies in shared places.
+
     Raises:
-        CliError: A file that was named cannot be used.
+        CredentialError: A file that was named cannot be used.
     """
     for path, source in ((option, "--token-file"), (configured, str(config_path(environ)))):
         if path is not None:
-            return _in_file(Path(path).expanduser(), f"{path}, from {source}")
-    found = _in_environment(environ) if over_tls or not address.is_default else None
+            return token_in_file(Path(path).expanduser(), f"{path}, from {source}")
+    found = token_in_environment(environ) if over_tls or not address.is_default else None
     if found is not None:
         return found
     kept = kept_path(address, environ)
     if kept.exists():
-        return _in_file(kept, f"{kept}, where `pandawn login` put it")
-    return _in_shared_place(environ) if over_tls else None
-
-
-def find_ambient_token(environ: Mapping[str, str]) -> FoundToken | None:
-    """Returns the token that is around for any server; None where there is none.
-
-    Raises:
-        CliError: A file that should hold it cannot be used.
-    """
-    return _in_environment(environ) or _in_shared_place(environ)
-
-
-def _in_environment(environ: Mapping[str, str]) -> FoundToken | None:
-    if environ.get(TOKEN_VARIABLE):
-        token = check_token(environ[TOKEN_VARIABLE].encode(), f"the variable {TOKEN_VARIABLE}")
-        return FoundToken(lambda: token, f"the variable {TOKEN_VARIABLE}")
-    if environ.get(FILE_VARIABLE):
-        path = environ[FILE_VARIABLE]
-        return _in_file(Path(path), f"{path}, from the variable {FILE_VARIABLE}")
-    return None
-
-
-def _in_shared_place(environ: Mapping[str, str]) -> FoundToken | None:
-    for directory in (environ.get("XDG_RUNTIME_DIR"), _LAST_PLACE):
-        if directory:
-            found = Path(directory, f"bt_u{os.geteuid()}")
-            if found.exists():
-                return _in_file(found, str(found), from_shared_place=True)
-    return None
+        return token_in_file(kept, f"{kept}, where `pandawn login` put it")
+    return token_in_shared_place(environ) if over_tls else None
 
 
 def kept_path(address: Address, environ: Mapping[str, str]) -> Path:
@@ -107,50 +59,11 @@ def keep_token(address: Address, token: str, environ: Mapping[str, str]) -> Path
     """Keeps a token for a server, and returns where.
 
     Raises:
-        CliError: It cannot be kept from others.
+        CredentialError: It cannot be kept from others.
     """
     path = kept_path(address, environ)
     write_secret(path, token.encode() + b"\n", "the token")
     return path
-
-
-def read_token(path: Path, *, from_shared_place: bool = False) -> str:
-    """Returns the token in a file.
-
-    Raises:
-        CliError: There is none, or others can read it.
-    """
-    content = read_secret(path, _WHAT, from_shared_place=from_shared_place)
-    return check_token(content, f"{_WHAT} {path}")
-
-
-def check_token(content: bytes, where: str) -> str:
-    """Returns the token without the white space around it.
-
-    Raises:
-        CliError: It is none: what is not one word of printable characters cannot be sent.
-    """
-    token = content.strip()
-    if _SHAPE.fullmatch(token) is None:
-        raise usage_error(
-            "NO_TOKEN",
-            f"{where} holds no token",
-            details=["a token is one line of printable characters"],
-        )
-    return token.decode("ascii")
-
-
-def _in_file(path: Path, source: str, *, from_shared_place: bool = False) -> FoundToken:
-    last = read_token(path, from_shared_place=from_shared_place)
-
-    def read() -> str:
-        nonlocal last
-        # Between two renewals the file may be missing, or half written.
-        with suppress(CliError):
-            last = read_token(path, from_shared_place=from_shared_place)
-        return last
-
-    return FoundToken(read, source)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from types import FrameType
 
 from pandawn.broker.v1 import broker_pb2 as broker
 from pandawn.broker.v1 import task_pb2
-from pandawn_tools.cli.client import LONG_PATIENCE_S, Client
+from pandawn_tools.cli.client import FOLLOWER, Client
 from pandawn_tools.cli.errors import CliError, ExitStatus
 from pandawn_tools.cli.jobs import list_jobs
 from pandawn_tools.cli.jsonout import print_json
@@ -85,7 +85,7 @@ def _play(settings: Settings, board: Board, place: places.Place, cluster: Cluste
     address = Address(cluster.address, "the demo")
     with (
         Supervisor(cluster, board.step) as supervisor,
-        Client(address, patience_s=LONG_PATIENCE_S, say=lambda _: None) as client,
+        Client(address, patience=FOLLOWER, say=lambda _: None) as client,
     ):
         users.apply_queue(client, place)
         for node in users.NODES:

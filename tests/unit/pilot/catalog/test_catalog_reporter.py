@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from pandawn_client.client import CallError
+from pandawn_client.refusals import CallError
 from pandawn_pilot.catalog import journal as journal_module
 from pandawn_pilot.catalog import rivals
 from pandawn_pilot.catalog.journal import Journal

@@ -15,7 +15,7 @@ import pytest
 from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1 import dispatcher_pb2 as dispatcher
 from pandawn.dispatcher.v1 import report_pb2
-from pandawn_client.client import Connection
+from pandawn_client.connection import Connection
 from pandawn_client.durations import duration, seconds
 from pandawn_pilot.catalog.inventory import CacheState
 from pandawn_pilot.catalog.loop import CatalogLoop

@@ -78,7 +78,7 @@ def fetch_configuration(
         return document_pb2.ExportConfigRequest(kinds=kinds)
 
     revision = 0
-    for reply in client.stream(client.queues.ExportConfig, from_the_start):
+    for reply in client.follow(client.queues.ExportConfig, from_the_start):
         revision = reply.revision
         for document in reply.documents:
             found[Key(document.kind, document.name)] = document.parameters

@@ -95,7 +95,7 @@ def diff(
 
     reached = to_revision
     with options.connect(ctx, server) as client:
-        for reply in client.stream(client.queues.DiffRevisions, from_the_start):
+        for reply in client.follow(client.queues.DiffRevisions, from_the_start):
             reached = reply.to_revision
             diffs += reply.diffs
     if json_output:

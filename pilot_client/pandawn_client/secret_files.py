@@ -1,11 +1,13 @@
 """Files that hold secrets: read only if they are for this user alone, written so that they are."""
 
+from __future__ import annotations
+
 import os
 import stat
 import tempfile
 from pathlib import Path
 
-from pandawn_tools.cli.errors import CliError, usage_error
+from pandawn_client.errors import CredentialError
 
 # Certificates come with their chains; nothing that is read here is larger.
 MAX_SECRET_BYTES = 1024 * 1024
@@ -13,54 +15,45 @@ MAX_SECRET_BYTES = 1024 * 1024
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def read_secret(path: Path, what: str, *, from_shared_place: bool = False) -> bytes:
+def read_secret(
+    path: Path, what: str, *, from_shared_place: bool = False, for_group: bool = False
+) -> bytes:
     """Returns the content of a file that nobody else may read.
 
     `what` names it for people. A file `from_shared_place`, such as /tmp, must belong to this user and
-    be no link: others can put files there.
+    be no link: others can put files there. With `for_group` its group may read it: a site gives a
+    pilot's account what another of its accounts has fetched.
 
-    Raises:
-        CliError: It cannot be read, or others can read it.
+    Raises CredentialError when it cannot be read, or others can read it.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
     if from_shared_place:
         flags |= os.O_NOFOLLOW
     try:
-        # The file that is looked at is the one that is read: no time in between.
+        # The file that is looked at is the one that is read: no time in between. What is no file,
+        # /dev/stdin say, is read as it is, and never waited for.
         with os.fdopen(os.open(path, flags), "rb") as stream:
             status = os.fstat(stream.fileno())
             if stat.S_ISDIR(status.st_mode):
                 raise IsADirectoryError(21, "it is a directory")
             if stat.S_ISREG(status.st_mode):
-                _check(path, what, status, must_be_own=from_shared_place)
-            content = stream.read(MAX_SECRET_BYTES + 1)
+                _check(path, what, status, must_be_own=from_shared_place, for_group=for_group)
+            content = stream.read(MAX_SECRET_BYTES + 1) or b""
     except OSError as error:
-        raise usage_error(
+        raise CredentialError(
             "CREDENTIAL_UNREADABLE",
             f"{what} {path} cannot be read",
             details=[error.strerror or str(error)],
         ) from error
     if len(content) > MAX_SECRET_BYTES:
-        raise usage_error("CREDENTIAL_UNREADABLE", f"{what} {path} is too large to be one")
+        raise CredentialError("CREDENTIAL_UNREADABLE", f"{what} {path} is too large to be one")
     return content
-
-
-def _check(path: Path, what: str, status: os.stat_result, *, must_be_own: bool) -> None:
-    if status.st_mode & _OTHERS:
-        raise usage_error(
-            "CREDENTIAL_EXPOSED",
-            f"{what} {path} can be read or changed by others, and may be known to them",
-            remedies=[f"chmod 600 {path}", "where others may have read it, get a new one"],
-        )
-    if must_be_own and status.st_uid != os.geteuid():
-        raise usage_error("CREDENTIAL_EXPOSED", f"{what} {path} belongs to another user")
 
 
 def write_secret(path: Path, content: bytes, what: str) -> None:
     """Writes a file with mode 0600, whole or not at all, into a directory that is for this user alone.
 
-    Raises:
-        CliError: It cannot be written, or cannot be kept from others there.
+    Raises CredentialError when it cannot be written, or cannot be kept from others there.
     """
     try:
         _make_private(path.parent)
@@ -75,11 +68,24 @@ def write_secret(path: Path, content: bytes, what: str) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise usage_error(
+        raise CredentialError(
             "CREDENTIAL_NOT_KEPT",
             f"{what} cannot be kept in {path}",
             details=[error.strerror or str(error)],
         ) from error
+
+
+def _check(
+    path: Path, what: str, status: os.stat_result, *, must_be_own: bool, for_group: bool
+) -> None:
+    if status.st_mode & (_OTHERS & ~stat.S_IRGRP if for_group else _OTHERS):
+        raise CredentialError(
+            "CREDENTIAL_EXPOSED",
+            f"{what} {path} can be read or changed by others, and may be known to them",
+            remedies=[f"chmod 600 {path}", "where others may have read it, get a new one"],
+        )
+    if must_be_own and status.st_uid != os.geteuid():
+        raise CredentialError("CREDENTIAL_EXPOSED", f"{what} {path} belongs to another user")
 
 
 def _make_private(directory: Path) -> None:
@@ -116,8 +122,8 @@ def _is_open(status: os.stat_result) -> bool:
     return bool(status.st_mode & stat.S_IWOTH or by_group)
 
 
-def _unsafe(path: Path, what: str, why: str) -> CliError:
-    return usage_error(
+def _unsafe(path: Path, what: str, why: str) -> CredentialError:
+    return CredentialError(
         "CREDENTIAL_NOT_KEPT",
         f"{what} would not be safe in {path}: {why}",
         remedies=[

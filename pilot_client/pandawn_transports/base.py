@@ -8,6 +8,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Protocol
 
+from pandawn_transports.account import Account
 from pandawn_transports.mover.copying import seconds_to_settle
 from pandawn_transports.stop import Stop
 
@@ -74,7 +75,7 @@ class SourceStat:
 
 
 def settle(source: SourceStat, stop: Stop) -> None:
-    """Waits until the next change of a file would show in its times. Raises StoppedError.
+    """Waits until the next change of a file would show in its times. Raises the error of `stop`.
 
     Called before the file is read, this lets a comparison of the times afterwards be believed.
     """
@@ -114,10 +115,29 @@ class Publishing:
 
 
 class Transport(Protocol):
-    """Moves single files; called from several threads at once. StoppedError ends a transfer.
+    """Moves single files; called from several threads at once. The error of a `stop` ends a transfer.
 
     A storage that hangs holds nobody: what waits for it is left behind, and UNAVAILABLE is raised.
     """
+
+    def normal(self, url: str) -> str:
+        """The URL in the one spelling that tasks use. Raises TransferError for what names no file."""
+        ...
+
+    def local_path(self, url: str) -> Path | None:
+        """Where the file lies in a file system of this machine; None: not in one. Raises TransferError.
+
+        Programs of the node may open such a file by its path, with the rights of their account.
+        """
+        ...
+
+    def read_as(self, account: Account) -> Transport:
+        """A transport that reads no more than an account of this machine may read."""
+        ...
+
+    def checksum(self, url: str, stop: Stop | None = None) -> str:
+        """What the storage keeps, as `<algorithm>:<hex>`; empty: nothing. Raises TransferError."""
+        ...
 
     def look(self, url: str, stop: Stop | None = None) -> SourceStat:
         """What the storage says of the file at `url`, its size at least. Raises TransferError."""

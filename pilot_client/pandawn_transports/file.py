@@ -75,6 +75,23 @@ class FileTransport:
         self._reader = reader
         self._helpers = helpers
 
+    def normal(self, url: str) -> str:
+        """See Transport."""
+        return path_of(url).as_uri()
+
+    def local_path(self, url: str) -> Path | None:
+        """See Transport."""
+        return path_of(url)
+
+    def read_as(self, account: Account) -> FileTransport:
+        """See Transport."""
+        return FileTransport(account, self._helpers)
+
+    def checksum(self, url: str, stop: Stop | None = None) -> str:
+        """See Transport: file systems keep none."""
+        del url, stop
+        return ""
+
     def look(self, url: str, stop: Stop | None = None) -> SourceStat:
         """See Transport."""
         path = path_of(url)

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
+from pandawn_transports.account import Account
 from pandawn_transports.base import (
     Publishing,
     SourceStat,
@@ -53,6 +54,27 @@ _FAULTS = {
 
 class RootTransport:
     """Copies files from and to XRootD servers."""
+
+    def normal(self, url: str) -> str:
+        """See Transport."""
+        return location_of(url).url
+
+    def local_path(self, url: str) -> Path | None:
+        """See Transport: what is on a server is on no file system here."""
+        del url
+        return None
+
+    def read_as(self, account: Account) -> RootTransport:
+        """See Transport: the server knows the pilot's identity alone."""
+        del account
+        return self
+
+    def checksum(self, url: str, stop: Stop | None = None) -> str:
+        """See Transport."""
+        try:
+            return files.checksum_of(location_of(url), stop)
+        except XrootdError as error:
+            raise failure_of(error) from error
 
     def look(self, url: str, stop: Stop | None = None) -> SourceStat:
         """See Transport."""

@@ -37,6 +37,7 @@ from pandawn_transports import (
     SourceStat,
     TransferError,
     TransferFault,
+    local_path,
     transport_for,
 )
 from pandawn_transports.account import Account
@@ -156,7 +157,7 @@ class StageIn:
 
     def _needs_look(self, item: InputFile) -> bool:
         """Whether the source is asked before a cache is: for its rights, or for its version."""
-        if item.url.startswith("file:"):
+        if local_path(item.url) is not None:
             return True
         version = wanted_file(item).version
         return not version or rests_on_source(version)

@@ -10,15 +10,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pandawn_client.file_version import VersionKind, parse_version
 from pandawn_pilot.catalog.inventory import CachedFile
 from pandawn_pilot.pcache.fetch import CHECKSUM_VARIABLE, READER_VARIABLE, SIZE_VARIABLE
 from pandawn_pilot.pcache.layout import Invocation, Place, read_options
 from pandawn_pilot.stop import Stop, StoppedError
+from pandawn_transports import local_path
 from pandawn_transports.account import Account
-from pandawn_transports.file import path_of
 
 TRANSFERRED, HIT, TRANSFERRED_LATE = 0, 1, 2
 _OWN_COPIER = (sys.executable, "-m", "pandawn_pilot.pcache.fetch")
@@ -68,7 +67,7 @@ class PcacheCommand:
         A site's own copy program reads as the pilot does. Of what it brings then, the content has
         to prove that it is what the user has named.
         """
-        is_own_right = reader is None or not self._copier or urlsplit(url).scheme != "file"
+        is_own_right = reader is None or not self._copier or local_path(url) is None
         return is_own_right or parse_version(wanted.version).kind is VersionKind.SHA256
 
     def bring(
@@ -132,4 +131,5 @@ def _wait(process: subprocess.Popen[bytes], stop: Stop) -> int:
 
 def _source(url: str) -> str:
     """A URL as copy programs take it: files of mounted file systems by their paths."""
-    return str(path_of(url)) if urlsplit(url).scheme == "file" else url
+    path = local_path(url)
+    return url if path is None else str(path)

@@ -12,11 +12,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pandawn_client.file_version import file_version
-from pandawn_tools.cli import xrootd_inputs
+from pandawn_tools.cli import remote_inputs
 from pandawn_tools.cli.checksums import AUTOMATIC_BYTES, Wish, sha256_of_all
 from pandawn_tools.cli.errors import usage_error
-from pandawn_transports.xrootd.address import Location
-from pandawn_transports.xrootd.command import XrootdError, XrootdFault
+from pandawn_transports import TRANSPORTS, TransferError, TransferFault
 
 _COMMAND_HINT = "if that was meant as the command to run, put it after a --"
 _STDIN = "-"
@@ -35,14 +34,14 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """An input file that is there, as it is now.
+    """An input file that is there, as it is now. `path` is its path here, or its URL elsewhere.
 
     `checksum` is `sha256:`, `adler32:` or `md5:` and hex digits, or empty. `modify_time_ns` (since 1970; None: not
     known) and `inode` (0: not known) tell a file that was written anew from the one that was meant.
     """
 
     place: str
-    path: Path | Location
+    path: Path | str
     lfn: str
     size_bytes: int
     checksum: str = ""
@@ -52,7 +51,7 @@ class InputFile:
     @property
     def url(self) -> str:
         """Where pilots find it."""
-        return self.path.url if isinstance(self.path, Location) else self.path.as_uri()
+        return self.path if isinstance(self.path, str) else self.path.as_uri()
 
     @property
     def version(self) -> str:
@@ -72,7 +71,7 @@ class _ProblemError(Exception):
 def read_list(path: str) -> list[Named]:
     """Reads a list of files, one path or URL a line; `-` is standard input.
 
-    Behind a `root:` URL may stand size and checksum, which spares a question to its server.
+    Behind the URL of a file elsewhere may stand size and checksum, which spares a question to its server.
     Blank lines and lines that begin with `#` are skipped.
 
     Raises:
@@ -123,8 +122,8 @@ def inspect(
     files: list[InputFile] = []
     problems: list[str] = []
     missing = 0
-    remote = xrootd_inputs.look_up(
-        (named.text for named in names if xrootd_inputs.is_remote(named.text)), checksum
+    remote = remote_inputs.look_up(
+        (named.text for named in names if remote_inputs.is_remote(named.text)), checksum
     )
     for named in names:
         try:
@@ -219,20 +218,20 @@ def _inspect_one(named: Named, lfn_depth: int) -> InputFile:
 
 
 def _take_remote(
-    named: Named, found: xrootd_inputs.RemoteFile | Exception, lfn_depth: int
+    named: Named, found: remote_inputs.RemoteFile | Exception, lfn_depth: int
 ) -> InputFile:
-    if isinstance(found, XrootdError) and found.fault is XrootdFault.MISSING:
+    if isinstance(found, TransferError) and found.fault is TransferFault.MISSING:
         raise FileNotFoundError(str(found))
     if isinstance(found, Exception):
         raise _ProblemError(str(found))
-    path = found.location.path
+    _host, *parts = [part for part in found.url.partition("://")[2].split("/") if part]
     return InputFile(
         place=named.place,
-        path=found.location,
-        lfn="/".join(path.split("/")[1:][-lfn_depth:]),
+        path=found.url,
+        lfn="/".join(parts[-lfn_depth:]),
         size_bytes=found.size_bytes or 0,
         checksum=found.checksum,
-        modify_time_ns=None if found.modify_time is None else found.modify_time * 10**9,
+        modify_time_ns=found.modify_time_ns,
     )
 
 
@@ -245,7 +244,7 @@ def _local_path(text: str) -> Path:
     url = urlsplit(text)
     if url.scheme != "file":
         raise _ProblemError(
-            f"pilots cannot read {url.scheme}://; give a path, or a file:// or root:// URL"
+            f"pilots cannot read {url.scheme}://; give a path, or a URL of {', '.join(TRANSPORTS)}"
         )
     if url.netloc not in {"", "localhost"} or url.query or url.fragment or not url.path:
         raise _ProblemError("a file URL looks like file:///path/of/the/file")

@@ -19,7 +19,8 @@ UNIQUE = "site"
 _NANOSECONDS = 10**9
 _SOURCE_DIGITS = 32
 # Kinds of places that pilots can fetch from, with their usual ports.
-_SCHEMES = {"file": 0, "root": 1094}
+_DEFAULT_PORTS = {"root": 1094}
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _SCOPE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _FORM = re.compile(
     r"site|sha256:[0-9a-f]{64}|(?:adler32:[0-9a-f]{8}|md5:[0-9a-f]{32}"
@@ -137,7 +138,7 @@ def immutable_scope_problem(entry: str) -> str | None:
     if place is None or not place.path:
         return (
             f"{prefix[:64]!r} must be file:///PATH or root://HOST:PORT//PATH with a directory, without "
-            "'.' and '..' among its parts, without ? and #, and a root URL without %"
+            "'.' and '..' among its parts, without ? and #, and a URL of a server without %"
         )
     return None
 
@@ -153,18 +154,18 @@ class _Place:
 def _place(url: str) -> _Place | None:
     """Where a URL leads, None where that cannot be told for sure: then no promise holds for it."""
     scheme, found, rest = url.partition("://")
-    if not found or scheme not in _SCHEMES or "?" in rest or "#" in rest:
+    if not found or not _SCHEME.fullmatch(scheme) or "?" in rest or "#" in rest:
         return None
     host, _, path = rest.partition("/")
     # The transport of files decodes %2F and its like; what a data server does with them is its own.
-    if scheme == "root" and "%" in path:
+    if scheme != "file" and "%" in path:
         return None
     segments = [unquote(segment) for segment in path.split("/")]
     if any(part in {".", ".."} or "/" in part for part in segments):
         return None
     try:
         parts = urlsplit(f"{scheme}://{host}")
-        server = (scheme, parts.hostname or "", parts.port or _SCHEMES[scheme])
+        server = (scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(scheme, 0))
     except ValueError:
         return None
     return _Place(server, [segment for segment in segments if segment])

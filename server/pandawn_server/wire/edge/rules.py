@@ -34,6 +34,11 @@ _ROOT_URL = re.compile(
     r"root://(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?"
     r"/(?P<path>/+[^/].*)"
 )
+# No user: what is stored and shown should not carry identities and tokens.
+_URL = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
+    r"(?P<path>/.*)"
+)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHOWN_CHARACTERS = 60
 
@@ -139,7 +144,7 @@ def request_id_problem(value: str) -> str | None:
 
 
 def url_problem(value: str) -> str | None:
-    """Places of files: those that a transport of the pilot can name, `file:` and `root:`."""
+    """Places of files. Which schemes there are transports for, pilots and the command line know."""
     if not value:
         return "must be set"
     size = len(value.encode())
@@ -149,7 +154,8 @@ def url_problem(value: str) -> str | None:
         return f"{shown(value)} must not contain control characters"
     if value.startswith("root://"):
         return _root_url_problem(value)
-    if not value.startswith("file:///"):
+    match = _URL.fullmatch(value)
+    if match is None or (match["scheme"] == "file") is bool(match["host"]):
         return (
             f"{shown(value)} must be file:// and an absolute path, as in file:///data/a.root, "
             "or root:// with a host and a path, as in root://host:1094//data/a.root"
@@ -157,7 +163,7 @@ def url_problem(value: str) -> str | None:
     # Readers of URLs cut them there: the file before the mark is another one.
     if "#" in value or "?" in value:
         return f"{shown(value)} must have %23 for # and %3F for ? in a name"
-    return _climbing_problem(value, value.removeprefix("file://"))
+    return _climbing_problem(value, match["path"])
 
 
 def _root_url_problem(value: str) -> str | None:

@@ -82,7 +82,8 @@ def test_a_prefix_is_a_place_that_pilots_fetch_from(url: str) -> None:
         "data 25=file:///data",
         "s=",
         "s=/data",
-        "s=https://h/data",
+        "s=//h/data",
+        "s=davs://h/a%20b",
         # All that there is is nobody's name space.
         "s=file:///",
         "s=root://h:1094//",

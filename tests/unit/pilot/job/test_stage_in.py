@@ -136,6 +136,9 @@ class Flaky:
         self.failures = failures
         self.calls = 0
 
+    def local_path(self, url: str) -> None:
+        del url
+
     def look(self, url: str, stop: Stop | None = None) -> SourceStat:
         del url, stop
         return SourceStat(7)

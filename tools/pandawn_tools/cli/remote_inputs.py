@@ -1,36 +1,37 @@
-"""Input files on XRootD servers: what a line of a list says of them, or else the server."""
+"""Input files on other machines: what a line of a list says of them, or else their storage."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pandawn_tools.cli.checksums import Wish, read_checksum
-from pandawn_transports.xrootd import files
-from pandawn_transports.xrootd.address import Location, parse_location
-from pandawn_transports.xrootd.command import XrootdError
+from pandawn_transports import TransferError, has_transport, local_path, transport_for
 
 # Questions at a time: each is a process and a connection.
 _AT_ONCE = 8
 
-_PREFIX = "root://"
-
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file on a server: what is not known is None, or an empty checksum.
+    """A file of a storage: what is not known is None, or an empty checksum.
 
-    `modify_time` is in seconds since 1970, by the server's clock.
+    `modify_time_ns` is in nanoseconds since 1970, by the storage's clock.
     """
 
-    location: Location
+    url: str
     size_bytes: int | None
     checksum: str
-    modify_time: int | None = None
+    modify_time_ns: int | None = None
 
 
 def is_remote(text: str) -> bool:
-    """Whether the text names a file on an XRootD server."""
-    return text.startswith(_PREFIX)
+    """Whether the text names a file that a transport brings from elsewhere."""
+    if "://" not in text or not has_transport(text):
+        return False
+    try:
+        return local_path(text) is None
+    except TransferError:
+        return False
 
 
 def read_line(text: str) -> RemoteFile:
@@ -50,8 +51,11 @@ def read_line(text: str) -> RemoteFile:
     if head and word.isdecimal():
         url, size = head, int(word)
     if not is_remote(url):
-        raise ValueError("write it as root://HOST:PORT//PATH, and SIZE and CHECKSUM behind it")
-    return RemoteFile(parse_location(url), size, checksum)
+        raise ValueError("write it as URL, and SIZE and CHECKSUM behind it")
+    try:
+        return RemoteFile(transport_for(url).normal(url), size, checksum)
+    except TransferError as error:
+        raise ValueError(str(error)) from error
 
 
 def _cut_word(text: str) -> tuple[str, str]:
@@ -61,16 +65,16 @@ def _cut_word(text: str) -> tuple[str, str]:
 
 
 def look_up(texts: Iterable[str], wish: Wish) -> dict[str, RemoteFile | Exception]:
-    """Reads each text and asks the servers for what is missing: sizes, times, and checksums if wanted.
+    """Reads each text and asks the storages for what is missing: sizes, times, and checksums if wanted.
 
-    What is wrong with one is its answer: ValueError, or XrootdError from the server.
+    What is wrong with one is its answer: ValueError, or TransferError from the storage.
     """
     distinct = list(dict.fromkeys(texts))
 
     def look_up_one(text: str) -> RemoteFile | Exception:
         try:
             return _complete(read_line(text), wish)
-        except (ValueError, XrootdError) as error:
+        except (ValueError, TransferError) as error:
             return error
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -78,15 +82,16 @@ def look_up(texts: Iterable[str], wish: Wish) -> dict[str, RemoteFile | Exceptio
 
 
 def _complete(file: RemoteFile, wish: Wish) -> RemoteFile:
-    size, known, modify_time = file.size_bytes, file.checksum, None
+    size, known, modify_time_ns = file.size_bytes, file.checksum, None
+    transport = transport_for(file.url)
     if size is None:
-        found = files.stat_of(file.location)
-        size, modify_time = found.size_bytes, found.modify_time
+        found = transport.look(file.url)
+        size, modify_time_ns = found.size_bytes, found.mtime_ns or None
     # Not asked for unless wished: a server may have to read the whole file for it.
     if wish is Wish.ALWAYS and not known:
-        known = files.checksum_of(file.location)
+        known = transport.checksum(file.url)
         if not known:
             raise ValueError(
                 "its server keeps no checksums; write them behind the sizes, or leave --checksum out"
             )
-    return RemoteFile(file.location, size, known, modify_time)
+    return RemoteFile(file.url, size, known, modify_time_ns)

@@ -22,7 +22,7 @@ ARGS ?=
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(VENV): pyproject.toml requirements.lock $(BOOTSTRAP) tools/dev/uv-requirements.txt
+$(VENV): pyproject.toml pilot_client/pyproject.toml requirements.lock $(BOOTSTRAP) tools/dev/uv-requirements.txt
 	@$(BOOTSTRAP) venv
 
 .PHONY: venv
@@ -68,7 +68,7 @@ lock: ## Remake the lock files with the newest versions that pyproject.toml allo
 	    "pyproject.toml tools/dev/site-requirements.in --extra server --extra cli --constraint requirements.lock:requirements-site.lock" \
 	    "tools/dev/uv-requirements.in:tools/dev/uv-requirements.txt"; do \
 	    $(BOOTSTRAP) uv pip compile $${pair%%:*} --quiet --upgrade --universal --python-version 3.11 \
-	        --generate-hashes --no-emit-index-url --no-emit-find-links \
+	        --generate-hashes --no-emit-package pandawn-pilot --no-emit-index-url --no-emit-find-links \
 	        --custom-compile-command "make lock" --output-file $${pair##*:}; \
 	done
 

@@ -33,7 +33,7 @@ class VersionKind(Enum):
     MODIFY_TIME = "mtime"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FileVersion:
     """A version taken apart.
 

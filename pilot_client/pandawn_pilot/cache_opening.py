@@ -18,7 +18,7 @@ from pandawn_pilot.pcache.cache import SitePcache
 from pandawn_pilot.pcache.command import PcacheCommand
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OpenCache:
     """A cache and the loop that tells of it; both None where there is none."""
 

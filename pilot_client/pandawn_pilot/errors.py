@@ -16,7 +16,7 @@ class Component(Enum):
     PAYLOAD = "payload"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fault:
     """A reason: UPPER_SNAKE name, PanDA's pilot error code for it, and who failed."""
 

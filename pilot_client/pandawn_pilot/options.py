@@ -10,7 +10,7 @@ from pandawn_pilot.pcache.command import PcacheCommand
 from pandawn_transports.xrootd.address import Location
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PilotOptions:
     """All settings of a pilot; None means: no limit, or as the server says."""
 

@@ -9,7 +9,7 @@ import importlib.metadata
 def version() -> str:
     """The version of the package, or `unknown` where it is run without being installed."""
     try:
-        return importlib.metadata.version("pandawn")
+        return importlib.metadata.version("pandawn-pilot")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
 

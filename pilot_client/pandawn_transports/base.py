@@ -59,7 +59,7 @@ class TransferError(Exception):
         self.fault = fault
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SourceStat:
     """What a storage says of a file without reading it; 0: it does not say.
 
@@ -84,7 +84,7 @@ def settle(source: SourceStat, stop: Stop) -> None:
         stop.sleep(pause)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stored:
     """A file that the storage holds: what was read is what was written. `sha256` where it was wanted."""
 
@@ -93,7 +93,7 @@ class Stored:
     sha256: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Publishing:
     """How a file is stored.
 

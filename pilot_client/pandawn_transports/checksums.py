@@ -15,7 +15,7 @@ from pandawn_transports.stop import Stop
 CHUNK_BYTES = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FileSums:
     """What reading a file once tells; `md5` and `sha256` are empty unless they were asked for."""
 

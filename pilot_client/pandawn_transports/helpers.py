@@ -46,7 +46,7 @@ _START = "import sys; sys.path.append(sys.argv[1]); from pandawn_transports.move
 _Message = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Order:
     """Something to do at a storage. `where` names that for people; `content` goes to the helper.
 

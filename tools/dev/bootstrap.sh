@@ -87,7 +87,8 @@ build_venv() {
     say "installing the locked packages into .venv"
     "$uv" pip sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes requirements.lock
     # No isolation: the build backend is in the lock too, and nothing unlocked may enter.
-    "$uv" pip install --quiet --python .venv/bin/python --offline --no-deps --no-build-isolation --editable .
+    "$uv" pip install --quiet --python .venv/bin/python --offline --no-deps --no-build-isolation \
+        --editable ./pilot_client --editable .
     touch .venv/.stamp
     say "done: $root/.venv"
 }

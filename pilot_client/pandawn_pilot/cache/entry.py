@@ -30,7 +30,7 @@ FILES, CODE = "files", "code"
 _BY_SOURCE = frozenset({VersionKind.ADLER32, VersionKind.MD5, VersionKind.MODIFY_TIME})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Arrival:
     """How a file arrived: the sums of its content, and what its storage said of it then, if asked."""
 
@@ -38,7 +38,7 @@ class Arrival:
     source: SourceStat | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Meta:
     """What was known of the data when it was last read: names, sums, and the marks of the inode.
 

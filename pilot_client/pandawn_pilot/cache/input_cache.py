@@ -16,7 +16,7 @@ from pandawn_transports.base import SourceStat
 READ_ONLY = 0o444
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Origin:
     """Where a file comes from; called with a path, it makes that a copy, checked, past any cache.
 

@@ -30,7 +30,7 @@ class CacheFullError(Exception):
     """There is no room for a file, not even by removing others."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CacheLimits:
     """When the files would exceed `high_bytes`, they are brought down to `low_bytes`."""
 
@@ -38,7 +38,7 @@ class CacheLimits:
     low_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Candidate:
     last_use: float
     entry: Entry

@@ -18,7 +18,7 @@ _SCOPE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _SPLIT_SCOPES = ("user", "group")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Naming:
     """How a path becomes a name: its last `lfn_depth` parts, or scope and name where Rucio laid it out.
 

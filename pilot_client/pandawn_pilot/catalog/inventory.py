@@ -9,7 +9,7 @@ from hashlib import sha256
 FileKey = tuple[str, str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CachedFile:
     """A file that a cache holds, complete and checked.
 
@@ -30,7 +30,7 @@ class CachedFile:
         return (self.scope, self.lfn, self.version)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CacheState:
     """Where a cache stands: its epoch (not zero), the number of its last delta, its digest."""
 

@@ -27,7 +27,7 @@ FORGET_AFTER_CHANGES = 100_000
 LOCK_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Position:
     """A point in a cache's life: its epoch, the number of its last change, the digest after it."""
 
@@ -36,7 +36,7 @@ class Position:
     digest: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """All files at a position."""
 

@@ -28,7 +28,7 @@ class Operation(Enum):
     DELETE = "del"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Change:
     """One change of a cache, the `number`th of its epoch; `digest` is the cache's after it."""
 
@@ -38,7 +38,7 @@ class Change:
     digest: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Base:
     """All files of a cache in an epoch after change `number`."""
 
@@ -47,7 +47,7 @@ class Base:
     files: tuple[CachedFile, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Signature:
     """Tells one `index.json` from the next without reading it."""
 

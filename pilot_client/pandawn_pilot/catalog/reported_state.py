@@ -12,7 +12,7 @@ from pandawn_pilot.node.durable import replace_text
 FORMAT_VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reported:
     """The catalog has taken `sequence` deltas of the epoch, up to change `number`."""
 

@@ -23,7 +23,7 @@ LOOK_AGAIN_SECONDS = 300.0
 PERSIST_SECONDS = 60.0
 
 
-@dataclass(slots=True)
+@dataclass
 class _Known:
     """What all pilots of our cache know. Times are by time.time()."""
 

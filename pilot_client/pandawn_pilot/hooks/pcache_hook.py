@@ -15,7 +15,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import grpc
 from google.protobuf import json_format
@@ -144,7 +144,7 @@ class _Hook:
         self.catalog = self._connection.catalog
         self._deadline = time.monotonic() + given.timeout
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> _Hook:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -75,7 +75,7 @@ MAX_COMMAND_CHARACTERS = 2000
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Surroundings:
     """What a job needs of its pilot. `deadline`, by clock.now(), is when payloads must end."""
 
@@ -211,7 +211,7 @@ class JobRunner:
         for library in (item for item in inputs if item.library):
             self._unpack_library(library, max_bytes)
         names = local_names(own)
-        for item, name in zip(own, names, strict=True):
+        for item, name in zip(own, names):
             # In the place of a link of that name, not where it leads.
             if (work / name).is_symlink():
                 (work / name).unlink()

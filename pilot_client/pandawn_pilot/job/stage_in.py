@@ -66,7 +66,7 @@ _FAULTS = {
 }
 
 
-@dataclass(slots=True)
+@dataclass
 class StageInSums:
     """Bytes that were staged in, and those of them that came out of the cache."""
 

@@ -38,7 +38,7 @@ class WorkDirBusyError(Exception):
     """Another pilot works in the directory."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class JobDir:
     """The directory of one attempt at one job."""
 

@@ -43,7 +43,7 @@ class AccountError(Exception):
     """Payloads cannot run as was asked for; the message says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AccountChoice:
     """What `--payload-user` said: a name, or the first and last number of a range."""
 

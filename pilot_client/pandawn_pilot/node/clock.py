@@ -29,9 +29,6 @@ class Jumps:
         """By how many seconds a clock has jumped since the last look; 0 when none did."""
         before, self._last = self._last, (time.monotonic(), now(), time.time())
         ticked = self._last[0] - before[0]
-        jumps = [
-            after - earlier - ticked
-            for earlier, after in zip(before[1:], self._last[1:], strict=True)
-        ]
+        jumps = [after - earlier - ticked for earlier, after in zip(before[1:], self._last[1:])]
         widest = max(jumps, key=abs)
         return widest if abs(widest) > JUMP_SECONDS else 0.0

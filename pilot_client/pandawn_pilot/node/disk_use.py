@@ -23,7 +23,7 @@ FULL_DISK_INODES = 8
 _TRIAL_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DiskUse:
     """What a directory takes. `trouble` is why not all of it could be looked at; empty: it was."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(slots=True)
+@dataclass
 class _Level:
     """A directory on the way down: its name in the one above, who it is, what is left to enter."""
 

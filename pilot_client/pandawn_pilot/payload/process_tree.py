@@ -14,7 +14,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TERMINAL, _UTIME, _CSTIME, _RSS = 4, 11, 14, 21
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TreeUse:
     """Processor time so far, that of ended children included, and resident memory now."""
 

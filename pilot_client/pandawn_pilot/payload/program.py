@@ -8,7 +8,7 @@ from pathlib import Path
 from pandawn_transports.account import Account
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Program:
     """What to run, where, and the files that take what it prints.
 

@@ -54,7 +54,7 @@ _TRIAL = f"{_IMPORT}try_namespaces; try_namespaces()"
 _Answer = dict[str, "float | str"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Use:
     """What a payload has used; memory is the largest seen, the others are sums."""
 
@@ -63,7 +63,7 @@ class Use:
     work_dir_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PayloadLimits:
     """What a payload may use; 0 and None: no limit. `wall_fault` is the reason when time is up."""
 
@@ -73,7 +73,7 @@ class PayloadLimits:
     memory_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PayloadEnd:
     """How a payload ended: its status as a shell would give it, and the failure, if it is one."""
 

@@ -35,7 +35,7 @@ _DEEP_EVERY_SECONDS = 3600.0
 _LOCK_SECONDS = 120.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Holding:
     """What a pcache was seen to hold: files by name, their bytes, and files without a usable name."""
 

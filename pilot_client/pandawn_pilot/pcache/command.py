@@ -27,7 +27,7 @@ _POLL_SECONDS = 0.2
 _SHOWN_CHARACTERS = 300
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Outcome:
     """How a run ended: its exit status (negative: a signal), and the last of what it said."""
 

@@ -54,7 +54,7 @@ class Row(NamedTuple):
         )
 
 
-@dataclass(slots=True)
+@dataclass
 class Index:
     """Files by path, times of change of the directories above them, and what they were found for.
 

@@ -8,7 +8,7 @@ import os
 import select
 import struct
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 # From <sys/inotify.h>.
 _CREATE = 0x100
@@ -58,7 +58,7 @@ class Inotify:
             raise WatchError(f"no inotify: {os.strerror(ctypes.get_errno())}")
         self._descriptor: int = number
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Inotify:
         return self
 
     def __exit__(

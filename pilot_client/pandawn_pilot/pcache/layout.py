@@ -54,7 +54,7 @@ _LONG_OPTIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Invocation:
     """What pcache is asked for: those of its options that matter to others, and the rest of the words."""
 
@@ -65,7 +65,7 @@ class Invocation:
     words: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stamp:
     """Changes whenever pcache adds or removes a file, at the price of two calls to the kernel."""
 

@@ -21,7 +21,7 @@ _MAX_BYTES = 8192
 _GUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Names:
     """Logical name, name space, GUID, version; all but the first may be empty."""
 
@@ -35,7 +35,7 @@ class Names:
 Marks = tuple[int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Claim:
     """What a pilot knows of a file: its names, and which data, from which source, it saw to be that version."""
 

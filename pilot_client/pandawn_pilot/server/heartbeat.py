@@ -221,7 +221,9 @@ class Heartbeat:
         return response
 
     def _take(self, jobs: Sequence[LiveJob], results: Sequence[RenewalResult]) -> None:
-        for job, result in zip(jobs, results, strict=True):
+        if len(results) != len(jobs):
+            raise ValueError(f"the server answered for {len(results)} of {len(jobs)} leases")
+        for job, result in zip(jobs, results):
             if result.status.reason == "STALE_LEASE":
                 job.end(StopReason.STALE)
             elif result.status.code == 0:

@@ -14,7 +14,7 @@ from pandawn_pilot.node.durable import replace_text
 FORMAT_VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StoredReport:
     """A report, the pilot that wrote it, and where it lies; `path` is None for one that does not."""
 

@@ -22,7 +22,7 @@ from pandawn_transports.xrootd.files import ListedFile, list_tree
 _SHOWN_NAMES = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Change:
     """What was new and what was gone at a look."""
 

@@ -11,7 +11,7 @@ from pandawn_pilot.xrootd.versions import VersionOf
 from pandawn_transports.xrootd.files import ListedFile
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Inventory:
     """Files by name, and the paths of those that go without one."""
 

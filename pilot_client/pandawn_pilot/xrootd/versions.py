@@ -24,7 +24,7 @@ _ASK_SECONDS = 60.0
 VersionOf = Callable[[ListedFile, str], str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TaskNaming:
     """How tasks name the files of a server.
 

@@ -101,7 +101,7 @@ class Pilot:
             if "publish" not in word:
                 raise DroppedError
             # One clock goes on in a sleeping machine, the other is put right after a frozen one.
-            gone_by = [now - then for now, then in zip(clocks(), word["publish"], strict=True)]
+            gone_by = [now - then for now, then in zip(clocks(), word["publish"])]
             if all(-WORD_SECONDS < seconds < WORD_SECONDS for seconds in gone_by):
                 return
 

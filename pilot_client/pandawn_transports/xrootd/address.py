@@ -16,7 +16,7 @@ _SERVER = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Server:
     """An XRootD server or redirector."""
 
@@ -33,7 +33,7 @@ class Server:
         return f"{self.url}/{path}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Location:
     """An absolute path on a server. There is no percent-encoding: `%20` is three characters of a name."""
 

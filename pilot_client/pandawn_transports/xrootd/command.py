@@ -97,7 +97,7 @@ class XrootdError(Exception):
         self.fault = fault
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answer:
     """What a command that succeeded has said."""
 

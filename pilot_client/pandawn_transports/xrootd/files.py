@@ -37,7 +37,7 @@ _INCOMPLETE = "result may be incomplete"
 _UNREADABLE = "Invalid response"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ListedFile:
     """A file as listed; bytes of its path that are not UTF-8 are surrogates.
 
@@ -93,7 +93,7 @@ def parse_listing(output: bytes) -> list[ListedFile]:
     return files
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FileStat:
     """What a server says of a file; `modify_time` is in seconds since 1970, None where it tells none."""
 

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Prints where a Python 3.9 is, the oldest that pilots run on (the system's on EL9): one that is installed, or else
+# Debian 11's, unpacked into .python39/ beside its libraries. That takes some 20 s once and changes nothing outside.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+root=$PWD
+
+works() { "$1" -c 'import ctypes, ssl, sys, venv; sys.exit(sys.version_info[:2] != (3, 9))' >/dev/null 2>&1; }
+
+for candidate in "${PANDAWN_PYTHON39:-}" "$(command -v python3.9 || true)" "$root/.python39/usr/bin/python3.9"; do
+    if [ -n "$candidate" ] && works "$candidate"; then
+        echo "$candidate"
+        exit
+    fi
+done
+
+stop() { echo "python39: $*; or name one in PANDAWN_PYTHON39" >&2; exit 1; }
+command -v apt-get >/dev/null || stop "no Python 3.9 found, and no apt-get to fetch it with"
+if ! command -v patchelf >/dev/null; then
+    [ "$(id -u)" = 0 ] || stop "patchelf is missing; as root: apt-get install --no-install-recommends patchelf"
+    tools/dev/apt_install.sh patchelf >&2
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$work"/{lists/partial,archives/partial,debs,tree}
+# Where this machine has its packages from, one release before.
+mirror=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d/ 2>/dev/null |
+    grep -v snapshot | head -n 1 | tr -d ' ' || true)
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror:-http://deb.debian.org/debian} bullseye main" \
+    >"$work/sources.list"
+# As if nothing were installed: of what this machine has, too, the release before is meant.
+touch "$work/status"
+fetch() {
+    apt-get -o Dir::State::lists="$work/lists" -o Dir::Cache::archives="$work/archives" -o Dir::Cache::pkgcache= \
+        -o Dir::Cache::srcpkgcache= -o Dir::Etc::sourcelist="$work/sources.list" -o Dir::Etc::sourceparts=- \
+        -o Dir::State::status="$work/status" -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false \
+        -o APT::Sandbox::User="$(id -un)" --quiet "$@"
+}
+packages=(python3.9 python3.9-minimal libpython3.9-minimal libpython3.9-stdlib python3-distutils python3-lib2to3
+    libssl1.1 libffi7 libmpdec3)
+log=$work/log
+{ fetch update && cd "$work/debs" && fetch download "${packages[@]}"; } >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+for package in "$work"/debs/*.deb; do dpkg-deb --extract "$package" "$work/tree"; done
+cd "$root"
+rm -rf .python39
+cp -a "$work/tree" .python39
+# Debian 12 has later ones of these libraries. Said in the program itself, for pilots clear their environment.
+patchelf --force-rpath --set-rpath "$root/.python39/usr/lib/$(uname -m)-linux-gnu" .python39/usr/bin/python3.9
+works .python39/usr/bin/python3.9 || stop "Debian 11's Python does not run here"
+echo "$root/.python39/usr/bin/python3.9"

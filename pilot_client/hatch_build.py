@@ -1,4 +1,4 @@
-"""Puts the stubs into the wheel; an installation for developers finds them where they lie."""
+"""Puts the stubs and the contracts into the wheel; an installation for developers finds them where they lie."""
 
 from __future__ import annotations
 
@@ -13,4 +13,6 @@ class StubsHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Names what is not below this directory."""
         if version != "editable":
-            build_data["force_include"]["../generated/pandawn"] = "pandawn"
+            # The contracts beside their stubs, for clients in other languages.
+            for source in ("../generated/pandawn", "../proto/pandawn"):
+                build_data["force_include"][source] = "pandawn"

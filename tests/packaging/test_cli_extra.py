@@ -18,9 +18,11 @@ def run_pandawn(environment: Environment, *arguments: str) -> subprocess.Complet
 
 
 def test_the_command_line_works_alone_and_says_what_the_demo_needs(
-    wheel: Path, environment: Environment
+    wheel: Path, pilot_wheel: Path, environment: Environment
 ) -> None:
-    environment.install("--constraint", "requirements.lock", f"pandawn[cli] @ {wheel.as_uri()}")
+    environment.install(
+        "--constraint", "requirements.lock", pilot_wheel, f"pandawn[cli] @ {wheel.as_uri()}"
+    )
     installed = set(environment.versions())
     assert installed.isdisjoint({"sqlalchemy", "pymemcache", "uproot", "matplotlib"})
     assert run_pandawn(environment, "--help").returncode == 0

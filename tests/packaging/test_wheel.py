@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from tests.packaging.conftest import ROOT, Environment
 
 # Brought in by grpcio itself.
-WORKER_NODE_PACKAGES = {"grpcio", "pandawn", "protobuf", "typing-extensions"}
+WORKER_NODE_PACKAGES = {"grpcio", "pandawn-pilot", "protobuf", "typing-extensions"}
 
 IMPORT_EVERYTHING = """
 import importlib, pkgutil
@@ -28,7 +28,7 @@ for top in (pandawn, pandawn_client, pandawn_pilot, pandawn_transports):
 
 def floors() -> dict[str, str]:
     """Return the lowest versions that pyproject.toml allows a worker node."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pilot_client" / "pyproject.toml").read_text())["project"]
     return {
         requirement.name: bound.version
         for requirement in map(Requirement, project["dependencies"])
@@ -44,16 +44,16 @@ def versions_in_stubs(pattern: str, files: str) -> set[str]:
 
 
 def test_a_bare_install_imports_the_pilot_and_all_stubs(
-    wheel: Path, environment: Environment
+    pilot_wheel: Path, environment: Environment
 ) -> None:
-    environment.install("--constraint", "requirements.lock", wheel)
+    environment.install("--constraint", "requirements.lock", pilot_wheel)
     assert set(environment.versions()) == WORKER_NODE_PACKAGES
     imported = environment.run_code(IMPORT_EVERYTHING).split()
     assert "pandawn.dispatcher.v1.dispatcher_pb2_grpc" in imported
 
 
-def test_the_oldest_allowed_packages_suffice(wheel: Path, environment: Environment) -> None:
-    environment.install("--resolution", "lowest", wheel)
+def test_the_oldest_allowed_packages_suffice(pilot_wheel: Path, environment: Environment) -> None:
+    environment.install("--resolution", "lowest", pilot_wheel)
     assert environment.versions().items() >= floors().items()
     environment.run_code(IMPORT_EVERYTHING)
 
@@ -66,34 +66,45 @@ def test_the_floors_are_the_versions_the_stubs_were_generated_for() -> None:
     assert protobuf == {lowest["protobuf"]}
 
 
-def test_the_metadata_asks_for_two_packages_without_extras(wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
+def test_the_metadata_asks_for_two_packages_without_extras(pilot_wheel: Path) -> None:
+    with zipfile.ZipFile(pilot_wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
         metadata = Parser().parsestr(archive.read(name).decode())
     requirements = map(Requirement, metadata.get_all("Requires-Dist", []))
     assert {found.name for found in requirements if found.marker is None} == {"grpcio", "protobuf"}
 
 
-def test_the_wheel_holds_the_packages_with_their_types_and_nothing_else(wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
-    packages = {
-        "pandawn",
-        "pandawn_client",
-        "pandawn_pilot",
-        "pandawn_server",
-        "pandawn_tools",
-        "pandawn_transports",
-    }
-    tops = {name.partition("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == packages
-    assert {f"{package}/py.typed" for package in packages} <= set(names)
+NODES = {"pandawn", "pandawn_client", "pandawn_pilot", "pandawn_transports"}
+SERVER_AND_TOOLS = {"pandawn_server", "pandawn_tools"}
+
+
+def test_the_wheels_hold_the_packages_with_their_types_and_share_no_file(
+    wheel: Path, pilot_wheel: Path
+) -> None:
+    held: list[set[str]] = []
+    for path, packages in ((pilot_wheel, NODES), (wheel, SERVER_AND_TOOLS)):
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+        tops = {name.partition("/")[0] for name in names}
+        assert {top for top in tops if not top.endswith(".dist-info")} == packages
+        assert {f"{package}/py.typed" for package in packages} <= names
+        held.append(names)
+    assert held[0].isdisjoint(held[1])
+
+
+def test_both_distributions_are_of_one_release() -> None:
+    main, node = (
+        tomllib.loads((ROOT / place / "pyproject.toml").read_text())["project"]
+        for place in ("", "pilot_client")
+    )
+    assert main["version"] == node["version"]
+    assert main["dependencies"] == [f"pandawn-pilot=={node['version']}"]
 
 
 def test_the_wheel_holds_the_contracts_for_clients_in_other_languages(
-    wheel: Path, tmp_path: Path
+    pilot_wheel: Path, tmp_path: Path
 ) -> None:
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(pilot_wheel) as archive:
         archive.extractall(tmp_path)
     shipped = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*.proto")}
     contracts = ROOT / "proto"

@@ -5,6 +5,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 root=$PWD
 
+# Tests that run beside each other want it at the same time.
+exec 9>.python39.lock
+flock 9
+
 works() { "$1" -c 'import ctypes, ssl, sys, venv; sys.exit(sys.version_info[:2] != (3, 9))' >/dev/null 2>&1; }
 
 for candidate in "${PANDAWN_PYTHON39:-}" "$(command -v python3.9 || true)" "$root/.python39/usr/bin/python3.9"; do

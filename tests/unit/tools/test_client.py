@@ -9,8 +9,8 @@ import pytest
 from pandawn.broker.v1 import broker_pb2, task_pb2
 from pandawn.monitor.v1 import monitor_pb2
 from pandawn_client.channel import MAX_MESSAGE_BYTES
-from pandawn_client.policy import Patience
 from pandawn_client.errors import Violation
+from pandawn_client.policy import Patience
 from pandawn_tools.cli.client import Client, new_request_id
 from pandawn_tools.cli.errors import CliError, ExitStatus
 from pandawn_tools.cli.settings import Address

@@ -6,7 +6,7 @@ import pytest
 
 from pandawn.common.v1.common_pb2 import File
 from pandawn_client.errors import Violation
-from pandawn_tools.cli.errors import CliError, ExitStatus, Violation
+from pandawn_tools.cli.errors import CliError, ExitStatus
 from pandawn_tools.cli.filelist import ListedFile, read_file_list, with_lines
 from tests.fixtures.versions import SHA256
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import pandawn_transports
+from pandawn.common.v1 import common_pb2
 from pandawn.dispatcher.v1.dispatcher_pb2 import InputFile
-from pandawn.type.v1 import type_pb2
 from pandawn_pilot.job.stage_in import StageIn
 from pandawn_pilot.stop import Stop as PilotStop
-from pandawn_server.domain.file_version import immutable_scope_problem, is_unique
-from pandawn_server.wire import rules
+from pandawn_server.domain.catalog.file_version import immutable_scope_problem, is_unique
+from pandawn_server.wire.edge import rules
 from pandawn_tools.cli.checksums import Wish
 from pandawn_tools.cli.inputs import inspect, name_arguments
 from pandawn_transports import Publishing, SourceStat, Stored, TransferError, Transport
@@ -80,7 +80,9 @@ def test_the_command_line_names_its_files() -> None:
 @pytest.mark.usefixtures("pigeon")
 def test_the_pilot_brings_them(tmp_path: Path) -> None:
     (named,) = inspect(name_arguments([URL]), lfn_depth=1, checksum=Wish.AUTOMATIC)
-    item = InputFile(url=URL, file=type_pb2.File(lfn="a.root", size_bytes=3, version=named.version))
+    item = InputFile(
+        url=URL, file=common_pb2.File(lfn="a.root", size_bytes=3, version=named.version)
+    )
     StageIn(None, PilotStop(), make_test_log()).bring(item, tmp_path / "a.root")
     assert (tmp_path / "a.root").read_bytes() == b"abc"
 

@@ -101,8 +101,8 @@ def test_a_change_through_one_server_is_seen_by_who_watches_another(
     assert (seen.parameters.cores, seen.parameters.comment, seen.revision) == (2, "new", third)
     apply(
         stub_of(one),
-        document_pb2.DocumentChange(kind=QUEUE, name="B"),
-        *(document_pb2.DocumentChange(kind=QUEUE, name=f"Q{n}") for n in range(4)),
+        change("B"),
+        *(change(f"Q{n}") for n in range(4)),
     )
     apply(stub_of(one), document_pb2.DocumentChange(kind=QUEUE, name="A", remove=True))
     assert watch.end() is grpc.StatusCode.NOT_FOUND
@@ -143,6 +143,29 @@ def test_an_override_comes_and_goes_for_who_watches(embedded_server: PandawnServ
     assert (override.queue, override.value.cores) == ("A", 8)
     assert (override.origin.message, override.origin.author) == ("because", "local")
     assert watch.queue().parameters.cores == 2
+
+
+def test_a_repeated_override_is_the_same_and_a_changed_one_is_refused(
+    embedded_server: PandawnServer,
+) -> None:
+    stub = stub_of(embedded_server)
+    apply(stub, change("A", cores=2))
+    request = override_pb2.SetOverrideRequest(
+        request_id="r",
+        queue="A",
+        parameters=parameters_pb2.QueueParameters(cores=8),
+        duration=Duration(seconds=3600),
+        note=NOTE,
+    )
+    first = stub.SetOverride(request, timeout=TIMEOUT_S)
+    assert stub.SetOverride(request, timeout=TIMEOUT_S) == first
+    request.duration.seconds = 7200
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.SetOverride(request, timeout=TIMEOUT_S)
+    assert (code_of(refused.value), reason_of(refused.value)) == (
+        grpc.StatusCode.ALREADY_EXISTS,
+        "REQUEST_ID_REUSED",
+    )
 
 
 def test_a_pilot_that_waits_for_jobs_is_sent_away_when_the_queue_goes_offline_elsewhere(
@@ -243,7 +266,7 @@ def test_origins_come_on_request_in_the_order_of_the_contract(
     assert (origin["cores"].level, origin["cores"].name) == (queue_pb2.LEVEL_SITE, "S")
     assert (origin["cores"].revision, origin["cores"].message) == (revision, "because")
     assert origin["comment"].level == queue_pb2.LEVEL_DEFAULT
-    assert all(plain.queue.HasField(o.parameter) for o in asked.origins)  # type: ignore[arg-type]
+    assert all(plain.queue.parameters.HasField(o.parameter) for o in asked.origins)  # type: ignore[arg-type]
 
 
 def test_a_pilot_learns_the_revision_of_its_queue_and_the_job_records_it(

@@ -32,7 +32,7 @@ class AccessMethods(queueconfig_pb2_grpc.QueueConfigServicer):
     ) -> access_pb2.GrantAccessResponse:
         """Writes an entry."""
         del context
-        check = Checker(request)
+        check = Checker()
         entry = from_entry(check, request.entry)
         check.done()
         granted = await self._deps.runner.run(
@@ -49,7 +49,7 @@ class AccessMethods(queueconfig_pb2_grpc.QueueConfigServicer):
     ) -> access_pb2.RevokeAccessResponse:
         """Removes an entry."""
         del context
-        check = Checker(request)
+        check = Checker()
         check.queue("queue", request.queue)
         kind, subject = from_subject(check, "", request.kind, request.subject)
         check.done()
@@ -65,7 +65,7 @@ class AccessMethods(queueconfig_pb2_grpc.QueueConfigServicer):
     ) -> access_pb2.ListAccessResponse:
         """Lists entries."""
         del context
-        check = Checker(request)
+        check = Checker()
         check.queue("queue", request.queue)
         size = check.page_size(request.page_size)
         check.done()
@@ -93,7 +93,7 @@ class AccessMethods(queueconfig_pb2_grpc.QueueConfigServicer):
     ) -> access_pb2.CheckAccessResponse:
         """Says who may submit, and why."""
         del context
-        check = Checker(request)
+        check = Checker()
         check.queue("queue", request.queue)
         check.user("user", request.user, required=False)
         check.count("groups", request.groups, 0, MAX_GROUPS)

@@ -83,7 +83,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> session_pb2.OpenSessionResponse:
         """Begins a session of a node's tool."""
         del context
-        check = Checker(request)
+        check = Checker()
         check.queue("queue", request.queue)
         node = check.host("node", request.node)
         check.text("node_key", request.node_key, max_bytes=255)
@@ -105,7 +105,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> filecatalog_pb2.AddFilesResponse:
         """Adds files to a cache."""
         del context
-        check = Checker(request)
+        check = Checker()
         key = _delta_key(check, request)
         files = _files(check, request.files, MAX_FILES)
         check.done()
@@ -119,7 +119,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> filecatalog_pb2.DeleteFilesResponse:
         """Deletes files from a cache."""
         del context
-        check = Checker(request)
+        check = Checker()
         key = _delta_key(check, request)
         refs = _refs(check, request.files, MAX_FILES)
         check.done()
@@ -135,7 +135,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> filecatalog_pb2.FlushCacheResponse:
         """Empties a cache."""
         del context
-        check = Checker(request)
+        check = Checker()
         key = _key(check, request.site, request.node)
         check.chosen(request, "cause", "epoch or request_id")
         if request.HasField("epoch"):
@@ -163,7 +163,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         header: filecatalog_pb2.InventoryHeader | None = None
         held: list[CachedFile] = []
         async for request in request_iterator:
-            check = Checker(request)
+            check = Checker()
             if request.HasField("header"):
                 check.require(header is None, "header", "must be in the first message only")
                 header = request.header
@@ -203,7 +203,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> pins_pb2.PinFilesResponse:
         """Pins files on a node."""
         del context
-        check = Checker(request)
+        check = Checker()
         key = _key(check, request.site, request.node)
         files = _files(check, request.files, MAX_FILES)
         check.done()
@@ -220,7 +220,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> pins_pb2.UnpinFilesResponse:
         """Takes away pins."""
         del context
-        check = Checker(request)
+        check = Checker()
         key = _key(check, request.site, request.node)
         refs: list[FileRef] | None = None
         check.chosen(request, "what", "files or all")
@@ -236,7 +236,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> pins_pb2.ListPinsResponse:
         """Lists nodes with pinned files."""
         del context
-        check = Checker(request)
+        check = Checker()
         check.site("site", request.site, required=False)
         size = check.page_size(request.page_size)
         check.done()
@@ -260,7 +260,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> coverage_pb2.GetCoverageResponse:
         """Says how much of some files the nodes of a site hold."""
         del context
-        check = Checker(request)
+        check = Checker()
         of_task = request.HasField("task_id")
         check.site("site", request.site, required=not of_task)
         check.range("max_nodes", request.max_nodes, 0, MAX_FILES)
@@ -283,7 +283,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> lookup_pb2.CheckFilesResponse:
         """Says which files a cache holds."""
         del context
-        check = Checker(request)
+        check = Checker()
         key = _key(check, request.site, request.node)
         refs = _refs(check, request.files, MAX_FILES)
         check.done()
@@ -300,7 +300,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> lookup_pb2.LocateFilesResponse:
         """Says which nodes hold files."""
         del context
-        check = Checker(request)
+        check = Checker()
         check.site("site", request.site)
         refs = _refs(check, request.files, MAX_LOCATE)
         check.done()
@@ -314,7 +314,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> lookup_pb2.ListNodeFilesResponse:
         """Lists the files of a cache."""
         del context
-        check = Checker(request)
+        check = Checker()
         key = _key(check, request.site, request.node)
         size = check.page_size(request.page_size, default=1000, maximum=MAX_FILES)
         check.done()
@@ -341,7 +341,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     ) -> filecatalog_pb2.GetCacheResponse:
         """Says where a cache stands."""
         del context
-        check = Checker(request)
+        check = Checker()
         key = _key(check, request.site, request.node)
         check.done()
         summary = await self._deps.runner.run(files.get_cache, self._deps.context, key)

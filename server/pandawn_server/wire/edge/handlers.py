@@ -19,8 +19,10 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from pandawn_server.domain.errors import InvalidRequestError, UnavailableError
+from pandawn_server.domain.errors import InvalidRequestError, UnavailableError, Violation
 from pandawn_server.wire.edge.bounds import Reading, note_large, pace_large
+from pandawn_server.wire.edge.policies import POLICIES
+from pandawn_server.wire.edge.unknown_fields import drop_unknown_fields, unknown_fields
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 """Largest message in either direction; clients check what they send against the same number."""
@@ -35,6 +37,8 @@ Whoever keeps back the last byte would have the server keep the others."""
 
 STREAM_TIMEOUT = timedelta(minutes=15)
 """Time for all requests of a stream: an inventory of a million files, or a sandbox of 64 MiB, on a slow line."""
+
+_UNKNOWN = "is unknown to this server, which is older, or speaks another contract"
 
 _READ_TIMEOUT_S = READ_TIMEOUT / timedelta(seconds=1)
 
@@ -80,7 +84,7 @@ def behavior_of(
     behavior = cast("Behavior", found)
     if inspect.isasyncgenfunction(found):
         behavior = _written(found)
-    decode = _strict(handler.request_deserializer, _most_bytes(method))
+    decode = _strict(handler.request_deserializer, _most_bytes(method), of_ours=method in POLICIES)
     if handler.request_streaming:
         return _of_stream(behavior, decode)
     return _of_one(
@@ -191,7 +195,7 @@ def _written(method: Callable[..., AsyncGenerator[Any, None]]) -> Behavior:
     return call
 
 
-def _strict(decode: Decode | None, most_bytes: int) -> Decode:
+def _strict(decode: Decode | None, most_bytes: int, *, of_ours: bool) -> Decode:
     assert decode is not None, "every method of a proto has a decoder"
 
     def strict(encoded: bytes) -> object:
@@ -202,10 +206,15 @@ def _strict(decode: Decode | None, most_bytes: int) -> Decode:
             )
         note_large(len(encoded))
         try:
-            return decode(encoded)
+            message = decode(encoded)
         except DecodeError as error:
             raise InvalidRequestError(
                 "INVALID_REQUEST", f"the request is not a message of this method: {error}"
             ) from error
+        if of_ours and drop_unknown_fields(message):
+            raise InvalidRequestError.of(
+                [Violation(place, _UNKNOWN) for place in unknown_fields(decode(encoded))]
+            )
+        return message
 
     return strict

@@ -26,7 +26,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pandawn.common.v1 import common_pb2
 from pandawn_server.domain.errors import InvalidRequestError, Violation
 from pandawn_server.wire.edge import rules
-from pandawn_server.wire.edge.unknown_fields import unknown_fields
 
 FieldPath = str | tuple[str | int, ...]
 """`"task.user"`, or `("task.inputs", 17, "file.lfn")` for `task.inputs[17].file.lfn`."""
@@ -59,11 +58,8 @@ _NO_TIME = timedelta(0)
 class Checker:
     """Violations of one request, in the order in which its fields were shown."""
 
-    def __init__(self, request: Message | None = None) -> None:
-        """Begins with the fields of `request` that this server does not know."""
+    def __init__(self) -> None:
         self._violations: list[Violation] = []
-        for place in unknown_fields(request) if request is not None else ():
-            self.add(place, "is unknown to this server, which is older, or speaks another contract")
 
     @property
     def ok(self) -> bool:

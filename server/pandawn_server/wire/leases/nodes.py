@@ -80,7 +80,7 @@ class NodeMethods(queueconfig_pb2_grpc.QueueConfigServicer):
 
 
 def _checked(request: _Request) -> tuple[NodeKey, str]:
-    check = Checker(request)
+    check = Checker()
     check.name("site", request.site)
     check.name("node", request.node)
     check.text("reason", request.reason, max_bytes=MAX_REASON_BYTES)

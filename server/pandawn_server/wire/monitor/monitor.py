@@ -130,7 +130,7 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
     ) -> audit_pb2.ListAuditResponse:
         """Lists who did what, newest first."""
         del context
-        check = Checker(request)
+        check = Checker()
         check.user("user", request.user, required=False)
         check.queue("queue", request.queue, required=False)
         check.size("task_id", request.task_id)

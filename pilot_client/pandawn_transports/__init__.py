@@ -1,7 +1,7 @@
 """Ways to move files to a machine and away from it, one plug-in a URL scheme.
 
 A transport is an object with the methods of `Transport`. To add one: write its module here, and name it in
-`TRANSPORTS`. Pilot, command line and server take it from there; docs/development.md shows how.
+`TRANSPORTS`. Pilot and command line take it from there; the server takes URLs of any scheme.
 """
 
 from __future__ import annotations

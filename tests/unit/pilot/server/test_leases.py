@@ -108,7 +108,7 @@ def test_the_server_is_asked_for_the_lease_just_before_a_file_becomes_visible(
     job = make_live_job(3600)
     job.confirm(pilot.heartbeat.confirm)
     (asked,) = fake_dispatcher.requests("RenewLeases")
-    assert [(r.job_id, r.attempt) for r in asked.renewals] == [(17, 2)]
+    assert [(r.lease.job_id, r.lease.attempt) for r in asked.renewals] == [(17, 2)]
 
 
 @pytest.mark.parametrize(

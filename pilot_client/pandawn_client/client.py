@@ -108,12 +108,15 @@ class Client:
         self,
         method: grpc.StreamUnaryMultiCallable[RequestT, ResponseT],
         requests: Callable[[], Iterator[RequestT]],
+        timeout_seconds: float = CALL_TIMEOUT_SECONDS,
     ) -> ResponseT:
         """Makes one call that streams to the server; `requests` begins the stream anew each try.
 
+        `timeout_seconds` is for one try, with what the server does with the stream.
+
         Raises CallError as `call`.
         """
-        return self._persist(lambda: method(requests(), timeout=CALL_TIMEOUT_SECONDS))
+        return self._persist(lambda: method(requests(), timeout=timeout_seconds))
 
     def follow(
         self,

@@ -25,6 +25,7 @@ from pandawn_server.storage.tasks.schema import (
     sandbox_chunks,
     sandbox_owners,
     sandboxes,
+    task_labels,
     tasks,
 )
 from pandawn_server.storage.upkeep_schema import requests
@@ -60,7 +61,8 @@ def delete_tasks(tx: Transaction, before: datetime, limit: int) -> int:
         for table in (attempts, job_files, job_inputs, jobs):
             tx.execute(delete(table).where(among(tx, table.c.job_id, job_ids)))
     if len(job_ids) < limit:
-        tx.execute(delete(requests).where(among(tx, requests.c.task_id, begun)))
+        for table in (requests, task_labels):
+            tx.execute(delete(table).where(among(tx, table.c.task_id, begun)))
         tx.execute(delete(tasks).where(mine))
     # A lot of tasks without jobs is full, too.
     return limit if len(begun) == TASKS_A_LOT else len(job_ids)

@@ -61,10 +61,11 @@ class Client(pandawn_client.client.Client):
         self,
         method: grpc.StreamUnaryMultiCallable[Request, Response],
         requests: Callable[[], Iterator[Request]],
+        timeout_seconds: float = CALL_TIMEOUT_SECONDS,
     ) -> Response:
         """See the library. Raises CliError."""
         try:
-            return super().upload(method, requests)
+            return super().upload(method, requests, timeout_seconds)
         except CallError as failure:
             raise self._failed(failure, "the upload") from failure
 

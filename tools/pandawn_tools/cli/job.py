@@ -133,6 +133,7 @@ def _facts(found: broker.GetJobResponse) -> Iterator[tuple[str, Cell]]:
     yield "replaces", f"job {item.parent_job_id}" if item.parent_job_id else ""
     yield "replaced by", f"job {item.retry_job_id}" if item.retry_job_id else ""
     yield "submitted", format_time(item.create_time)
+    yield "labels", ", ".join(f"{name}={value}" for name, value in sorted(item.labels.items()))
     yield "command", shlex.join(found.command)
 
 

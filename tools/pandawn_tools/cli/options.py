@@ -99,6 +99,12 @@ UserFilter = Annotated[
 QueueFilter = Annotated[
     str | None, typer.Option("--queue", "-q", metavar="QUEUE", help="Only of this queue.")
 ]
+LabelFilter = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label", metavar="NAME=VALUE", help="Only of tasks with this label. May be repeated."
+    ),
+]
 NodeFilter = Annotated[
     str | None, typer.Option("--node", metavar="NODE", help="Only on this node.")
 ]

@@ -6,23 +6,21 @@ from typing import Annotated
 
 import typer
 
-from pandawn.broker.v1 import broker_pb2 as broker
 from pandawn.broker.v1 import task_pb2
 from pandawn_tools.cli import inputs, options, sandbox, taskspec
 from pandawn_tools.cli.checksums import AUTOMATIC_BYTES, Wish
-from pandawn_tools.cli.client import Client, check_size, new_request_id
-from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error, with_places
+from pandawn_tools.cli.errors import usage_error
 from pandawn_tools.cli.jsonout import message_json, print_json
 from pandawn_tools.cli.outcome import finish
 from pandawn_tools.cli.plain import PlainApp, PlainCommand
 from pandawn_tools.cli.progress import count
-from pandawn_tools.cli.render import location, note, print_lines, stderr_console
+from pandawn_tools.cli.render import location, note, print_lines
+from pandawn_tools.cli.sending import note_nothing_sent, send
 from pandawn_tools.cli.units import format_count, format_size
 
 _COMMAND_KEY = "pandawn_tools.cli.submit.command"
 # There from when the task, or code for it, may be at the server.
 _IS_SENT = "pandawn_tools.cli.submit.is_sent"
-_NO_SANDBOX = ""
 HELP = f"""Submit a task: one command over many input files.
 
 The command stands after a --, and no shell reads it. {taskspec.INPUT_MARK} as a word of its \
@@ -62,7 +60,7 @@ class SplitCommand(PlainCommand):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             if _IS_SENT not in ctx.meta:
-                _note_nothing_sent()
+                note_nothing_sent()
             raise
 
 
@@ -206,6 +204,14 @@ def submit(
         list[str] | None,
         typer.Option("--env", "-e", metavar="NAME=VALUE", help="Environment. May be repeated."),
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            metavar="NAME=VALUE",
+            help="A label, by which tasks and jobs can be listed. May be repeated.",
+        ),
+    ] = None,
     checksum: Annotated[
         bool | None,
         typer.Option(
@@ -263,7 +269,8 @@ def submit(
         outputs=output or (),
         build=has_build,
         build_command=build_words,
-        environment=taskspec.read_environment(env or ()),
+        environment=taskspec.read_pairs("--env", env or ()),
+        labels=taskspec.read_pairs("--label", label or ()),
         resources=taskspec.Resources(
             memory_bytes=options.size_option("--memory", memory),
             cores=cores,
@@ -314,45 +321,6 @@ def _check_shape(
             "there are no input files",
             remedies=["name them, or a list of them with --inputs LIST", "or say --jobs N"],
         )
-
-
-def send(client: Client, plan: taskspec.Plan, archive: bytes) -> task_pb2.Task:
-    """Uploads the code, if there is any, and submits the task.
-
-    Raises:
-        CliError: The server refused, in the words of the command line; or it cannot be reached.
-    """
-    request_id = new_request_id()
-    request = broker.SubmitTaskRequest(request_id=request_id, task=plan.message(_NO_SANDBOX))
-    # Before an upload that would be for nothing.
-    check_size(request)
-    try:
-        if archive:
-            request.task.sandbox_id = sandbox.upload(client, archive)
-    except KeyboardInterrupt:
-        _note_nothing_sent()
-        raise
-    try:
-        return client.call(client.broker.SubmitTask, request).task
-    except KeyboardInterrupt:
-        stderr_console().print()
-        note(
-            "Interrupted while the task was sent: the server may have taken it, and then it runs. "
-            f"pandawn tasks shows it, by its dataset {plan.dataset}; end it: pandawn kill --task TASK"
-        )
-        raise
-    except CliError as error:
-        if error.status is ExitStatus.UNREACHABLE:
-            note(
-                "It is not known whether the task was taken; pandawn tasks shows it once the "
-                "server is back."
-            )
-        raise with_places(error, lambda field: taskspec.place_of(field, plan.inputs)) from error
-
-
-def _note_nothing_sent() -> None:
-    stderr_console().print()
-    note("Interrupted: nothing was submitted.")
 
 
 def _announce(task: task_pb2.Task, plan: taskspec.Plan, *, waits: bool) -> None:

@@ -16,6 +16,7 @@ from pandawn_tools.cli.outcome import finish
 from pandawn_tools.cli.progress import count
 from pandawn_tools.cli.render import note, state_text
 from pandawn_tools.cli.tables import Cell, Column, print_table
+from pandawn_tools.cli.taskspec import read_pairs
 from pandawn_tools.cli.units import format_age, format_share, format_size
 
 _COLUMNS = (
@@ -44,6 +45,7 @@ def tasks(
     ctx: typer.Context,
     task_ids: TaskIds = None,
     user: options.UserFilter = None,
+    label: options.LabelFilter = None,
     limit: options.LimitOption = None,
     everything: options.AllOption = False,
     json_output: options.JsonOption = False,
@@ -53,6 +55,7 @@ def tasks(
 
     DONE is finished jobs of all jobs. CACHED is the part of INPUT that was read from the caches of nodes.
     """
+    labels = read_pairs("--label", label or ())
     with options.connect(ctx, server) as client:
         if task_ids:
             rows = [_get(client, task_id) for task_id in task_ids]
@@ -61,7 +64,9 @@ def tasks(
             rows, more = client.pages(
                 lambda token, size: client.call(
                     client.broker.ListTasks,
-                    broker.ListTasksRequest(page_token=token, page_size=size, user=user or ""),
+                    broker.ListTasksRequest(
+                        page_token=token, page_size=size, user=user or "", labels=labels
+                    ),
                 ),
                 lambda page: page.tasks,
                 limit=options.limit_or_none(limit, everything),
@@ -70,7 +75,9 @@ def tasks(
         print_messages(rows)
     else:
         now = datetime.now(UTC)
-        empty = "There are no such tasks." if task_ids or user else "There are no tasks yet."
+        empty = (
+            "There are no such tasks." if task_ids or user or labels else "There are no tasks yet."
+        )
         print_table(_COLUMNS, (_row(task, now) for task in rows), empty=empty)
     if more:
         note(f"The newest {len(rows)} are shown; --limit N or --all shows more.")

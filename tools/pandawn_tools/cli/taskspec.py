@@ -7,7 +7,7 @@ import secrets
 import shlex
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -35,6 +35,7 @@ _OPTION_OF_FIELD = {
     "site": "--site",
     "inputs": "the input files",
     "files_per_job": "--files-per-job",
+    "labels": "--label",
     "job_count": "--jobs",
     "command": "the command",
     "outputs": "--output",
@@ -86,19 +87,23 @@ class Plan:
     build: bool = False
     build_command: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     resources: Resources = field(default_factory=Resources)
     priority: int = 0
     max_attempts: int = 0
     test: bool = False
 
+    def input_messages(self) -> Iterator[task_pb2.TaskInput]:
+        """Yields its inputs as messages of the contract."""
+        return map(_input_message, self.inputs)
+
     def message(self, sandbox_id: str) -> task_pb2.TaskSpec:
-        """Returns it as the contract's message."""
+        """Returns it as the contract's message, without its inputs."""
         return task_pb2.TaskSpec(
             user=self.user,
             dataset=self.dataset,
             queue=self.queue,
             site=self.site,
-            inputs=[_input_message(file) for file in self.inputs],
             files_per_job=self.files_per_job,
             job_count=self.job_count,
             command=self.command,
@@ -107,6 +112,7 @@ class Plan:
             build_command=self.build_command,
             sandbox_id=sandbox_id,
             environment=self.environment,
+            labels=self.labels,
             requirements=self.resources.message(),
             priority=self.priority,
             max_attempts=self.max_attempts,
@@ -213,15 +219,15 @@ def split_command(option: str, text: str) -> list[str]:
         raise usage_error("INVALID_OPTION", f"{option} {text}: {error}") from error
 
 
-def read_environment(pairs: Sequence[str]) -> dict[str, str]:
-    """Reads `NAME=VALUE` pairs; raises `CliError` for one that is none."""
-    environment: dict[str, str] = {}
+def read_pairs(option: str, pairs: Sequence[str]) -> dict[str, str]:
+    """Reads the `NAME=VALUE` pairs of an option; raises `CliError` for one that is none."""
+    found: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise usage_error("INVALID_OPTION", f"--env {pair!r}: write it as NAME=VALUE")
-        environment[name] = value
-    return environment
+            raise usage_error("INVALID_OPTION", f"{option} {pair!r}: write it as NAME=VALUE")
+        found[name] = value
+    return found
 
 
 def place_of(path: str, inputs: Sequence[InputFile]) -> str:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pandawn.broker.v1 import task_pb2
 from pandawn.queueconfig.v1 import document_pb2, parameters_pb2
-from pandawn_tools.cli import inputs, sandbox, submit, taskspec
+from pandawn_tools.cli import inputs, sandbox, sending, taskspec
 from pandawn_tools.cli.checksums import Wish
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.options import to_duration
@@ -99,4 +99,4 @@ def submit_analysis(
         build=True,
         build_command=["python3", "-m", "compileall", "-q", "."],
     )
-    return submit.send(client, plan, sandbox.pack(analysis_dir(), []))
+    return sending.send(client, plan, sandbox.pack(analysis_dir(), []))

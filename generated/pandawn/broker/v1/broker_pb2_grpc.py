@@ -50,6 +50,11 @@ class BrokerStub(object):
                 request_serializer=pandawn_dot_broker_dot_v1_dot_broker__pb2.SubmitTaskRequest.SerializeToString,
                 response_deserializer=pandawn_dot_broker_dot_v1_dot_broker__pb2.SubmitTaskResponse.FromString,
                 _registered_method=True)
+        self.SubmitLargeTask = channel.stream_unary(
+                '/pandawn.broker.v1.Broker/SubmitLargeTask',
+                request_serializer=pandawn_dot_broker_dot_v1_dot_broker__pb2.SubmitLargeTaskRequest.SerializeToString,
+                response_deserializer=pandawn_dot_broker_dot_v1_dot_broker__pb2.SubmitLargeTaskResponse.FromString,
+                _registered_method=True)
         self.GetTask = channel.unary_unary(
                 '/pandawn.broker.v1.Broker/GetTask',
                 request_serializer=pandawn_dot_broker_dot_v1_dot_broker__pb2.GetTaskRequest.SerializeToString,
@@ -129,12 +134,14 @@ class BrokerServicer(object):
         """Submits a task: one build job if it asks for one, and one run job for each
         `files_per_job` input files (or `job_count` jobs without input).
 
-        A retry with the same `request_id` returns the same task.
+        A retry with the same `request_id` returns the same task. It is unique among the requests of its caller, of all
+        methods that have one, for as long as answers are kept: draw it at random.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, EMPTY_FILE_LIST, DUPLICATE_LFN, TOO_MANY_JOBS): all
         violations are listed; a task may have 100,000 jobs.
-        * `INVALID_ARGUMENT` (JOB_TOO_LARGE): the names and URLs of a job's inputs take more than 24 MB.
+        * `INVALID_ARGUMENT` (JOB_TOO_LARGE): what a pilot is to be told of a job, the names and URLs of its inputs among
+        it, takes more than 3.5 MB.
         * `INVALID_ARGUMENT` (INPUT_TOO_LARGE): the inputs of a job exceed the queue's `max_input_bytes`.
         * `NOT_FOUND` (QUEUE_NOT_FOUND, SITE_NOT_FOUND, SANDBOX_NOT_FOUND): no such thing.
         * `FAILED_PRECONDITION` (QUEUE_OFFLINE, QUEUE_TEST, NO_QUEUE_AVAILABLE, NO_STORAGE_ROOT): the queue
@@ -147,6 +154,21 @@ class BrokerServicer(object):
         are online; the message says whom to ask.
         * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): the user would have more jobs waiting on the queue
         than allowed; `waiting`, `new` and `limit` in the metadata are the numbers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubmitLargeTask(self, request_iterator, context):
+        """Submits a task whose inputs are more than one message holds: at most 500,000, of 384 MiB together. The first
+        message carries the header, and nothing is submitted until the stream has ended well.
+
+        A retry sends the stream again; with the same `request_id` it returns the same task, in however many messages the
+        inputs come.
+
+        Errors: those of `SubmitTask`, and
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): no header, or more inputs or bytes than allowed.
+        * `RESOURCE_EXHAUSTED` (OVERLOADED): the server holds inputs of other such tasks now; retry after RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -201,7 +223,7 @@ class BrokerServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelTask(self, request, context):
-        """Cancels all jobs of a task that have not ended. Repeating it is harmless.
+        """Cancels all jobs of a task that have not ended. Repeating it is harmless, and cancels what has come since.
 
         Errors:
         * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
@@ -286,6 +308,11 @@ def add_BrokerServicer_to_server(servicer, server):
                     servicer.SubmitTask,
                     request_deserializer=pandawn_dot_broker_dot_v1_dot_broker__pb2.SubmitTaskRequest.FromString,
                     response_serializer=pandawn_dot_broker_dot_v1_dot_broker__pb2.SubmitTaskResponse.SerializeToString,
+            ),
+            'SubmitLargeTask': grpc.stream_unary_rpc_method_handler(
+                    servicer.SubmitLargeTask,
+                    request_deserializer=pandawn_dot_broker_dot_v1_dot_broker__pb2.SubmitLargeTaskRequest.FromString,
+                    response_serializer=pandawn_dot_broker_dot_v1_dot_broker__pb2.SubmitLargeTaskResponse.SerializeToString,
             ),
             'GetTask': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTask,
@@ -415,6 +442,33 @@ class Broker(object):
             '/pandawn.broker.v1.Broker/SubmitTask',
             pandawn_dot_broker_dot_v1_dot_broker__pb2.SubmitTaskRequest.SerializeToString,
             pandawn_dot_broker_dot_v1_dot_broker__pb2.SubmitTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitLargeTask(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/pandawn.broker.v1.Broker/SubmitLargeTask',
+            pandawn_dot_broker_dot_v1_dot_broker__pb2.SubmitLargeTaskRequest.SerializeToString,
+            pandawn_dot_broker_dot_v1_dot_broker__pb2.SubmitLargeTaskResponse.FromString,
             options,
             channel_credentials,
             insecure,

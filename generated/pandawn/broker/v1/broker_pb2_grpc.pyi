@@ -53,12 +53,14 @@ class BrokerStub:
     """Submits a task: one build job if it asks for one, and one run job for each
     `files_per_job` input files (or `job_count` jobs without input).
 
-    A retry with the same `request_id` returns the same task.
+    A retry with the same `request_id` returns the same task. It is unique among the requests of its caller, of all
+    methods that have one, for as long as answers are kept: draw it at random.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, EMPTY_FILE_LIST, DUPLICATE_LFN, TOO_MANY_JOBS): all
       violations are listed; a task may have 100,000 jobs.
-    * `INVALID_ARGUMENT` (JOB_TOO_LARGE): the names and URLs of a job's inputs take more than 24 MB.
+    * `INVALID_ARGUMENT` (JOB_TOO_LARGE): what a pilot is to be told of a job, the names and URLs of its inputs among
+      it, takes more than 3.5 MB.
     * `INVALID_ARGUMENT` (INPUT_TOO_LARGE): the inputs of a job exceed the queue's `max_input_bytes`.
     * `NOT_FOUND` (QUEUE_NOT_FOUND, SITE_NOT_FOUND, SANDBOX_NOT_FOUND): no such thing.
     * `FAILED_PRECONDITION` (QUEUE_OFFLINE, QUEUE_TEST, NO_QUEUE_AVAILABLE, NO_STORAGE_ROOT): the queue
@@ -71,6 +73,17 @@ class BrokerStub:
       are online; the message says whom to ask.
     * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): the user would have more jobs waiting on the queue
       than allowed; `waiting`, `new` and `limit` in the metadata are the numbers.
+    """
+    SubmitLargeTask: _grpc.StreamUnaryMultiCallable[_broker_pb2.SubmitLargeTaskRequest, _broker_pb2.SubmitLargeTaskResponse]
+    """Submits a task whose inputs are more than one message holds: at most 500,000, of 384 MiB together. The first
+    message carries the header, and nothing is submitted until the stream has ended well.
+
+    A retry sends the stream again; with the same `request_id` it returns the same task, in however many messages the
+    inputs come.
+
+    Errors: those of `SubmitTask`, and
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): no header, or more inputs or bytes than allowed.
+    * `RESOURCE_EXHAUSTED` (OVERLOADED): the server holds inputs of other such tasks now; retry after RetryInfo.
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GetTaskRequest, _broker_pb2.GetTaskResponse]
     """Returns one task with its job counts.
@@ -105,7 +118,7 @@ class BrokerStub:
     * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
     """
     CancelTask: _grpc.UnaryUnaryMultiCallable[_broker_pb2.CancelTaskRequest, _broker_pb2.CancelTaskResponse]
-    """Cancels all jobs of a task that have not ended. Repeating it is harmless.
+    """Cancels all jobs of a task that have not ended. Repeating it is harmless, and cancels what has come since.
 
     Errors:
     * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
@@ -179,12 +192,14 @@ class BrokerAsyncStub(BrokerStub):
     """Submits a task: one build job if it asks for one, and one run job for each
     `files_per_job` input files (or `job_count` jobs without input).
 
-    A retry with the same `request_id` returns the same task.
+    A retry with the same `request_id` returns the same task. It is unique among the requests of its caller, of all
+    methods that have one, for as long as answers are kept: draw it at random.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, EMPTY_FILE_LIST, DUPLICATE_LFN, TOO_MANY_JOBS): all
       violations are listed; a task may have 100,000 jobs.
-    * `INVALID_ARGUMENT` (JOB_TOO_LARGE): the names and URLs of a job's inputs take more than 24 MB.
+    * `INVALID_ARGUMENT` (JOB_TOO_LARGE): what a pilot is to be told of a job, the names and URLs of its inputs among
+      it, takes more than 3.5 MB.
     * `INVALID_ARGUMENT` (INPUT_TOO_LARGE): the inputs of a job exceed the queue's `max_input_bytes`.
     * `NOT_FOUND` (QUEUE_NOT_FOUND, SITE_NOT_FOUND, SANDBOX_NOT_FOUND): no such thing.
     * `FAILED_PRECONDITION` (QUEUE_OFFLINE, QUEUE_TEST, NO_QUEUE_AVAILABLE, NO_STORAGE_ROOT): the queue
@@ -197,6 +212,17 @@ class BrokerAsyncStub(BrokerStub):
       are online; the message says whom to ask.
     * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): the user would have more jobs waiting on the queue
       than allowed; `waiting`, `new` and `limit` in the metadata are the numbers.
+    """
+    SubmitLargeTask: _aio.StreamUnaryMultiCallable[_broker_pb2.SubmitLargeTaskRequest, _broker_pb2.SubmitLargeTaskResponse]  # type: ignore[assignment]
+    """Submits a task whose inputs are more than one message holds: at most 500,000, of 384 MiB together. The first
+    message carries the header, and nothing is submitted until the stream has ended well.
+
+    A retry sends the stream again; with the same `request_id` it returns the same task, in however many messages the
+    inputs come.
+
+    Errors: those of `SubmitTask`, and
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): no header, or more inputs or bytes than allowed.
+    * `RESOURCE_EXHAUSTED` (OVERLOADED): the server holds inputs of other such tasks now; retry after RetryInfo.
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_broker_pb2.GetTaskRequest, _broker_pb2.GetTaskResponse]  # type: ignore[assignment]
     """Returns one task with its job counts.
@@ -231,7 +257,7 @@ class BrokerAsyncStub(BrokerStub):
     * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
     """
     CancelTask: _aio.UnaryUnaryMultiCallable[_broker_pb2.CancelTaskRequest, _broker_pb2.CancelTaskResponse]  # type: ignore[assignment]
-    """Cancels all jobs of a task that have not ended. Repeating it is harmless.
+    """Cancels all jobs of a task that have not ended. Repeating it is harmless, and cancels what has come since.
 
     Errors:
     * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
@@ -320,12 +346,14 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         """Submits a task: one build job if it asks for one, and one run job for each
         `files_per_job` input files (or `job_count` jobs without input).
 
-        A retry with the same `request_id` returns the same task.
+        A retry with the same `request_id` returns the same task. It is unique among the requests of its caller, of all
+        methods that have one, for as long as answers are kept: draw it at random.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, EMPTY_FILE_LIST, DUPLICATE_LFN, TOO_MANY_JOBS): all
           violations are listed; a task may have 100,000 jobs.
-        * `INVALID_ARGUMENT` (JOB_TOO_LARGE): the names and URLs of a job's inputs take more than 24 MB.
+        * `INVALID_ARGUMENT` (JOB_TOO_LARGE): what a pilot is to be told of a job, the names and URLs of its inputs among
+          it, takes more than 3.5 MB.
         * `INVALID_ARGUMENT` (INPUT_TOO_LARGE): the inputs of a job exceed the queue's `max_input_bytes`.
         * `NOT_FOUND` (QUEUE_NOT_FOUND, SITE_NOT_FOUND, SANDBOX_NOT_FOUND): no such thing.
         * `FAILED_PRECONDITION` (QUEUE_OFFLINE, QUEUE_TEST, NO_QUEUE_AVAILABLE, NO_STORAGE_ROOT): the queue
@@ -338,6 +366,23 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
           are online; the message says whom to ask.
         * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): the user would have more jobs waiting on the queue
           than allowed; `waiting`, `new` and `limit` in the metadata are the numbers.
+        """
+
+    @_abc_1.abstractmethod
+    def SubmitLargeTask(
+        self,
+        request_iterator: _MaybeAsyncIterator[_broker_pb2.SubmitLargeTaskRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.SubmitLargeTaskResponse, _abc.Awaitable[_broker_pb2.SubmitLargeTaskResponse]]:
+        """Submits a task whose inputs are more than one message holds: at most 500,000, of 384 MiB together. The first
+        message carries the header, and nothing is submitted until the stream has ended well.
+
+        A retry sends the stream again; with the same `request_id` it returns the same task, in however many messages the
+        inputs come.
+
+        Errors: those of `SubmitTask`, and
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): no header, or more inputs or bytes than allowed.
+        * `RESOURCE_EXHAUSTED` (OVERLOADED): the server holds inputs of other such tasks now; retry after RetryInfo.
         """
 
     @_abc_1.abstractmethod
@@ -402,7 +447,7 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         request: _broker_pb2.CancelTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.CancelTaskResponse, _abc.Awaitable[_broker_pb2.CancelTaskResponse]]:
-        """Cancels all jobs of a task that have not ended. Repeating it is harmless.
+        """Cancels all jobs of a task that have not ended. Repeating it is harmless, and cancels what has come since.
 
         Errors:
         * `NOT_FOUND` (TASK_NOT_FOUND): no such task.

@@ -59,6 +59,26 @@ class Job(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     JOB_ID_FIELD_NUMBER: _builtins.int
     TASK_ID_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
@@ -83,6 +103,7 @@ class Job(_message.Message):
     LOST_ATTEMPTS_FIELD_NUMBER: _builtins.int
     RETRY_TIME_FIELD_NUMBER: _builtins.int
     AVOIDED_NODES_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.int
     """Identifier."""
     task_id: _builtins.int
@@ -143,6 +164,10 @@ class Job(_message.Message):
     def avoided_nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Nodes on which it is not tried again while there are others."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Those of its task."""
+
     def __init__(
         self,
         *,
@@ -170,10 +195,11 @@ class Job(_message.Message):
         lost_attempts: _builtins.int = ...,
         retry_time: _timestamp_pb2.Timestamp | None = ...,
         avoided_nodes: _abc.Iterable[_builtins.str] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "retry_time", b"retry_time", "state_time", b"state_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "avoided_nodes", b"avoided_nodes", "bytes_from_cache", b"bytes_from_cache", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "error", b"error", "failed_attempts", b"failed_attempts", "index", b"index", "input_bytes", b"input_bytes", "job_id", b"job_id", "kind", b"kind", "lost_attempts", b"lost_attempts", "max_attempts", b"max_attempts", "node", b"node", "parent_job_id", b"parent_job_id", "phase", b"phase", "priority", b"priority", "queue", b"queue", "retry_job_id", b"retry_job_id", "retry_time", b"retry_time", "state", b"state", "state_time", b"state_time", "task_id", b"task_id", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "avoided_nodes", b"avoided_nodes", "bytes_from_cache", b"bytes_from_cache", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "error", b"error", "failed_attempts", b"failed_attempts", "index", b"index", "input_bytes", b"input_bytes", "job_id", b"job_id", "kind", b"kind", "labels", b"labels", "lost_attempts", b"lost_attempts", "max_attempts", b"max_attempts", "node", b"node", "parent_job_id", b"parent_job_id", "phase", b"phase", "priority", b"priority", "queue", b"queue", "retry_job_id", b"retry_job_id", "retry_time", b"retry_time", "state", b"state", "state_time", b"state_time", "task_id", b"task_id", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

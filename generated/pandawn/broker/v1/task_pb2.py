@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from pandawn.common.v1 import common_pb2 as pandawn_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpandawn/broker/v1/task.proto\x12\x11pandawn.broker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epandawn/common/v1/common.proto\"\x7f\n\tTaskInput\x12%\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x17.pandawn.common.v1.File\x12\x0b\n\x03url\x18\x02 \x01(\t\x12/\n\x0bmodify_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05inode\x18\x04 \x01(\x04\"\xde\x03\n\x08TaskSpec\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x0c\n\x04site\x18\x04 \x01(\t\x12,\n\x06inputs\x18\x05 \x03(\x0b\x32\x1c.pandawn.broker.v1.TaskInput\x12\x15\n\rfiles_per_job\x18\x06 \x01(\x05\x12\x11\n\tjob_count\x18\x07 \x01(\x05\x12\x0f\n\x07\x63ommand\x18\x08 \x03(\t\x12\x0f\n\x07outputs\x18\t \x03(\t\x12\r\n\x05\x62uild\x18\n \x01(\x08\x12\x15\n\rbuild_command\x18\x0b \x03(\t\x12\x12\n\nsandbox_id\x18\x0c \x01(\t\x12\x41\n\x0b\x65nvironment\x18\r \x03(\x0b\x32,.pandawn.broker.v1.TaskSpec.EnvironmentEntry\x12\x35\n\x0crequirements\x18\x0e \x01(\x0b\x32\x1f.pandawn.common.v1.Requirements\x12\x10\n\x08priority\x18\x0f \x01(\x05\x12\x14\n\x0cmax_attempts\x18\x10 \x01(\x05\x12\x0c\n\x04test\x18\x11 \x01(\x08\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8a\x03\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\x03\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\r\n\x05queue\x18\x04 \x01(\t\x12\x0c\n\x04site\x18\x05 \x01(\t\x12+\n\x05state\x18\x06 \x01(\x0e\x32\x1c.pandawn.broker.v1.TaskState\x12\x10\n\x08priority\x18\x07 \x01(\x05\x12\x31\n\njob_counts\x18\x08 \x03(\x0b\x32\x1d.pandawn.broker.v1.StateCount\x12\x13\n\x0binput_bytes\x18\t \x01(\x03\x12\x18\n\x10\x62ytes_from_cache\x18\n \x01(\x03\x12\x12\n\noutput_url\x18\x0b \x01(\t\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bpassed_over\x18\x0e \x01(\t\x12\x0c\n\x04test\x18\x0f \x01(\x08\"G\n\nStateCount\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.pandawn.common.v1.JobState\x12\r\n\x05\x63ount\x18\x02 \x01(\x03*\x89\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_RUNNING\x10\x01\x12\x17\n\x13TASK_STATE_FINISHED\x10\x02\x12\x15\n\x11TASK_STATE_FAILED\x10\x03\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x04\x42`\n\x15\x61lt.pandawn.broker.v1B\tTaskProtoP\x01Z&pandawn.alt/pandawn/broker/v1;brokerv1\xaa\x02\x11Pandawn.Broker.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpandawn/broker/v1/task.proto\x12\x11pandawn.broker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epandawn/common/v1/common.proto\"\x7f\n\tTaskInput\x12%\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x17.pandawn.common.v1.File\x12\x0b\n\x03url\x18\x02 \x01(\t\x12/\n\x0bmodify_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05inode\x18\x04 \x01(\x04\"\xc6\x04\n\x08TaskSpec\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x0c\n\x04site\x18\x04 \x01(\t\x12,\n\x06inputs\x18\x05 \x03(\x0b\x32\x1c.pandawn.broker.v1.TaskInput\x12\x15\n\rfiles_per_job\x18\x06 \x01(\x05\x12\x11\n\tjob_count\x18\x07 \x01(\x05\x12\x0f\n\x07\x63ommand\x18\x08 \x03(\t\x12\x0f\n\x07outputs\x18\t \x03(\t\x12\r\n\x05\x62uild\x18\n \x01(\x08\x12\x15\n\rbuild_command\x18\x0b \x03(\t\x12\x12\n\nsandbox_id\x18\x0c \x01(\t\x12\x41\n\x0b\x65nvironment\x18\r \x03(\x0b\x32,.pandawn.broker.v1.TaskSpec.EnvironmentEntry\x12\x35\n\x0crequirements\x18\x0e \x01(\x0b\x32\x1f.pandawn.common.v1.Requirements\x12\x10\n\x08priority\x18\x0f \x01(\x05\x12\x14\n\x0cmax_attempts\x18\x10 \x01(\x05\x12\x0c\n\x04test\x18\x11 \x01(\x08\x12\x37\n\x06labels\x18\x12 \x03(\x0b\x32\'.pandawn.broker.v1.TaskSpec.LabelsEntry\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xee\x03\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\x03\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\r\n\x05queue\x18\x04 \x01(\t\x12\x0c\n\x04site\x18\x05 \x01(\t\x12+\n\x05state\x18\x06 \x01(\x0e\x32\x1c.pandawn.broker.v1.TaskState\x12\x10\n\x08priority\x18\x07 \x01(\x05\x12\x31\n\njob_counts\x18\x08 \x03(\x0b\x32\x1d.pandawn.broker.v1.StateCount\x12\x13\n\x0binput_bytes\x18\t \x01(\x03\x12\x18\n\x10\x62ytes_from_cache\x18\n \x01(\x03\x12\x12\n\noutput_url\x18\x0b \x01(\t\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bpassed_over\x18\x0e \x01(\t\x12\x0c\n\x04test\x18\x0f \x01(\x08\x12\x33\n\x06labels\x18\x10 \x03(\x0b\x32#.pandawn.broker.v1.Task.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"G\n\nStateCount\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.pandawn.common.v1.JobState\x12\r\n\x05\x63ount\x18\x02 \x01(\x03*\x89\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_RUNNING\x10\x01\x12\x17\n\x13TASK_STATE_FINISHED\x10\x02\x12\x15\n\x11TASK_STATE_FAILED\x10\x03\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x04\x42`\n\x15\x61lt.pandawn.broker.v1B\tTaskProtoP\x01Z&pandawn.alt/pandawn/broker/v1;brokerv1\xaa\x02\x11Pandawn.Broker.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,16 +36,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\025alt.pandawn.broker.v1B\tTaskProtoP\001Z&pandawn.alt/pandawn/broker/v1;brokerv1\252\002\021Pandawn.Broker.V1'
   _globals['_TASKSPEC_ENVIRONMENTENTRY']._loaded_options = None
   _globals['_TASKSPEC_ENVIRONMENTENTRY']._serialized_options = b'8\001'
-  _globals['_TASKSTATE']._serialized_start=1197
-  _globals['_TASKSTATE']._serialized_end=1334
+  _globals['_TASKSPEC_LABELSENTRY']._loaded_options = None
+  _globals['_TASKSPEC_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_TASK_LABELSENTRY']._loaded_options = None
+  _globals['_TASK_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_TASKSTATE']._serialized_start=1401
+  _globals['_TASKSTATE']._serialized_end=1538
   _globals['_TASKINPUT']._serialized_start=116
   _globals['_TASKINPUT']._serialized_end=243
   _globals['_TASKSPEC']._serialized_start=246
-  _globals['_TASKSPEC']._serialized_end=724
-  _globals['_TASKSPEC_ENVIRONMENTENTRY']._serialized_start=674
-  _globals['_TASKSPEC_ENVIRONMENTENTRY']._serialized_end=724
-  _globals['_TASK']._serialized_start=727
-  _globals['_TASK']._serialized_end=1121
-  _globals['_STATECOUNT']._serialized_start=1123
-  _globals['_STATECOUNT']._serialized_end=1194
+  _globals['_TASKSPEC']._serialized_end=828
+  _globals['_TASKSPEC_ENVIRONMENTENTRY']._serialized_start=731
+  _globals['_TASKSPEC_ENVIRONMENTENTRY']._serialized_end=781
+  _globals['_TASKSPEC_LABELSENTRY']._serialized_start=783
+  _globals['_TASKSPEC_LABELSENTRY']._serialized_end=828
+  _globals['_TASK']._serialized_start=831
+  _globals['_TASK']._serialized_end=1325
+  _globals['_TASK_LABELSENTRY']._serialized_start=783
+  _globals['_TASK_LABELSENTRY']._serialized_end=828
+  _globals['_STATECOUNT']._serialized_start=1327
+  _globals['_STATECOUNT']._serialized_end=1398
 # @@protoc_insertion_point(module_scope)

@@ -120,6 +120,26 @@ class TaskSpec(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     USER_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
@@ -137,6 +157,7 @@ class TaskSpec(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     TEST_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """Owner, 1 to 64 characters of `A-Z a-z 0-9 _ . -`. Empty: the caller, whose name it must be otherwise;
     operators submit for anybody, and must name somebody where they have no name of their own.
@@ -148,7 +169,7 @@ class TaskSpec(_message.Message):
     site: _builtins.str
     """Site to run at; empty with an empty `queue`: anywhere."""
     files_per_job: _builtins.int
-    """Input files per run job, 1 or more; 0: 1."""
+    """Input files per run job, 1 to 10,000; 0: 1."""
     job_count: _builtins.int
     """Number of run jobs of a task without input."""
     build: _builtins.bool
@@ -165,7 +186,9 @@ class TaskSpec(_message.Message):
     """Whether it is there to try out a queue: queues in `test` take such tasks, and no others."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskInput]:
-        """Input files, distinct LFNs, at most 500,000; may be empty only with `job_count`."""
+        """Input files, distinct LFNs, at most 500,000; may be empty only with `job_count`, or where `SubmitLargeTask` brings
+        them. `SubmitTask` takes what fits into 32 MiB.
+        """
 
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -189,6 +212,12 @@ class TaskSpec(_message.Message):
     def requirements(self) -> _common_pb2.Requirements:
         """What each run job asks of its node."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What else its submitter's systems call it, as `prodSourceLabel`: kept, shown and looked for, and nothing follows
+        from it. At most 32; a name is 1 to 64 characters of `A-Z a-z 0-9 _ . -`, a value at most 255 bytes of one line.
+        """
+
     def __init__(
         self,
         *,
@@ -209,10 +238,11 @@ class TaskSpec(_message.Message):
         priority: _builtins.int = ...,
         max_attempts: _builtins.int = ...,
         test: _builtins.bool = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["requirements", b"requirements"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["build", b"build", "build_command", b"build_command", "command", b"command", "dataset", b"dataset", "environment", b"environment", "files_per_job", b"files_per_job", "inputs", b"inputs", "job_count", b"job_count", "max_attempts", b"max_attempts", "outputs", b"outputs", "priority", b"priority", "queue", b"queue", "requirements", b"requirements", "sandbox_id", b"sandbox_id", "site", b"site", "test", b"test", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["build", b"build", "build_command", b"build_command", "command", b"command", "dataset", b"dataset", "environment", b"environment", "files_per_job", b"files_per_job", "inputs", b"inputs", "job_count", b"job_count", "labels", b"labels", "max_attempts", b"max_attempts", "outputs", b"outputs", "priority", b"priority", "queue", b"queue", "requirements", b"requirements", "sandbox_id", b"sandbox_id", "site", b"site", "test", b"test", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -223,6 +253,26 @@ class Task(_message.Message):
     """A task as it stands."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     TASK_ID_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
@@ -239,6 +289,7 @@ class Task(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     PASSED_OVER_FIELD_NUMBER: _builtins.int
     TEST_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.int
     """Identifier."""
     user: _builtins.str
@@ -277,6 +328,10 @@ class Task(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When its last job ended; unset while one has not."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """As it was submitted with them."""
+
     def __init__(
         self,
         *,
@@ -295,10 +350,11 @@ class Task(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         passed_over: _builtins.str = ...,
         test: _builtins.bool = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_from_cache", b"bytes_from_cache", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "input_bytes", b"input_bytes", "job_counts", b"job_counts", "output_url", b"output_url", "passed_over", b"passed_over", "priority", b"priority", "queue", b"queue", "site", b"site", "state", b"state", "task_id", b"task_id", "test", b"test", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_from_cache", b"bytes_from_cache", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "input_bytes", b"input_bytes", "job_counts", b"job_counts", "labels", b"labels", "output_url", b"output_url", "passed_over", b"passed_over", "priority", b"priority", "queue", b"queue", "site", b"site", "state", b"state", "task_id", b"task_id", "test", b"test", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

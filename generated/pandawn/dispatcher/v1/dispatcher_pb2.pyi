@@ -264,7 +264,7 @@ class JobSpec(_message.Message):
 
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___InputFile]:
-        """Files to stage in."""
+        """Files to stage in, at most 10,001, the library among them."""
 
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputFile]:

@@ -35,7 +35,9 @@ class RegisterPilotRequest(_message.Message):
     TRANSPORTS_FIELD_NUMBER: _builtins.int
     NODE_KEY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Drawn by the pilot, 1 to 64 characters; makes a retry harmless."""
+    """Drawn by the pilot at random, 1 to 64 characters; makes a retry harmless. Unique among all pilots: two of a node
+    and a queue that draw the same become one.
+    """
     queue: _builtins.str
     """Queue to work for."""
     node: _builtins.str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -180,7 +180,7 @@ class Job:
     `failures` counts the attempts that count against `max_attempts`, `losses` those that ended by no fault of the job;
     `attempt` numbers all of them, so that no two leases ever share a number. A waiting job with a `retry_time` is tried
     again then, on other nodes than those `avoided` while there are any. `retry_job_id` names the job that replaces it.
-    `node` is the node of the current or last attempt. `throttled` says that it waits only because its
+    `labels` are its task's, where they were asked for. `node` is the node of the current or last attempt. `throttled` says that it waits only because its
     user has as many jobs on the queue as a limit allows.
     """
 
@@ -210,6 +210,7 @@ class Job:
     losses: int = 0
     retry_time: datetime | None = None
     avoided: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +223,7 @@ class JobFilter:
     queue: str = ""
     node: str = ""
     newest_first: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ class TaskSpec:
     build_command: tuple[str, ...] = ()
     sandbox_id: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     requirements: Requirements = field(default_factory=Requirements)
     priority: int = 0
     max_attempts: int = DEFAULT_MAX_ATTEMPTS

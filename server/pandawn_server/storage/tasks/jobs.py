@@ -27,6 +27,7 @@ from pandawn_server.storage.columns import (
 )
 from pandawn_server.storage.database import Transaction, effects_of
 from pandawn_server.storage.leases.schema import attempts, leases, pilots
+from pandawn_server.storage.tasks.labels import has_labels
 from pandawn_server.storage.tasks.schema import jobs
 
 
@@ -187,6 +188,8 @@ def list_jobs(tx: Transaction, after: int, limit: int, wanted: JobFilter) -> lis
         query = query.where(jobs.c.queue == wanted.queue)
     if wanted.node:
         query = query.where(attempts.c.node == wanted.node)
+    if wanted.labels:
+        query = query.where(has_labels(jobs.c.task_id, wanted.labels))
     return [_to_job(row) for row in tx.execute(query).mappings()]
 
 

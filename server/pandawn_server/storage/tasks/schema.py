@@ -26,6 +26,16 @@ from pandawn_server.storage.types import BigId, UtcDateTime
 _states = ", ".join(f"'{state.value}'" for state in JobState)
 _final = ", ".join(f"'{state.value}'" for state in sorted(FINAL_STATES, key=lambda s: s.value))
 
+task_labels = Table(
+    "task_labels",
+    metadata,
+    # To look for tasks by a label; the task itself has them all.
+    Column("name", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("task_id", BigInteger, ForeignKey("tasks.task_id"), primary_key=True),
+    Index(None, "task_id"),
+)
+
 sandboxes = Table(
     "sandboxes",
     metadata,
@@ -70,6 +80,7 @@ tasks = Table(
     Column("build_command", JSON, nullable=False),
     Column("outputs", JSON, nullable=False),
     Column("environment", JSON, nullable=False),
+    Column("labels", JSON, nullable=False, server_default="{}"),
     Column("memory_bytes", BigInteger),
     Column("cores", Integer),
     Column("disk_bytes", BigInteger),

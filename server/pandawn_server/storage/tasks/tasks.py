@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import RowMapping, exists, func, insert, select, update
@@ -15,6 +15,7 @@ from pandawn_server.storage.columns import requirement_columns, to_requirements
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.identifiers import task_id_beyond_skipped
 from pandawn_server.storage.leases.schema import attempts
+from pandawn_server.storage.tasks.labels import has_labels, insert_labels
 from pandawn_server.storage.tasks.schema import jobs, tasks
 
 
@@ -40,6 +41,7 @@ def _to_task(row: RowMapping) -> Task:
         build_command=tuple(row["build_command"]),
         sandbox_id=row["sandbox_id"],
         environment=row["environment"],
+        labels=row["labels"],
         requirements=to_requirements(row),
         priority=row["priority"],
         max_attempts=row["max_attempts"],
@@ -83,6 +85,7 @@ def insert_task(
         "build_command": list(spec.build_command),
         "outputs": list(spec.outputs),
         "environment": dict(spec.environment),
+        "labels": dict(spec.labels),
         "output_url": output_url,
         "passed_over": passed_over,
         "create_time": now,
@@ -93,6 +96,7 @@ def insert_task(
     if beyond is not None:
         row["task_id"] = beyond
     task_id: int = tx.execute(insert(tasks).values(row).returning(tasks.c.task_id)).scalar_one()
+    insert_labels(tx, task_id, spec.labels)
     return task_id
 
 
@@ -128,9 +132,14 @@ def find_dataset(tx: Transaction, user: str, dataset: str) -> int | None:
 
 
 def list_tasks(
-    tx: Transaction, before: int | None, limit: int, user: str, queue: str = ""
+    tx: Transaction,
+    before: int | None,
+    limit: int,
+    user: str,
+    queue: str = "",
+    labels: Mapping[str, str] | None = None,
 ) -> list[Task]:
-    """Up to `limit` tasks with identifiers below `before`, newest first; an empty user or queue is any."""
+    """Up to `limit` tasks with identifiers below `before`, newest first; an empty user, queue or labels are any."""
     query = select(tasks).order_by(tasks.c.task_id.desc()).limit(limit)
     if before is not None:
         query = query.where(tasks.c.task_id < before)
@@ -138,6 +147,8 @@ def list_tasks(
         query = query.where(tasks.c.user == user)
     if queue:
         query = query.where(tasks.c.queue == queue)
+    if labels:
+        query = query.where(has_labels(tasks.c.task_id, labels))
     return [_to_task(row) for row in tx.execute(query).mappings()]
 
 

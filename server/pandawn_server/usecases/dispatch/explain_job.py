@@ -29,6 +29,7 @@ from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.leases import attempts, nodes, pilots
 from pandawn_server.storage.queues import revisions
 from pandawn_server.storage.tasks import files, jobs, tasks
+from pandawn_server.storage.tasks.labels import labelled
 from pandawn_server.usecases.access.authority import require_sight_of_job
 from pandawn_server.usecases.access.limits import running_limit
 from pandawn_server.usecases.context import Context
@@ -73,7 +74,7 @@ def explain_job(context: Context, job_id: int, by: Principal) -> Explanation:
 def _explain(context: Context, job_id: int, by: Principal) -> Explanation:
     now = context.clock()
     with context.db.read() as tx:
-        job = jobs.get_jobs(tx, [job_id]).get(job_id)
+        job = next(iter(labelled(tx, list(jobs.get_jobs(tx, [job_id]).values()))), None)
         if job is None:
             raise job_not_found(job_id)
         require_sight_of_job(tx, by, job)

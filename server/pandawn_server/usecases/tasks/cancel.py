@@ -14,6 +14,7 @@ from pandawn_server.domain.tasks.tasks import TaskView, task_not_found
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.monitor import events
 from pandawn_server.storage.tasks import job_moves, jobs, tasks
+from pandawn_server.storage.tasks.labels import labelled
 from pandawn_server.usecases.access.authority import require_job, require_task
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.leases.ending import settle_dependants
@@ -64,7 +65,7 @@ def cancel_job(context: Context, job_id: int, by: Principal) -> Job:
         # Locked: a job that is given back between the two statements would escape both.
         locked = list(jobs.lock_jobs(tx, [job_id]).values())
         _cancel(tx, context.config.current(tx), locked, now)
-        return jobs.get_jobs(tx, [job_id])[job_id]
+        return labelled(tx, [jobs.get_jobs(tx, [job_id])[job_id]])[0]
 
 
 def _cancel(

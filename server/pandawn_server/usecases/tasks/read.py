@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pandawn_server.domain.access.ownership import Reach, may_see
@@ -20,6 +20,7 @@ from pandawn_server.domain.tasks.tasks import (
 from pandawn_server.storage.leases import attempts
 from pandawn_server.storage.tasks import files, jobs, tasks
 from pandawn_server.storage.tasks.job_files import input_files
+from pandawn_server.storage.tasks.labels import labelled
 from pandawn_server.usecases.access.authority import require_sight_of_job, require_sight_of_task
 from pandawn_server.usecases.access.reach import merged, parts_within
 from pandawn_server.usecases.context import Context
@@ -37,16 +38,21 @@ def get_task(context: Context, task_id: int, by: Principal) -> TaskView:
 
 
 def list_tasks(
-    context: Context, before: int | None, limit: int, user: str, by: Principal
+    context: Context,
+    before: int | None,
+    limit: int,
+    user: str,
+    labels: Mapping[str, str],
+    by: Principal,
 ) -> list[TaskView]:
-    """Up to `limit` tasks with identifiers below `before`, newest first; an empty user is any.
+    """Up to `limit` tasks with identifiers below `before`, newest first; an empty user or labels are any.
 
     Of those that the caller may see. Raises `ForbiddenError` (NOT_YOUR_TASK) for another user's.
     """
     with context.db.read() as tx:
         found = merged(
             (
-                tasks.list_tasks(tx, before, limit, part.user, part.queue)
+                tasks.list_tasks(tx, before, limit, part.user, part.queue, labels)
                 for part in parts_within(tx, may_see(by), user, "")
             ),
             lambda task: task.task_id,
@@ -85,7 +91,7 @@ def get_job(context: Context, job_id: int, by: Principal) -> JobView:
             planned = File(plan.lfn, 0, plan.url, plan.scope)
             stored.setdefault((plan.role, plan.lfn), planned)
         return JobView(
-            job=job,
+            job=replace(job, labels=task.spec.labels),
             task=task,
             files=tuple(
                 [
@@ -113,7 +119,7 @@ def list_jobs(
                 return []
             require_sight_of_task(tx, by, task)
             reach = Reach(everything=True)
-        return merged(
+        found = merged(
             (
                 jobs.list_jobs(tx, after, limit, replace(wanted, user=part.user, queue=part.queue))
                 for part in parts_within(tx, reach, wanted.user, wanted.queue)
@@ -122,3 +128,4 @@ def list_jobs(
             limit,
             descending=wanted.newest_first,
         )
+        return labelled(tx, found)

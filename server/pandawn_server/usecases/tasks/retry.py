@@ -25,6 +25,7 @@ from pandawn_server.storage.monitor import events
 from pandawn_server.storage.requests import Answer, RequestKey
 from pandawn_server.storage.retention import is_being_removed
 from pandawn_server.storage.tasks import files, job_moves, jobs, tasks
+from pandawn_server.storage.tasks.labels import labelled
 from pandawn_server.usecases.access.authority import require_job, require_task
 from pandawn_server.usecases.access.limits import (
     identity_for,
@@ -90,7 +91,7 @@ def retry_job(context: Context, request_id: str, job_id: int, by: Principal) -> 
             raise job_not_found(job_id)
         answer = requests.get_answer(tx, key)
         if answer is not None:
-            return jobs.get_jobs(tx, answer.numbers)[answer.numbers[0]]
+            return labelled(tx, list(jobs.get_jobs(tx, answer.numbers).values()))[0]
         # Once more, now that nobody else retries it.
         job = jobs.get_jobs(tx, [job_id])[job_id]
         if job.state not in RETRIABLE or job.retry_job_id is not None:
@@ -110,7 +111,7 @@ def retry_job(context: Context, request_id: str, job_id: int, by: Principal) -> 
             )
         job_ids = _retry(tx, context.config.refresh(tx), task, [job], by, now)
         requests.insert_answer(tx, key, Answer(task.task_id, tuple(job_ids)), now)
-        return jobs.get_jobs(tx, job_ids)[job_ids[0]]
+        return labelled(tx, list(jobs.get_jobs(tx, job_ids).values()))[0]
 
 
 def _why_not(job: Job) -> str:

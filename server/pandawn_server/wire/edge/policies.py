@@ -63,6 +63,7 @@ POLICIES: Mapping[str, Policy] = {
     "/pandawn.broker.v1.Broker/WhoAmI": Policy(frozenset(_EVERYBODY), scope=""),
     "/pandawn.broker.v1.Broker/UploadSandbox": _writes("compute.create", _USER, _ADMIN),
     "/pandawn.broker.v1.Broker/SubmitTask": _starts("compute.create", _USER, _ADMIN),
+    "/pandawn.broker.v1.Broker/SubmitLargeTask": _starts("compute.create", _USER, _ADMIN),
     "/pandawn.broker.v1.Broker/GetTask": _reads(*_PEOPLE),
     "/pandawn.broker.v1.Broker/ListTasks": _reads(*_PEOPLE),
     "/pandawn.broker.v1.Broker/GetJob": _reads(*_PEOPLE),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc
 from pandawn_server.domain.access.ownership import may_see
@@ -25,12 +25,14 @@ from pandawn_server.wire.edge.validation import Checker
 from pandawn_server.wire.edge.values import digest_of
 from pandawn_server.wire.tasks.callers import to_caller
 from pandawn_server.wire.tasks.convert import (
+    from_labels,
     from_spec,
     to_explanation,
     to_job,
     to_job_view,
     to_task,
 )
+from pandawn_server.wire.tasks.large import HeldInputs, LargeTask
 
 MAX_STATES = 100
 """States of a filter: there are far fewer."""
@@ -44,6 +46,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
+        self._held = HeldInputs()
 
     async def WhoAmI(  # noqa: N802 (gRPC's name)
         self, request: broker_pb2.WhoAmIRequest, context: ServicerContext
@@ -98,6 +101,21 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         )
         return broker_pb2.SubmitTaskResponse(task=to_task(view))
 
+    async def SubmitLargeTask(  # noqa: N802 (gRPC's name)
+        self,
+        request_iterator: AsyncIterator[broker_pb2.SubmitLargeTaskRequest],
+        context: ServicerContext,
+    ) -> broker_pb2.SubmitLargeTaskResponse:
+        """Submits a task whose inputs come in many messages."""
+        del context
+        with LargeTask(self._held) as task:
+            request_id, fingerprint, spec = await task.read(request_iterator)
+            view = await self._deps.runner.run(
+                submit_task, self._deps.context, request_id, fingerprint, spec, caller()
+            )
+        self._deps.polls.notify(view.task.queue)
+        return broker_pb2.SubmitLargeTaskResponse(task=to_task(view))
+
     async def GetTask(  # noqa: N802 (gRPC's name)
         self, request: broker_pb2.GetTaskRequest, context: ServicerContext
     ) -> broker_pb2.GetTaskResponse:
@@ -115,10 +133,11 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         del context
         check = Checker()
         check.user("user", request.user, required=False)
+        labels = from_labels(check, "labels", request.labels)
         size = check.page_size(request.page_size)
         check.done()
         by = caller()
-        filters = (request.user, *may_see(by).key)
+        filters = (request.user, *_flat(labels), *may_see(by).key)
         key = decode_page_token(request.page_token, "ListTasks", filters, (int,))
         views = await self._deps.runner.run(
             read.list_tasks,
@@ -126,6 +145,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             int(key[0]) if key else None,
             size + 1,
             request.user,
+            labels,
             by,
         )
         page, ends = page_of(views, size, to_task)
@@ -154,6 +174,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         check.user("user", request.user, required=False)
         check.queue("queue", request.queue, required=False)
         node = check.host("node", request.node, required=False)
+        labels = from_labels(check, "labels", request.labels)
         size = check.page_size(request.page_size)
         check.count("states", request.states, 0, MAX_STATES)
         states = sorted(set(request.states))
@@ -169,6 +190,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             queue=request.queue,
             node=node,
             newest_first=request.newest_first,
+            labels=labels,
         )
         by = caller()
         filters: list[int | str | bool] = [
@@ -178,6 +200,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             request.queue,
             node,
             request.newest_first,
+            *_flat(labels),
             *may_see(by).key,
         ]
         key = decode_page_token(request.page_token, "ListJobs", filters, (int,))
@@ -252,3 +275,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             explain_job, self._deps.context, request.job_id, caller()
         )
         return to_explanation(explanation)
+
+
+def _flat(labels: Mapping[str, str]) -> list[str]:
+    return [text for label in sorted(labels.items()) for text in label]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pandawn.broker.v1 import broker_pb2, job_pb2, task_pb2
 from pandawn.common.v1 import common_pb2
 from pandawn_server.domain.catalog.file_version import file_version
 from pandawn_server.domain.dispatch.matching import sentence
+from pandawn_server.domain.dispatch.reply_size import MAX_REPLY_BYTES
 from pandawn_server.domain.leases.attempts import Attempt
 from pandawn_server.domain.tasks.jobs import FINAL_STATES, Job, JobState
 from pandawn_server.domain.tasks.tasks import (
@@ -21,6 +22,7 @@ from pandawn_server.domain.tasks.tasks import (
 from pandawn_server.usecases.dispatch.explain_job import Explanation
 from pandawn_server.usecases.tasks.read import JobView
 from pandawn_server.wire.edge.enums import FILE_ROLE, JOB_KIND, JOB_STATE, PHASE, TASK_STATE
+from pandawn_server.wire.edge.pages import fitting
 from pandawn_server.wire.edge.rules import text_problem
 from pandawn_server.wire.edge.validation import Checker
 from pandawn_server.wire.edge.values import (
@@ -35,7 +37,16 @@ from pandawn_server.wire.edge.values import (
 )
 
 MAX_INPUTS = 500_000
-"""Input files of a task: more, with usual names, do not fit into a message."""
+"""Input files of a task: all of them are in memory while it is submitted."""
+
+MAX_FILES_PER_JOB = 10_000
+"""Input files of a job: with long names fewer can be told to a pilot."""
+
+MAX_LABELS = 32
+"""Labels of a task, each of which is a row to look for it."""
+
+MAX_LABEL_BYTES = 255
+"""Longest value of a label."""
 
 MAX_ARGUMENTS = 1000
 """Arguments of a command."""
@@ -58,17 +69,8 @@ def from_spec(check: Checker, message: task_pb2.TaskSpec) -> TaskSpec:
     check.queue("task.queue", message.queue, required=False)
     check.site("task.site", message.site, required=False)
     check.count("task.inputs", message.inputs, 0, MAX_INPUTS)
-    for position, entry in enumerate(message.inputs):
-        check.file(("task.inputs", position, "file"), entry.file)
-        check.url(("task.inputs", position, "url"), entry.url)
-        if entry.file.version:
-            check.add(
-                ("task.inputs", position, "file.version"),
-                "must not be set: the server computes it from checksum, URL, modify_time and inode",
-            )
-        if entry.HasField("modify_time"):
-            check.timestamp(("task.inputs", position, "modify_time"), entry.modify_time)
-    check.range("task.files_per_job", message.files_per_job, 0, 100_000)
+    check_inputs(check, message.inputs)
+    check.range("task.files_per_job", message.files_per_job, 0, MAX_FILES_PER_JOB)
     check.range("task.job_count", message.job_count, 0, 2**31 - 1)
     _check_command(check, "task.command", message.command, required=True)
     _check_command(check, "task.build_command", message.build_command, required=False)
@@ -83,7 +85,7 @@ def from_spec(check: Checker, message: task_pb2.TaskSpec) -> TaskSpec:
         command=tuple(message.command),
         queue=message.queue,
         site=message.site,
-        inputs=tuple(map(_from_input, message.inputs)),
+        inputs=tuple(map(from_input, message.inputs)),
         files_per_job=message.files_per_job or 1,
         job_count=message.job_count,
         outputs=tuple(message.outputs),
@@ -91,6 +93,7 @@ def from_spec(check: Checker, message: task_pb2.TaskSpec) -> TaskSpec:
         build_command=tuple(message.build_command),
         sandbox_id=message.sandbox_id,
         environment=dict(message.environment),
+        labels=from_labels(check, "task.labels", message.labels),
         requirements=from_requirements(check, "task.requirements", message.requirements),
         priority=message.priority,
         max_attempts=message.max_attempts or DEFAULT_MAX_ATTEMPTS,
@@ -98,7 +101,31 @@ def from_spec(check: Checker, message: task_pb2.TaskSpec) -> TaskSpec:
     )
 
 
-def _from_input(message: task_pb2.TaskInput) -> File:
+def check_inputs(check: Checker, inputs: Iterable[task_pb2.TaskInput], first: int = 0) -> None:
+    """Checks input files, the first of which is number `first` of its task."""
+    for position, entry in enumerate(inputs, start=first):
+        check.file(("task.inputs", position, "file"), entry.file)
+        check.url(("task.inputs", position, "url"), entry.url)
+        if entry.file.version:
+            check.add(
+                ("task.inputs", position, "file.version"),
+                "must not be set: the server computes it from checksum, URL, modify_time and inode",
+            )
+        if entry.HasField("modify_time"):
+            check.timestamp(("task.inputs", position, "modify_time"), entry.modify_time)
+
+
+def from_labels(check: Checker, field: str, labels: Mapping[str, str]) -> dict[str, str]:
+    """Labels, checked."""
+    check.count(field, labels, 0, MAX_LABELS)
+    for name, value in labels.items():
+        path = f"{field}[{name[:64]!r}]"
+        check.name(path, name)
+        check.text(path, value, max_bytes=MAX_LABEL_BYTES)
+    return dict(labels)
+
+
+def from_input(message: task_pb2.TaskInput) -> File:
     """An input with the version that its own facts tell; what its site says of it is added later."""
     modify_time_ns = None
     if message.HasField("modify_time"):
@@ -157,6 +184,7 @@ def to_task(view: TaskView) -> task_pb2.Task:
         site=task.site,
         state=TASK_STATE.to_wire(progress.state),
         test=task.spec.test,
+        labels=task.spec.labels,
         priority=task.spec.priority,
         job_counts=[
             task_pb2.StateCount(state=JOB_STATE.to_wire(state), count=progress.job_counts[state])
@@ -200,18 +228,23 @@ def to_job(job: Job) -> job_pb2.Job:
         lost_attempts=job.losses,
         retry_time=to_timestamp(job.retry_time),
         avoided_nodes=job.avoided,
+        labels=job.labels,
     )
 
 
 def to_job_view(view: JobView) -> broker_pb2.GetJobResponse:
     """A job with its files, attempts and command."""
     spec = view.task.spec
-    return broker_pb2.GetJobResponse(
+    response = broker_pb2.GetJobResponse(
         job=to_job(view.job),
         files=[_to_job_file(role, file) for role, file in view.files],
-        attempts=map(_to_attempt, view.attempts),
         command=spec.command if view.job.kind.value == "run" else spec.build_command,
     )
+    # There may be any number of attempts that were given back: the last ones are what is looked for.
+    room = MAX_REPLY_BYTES - response.ByteSize()
+    last = fitting(reversed(view.attempts), _to_attempt, room)
+    response.attempts.extend(reversed(last))
+    return response
 
 
 def _to_job_file(role: FileRole, file: File) -> job_pb2.JobFile:

@@ -100,7 +100,7 @@ def test_a_monitor_that_is_a_user_too_touches_its_own(of_anna: World) -> None:
 def test_lists_hold_what_one_may_see(of_anna: World) -> None:
     def seen(by: Principal, user: str = "") -> tuple[list[int], list[int], set[str], set[int]]:
         context = of_anna.context
-        found = read.list_tasks(context, None, 9, user, by)
+        found = read.list_tasks(context, None, 9, user, {}, by)
         jobs = read.list_jobs(context, 0, 9, JobFilter(user=user), by)
         counts = monitor.count_jobs(context, None, "", user, by)
         told = monitor.read_events(context, 0, 99, 50, task_id=0, job_id=0, by=by).events
@@ -122,7 +122,7 @@ def test_lists_hold_what_one_may_see(of_anna: World) -> None:
 def test_a_list_of_another_user_is_refused_and_not_empty(of_anna: World) -> None:
     context = of_anna.context
     for act in (
-        lambda: read.list_tasks(context, None, 9, "anna", BEN),
+        lambda: read.list_tasks(context, None, 9, "anna", {}, BEN),
         lambda: read.list_jobs(context, 0, 9, JobFilter(user="anna"), BEN),
         lambda: read.list_jobs(context, 0, 9, JobFilter(user="anna", queue=QUEUE), BEN),
         lambda: monitor.count_jobs(context, None, "", "anna", BEN),
@@ -137,7 +137,7 @@ def test_pages_of_an_administrator_are_merged_in_order_and_without_doubles(world
         queue = (QUEUE, "ANALY_TWO")[number % 2]
         world.submit(dataset=f"d{number}", job_count=1, inputs=(), queue=queue)
     pages, before = [], None
-    while page := read.list_tasks(world.context, before, 2, "", admin):
+    while page := read.list_tasks(world.context, before, 2, "", {}, admin):
         pages += [view.task.task_id for view in page]
         before = page[-1].task.task_id
     assert pages == [6, 5, 4, 3, 2, 1]

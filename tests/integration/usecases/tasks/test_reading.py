@@ -19,11 +19,11 @@ from tests.fixtures.world import LEASE, World, failure, success
 def test_tasks_come_newest_first_in_pages_without_gaps(world: World) -> None:
     for number in range(5):
         world.submit(dataset=f"d{number}", user="anna" if number % 2 else "berta")
-    first = list_tasks(world.context, None, 2, "", LOCAL_OPERATOR)
-    rest = list_tasks(world.context, first[-1].task.task_id, 10, "", LOCAL_OPERATOR)
+    first = list_tasks(world.context, None, 2, "", {}, LOCAL_OPERATOR)
+    rest = list_tasks(world.context, first[-1].task.task_id, 10, "", {}, LOCAL_OPERATOR)
     assert [view.task.spec.dataset for view in first + rest] == ["d4", "d3", "d2", "d1", "d0"]
     assert [
-        v.task.spec.dataset for v in list_tasks(world.context, None, 9, "anna", LOCAL_OPERATOR)
+        v.task.spec.dataset for v in list_tasks(world.context, None, 9, "anna", {}, LOCAL_OPERATOR)
     ] == ["d3", "d1"]
 
 

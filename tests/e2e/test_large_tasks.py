@@ -157,9 +157,7 @@ def test_labels_are_bounded(broker: Stub, labels: dict[str, str]) -> None:
     assert "task.labels" in text
 
 
-def test_the_command_line_sends_long_lists_in_parts(
-    server: PandawnServer, broker: Stub, tmp_path: Path
-) -> None:
+def test_the_command_line_sends_long_lists_in_parts(server: PandawnServer, tmp_path: Path) -> None:
     listed = tmp_path / "list"
     url = f"root://se.example.org//data/{'n' * 200}"
     listed.write_text("".join(f"{url}.{number} 10 adler32:0a1b2c3d\n" for number in range(5001)))

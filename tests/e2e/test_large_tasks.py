@@ -15,7 +15,8 @@ import pytest
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc, task_pb2
 from pandawn.broker.v1 import job_pb2 as broker_job
 from pandawn.common.v1 import common_pb2
-from pandawn.queueconfig.v1 import queueconfig_pb2, queueconfig_pb2_grpc
+from pandawn.queueconfig.v1 import queueconfig_pb2_grpc
+from tests.fixtures.config import queue_request
 from tests.fixtures.rpc import reason_of
 from tests.fixtures.server import PandawnServer, running_servers
 
@@ -31,9 +32,8 @@ def server() -> Iterator[PandawnServer]:
     with running_servers() as start:
         one = start()
         with one.channel() as channel:
-            queue = queueconfig_pb2.Queue(name="q", site="T3", storage_root="file:///store")
-            queueconfig_pb2_grpc.QueueConfigStub(channel).ApplyQueue(
-                queueconfig_pb2.ApplyQueueRequest(queue=queue), timeout=TIMEOUT_S
+            queueconfig_pb2_grpc.QueueConfigStub(channel).ApplyConfig(
+                queue_request("q", site="T3", storage_root="file:///store"), timeout=TIMEOUT_S
             )
         yield one
 

@@ -180,8 +180,8 @@ class Job:
     `failures` counts the attempts that count against `max_attempts`, `losses` those that ended by no fault of the job;
     `attempt` numbers all of them, so that no two leases ever share a number. A waiting job with a `retry_time` is tried
     again then, on other nodes than those `avoided` while there are any. `retry_job_id` names the job that replaces it.
-    `labels` are its task's, where they were asked for. `node` is the node of the current or last attempt. `throttled` says that it waits only because its
-    user has as many jobs on the queue as a limit allows.
+    `node` is the node of the current or last attempt. `throttled` says that it waits only because its
+    user has as many jobs on the queue as a limit allows. `labels` are its task's, where they were asked for.
     """
 
     job_id: int

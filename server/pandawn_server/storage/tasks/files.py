@@ -25,6 +25,9 @@ PackedFile = list[str | int]
 Rows of before files had versions end earlier: their files are of unknown version.
 """
 
+_FILES_A_STATEMENT = 20_000
+"""A statement of all inputs of the largest task would take a gigabyte, several times over."""
+
 _NEVER_LEFT_OUT = 3
 _VERSION_AT = 6
 
@@ -64,7 +67,15 @@ def packed_version(packed: Sequence[Any]) -> str:
 
 def insert_inputs(tx: Transaction, inputs: Iterable[tuple[int, Sequence[File]]]) -> None:
     """Stores what new jobs read, by job; jobs that read nothing get no row."""
-    rows = ((job_id, list(map(pack, read))) for job_id, read in inputs if read)
+    rows: list[tuple[int, list[PackedFile]]] = []
+    count = 0
+    for job_id, read in inputs:
+        if read:
+            rows.append((job_id, list(map(pack, read))))
+            count += len(read)
+        if count >= _FILES_A_STATEMENT:
+            insert_rows(tx, job_inputs, ("job_id", "files"), rows)
+            rows, count = [], 0
     insert_rows(tx, job_inputs, ("job_id", "files"), rows)
 
 

@@ -22,11 +22,9 @@ def make_input(**overrides: str) -> InputFile:
 
 def test_what_is_known_of_a_source_goes_with_an_input() -> None:
     known = replace(make_input(), modify_time_ns=1_700_000_000_000_000_001, inode=5)
-    (first, second) = (
-        taskspec.Plan(user="ann", dataset="d", command=["c"], inputs=[known, make_input()])
-        .message("")
-        .inputs
-    )
+    (first, second) = taskspec.Plan(
+        user="ann", dataset="d", command=["c"], inputs=[known, make_input()]
+    ).input_messages()
     assert first.modify_time.ToNanoseconds() == 1_700_000_000_000_000_001
     assert first.inode == 5
     assert not second.HasField("modify_time")
@@ -64,6 +62,7 @@ def test_the_message_says_what_the_plan_says() -> None:
         files_per_job=2,
         resources=taskspec.Resources(memory_bytes=5, cores=2),
         environment={"A": "1"},
+        labels={"l": "1"},
     )
     spec = plan.message("abc")
     assert (spec.user, spec.dataset, list(spec.command), spec.sandbox_id) == (
@@ -72,8 +71,10 @@ def test_the_message_says_what_the_plan_says() -> None:
         ["c", "%IN"],
         "abc",
     )
-    assert spec.inputs[0].url == "file:///data/f.root"
-    assert spec.inputs[0].file.checksum == "adler32:00000001"
+    assert (dict(spec.labels), len(spec.inputs)) == ({"l": "1"}, 0)
+    (read,) = plan.input_messages()
+    assert read.url == "file:///data/f.root"
+    assert read.file.checksum == "adler32:00000001"
     assert spec.requirements.memory_bytes == 5
     assert not spec.requirements.HasField("disk_bytes")
     assert not spec.requirements.HasField("wall_time")

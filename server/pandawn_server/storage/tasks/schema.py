@@ -80,7 +80,8 @@ tasks = Table(
     Column("build_command", JSON, nullable=False),
     Column("outputs", JSON, nullable=False),
     Column("environment", JSON, nullable=False),
-    Column("labels", JSON, nullable=False, server_default="{}"),
+    # NULL: none.
+    Column("labels", JSON(none_as_null=True)),
     Column("memory_bytes", BigInteger),
     Column("cores", Integer),
     Column("disk_bytes", BigInteger),

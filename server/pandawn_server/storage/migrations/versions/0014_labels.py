@@ -13,7 +13,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Adds the column and the table."""
-    op.add_column("tasks", sa.Column("labels", sa.JSON(), nullable=False, server_default="{}"))
+    op.add_column("tasks", sa.Column("labels", sa.JSON(), nullable=True))
     op.create_table(
         "task_labels",
         sa.Column("name", sa.Text(), nullable=False),

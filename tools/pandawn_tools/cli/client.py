@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 import pandawn_client.client
 from pandawn_client.calls import check_size as check_message_size
 from pandawn_client.channel import MAX_MESSAGE_BYTES
-from pandawn_client.client import new_request_id
+from pandawn_client.client import CALL_TIMEOUT_SECONDS, new_request_id
 from pandawn_client.credentials import NOTHING, Credentials
 from pandawn_client.pages import PageT, RowT, read_pages
 from pandawn_client.policy import COMMAND, FOLLOWER, Patience

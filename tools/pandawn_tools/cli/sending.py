@@ -14,7 +14,7 @@ from pandawn_tools.cli.render import note, stderr_console
 INPUTS_AT_ONCE = 5000
 INPUTS_A_PART = 1000
 # For the stream and for storing what it brings.
-_LARGE_TASK_S = 600.0
+_LARGE_TASK_SECONDS = 600.0
 _NO_SANDBOX = ""
 
 
@@ -41,8 +41,7 @@ def send(client: Client, plan: taskspec.Plan, archive: bytes) -> task_pb2.Task:
             return client.upload(
                 client.broker.SubmitLargeTask,
                 lambda: _parts(request, plan),
-                "SubmitLargeTask",
-                timeout_s=_LARGE_TASK_S,
+                timeout_seconds=_LARGE_TASK_SECONDS,
             ).task
         return client.call(client.broker.SubmitTask, request).task
     except KeyboardInterrupt:

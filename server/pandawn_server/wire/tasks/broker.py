@@ -113,7 +113,6 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             view = await self._deps.runner.run(
                 submit_task, self._deps.context, request_id, fingerprint, spec, caller()
             )
-        self._deps.polls.notify(view.task.queue)
         return broker_pb2.SubmitLargeTaskResponse(task=to_task(view))
 
     async def GetTask(  # noqa: N802 (gRPC's name)

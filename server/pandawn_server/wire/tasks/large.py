@@ -60,7 +60,7 @@ class LargeTask:
         """
         spec: TaskSpec | None = None
         async for request in requests:
-            check = Checker(request)
+            check = Checker()
             check.require(
                 request.HasField("header") == (spec is None),
                 "header",

@@ -85,7 +85,7 @@ def test_the_demo_survives_kills_of_the_server_and_can_be_looked_at_afterwards(
         tasks = json.loads(pandawn.run_cli("tasks", "--json", PANDAWN_SERVER=address).out)
         assert [task["state"] for task in tasks] == ["TASK_STATE_FINISHED"] * 2
         nodes = json.loads(pandawn.run_cli("nodes", "--json", PANDAWN_SERVER=address).out)
-        assert {node["name"] for node in nodes} == NODES
+        assert {node["node"] for node in nodes} == NODES
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGTERM)

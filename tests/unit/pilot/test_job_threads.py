@@ -83,4 +83,4 @@ def test_an_error_of_the_pilots_own_ends_the_attempt_at_the_server_and_frees_the
     jobs.wait(threading.Event())
     (request,) = fake_dispatcher.requests("ReportJobs")
     (report,) = request.reports
-    assert (report.job_id, report.error.reason) == (17, "PILOT_ERROR")
+    assert (report.lease.job_id, report.error.reason) == (17, "PILOT_ERROR")

@@ -1,13 +1,14 @@
 import json
 
 import pytest
+from google.protobuf import descriptor_pool
 
 from pandawn.broker.v1 import broker_pb2, job_pb2, task_pb2
 from pandawn.common.v1 import common_pb2
 from pandawn.filecatalog.v1 import filecatalog_pb2
 from pandawn.monitor.v1 import monitor_pb2
-from pandawn.queueconfig.v1 import parameters_pb2, queue_pb2
-from pandawn_tools.cli.jsonout import message_json, print_messages
+from pandawn.queueconfig.v1 import parameters_pb2, queue_pb2, revision_pb2
+from pandawn_tools.cli.jsonout import _NAMES, message_json, print_messages
 
 
 def test_the_keys_are_the_fields_of_the_contract_set_or_not() -> None:
@@ -51,6 +52,22 @@ def test_a_queue_has_its_parameters_in_one_level_with_its_name() -> None:
     assert isinstance(said, dict)
     assert (said["name"], said["cores"], said["site"]) == ("Q", 8, None)
     assert "parameters" not in said
+
+
+def test_scripts_know_some_fields_by_another_name_than_the_contract() -> None:
+    attempt = job_pb2.Attempt(number=2)
+    attempt.job_match.local_bytes = 7
+    said = message_json(attempt)
+    assert (said["attempt"], said["match"]["local_bytes"], said["use"]) == (2, 7, None)  # type: ignore[call-overload,index]
+    assert message_json(revision_pb2.Revision(number=3))["revision"] == 3
+    assert message_json(monitor_pb2.Node(name="wn01"))["node"] == "wn01"
+
+
+def test_every_other_name_is_that_of_a_field() -> None:
+    for name, fields in _NAMES.items():
+        known = descriptor_pool.Default().FindMessageTypeByName(name).fields_by_name
+        assert set(fields) <= set(known)
+        assert not set(fields.values()) & set(known), "two fields would have one name"
 
 
 def test_maps_and_lists_of_messages_are_objects_and_lists() -> None:

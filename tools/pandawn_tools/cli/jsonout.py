@@ -21,6 +21,17 @@ from pandawn_tools.cli.render import end_on_broken_pipe
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
 _QUEUE = "pandawn.queueconfig.v1.Queue"
+# What the contracts had to call otherwise, for the sake of other languages. Scripts know it by these names.
+_NAMES: Mapping[str, Mapping[str, str]] = {
+    "pandawn.broker.v1.Attempt": {
+        "number": "attempt",
+        "job_match": "match",
+        "resource_use": "use",
+    },
+    "pandawn.broker.v1.ExplainJobResponse": {"job_match": "match"},
+    "pandawn.monitor.v1.Node": {"name": "node"},
+    "pandawn.queueconfig.v1.Revision": {"number": "revision"},
+}
 _OPAQUE_TYPES = frozenset({FieldDescriptor.TYPE_FIXED64, FieldDescriptor.TYPE_UINT64})
 
 
@@ -28,7 +39,8 @@ def message_json(message: Message) -> dict[str, Json]:
     """Returns the message as a JSON object with the field names of the contract."""
     # The type stubs offer the C implementation beside the interface that both have.
     fields = cast("Sequence[FieldDescriptor]", message.DESCRIPTOR.fields)
-    found = {field.name: _field(message, field) for field in fields}
+    names = _NAMES.get(message.DESCRIPTOR.full_name, {})
+    found = {names.get(field.name, field.name): _field(message, field) for field in fields}
     if message.DESCRIPTOR.full_name == _QUEUE:
         parameters = found.pop("parameters")
         return found | (parameters if isinstance(parameters, dict) else {})

@@ -329,7 +329,8 @@ class QueueConfigServicer(object):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-        * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+        * `NOT_FOUND` (NODE_NOT_FOUND): no such node is known; after a repeated call that means that the first one did
+        it.
         * `FAILED_PRECONDITION` (NODE_HAS_PINS): files are pinned there, and the request does not say to unpin them.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
         """

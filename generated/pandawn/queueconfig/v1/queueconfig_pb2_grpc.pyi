@@ -174,7 +174,8 @@ class QueueConfigStub:
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-    * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+    * `NOT_FOUND` (NODE_NOT_FOUND): no such node is known; after a repeated call that means that the first one did
+      it.
     * `FAILED_PRECONDITION` (NODE_HAS_PINS): files are pinned there, and the request does not say to unpin them.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
     """
@@ -354,7 +355,8 @@ class QueueConfigAsyncStub(QueueConfigStub):
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-    * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+    * `NOT_FOUND` (NODE_NOT_FOUND): no such node is known; after a repeated call that means that the first one did
+      it.
     * `FAILED_PRECONDITION` (NODE_HAS_PINS): files are pinned there, and the request does not say to unpin them.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
     """
@@ -621,7 +623,8 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-        * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+        * `NOT_FOUND` (NODE_NOT_FOUND): no such node is known; after a repeated call that means that the first one did
+          it.
         * `FAILED_PRECONDITION` (NODE_HAS_PINS): files are pinned there, and the request does not say to unpin them.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
         """

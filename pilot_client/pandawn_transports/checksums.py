@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class FileSums:
 def read_sums(path: Path, checksums: Iterable[str] = (), *, stop: Stop | None = None) -> FileSums:
     """Reads the whole file, for sums of the same kinds as `checksums`, and Adler-32.
 
-    Raises OSError, and StoppedError when `stop` is set meanwhile.
+    Raises OSError, and the error of `stop` when that is set meanwhile.
     """
     kinds = {_kind(checksum) for checksum in checksums}
     adler = 1
@@ -36,20 +36,35 @@ def read_sums(path: Path, checksums: Iterable[str] = (), *, stop: Stop | None = 
     md5 = hashlib.md5(usedforsecurity=False) if "md5" in kinds else None
     sha256 = hashlib.sha256() if "sha256" in kinds else None
     digests = [digest for digest in (md5, sha256) if digest is not None]
-    with path.open("rb", buffering=0) as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            size += len(chunk)
-            adler = zlib.adler32(chunk, adler)
-            for digest in digests:
-                digest.update(chunk)
-            if stop is not None:
-                stop.check()
+    for chunk in chunks_of(path):
+        size += len(chunk)
+        adler = zlib.adler32(chunk, adler)
+        for digest in digests:
+            digest.update(chunk)
+        if stop is not None:
+            stop.check()
     return FileSums(
         size,
         f"adler32:{adler:08x}",
         f"md5:{md5.hexdigest()}" if md5 is not None else "",
         f"sha256:{sha256.hexdigest()}" if sha256 is not None else "",
     )
+
+
+def sha256_of(path: Path, count: Callable[[int], None]) -> str:
+    """The SHA-256 of a file, as `sha256:<hex>`; `count` is told how many bytes each step read. Raises OSError."""
+    digest = hashlib.sha256()
+    for chunk in chunks_of(path):
+        digest.update(chunk)
+        count(len(chunk))
+    return f"sha256:{digest.hexdigest()}"
+
+
+def chunks_of(path: Path) -> Iterator[bytes]:
+    """The content of a file in pieces of at most CHUNK_BYTES. Raises OSError."""
+    with path.open("rb", buffering=0) as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            yield chunk
 
 
 def tells(sums: FileSums, checksum: str) -> bool:

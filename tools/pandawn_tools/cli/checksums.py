@@ -1,6 +1,5 @@
 """Checksums of input files: as people and storage systems write them, and computed here."""
 
-import hashlib
 import re
 import threading
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from pandawn_tools.cli.render import note
 from pandawn_tools.cli.units import format_size
+from pandawn_transports.checksums import sha256_of
 
 AUTOMATIC_BYTES = 256 * 1024 * 1024
 """Input files of a task with no more bytes altogether are read for their checksums unless told otherwise.
@@ -18,7 +18,6 @@ AUTOMATIC_BYTES = 256 * 1024 * 1024
 SHA-256 runs at more than 1 GB/s on a core of today, a disk at some 300 MB/s: under a second a task.
 """
 
-_READ_BYTES = 4 * 1024 * 1024
 # Reading and hashing let go of the interpreter, so threads use what cores and disks there are.
 _AT_ONCE = 4
 # A short task says nothing; of a long one the user hears that it goes on.
@@ -70,11 +69,6 @@ def read_checksum(text: str) -> str | None:
     return f"{algorithm}:{value.rjust(digits, '0')}"
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's content as `sha256:<hex>`. Raises OSError."""
-    return _sha256(path, lambda _count: None)
-
-
 def sha256_of_all(
     paths: Sequence[Path], total_bytes: int, say: Callable[[str], None] = note
 ) -> list[str | OSError]:
@@ -88,21 +82,12 @@ def sha256_of_all(
 
     def one(path: Path) -> str | OSError:
         try:
-            return _sha256(path, progress.add)
+            return sha256_of(path, progress.add)
         except OSError as error:
             return error
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(one, paths))
-
-
-def _sha256(path: Path, count: Callable[[int], None]) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(_READ_BYTES):
-            digest.update(chunk)
-            count(len(chunk))
-    return f"sha256:{digest.hexdigest()}"
 
 
 class _Progress:

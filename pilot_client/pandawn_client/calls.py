@@ -44,7 +44,7 @@ def begin(
     request: RequestT,
     timeout: float = CALL_TIMEOUT_SECONDS,
 ) -> ResponseT:
-    """Calls a method that begins a session: who is not let in there need not come again.
+    """Calls a method that begins a session: who is refused there is not to try again.
 
     Raises CallError.
     """
@@ -101,7 +101,7 @@ def persist(
     give_up_after: float | None = None,
     contact: Contact | None = None,
 ) -> ResultT:
-    """Repeats `attempt` while it fails for a time, as a daemon does; returns what it returns.
+    """Repeats `attempt` while its failures are transient, as a daemon does; returns its result.
 
     With `contact` a pause ends when another call finds that the server is back.
 

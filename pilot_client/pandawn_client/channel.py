@@ -1,8 +1,7 @@
-"""A channel to a server: how it is opened, and whether a proxy is on the way.
+"""A channel to a server: its options, and the proxy on the way, if any.
 
-The variables http_proxy and https_proxy of a node are there for what is fetched by HTTP (CVMFS, Frontier),
-and such a proxy passes no gRPC on. So gRPC goes by a proxy only where the site says it of gRPC itself, by
-grpc_proxy, and never to this very machine.
+http_proxy and https_proxy of a node are meant for HTTP (CVMFS, Frontier), and such a proxy does not forward gRPC.
+So a proxy is used only where the site sets grpc_proxy, and never for a server on the same machine.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def open_channel(
     """Opens a channel to HOST:PORT or unix:PATH; nothing is sent before the first call.
 
     Returns it, to be closed, and the same with each call signed, for stubs. Without an `identity` calls
-    show the credentials' token. `on_end` is told how calls ended, by a thread of gRPC.
+    show the credentials' token. `on_end` gets the status of each call that ended, in a thread of gRPC.
     """
     options = (*_OPTIONS, ("grpc.enable_http_proxy", int(proxy_for(server) is not None)))
     secured = credentials.channel()

@@ -44,7 +44,8 @@ class Client:
     `server` is HOST, HOST:PORT or unix:PATH. `credentials` are what the server is shown; None: what the
     environment holds (see `find_credentials`). `patience` bounds the time for which a call is tried again
     while the server is away, once it has answered; before, that of `COMMAND` does: an address where nothing
-    has ever answered is more likely wrong than out of order. `say` is told when that takes longer.
+    has ever answered is more likely wrong than out of order. `say` gets a line when that takes longer than a
+    second, and one when it is over.
 
     Nothing is sent before the first call. Use it in a `with`, or call `close`.
     Raises ValueError for what is no address, and CredentialError.
@@ -110,7 +111,7 @@ class Client:
         requests: Callable[[], Iterator[RequestT]],
         timeout_seconds: float = CALL_TIMEOUT_SECONDS,
     ) -> ResponseT:
-        """Makes one call that streams to the server; `requests` begins the stream anew each try.
+        """Makes one call that streams to the server; `requests` starts the stream again for each try.
 
         `timeout_seconds` is for one try, with what the server does with the stream.
 
@@ -146,11 +147,12 @@ class Client:
     def is_hopeless(self, failure: CallError) -> bool:
         """Whether waiting mends nothing. A server that has answered was reached the same way a moment ago."""
         if failure.code is grpc.StatusCode.UNAUTHENTICATED:
-            return True  # there is no session here that could be begun anew
+            return True  # a Client has no session to renew
         return failure.is_lasting and not self._has_answered
 
     def _persist(self, attempt: Callable[[], ResultT]) -> ResultT:
         outage = _Outage(self)
+        outage.start()
         while True:
             try:
                 response = attempt()
@@ -169,20 +171,25 @@ class _Outage:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._tries = Tries(client.patience)
+        self._tries: Tries | None = None
         self._was_said = False
+
+    def start(self) -> Tries:
+        """Starts the clock of the patience, unless it runs."""
+        if self._tries is None:
+            self._tries = Tries(self._client.patience)
+        return self._tries
 
     def wait_or_raise(self, error: grpc.RpcError) -> None:
         """Waits until the next try is due. Raises CallError when there is to be none."""
         failure = failure_of(error)
-        pause = None
+        # Of a stream the patience counts from its break: before, it may have been quiet for hours.
+        pause, tries = None, self.start()
         if not self._client.is_hopeless(failure):
-            pause = self._tries.next_pause(
-                transient=failure.transient, retry_after=failure.retry_after
-            )
+            pause = tries.next_pause(transient=failure.transient, retry_after=failure.retry_after)
         if pause is None:
             raise failure from error
-        if not self._was_said and self._tries.spent > _QUIET_SECONDS:
+        if not self._was_said and tries.spent > _QUIET_SECONDS:
             self._was_said = True
             self._client.say(
                 f"the server at {self._client.server} does not answer now; trying again ..."
@@ -194,4 +201,4 @@ class _Outage:
         self._client.note_answer()
         if self._was_said:
             self._client.say(f"the server at {self._client.server} answers again")
-        self._tries, self._was_said = Tries(self._client.patience), False
+        self._tries, self._was_said = None, False

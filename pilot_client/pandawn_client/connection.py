@@ -39,7 +39,7 @@ class Connection:
     """The line to a server and the stubs on it; usable from all threads.
 
     `server` is HOST:PORT or unix:PATH. `identity` says what calls show. A line on which a call found no
-    answer in its time may be dead without anybody having said so (a firewall has forgotten it, the
+    answer in its time may be dead without an error (a firewall has dropped it, the
     other machine lost its power): further calls go over another one.
     """
 
@@ -82,7 +82,7 @@ class Connection:
         return self._line.queues
 
     def explain(self) -> str:
-        """What to add where it is said that the server cannot be reached; may be empty.
+        """Text for messages about a server that cannot be reached: the likely cause; may be empty.
 
         May take some seconds, but not at each call.
         """
@@ -118,7 +118,7 @@ class Connection:
             self._pause = FRESH_LINE_SECONDS
 
     def _doubt(self, number: int) -> None:
-        """Opens another line in the place of line `number`, unless that was just done.
+        """Replaces line `number` by a new one, unless that was just done.
 
         Calls that still run on the old one end by themselves: the server may only be slow.
         """

@@ -1,4 +1,4 @@
-"""Whether the server answers: what one call finds out, the others need not wait to find out."""
+"""Whether the server answers: when one call gets through, the others stop waiting."""
 
 from __future__ import annotations
 

@@ -85,8 +85,8 @@ def find_credentials(
     What is `given` goes before the environment (PANDAWN_CA, PANDAWN_CERT, PANDAWN_KEY, PANDAWN_TLS,
     and the variables of the grid), and that before what is `configured` in the file `configured_in`.
     TLS is spoken with every server but those on this machine, and with those when authorities or a
-    certificate are named, or somebody says so. `find_token` is told whether TLS is spoken, and looks for
-    the token; without it the WLCG's discovery does. With `for_group` secrets may be readable by the
+    certificate are named, or `tls` is set. `find_token` gets whether TLS is spoken, and returns the token;
+    without it the WLCG's token discovery is used. With `for_group` secrets may be readable by the
     group of their files.
 
     Raises CredentialError: something that was named cannot be used, or a token would travel in the clear.
@@ -174,7 +174,7 @@ def _ambient(environ: Mapping[str, str], key: _Found | None) -> tuple[_Found | N
 
 
 def _wants_tls(server: str, search: _Search, *, names_any: bool) -> bool:
-    # A variable that cannot be read is said even where it does not matter: it will somewhere else.
+    # A malformed variable is reported even where it is not needed: it would be needed elsewhere.
     variable = search.environ.get("PANDAWN_TLS") or None
     if variable not in {None, "0", "1"}:
         raise CredentialError("INVALID_SETTING", f"PANDAWN_TLS is 0 or 1, not {variable!r}")

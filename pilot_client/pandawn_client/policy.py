@@ -4,7 +4,7 @@
 |---------------------------------------|--------|-------------------------------------------------------|
 | UNAVAILABLE                           | yes    | the server restarts, or its database does             |
 | DEADLINE_EXCEEDED                     | yes    | it is slow, or the line is dead                       |
-| CANCELLED                             | yes    | a server that stops says so                           |
+| CANCELLED                             | yes    | the server is shutting down                            |
 | INTERNAL, UNKNOWN                     | yes    | a fault of the server, which its restart may mend     |
 | RESOURCE_EXHAUSTED with a time        | yes    | overload; without a time it is a limit: no            |
 | UNAUTHENTICATED                       | yes*   | *only for callers with a session, which begin another |

@@ -70,7 +70,7 @@ class CallError(Exception):
 
     @property
     def is_from_server(self) -> bool:
-        """Whether the server itself said it, and not the transport on the way."""
+        """Whether the error comes from the server itself, and not from the connection."""
         return self.reason != self.code.name
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 
-# The fields that are read, of google/rpc/status.proto and error_details.proto; protobuf passes over others. A type:
+# The fields that are read, of google/rpc/status.proto and error_details.proto; protobuf skips the others. A type:
 # repeated messages; without one: a text.
 _FIELDS: dict[str, tuple[tuple[str, int, str], ...]] = {
     "Status": (("details", 3, ".google.protobuf.Any"),),

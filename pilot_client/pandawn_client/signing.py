@@ -64,7 +64,7 @@ class Identity:
 
 
 class Bearer(Identity):
-    """Shows a token on each call, as it is then in its file: whoever renews it there is heard."""
+    """Shows a token on each call, read again from its file each time, so that a renewed one is used."""
 
     def __init__(self, token: Token | None) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Finds out why no connection comes about, of the name or of TLS, which gRPC hides behind its own words.
+"""Finds out why a connection fails: the name, or TLS.
 
-gRPC tells of the last address of a server that it tried, which with two kinds of addresses is often the
-one where nobody listens. So the handshake is tried once more here, by Python's own TLS, with the same
-authorities and the same certificate, and says more.
+gRPC reports the last address that it tried, which on a host with IPv4 and IPv6 is often the one where
+nobody listens, and few details of TLS. So the handshake is repeated here with Python's own TLS, the same
+authorities and the same certificate.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Trouble:
 
 
 def find_trouble(server: str, credentials: Credentials) -> Trouble | None:
-    """What the name, TLS or the want of it has to do with it; None for nothing. Takes some seconds."""
+    """What is wrong with the name or with TLS; None if nothing is. May take some seconds."""
     if is_socket(server):
         return None
     host, _, port = server.rpartition("/")[2].rpartition(":")
@@ -53,7 +53,7 @@ def find_trouble(server: str, credentials: Credentials) -> Trouble | None:
             return None  # the name service does not answer, which may pass
         return Trouble(f"no machine is called {host}", ("check the spelling of its name",))
     except (OSError, ValueError):
-        return None  # nobody is there at all, which gRPC said
+        return None  # nobody listens there, which gRPC has reported
 
 
 def _context(credentials: Credentials) -> ssl.SSLContext:

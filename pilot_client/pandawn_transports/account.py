@@ -1,4 +1,4 @@
-"""An account of the machine, as whom storage is read."""
+"""The account that reads from storage."""
 
 from __future__ import annotations
 

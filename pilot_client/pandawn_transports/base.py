@@ -14,7 +14,7 @@ from pandawn_transports.stop import Stop
 
 
 class TransferFault(Enum):
-    """Why a transfer failed. What is not said to be the node's is the storage's or the user's."""
+    """Why a transfer failed: by default a fault of the storage or of the user."""
 
     NO_TRANSPORT = auto()
     MISSING = auto()
@@ -101,8 +101,8 @@ class Publishing:
     `before_publish` is called when all bytes are there, and prevents the file from becoming visible
     by raising; right before, so it may be called again. `storage_root` is the URL of a directory
     that must be there, below which others are made. Nothing may stand still for longer than
-    `patience_seconds`; None: as long as the transport thinks fit. `warn` is told what people
-    should know.
+    `patience_seconds`; None: as long as the transport thinks fit. `warn` gets warnings for
+    people.
     """
 
     owner: str

@@ -52,7 +52,7 @@ def read_sums(path: Path, checksums: Iterable[str] = (), *, stop: Stop | None = 
 
 
 def sha256_of(path: Path, count: Callable[[int], None]) -> str:
-    """The SHA-256 of a file, as `sha256:<hex>`; `count` is told how many bytes each step read. Raises OSError."""
+    """The SHA-256 of a file, as `sha256:<hex>`; `count` gets the number of bytes of each step. Raises OSError."""
     digest = hashlib.sha256()
     for chunk in chunks_of(path):
         digest.update(chunk)

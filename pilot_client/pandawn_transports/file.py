@@ -192,7 +192,7 @@ def _top_above(path: Path, storage_root: str) -> Path | None:
 
 
 def _where(path: Path) -> str:
-    """What tells the storage of a path from others, as far as that can be said without asking it."""
+    """What distinguishes storages: the first parts of the path, since nothing more is known without I/O."""
     return str(Path(*path.parent.parts[:_PARTS_OF_STORAGE]))
 
 

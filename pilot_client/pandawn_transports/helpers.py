@@ -33,7 +33,7 @@ STILL_HANGING_SECONDS = 5.0
 MIN_BYTES_PER_SECOND = 1_000_000
 # ... after what even a small file may take.
 START_SECONDS = 180.0
-# For a helper that is told to stop to clean up behind itself.
+# How long a helper that is stopped may take to clean up.
 CLEAN_UP_SECONDS = 1.0
 # Helpers that hang at one storage, and at all: beyond that nothing more is sent there.
 MAX_HANGING_AT_ONE = 8

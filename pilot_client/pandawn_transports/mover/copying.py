@@ -21,7 +21,7 @@ _COARSE_TICK_NS = 1_000_000_000
 
 
 class SourceError(OSError):
-    """What the kernel said of the file that is read; other OSErrors of a copy are about the other."""
+    """The error of the file that is read; other OSErrors of a copy are about the file that is written."""
 
 
 class Sums:
@@ -64,7 +64,7 @@ def copy_bytes(
 ) -> int:
     """Makes the file at `writer` hold what the one at `reader` does; returns how many bytes.
 
-    `on_chunk` is told how many bytes have come before each chunk, and may end the copy by raising.
+    `on_chunk` gets the number of bytes before each chunk, and may end the copy by raising.
     Raises SourceError for what is wrong with the source, OSError for what is wrong with the copy.
     """
     position = 0

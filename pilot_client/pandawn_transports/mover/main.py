@@ -45,7 +45,7 @@ class DroppedError(Exception):
 
 
 class FailedError(Exception):
-    """An order that cannot be carried out: whose side it is, and what the kernel has said."""
+    """An order that failed: on which side, and the error of the kernel."""
 
     def __init__(self, side: str, number: int | None, text: str) -> None:
         super().__init__(text)

@@ -15,7 +15,7 @@ from hashlib import blake2b
 
 # Beside the files that they become, so that a rename suffices; hidden, so that no listing shows them.
 PARTS = b".pandawn-parts"
-# What is said of a part that is gone when it is to get its name.
+# The error for a part that is gone when it should be renamed.
 SWEPT = "another attempt at the same file has removed what was copied"
 # Nothing is moved for so long. By the clock of the storage itself.
 OLD_SECONDS = 7 * 24 * 3600
@@ -170,7 +170,7 @@ class Place:
 
     def _move_to(self, inner: int, path: bytes) -> None:
         try:
-            # Opened anew by number, for reading: what was looked at is what is used.
+            # Reopened by number, for reading: the file that was checked is the one that is used.
             opened = os.open(b".", _DIRECTORY, dir_fd=inner)
         finally:
             os.close(inner)
@@ -187,7 +187,7 @@ class Place:
 def _device_of(root: int, top: bytes, before: int) -> int:
     """The number of the device that a storage's root is on. Raises RootGoneError."""
     device = os.fstat(root).st_dev
-    # Mounted anew it may have another number, but not that of the node's own disk.
+    # After a remount it may have another number, but not that of the node's own disk.
     if before not in (0, device) and device == os.stat("/").st_dev:  # noqa: PTH116 (no pathlib)
         raise RootGoneError(errno.ENOENT, "not mounted any more", os.fsdecode(top))
     return device

@@ -90,7 +90,7 @@ _FAULT_OF_WORDS = {
 
 
 class XrootdError(Exception):
-    """A command that failed, with what it said as one sentence."""
+    """A command that failed, with its message as one sentence."""
 
     def __init__(self, fault: XrootdFault, text: str) -> None:
         super().__init__(text)
@@ -99,7 +99,7 @@ class XrootdError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command that succeeded has said."""
+    """The output of a command that succeeded."""
 
     output: bytes
     remarks: str

@@ -31,7 +31,7 @@ _SIZE = re.compile(r"^Size: +(?P<size>\d+)$", re.MULTILINE)
 _MODIFIED = re.compile(r"^MTime: +(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)$", re.MULTILINE)
 _FLAGS = re.compile(r"^Flags: +(?P<flags>\d+)", re.MULTILINE)
 _IS_DIRECTORY = 2
-# Where the server cannot look it says so beside the list, and succeeds.
+# The server reports directories that it cannot read on standard error, and succeeds.
 _INCOMPLETE = "result may be incomplete"
 # What it says of a list that it does not understand: in the protocol names end with their lines.
 _UNREADABLE = "Invalid response"
@@ -127,7 +127,7 @@ def _seconds(text: str) -> int:
     try:
         return calendar.timegm(time.strptime(text, "%Y-%m-%d %H:%M:%S"))
     except ValueError:
-        # A server that does not know says so by months and days that are none.
+        # A server that does not know the time prints an impossible date.
         return 0
 
 

@@ -106,7 +106,7 @@ def test_a_flushed_catalog_is_filled_again_by_the_node_itself(
     tier3.finish(tier3.submit("true", inputs, files_per_job=2))
     names = sorted(item.file.lfn for item in inputs)
     wait_until(lambda: tier3.cached("wn00") == names)
-    tier3.catalog.FlushCache(FlushCacheRequest(site=tier3.site, node="wn00"))
+    tier3.catalog.FlushCache(FlushCacheRequest(site=tier3.site, node="wn00", request_id="flush"))
     wait_until(lambda: tier3.cached("wn00") == names)
 
 

@@ -95,7 +95,7 @@ def test_a_request_beyond_the_limit_is_refused_unread(fortress: Besieged, name: 
     fortress.check_unharmed()
 
 
-@pytest.mark.parametrize("name", ["ReportJobs", "RenewLeases", "ApplyQueue", "ListJobs"])
+@pytest.mark.parametrize("name", ["ReportJobs", "RenewLeases", "SetOverride", "ListJobs"])
 def test_only_lists_of_files_may_be_as_large_as_that(fortress: Besieged, name: str) -> None:
     raw = b"\x12\x00" * (MAX_BYTES // 2 - 10)
     answer = called(fortress, BY_NAME[name], raw)

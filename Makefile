@@ -74,5 +74,5 @@ lock: ## Remake the lock files with the newest versions that pyproject.toml allo
 
 .PHONY: clean
 clean: ## Remove everything that make and the tools have made
-	@rm -rf .venv .uv .python39 .python39.lock build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .uv .tools .python39 .python39.lock build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find $(SOURCES) generated -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

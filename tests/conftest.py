@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.fixtures.fake_broker",
     "tests.fixtures.fake_dispatcher",
     "tests.fixtures.command",
+    "tests.fixtures.grpcurl",
     "tests.fixtures.netns",
     "tests.fixtures.pilots",
     "tests.fixtures.pcache",  # imports the one above

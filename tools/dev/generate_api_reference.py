@@ -4,9 +4,10 @@ generate_api_reference.py           write both
 generate_api_reference.py --check   exit 1 if one is not what the contracts say
 """
 
+import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import cast
@@ -20,6 +21,7 @@ from google.protobuf.descriptor_pb2 import (
 )
 from grpc_tools import protoc
 
+from dev.api_rules import OF_ANY_METHOD, rules
 from pandawn.queueconfig.v1 import parameter_options_pb2
 from pandawn_tools.queuefiles.oldnames import OLD_NAMES
 
@@ -28,26 +30,8 @@ PROTO = ROOT / "proto"
 REFERENCE = ROOT / "docs" / "api.md"
 PARAMETERS = ROOT / "docs" / "parameters.md"
 
-_GATE = (
-    "* `UNAUTHENTICATED` (CREDENTIALS_REQUIRED): nothing shows who calls; the message says what the address takes.",
-    "* `UNAUTHENTICATED` (ADDRESS_UNKNOWN): a proxy did not say for whom it speaks.",
-    "* `UNAUTHENTICATED` (PROXY_NOT_DECLARED): a proxy passed the call on to an address for this machine alone.",
-    "* `UNAUTHENTICATED` (SESSION_REQUIRED): the method wants a session token in the metadata as `pandawn-session`.",
-    "* `UNAUTHENTICATED` (SESSION_EXPIRED): register again with the same `request_id`, or open another session.",
-    "* `UNAUTHENTICATED` (SESSION_ENDED, SESSION_INVALID): the pilot has ended or the token is bad; register anew.",
-    "* `UNAUTHENTICATED` (TOKEN_EXPIRED, TOKEN_REVOKED, TOKEN_NOT_YET_VALID, CERTIFICATE_EXPIRED): show a good one.",
-    "* `UNAUTHENTICATED` (TOKEN_MALFORMED, TOKEN_PROFILE_UNKNOWN, BAD_SIGNATURE, ALGORITHM_NOT_ALLOWED,",
-    "  UNKNOWN_ISSUER, UNKNOWN_KEY, WRONG_AUDIENCE): the token is not one that this server takes.",
-    "* `UNAUTHENTICATED` (CERTIFICATE_INVALID, CERTIFICATE_REVOKED, PROXY_INVALID, REVOCATION_LIST_EXPIRED): the",
-    "  certificate is not one that this server takes.",
-    "* `PERMISSION_DENIED` (NOT_ADMITTED, NO_USER_NAME, USER_NAME_TAKEN): no admission rule names the caller.",
-    "* `PERMISSION_DENIED` (LIMITED_PROXY): it may not start work with a limited proxy; show a full one.",
-    "* `PERMISSION_DENIED` (ROLE_MISSING, SCOPE_MISSING): the caller is known and the method not for it; do not retry.",
-    "* `RESOURCE_EXHAUSTED` (TOO_MANY_CALLS, TOO_MANY_STREAMS, TOO_MANY_REGISTRATIONS): the caller has as many as one",
-    "  may have at one time; try again after RetryInfo.",
-    "* `UNAVAILABLE` (REQUEST_TOO_SLOW): the request did not arrive within a minute.",
-)
-"""What the server answers whatever the method: no comment of a contract could say it better."""
+ERROR_LINE = re.compile(r"\* `([A-Z_]+)` \(([A-Z_, ]+)\): \S")
+"""An error in the list of a method: status, and reasons with commas between them."""
 
 Spot = tuple[int, ...]
 Comments = Mapping[Spot, str]
@@ -89,24 +73,44 @@ def _comments(file: FileDescriptorProto) -> Comments:
 
 def reference() -> str:
     """The whole page."""
+    found = list(descriptors().file)
     lines = [
         "# API reference",
         "",
-        "Made by `make stubs` from the contracts in `proto/`; mend it there. Every method may also answer",
-        "`INTERNAL` (INTERNAL_ERROR) with an incident number that the server's log has too. Fields that the server",
-        "does not know are refused by every method, at any depth, with `INVALID_ARGUMENT` (INVALID_REQUEST).",
+        "Made by `make stubs` from the contracts in `proto/` and from tables of the server; mend it there.",
         "",
         "The wheel has the contracts too, beside the Python stubs: `protoc -I SITE_PACKAGES pandawn/.../*.proto`. For",
         "Go, Java, C# and TypeScript, `buf generate` makes clients with the examples in `buf.gen.yaml`.",
         "",
-        "Before a method begins, its caller is let in or not:",
-        "",
-        *_GATE,
-        "",
+        *rules(*_said_of_methods(found)),
     ]
-    for file in descriptors().file:
+    for file in found:
         lines += _file(file)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _said_of_methods(
+    contracts: Sequence[FileDescriptorProto],
+) -> tuple[list[str], dict[str, list[str]]]:
+    """The methods that take a `request_id`, and by reason the methods that may give it."""
+    takes = {m.name for f in contracts for m in f.message_type if _has_request_id(m)}
+    with_request_id, reasons = [], dict[str, list[str]]()
+    for file in contracts:
+        comments = _comments(file)
+        for s, service in enumerate(file.service):
+            for m, method in enumerate(service.method):
+                name = f"{service.name}.{method.name}"
+                if _short(method.input_type) in takes:
+                    with_request_id.append(name)
+                comment = comments.get((_FILE_SERVICE, s, _SERVICE_METHOD, m), "")
+                for _, listed in ERROR_LINE.findall(comment):
+                    for reason in set(listed.split(", ")) - OF_ANY_METHOD:
+                        reasons.setdefault(reason, []).append(f"`{name}`")
+    return with_request_id, reasons
+
+
+def _has_request_id(message: DescriptorProto) -> bool:
+    return any(field.name == "request_id" for field in message.field)
 
 
 def _file(file: FileDescriptorProto) -> Iterator[str]:

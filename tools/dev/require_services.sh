@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Makes sure that the programs are there which the tests start for themselves: PostgreSQL, PgBouncer, memcached and XRootD, and
-# what makes networks, certificates and file systems for the sites that they set up.
+# Makes sure that the programs are there which the tests start for themselves: PostgreSQL, PgBouncer, memcached and XRootD, what
+# makes networks, certificates and file systems for the sites that they set up, and grpcurl.
 # Nothing is started here and no port is taken. As root on Debian what is missing is installed; otherwise this says
 # what to do. Arguments, if there are any, are the packages to look for.
 set -euo pipefail
 
-wanted=" ${*:-postgresql pgbouncer memcached xrootd-server xrootd-client iproute2 openssl e2fsprogs strace} "
+wanted=" ${*:-postgresql pgbouncer memcached xrootd-server xrootd-client iproute2 openssl e2fsprogs strace jq golang-go} "
+here=$(dirname "${BASH_SOURCE[0]}")
 missing=()
 need() { if [[ $wanted == *" $1 "* ]]; then missing+=("$1"); fi; }
 command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need postgresql
@@ -17,16 +18,22 @@ command -v ip >/dev/null || need iproute2
 command -v openssl >/dev/null || need openssl
 command -v strace >/dev/null || need strace
 command -v mkfs.ext4 >/dev/null || [ -x /sbin/mkfs.ext4 ] || need e2fsprogs
-[ ${#missing[@]} -gt 0 ] || exit 0
+command -v jq >/dev/null || need jq
+# Only to build grpcurl.
+command -v grpcurl >/dev/null || [ -x "$here/../../.tools/bin/grpcurl" ] || command -v go >/dev/null || need golang-go
 
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    echo "tests: installing ${missing[*]} by apt" >&2
-    exec "$(dirname "${BASH_SOURCE[0]}")/apt_install.sh" "${missing[@]}"
-fi
-
-cat >&2 <<END
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        cat >&2 <<END
 tests: missing ${missing[*]}. On Debian, as root:
     apt-get install --no-install-recommends ${missing[*]}
 Without them: .venv/bin/pytest skips the tests that need them.
 END
-exit 1
+        exit 1
+    fi
+    echo "tests: installing ${missing[*]} by apt" >&2
+    "$here/apt_install.sh" "${missing[@]}"
+fi
+if [[ $wanted == *" golang-go "* ]] && ! command -v grpcurl >/dev/null; then
+    "$here/grpcurl.sh" || echo "tests: without grpcurl, those of clients in other languages are skipped, or fail in CI" >&2
+fi

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from pandawn_server.domain.errors import UnavailableError
-from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.monitor.events import Event, EventKind
 from pandawn_server.storage.claims import claim
 from pandawn_server.storage.database import Database
 from pandawn_server.storage.monitor import events
@@ -29,13 +29,13 @@ def url_of(database: Database) -> str:
 
 def note(database: Database) -> None:
     with database.write() as tx:
-        events.insert_events(tx, [Event(NOON, "NOTED", "")])
+        events.insert_events(tx, [Event(NOON, EventKind.PILOT_LOST, "")])
 
 
 def note_after(database: Database, statement: str) -> None:
     with database.write() as tx:
         tx.execute(text(statement))
-        events.insert_events(tx, [Event(NOON, "NOTED", "")])
+        events.insert_events(tx, [Event(NOON, EventKind.PILOT_LOST, "")])
 
 
 def is_there(database: Database, pid: int) -> bool:
@@ -140,7 +140,7 @@ def test_a_transaction_that_is_silent_for_too_long_is_ended_and_the_next_call_wo
 ) -> None:
     def be_silent() -> None:
         with one_connection.write() as tx:
-            events.insert_events(tx, [Event(NOON, "UNDONE", "")])
+            events.insert_events(tx, [Event(NOON, EventKind.PILOT_ENDED, "")])
             (pid,) = tx.execute(text("SELECT pg_backend_pid()")).one()
             tx.execute(text("SET LOCAL idle_in_transaction_session_timeout = '20ms'"))
             while is_there(own_postgres_database, pid):

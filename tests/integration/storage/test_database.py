@@ -11,7 +11,7 @@ from sqlalchemy import insert, text
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from pandawn_server.domain.errors import PandawnError, PreconditionError, UnavailableError
-from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.monitor.events import Event, EventKind
 from pandawn_server.storage import upkeep_schema
 from pandawn_server.storage.database import Database
 from pandawn_server.storage.monitor import events
@@ -24,7 +24,7 @@ from tests.fixtures.postgres import PostgresServer
 
 def note(database: Database, text_: str = "something") -> None:
     with database.write() as tx:
-        events.insert_events(tx, [Event(NOON, "NOTED", text_)])
+        events.insert_events(tx, [Event(NOON, EventKind.PILOT_LOST, text_)])
 
 
 def count(database: Database) -> int:
@@ -35,7 +35,7 @@ def count(database: Database) -> int:
 def test_an_error_in_a_transaction_undoes_all_of_it(database: Database) -> None:
     def write_and_fail() -> None:
         with database.write() as tx:
-            events.insert_events(tx, [Event(NOON, "NOTED", "")])
+            events.insert_events(tx, [Event(NOON, EventKind.PILOT_LOST, "")])
             raise ValueError
 
     with pytest.raises(ValueError):
@@ -48,11 +48,11 @@ def test_events_are_handed_on_once_they_are_committed_and_never_before(database:
     database.after_commit = lambda effects: told.extend(effects.events)
     try:
         with pytest.raises(ValueError), database.write() as tx:  # noqa: PT012
-            events.insert_events(tx, [Event(NOON, "UNDONE", "")])
+            events.insert_events(tx, [Event(NOON, EventKind.PILOT_ENDED, "")])
             assert told == []
             raise ValueError
         note(database)
-        assert [event.kind for event in told] == ["NOTED"]
+        assert [event.kind for event in told] == [EventKind.PILOT_LOST]
     finally:
         database.after_commit = lambda _: None
 
@@ -64,13 +64,13 @@ def test_a_time_without_zone_is_refused(database: Database) -> None:
 
 def note_at_naive_noon(database: Database) -> None:
     with database.write() as tx:
-        events.insert_events(tx, [Event(NOON.replace(tzinfo=None), "NOTED", "")])
+        events.insert_events(tx, [Event(NOON.replace(tzinfo=None), EventKind.PILOT_LOST, "")])
 
 
 def test_times_come_back_in_utc_to_the_microsecond(database: Database) -> None:
     time = NOON.replace(microsecond=123456)
     with database.write() as tx:
-        events.insert_events(tx, [Event(time, "NOTED", "")])
+        events.insert_events(tx, [Event(time, EventKind.PILOT_LOST, "")])
     with database.read() as tx:
         (numbered,) = events.read_events(tx, 0, 1)
     assert numbered.event.time == time

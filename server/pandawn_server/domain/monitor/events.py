@@ -4,14 +4,70 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple
 
 
+class EventKind(StrEnum):
+    """What happened. `docs/api.md` lists the kinds, with what is said below each."""
+
+    TASK_SUBMITTED = "TASK_SUBMITTED"
+    """a user has submitted a task"""
+    TASK_RETRIED = "TASK_RETRIED"
+    """failed or cancelled jobs of a task are tried again, as new jobs"""
+    TASK_BUILT = "TASK_BUILT"
+    """the build job has made the task's library, and the run jobs may start"""
+    TASK_BUILD_ENDED = "TASK_BUILD_ENDED"
+    """the build job failed or was cancelled, and the run jobs ended with it"""
+    TASK_FINISHED = "TASK_FINISHED"
+    """all jobs of a task have finished"""
+    TASK_FAILED = "TASK_FAILED"
+    """all jobs of a task have ended, and some have failed"""
+    TASK_CANCELLED = "TASK_CANCELLED"
+    """all jobs of a task have ended, and some were cancelled"""
+    JOB_SENT = "JOB_SENT"
+    """a job was given to a pilot; the text says why to this one"""
+    JOB_RELEASED = "JOB_RELEASED"
+    """a job was given back before it started"""
+    JOB_RETRIED = "JOB_RETRIED"
+    """an attempt failed or was lost, and the job is tried again"""
+    JOB_FINISHED = "JOB_FINISHED"
+    """a job has finished"""
+    JOB_FAILED = "JOB_FAILED"
+    """a job has failed for good"""
+    JOB_CANCEL_REQUESTED = "JOB_CANCEL_REQUESTED"
+    """a job is to be cancelled, and its pilot ends it at its next contact"""
+    JOB_CANCELLED = "JOB_CANCELLED"
+    """a job was cancelled"""
+    PILOT_REGISTERED = "PILOT_REGISTERED"
+    """a pilot has begun"""
+    PILOT_REFUSED = "PILOT_REFUSED"
+    """a pilot was not let in; for one node and reason told once in a while"""
+    PILOT_ENDED = "PILOT_ENDED"
+    """a pilot has said goodbye"""
+    PILOT_LOST = "PILOT_LOST"
+    """a pilot was not heard of for too long"""
+    NODE_SUSPENDED = "NODE_SUSPENDED"
+    """a node gets no jobs: too many failed there, or an operator wants it so"""
+    NODE_DRAINED = "NODE_DRAINED"
+    """an operator drains a node: it gets no jobs, and its pilots end"""
+    NODE_RESUMED = "NODE_RESUMED"
+    """a node gets jobs again"""
+    NODE_REMOVED = "NODE_REMOVED"
+    """an operator has removed a node"""
+    QUEUE_APPLIED = "QUEUE_APPLIED"
+    """the parameters of a queue have changed"""
+    ACCESS_GRANTED = "ACCESS_GRANTED"
+    """an entry was added to an access list"""
+    ACCESS_REVOKED = "ACCESS_REVOKED"
+    """an entry was removed from an access list"""
+
+
 class Event(NamedTuple):
-    """Something that happened. `kind` is UPPER_SNAKE; 0 and '' stand for *not concerned*."""
+    """Something that happened. 0 and '' stand for *not concerned*."""
 
     time: datetime
-    kind: str
+    kind: EventKind
     text: str
     task_id: int = 0
     job_id: int = 0

@@ -17,7 +17,7 @@ from sqlalchemy import delete, select, text
 
 from pandawn_server.domain.catalog.inventory import NodeKey
 from pandawn_server.domain.leases.attempts import Match, NewAttempt
-from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.monitor.events import Event, EventKind
 from pandawn_server.domain.tasks.jobs import JobKind, JobState, check_step
 from pandawn_server.domain.tasks.tasks import File
 from pandawn_server.storage.among import among
@@ -32,7 +32,6 @@ from pandawn_server.storage.tasks import job_moves
 from pandawn_server.storage.tasks.files import unpack
 from pandawn_server.storage.tasks.schema import job_inputs, jobs
 
-JOB_SENT = "JOB_SENT"
 """Kind of the event of a job that was given to a pilot."""
 
 
@@ -183,7 +182,7 @@ def _in_steps(tx: Transaction, offers: Sequence[Offer], now: datetime) -> dict[i
 def _event(offer: Offer, job: HandedJob, now: datetime) -> Event:
     return Event(
         now,
-        JOB_SENT,
+        EventKind.JOB_SENT,
         f"attempt {job.attempt}: {offer.text}",
         task_id=job.task_id,
         job_id=job.job_id,
@@ -307,7 +306,7 @@ def _at_once(tx: Transaction, offers: Sequence[Offer], now: datetime) -> dict[in
         {
             "offers": json.dumps(rows, check_circular=False),
             "now": now,
-            "kind": JOB_SENT,
+            "kind": EventKind.JOB_SENT,
             "runnable": JobState.ACTIVATED.value,
             "sent": JobState.SENT.value,
         },

@@ -8,7 +8,7 @@ from pandawn_server.domain.access.host_admission import HostFacts, HostRules, ad
 from pandawn_server.domain.access.pilot_rights import check_may_bring, check_node_name
 from pandawn_server.domain.access.principals import Method, Principal
 from pandawn_server.domain.errors import ForbiddenError, UnavailableError
-from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.monitor.events import Event, EventKind
 from pandawn_server.domain.queues.queues import Queue, queue_not_found
 from pandawn_server.storage.monitor import events
 from pandawn_server.usecases.context import Context
@@ -80,5 +80,5 @@ def _tell(context: Context, queue: Queue, node: str, address: str, text: str) ->
     if context.refusals.is_news(f"{queue.name} {node} {address}", now):
         with context.db.write() as tx:
             events.insert_events(
-                tx, [Event(now, "PILOT_REFUSED", text, queue=queue.name, node=node)]
+                tx, [Event(now, EventKind.PILOT_REFUSED, text, queue=queue.name, node=node)]
             )

@@ -22,7 +22,7 @@ from pandawn_server.domain.errors import (
     NotFoundError,
     Violation,
 )
-from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.monitor.events import Event, EventKind
 from pandawn_server.domain.queues.queues import Queue, queue_not_found
 from pandawn_server.storage.access import limits, lists
 from pandawn_server.storage.access.limits import Load
@@ -69,7 +69,7 @@ def grant_access(context: Context, entry: AccessEntry, by: Principal) -> Granted
         else:
             lists.put_entry(tx, entry, is_new=known is None)
             events.insert_events(
-                tx, [Event(now, "ACCESS_GRANTED", _told(entry), queue=entry.queue)]
+                tx, [Event(now, EventKind.ACCESS_GRANTED, _told(entry), queue=entry.queue)]
             )
         return Granted(entry, known, rules_of(queue).is_open)
 
@@ -95,7 +95,7 @@ def revoke_access(
             )
         lists.delete_entry(tx, name, kind, subject)
         told = f"{name_of(by)} revoked the entry: {known}"
-        events.insert_events(tx, [Event(now, "ACCESS_REVOKED", told, queue=name)])
+        events.insert_events(tx, [Event(now, EventKind.ACCESS_REVOKED, told, queue=name)])
         return Granted(known, known, rules_of(queue).is_open)
 
 

@@ -10,7 +10,7 @@ from pandawn_server.domain.catalog.inventory import NodeKey
 from pandawn_server.domain.errors import PreconditionError
 from pandawn_server.domain.leases.nodes import Condition, Node, unknown_node
 from pandawn_server.domain.leases.pilots import PilotState
-from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.monitor.events import Event, EventKind
 from pandawn_server.domain.tasks.jobs import ErrorComponent, JobError, JobState
 from pandawn_server.storage.catalog import pins
 from pandawn_server.storage.leases import leases, nodes, pilots
@@ -41,12 +41,15 @@ def set_condition(
                 if node.condition(now) is Condition.OPEN:
                     return Condition.OPEN
                 after = replace(after, reason="", by="", judged_since=now, suspensions=0)
-                kind, text = "NODE_RESUMED", f"{who} lets {key.node} have jobs again: {reason}"
+                kind, text = (
+                    EventKind.NODE_RESUMED,
+                    f"{who} lets {key.node} have jobs again: {reason}",
+                )
             case Condition.SUSPENDED:
-                kind = "NODE_SUSPENDED"
+                kind = EventKind.NODE_SUSPENDED
                 text = f"{who} suspends {key.node} until somebody resumes it: {reason}"
             case Condition.DRAINED:
-                kind = "NODE_DRAINED"
+                kind = EventKind.NODE_DRAINED
                 text = f"{who} drains {key.node}: no more jobs, and its pilots end: {reason}"
             case Condition.PROBATION:
                 raise ValueError("only time and evidence put a node on probation")
@@ -120,11 +123,11 @@ def remove_node(
         events.insert_events(
             tx,
             [
-                Event(now, "NODE_REMOVED", text, node=key.node),
+                Event(now, EventKind.NODE_REMOVED, text, node=key.node),
                 *(
                     Event(
                         now,
-                        "PILOT_ENDED",
+                        EventKind.PILOT_ENDED,
                         f"the pilot ended: {who} removed its node",
                         queue=pilot.queue,
                         node=key.node,

@@ -16,7 +16,7 @@ from pandawn_server.domain.leases.faults import Count, Evidence, fault_of
 from pandawn_server.domain.leases.leases import Lease
 from pandawn_server.domain.leases.nodes import Condition, EndedAttempt, Node
 from pandawn_server.domain.leases.retries import Verdict
-from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.monitor.events import Event, EventKind
 from pandawn_server.domain.queues.configuration import Configuration
 from pandawn_server.domain.tasks.jobs import (
     FINAL_STATES,
@@ -174,7 +174,7 @@ def settle_dependants(
         )
         if limit != NO_LIMIT:
             count = release(tx, build.queue, build.user, limit, now)
-        kind, text = "TASK_BUILT", f"the library is built; {count} jobs became runnable"
+        kind, text = EventKind.TASK_BUILT, f"the library is built; {count} jobs became runnable"
     else:
         error: JobError | None = None
         after = JobState.CANCELLED
@@ -182,7 +182,7 @@ def settle_dependants(
             error, after = upstream_failed(build.job_id), JobState.FAILED
         count = len(job_moves.end_waiting(tx, build.task_id, after, error, now))
         kind, text = (
-            "TASK_BUILD_ENDED",
+            EventKind.TASK_BUILD_ENDED,
             f"the build job is {state.value}; {count} jobs ended with it",
         )
     return [
@@ -202,20 +202,20 @@ def _event(ending: Ending, job: Job, verdict: Verdict, now: datetime) -> Event:
     end, state = ending.end, verdict.state
     number = f"attempt {end.attempt}"
     if state is JobState.ACTIVATED and end.outcome is JobState.ACTIVATED:
-        kind, text = "JOB_RELEASED", f"{number} was given back before it started"
+        kind, text = EventKind.JOB_RELEASED, f"{number} was given back before it started"
         if end.error is not None:
             text = f"{number} was given back ({_why(end)})"
     elif state in {JobState.ACTIVATED, JobState.WAITING}:
-        kind = "JOB_RETRIED"
+        kind = EventKind.JOB_RETRIED
         word = "failed" if verdict.count is Count.FAILED else "was lost"
         text = f"{number} {word} ({_why(end)}); {verdict.why}"
         if verdict.avoided:
             text += f", not on {', '.join(verdict.avoided)} while there are others"
     elif state is JobState.FINISHED:
-        kind = "JOB_FINISHED"
+        kind = EventKind.JOB_FINISHED
         text = f"{number} finished; {end.bytes_from_cache:,} of {end.input_bytes:,} input bytes came from the cache"
     else:
-        kind, text = f"JOB_{state.name}", f"{number} ended: {_why(end)}"
+        kind, text = EventKind[f"JOB_{state.name}"], f"{number} ended: {_why(end)}"
         if verdict.why:
             text += f"; {verdict.why}"
     return Event(

@@ -23,7 +23,7 @@ from pandawn_server.domain.leases.nodes import (
     probe,
     suspension,
 )
-from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.monitor.events import Event, EventKind
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.leases import node_history, nodes
 
@@ -108,7 +108,7 @@ def _suspend(
     )
     minutes = int(span.total_seconds() // 60)
     text = f"no jobs for {node.key.node} for {minutes} min, then one at a time: {reason}"
-    return Event(now, "NODE_SUSPENDED", text, node=node.key.node)
+    return Event(now, EventKind.NODE_SUSPENDED, text, node=node.key.node)
 
 
 def _judge_probes(
@@ -145,4 +145,4 @@ def _judge_probes(
         ),
     )
     text = f"{key.node} gets jobs again: {GOOD_PROBES} of them went well, one at a time"
-    return [Event(now, "NODE_RESUMED", text, node=key.node)]
+    return [Event(now, EventKind.NODE_RESUMED, text, node=key.node)]

@@ -18,7 +18,7 @@ from pandawn_server.domain.errors import (
     Violation,
 )
 from pandawn_server.domain.leases.pilots import HOLDS_FOR, Pilot, PilotState, pilot_not_found
-from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.monitor.events import Event, EventKind
 from pandawn_server.domain.queues.queues import Queue, QueueStatus, queue_not_found, queue_offline
 from pandawn_server.domain.tasks.jobs import JobState, pilot_ended
 from pandawn_server.storage.access import vouchers
@@ -121,7 +121,7 @@ def _register(context: Context, registration: Registration, by: Principal) -> tu
             [
                 Event(
                     now,
-                    "PILOT_REGISTERED",
+                    EventKind.PILOT_REGISTERED,
                     text,
                     queue=queue.name,
                     node=pilot.key.node,
@@ -162,7 +162,7 @@ def deregister_pilot(context: Context, pilot_id: str, reason: str, by: Principal
                 [
                     Event(
                         now,
-                        "PILOT_ENDED",
+                        EventKind.PILOT_ENDED,
                         f"the pilot ended: {reason or 'it gave no reason'}",
                         queue=pilot.queue,
                         node=pilot.key.node,

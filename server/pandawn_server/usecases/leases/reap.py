@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from pandawn_server.domain.leases.leases import Lease, clock_went_back, server_was_away
 from pandawn_server.domain.leases.pilots import LOST_AFTER_LEASES, PilotState
-from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.monitor.events import Event, EventKind
 from pandawn_server.domain.queues.configuration import Configuration
 from pandawn_server.domain.queues.queues import Queue
 from pandawn_server.domain.tasks.jobs import JobState, lost_heartbeat, not_acknowledged
@@ -120,7 +120,7 @@ def _lose_silent(
         [
             Event(
                 now,
-                "PILOT_LOST",
+                EventKind.PILOT_LOST,
                 f"the pilot on {pilot.key.node} was {reason}",
                 queue=pilot.queue,
                 node=pilot.key.node,
@@ -140,7 +140,7 @@ def _close_tasks(tx: Transaction, now: datetime) -> int:
         [
             Event(
                 now,
-                f"TASK_{progress[task.task_id].state.name}",
+                EventKind[f"TASK_{progress[task.task_id].state.name}"],
                 f"all jobs of task {task.task_id} ({task.spec.dataset}) have ended",
                 task_id=task.task_id,
                 queue=task.queue,

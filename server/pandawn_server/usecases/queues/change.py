@@ -12,7 +12,7 @@ from pandawn_server.domain.errors import (
     PreconditionError,
     Violation,
 )
-from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.monitor.events import Event, EventKind
 from pandawn_server.domain.queues.config_rules import removals_limit, setting_violations
 from pandawn_server.domain.queues.configuration import Configuration
 from pandawn_server.domain.queues.layers import (
@@ -321,4 +321,6 @@ def _event(change: Change, author: Author, now: datetime) -> Event:
     }[change.action]
     why = f" ({author.message})" if author.message else ""
     queue = change.key.name if change.key.kind is DocumentKind.QUEUE else ""
-    return Event(now, "QUEUE_APPLIED", f"{named} {done}{why}", queue=queue, user=author.name)
+    return Event(
+        now, EventKind.QUEUE_APPLIED, f"{named} {done}{why}", queue=queue, user=author.name
+    )

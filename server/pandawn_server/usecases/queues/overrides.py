@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from pandawn_server.domain.errors import InvalidRequestError, Violation
-from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.monitor.events import Event, EventKind
 from pandawn_server.domain.queues.config_rules import setting_violations
 from pandawn_server.domain.queues.layers import DocumentKey, DocumentKind, Level, Override
 from pandawn_server.domain.queues.queues import Queue, QueueSettings, queue_not_found
@@ -143,7 +143,7 @@ def _write(
     events.insert_events(
         tx,
         [
-            Event(now, "QUEUE_APPLIED", text + why, queue=change.key.name, user=author.name)
+            Event(now, EventKind.QUEUE_APPLIED, text + why, queue=change.key.name, user=author.name)
             for text, change in told.items()
         ],
     )

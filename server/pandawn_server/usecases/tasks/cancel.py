@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pandawn_server.domain.access.principals import Principal
-from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.monitor.events import Event, EventKind
 from pandawn_server.domain.queues.configuration import Configuration
 from pandawn_server.domain.tasks.jobs import FINAL_STATES, Job, JobKind, JobState, job_not_found
 from pandawn_server.domain.tasks.tasks import TaskView, task_not_found
@@ -78,9 +78,9 @@ def _cancel(
     told = []
     for job in wanted:
         if job.job_id in ended:
-            kind, text = "JOB_CANCELLED", "cancelled before a pilot had it"
+            kind, text = EventKind.JOB_CANCELLED, "cancelled before a pilot had it"
         elif job.job_id in asked:
-            kind, text = "JOB_CANCEL_REQUESTED", "its pilot will end it at its next contact"
+            kind, text = EventKind.JOB_CANCEL_REQUESTED, "its pilot will end it at its next contact"
         else:
             continue
         told.append(

@@ -8,7 +8,7 @@ from datetime import datetime
 from pandawn_server.domain.access.lists import NO_LIMIT
 from pandawn_server.domain.access.principals import Principal
 from pandawn_server.domain.errors import PreconditionError
-from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.monitor.events import Event, EventKind
 from pandawn_server.domain.queues.configuration import Configuration
 from pandawn_server.domain.queues.queues import Queue, queue_not_found
 from pandawn_server.domain.tasks.jobs import Job, JobKind, JobState, job_not_found
@@ -186,7 +186,7 @@ def _retry(
         [
             Event(
                 now,
-                "TASK_RETRIED",
+                EventKind.TASK_RETRIED,
                 text,
                 task_id=task.task_id,
                 queue=task.queue,

@@ -16,7 +16,7 @@ from pandawn_server.domain.errors import (
     PreconditionError,
     Violation,
 )
-from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.monitor.events import Event, EventKind
 from pandawn_server.domain.queues.queues import Queue
 from pandawn_server.domain.tasks.tasks import (
     NewJob,
@@ -107,7 +107,16 @@ def submit_task(
             text += f"; passed over: {choice.passed_over}"
         events.insert_events(
             tx,
-            [Event(now, "TASK_SUBMITTED", text, task_id=task_id, queue=queue.name, user=spec.user)],
+            [
+                Event(
+                    now,
+                    EventKind.TASK_SUBMITTED,
+                    text,
+                    task_id=task_id,
+                    queue=queue.name,
+                    user=spec.user,
+                )
+            ],
         )
         return view_of(tx, task_id)
 

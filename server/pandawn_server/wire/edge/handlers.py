@@ -42,7 +42,7 @@ _UNKNOWN = "is unknown to this server, which is older, or speaks another contrac
 
 _READ_TIMEOUT_S = READ_TIMEOUT / timedelta(seconds=1)
 
-_LONG_LISTS = frozenset(
+LONG_LISTS = frozenset(
     {
         "/pandawn.broker.v1.Broker/SubmitTask",
         "/pandawn.filecatalog.v1.FileCatalog/AddFiles",
@@ -90,7 +90,7 @@ def behavior_of(
     return _of_one(
         behavior,
         decode if seen is None else _shown(decode, seen),
-        is_list=method in _LONG_LISTS,
+        is_list=method in LONG_LISTS,
     )
 
 
@@ -147,7 +147,7 @@ def _too_slow(limit: timedelta) -> UnavailableError:
 
 
 def _most_bytes(method: str) -> int:
-    return MAX_MESSAGE_BYTES if method in _LONG_LISTS else USUAL_MESSAGE_BYTES
+    return MAX_MESSAGE_BYTES if method in LONG_LISTS else USUAL_MESSAGE_BYTES
 
 
 def _shown(decode: Decode, seen: Callable[[object], None]) -> Decode:

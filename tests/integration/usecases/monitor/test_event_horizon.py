@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.monitor.events import Event, EventKind
 from pandawn_server.storage.database import Database, Transaction
 from pandawn_server.storage.monitor import events
 from pandawn_server.usecases.monitor.event_horizon import LOOK_INTERVAL_S, PATIENCE_S, EventHorizon
@@ -45,7 +45,7 @@ def other(postgres_database: Database) -> Iterator[Database]:
 
 
 def note(tx: Transaction) -> None:
-    events.insert_events(tx, [Event(NOON, "NOTED", "")])
+    events.insert_events(tx, [Event(NOON, EventKind.PILOT_LOST, "")])
 
 
 def last(world: World) -> int:

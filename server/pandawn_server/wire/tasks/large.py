@@ -22,7 +22,7 @@ MAX_TASK_BYTES = 384 * 1024**2
 """Inputs of a task as they come: 500,000 with names of 240 bytes and their URLs take 300 MB."""
 
 MAX_HELD_BYTES = 2 * MAX_TASK_BYTES
-"""Inputs of all tasks that are on their way to one server process. In memory they take some four times as much."""
+"""Inputs of all tasks that are on their way to one server process. In memory they take some twice as much."""
 
 RETRY_AFTER = timedelta(seconds=15)
 """When to come again while others' inputs are held: they are stored in less than a minute."""

@@ -186,7 +186,7 @@ def test_history_tells_who_and_why_and_leads_back(pandawn: Pandawn, tmp_path: Pa
     root = tmp_path / "conf"
     write_queues(root, 2)
     apply(pandawn, root)
-    first = json.loads(pandawn.ok("queues", "history", "--json"))[0]["number"]
+    first = json.loads(pandawn.ok("queues", "history", "--json"))[0]["revision"]
     pandawn.ok("queues", "set", "Q0", "cores=8", "-m", "bigger slots")
     pandawn.ok("queues", "set", "S", "cores=2", "--level", "site", "-m", "for all")
     rows = json.loads(pandawn.ok("queues", "history", "--json"))

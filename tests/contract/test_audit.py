@@ -10,7 +10,7 @@ from pandawn_server.wire.edge.policies import POLICIES
 from tests.contract.test_proto_rules import FILES
 
 STREAMS_THAT_TELL = frozenset({"/pandawn.filecatalog.v1.FileCatalog/ReportInventory"})
-"""Their servicers call `tell_about`: what the stream is about stands in its first message only."""
+"""Their servicers call `record_subject`: what the stream is about stands in its first message only."""
 
 
 def messages() -> dict[str, DescriptorProto]:

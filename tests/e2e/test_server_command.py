@@ -64,7 +64,7 @@ def test_an_address_that_is_taken_or_not_ours_is_said_in_words(tmp_path: Path) -
         port = taken.getsockname()[1]
         done = run_server_command("serve", f"--data-dir={tmp_path}", f"--listen={LOOPBACK}:{port}")
     assert done.returncode == 1
-    said = f"cannot listen on {LOOPBACK}:{port}: address already in use; is another server running"
+    said = f"cannot listen on {LOOPBACK}:{port}: address already in use; does another server run"
     assert said in done.stderr
     assert "GRPC" not in done.stderr
 

@@ -59,7 +59,7 @@ def test_a_call_that_is_withdrawn_while_it_gets_a_job_hears_of_it_first(world: W
     world.submit_jobs(1)
 
     def withdraw() -> tuple[bool, list[tuple[str, str]]]:
-        was_waiting = world.context.desks.withdraw(call)
+        was_waiting = world.context.desks.cancel(call)
         return was_waiting, [key for key, _ in world.deliveries]
 
     served, withdrawn = interleave(world.serve_polls, world.db, COMMIT, withdraw)

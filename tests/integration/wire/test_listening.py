@@ -138,7 +138,7 @@ async def test_the_file_of_a_server_that_has_gone_is_no_hindrance(directory: Pat
 async def test_the_socket_of_a_living_server_is_not_taken(directory: Path) -> None:
     door = Door(parse_listener(f"unix:{directory}/s"), LOCAL)
     async with serving(door) as (address,):
-        with pytest.raises(StartError, match="another server does"):
+        with pytest.raises(StartError, match="another server listens there"):
             async with serving(door):
                 pass
         assert await ask(address) == LOCAL_OPERATOR.rule
@@ -147,7 +147,7 @@ async def test_the_socket_of_a_living_server_is_not_taken(directory: Path) -> No
 async def test_a_file_that_is_no_socket_is_left_alone(directory: Path) -> None:
     path = directory / "notes"
     path.write_text("mine")
-    with pytest.raises(StartError, match="a file that is no socket"):
+    with pytest.raises(StartError, match="the file exists and is not a socket"):
         async with serving(Door(parse_listener(f"unix:{path}"), LOCAL)):
             pass
     assert path.read_text() == "mine"

@@ -25,31 +25,31 @@ from pandawn_server.domain.dispatch.nodes import Node
 from pandawn_server.domain.leases.attempts import MatchRule
 
 NOMINEES: Final = 8
-"""Nodes, the best, in whose lists a job is entered; the others find it by age, or when they look
-through their files. Bounds the memory of a job that a hundred nodes hold."""
+"""How many of the best nodes list a job; others find it by age, or when they scan their files. Bounds the
+memory of a job that a hundred nodes hold."""
 
 COMPARED: Final = 2 * NOMINEES
-"""Nodes among which those are chosen: bounds the work of taking in a job whose files are in many places."""
+"""Nodes from which those are chosen: bounds the work of adding a job whose files are in many places."""
 
 HOLD_ODDS: Final = 3.0
-"""A job is held for a node that takes its next free job, in the mean, within this many times what is left of
-the hold: at 3 one in four such holds ends in time by luck alone, and a failed one costs only time."""
+"""Hold a job for a node if the node's mean wait for its next free slot is within this factor of the time left.
+At 3, one in four such holds ends in time by chance alone, and a failed hold costs only time."""
 
 _PUT_OFF_AT_ONCE: Final = 16
-"""Jobs that are put off, at most, until one is found that is to go to whoever asks: bounds the work of a match."""
+"""Jobs to put off at most, before one is found that any node may take: bounds the work of a match."""
 
 SWEEP: Final = 1024
-"""When so many jobs more than still wait have been taken out, what lists keep of them is given up."""
+"""Sweep the lists when the jobs taken out exceed those still waiting by this many."""
 
 SWEPT_AT_ONCE: Final = 4
-"""Nodes whose lists are seen to then with each job that is taken out: all at once would be a pause."""
+"""Nodes whose lists are swept with each job taken out: sweeping all at once would be a pause."""
 
 AskedLane = tuple[Lane, Needs | None]
-"""A lane with jobs that may fit an offer; with the offer, if each job has to be asked."""
+"""A lane with jobs that may fit an offer; the offer is given if each job must be checked against it."""
 
 
 class Band:
-    """Waiting jobs of one user and of like priority, that of the band's `number`."""
+    """Waiting jobs of one user in priority band `number`."""
 
     def __init__(self, holdings: Holdings, rules: Rules, number: int = 0) -> None:
         self.number = number
@@ -57,18 +57,18 @@ class Band:
         self._holdings = holdings
         self._wait_s = rules.locality_wait.total_seconds()
         self._lanes: dict[NeedsClass, Lane] = {}
-        # By the class of an offer, until a lane comes or goes: lanes all of whose jobs fit, and those to be asked.
+        # By class of offer, until a lane comes or goes: lanes whose jobs all fit, and lanes to check.
         self._admitting: dict[NeedsClass, tuple[list[AskedLane], list[Lane]]] = {}
         self._queues: dict[int, NodeQueue] = {}
-        # Every job that was added and whose turn by age has not come, given or not.
+        # Jobs in order of arrival whose turn by age has not come, including those already given.
         self._arrivals: deque[Entry] = deque()
         self._now = 0.0
-        # Jobs taken out since the last sweep began, and nodes whose lists it has not come to.
+        # Jobs taken out since the last sweep began, and nodes whose lists it has not reached.
         self._taken = 0
         self._unswept: list[int] = []
         # How many of the arrivals were removed.
         self._removed = 0
-        # No job is overdue before.
+        # No job is overdue before this time.
         self._due_at = math.inf
 
     @property
@@ -104,14 +104,14 @@ class Band:
         return fitting, others
 
     def add(self, entry: Entry, ordinal: int, now: float) -> list[Node]:
-        """Takes in a job; returns nodes in whose lists it was entered."""
+        """Adds a job; returns the nodes that list it."""
         self._now = now
         entry.ordinal = ordinal
         self._arrivals.append(entry)
         return self._file(entry)
 
     def put_back(self, entry: Entry, ordinal: int, now: float) -> list[Node]:
-        """Takes in a job that was given by mistake before; it goes to whoever asks first."""
+        """Adds a job whose assignment was revoked; the next request gets it."""
         self._now = now
         entry.ordinal, entry.deadline = ordinal, now
         entry.turn = entry.is_late = True
@@ -137,7 +137,7 @@ class Band:
         return []
 
     def take(self, entry: Entry, *, given: bool) -> None:
-        """Takes out a job that was given, or else removed."""
+        """Takes out a job that was given to a node, or else removed."""
         entry.alive = False
         entry.removed = not given
         entry.block = None
@@ -163,7 +163,7 @@ class Band:
                 lane.sweep()
 
     def _sweep_some(self) -> None:
-        """Gives up what lists of some nodes keep of jobs that no longer wait."""
+        """Drops jobs that no longer wait from the lists of some nodes."""
         for number in self._unswept[-SWEPT_AT_ONCE:]:
             queue = self._queues.get(number)
             if queue is not None and not queue.sweep():
@@ -171,7 +171,7 @@ class Band:
         del self._unswept[-SWEPT_AT_ONCE:]
 
     def turn(self, now: float) -> None:
-        """Notes that one more job was given: by age alone, whose turn was it?"""
+        """Records that one more job was given, and passes the turn by age to the next arrival."""
         self._now = now
         arrivals = self._arrivals
         while arrivals:
@@ -201,7 +201,7 @@ class Band:
     # By the node that holds the files.
 
     def nominate(self, node: Node, entry: Entry) -> None:
-        """Enters a job in the list of a node that got some of its files, if that makes enough of them."""
+        """Lists a job at a node that got some of its files, if the node holds enough of it."""
         self._queue(node).nominate(entry)
 
     def _queue(self, node: Node) -> NodeQueue:
@@ -213,7 +213,7 @@ class Band:
     def _best(self, shares: dict[int, int], most: int) -> list[Node]:
         numbers = [number for number, held in shares.items() if held == most]
         if len(numbers) > COMPARED:
-            # Other files begin elsewhere, so that no node is always passed over.
+            # The start depends on the files, so that no node is always left out.
             start = most % len(numbers)
             numbers = (numbers + numbers)[start : start + COMPARED]
         nodes = self._holdings.by_number
@@ -224,7 +224,7 @@ class Band:
         return best
 
     def _found(self, entry: Entry) -> bool:
-        """Whether the files of a job are somewhere by now; if so, enters it there."""
+        """Whether the files of a job are on some node by now; if so, lists it there."""
         shares = shares_of(entry.files)
         most = max(shares.values(), default=0)
         if most and most >= WORTH * entry.total:
@@ -255,14 +255,14 @@ class Band:
         return best
 
     def best_here(self, node: Node, offer: Needs) -> Pick | None:
-        """The job in the lists of a node that is best for it, see `NodeQueue.best`."""
+        """The best listed job for a node, see `NodeQueue.best`."""
         queue = self._queues.get(node.number)
         return None if queue is None else queue.best(offer)
 
     # By age.
 
     def overdue(self, lanes: Iterable[AskedLane], now: float) -> Pick | None:
-        """The job that was overtaken for too long: it goes to whoever asks."""
+        """The job that was overtaken for too long; any node may take it."""
         if now < self._due_at:
             return None
         found: Entry | None = None
@@ -291,7 +291,7 @@ class Band:
         return None
 
     def _homes(self, entry: Entry) -> list[Node]:
-        """The nodes that hold most of a job and could run it, or else the one that has begun its block."""
+        """The nodes that hold most of a job and could run it, else the owner of its block."""
         needs, block = entry.needs, entry.block
         shares = shares_of(entry.files)
         most = max(shares.values(), default=0)
@@ -303,9 +303,9 @@ class Band:
         return [node for node in homes if node.may_run(needs)]
 
     def by_age(self, node: Node, lanes: Iterable[AskedLane], now: float) -> Pick | None:
-        """A job for a node that holds most of none: the oldest whose files are nowhere.
+        """A job for a node that holds most of none: the oldest whose files are on no node.
 
-        Where there is none, the oldest whose files are elsewhere and that is not held.
+        Failing that, the oldest whose files are elsewhere and that is not held.
         """
         self._now = now
         queue = self._queues.get(node.number)
@@ -321,7 +321,7 @@ class Band:
             lane.lapse(now)
         found = self._oldest(lanes, Lane.oldest_free)
         if found is None:
-            # Those that turned out to be elsewhere are all held: there may be others behind them.
+            # Those found to be elsewhere are all held; there may be others behind them.
             again = any(lane.moved >= MOVED for lane, _ in lanes)
             return self.by_age(node, lanes, now) if again else None
         shares = shares_of(found.files)
@@ -350,7 +350,7 @@ class Band:
         return None
 
     def first_held(self, offer: Needs) -> Pick | None:
-        """A job that is held, for an offer that would get one of a lower band otherwise."""
+        """A held job for an offer that would otherwise get a job of a lower band."""
         found: Entry | None = None
         for lane, asked in self.admitting(offer):
             entry = lane.first_held(asked) if lane.held_count else None
@@ -359,25 +359,25 @@ class Band:
         return None if found is None else Pick(2, 0, found.ordinal, found, MatchRule.PRIORITY)
 
     def begin(self, node: Node, entry: Entry) -> None:
-        """Notes that a node takes a job of a block: the rest of it is left to that node for a while."""
+        """Records that a node takes a job of a block: others leave the rest to that node for a while."""
         block = entry.block
         if block is not None and block.owner is None and len(block.entries) > block.head + 1:
             block.owner = node
             self._queue(node).block = block
 
     def ahead_of(self, entry: Entry) -> int:
-        """How many jobs would go before this one by age alone; the more, the rougher."""
+        """How many jobs precede this one by age alone; less exact the more there are."""
         if entry.turn:
             return 0
         first = next((job for job in self._arrivals if not job.removed), entry)
         return min(max(entry.ordinal - first.ordinal, 0), self.count - 1)
 
     def lapse(self, now: float) -> list[Entry]:
-        """The jobs that were held long enough."""
+        """Releases the jobs whose hold has ended; returns them."""
         return [entry for lane in self._lanes.values() for entry in lane.lapse(now)]
 
     def free_promised(self, node: Node) -> list[Entry]:
-        """Frees the jobs in a node's list that are held for it; returns them."""
+        """Releases the jobs in a node's list that are held for it; returns them."""
         queue = self._queues.get(node.number)
         if queue is None:
             return []
@@ -389,6 +389,6 @@ class Band:
         return freed
 
     def next_lapse(self) -> float | None:
-        """When the next job is no longer held, None if none is."""
+        """When the next hold ends; None if no job is held."""
         heads = [lane.held[0][0] for lane in self._lanes.values() if lane.held]
         return min(heads, default=None)

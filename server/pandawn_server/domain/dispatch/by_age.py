@@ -1,4 +1,4 @@
-"""Jobs in the order in which they came, to find the first that fits an offer without a look at each."""
+"""Jobs in order of arrival; finds the first that fits an offer without looking at each."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pandawn_server.domain.dispatch.entries import Entry
 from pandawn_server.domain.dispatch.matching import Needs, fits
 
 _PARTS: Final = 64
-"""Jobs of a run, and runs of a row: a million jobs make 244 rows."""
+"""Jobs in a run, and runs in a row: a million jobs make 244 rows."""
 
 _LOOKS: Final = 32
-"""Runs that are looked through in vain before a search is given up. Needs differ in several ways at once, so
-the least of each may fit where no job does: this bounds the work then."""
+"""Runs searched without a hit before the search stops. Needs have several dimensions, so the minimum of
+each may fit where no job does; this bounds the work then."""
 
 _NOTHING: Final = Needs(2**64, 2**64, 2**64, 2**64)
-"""What no offer meets: the least that no jobs need."""
+"""The minimum over no jobs: no offer meets it."""
 
 _Part = TypeVar("_Part")
 
 
 class _Parts(Generic[_Part]):
-    """Some parts, with the least that any of them needs in each respect."""
+    """Some parts, with the minimum that any of them needs in each dimension."""
 
     __slots__ = ("least", "parts")
 
@@ -35,15 +35,15 @@ _Run = _Parts[Entry]
 
 
 class ByAge:
-    """Waiting jobs of one sort, oldest first; those that are of that sort no longer are passed over."""
+    """Waiting jobs of one kind, oldest first; jobs that are no longer of the kind are skipped."""
 
     def __init__(self, is_of: Callable[[Entry], bool]) -> None:
-        """`is_of` says whether a job is of the sort still; once it is not, it is not again."""
+        """`is_of` tells whether a job is still of the kind; once False, it stays False."""
         self._is_of = is_of
         self._rows: list[_Parts[_Run]] = []
 
     def append(self, entry: Entry) -> None:
-        """Adds a job that came after the others."""
+        """Adds a job that came after all others."""
         row = self._rows[-1] if self._rows else None
         if row is None or (len(row.parts) == _PARTS and len(row.parts[-1].parts) >= _PARTS):
             row = _Parts()
@@ -58,7 +58,7 @@ class ByAge:
         row.least = least(row.least, needs)
 
     def sweep(self) -> None:
-        """Gives up what is kept of jobs that are of the sort no longer."""
+        """Drops the jobs that are no longer of the kind."""
         rows, self._rows = self._rows, []
         for row in rows:
             for run in row.parts:
@@ -67,7 +67,7 @@ class ByAge:
                         self.append(entry)
 
     def first(self, offer: Needs, accept: Callable[[Entry], bool]) -> Entry | None:
-        """The first job that is of the sort, fits the offer and is accepted."""
+        """The first job of the kind that fits the offer and that `accept` approves."""
         is_of = self._is_of
         looks = 0
         for row in self._rows:
@@ -89,7 +89,7 @@ class ByAge:
 
 
 def least(one: Needs, other: Needs) -> Needs:
-    """The smaller of two needs in each respect."""
+    """The minimum of two needs in each dimension."""
     if fits(one, other):
         return one
     return Needs(*map(min, one, other))

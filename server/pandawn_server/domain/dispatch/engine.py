@@ -1,4 +1,4 @@
-"""The door to the matchmaker of one queue: jobs, inventories and requests go in, assignments come out."""
+"""The interface of a queue's matchmaker: jobs, inventories and requests go in, assignments come out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from pandawn_server.domain.dispatch.values import (
 )
 from pandawn_server.domain.tasks.jobs import Requirements
 
-# Jobs of a task are alike: one object for what they have in common, for a million jobs may wait.
+# Jobs of a task are alike and a million may wait, so equal values share one object.
 
 
 @lru_cache(4096)
@@ -50,15 +50,15 @@ def _same(number: int) -> int:
     return number
 
 
-SHARES_TOLD: Final = 10
-"""Nodes named in a `Standing`."""
+SHARES_LISTED: Final = 10
+"""Nodes listed in a `Standing`."""
 
 
 class Matchmaker:
-    """Matches the waiting jobs of a queue with nodes that ask. Not thread-safe; never reads a clock.
+    """Matches the waiting jobs of a queue with nodes that poll. Not thread-safe; never reads a clock.
 
-    A hint throughout: whoever claims a job in the database decides. Lost claims are told with
-    `lost`, failed ones with `give_back`; silence means that all were won.
+    Its assignments are tentative: the claim in the database decides. Report lost claims with `lost` and
+    failed ones with `give_back`; those not reported count as won.
     """
 
     def __init__(self, rules: Rules, limits: Limits | None = None) -> None:
@@ -72,7 +72,7 @@ class Matchmaker:
         return job_id in self._state.jobs or job_id in self._state.too_large
 
     def oldest(self, limit: int) -> list[int]:
-        """Up to `limit` waiting jobs, about in the order in which they came."""
+        """Up to `limit` waiting jobs, roughly in order of arrival."""
         return list(islice(self._state.jobs, limit))
 
     @property
@@ -83,9 +83,9 @@ class Matchmaker:
     # Jobs.
 
     def add(self, jobs: Iterable[RunnableJob], now: datetime) -> list[int]:
-        """Takes in runnable jobs, oldest first; known ones are passed over.
+        """Adds runnable jobs, oldest first; skips those already here.
 
-        Returns the jobs for which there is no room: offer them again when there is.
+        Returns the jobs for which there is no room; offer them again later.
         """
         state, at = self._state, now.timestamp()
         refused = []
@@ -119,7 +119,7 @@ class Matchmaker:
         )
 
     def remove(self, job_ids: Iterable[int]) -> None:
-        """Forgets jobs that no longer wait: cancelled, or given by another process."""
+        """Removes jobs that no longer wait: cancelled, or given out by another process."""
         for job_id in job_ids:
             entry = self._state.jobs.get(job_id)
             if entry is not None:
@@ -128,14 +128,14 @@ class Matchmaker:
                 self._state.too_large.pop(job_id, None)
 
     def lost(self, job_ids: Iterable[int]) -> None:
-        """Takes back assignments whose jobs somebody else had claimed, or that no longer waited."""
+        """Revokes assignments whose jobs another process claimed, or that no longer waited."""
         for job_id in job_ids:
             self._state.revoke(job_id)
 
     def give_back(self, job_ids: Iterable[int], now: datetime) -> list[int]:
-        """Takes back assignments that came to nothing while their jobs still wait.
+        """Revokes assignments that failed while their jobs still wait; the next requests get those jobs.
 
-        They go to whoever asks next. Returns those that are no longer known: `add` them.
+        Returns the jobs that are no longer known here: `add` them.
         """
         unknown = []
         for job_id in job_ids:
@@ -147,7 +147,7 @@ class Matchmaker:
         return unknown
 
     def set_rules(self, rules: Rules, now: datetime) -> None:
-        """Changes the rules for all that waits; ages stay, promises are made anew."""
+        """Changes the rules for all waiting jobs. They keep their age; holds are decided again."""
         state = self._state
         if rules == state.rules:
             return
@@ -163,9 +163,9 @@ class Matchmaker:
     # Nodes.
 
     def set_live(self, node: NodeKey, *, live: bool) -> None:
-        """Says whether a node has pilots of the queue that may get jobs; what others hold draws none.
+        """Sets whether a node has pilots of the queue that may get jobs; only then its files attract jobs.
 
-        A request makes its node live.
+        A request also makes its node live.
         """
         holdings = self._state.holdings
         known = holdings.node(node)
@@ -185,7 +185,7 @@ class Matchmaker:
             holdings.drop_node(known)
 
     def inventory(self, node: NodeKey, epoch: int, sequence: int, files: Collection[int]) -> None:
-        """Puts a full inventory, taken after change `sequence`, in the place of what is believed."""
+        """Replaces what is known of a node by a full inventory, taken after change `sequence`."""
         state = self._state
         known = state.holdings.node(node)
         if len(files) > self._limits.files_per_node:
@@ -202,10 +202,9 @@ class Matchmaker:
         added: Collection[int] = (),
         deleted: Collection[int] = (),
     ) -> DeltaResult:
-        """Applies a change of a cache, as the catalog does (`inventory.delta_result`).
+        """Applies a change of a cache by the catalog's rules (`inventory.delta_result`).
 
-        With `epoch` 0 it is a direct one, and always applied. A gap is answered with
-        INVENTORY_REQUESTED: call `inventory`.
+        With `epoch` 0 the change is always applied. Returns INVENTORY_REQUESTED on a gap: call `inventory`.
         """
         holdings = self._state.holdings
         known = holdings.node(node)
@@ -221,7 +220,7 @@ class Matchmaker:
         holdings.drop(known, deleted)
         room = self._limits.files_per_node - len(known.files)
         came = holdings.add(known, added if len(added) <= room else list(added)[: max(room, 0)])
-        known.note_changes(len(added) + len(deleted))
+        known.record_changes(len(added) + len(deleted))
         if came:
             self._state.nominate(known, came, NOMINATED)
         return DeltaResult.APPLIED
@@ -229,22 +228,22 @@ class Matchmaker:
     # Requests.
 
     def ask(self, requests: Iterable[Request]) -> None:
-        """Takes in requests; `match` answers them, now or later, or `withdraw` takes them back."""
+        """Adds requests. `match` answers them, now or later; `withdraw` cancels them."""
         holdings = self._state.holdings
         for request in requests:
             node = holdings.node(request.node)
             if not node.live:
                 holdings.set_live(node, live=True)
-            # A request that is made again takes the place of the first.
+            # A repeated request replaces the first.
             self._state.idle.withdraw(request.request_id)
             asking = Asking(request, node)
             if asking.doubts and not self._state.has_others(frozenset({node.key.node})):
                 asking.doubts = frozenset()
-            node.note_offer(asking.offer)
+            node.record_offer(asking.offer)
             self._state.asked.append(asking)
 
     def withdraw(self, request_ids: Collection[str]) -> None:
-        """Takes back requests that wait."""
+        """Cancels waiting requests."""
         for request_id in request_ids:
             self._state.idle.withdraw(request_id)
         if self._state.asked:
@@ -255,14 +254,14 @@ class Matchmaker:
             ]
 
     def match(self, now: datetime) -> list[Assignment]:
-        """Matches what has changed: new requests with all jobs, new jobs with all requests that wait.
+        """Matches what has changed: new requests with all jobs, new jobs with all waiting requests.
 
-        A request that gets a job is answered, with fewer than its count perhaps; the others wait.
+        A request that gets any job, perhaps fewer than its count, is answered; the others keep waiting.
         """
         return Round(self._state, now).run()
 
     def next_lapse(self) -> datetime | None:
-        """When `match` is to be called at the latest, for a job will no longer be held; None if nobody waits."""
+        """When to call `match` next at the latest, because a hold ends; None if no request waits."""
         state = self._state
         if not state.idle:
             return None
@@ -272,14 +271,14 @@ class Matchmaker:
     # Explanation.
 
     def standing(self, job_id: int, now: datetime) -> Standing | None:
-        """Where a waiting job stands; None for one that does not wait here."""
+        """The position of a waiting job; None if the job does not wait here."""
         state = self._state
         entry = state.jobs.get(job_id) or state.too_large.get(job_id)
         if entry is None:
             return None
-        # Looked up again: nobody tells the files of a job that is too large where they are.
+        # Looked up here, because the files of a job that is too large are not kept up to date.
         shares = shares_of(state.files.of({file.number: file.size for file in entry.files}))
-        most = nlargest(SHARES_TOLD, shares.items(), key=lambda share: share[1])
+        most = nlargest(SHARES_LISTED, shares.items(), key=lambda share: share[1])
         waits = entry.alive and job_id in state.jobs
         promised = entry.promised_to if waits and entry.held_until > now.timestamp() else None
         return Standing(

@@ -1,4 +1,4 @@
-"""A waiting job as the matchmaker keeps it, the files it reads, and the block of neighbours that it stands in."""
+"""A waiting job as the matchmaker keeps it, the files it reads, and its block of neighbouring jobs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pandawn_server.domain.dispatch.nodes import Node
 from pandawn_server.domain.leases.attempts import MatchRule
 
 BLOCK_JOBS = 8
-"""Jobs of one task that are kept together while they wait: as many as a usual node has slots."""
+"""Jobs of one task that stay together while they wait: as many as a usual node has slots."""
 
 
 class NeedsClass(NamedTuple):
-    """Jobs with needs of like size: memory and cores within a factor of two, disk and wall time of four.
+    """Jobs with similar needs: memory and cores within a factor of two, disk and wall time of four.
 
-    The more classes, the more there is to look at for each match; the fewer, the more offers fit but a part of a class.
+    With more classes each match has more to search; with fewer, more offers fit only part of a class.
     """
 
     memory: int
@@ -26,23 +26,23 @@ class NeedsClass(NamedTuple):
 
     @classmethod
     def of(cls, needs: Needs) -> NeedsClass:
-        """The class that needs belong to."""
+        """The class of these needs."""
         memory, cores, disk, wall = map(int.bit_length, needs)
         return _class_of(memory, cores, (disk + 1) >> 1, (wall + 1) >> 1)
 
 
 @lru_cache(65_536)
 def _class_of(memory: int, cores: int, disk: int, wall: int) -> NeedsClass:
-    # One object for all jobs of a class: with a million of them it counts.
+    # One shared object per class: with a million jobs this saves memory.
     return NeedsClass(memory, cores, disk, wall)
 
 
 Places = int | tuple[int, ...] | set[int] | None
-"""The live nodes where a file is or soon will be, by number: None for none, a number for one, a set for many."""
+"""Numbers of the live nodes where a file is or soon will be: None, one number, or several."""
 
 
 class File:
-    """A file that waiting jobs (`jobs`, oldest first) read; `gone` of those no longer wait."""
+    """A file that waiting jobs (`jobs`, oldest first) read; `gone` counts those that no longer wait."""
 
     __slots__ = ("gone", "jobs", "number", "places", "size")
 
@@ -55,15 +55,14 @@ class File:
 
 
 class Entry:
-    """A waiting job, once: whoever takes it in again makes another, for lists keep dead ones for a while.
+    """A waiting job. A job that is added again gets a new entry, because lists keep dead entries for a while.
 
-    `total` is the size of all inputs, `files` those that count. `asked` are the needs that its
-    owner named, the same object in all jobs with the same, and `kin` the class of its needs.
-    `user` is whose it is, `avoids` names the nodes on which it failed.
-    `ordinal` is its place by age in its band. `alive` ends when the job is given or removed. `turn` is whether it
-    would have been given by now if age alone counted, `deadline` until when others may go before it then; `is_late` is
-    whether that was put off already.
-    `promised_to` is the node it is held for, until `held_until`.
+    `total` is the size of all inputs, `files` those that matching considers. `asked` are the needs as
+    submitted, one object shared by all jobs with the same; `kin` is their class. `user` owns the job;
+    `avoids` names the nodes on which it failed. `ordinal` is its position by age in its band. `alive` ends
+    when the job is given or removed. `turn` is set once the job's turn by age has come; others may
+    overtake it until `deadline`, and `is_late` is set when that was extended. The job is held for
+    `promised_to` until `held_until`.
     """
 
     __slots__ = (
@@ -120,14 +119,14 @@ class Entry:
 
     @property
     def needs(self) -> Needs:
-        """What the job needs of a node: inputs are copied or linked into the work directory too."""
+        """What the job needs of a node: its inputs take space in the work directory too."""
         asked, total = self.asked, self.total
         if total <= asked.disk_bytes:
             return asked
         return Needs(asked.memory_bytes, asked.cores, total, asked.wall_s)
 
     def again(self, files: tuple[File, ...], *, anywhere: bool = False) -> Entry:
-        """The same job, to be taken in once more, `anywhere` perhaps; `files` are its files as they are kept now."""
+        """A new entry for the same job with its current `files`; `anywhere` drops the nodes it avoids."""
         return Entry(
             self.job_id,
             self.priority,
@@ -142,11 +141,11 @@ class Entry:
 
 
 class Block:
-    """Up to `BLOCK_JOBS` consecutive jobs of a task whose files are nowhere yet.
+    """Up to `BLOCK_JOBS` consecutive jobs of a task whose files are on no node yet.
 
-    Neighbours read neighbouring files, and so will the jobs of tasks to come: on one node they
-    are found together. The node that takes the first is the `owner`: others take the rest only where
-    there is nothing else. `head` is the first that may be there still; a job in the block has it as its `block`.
+    Neighbouring jobs read neighbouring files, and so will later tasks: on one node those are found
+    together. The node that takes the first job is the `owner`; others take the rest only when nothing else
+    is left. `head` is the first job that may still be here; each job here has this as its `block`.
     """
 
     __slots__ = ("entries", "head", "kin", "last_node", "owner", "packed")
@@ -161,12 +160,12 @@ class Block:
 
     @property
     def full(self) -> bool:
-        """Whether no more jobs belong here."""
+        """Whether the block takes no more jobs."""
         return len(self.entries) >= BLOCK_JOBS
 
 
 class Pick(NamedTuple):
-    """A job for a node and why. Picks compare: the smaller goes first among nodes that ask at once."""
+    """A job for a node, with the reason. Picks compare: the smallest goes first among nodes that poll at once."""
 
     tier: int
     cost: int

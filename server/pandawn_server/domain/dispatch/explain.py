@@ -1,4 +1,4 @@
-"""Answers to *why is it not running*, made of the predicates that matching itself uses."""
+"""Explains why a job is not running, with the predicates that matching itself uses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pandawn_server.domain.tasks.jobs import Job, JobKind, JobState, Requirement
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """A condition that excludes nodes, by name: what is asked and what there is, and what would help."""
+    """A condition that excludes nodes: its name, what is needed and offered, and what would help."""
 
     predicate: str
     excluded: frozenset[str]
@@ -45,12 +45,12 @@ _KEEP_JOBS = {
         "wait until the site administrator sets it online, or submit to another queue",
     ),
 }
-"""Why a queue gives out no jobs, by its status, and what would help."""
+"""Why a queue in this status gives out no jobs, and what would help."""
 
 
 @dataclass(frozen=True, slots=True)
 class StatusOverride:
-    """The status of a queue is an override: until when, and whose it is and why, as far as they said."""
+    """An operator's temporary status of a queue: its end, author and reason, the last two if given."""
 
     until: datetime
     author: str
@@ -67,10 +67,9 @@ def node_obstacles(
 ) -> list[Obstacle]:
     """What keeps the nodes of a queue from taking a runnable job.
 
-    `offers` are what the live pilots of each node offer to jobs; a node is excluded by a predicate
-    when all its pilots fail it. `status` is that of the queue as it concerns the job: ONLINE for a test
-    of a queue in test; `override` says that it is one for a time. `suspended` are the nodes
-    that get no jobs, with the reasons.
+    `offers` are the offers of each node's live pilots; a predicate excludes a node when all its pilots
+    fail it. `status` is the queue's status for this job: ONLINE for a test job on a queue in TEST;
+    `override` is set if that status is temporary. `suspended` maps nodes that get no jobs to the reason.
     """
     found = []
     if status in _KEEP_JOBS:
@@ -78,14 +77,14 @@ def node_obstacles(
         if override is not None:
             detail += f", set by {override.author or 'an operator'} until {override.until:%Y-%m-%d %H:%M} UTC"
             detail += f": {override.message}" if override.message else ""
-            remedy = f"wait until {override.until:%Y-%m-%d %H:%M} UTC, when that ends by itself"
+            remedy = f"wait until {override.until:%Y-%m-%d %H:%M} UTC, when this override ends"
         found.append(Obstacle(predicate, frozenset(offers), detail, remedy))
     if not offers:
         found.append(
             Obstacle(
                 "NO_LIVE_PILOT",
                 frozenset(),
-                "no pilot of the queue is in contact",
+                "the queue has no live pilot",
                 "start pilots at the site, or submit to another queue",
             )
         )
@@ -97,14 +96,14 @@ def node_obstacles(
                 "NODE_SUSPENDED",
                 frozenset(out),
                 f"{node}: {reason}",
-                "mend the node, or wait until it is tried again",
+                "repair the node, or wait until it is tried again",
             )
         )
     return found + _unmet_requirements(job, offers, rules)
 
 
 def avoided_obstacles(offers: Collection[str], avoided: Collection[str]) -> list[Obstacle]:
-    """The nodes on which a job has failed, while there are others among those that offer something."""
+    """The nodes on which the job has failed, if other nodes have live pilots."""
     failed_on = frozenset(avoided) & frozenset(offers)
     if not failed_on or len(failed_on) == len(offers):
         return []
@@ -113,7 +112,7 @@ def avoided_obstacles(offers: Collection[str], avoided: Collection[str]) -> list
             "FAILED_THERE_BEFORE",
             failed_on,
             f"the job has failed on {', '.join(sorted(failed_on))}, and there are other nodes",
-            "wait for a slot on another; after five minutes these are tried again",
+            "wait for a slot on another node; after five minutes these nodes are tried again",
         )
     ]
 
@@ -139,10 +138,9 @@ def nearest_change(
     rules: Rules,
     suspended: Collection[str],
 ) -> str:
-    """What to ask for instead, for a job that no node can take: all that the node lacks which lacks least.
+    """What to ask for instead, when no node can take the job: the changes for the node that comes closest.
 
-    One predicate may be all that the job fails on one node, and one of several on another. Empty if
-    some node can take it, or none gets jobs.
+    Empty if some node can take it, or if all nodes are suspended.
     """
     lacks = [
         (unmet(job, offer, rules), node)
@@ -182,7 +180,7 @@ _GIB = 2**30
 
 
 def _number(predicate: str, amount: int) -> str:
-    """A number, if it counts bytes in GiB too: that is how people ask."""
+    """A formatted amount; bytes in GiB too, because people ask in GiB."""
     if predicate in {"CORES", "WALL_TIME"}:
         return f"{amount:,}"
     return f"{amount:,} bytes ({amount / _GIB:,.1f} GiB)" if amount >= _GIB else f"{amount:,} bytes"
@@ -209,13 +207,13 @@ def _requirement_obstacle(nearest: Failed, excluded: Collection[str]) -> Obstacl
 
 
 def why_not_local(unversioned: int, inputs: int) -> str:
-    """Why nodes' copies of inputs do not count: of those nobody told which version is meant."""
+    """Why nodes' copies of some inputs do not count: their version is unknown."""
     which = (
         "its input files" if unversioned == inputs else f"{unversioned} of its {inputs} input files"
     )
     return (
-        f"of {which} neither a checksum nor the time of the last change was told when it was submitted, "
-        "so no node's copies of them count as local"
+        f"{which} had neither a checksum nor a modification time at submission, "
+        "so copies of them on nodes do not count as local"
     )
 
 
@@ -233,8 +231,8 @@ def summarize(
 ) -> str:
     """Where a job stands and why, in a sentence or two for people.
 
-    Of a runnable one: `jobs_ahead` go before it by priority and age; others may too until `overtaken_until`;
-    `nearest` is what `nearest_change` says.
+    For a runnable job: `jobs_ahead` precede it by priority and age, others may overtake it until
+    `overtaken_until`, and `nearest` is the result of `nearest_change`.
     """
     state = job.state
     if state is JobState.WAITING:
@@ -258,9 +256,7 @@ def summarize(
         return f"finished; it was {given}"
     kind = "builds" if job.kind is JobKind.BUILD else "runs"
     ending = (
-        "; it was asked to stop and ends at its pilot's next contact"
-        if job.cancel_requested
-        else ""
+        "; it was asked to stop and ends when its pilot next calls" if job.cancel_requested else ""
     )
     return f"{kind} now; it was {given}{ending}"
 
@@ -269,8 +265,8 @@ def _why_paused(job: Job) -> str:
     error = "" if job.error is None else f" ({job.error.reason}: {job.error.text})"
     counts = f"{job.failures} of {job.max_attempts} attempts failed"
     if job.losses:
-        counts += f", and {job.losses} of {MAX_LOST} were lost by no fault of the job"
-    avoids = f", not on {', '.join(job.avoided)} while there are others" if job.avoided else ""
+        counts += f", and {job.losses} of {MAX_LOST} were lost through no fault of the job"
+    avoids = f", not on {', '.join(job.avoided)} while there are other nodes" if job.avoided else ""
     return (
         f"waits after its last attempt failed on {job.node}{error}: {counts}; it is tried again after "
         f"{job.retry_time:%H:%M:%S} UTC{avoids}"
@@ -278,9 +274,9 @@ def _why_paused(job: Job) -> str:
 
 
 def why_throttled(job: Job, active: int, limit: int) -> str:
-    """Why a job waits whose user has as many jobs on the queue as a limit allows; 0 is no limit any more."""
+    """Why a throttled job waits: its user has `active` jobs on the queue, the limit is `limit` (0: no limit)."""
     if limit == 0 or active < limit:
-        return f"waits for the next look at the limits of {job.user}; it becomes runnable within seconds"
+        return f"waits for the next check of the limits of {job.user}; it becomes runnable within seconds"
     many = f"{active:,} jobs" if active != 1 else "1 job"
     return (
         f"waits because {job.user} has {many} on {job.queue} runnable or running, and the limit is "
@@ -289,11 +285,11 @@ def why_throttled(job: Job, active: int, limit: int) -> str:
 
 
 def _why_no_node(obstacles: Collection[Obstacle], node_count: int, nearest: str) -> str:
-    # Those that exclude every node are the answer; failing that, all of them together may be.
+    # Obstacles that exclude every node are the answer; failing that, all of them together may be.
     blocking = [o for o in obstacles if o.excluded_nodes >= node_count] or obstacles
     if not blocking or len(frozenset[str]().union(*(o.excluded for o in blocking))) < node_count:
         return ""
-    # What is nearest says what to ask for; what else hinders has a remedy of its own.
+    # `nearest` already says what to ask for; the other obstacles have remedies of their own.
     reasons = [
         o.detail if nearest and o.predicate in _REMEDIES else f"{o.detail}; {o.remedy}"
         for o in blocking
@@ -311,7 +307,7 @@ def _why_activated(
     parts = []
     if hold is not None:
         parts.append(
-            f"is kept for {hold.node}, which holds its files or soon will, "
+            f"is held for {hold.node}, which holds its files or soon will, "
             f"until {hold.until:%H:%M:%S} UTC at most"
         )
     if jobs_ahead:
@@ -325,7 +321,7 @@ def _why_activated(
         parts.append("is next of its user's jobs: a pilot with a free slot gets it when it asks")
     if hold is None and overtaken_until is not None:
         parts.append(
-            f"jobs that fit a node better may go before it until {overtaken_until:%H:%M:%S} UTC"
+            f"jobs that fit a node better may overtake it until {overtaken_until:%H:%M:%S} UTC"
         )
     if obstacles:
         who = ", ".join(f"{o.predicate} excludes {o.excluded_nodes}" for o in obstacles)

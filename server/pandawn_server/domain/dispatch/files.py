@@ -1,4 +1,4 @@
-"""What is known of each file: the live nodes where it is, and the waiting jobs that want it."""
+"""An index of files: the live nodes that hold each, and the waiting jobs that read it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Final
 from pandawn_server.domain.dispatch.entries import Entry, File, Places
 
 MANY_HOLDERS: Final = 64
-"""A file on more nodes than this draws no job to any of them: it is near wherever the job goes, and
-to follow it would cost more than it tells."""
+"""A file on more nodes than this attracts no job to any of them: most places are near it, and tracking it
+would cost more than it tells."""
 
 _SHORT: Final = 16
-"""Lists of jobs up to so long are kept exact; longer ones are cleaned when half of them is gone."""
+"""Lists of jobs up to this length are kept exact; longer ones are cleaned when half of their jobs are gone."""
 
 _LOOKS: Final = 64
-"""Jobs at the head of a list that are looked at for some that still wait."""
+"""Jobs examined at the head of a list to find some that still wait."""
 
 
 class Files:
-    """Files by number: those that jobs want, and the places of the others.
+    """Files by number: those that waiting jobs read, and the places of all others.
 
-    Most files that nodes hold are wanted by nobody now. Of them only numbers and tuples of numbers are
-    kept, which are small, and which the garbage collector stops looking at.
+    No waiting job reads most of the files that nodes hold. For those, only numbers and tuples of numbers are
+    kept: they are small, and the garbage collector stops tracking them.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Files:
     # Jobs.
 
     def of(self, inputs: Mapping[int, int]) -> tuple[File, ...]:
-        """Files by number and size, for a job that is added before anything else happens."""
+        """The files of a job, from (number, size). The job must be added before anything else changes."""
         wanted, places = self._wanted, self._places
         return tuple(
             [
@@ -46,7 +46,7 @@ class Files:
         )
 
     def add(self, entry: Entry) -> None:
-        """Takes in a job; its files are those told by `of`."""
+        """Adds a job whose files come from `of`."""
         for file in entry.files:
             if not file.jobs:
                 self._wanted[file.number] = file
@@ -54,7 +54,7 @@ class Files:
             file.jobs.append(entry)
 
     def remove(self, entry: Entry) -> None:
-        """Takes out a job that no longer waits."""
+        """Removes a job that no longer waits."""
         for file in entry.files:
             jobs = file.jobs
             if len(jobs) <= _SHORT:
@@ -70,7 +70,7 @@ class Files:
                     self._places[file.number] = file.places
 
     def wanting(self, numbers: Iterable[int], limit: int) -> Iterable[Entry]:
-        """Up to about `limit` waiting jobs that want any of the files; a file that is nearly everywhere draws none."""
+        """About `limit` waiting jobs that read any of the files; skips files that are nearly everywhere."""
         found: dict[Entry, None] = {}
         wanted = self._wanted
         for number in numbers:
@@ -90,7 +90,7 @@ class Files:
     # Places.
 
     def enter(self, number: int, node: int) -> None:
-        """Notes that a file is on a live node where it was not."""
+        """Records that a file is now on a live node."""
         file = self._wanted.get(number)
         if file is not None:
             file.places = _with(file.places, node)
@@ -98,7 +98,7 @@ class Files:
             self._places[number] = _with(self._places.get(number), node)
 
     def leave(self, number: int, node: int) -> None:
-        """Notes that a file is no longer on a node where it was."""
+        """Records that a file is no longer on a node."""
         file = self._wanted.get(number)
         if file is not None:
             file.places = _without(file.places, node)
@@ -134,13 +134,13 @@ def _without(places: Places, node: int) -> Places:
 
 
 def shares(files: Iterable[File]) -> dict[int, int]:
-    """Bytes of the files by number of the live node that holds them or soon will.
+    """How many bytes of the files each live node holds or will soon hold, by node number.
 
     Files on more than `MANY_HOLDERS` nodes are left out.
     """
     found: dict[int, int] = {}
-    # Files that came together are in the same places, told in the same order, and are mostly read together:
-    # each such order once.
+    # Files that arrived together have equal `places`, in equal order, and jobs mostly read them together:
+    # add up each such run first.
     last: int | tuple[int, ...] | None = None
     size = 0
     for file in files:

@@ -1,4 +1,4 @@
-"""Which live node holds which files, as the matchmaker believes it, and what is on its way there."""
+"""Which live node holds which files, as far as the matchmaker knows, and which files are on their way."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pandawn_server.domain.dispatch.files import Files
 from pandawn_server.domain.dispatch.nodes import Node
 
 COMING_S = 1200.0
-"""For how many seconds after a match its files are believed to be on their way: 20 min, twice what
-the 14 GiB of the largest usual job take at 60 MB/s on a link shared by three. Then the catalog knows them, or
-the transfer failed."""
+"""How long after a match, in seconds, its files count as on their way: 20 min. That is twice the time for the
+14 GiB of the largest usual job at 60 MB/s on a link shared by three. By then the catalog lists them, or the
+transfer failed."""
 
 
 class Holdings:
-    """All nodes of a queue; tells `files` where each file is."""
+    """All nodes of a queue; keeps the places in `files` up to date."""
 
     def __init__(self, files: Files) -> None:
         self._nodes: dict[NodeKey, Node] = {}
@@ -34,7 +34,7 @@ class Holdings:
         return len(self._nodes)
 
     def node(self, key: NodeKey) -> Node:
-        """The node of that name, made known if it was not."""
+        """The node with that key; added if it is new."""
         node = self._nodes.get(key)
         if node is None:
             node = self._nodes[key] = Node(key, next(self._numbers))
@@ -42,20 +42,20 @@ class Holdings:
         return node
 
     def drop_node(self, node: Node) -> None:
-        """Forgets a node without pilots that holds nothing: names of nodes may be used only once.
+        """Drops a node without pilots and files: some sites use each node name only once.
 
-        Its number is not given to another, for lists name it yet.
+        Its number is not reused, because lists may still refer to it.
         """
         if self._nodes.get(node.key) is node and not (node.live or node.files or node.idle):
             del self._nodes[node.key]
             del self.by_number[node.number]
 
     def find(self, key: NodeKey) -> Node | None:
-        """The node of that name, if it is known."""
+        """The node with that key, if there is one."""
         return self._nodes.get(key)
 
     def set_live(self, node: Node, *, live: bool) -> None:
-        """Says whether the node has pilots: what others hold draws no job."""
+        """Sets whether the node has pilots; files on a node without pilots attract no jobs."""
         if node.live == live:
             return
         node.live = live
@@ -67,9 +67,9 @@ class Holdings:
                 change(file, node.number)
 
     def replace(self, node: Node, files: Collection[int]) -> list[int]:
-        """Puts an inventory in the place of what was believed; returns what is new."""
+        """Replaces the node's inventory; returns the files that are new."""
         new = set(files)
-        # Files that were on their way and are not there may still come.
+        # Files that are on their way and not in the inventory may still arrive.
         self.drop(node, node.files - new)
         new -= node.files
         came = self.add(node, new)
@@ -77,7 +77,7 @@ class Holdings:
         return came
 
     def add(self, node: Node, files: Iterable[int]) -> list[int]:
-        """Notes files that the cache confirmed; returns those that were not even on their way."""
+        """Adds files that the cache confirmed; returns those that were not even on their way."""
         came = []
         for file in files:
             if file in node.files:
@@ -90,7 +90,7 @@ class Holdings:
         return came
 
     def drop(self, node: Node, files: Iterable[int]) -> None:
-        """Forgets files that the cache deleted."""
+        """Removes files that the cache deleted."""
         for file in files:
             if file in node.files:
                 node.files.discard(file)
@@ -98,7 +98,7 @@ class Holdings:
                     self._files.leave(file, node.number)
 
     def expect(self, node: Node, files: Iterable[int], now: float) -> list[int]:
-        """Notes that files are on their way; returns those that are new to the node."""
+        """Records files as on their way; returns those that are new to the node."""
         until = now + COMING_S
         missing = tuple([file for file in files if file not in node.files])
         came = [file for file in missing if file not in node.coming]
@@ -112,13 +112,13 @@ class Holdings:
         return came
 
     def unexpect(self, node: Node, files: Iterable[int]) -> None:
-        """Takes back `expect`: the transfer will not take place."""
+        """Undoes `expect`: the transfer will not take place."""
         for file in files:
             if node.coming.pop(file, None) is not None and node.live:
                 self._files.leave(file, node.number)
 
     def expire(self, now: float) -> None:
-        """Gives up files that were on their way for too long."""
+        """Drops files that have been on their way for too long."""
         while self._arrivals and self._arrivals[0][0] <= now:
             _, node, files = self._arrivals.popleft()
             # Another job may have asked for the file since.

@@ -1,4 +1,4 @@
-"""Requests that wait for work: the one whose node has most slots free comes first."""
+"""Requests that wait for work; the node with most free slots is served first."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pandawn_server.domain.dispatch.nodes import Node
 from pandawn_server.domain.dispatch.values import Request
 
 _REMEMBERED = 64
-"""Needs that are remembered to be met by no request that waits."""
+"""How many needs to remember that no waiting request meets."""
 
 
 class Asking:
-    """A request, with what is left of its count and what its offer comes to."""
+    """A request, with its remaining count and its offer in numbers."""
 
     __slots__ = ("doubts", "kind", "left", "node", "offer", "request")
 
@@ -26,12 +26,12 @@ class Asking:
         self.left = request.count
         self.offer = offered(request.offer)
         self.kind = NeedsClass.of(self.offer)
-        # Users whose jobs are not for it: of the request, unless its node is the only one.
+        # Users whose jobs it does not get; `Matchmaker.ask` clears this when its node is the only one.
         self.doubts = request.doubts
 
 
 class _Kind:
-    """The waiting requests with offers of like size, by node, and the nodes by their number of slots."""
+    """Waiting requests with offers of similar size, by node, and the nodes by their number of free slots."""
 
     __slots__ = ("_by_count", "most", "of_node")
 
@@ -59,26 +59,26 @@ class _Kind:
 
 
 class IdlePool:
-    """Requests that found nothing so far."""
+    """Requests that have found no job so far."""
 
     def __init__(self) -> None:
         self._kinds: dict[NeedsClass, _Kind] = {}
         self._by_id: dict[str, Asking] = {}
-        # What none of them offers, until another request comes: jobs with like needs come together.
+        # Needs that none of the requests meets, until another request comes: similar jobs arrive together.
         self._unmet: list[Needs] = []
 
     def __len__(self) -> int:
         return len(self._by_id)
 
     def some(self, limit: int) -> list[Asking]:
-        """Up to `limit` of the requests that wait, the oldest first."""
+        """Up to `limit` of the waiting requests, oldest first."""
         return list(islice(self._by_id.values(), limit))
 
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._by_id
 
     def add(self, asking: Asking) -> None:
-        """Lets a request wait; one of the same identifier is replaced."""
+        """Adds a waiting request; replaces one with the same identifier."""
         self.withdraw(asking.request.request_id)
         kind = self._kinds.setdefault(asking.kind, _Kind())
         node = asking.node
@@ -90,7 +90,7 @@ class IdlePool:
         self._unmet.clear()
 
     def withdraw(self, request_id: str) -> None:
-        """Takes back a request, if it waits."""
+        """Removes a request, if it waits."""
         asking = self._by_id.pop(request_id, None)
         if asking is None:
             return
@@ -106,7 +106,7 @@ class IdlePool:
             del self._kinds[asking.kind]
 
     def of_node(self, node: Node) -> list[Asking]:
-        """The waiting requests of the node."""
+        """The waiting requests of a node."""
         return [
             asking
             for kind in self._kinds.values()
@@ -114,7 +114,7 @@ class IdlePool:
         ]
 
     def fitting(self, needs: Needs, node: Node, user: str) -> Asking | None:
-        """A waiting request of the node that offers all that is needed, and does not doubt the user."""
+        """A waiting request of the node that meets the needs and does not doubt the user."""
         for kind in self._kinds.values():
             for asking in kind.of_node.get(node, {}).values():
                 if fits(needs, asking.offer) and user not in asking.doubts:
@@ -122,7 +122,7 @@ class IdlePool:
         return None
 
     def idlest(self, needs: Needs, user: str) -> Asking | None:
-        """The request that offers all that is needed and does not doubt the user, of the node with most slots free."""
+        """A request that meets the needs and does not doubt the user, on the node with most free slots."""
         if any(fits(unmet, needs) for unmet in self._unmet):
             return None
         best: Asking | None = None
@@ -144,7 +144,7 @@ class IdlePool:
                     if best is None or node.idle > best.node.idle:
                         best = found
                     break
-        # Where one doubts somebody, what he needs may be there for others.
+        # While a request doubts some user, these needs may still be met for another user.
         doubts = any(asking.doubts for asking in self._by_id.values()) if best is None else False
         if best is None and not doubts and len(self._unmet) < _REMEMBERED:
             self._unmet.append(needs)

@@ -1,4 +1,4 @@
-"""The jobs of one band with like needs, by age: those whose files are nowhere, those held, those overdue."""
+"""The jobs of one band with similar needs, by age: those whose files are on no node, those held, those overdue."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pandawn_server.domain.dispatch.matching import Needs, fits
 from pandawn_server.domain.dispatch.nodes import Node
 
 MOVED: Final = 16
-"""Jobs found to be elsewhere that end a search for one whose files are nowhere: bounds the work of a match."""
+"""A search for a job whose files are on no node ends after this many are found elsewhere: bounds a match's work."""
 
 _LOOKS: Final = 64
-"""Held jobs that are looked at for one that fits an offer which not all jobs of the lane fit."""
+"""Held jobs examined for one that fits an offer, when the offer does not fit all jobs of the lane."""
 
 
 class Lane:
-    """Waiting jobs with like needs, in the order of age.
+    """Waiting jobs with similar needs, by age.
 
-    A job stands in a block while its files are nowhere, then in `held` or `free`: kept for a node
-    that holds its files, or for anybody. When its turn by age has come it stands in `due` too.
+    A job is in a block while its files are on no node. Then it is in `held`, for a node that holds its
+    files, or in `free`, for any node. When its turn by age comes, it is in `due` too.
 
-    An offer that all jobs fit, which is the usual one, is given as None. For others there are
-    indexes of the jobs whose files are nowhere, of those for anybody and of those whose turn has come.
+    An offer that fits all jobs, the usual case, is passed as None. For other offers there are indexes by age
+    of the jobs without files on a node, of the free jobs and of the due jobs.
     """
 
     __slots__ = (
@@ -51,11 +51,11 @@ class Lane:
     )
 
     def __init__(self, kin: NeedsClass, needs: Needs, found: Callable[[Entry], bool]) -> None:
-        """`found` looks again for the files of a job, and files it as held or free if there are any."""
+        """`found` looks up the files of a job again; if a node holds them, it files the job as held or free."""
         self.kin = kin
         self._found = found
-        # What each of its jobs needs at least, and what none exceeds: an offer that meets `least` may fit some,
-        # one that meets `most` fits all.
+        # Bounds on the needs of its jobs: an offer that meets `least` may fit some, one that meets `most`
+        # fits all.
         self.least = self.most = needs
         self._open: dict[int, Block] = {}
         self.blocks: deque[Block] = deque()
@@ -68,31 +68,31 @@ class Lane:
         self._due_by_age = ByAge(lambda entry: entry.alive)
         self.count = 0
         self.held_count = 0
-        # Jobs whose files turned out to be somewhere, in the present search.
+        # Jobs whose files were found on a node during the current search.
         self.moved = 0
-        # How many of those held are for which node.
+        # Number of held jobs per node.
         self.promised: Counter[Node] = Counter()
 
     def widen(self, needs: Needs) -> None:
-        """Makes room for a job with such needs."""
+        """Extends `least` and `most` by a new job's needs."""
         if not (fits(needs, self.most) and fits(self.least, needs)):
             self.least = least(self.least, needs)
             self.most = Needs(*map(max, self.most, needs))
 
-    # Whose turn by age has come.
+    # Jobs whose turn by age has come.
 
     def turned(self, entry: Entry) -> None:
-        """Takes in a job whose turn by age has come; its `deadline` is set."""
+        """Adds a job whose turn by age has come, with its `deadline` set."""
         heappush(self.due, (entry.deadline, entry.ordinal, entry))
         self._due_by_age.append(entry)
 
     def put_off(self, entry: Entry, until: float) -> None:
-        """Gives a job that is overdue a later deadline, which is the last."""
+        """Extends the deadline of an overdue job, once."""
         entry.is_late, entry.deadline = True, until
         heappush(self.due, (until, entry.ordinal, entry))
 
     def overdue(self, offer: Needs | None, now: float) -> Entry | None:
-        """The job that was overtaken for too long, and fits."""
+        """A job that fits and was overtaken for too long."""
         due = self.due
         while due and (not due[0][2].alive or due[0][0] < due[0][2].deadline):
             heappop(due)
@@ -101,15 +101,15 @@ class Lane:
         first = due[0][2]
         if offer is None or fits(first.needs, offer):
             return first
-        # Deadlines come about in the order of turns, but for those that were put off.
+        # Deadlines follow the order of turns, except for jobs that were put off.
         entry = self._due_by_age.first(offer, lambda job: not job.is_late or job.deadline <= now)
         return entry if entry is not None and entry.deadline <= now else None
 
-    # Files nowhere.
+    # Jobs whose files are on no node.
 
     def add_nowhere(self, entry: Entry) -> None:
-        """Takes in a job whose files are nowhere."""
-        # Without files or task there are no neighbours.
+        """Adds a job whose files are on no node."""
+        # A job without files or task has no neighbours.
         near = entry.task_id if entry.files else 0
         block = self._open.get(near) if near else None
         if block is None:
@@ -124,7 +124,7 @@ class Lane:
         self._nowhere_by_age.append(entry)
 
     def first_of(self, block: Block, offer: Needs | None) -> Entry | None:
-        """The oldest job of a block whose files are nowhere still and that fits the offer."""
+        """The oldest job of a block that fits the offer and whose files are still on no node."""
         entries = block.entries
         while block.head < len(entries):
             entry = entries[block.head]
@@ -153,9 +153,9 @@ class Lane:
         return True
 
     def oldest_nowhere(self, offer: Needs | None) -> Entry | None:
-        """The oldest job whose files are nowhere; jobs of blocks that no node has begun go first.
+        """The oldest job whose files are on no node; blocks that no node has started go first.
 
-        A search ends when `MOVED` jobs turned out to be somewhere: all that wait for one file do at once when it comes.
+        The search ends after `MOVED` jobs found elsewhere: when a file arrives, all that wait for it move at once.
         """
         self.moved = 0
         entry = self._first_in(self.blocks, offer)
@@ -174,7 +174,7 @@ class Lane:
                 continue
             entry = self.first_of(block, offer)
             if entry is not None or block.head < len(block.entries):
-                # With jobs, none of which fits perhaps.
+                # It still has jobs, though perhaps none that fits.
                 return entry
             self._close(block)
             blocks.popleft()
@@ -193,10 +193,10 @@ class Lane:
         if self._open.get(near) is block:
             del self._open[near]
 
-    # Files elsewhere.
+    # Jobs whose files are on some node.
 
     def hold(self, entry: Entry, node: Node, until: float) -> None:
-        """Keeps a job for a node."""
+        """Holds a job for a node."""
         entry.promised_to, entry.held_until = node, until
         node.promised += 1
         self.promised[node] += 1
@@ -204,12 +204,12 @@ class Lane:
         heappush(self.held, (entry.held_until, entry.ordinal, entry))
 
     def release(self, entry: Entry) -> None:
-        """Lets anybody have the job."""
+        """Lets any node take the job."""
         heappush(self.free, (entry.ordinal, entry))
         self._free_by_age.append(entry)
 
     def unpromise(self, entry: Entry) -> None:
-        """Ends the promise of a job, if there is one."""
+        """Ends the hold of a job, if there is one."""
         node = entry.promised_to
         if node is not None:
             node.promised -= 1
@@ -220,7 +220,7 @@ class Lane:
             entry.promised_to = None
 
     def lapse(self, now: float) -> list[Entry]:
-        """Frees the jobs that were held long enough; returns them."""
+        """Releases the jobs whose hold has ended; returns them."""
         lapsed = []
         while self.held and (self.held[0][0] <= now or not _is_held(self.held[0][2])):
             entry = heappop(self.held)[2]
@@ -230,7 +230,7 @@ class Lane:
         return lapsed
 
     def free_held(self, entry: Entry) -> None:
-        """Lets anybody have a job that was held."""
+        """Releases a held job."""
         self.unpromise(entry)
         self.release(entry)
 
@@ -244,7 +244,7 @@ class Lane:
         return self._free_by_age.first(offer, _any)
 
     def first_held(self, offer: Needs | None) -> Entry | None:
-        """The job that is held no longer than any other, about."""
+        """About the job whose hold ends first."""
         held = self.held
         while held and not _is_held(held[0][2]):
             heappop(held)
@@ -258,7 +258,7 @@ class Lane:
     # Upkeep.
 
     def sweep(self) -> None:
-        """Gives up what is kept of jobs that no longer wait."""
+        """Drops jobs that no longer wait."""
         self.held = [item for item in self.held if _is_held(item[2])]
         self.free = [item for item in self.free if item[1].alive]
         self.due = [item for item in self.due if item[2].alive]

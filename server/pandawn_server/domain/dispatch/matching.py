@@ -1,7 +1,7 @@
-"""Which queued job goes to the node that asks: eligibility, priority, bytes, hold, age, and the explanation.
+"""The rules of matching: eligibility, priority, bytes to move, hold, age, and the explanation of a match.
 
-Pure functions over plain values, used unchanged by the dispatcher, by `pandawn why`, and by the
-simulator. `docs/dispatch.md` explains the rules with an example.
+Pure functions over plain values. The dispatcher, `pandawn why` and the simulator all use them unchanged.
+`docs/dispatch.md` explains the rules with an example.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pandawn_server.domain.leases.attempts import Locality, Match, MatchRule
 from pandawn_server.domain.tasks.jobs import Requirements
 
 MOVE_BYTES_PER_S = 60e6
-"""Assumed speed of a transfer to a node, in bytes a second, to weigh a wait against a move:
-about half of a 1 Gb/s link, which is what a worker node of a Tier 3 gets when others read too."""
+"""Assumed speed of a transfer to a node, in bytes per second, to weigh a wait against a transfer.
+About half of a 1 Gb/s link: what a Tier 3 worker node gets when other nodes read too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The parameters of a queue that matching obeys."""
+    """The queue parameters that control matching."""
 
     priority_band: int
     locality_wait: timedelta
@@ -40,7 +40,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a node holds of a job's input."""
+    """How much of a job's input a node holds."""
 
     node: str
     local_bytes: int
@@ -48,7 +48,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A requirement that an offer does not meet: its name, what is asked and what there is."""
+    """A requirement that an offer does not meet: its name, the amount asked and the amount offered."""
 
     predicate: str
     asked: int
@@ -56,11 +56,11 @@ class Failed:
 
 
 UNLIMITED = 2**63
-"""What an offer has of something that it does not name; more than any job can ask."""
+"""Stands for an amount that an offer does not name; more than any job can ask."""
 
 
 class Needs(NamedTuple):
-    """What a job asks of a node, or a node offers, in numbers that compare; sizes in bytes."""
+    """What a job needs, or what a node offers, as comparable numbers; sizes in bytes."""
 
     memory_bytes: int
     cores: int
@@ -69,19 +69,19 @@ class Needs(NamedTuple):
 
 
 def needs_of(requirements: Requirements, input_bytes: int) -> Needs:
-    """What a job asks; 0 where it asks for nothing."""
+    """What a job needs; 0 where it names no requirement."""
     wall_time = requirements.wall_time
     return Needs(
         requirements.memory_bytes or 0,
         requirements.cores or 0,
-        # Inputs are copied or linked into the work directory: they need room there as well.
+        # Inputs are copied or linked into the work directory, so they need disk there too.
         max(requirements.disk_bytes or 0, input_bytes),
         0 if wall_time is None else int(wall_time.total_seconds()),
     )
 
 
 def offered(offer: Requirements) -> Needs:
-    """What a node offers; `UNLIMITED` where it names nothing: that is not compared."""
+    """What a node offers; `UNLIMITED` where it names nothing."""
     wall_time = offer.wall_time
     return Needs(
         UNLIMITED if offer.memory_bytes is None else offer.memory_bytes,
@@ -92,7 +92,7 @@ def offered(offer: Requirements) -> Needs:
 
 
 def fits(needs: Needs, offer: Needs) -> bool:
-    """Whether a node offers all that a job asks."""
+    """Whether an offer meets all needs."""
     return (
         needs.memory_bytes <= offer.memory_bytes
         and needs.cores <= offer.cores
@@ -102,7 +102,7 @@ def fits(needs: Needs, offer: Needs) -> bool:
 
 
 def too_large(input_bytes: int, rules: Rules) -> bool:
-    """Whether the inputs of a job exceed the limit of its queue, 0 being none."""
+    """Whether a job's inputs exceed the queue's limit; a limit of 0 means none."""
     return 0 < rules.max_input_bytes < input_bytes
 
 
@@ -110,7 +110,7 @@ _PREDICATES = ("MEMORY", "CORES", "DISK", "WALL_TIME")
 
 
 def unmet(job: Candidate, offer: Requirements, rules: Rules) -> list[Failed]:
-    """Each predicate that keeps a job from a node. What the offer leaves out is not compared."""
+    """The requirements that keep a job off a node. What the offer does not name is not compared."""
     asked = needs_of(job.requirements, job.input_bytes)
     found = [
         Failed(predicate, need, there)
@@ -124,56 +124,56 @@ def unmet(job: Candidate, offer: Requirements, rules: Rules) -> list[Failed]:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A job kept back for a node that holds more of it, until a time at most."""
+    """A job is held for `node`, which holds more of its input, until `until` at most."""
 
     node: str
     until: datetime
 
 
 def band(priority: int, width: int) -> int:
-    """The priority band of a job: locality decides inside a band, never across."""
+    """The priority band of a job: locality reorders jobs within a band, never across bands."""
     return priority // width
 
 
 OVERTAKEN_S = 600.0
-"""For how many seconds after its turn by age a job may at least be overtaken by jobs that fit a node
-better: 10 min, in which a node of 8 slots with jobs of 40 min asks twice."""
+"""Minimum time, in seconds after its turn by age, that jobs which fit a node better may overtake a job:
+10 min, in which a node of 8 slots with jobs of 40 min polls twice."""
 
 PATIENT_AFTER_S = 1800.0
-"""From how long a wait on, in seconds, a queue counts as backlogged: 30 min."""
+"""A queue counts as backlogged when jobs wait longer than this, in seconds: 30 min."""
 
 BACKLOG_STRETCH = 1.0
-"""By how much of its wait beyond `PATIENT_AFTER_S` a job of a backlogged queue may be overtaken."""
+"""How long a job of a backlogged queue may be overtaken, as a factor of its wait beyond `PATIENT_AFTER_S`."""
 
 PUT_OFF = 0.3
-"""Part of its wait for which a job that was overtaken for that long is left to the nodes that hold its files."""
+"""After that, how long a job stays reserved for the nodes that hold its files, as a factor of its wait."""
 
 WAIT_PER_MOVE = 20.0
-"""For how many seconds a job may be held to spare one second of moving its files: the wait costs one user a
-little, the move loads the storage and the network of all."""
+"""How many seconds a job may be held to save one second of transfer. A wait costs one user a little;
+a transfer loads the storage and the network that all share."""
 
 
 def overtaken_s(waited_s: float, locality_wait_s: float) -> float:
-    """For how many seconds others may go before a job whose turn by age came after `waited_s`.
+    """How many seconds others may overtake a job whose turn by age came after `waited_s`.
 
-    In a short queue that is the queue's `locality_wait`, ten minutes at least. Where everybody waits
-    for hours it is in proportion: the order by files saves most there, and costs least.
+    In a short queue: the queue's `locality_wait`, but at least ten minutes. In a backlogged queue it grows
+    with the wait, because there the order by files saves most and costs least.
     """
     return max(locality_wait_s, OVERTAKEN_S, BACKLOG_STRETCH * (waited_s - PATIENT_AFTER_S))
 
 
 def put_off_s(waited_s: float, locality_wait_s: float) -> float:
-    """For how many seconds a job that is next is left to the nodes that hold its files, where it goes first.
+    """How many more seconds an overdue job stays reserved for the nodes that hold its files, at their head.
 
-    Without that a job would be overtaken for hours and then be moved after all; with it the wait, which
-    is behind it by now, was not for nothing. After it the job goes to whoever asks. A queue whose `locality_wait`
-    is 0 delays no job for its files.
+    Without this, a job would be overtaken for hours and then be transferred after all; its wait would
+    have gained nothing. Afterwards the next request gets it, whatever its node. A `locality_wait` of 0
+    turns this off.
     """
     return max(locality_wait_s, PUT_OFF * waited_s) if locality_wait_s else 0.0
 
 
 def held_s(spared_bytes: int, locality_wait_s: float) -> float:
-    """For how many seconds a job is kept from a free slot to spare the move of so many bytes."""
+    """How many seconds to hold a job back from a free slot, to save the transfer of `spared_bytes`."""
     return min(locality_wait_s, WAIT_PER_MOVE * spared_bytes / MOVE_BYTES_PER_S)
 
 
@@ -182,20 +182,20 @@ _WHY = {
     MatchRule.PRIORITY: "it had the highest priority",
     MatchRule.LOCAL_BYTES: "it left the fewest bytes to move",
     MatchRule.AGE: "it had waited longest among equals",
-    MatchRule.HELD: "it was kept for this node, which holds most of it or soon will",
-    MatchRule.SPREAD: "the nodes that hold its files have no slot for it in time",
-    MatchRule.FAIR_SHARE: "of the users with jobs of its priority its user had been given least",
-    MatchRule.NEIGHBOUR: "it reads on where another job of its task began here",
+    MatchRule.HELD: "it was held for this node, which holds most of it or soon will",
+    MatchRule.SPREAD: "the nodes that hold its files had no free slot in time",
+    MatchRule.FAIR_SHARE: "its user had received least of the users with jobs of its priority",
+    MatchRule.NEIGHBOUR: "another job of its task that reads neighbouring files started here",
 }
 
 
 def sentence(match: Match, node: str) -> str:
-    """The explanation of a match for people."""
+    """Explains a match to people, in one sentence."""
     why = _WHY[match.rule]
     if match.locality is Locality.UNKNOWN:
-        # Of a node without a cache the catalog never hears; of others not while it is away.
+        # The catalog has no entry for a node without a cache, nor for any node while it is down.
         where = (
-            "what the node held is not known: the file catalog did not answer, or had no word of it"
+            "what the node held is unknown: the file catalog did not answer, or has no entry for it"
         )
     elif not match.input_bytes:
         where = "it reads no input files"

@@ -1,4 +1,4 @@
-"""The waiting jobs of one band that a node holds most of."""
+"""The waiting jobs of one band that are listed at one node, because it holds most of their input."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pandawn_server.domain.dispatch.nodes import Node
 from pandawn_server.domain.leases.attempts import MatchRule
 
 WORTH: Final = 0.1
-"""Part of its bytes that a node must hold to draw a job; what all nodes hold would draw it everywhere."""
+"""Minimum part of a job's bytes that attracts it to a node: files that all nodes hold would attract it everywhere."""
 
 QUEUE_ENTRIES: Final = 1024
-"""Jobs entered in a list of a node, the worse half of which is dropped beyond that."""
+"""Maximum length of a node's list; beyond it the worse half is dropped."""
 
 _LOOKS: Final = 16
-"""How many jobs at the head of a node's list are looked at for one that still fits best here."""
+"""Jobs examined at the head of a node's list, to find one that still fits best here."""
 
 _COMING_SHIFT: Final = 4
-"""Bytes on their way count as a sixteenth still to move: nearly there."""
+"""Bytes on their way count as a sixteenth of bytes to move: they are nearly there."""
 
 _LATE, _DUE, _FRESH = -1, 0, 1
 
@@ -29,11 +29,11 @@ _Heap = list[tuple[int, int, Entry]]
 
 
 class NodeQueue:
-    """Jobs that a node holds most of.
+    """Jobs of which one node holds most.
 
-    `late` are those that were overtaken for so long that they are next, left to this node for a last while, oldest
-    first; `due` the others whose turn by age has come, by the bytes that would be moved elsewhere;
-    `fresh` the rest, by the bytes left to move here. `block` is what the node has begun.
+    `late`: overdue jobs that stay reserved for this node a little longer, oldest first. `due`: other jobs
+    whose turn by age has come, ordered by the bytes that another node would have to move. `fresh`: the
+    rest, ordered by the bytes left to move here. `block`: the block that the node has started.
     """
 
     __slots__ = ("_node", "block", "due", "fresh", "late")
@@ -46,7 +46,7 @@ class NodeQueue:
         self.block: Block | None = None
 
     def nominate(self, entry: Entry) -> None:
-        """Enters a job that reads some of the node's files, if that makes enough of them."""
+        """Lists a job that reads some of the node's files, if the node holds enough of it."""
         files, coming = self._node.files, self._node.coming
         local = on_way = 0
         for file in entry.files:
@@ -59,7 +59,7 @@ class NodeQueue:
             self.push(entry, local, on_way)
 
     def push(self, entry: Entry, local: int, on_way: int) -> None:
-        """Enters a job of which `local` bytes are here, `on_way` of these soon."""
+        """Lists a job with `local` bytes here, `on_way` of them still in transfer."""
         if entry.turn:
             _push(self.due, (-local, entry.ordinal, entry))
         else:
@@ -67,14 +67,14 @@ class NodeQueue:
             _push(self.fresh, (left, entry.ordinal, entry))
 
     def push_late(self, entry: Entry) -> None:
-        """Enters a job that is to be the next one here."""
+        """Lists a job that is next here."""
         _push(self.late, (0, entry.ordinal, entry))
 
     def best(self, offer: Needs) -> Pick | None:
-        """The job that the node holds most of, among all nodes, and that leaves least to do.
+        """The best job for this node, among those that no other node holds more of.
 
-        First those that are late, then of those whose turn by age has come the one that would cost most elsewhere;
-        else the one with the fewest bytes left to move. The lists are as old as their entries: each is looked at again.
+        Late jobs come first, then the due job that costs most elsewhere, then the job with the fewest bytes
+        left to move. Entries go stale in the lists, so each is checked again.
         """
         late = self._first(self.late, _LATE, offer) if self.late else None
         return late or self._first(self.due, _DUE, offer) or self._first(self.fresh, _FRESH, offer)
@@ -111,7 +111,7 @@ class NodeQueue:
                 continue
             found = Pick(tier, now_cost, ordinal, entry, self._rule(entry, here, tier))
             break
-        # Those that fit no offer of the node would be all that is ever looked at; it finds them again by its files.
+        # Otherwise jobs that fit no offer here would block the head. The node finds them again by their files.
         if looks < _LOOKS or found is not None:
             for item in aside:
                 heappush(heap, item)
@@ -135,7 +135,7 @@ class NodeQueue:
         return MatchRule.LOCAL_BYTES if here else MatchRule.NEIGHBOUR
 
     def sweep(self) -> bool:
-        """Gives up jobs that no longer wait; returns whether anything is left."""
+        """Drops jobs that no longer wait; returns whether anything is left."""
         for heap in (self.late, self.due, self.fresh):
             heap[:] = [item for item in heap if item[2].alive]
             heapify(heap)

@@ -12,11 +12,11 @@ RATE_MEMORY_S = 3600.0
 
 
 class Node:
-    """A node: what its cache holds and what is on its way there, both by file number.
+    """A node: the files that its cache holds and those on their way, by file number.
 
-    `known` is False until an inventory or its first change was seen. `offer` is the most that its
-    requests have offered, None before the first. `promised` counts the jobs that are kept for it,
-    `idle` its jobs' worth of waiting requests.
+    `known` is False until the first inventory or change arrives. `offer` is the maximum that its requests
+    have offered, None before the first. `promised` counts the jobs held for it, `idle` the jobs that its
+    waiting requests ask for.
     """
 
     __slots__ = (
@@ -52,36 +52,36 @@ class Node:
         self.offer: Needs | None = None
         self.promised = 0
         self.idle = 0
-        # Where the present look through its files goes on, and not before when.
+        # Where the current scan of its files continues, and the earliest time for that.
         self.look_from = 0
         self.look_at = 0.0
         self.rate = 0.0
         self.first_grant = self.last_grant = 0.0
 
-    def note_offer(self, offer: Needs) -> None:
-        """Takes note of what a request offers; the next pilot may offer as much."""
+    def record_offer(self, offer: Needs) -> None:
+        """Merges what a request offers into `offer`: the next pilot may offer as much."""
         if self.offer is None:
             self.offer = offer
         elif not fits(offer, self.offer):
             self.offer = Needs(*map(max, self.offer, offer))
 
     def may_run(self, needs: Needs) -> bool:
-        """Whether a job is not too large for the node, as far as is known."""
+        """Whether the node is large enough for the job, as far as is known."""
         return self.offer is None or fits(needs, self.offer)
 
-    def note_changes(self, count: int) -> None:
-        """Counts changes of the files; packs them when there were as many as there are files."""
+    def record_changes(self, count: int) -> None:
+        """Counts file changes; packs the set after as many changes as there are files."""
         self.changes += count
         if self.changes > len(self.files):
             self.pack()
 
     def pack(self) -> None:
-        """Takes the least memory: a set that was made at its size takes half or less of one that grew."""
+        """Rebuilds the file set: built at its final size, it takes half the memory of one that grew, or less."""
         self.files = set(self.files)
         self.changes = 0
 
-    def note_grant(self, now: float) -> None:
-        """Counts a job given at `now` into the rate."""
+    def record_grant(self, now: float) -> None:
+        """Counts a job given at `now` in the rate."""
         if not self.rate:
             self.first_grant = now
         else:
@@ -90,14 +90,14 @@ class Node:
         self.last_grant = now
 
     def expected_wait_s(self, now: float) -> float:
-        """Seconds until it takes one more job than those promised to it; 0 when that is unknown.
+        """Seconds until the node takes one more job than those promised to it; 0 when unknown.
 
-        A node takes jobs, in the mean, as fast as its slots become free.
+        On average a node takes jobs as fast as its slots become free.
         """
         seen = now - self.first_grant
         if not self.rate or seen <= 0:
             return 0.0 if not self.promised else math.inf
-        # A young mean lacks what came before it was begun.
+        # A young mean is too low: it lacks the time before its first sample.
         rate = self.rate * math.exp((self.last_grant - now) / RATE_MEMORY_S)
         rate /= 1 - math.exp(-seen / RATE_MEMORY_S)
         return (self.promised + 1) / rate if rate > 0 else math.inf

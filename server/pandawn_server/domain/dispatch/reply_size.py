@@ -1,4 +1,4 @@
-"""How long a reply may be: no message of the server is longer than what every gRPC client takes."""
+"""The maximum size of a reply: no message of the server exceeds what every gRPC client accepts."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from pandawn_server.domain.errors import Violation
 from pandawn_server.domain.tasks.tasks import File, NewJob, OutputPlan, TaskSpec
 
 MAX_REPLY_BYTES = 4 * 1024**2
-"""Longest reply: the default limit of gRPC's libraries in all languages."""
+"""Maximum size of a reply: the default limit of the gRPC libraries in all languages."""
 
 LIST_BYTES = 3_500_000
-"""Most that the rows of a page, the jobs of a hand-out or the description of one job take of a reply; the rest is
-for what else it says."""
+"""Maximum share of a reply for the rows of a page, the jobs of a hand-out or the description of one job; the
+rest is for the other fields."""
 
 _FILE_BYTES = 64
-"""Tags, lengths and numbers of a file in a message."""
+"""Size of the tags, lengths and numbers of one file in a message."""
 
 _JOB_BYTES = 4096
-"""The same of a job, with its explanation, token and limits."""
+"""The same for one job, with its explanation, token and limits."""
 
 _LONGEST_FILE_BYTES = 6_000
-"""No file takes more: a URL has 4,096 bytes at most, and that of an output some 600 more."""
+"""Maximum size of one file: a URL has at most 4,096 bytes, and an output adds about 600."""
 
 
 def file_bytes(file: File) -> int:
-    """Bytes that a file takes in a message, or some more."""
+    """Upper bound on the bytes that a file takes in a message."""
     texts = (file.lfn, file.url, file.scope, file.guid, file.checksum, file.version)
     return _FILE_BYTES + sum(map(_utf8_bytes, texts))
 
 
 def job_bytes(spec: TaskSpec, inputs: Iterable[File], outputs: Iterable[OutputPlan]) -> int:
-    """Bytes that a job's description takes in a message, or some more."""
+    """Upper bound on the bytes that a job's description takes in a message."""
     return (
         _spec_bytes(spec)
         + sum(map(file_bytes, inputs))
@@ -40,25 +40,25 @@ def job_bytes(spec: TaskSpec, inputs: Iterable[File], outputs: Iterable[OutputPl
 
 
 def too_large_to_describe(spec: TaskSpec, jobs: Sequence[NewJob]) -> list[Violation]:
-    """What keeps the jobs of a submission from being told to a pilot, in a reply that every client takes."""
-    # The outputs, log and library: where they will lie is not known yet.
+    """The violations of jobs whose description would not fit in a reply to a pilot."""
+    # The outputs, log and library count at their maximum: their URLs are not known yet.
     own = _spec_bytes(spec) + (len(spec.outputs) + 2) * _LONGEST_FILE_BYTES
     if own > LIST_BYTES:
         return [
             Violation(
                 "task",
-                f"command, environment and outputs take {own:,} bytes; a pilot can be told {LIST_BYTES:,} bytes of a "
-                "job; put what is long into the sandbox",
+                f"command, environment and outputs take {own:,} bytes; a job's description may have {LIST_BYTES:,} "
+                "bytes; move long texts into the sandbox",
             )
         ]
     return [
         Violation(
             "task.files_per_job",
             f"run job {job.index} has {len(job.inputs):,} input files, whose names and URLs take {size:,} bytes; "
-            f"a pilot can be told {LIST_BYTES - own:,} bytes of them; give each job fewer files",
+            f"a job's description has room for {LIST_BYTES - own:,} bytes of them; give each job fewer files",
         )
         for job in jobs
-        # Nearly all are judged by the number of their files.
+        # The number of files settles nearly all cases.
         if own + len(job.inputs) * _LONGEST_FILE_BYTES > LIST_BYTES
         and own + (size := sum(map(file_bytes, job.inputs))) > LIST_BYTES
     ]

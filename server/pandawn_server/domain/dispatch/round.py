@@ -1,4 +1,4 @@
-"""One round of matching: new requests with all jobs, and new jobs with all requests that wait."""
+"""One round of matching: new requests with all jobs, and new jobs with all waiting requests."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from pandawn_server.domain.dispatch.values import Assignment
 from pandawn_server.domain.leases.attempts import Locality, Match, MatchRule
 
 PACK: Final = 2
-"""Neighbouring jobs that an idle node is given of a block while other nodes are idle too: so that jobs with
-other cuts through the same files find most of them in one place."""
+"""Neighbouring jobs of a block that one idle node gets while other nodes are idle too. Jobs that group the
+same files differently then find most of them in one place."""
 
 LOOK_AGAIN_S: Final = 60.0
-"""A node without a job in its list looks through all its files for one at most once in so many seconds."""
+"""Minimum time, in seconds, between full scans of a node's files for jobs, when none is listed at it."""
 
 LOOK_FILES: Final = 64
-"""Files that it looks through at once: bounds the work of a match, however many a node holds."""
+"""Files scanned at once: bounds the work of a match, however many a node holds."""
 
 LOOK_PAUSE_S: Final = 10.0
-"""Time between two such looks of a node: the more often it asks, the less has come since it looked last."""
+"""Minimum time, in seconds, between the parts of a scan: the more often a node polls, the less is new."""
 
 LOOK_JOBS: Final = 4
-"""Waiting jobs that it takes from there to look at: more saved no bytes in simulations."""
+"""Waiting jobs that a scan examines: more saved no bytes in simulations."""
 
 WAITING_LOOKED_AT: Final = 256
-"""Requests that wait and are looked at for jobs that avoid nodes: bounds the work of a match."""
+"""Waiting requests examined for jobs that avoid nodes: bounds the work of a match."""
 
 _Seat = tuple[int, int, int, int, Pick]
-"""A pick with the number of the request it is for, which orders picks that are equal otherwise."""
+"""A pick with the index of its request, which orders picks that are equal otherwise."""
 
 
 class Round:
-    """Works through one round; to be used once."""
+    """Runs one round; use each instance once."""
 
     def __init__(self, state: State, now: datetime) -> None:
         self._state = state
         self._now = now
         self._at = now.timestamp()
         self._assignments: list[Assignment] = []
-        # Waiting requests that got a job; with some of their count left they may get more in this round.
+        # Waiting requests that got a job; those with count left may get more in this round.
         self._served: list[Asking] = []
 
     def run(self) -> list[Assignment]:
-        """Matches, and returns what was matched."""
+        """Matches, and returns the assignments."""
         state = self._state
         state.holdings.expire(self._at)
         asked, state.asked = state.asked, []
@@ -79,7 +79,7 @@ class Round:
         return self._assignments
 
     def _serve_shy(self, number: int, asked: Sequence[Asking]) -> None:
-        """Jobs of one priority band that avoid nodes: to those who ask, then to those who wait."""
+        """Gives jobs of one band that avoid nodes to new requests, then to waiting ones."""
         state = self._state
         for asking in (*asked, *state.idle.some(WAITING_LOOKED_AT)):
             while asking.left:
@@ -91,7 +91,7 @@ class Round:
                 self._assign(asking, entry, MatchRule.AGE, candidates=1, held=0)
 
     def _serve_level(self, number: int, asked: Sequence[Asking]) -> None:
-        """Jobs of one priority band to those who ask: to each user a share, or all where there is only one."""
+        """Gives jobs of one band to new requests: a share to each user, or all if there is only one."""
         served: set[str] = set()
         while (level := self._state.levels.get(number)) is not None:
             wanting = [asking for asking in asked if asking.left]
@@ -104,7 +104,7 @@ class Round:
                 mine = [a for a in wanting if a.left and user not in a.doubts]
                 self._serve(level[user], user, mine, end)
                 if len(self._assignments) < end or not jobs:
-                    # There is nothing of theirs for those who ask, or nobody asks any more.
+                    # This user has no more for the new requests, or none is left to serve.
                     served.add(user)
 
     def _shares(
@@ -123,9 +123,9 @@ class Round:
         return quotas(usage, turns, waiting, jobs, self._at)
 
     def _serve(self, mine: Band, user: str, asked: Sequence[Asking], end: int) -> None:
-        """Jobs of one band to those who ask, until there are `end` assignments.
+        """Gives jobs of one user's band to new requests, until there are `end` assignments.
 
-        First what nodes hold, over all of them, then the rest by age.
+        First the jobs whose files the nodes hold, across all requests; then the rest by age.
         """
         state = self._state
         waiting = [
@@ -169,7 +169,7 @@ class Round:
         return self._state.nominate(node, some, LOOK_JOBS)
 
     def _serve_local(self, mine: Band, asked: list[Asking], end: int) -> None:
-        """One assignment for all: the smallest pick of any request goes first."""
+        """Assigns across all requests: the smallest pick goes first."""
         seats: list[_Seat] = []
         for number, asking in enumerate(asked):
             pick = self._held_here(mine, asking, mine.admitting(asking.offer))
@@ -190,10 +190,10 @@ class Round:
                 heapreplace(seats, (again.tier, again.cost, again.ordinal, number, again))
 
     def _place_fresh(self) -> None:
-        """New jobs, and those no longer held, to the idlest nodes."""
+        """Gives new jobs, and those no longer held, to the idlest nodes."""
         state = self._state
         for entry in sorted(state.fresh, key=lambda entry: (-entry.priority, entry.ordinal)):
-            # Jobs of a higher band may take its place.
+            # A held job of a higher band may be given instead.
             while state.idle and entry.alive and entry.promised_to is None:
                 if not self._place(entry):
                     break
@@ -230,9 +230,9 @@ class Round:
         return True
 
     def _held_higher(self, mine: Band, offer: Needs) -> tuple[Band, Pick] | None:
-        """A job of a higher band that is held: who would get one of this band gets that.
+        """A held job of a higher band, which a request gets instead of a job of this band.
 
-        Affinity keeps a job from others of its band, but does not put a lower band before it.
+        Affinity holds a job back from others of its band, but never puts a lower band first.
         """
         for higher in self._state.bands():
             if higher.number == mine.number:
@@ -305,7 +305,7 @@ class Round:
         )
 
     def _alone(self, mine: Band, offer: Needs) -> MatchRule:
-        """Why a job is given that is the only one of its band that may fit."""
+        """The reason to record when only one job of the band may fit."""
         for number in reversed(self._state.order):
             if number == mine.number:
                 break

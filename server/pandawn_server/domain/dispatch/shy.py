@@ -1,4 +1,4 @@
-"""Waiting jobs that avoid nodes: those on which they failed. There are few; they go before others of their band."""
+"""Waiting jobs that avoid the nodes on which they failed. There are few; they go first in their band."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pandawn_server.domain.dispatch.entries import Entry
 from pandawn_server.domain.dispatch.matching import Needs, fits
 
 AVOID_S: Final = 300.0
-"""For how many seconds a job waits for another node than those on which it failed: those that are live may be too
-small for it, or have no slot for days."""
+"""How many seconds a job avoids the nodes on which it failed. Then any node may take it: the other live nodes
+may be too small for it, or have no slot for days."""
 
 _LOOKS: Final = 64
-"""Jobs that are looked at for one request: bounds the work of a match."""
+"""Jobs examined for one request: bounds the work of a match."""
 
 
 class Shy:
-    """Jobs that avoid nodes, by the number of their priority band, those first that came first."""
+    """Jobs that avoid nodes, by priority band, in order of arrival."""
 
     def __init__(self) -> None:
         self._levels: dict[int, dict[int, Entry]] = {}
@@ -31,11 +31,11 @@ class Shy:
         return set(self._levels)
 
     def add(self, entry: Entry, number: int) -> None:
-        """Takes in a job."""
+        """Adds a job."""
         self._levels.setdefault(number, {})[entry.job_id] = entry
 
     def remove(self, entry: Entry, number: int) -> None:
-        """Takes out a job."""
+        """Removes a job."""
         level = self._levels[number]
         del level[entry.job_id]
         if not level:
@@ -49,9 +49,9 @@ class Shy:
         doubts: frozenset[str],
         others: Callable[[frozenset[str]], bool],
     ) -> Entry | None:
-        """The first job of a band for a node, of users whom it does not doubt.
+        """The first job of a band for a node, skipping users that the node doubts.
 
-        `others` says whether there are live nodes besides those avoided.
+        `others` tells whether there are live nodes besides those avoided.
         """
         for looks, entry in enumerate(self._levels.get(number, {}).values()):
             if looks >= _LOOKS:

@@ -1,4 +1,4 @@
-"""What the matchmaker of a queue knows: waiting jobs by band and by file, nodes, and requests that wait."""
+"""The state of a queue's matchmaker: waiting jobs by band and by file, nodes, and waiting requests."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from pandawn_server.domain.dispatch.nodes import Node
 from pandawn_server.domain.dispatch.shy import Shy
 
 NOMINATED: Final = 6
-"""Waiting jobs that are looked at when a node gets new files: bounds the work of a match. Others
-that want the files are found when the node has none of these left."""
+"""Waiting jobs examined when a node gets new files: bounds the work of a match. Others that read the
+files are found when the node's list is empty."""
 
 TENTATIVE: Final = 10_000
-"""Assignments that can still be given back; older ones were claimed long ago."""
+"""Assignments that can still be revoked; older ones were claimed long ago."""
 
 
 class State:
-    """The shared state, and the steps that keep its parts in agreement."""
+    """The shared state, and the operations that keep its parts consistent."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
@@ -33,41 +33,41 @@ class State:
         self.holdings = Holdings(self.files)
         self.jobs: dict[int, Entry] = {}
         self.too_large: dict[int, Entry] = {}
-        # By number of the priority band, and in it by user: each has a band of their own, with its own order of
-        # age and its own lists, and `usage` says whose is next.
+        # By band number, then by user. Each user has a band object of their own, with its own order by age
+        # and its own lists; `usage` decides whose turn it is.
         self.levels: dict[int, dict[str, Band]] = {}
-        # Their numbers, highest first.
+        # The band numbers, highest first.
         self.order: list[int] = []
-        # Those of the jobs that avoid nodes stand here, and in no band.
+        # Jobs that avoid nodes are kept here, and in no band.
         self.shy = Shy()
         self.usage = Usage()
         self.asked: list[Asking] = []
         self.idle = IdlePool()
-        # What waiting requests have not seen: jobs that came, and nodes that got files or jobs in their lists.
+        # Changes that waiting requests have not seen: new jobs, and nodes with new files or listed jobs.
         self.fresh: list[Entry] = []
         self.dirty: dict[Node, None] = {}
         self._ordinal = self._first_ordinal = 0
-        # Ordered, for a usual one is slow to tell its first when many before it were taken out.
+        # An OrderedDict, because a dict finds its first key slowly after many deletions at the front.
         self._tentative: OrderedDict[int, tuple[Entry, Node, list[int]]] = OrderedDict()
 
     def band_of(self, entry: Entry) -> Band:
-        """The band that the job stands in."""
+        """The band that holds the job."""
         return self.levels[self._number(entry)][entry.user]
 
     def _number(self, entry: Entry) -> int:
         return band(entry.priority, self.rules.priority_band)
 
     def has_others(self, avoided: frozenset[str]) -> bool:
-        """Whether there are live nodes besides some."""
+        """Whether there are live nodes other than `avoided`."""
         return any(node.live and node.key.node not in avoided for node in self.holdings)
 
     def bands(self) -> Iterator[Band]:
-        """All bands, those of higher priority first."""
+        """All bands, highest priority first."""
         for number in self.order:
             yield from self.levels[number].values()
 
     def enter(self, entry: Entry, at: float) -> None:
-        """Takes in a job at the end of its band, unless it is too large for the queue."""
+        """Adds a job at the end of its band, or to `too_large`."""
         if too_large(entry.total, self.rules):
             self.too_large[entry.job_id] = entry
             return
@@ -76,17 +76,17 @@ class State:
             self.shy.add(entry, self._number(entry))
             return
         self._ordinal += 1
-        self._tell(entry, self._band_for(entry).add(entry, self._ordinal, at))
+        self._announce(entry, self._band_for(entry).add(entry, self._ordinal, at))
 
     def enter_again(self, given: Entry, at: float, *, anywhere: bool = False) -> None:
-        """Takes in a job that was given by mistake, or avoids nodes no longer, before all others."""
+        """Adds a job at the head of its band: its assignment was revoked, or it no longer avoids nodes."""
         files = self.files.of({file.number: file.size for file in given.files})
         entry = given.again(files, anywhere=anywhere)
         if entry.avoids or too_large(entry.total, self.rules):
             self.enter(entry, at)
             return
         self._first_ordinal -= 1
-        self._tell(entry, self._band_for(entry).put_back(entry, self._first_ordinal, at))
+        self._announce(entry, self._band_for(entry).put_back(entry, self._first_ordinal, at))
 
     def _band_for(self, entry: Entry) -> Band:
         self.jobs[entry.job_id] = entry
@@ -101,7 +101,7 @@ class State:
             found = level[entry.user] = Band(self.holdings, self.rules, number)
         return found
 
-    def _tell(self, entry: Entry, best: Iterable[Node]) -> None:
+    def _announce(self, entry: Entry, best: Iterable[Node]) -> None:
         if self.idle:
             self.fresh.append(entry)
             for node in best:
@@ -109,7 +109,7 @@ class State:
                     self.dirty[node] = None
 
     def take(self, entry: Entry, *, given: bool) -> None:
-        """Takes out a job that was given, or else removed."""
+        """Takes out a job that was given to a node, or else removed."""
         del self.jobs[entry.job_id]
         if entry.avoids:
             entry.alive, entry.removed = False, not given
@@ -126,13 +126,13 @@ class State:
                 self.order.remove(mine.number)
 
     def give(self, entry: Entry, node: Node, at: float) -> None:
-        """Gives a job to a node: its files are on their way there from now on."""
+        """Gives a job to a node, and records its files as on their way there."""
         mine = None if entry.avoids else self.band_of(entry)
         self.take(entry, given=True)
         if mine is not None:
             mine.turn(at)
-        self.usage.note(entry.user, entry.asked.cores, at)
-        node.note_grant(at)
+        self.usage.record(entry.user, entry.asked.cores, at)
+        node.record_grant(at)
         came = self.holdings.expect(node, [file.number for file in entry.files], at)
         if came:
             self.nominate(node, came, NOMINATED)
@@ -142,7 +142,7 @@ class State:
             tentative.popitem(last=False)
 
     def revoke(self, job_id: int) -> Entry | None:
-        """Takes back that a job was given; None if that is not known any more."""
+        """Undoes `give`; returns None if that assignment is no longer kept."""
         known = self._tentative.pop(job_id, None)
         if known is None:
             return None
@@ -151,7 +151,7 @@ class State:
         return entry
 
     def free_promised(self, node: Node) -> None:
-        """Lets others have the jobs that are held for a node, for it will not take them."""
+        """Releases the jobs that are held for a node, because it will not take them."""
         if node.promised:
             for mine in self.bands():
                 freed = mine.free_promised(node)
@@ -159,7 +159,7 @@ class State:
                     self.fresh += freed
 
     def nominate(self, node: Node, files: Iterable[int], limit: int) -> bool:
-        """Enters up to about `limit` jobs that want files of a node in its lists; returns whether there are any."""
+        """Lists about `limit` jobs that read some of the files at the node; returns whether there were any."""
         if not node.live:
             return False
         entries = self.files.wanting(files, limit)

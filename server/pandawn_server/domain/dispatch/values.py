@@ -1,4 +1,4 @@
-"""What goes into the matchmaker of a queue and what comes out of it: plain values."""
+"""Inputs and outputs of a queue's matchmaker: plain values."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from pandawn_server.domain.tasks.jobs import Requirements
 class RunnableJob:
     """A runnable job of `user`; `since` is when it became runnable.
 
-    `inputs` are its files, each by a number that is the same wherever that file is named, at that
-    version and with that size (as `inventory.file_digest`), and with its size in bytes; one named
-    twice counts once. `unlocated_bytes` are those of inputs beside them of which nobody can tell
-    whether a node has them. Jobs of one task (`task_id`, 0 for none) that are added one after the
-    other are taken to read neighbouring files. `avoids` names nodes on which it failed.
+    `inputs` are (file number, size in bytes); duplicates count once. A file of one name, version and size
+    has the same number everywhere. `unlocated_bytes` is the total size of further inputs that no node can
+    be shown to hold. Consecutive jobs of one task (`task_id`, 0 for none) are assumed to read neighbouring
+    files. `avoids` names the nodes on which the job failed.
     """
 
     job_id: int
@@ -35,9 +34,9 @@ class RunnableJob:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A pilot that asks for up to `count` jobs; `request_id` is the caller's and unique.
+    """A poll of a pilot for up to `count` jobs; the caller sets a unique `request_id`.
 
-    Jobs of users in `doubts` do not go to it while there are other live nodes: theirs failed on its node.
+    Users in `doubts` had jobs fail on this node: while other nodes are live, it gets none of their jobs.
     """
 
     request_id: str
@@ -49,7 +48,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A job for a request. A hint, until the claim in the database succeeds."""
+    """A job chosen for a request. Tentative until the claim in the database succeeds."""
 
     request_id: str
     node: NodeKey
@@ -58,12 +57,11 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds the memory of a matchmaker.
+    """Bounds on the memory of a matchmaker.
 
-    Jobs beyond `jobs` are not taken (`Brokerage.add` names them): they are to be offered again when
-    there is room, oldest first, and wait no longer for it, since those in front of them are
-    served first anyhow. Of a job with more than `files_per_job` inputs the largest count; of an
-    inventory with more than `files_per_node` files those named first.
+    Beyond `jobs`, `Matchmaker.add` returns the jobs it did not take: offer them again when there is room,
+    oldest first. This delays no job, since those ahead are served first anyway. A job with more than
+    `files_per_job` inputs keeps the largest; an inventory keeps its first `files_per_node` files.
     """
 
     jobs: int = 1_000_000
@@ -73,12 +71,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a waiting job stands.
+    """The position of a waiting job.
 
-    `ahead` jobs of its priority band would go before it by age alone. It is kept for `held_for`
-    until `held_until` at most. `overdue_at` is when it goes to whoever asks next, known once its
-    turn by age has come. `shares` are the nodes that hold most of it, in bytes, most first.
-    `too_large` says that its inputs exceed the queue's limit.
+    `ahead` jobs of its priority band precede it by age. It is held for `held_for` until `held_until` at
+    most. `overdue_at` is when the next request gets it, whatever its node; None before its turn by age.
+    `shares` are the nodes that hold most of its input, in bytes, largest first. `too_large` is set when
+    its inputs exceed the queue's limit.
     """
 
     ahead: int

@@ -1,7 +1,7 @@
-"""Jobs change hands: claim, lease, attempt and event of many jobs at once.
+"""Hands out many jobs at once: claim, lease, attempt and event.
 
-The heart of the hot path. PostgreSQL does it all in one statement; SQLite, which knows no such
-statement and has no network in between, in several.
+This is the core of the hot path. PostgreSQL does it in one statement. SQLite lacks such a statement and has
+no network in between, so it uses several.
 """
 
 from __future__ import annotations
@@ -32,14 +32,11 @@ from pandawn_server.storage.tasks import job_moves
 from pandawn_server.storage.tasks.files import unpack
 from pandawn_server.storage.tasks.schema import job_inputs, jobs
 
-"""Kind of the event of a job that was given to a pilot."""
-
 
 class Offer(NamedTuple):
-    """A job that is to go to a pilot, and why; `text` is the explanation in words.
+    """A job to be given to a pilot, and why; `text` is the explanation in words.
 
-    `granted` is how many leases the call has got already; `expire_time` and `duration` are the
-    lease's.
+    `granted` is how many leases the call has already; `expire_time` and `duration` belong to the lease.
     """
 
     match: Match
@@ -69,9 +66,9 @@ class HandedJob:
 
 
 def hand_out(tx: Transaction, offers: Sequence[Offer], now: datetime) -> dict[int, HandedJob]:
-    """Gives jobs to pilots, those that are still runnable; returns them by identifier.
+    """Gives those of the jobs to pilots that are still runnable; returns them by identifier.
 
-    The compare-and-set on the state is what makes matching safe, however stale its picture was.
+    The compare-and-set on the state makes matching safe, however stale its view was.
     """
     if not offers:
         return {}
@@ -81,7 +78,7 @@ def hand_out(tx: Transaction, offers: Sequence[Offer], now: datetime) -> dict[in
 
 
 def take_back(tx: Transaction, handed: Sequence[tuple[Offer, HandedJob]], now: datetime) -> None:
-    """Undoes hand-outs of the same transaction, as if they had never been."""
+    """Undoes hand-outs of the same transaction, leaving no trace of them."""
     for offer, job in handed:
         tx.execute(delete(leases_table).where(leases_table.c.job_id == job.job_id))
         for table in (attempts_table, events_table):
@@ -93,7 +90,7 @@ def take_back(tx: Transaction, handed: Sequence[tuple[Offer, HandedJob]], now: d
             .where(jobs.c.job_id == job.job_id)
             .values(
                 attempt=job.attempt - 1,
-                # Since then it has been runnable, and goes by its age again.
+                # When it became runnable, so that it keeps its age.
                 state_time=now - offer.match.waited,
             )
         )
@@ -103,7 +100,7 @@ def take_back(tx: Transaction, handed: Sequence[tuple[Offer, HandedJob]], now: d
 
 
 def read_handed(tx: Transaction, job_ids: Collection[int]) -> dict[int, HandedJob]:
-    """The same of jobs that were given out before."""
+    """Reads jobs that were given out before, by identifier."""
     if not job_ids:
         return {}
     query = (
@@ -195,7 +192,7 @@ def _event(offer: Offer, job: HandedJob, now: datetime) -> Event:
 
 
 class _Asked(NamedTuple):
-    """A row of `asked` below: what is stored of an offer, in JSON's types."""
+    """A row of `asked` below: the stored fields of an offer, as JSON types."""
 
     job_id: int
     token: str
@@ -207,7 +204,7 @@ class _Asked(NamedTuple):
     expire_time: str
     duration_s: float
     queue: str
-    told: str
+    explanation: str
     locality: str
     rule: str
     input_bytes: int
@@ -226,15 +223,15 @@ _ASKED = ", ".join(
 
 check_step([JobState.ACTIVATED], JobState.SENT)
 
-# One statement, for each costs a round trip; nothing in it but constants of this module, hence the noqa.
+# One statement, to save round trips. Only constants of this module are formatted into it, hence the noqa.
 _AT_ONCE = text(
     f"""
-    -- As jsonb: each field of a row in json would be found by reading the row from its beginning again.
+    -- As jsonb: with json, reading each field would parse the row from its beginning again.
     WITH asked AS MATERIALIZED (
         SELECT {_ASKED}, place
         FROM jsonb_array_elements(CAST(:offers AS jsonb)) WITH ORDINALITY AS o (r, place)
-    -- Rows that another transaction is just claiming are skipped: waiting for them could only tell that they
-    -- are gone, and two that wait for each other would be a deadlock.
+    -- Skips rows that another transaction is claiming: waiting would only find that they are gone, and two
+    -- transactions that wait for each other would deadlock.
     ), free AS MATERIALIZED (
         SELECT jobs.job_id FROM jobs
         WHERE jobs.job_id = ANY(ARRAY(SELECT asked.job_id FROM asked)) AND jobs.state = :runnable
@@ -245,8 +242,8 @@ _AT_ONCE = text(
         UPDATE jobs SET state = :sent, attempt = jobs.attempt + 1, state_time = :now
         WHERE jobs.job_id = ANY(ARRAY(SELECT free.job_id FROM free))
         RETURNING jobs.job_id, jobs.attempt, jobs.task_id, jobs."index", jobs.kind, jobs."user"
-    -- The leases of a call are numbered without gaps: of two processes that serve one call at a time, both
-    -- want the same number, and one is refused.
+    -- The leases of a call are numbered without gaps. When two processes serve one call at a time, both use the
+    -- same number, and one of them fails.
     ), leased AS (
         INSERT INTO leases (job_id, attempt, token, pilot_id, site, node, request_id, ordinal,
             expire_time, duration_s)
@@ -254,7 +251,7 @@ _AT_ONCE = text(
             granted - 1 + row_number() OVER (PARTITION BY pilot_id, request_id ORDER BY place),
             expire_time, duration_s
         FROM claimed AS c JOIN asked USING (job_id)
-    -- Why the job went there, kept for good: `pandawn why` reads it when the lease is long gone.
+    -- Why the job went there, stored for good: `pandawn why` reads it long after the lease has ended.
     ), tried AS (
         INSERT INTO attempts (job_id, attempt, task_id, pilot_id, site, node, lease_token,
             start_time, locality, rule, match_input_bytes, match_local_bytes, match_candidates,
@@ -263,10 +260,10 @@ _AT_ONCE = text(
             input_bytes, local_bytes, candidates, held, waited_s, queue_revision
         FROM claimed AS c JOIN asked USING (job_id)
     -- The same event that `_event` makes.
-    ), noted AS (
+    ), recorded AS (
         INSERT INTO events (event_time, kind, text, task_id, job_id, attempt, queue, node,
             pilot_id, "user")
-        SELECT :now, :kind, concat('attempt ', c.attempt, ': ', told), c.task_id, job_id,
+        SELECT :now, :kind, concat('attempt ', c.attempt, ': ', explanation), c.task_id, job_id,
             c.attempt, queue, node, pilot_id, c."user"
         FROM claimed AS c JOIN asked USING (job_id)
     )
@@ -289,7 +286,7 @@ def _at_once(tx: Transaction, offers: Sequence[Offer], now: datetime) -> dict[in
             expire_time=offer.expire_time.isoformat(),
             duration_s=offer.duration.total_seconds(),
             queue=offer.queue,
-            told=offer.text,
+            explanation=offer.text,
             locality=offer.match.locality.value,
             rule=offer.match.rule.value,
             input_bytes=offer.match.input_bytes,

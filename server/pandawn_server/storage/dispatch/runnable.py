@@ -1,4 +1,4 @@
-"""Runnable jobs as the matchmaker in memory takes them in: the newest, or page by page."""
+"""Runnable jobs for the matchmaker: the newest, or page by page."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from pandawn_server.storage.columns import span
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.tasks.schema import job_inputs, jobs, tasks
 
-# In the text, as the limits are: of a value to come, a plan for all values could use neither index of runnable
-# jobs, for they hold those of this state only; it read the whole table.
+# A literal, because with a parameter a generic plan could use neither partial index of runnable jobs and read
+# the whole table. Limits are literals for the same reason.
 _IS_RUNNABLE = jobs.c.state == literal_column(f"'{JobState.ACTIVATED.value}'")
 
 PackedFiles = Sequence[Sequence[Any]]
-"""The files of a job as its row holds them; see `storage.files.pack`."""
+"""The files of a job as its row stores them; see `storage.files.pack`."""
 
 
 class Arrival(NamedTuple):
-    """A place in the order in which jobs became runnable."""
+    """A position in the order in which jobs became runnable."""
 
     state_time: datetime
     job_id: int
 
 
 class Rank(NamedTuple):
-    """A place in the order of priority (highest first) and age."""
+    """A position in the order of priority (highest first) and age."""
 
     priority: int
     job_id: int
 
 
 class RunnableRow(NamedTuple):
-    """A runnable job with its files; `library_bytes` is None unless it reads a library.
+    """A runnable job with its files; `library_bytes` is None if it reads no library.
 
-    `test` says that its task is a test; `avoided` are the nodes on which it failed before.
+    `test` is set for jobs of test tasks; `avoided` are the nodes on which it failed before.
     """
 
     job_id: int
@@ -65,7 +65,7 @@ class RunnableRow(NamedTuple):
 
 
 def last_arrival(tx: Transaction, queue: str) -> Arrival | None:
-    """The runnable job of a queue that became so last, None if there is none."""
+    """The job of a queue that became runnable last; None if none is runnable."""
     query = (
         select(jobs.c.state_time, jobs.c.job_id)
         .where(jobs.c.queue == queue, _IS_RUNNABLE)
@@ -79,9 +79,9 @@ def last_arrival(tx: Transaction, queue: str) -> Arrival | None:
 def ranked_after(
     tx: Transaction, queue: str, after: Rank | None, limit: int, *, tests_only: bool = False
 ) -> list[Rank]:
-    """Up to `limit` runnable jobs of a queue that come after a place by priority and age.
+    """Up to `limit` runnable jobs of a queue after a position, by priority and age.
 
-    With `tests_only` those of test tasks, however many others there are.
+    With `tests_only`, only jobs of test tasks, however many others there are.
     """
     query = (
         select(jobs.c.priority, jobs.c.job_id)
@@ -92,7 +92,7 @@ def ranked_after(
         query = query.join(tasks, tasks.c.task_id == jobs.c.task_id).where(tasks.c.test)
     if after is None:
         return [Rank(*row) for row in tx.execute(query.limit(limit))]
-    # Two steps: each is one range of the index, which both conditions in one would not be.
+    # Two queries: each is one range of the index, which a combined condition would not be.
     same = query.where(jobs.c.priority == after.priority, jobs.c.job_id > after.job_id)
     found = [Rank(*row) for row in tx.execute(same.limit(limit))]
     if len(found) < limit:
@@ -132,7 +132,7 @@ def _runnable(of: FromClause) -> Select[Any]:
 
 
 def _arrived(first: Select[Any]) -> Select[Any]:
-    """Runnable jobs by the order in which they became so; the limit is applied before anything is joined."""
+    """Query for runnable jobs in the order in which they became so; the limit applies before the joins."""
     limited = (
         first.where(jobs.c.queue == bindparam("queue"), _IS_RUNNABLE)
         .order_by(jobs.c.state_time, jobs.c.job_id)
@@ -143,11 +143,11 @@ def _arrived(first: Select[Any]) -> Select[Any]:
     return _runnable(of).order_by(limited.c.state_time, limited.c.job_id)
 
 
-# Made once: each batch of calls asks for them.
+# Built once: each batch of calls runs them.
 _ARRIVALS = select(jobs.c.state_time, jobs.c.job_id)
 _FIRST_ARRIVED = _arrived(_ARRIVALS)
 _ARRIVED_SINCE = _arrived(
-    # As one value: the database finds the place in the index, however many became so at once.
+    # Compared as one tuple: the database seeks in the index, however many jobs became runnable at once.
     _ARRIVALS.where(
         tuple_(jobs.c.state_time, jobs.c.job_id)
         > tuple_(
@@ -161,7 +161,7 @@ _ARRIVED_SINCE = _arrived(
 def arrived_since(
     tx: Transaction, queue: str, after: Arrival | None, limit: int
 ) -> list[RunnableRow]:
-    """Up to `limit` runnable jobs of a queue that became so after a place, in that order."""
+    """Up to `limit` jobs of a queue that became runnable after a position, in that order."""
     found = (
         tx.execute(_FIRST_ARRIVED, {"queue": queue, "limit": limit})
         if after is None
@@ -173,7 +173,7 @@ def arrived_since(
 def get_runnable(
     tx: Transaction, job_ids: Collection[int], *, tests_only: bool = False
 ) -> list[RunnableRow]:
-    """Those of the jobs that are runnable, by priority and age; with `tests_only` those of test tasks."""
+    """Those of the jobs that are runnable, by priority and age; with `tests_only`, jobs of test tasks."""
     if not job_ids:
         return []
     query = (
@@ -224,5 +224,5 @@ def _to_jobs(rows: Iterable[Any]) -> list[RunnableRow]:
 def _requirements(
     memory: int | None, cores: int | None, disk: int | None, wall_time: float | None
 ) -> Requirements:
-    # Jobs of a task are alike.
+    # Cached, because jobs of a task are alike.
     return Requirements(memory, cores, disk, span(wall_time))

@@ -18,6 +18,6 @@ def watch_catalog(context: Context) -> None:
     """
     # The time before the look: what is read after it is newer than the loss that it shows.
     now = context.clock()
-    if context.desks.note_pulse(context.catalog.pulse(), now):
+    if context.desks.record_pulse(context.catalog.pulse(), now):
         _log.info("a server of the catalog was lost or came back; nodes are compared anew")
     refresh_pins(context)

@@ -1,4 +1,4 @@
-"""Pilots ask for work: jobs are matched to all who ask or wait, claimed and leased in one transaction."""
+"""Gives jobs to polling pilots: matches them, then claims and leases them in one transaction."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from pandawn_server.usecases.dispatch.desks import (
 )
 from pandawn_server.usecases.dispatch.doubt import (
     Delivery,
-    answer_the_served,
+    answer_served,
     give_up,
     take_back,
-    was_done,
+    was_committed,
 )
 from pandawn_server.usecases.dispatch.feeding import feed_jobs, feed_nodes, prune
 from pandawn_server.usecases.dispatch.leasing import repeated_grants
@@ -43,29 +43,29 @@ from pandawn_server.usecases.dispatch.round import (
 )
 
 CLAIM_ROUNDS = 4
-"""How often jobs are matched anew when other processes had claimed the chosen ones."""
+"""How often to match at most, when other processes had already claimed the chosen jobs."""
 
 _NOTHING = Requirements()
 
 Deliver = Callable[[Sequence[Delivery]], None]
-"""Takes the answers to calls that waited; called before anybody else can learn that they wait no longer."""
+"""Takes the answers to waiting calls; called before any other round can learn that they no longer wait."""
 
 
 def acquire_jobs(
     context: Context, calls: Sequence[AcquireCall], deliver: Deliver
 ) -> list[AcquireAnswer | PandawnError]:
-    """Leases jobs to many pilots in one transaction; one answer a call, in order.
+    """Leases jobs to many pilots in one transaction; one answer per call, in order.
 
-    A repeated request gets the leases it got before. An answer may be `NotFoundError`
-    (PILOT_NOT_FOUND) or `PreconditionError` (QUEUE_OFFLINE). A call that says that it waits, and got nothing,
-    is answered through `deliver` later, by whatever call of this or of `serve_polls` has a job for it.
+    A repeated request gets the same leases again. An answer may be `NotFoundError` (PILOT_NOT_FOUND) or
+    `PreconditionError` (QUEUE_OFFLINE). A call with `waits` set that got nothing keeps waiting; a later round
+    of this or of `serve_polls` answers it through `deliver`.
     """
     scene = _hand_out(context, calls, (), deliver)
     return [answer_to(call, scene) for call in calls]
 
 
 def serve_polls(context: Context, queue_names: Iterable[str], deliver: Deliver) -> None:
-    """Gives jobs that became runnable, or are no longer held, to calls that wait."""
+    """Gives jobs that became runnable, or are no longer held, to waiting calls."""
     _hand_out(context, (), queue_names, deliver)
 
 
@@ -80,23 +80,23 @@ def _hand_out(
     try:
         with context.db.write() as tx:
             with desks.lock:
-                # A call whose repeat is just being answered gets what that gets.
+                # A repeat of a call that is being answered gets the same answer.
                 desks.await_claims(scene.asked_now.keys())
                 scene.now = context.clock()
-                _look_around(context, tx, scene, queue_names)
+                _prepare(context, tx, scene, queue_names)
                 served = _calls_to_serve(context, tx, scene)
                 chosen = [
                     _match_queue(context, tx, scene, scene.queue_of[name], served)
                     for name in sorted(scene.queue_of)
                 ]
-                _look_up_rest(context, tx, scene)
-            # Without the lock: others match while the database works.
+                _find_repeats(context, tx, scene)
+            # Without the lock, so that others can match while the database works.
             for choice in chosen:
                 _claim(context, tx, scene, choice)
     except BaseException as error:
-        done = was_done(context, scene, error)
-        if not done:
-            _undo(context, scene, error, deliver, in_doubt=done is None)
+        committed = was_committed(context, scene, error)
+        if not committed:
+            _undo(context, scene, error, deliver, in_doubt=committed is None)
             raise
     with desks.lock:
         deliveries: list[Delivery] = [
@@ -106,8 +106,8 @@ def _hand_out(
         ]
         for queue in scene.queue_of.values():
             if queue.status is QueueStatus.OFFLINE:
-                deliveries += _sent_away(context, queue)
-        deliveries += _dismissed(context, scene)
+                deliveries += _end_polls(context, queue)
+        deliveries += _answers_to_evicted(context, scene)
         if deliveries:
             deliver(deliveries)
         for desk, job_id in scene.returned:
@@ -116,8 +116,8 @@ def _hand_out(
     return scene
 
 
-def _sent_away(context: Context, queue: Queue) -> list[Delivery]:
-    """Those who wait for jobs of a queue that gives out none are told at once, and wait no longer."""
+def _end_polls(context: Context, queue: Queue) -> list[Delivery]:
+    """Ends the polls of an offline queue; returns their answers."""
     desk = context.desks.get(queue.name)
     if desk is None:
         return []
@@ -125,7 +125,7 @@ def _sent_away(context: Context, queue: Queue) -> list[Delivery]:
         caller for caller in desk.polls.values() if not context.desks.is_answering(caller.name)
     ]
     for caller in callers:
-        desk.withdraw(caller.name)
+        desk.cancel(caller.name)
     answer = AcquireAnswer(
         queue=queue.name,
         grants=(),
@@ -141,7 +141,7 @@ def _sent_away(context: Context, queue: Queue) -> list[Delivery]:
 def _undo(
     context: Context, scene: Scene, error: BaseException, deliver: Deliver, *, in_doubt: bool
 ) -> None:
-    """Puts things as they were before a round that failed, as far as it is known what it did."""
+    """Restores the state before a failed round, as far as the outcome is known."""
     deliveries: list[Delivery] = []
     with context.desks.lock:
         if in_doubt and isinstance(error, PandawnError):
@@ -152,16 +152,16 @@ def _undo(
             deliver(deliveries)
         _end_claims(context, scene)
     if isinstance(error, UnavailableError) and error.reason == "DATABASE_CONFLICT":
-        deliveries = answer_the_served(context, scene)
+        deliveries = answer_served(context, scene)
         if deliveries:
             deliver(deliveries)
 
 
-def _dismissed(context: Context, scene: Scene) -> list[Delivery]:
-    """Those who waited on nodes that get no jobs any more are told at once."""
+def _answers_to_evicted(context: Context, scene: Scene) -> list[Delivery]:
+    """Answers for the calls that were evicted because their nodes get no more jobs."""
     return [
         (caller.call.key, answered(pilot, (), scene))
-        for caller in scene.dismissed
+        for caller in scene.evicted
         if caller.name not in scene.asked_now
         and (known := context.known.pilot(caller.call.pilot_id)) is not None
         and (pilot := known.pilot).queue in scene.queue_of
@@ -174,32 +174,30 @@ def _end_claims(context: Context, scene: Scene) -> None:
     context.desks.end_claims({caller.name for _, _, caller in scene.open})
 
 
-def _look_around(
-    context: Context, tx: Transaction, scene: Scene, queue_names: Iterable[str]
-) -> None:
+def _prepare(context: Context, tx: Transaction, scene: Scene, queue_names: Iterable[str]) -> None:
     now = scene.now
     known = context.known.live_pilots(tx, {call.pilot_id for call in scene.calls}, now)
     scene.queue_of.update(
         context.config.queues(tx, {pilot.queue for pilot in known.values()} | set(queue_names), now)
     )
-    # A queue with live pilots cannot be deleted, but one may have come just then.
+    # A queue with live pilots cannot be deleted, but a pilot may have registered at that moment.
     scene.pilot_of.update({i: p for i, p in known.items() if p.queue in scene.queue_of})
-    _look_at_nodes(tx, scene)
-    _note_contacts(context, tx, scene)
+    _read_restricted_nodes(tx, scene)
+    _record_contacts(context, tx, scene)
 
 
-def _look_at_nodes(tx: Transaction, scene: Scene) -> None:
+def _read_restricted_nodes(tx: Transaction, scene: Scene) -> None:
     restricted = nodes.restricted_nodes(tx)
     if not restricted:
         return
     for key, node in restricted.items():
         (scene.suspended if node.gets_none(scene.now) else scene.probed)[key] = node
-    # One job at a time: who has one gets none.
+    # A node on probation gets one job at a time.
     for key in leases.nodes_with_leases(tx, scene.probed):
         scene.suspended[key] = scene.probed.pop(key)
 
 
-def _note_contacts(context: Context, tx: Transaction, scene: Scene) -> None:
+def _record_contacts(context: Context, tx: Transaction, scene: Scene) -> None:
     contacts: dict[str, NodeKey] = {}
     offers: dict[str, Requirements] = {}
     latest = {
@@ -210,7 +208,7 @@ def _note_contacts(context: Context, tx: Transaction, scene: Scene) -> None:
         pilot, known = scene.pilot_of.get(call.pilot_id), context.known.pilot(call.pilot_id)
         if pilot is None or known is None:
             continue
-        # Free disk changes by the second: one note with each noted contact is enough for `why`.
+        # Free disk changes every second: for `why` it is enough to store it with each recorded contact.
         if known.contact_time <= latest[pilot.queue] or (
             known.offer == _NOTHING and call.offer != _NOTHING
         ):
@@ -218,15 +216,15 @@ def _note_contacts(context: Context, tx: Transaction, scene: Scene) -> None:
             if known.offer != call.offer:
                 offers[pilot.pilot_id] = call.offer
     pilots.note_asked(tx, contacts, offers, scene.now)
-    context.known.note_contacts(contacts, scene.now)
-    context.known.note_offers(offers)
+    context.known.record_contacts(contacts, scene.now)
+    context.known.record_offers(offers)
 
 
 def _calls_to_serve(context: Context, tx: Transaction, scene: Scene) -> list[AcquireCall]:
     if not scene.calls:
         return []
-    # Of many calls those are looked up that may have been served before. What else is a repeat wants a lease that there
-    # is already: all is undone then, and each call comes again, alone.
+    # Only calls that may have been served before are looked up. If any other is a repeat, its lease exists already
+    # and the insert fails: then all is rolled back, and each call is tried again alone.
     _grant_again(
         context,
         tx,
@@ -241,7 +239,7 @@ def _calls_to_serve(context: Context, tx: Transaction, scene: Scene) -> list[Acq
     served: dict[CallKey, AcquireCall] = {}
     for call in scene.calls:
         pilot = scene.pilot_of.get(call.pilot_id)
-        # A call and its repeat may stand in one batch: the first is served, both get its leases.
+        # A batch may hold a call and its repeat: the first is served, both get its leases.
         if pilot is not None and call.key not in scene.grants and scene.gets_jobs(pilot):
             served.setdefault(call.key, call)
     return list(served.values())
@@ -250,7 +248,7 @@ def _calls_to_serve(context: Context, tx: Transaction, scene: Scene) -> list[Acq
 def _grant_again(
     context: Context, tx: Transaction, scene: Scene, calls: Iterable[AcquireCall]
 ) -> None:
-    """Gives calls what they got when they came before."""
+    """Adds the leases that repeated calls got the first time."""
     keys = {call.key for call in calls} - scene.looked_up
     if not keys:
         return
@@ -266,10 +264,10 @@ def _grant_again(
     )
 
 
-def _look_up_rest(context: Context, tx: Transaction, scene: Scene) -> None:
-    """Sees whether calls that get nothing are repeats of ones that other processes have served.
+def _find_repeats(context: Context, tx: Transaction, scene: Scene) -> None:
+    """Finds calls without a match that other processes have already served.
 
-    With the lock: nobody serves such a call meanwhile.
+    Call with the lock, so that no other round serves such a call meanwhile.
     """
     matched = {caller.name for _, _, caller in scene.open}
     rest = [
@@ -280,12 +278,12 @@ def _look_up_rest(context: Context, tx: Transaction, scene: Scene) -> None:
     _grant_again(context, tx, scene, rest)
     for call in rest:
         if call.key in scene.grants:
-            context.desks.drop(request_name(call.key))
+            context.desks.cancel_locked(request_name(call.key))
 
 
 @dataclass(slots=True)
 class _Choice:
-    """Jobs that were chosen of a queue, and for whom."""
+    """Jobs chosen from one queue, with their callers."""
 
     queue: Queue
     desk: Desk
@@ -309,36 +307,36 @@ def _match_queue(
             else:
                 callers.append(Caller.of(call, pilot.key))
             asking[pilot.key] = call.cache or asking.get(pilot.key)
-    scene.inventories_wanted |= feed_nodes(context, tx, queue, desk, asking, now)
+    scene.inventories_requested |= feed_nodes(context, tx, queue, desk, asking, now)
     if queue.status is QueueStatus.OFFLINE:
         return _Choice(queue, desk, [])
-    scene.dismissed += desk.dismiss(scene.suspended)
-    # Whoever waits on a node on probation makes room for who asks now, or for the first of them.
-    scene.dismissed += desk.dismiss_others(scene.probed, {caller.node for caller in callers})
+    scene.evicted += desk.evict(scene.suspended)
+    # A node on probation keeps one call: the new one, or else the first that waits.
+    scene.evicted += desk.evict_extra(scene.probed, {caller.node for caller in callers})
     feed_jobs(tx, queue.name, desk, now)
     desk.ask(callers)
     matched = []
     if queue.status is not QueueStatus.PAUSED:
         matched = _matched(context, tx, scene, desk)
-    _let_go(scene, desk, matched)
+    _cancel_unserved(scene, desk, matched)
     return _Choice(queue, desk, matched)
 
 
-def _let_go(scene: Scene, desk: Desk, matched: Sequence[tuple[Caller, Match]]) -> None:
-    """Who got nothing, and does not wait, asks no longer."""
+def _cancel_unserved(scene: Scene, desk: Desk, matched: Sequence[tuple[Caller, Match]]) -> None:
+    """Cancels the new calls that got nothing and do not wait."""
     names = {caller.name for caller, _ in matched}
     for name, call in scene.asked_now.items():
         if not call.waits and name not in names:
-            desk.withdraw(name)
+            desk.cancel(name)
 
 
 def _matched(
     context: Context, tx: Transaction, scene: Scene, desk: Desk
 ) -> list[tuple[Caller, Match]]:
-    """Matches, with the lock."""
+    """Runs the matchmaker; call with the lock."""
     assignments = desk.matchmaker.match(scene.now)
     callers = [desk.polls[a.request_id] for a in assignments]
-    # Among those that waited one may have ended meanwhile.
+    # The pilot of a waiting call may have ended meanwhile.
     others = {caller.call.pilot_id for caller in callers} - scene.pilot_of.keys()
     if others:
         scene.pilot_of.update(context.known.live_pilots(tx, others, scene.now))
@@ -348,7 +346,7 @@ def _matched(
             found.append((caller, assignment.match))
             scene.open.append((desk, assignment.match.job_id, caller))
         else:
-            desk.withdraw(caller.name)
+            desk.cancel(caller.name)
             desk.matchmaker.give_back([assignment.match.job_id], scene.now)
     desk.claiming.update(match.job_id for _, match in found)
     context.desks.begin_claims([caller.name for caller, _ in found])
@@ -369,12 +367,12 @@ def _claim(context: Context, tx: Transaction, scene: Scene, choice: _Choice) -> 
                 desk.polls.pop(request_name((offer.pilot_id, offer.request_id)), None)
             if len(given) == len(offers):
                 return
-            # Another process gives out jobs of this queue too, or somebody cancelled some.
+            # Another process also gives out jobs of this queue, or a user cancelled some.
             desk.matchmaker.lost({offer.match.job_id for offer in offers} - handed.keys())
             prune(tx, desk)
             desk.ask({c.name: c for c, _ in matched if c.name in desk.polls}.values())
             matched = _matched(context, tx, scene, desk) if rounds_left else []
-            _let_go(scene, desk, matched)
+            _cancel_unserved(scene, desk, matched)
 
 
 def _offer(context: Context, scene: Scene, queue: Queue, caller: Caller, match: Match) -> Offer:

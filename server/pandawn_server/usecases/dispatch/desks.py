@@ -1,7 +1,7 @@
-"""The matchmakers of this process, one a queue: what each knows, and how far it has followed the truth.
+"""The desks of this process, one per queue: a matchmaker, its polls, and how far each source was read.
 
-A picture in memory, rebuilt at any time: the database has the jobs, the catalog the inventories, and
-a claim in the database decides who gets a job.
+They hold a view in memory that can be rebuilt at any time. The database has the jobs, the catalog the
+inventories, and a claim in the database decides who gets a job.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from pandawn_server.domain.tasks.jobs import Requirements
 from pandawn_server.storage.dispatch.runnable import Arrival, Rank
 
 CallKey = tuple[str, str]
-"""Names a call for jobs: the pilot and its request."""
+"""Identifies a call for jobs: pilot identifier and request identifier."""
 
 
 class AcquireCall(NamedTuple):
-    """One call of a pilot for up to `max_jobs` jobs; `cache` is None when it has none.
+    """A call of a pilot for up to `max_jobs` jobs; `cache` is None for a node without a cache.
 
-    `waits` says that the caller listens on for a while when there is no job now.
+    `waits` is set if the caller keeps waiting for a while when there is no job now.
     """
 
     pilot_id: str
@@ -42,12 +42,12 @@ class AcquireCall(NamedTuple):
 
     @property
     def key(self) -> CallKey:
-        """Names the call; a repeated one has the same."""
+        """Identifies the call; a repeat has the same key."""
         return self.pilot_id, self.request_id
 
 
 class Caller(NamedTuple):
-    """A call with the node of its pilot, and how the matchmaker names its request."""
+    """A call with its pilot's node and the identifier of its request in the matchmaker."""
 
     call: AcquireCall
     node: NodeKey
@@ -55,75 +55,75 @@ class Caller(NamedTuple):
 
     @classmethod
     def of(cls, call: AcquireCall, node: NodeKey) -> Caller:
-        """A call from a node."""
+        """Makes the caller for a call from a node."""
         return cls(call, node, request_name(call.key))
 
 
 @dataclass(slots=True)
 class KnownNode:
-    """What was last taken from the catalog of a node; `state` is where its cache stood when the two were compared."""
+    """What was last read of a node; `state` is the cache's state when cache and catalog were last compared."""
 
     version: Version
     state: CacheState | None
-    # When it was last read, and when the cache and the catalog were compared.
+    # When it was last read, and when cache and catalog were last compared.
     time: datetime
     met: datetime
 
 
 class Doubts:
-    """Users whose jobs failed on a node as they do not elsewhere, as this process heard. A hint, for a while.
+    """Users whose jobs fail on one node but not elsewhere, as far as this process knows. Entries expire.
 
-    Only others' jobs go there: if those fail too it is the node, and if not it was the user's.
+    Such a node gets only other users' jobs: if those fail too, the node is at fault, otherwise the user's jobs.
     """
 
     def __init__(self) -> None:
         self._of: dict[NodeKey, tuple[datetime, frozenset[str]]] = {}
 
-    def note(self, found: Mapping[NodeKey, frozenset[str]], now: datetime) -> None:
-        """Takes in what the last ends said."""
+    def record(self, found: Mapping[NodeKey, frozenset[str]], now: datetime) -> None:
+        """Records the users that recent failures put in doubt."""
         for key, users in found.items():
             self._of[key] = now + DOUBT, users
 
     def of(self, key: NodeKey) -> frozenset[str]:
-        """The users doubted on a node."""
+        """The users in doubt on a node."""
         return self._of[key][1] if key in self._of else frozenset()
 
-    def forget_old(self, now: datetime) -> None:
-        """Forgets what is old."""
+    def expire(self, now: datetime) -> None:
+        """Drops expired entries."""
         if self._of and min(until for until, _ in self._of.values()) <= now:
             self._of = {key: kept for key, kept in self._of.items() if kept[0] > now}
 
 
 @dataclass(slots=True)
 class Desk:
-    """The matchmaker of one queue, and the places up to which it has read."""
+    """The matchmaker of one queue, its polls, and how far jobs and nodes were read."""
 
     matchmaker: Matchmaker
     doubts: Doubts
-    # Whether it knows jobs of test tasks only, as the queue gives out no others.
+    # Whether it holds jobs of test tasks only, because the queue gives out no others.
     tests_only: bool = False
-    # The job that became runnable last among those read; all that were runnable before are read
-    # page by page, from the top, over and over.
+    # The newest job read, by the time it became runnable. Older ones are read page by page in order of rank,
+    # over and over.
     newest: Arrival | None = None
     page: Rank | None = None
     is_begun: bool = False
-    # Whether every job that was runnable at the beginning has been read.
+    # Whether every job that was runnable at the start has been read.
     is_complete: bool = False
     page_time: datetime | None = None
     nodes_time: datetime | None = None
     nodes: dict[NodeKey, KnownNode] = field(default_factory=dict)
     live: set[NodeKey] = field(default_factory=set)
-    # What was read of nodes before is to be compared with the catalog anew, which has lost some of it.
+    # When the catalog may have lost data: what was read of nodes before must be compared again.
     suspect: datetime | None = None
-    # Nodes whose contents changed, or which were never read.
+    # Nodes to read: their contents changed, or they were never read.
     unread: dict[NodeKey, None] = field(default_factory=dict)
-    # Those who asked and have got nothing so far.
+    # Calls that have got nothing so far.
     polls: dict[str, Caller] = field(default_factory=dict)
-    # Jobs that were given, whose claim is not committed yet: the database shows them as runnable still.
+    # Jobs given whose claim is not yet committed: the database still shows them as runnable.
     claiming: set[int] = field(default_factory=set)
 
     def ask(self, callers: Iterable[Caller]) -> None:
-        """Lets calls ask for jobs; one that asks already asks anew."""
+        """Adds calls; a repeated call replaces the first."""
         requests = []
         for caller in callers:
             self.polls[caller.name] = caller
@@ -132,52 +132,50 @@ class Desk:
             requests.append(Request(caller.name, caller.node, call.offer, call.max_jobs, doubts))
         self.matchmaker.ask(requests)
 
-    def withdraw(self, name: str) -> bool:
-        """Lets a call ask no longer; False if it did not."""
+    def cancel(self, name: str) -> bool:
+        """Cancels a call; returns False if it was not waiting here."""
         if self.polls.pop(name, None) is None:
             return False
         self.matchmaker.withdraw([name])
         return True
 
-    def dismiss(self, nodes: Collection[NodeKey]) -> list[Caller]:
-        """Lets calls from nodes that get no jobs ask no longer, nor jobs wait for those nodes; returns the calls."""
+    def evict(self, nodes: Collection[NodeKey]) -> list[Caller]:
+        """Cancels the calls from nodes that get no jobs, and releases the jobs held for them; returns the calls."""
         if not nodes:
             return []
-        dismissed = [caller for caller in self.polls.values() if caller.node in nodes]
-        for caller in dismissed:
-            self.withdraw(caller.name)
+        evicted = [caller for caller in self.polls.values() if caller.node in nodes]
+        for caller in evicted:
+            self.cancel(caller.name)
         for key in self.live.intersection(nodes):
             self.live.discard(key)
             self.matchmaker.set_live(key, live=False)
-        return dismissed
+        return evicted
 
-    def dismiss_others(
-        self, nodes: Collection[NodeKey], asking: Collection[NodeKey]
-    ) -> list[Caller]:
-        """Lets of the calls from each of `nodes` only the first ask on, and none from those who ask anew."""
+    def evict_extra(self, nodes: Collection[NodeKey], asking: Collection[NodeKey]) -> list[Caller]:
+        """Leaves one call for each of `nodes`, and none where a new call is `asking`; returns those cancelled."""
         if not nodes:
             return []
         seen = set(asking)
-        dismissed = []
+        evicted = []
         for caller in list(self.polls.values()):
             if caller.node in nodes:
                 if caller.node in seen:
-                    self.withdraw(caller.name)
-                    dismissed.append(caller)
+                    self.cancel(caller.name)
+                    evicted.append(caller)
                 seen.add(caller.node)
-        return dismissed
+        return evicted
 
-    def note(self, key: NodeKey, contents: Contents | None, now: datetime) -> None:
-        """Takes in what the catalog says of a node; None: it knows nothing of it."""
+    def record_contents(self, key: NodeKey, contents: Contents | None, now: datetime) -> None:
+        """Takes over what the catalog lists for a node; None if it has no entry for it."""
         self.unread.pop(key, None)
         if contents is None:
             self.matchmaker.forget(key)
             self.nodes.pop(key, None)
             return
         if contents.files is not None:
-            # The catalog's keys are what the matchmaker names files by: see `feeding`.
+            # The matchmaker names files by the catalog's keys, see `feeding`.
             self.matchmaker.inventory(key, contents.epoch, contents.sequence, contents.files.keys)
-        # At the end of the order: the first were read longest ago.
+        # Moves it to the end: the dict is ordered by the time of reading, oldest first.
         known = self.nodes.pop(key, None)
         if known is None or known.version != contents.version:
             known = KnownNode(contents.version, None, now, now)
@@ -186,11 +184,11 @@ class Desk:
 
 
 class Desks:
-    """All matchmakers of the process.
+    """All desks of the process.
 
-    `lock` is held by whoever uses one, but not while it claims in the database what was given: others match
-    meanwhile. Jobs that are being claimed are in `Broker.claiming`, so that nobody takes them in again whom the
-    database shows them as runnable; calls that are being answered are named by `begin_claims`.
+    Hold `lock` to use a desk, but not while a round claims jobs in the database: others match meanwhile. Jobs
+    being claimed are in `Desk.claiming`, so that they are not read again as runnable; calls being answered are
+    recorded by `begin_claims`.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -203,10 +201,10 @@ class Desks:
         self._pulse: Pulse | None = None
 
     def of(self, queue: Queue, now: datetime) -> Desk:
-        """The desk of a queue, by its rules of today."""
+        """The desk of a queue, with the queue's current rules."""
         rules = Rules(queue.priority_band, queue.locality_wait, queue.max_input_bytes)
         tests_only = queue.status is QueueStatus.TEST
-        self._doubts.forget_old(now)
+        self._doubts.expire(now)
         desk = self._by_queue.get(queue.name)
         if desk is not None and desk.tests_only is tests_only:
             desk.matchmaker.set_rules(rules, now)
@@ -219,12 +217,12 @@ class Desks:
         return desk
 
     def doubt(self, found: Mapping[NodeKey, frozenset[str]], now: datetime) -> None:
-        """Takes in whose jobs failed on which nodes as they do not elsewhere."""
+        """Records users whose jobs fail on some nodes but not elsewhere."""
         with self.lock:
-            self._doubts.note(found, now)
+            self._doubts.record(found, now)
 
     def get(self, queue: str) -> Desk | None:
-        """The desk of a queue, if there is one here."""
+        """The desk of a queue, if this process has one."""
         return self._by_queue.get(queue)
 
     def has_polls(self, queue: str) -> bool:
@@ -233,33 +231,33 @@ class Desks:
         return desk is not None and bool(desk.polls)
 
     def poll_counts(self) -> dict[str, int]:
-        """How many calls wait, by queue; queues without are left out."""
+        """How many calls wait, by queue; queues without any are left out."""
         desks = list(self._by_queue.items())
         return {name: count for name, desk in desks if (count := len(desk.polls))}
 
     def used(self) -> list[str]:
-        """Queues with a matchmaker here."""
+        """The queues with a desk here."""
         return list(self._by_queue)
 
-    def withdraw(self, call: AcquireCall) -> bool:
-        """Lets a call wait no longer; False if it did not, for it has got jobs, say."""
+    def cancel(self, call: AcquireCall) -> bool:
+        """Cancels a waiting call; returns False if it no longer waits, for example because it got jobs."""
         name = request_name(call.key)
         with self.lock:
             self.await_claims([name])
-            return self.drop(name)
+            return self.cancel_locked(name)
 
-    def drop(self, name: str) -> bool:
-        """The same for whoever holds the lock, and is not answering the call."""
-        return any(desk.withdraw(name) for desk in self._by_queue.values())
+    def cancel_locked(self, name: str) -> bool:
+        """The same, for callers that hold the lock and are not answering the call."""
+        return any(desk.cancel(name) for desk in self._by_queue.values())
 
-    # With the lock.
+    # Call these with the lock.
 
     def begin_claims(self, names: Iterable[str]) -> None:
-        """Says that jobs are being claimed for requests."""
+        """Records that jobs are being claimed for requests."""
         self._claiming.update(names)
 
     def end_claims(self, names: Iterable[str]) -> None:
-        """Says that what became of requests is known, and told."""
+        """Records that the outcome of requests is known and delivered."""
         self._claiming.difference_update(names)
         self._settled.notify_all()
 
@@ -268,18 +266,18 @@ class Desks:
         return name in self._claiming
 
     def await_claims(self, names: Collection[str]) -> None:
-        """Waits, without the lock, until no jobs are being claimed for any of the requests."""
+        """Waits, with the lock released, until no jobs are being claimed for any of the requests."""
         while not self._claiming.isdisjoint(names):
             self._settled.wait()
 
     def nodes_changed(self, keys: Iterable[NodeKey]) -> None:
-        """Says that what the catalog knows of nodes is not what it was."""
-        # Without the lock: whoever writes the catalog shall not wait for those who match.
+        """Marks nodes whose entries in the catalog changed."""
+        # Without the lock, so that writers of the catalog do not wait for matching.
         for desk in list(self._by_queue.values()):
             desk.unread.update(dict.fromkeys(keys))
 
-    def note_pulse(self, pulse: Pulse, now: datetime) -> bool:
-        """Takes in how the servers of the catalog are; whether that has changed, so that all it said is in doubt."""
+    def record_pulse(self, pulse: Pulse, now: datetime) -> bool:
+        """Records the state of the catalog's servers. Returns whether it changed, which makes earlier reads suspect."""
         before, self._pulse = self._pulse, pulse
         if before is None or before == pulse:
             return False
@@ -288,12 +286,12 @@ class Desks:
         return True
 
     def pilots_changed(self, queue: str) -> None:
-        """Says that pilots of a queue came or went."""
+        """Marks a queue whose pilots came or went."""
         desk = self._by_queue.get(queue)
         if desk is not None:
             desk.nodes_time = None
 
 
 def request_name(key: CallKey) -> str:
-    """How the matchmaker names the request of a call."""
+    """The identifier of a call's request in the matchmaker."""
     return "/".join(key)

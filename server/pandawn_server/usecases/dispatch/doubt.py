@@ -1,4 +1,4 @@
-"""Rounds of handing out jobs that failed: whether they were done all the same, and who was in their way."""
+"""Recovers from a failed round: finds out whether it was committed, and answers the calls it served."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from pandawn_server.usecases.dispatch.leasing import repeated_grants
 from pandawn_server.usecases.dispatch.round import AcquireAnswer, Scene, answered
 
 Delivery = tuple[CallKey, AcquireAnswer | PandawnError]
-"""The answer to a call that waited."""
+"""The answer to a waiting call."""
 
 
-def was_done(context: Context, scene: Scene, error: BaseException) -> bool | None:
-    """Whether the jobs of a round were handed out although it failed; None: nobody can tell now.
+def was_committed(context: Context, scene: Scene, error: BaseException) -> bool | None:
+    """Whether a round that failed was committed after all; None if that cannot be found out now.
 
-    After an error of unknown outcome that is looked up, for a rollback may not be believed in.
+    Looked up in the database when the outcome of the commit is unknown, because a rollback is not certain then.
     """
     if not isinstance(error, OutcomeUnknownError) or not scene.handed:
         return False
     job_id, (attempt, token) = next(iter(scene.handed.items()))
     try:
         with context.db.write() as tx:
-            # A commit that is under way holds the job: what is read after this is how it ended.
+            # A commit in progress holds a lock on the job, so this reads the result.
             jobs.lock_jobs(tx, [job_id])
             return leases.was_given(tx, job_id, attempt, token)
     except UnavailableError:
@@ -34,33 +34,33 @@ def was_done(context: Context, scene: Scene, error: BaseException) -> bool | Non
 
 
 def take_back(context: Context, scene: Scene) -> None:
-    """After a rollback, with the lock: the jobs still wait, and so do those who waited for them before."""
+    """After a rollback, with the lock: returns the jobs to their matchmakers, and lets waiting calls wait on."""
     for desk, job_id, caller in scene.open:
         desk.matchmaker.give_back([job_id], scene.now)
         if caller.name not in scene.asked_now:
             desk.ask([caller])
     for name in scene.asked_now:
-        context.desks.drop(name)
+        context.desks.cancel_locked(name)
 
 
 def give_up(context: Context, scene: Scene, error: PandawnError) -> list[Delivery]:
-    """Where nobody can tell, with the lock: the jobs are forgotten, and read again if they still wait.
+    """When the outcome is unknown, with the lock: drops the jobs; they are read again if they still wait.
 
-    Who waited for them hears of it, repeats the call, and gets by that what it was given, if it was.
+    The waiting calls get the error. Their repeats get the same leases if the commit succeeded.
     """
     for desk, job_id, caller in scene.open:
         desk.matchmaker.lost({job_id})
-        desk.withdraw(caller.name)
+        desk.cancel(caller.name)
     for name in scene.asked_now:
-        context.desks.drop(name)
+        context.desks.cancel_locked(name)
     waited = {caller.call.key for _, _, caller in scene.open if caller.name not in scene.asked_now}
     return [(key, error) for key in sorted(waited)]
 
 
-def answer_the_served(context: Context, scene: Scene) -> list[Delivery]:
-    """Answers those of the calls that waited which have got their jobs already, by another server say.
+def answer_served(context: Context, scene: Scene) -> list[Delivery]:
+    """Answers the waiting calls that already have jobs, for example from another server.
 
-    As long as they wait here, each round that has a job for one of them is refused as a conflict.
+    While they wait here, each round with a job for one of them fails with a conflict.
     """
     keys = {c.call.key for _, _, c in scene.open if c.name not in scene.asked_now}
     queue_names = {
@@ -75,5 +75,5 @@ def answer_the_served(context: Context, scene: Scene) -> list[Delivery]:
         return [
             (key, answered(scene.pilot_of[key[0]], tuple(grants), scene))
             for key, grants in found.items()
-            if context.desks.drop(request_name(key))
+            if context.desks.cancel_locked(request_name(key))
         ]

@@ -1,4 +1,4 @@
-"""Why a job is not running, or why it ran where it did: by the code that decides, never by a copy of it."""
+"""Explains why a job is not running, or why it ran where it did, using the code that decides."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from pandawn_server.storage.tasks.labels import labelled
 from pandawn_server.usecases.access.authority import require_sight_of_job
 from pandawn_server.usecases.access.limits import running_limit
 from pandawn_server.usecases.context import Context
-from pandawn_server.usecases.dispatch.feeding import MAX_LIVE_NODES, feed_nodes, take_in
+from pandawn_server.usecases.dispatch.feeding import MAX_LIVE_NODES, feed_nodes, load_jobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Explanation:
 
 
 def explain_job(context: Context, job_id: int, by: Principal) -> Explanation:
-    """Explains where a job stands, and which queues its task did not get.
+    """Explains where a job stands, and which queues were not chosen for its task.
 
     Raises `NotFoundError` (JOB_NOT_FOUND) and `ForbiddenError` (NOT_YOUR_JOB).
     """
@@ -99,7 +99,7 @@ def _explain(context: Context, job_id: int, by: Principal) -> Explanation:
         ahead = jobs.count_ahead(tx, job)
         status = _status_for(tx, queue, job)
         override = _status_override(context, tx, queue.name, now)
-    # A transaction of its own: to count a long queue takes a while, and pilots wait for this lock.
+    # In a transaction of its own: counting a long queue takes a while, and pilots wait for this lock.
     with context.desks.lock, context.db.read() as tx:
         standing = _standing(context, tx, queue, job_id, now)
     candidate = Candidate(
@@ -117,7 +117,7 @@ def _explain(context: Context, job_id: int, by: Principal) -> Explanation:
     nearest = nearest_change(candidate, offers, rules, out)
     kept = overtaken_until = None
     if standing is not None:
-        # The matchmaker learns what a node offers when that asks: after a restart it may hold what nobody can take.
+        # The matchmaker learns a node's offer when it polls: after a restart it may hold a job for a node too small.
         if standing.held_for and standing.held_until and not nearest:
             kept = Hold(standing.held_for.node, standing.held_until)
         if standing.overdue_at is not None and standing.overdue_at > now:
@@ -144,7 +144,7 @@ def _explain(context: Context, job_id: int, by: Principal) -> Explanation:
 
 
 def _status_for(tx: Transaction, queue: Queue, job: Job) -> QueueStatus:
-    """What the status of a queue means to a job: for tests a queue in test is as good as online."""
+    """The status of a queue as it concerns a job: for test jobs, TEST counts as ONLINE."""
     if (
         queue.status is QueueStatus.TEST
         and tasks.get_tasks(tx, [job.task_id])[job.task_id].spec.test
@@ -176,8 +176,8 @@ def _offers(live: Sequence[Pilot]) -> dict[str, list[Requirements]]:
 def _standing(
     context: Context, tx: Transaction, queue: Queue, job_id: int, now: datetime
 ) -> Standing | None:
-    """Where the matchmaker has the job; it is told of the job and of nodes if it does not know them yet."""
+    """The job's position in the matchmaker, after loading the job and the nodes if necessary."""
     desk = context.desks.of(queue, now)
     feed_nodes(context, tx, queue, desk, {}, now)
-    take_in(tx, desk, [job_id], now)
+    load_jobs(tx, desk, [job_id], now)
     return desk.matchmaker.standing(job_id, now)

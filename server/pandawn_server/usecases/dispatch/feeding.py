@@ -1,4 +1,4 @@
-"""Feeds a matchmaker: runnable jobs from the database, inventories from the catalog. Never all at once."""
+"""Feeds a desk with runnable jobs from the database and inventories from the catalog, in small steps."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.dispatch.desks import Desk
 
 PAGE = 500
-"""Jobs read at once: some 15 ms of work where all are new, in which nobody is served."""
+"""Jobs per read: about 15 ms of work if all are new, and no call is served meanwhile."""
 
 PAGE_INTERVAL = timedelta(seconds=1)
-"""Time between two pages of jobs that should be known already: it finds those that became runnable in a
-transaction which was long, or with a clock that was late."""
+"""Interval between pages of jobs that should already be known. They find jobs that became runnable in a long
+transaction, or by a clock that was late."""
 
 NODES_INTERVAL = timedelta(seconds=30)
-"""Time between two looks for which nodes have live pilots."""
+"""Interval between reads of which nodes have live pilots."""
 
 NODE_AGE = timedelta(minutes=5)
-"""For how long a cache and the catalog are not compared while the cache says that nothing changed, and no server of
-the catalog was lost (`watch_catalog`): the catalog's entry must be kept alive as well."""
+"""How long an unchanged cache is not compared with the catalog, unless a catalog server was lost
+(`watch_catalog`). The comparison also keeps the catalog's entry alive."""
 
 READ_AGE = timedelta(minutes=1)
-"""For how long what was read of a node is good before it is read again, in the background: a server of the catalog
-may drop it alone."""
+"""Age at which a node's contents are read again in the background: a catalog server may drop an entry at any
+time."""
 
 NODES_READ = 8
-"""Nodes read in the way of a match, besides those that ask; others are read ahead."""
+"""Nodes read during a match, besides those that poll; others are read ahead."""
 
 MAX_LIVE_NODES = 20_000
-"""Nodes of one queue that are followed."""
+"""Maximum number of nodes tracked per queue."""
 
 PRUNED = 2000
-"""Jobs that are looked up again when other processes turn out to have taken some."""
+"""Jobs checked again when other processes turn out to have claimed some."""
 
 
 def feed_jobs(tx: Transaction, name: str, desk: Desk, now: datetime) -> None:
-    """Takes in what became runnable since the last time, and at times a page of all that is runnable.
+    """Adds jobs that became runnable since the last call, and from time to time a page of all runnable jobs.
 
-    A page is read at once where no job is known.
+    Reads a page at once when the desk knows no job.
     """
     if not desk.is_begun:
         desk.newest = runnable.last_arrival(tx, name)
@@ -58,11 +58,11 @@ def feed_jobs(tx: Transaction, name: str, desk: Desk, now: datetime) -> None:
         arrivals = runnable.arrived_since(tx, name, desk.newest, PAGE)
         if arrivals:
             desk.newest = Arrival(arrivals[-1].state_time, arrivals[-1].job_id)
-            # More than a page at once: the rest is read ahead.
+            # When there is more than a page, the rest is read ahead.
             desk.is_complete = desk.is_complete and len(arrivals) < PAGE
             _add(desk, arrivals, now)
     if not desk.matchmaker:
-        # What is there is at the top.
+        # Whatever there is comes first in the order of rank.
         desk.page = None
         feed_page(tx, name, desk, now)
     elif desk.page_time is None or now - desk.page_time >= PAGE_INTERVAL:
@@ -70,11 +70,11 @@ def feed_jobs(tx: Transaction, name: str, desk: Desk, now: datetime) -> None:
 
 
 def feed_page(tx: Transaction, name: str, desk: Desk, now: datetime) -> bool:
-    """Takes in the next page of all that is runnable; returns whether it was the last one."""
+    """Adds the next page of all runnable jobs; returns whether it was the last one."""
     desk.page_time = now
     ranks = runnable.ranked_after(tx, name, desk.page, PAGE, tests_only=desk.tests_only)
     if desk.matchmaker.room:
-        take_in(tx, desk, [rank.job_id for rank in ranks], now)
+        load_jobs(tx, desk, [rank.job_id for rank in ranks], now)
     is_last = len(ranks) < PAGE
     desk.page = None if is_last else ranks[-1]
     desk.is_complete = desk.is_complete or is_last
@@ -82,13 +82,13 @@ def feed_page(tx: Transaction, name: str, desk: Desk, now: datetime) -> bool:
 
 
 def prune(tx: Transaction, desk: Desk) -> None:
-    """Forgets those of the oldest jobs that are not runnable any more: other processes give jobs out too."""
+    """Removes those of the oldest jobs that are no longer runnable: other processes give out jobs too."""
     oldest = desk.matchmaker.oldest(PRUNED)
     desk.matchmaker.remove(set(oldest) - runnable.still_runnable(tx, oldest))
 
 
-def take_in(tx: Transaction, desk: Desk, job_ids: Iterable[int], now: datetime) -> None:
-    """Takes in those of the jobs that are runnable and not known yet."""
+def load_jobs(tx: Transaction, desk: Desk, job_ids: Iterable[int], now: datetime) -> None:
+    """Adds those of the jobs that are runnable and not yet known."""
     unknown = [job_id for job_id in job_ids if _is_unknown(desk, job_id)]
     _add(desk, runnable.get_runnable(tx, unknown, tests_only=desk.tests_only), now)
 
@@ -108,11 +108,11 @@ def _add(desk: Desk, found: Iterable[RunnableRow], now: datetime) -> None:
 
 def _runnable_job(job: RunnableRow) -> RunnableJob:
     inputs: list[tuple[int, int]] = []
-    # Of what nobody can tell whether a node has it: no cache lists libraries, and a file without a
-    # version is the same as no other.
+    # Inputs that no node can be shown to hold: no cache lists libraries, and a file without a version cannot be
+    # compared.
     unlocated_bytes = job.library_bytes or 0
     for file in job.files:
-        # LFN, size, URL, scope: as `storage.files.pack` puts them.
+        # LFN, size, URL, scope: the order of `storage.files.pack`.
         version, size = packed_version(file), file[1]
         if version:
             inputs.append((file_key(file[3], file[0], version, size), size))
@@ -139,16 +139,16 @@ def feed_nodes(
     asking: Mapping[NodeKey, CacheState | None],
     now: datetime,
 ) -> set[NodeKey]:
-    """Takes in what nodes hold: those that ask, those that changed, and some of the others.
+    """Reads what nodes hold: those that poll, those that changed, and some others.
 
-    Returns the nodes of those asking whose caches and the catalog disagree. What is not known of a
-    node while the catalog does not answer stays unknown, and its matches say so.
+    Returns the polling nodes whose caches and the catalog disagree. While the catalog does not answer, what a
+    node holds stays unknown, and its matches say so.
     """
     _follow_live_nodes(tx, queue, desk, now)
-    wanted = _read_asking(context, desk, asking, now)
+    requested = _read_asking(context, desk, asking, now)
     if desk.unread:
         _read_unread(context, desk, NODES_READ, now, asking)
-    return wanted
+    return requested
 
 
 def _follow_live_nodes(tx: Transaction, queue: Queue, desk: Desk, now: datetime) -> None:
@@ -156,7 +156,7 @@ def _follow_live_nodes(tx: Transaction, queue: Queue, desk: Desk, now: datetime)
         return
     desk.nodes_time = now
     live = set(pilots.live_nodes(tx, queue.name, MAX_LIVE_NODES))
-    # What a node holds that gets no jobs is of no use to anybody.
+    # Files on a node that gets no jobs are of no use.
     live -= nodes.suspended_nodes(tx, now).keys()
     for key in desk.live - live:
         desk.matchmaker.set_live(key, live=False)
@@ -173,32 +173,32 @@ def _read_asking(
     asking: Mapping[NodeKey, CacheState | None],
     now: datetime,
 ) -> set[NodeKey]:
-    wanted: set[NodeKey] = set()
+    requested: set[NodeKey] = set()
     due = {key: state for key, state in asking.items() if _is_due(desk, key, state, now)}
     if not due:
-        return wanted
+        return requested
     reporting = [(key, state) for key, state in due.items() if state is not None]
     silent = [key for key, state in due.items() if state is None]
     try:
-        for (key, _), (contents, is_wanted) in zip(
+        for (key, _), (contents, is_requested) in zip(
             reporting,
             context.catalog.meet(
                 [(key, _version(desk, key), state) for key, state in reporting], now
             ),
             strict=True,
         ):
-            desk.note(key, contents, now)
-            if is_wanted:
-                wanted.add(key)
+            desk.record_contents(key, contents, now)
+            if is_requested:
+                requested.add(key)
         _read(context, desk, silent, now)
-        for key, told in due.items():
+        for key, state in due.items():
             known = desk.nodes.get(key)
             if known is not None:
-                known.state, known.met = told, now
+                known.state, known.met = state, now
     except UnavailableError:
         for key in due:
-            desk.note(key, None, now)
-    return wanted
+            desk.record_contents(key, None, now)
+    return requested
 
 
 def _is_due(desk: Desk, key: NodeKey, state: CacheState | None, now: datetime) -> bool:
@@ -213,11 +213,11 @@ def _is_due(desk: Desk, key: NodeKey, state: CacheState | None, now: datetime) -
 
 
 def read_nodes(context: Context, desk: Desk, limit: int, now: datetime) -> int:
-    """Takes in what up to `limit` live nodes hold that were never read, or not for long; returns how many."""
+    """Reads the contents of up to `limit` live nodes that are unread or due again; returns how many were read."""
     count = _read_unread(context, desk, limit, now)
     chosen: list[NodeKey] = []
     while count + len(chosen) < limit and desk.nodes:
-        # The oldest stand first, for whatever is read is put at the end.
+        # The first was read longest ago, see `Desk.record_contents`.
         key = next(iter(desk.nodes))
         if now - desk.nodes[key].time < READ_AGE or key in chosen:
             break
@@ -241,7 +241,7 @@ def _read_unread(
     chosen: list[NodeKey] = []
     for key in list(desk.unread):
         if key not in desk.live:
-            # Read when it asks.
+            # It is read when it polls.
             desk.unread.pop(key, None)
         elif key not in asking and len(chosen) < limit:
             chosen.append(key)
@@ -253,7 +253,7 @@ def _read_others(context: Context, desk: Desk, chosen: Sequence[NodeKey], now: d
     try:
         _read(context, desk, chosen, now)
     except UnavailableError:
-        # What was known of them stays: it is as old as it is, and no more than a hint.
+        # Keeps what was known of them: it is only a hint.
         for key in chosen:
             desk.unread.pop(key, None)
             if key in desk.nodes:
@@ -264,7 +264,7 @@ def _read(context: Context, desk: Desk, keys: Sequence[NodeKey], now: datetime) 
     if keys:
         answers = context.catalog.contents([(key, _version(desk, key)) for key in keys])
         for key, contents in zip(keys, answers, strict=True):
-            desk.note(key, contents, now)
+            desk.record_contents(key, contents, now)
 
 
 def _version(desk: Desk, key: NodeKey) -> Version | None:

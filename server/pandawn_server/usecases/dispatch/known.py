@@ -1,4 +1,4 @@
-"""Pilots and tasks that this process has read, so that the hot path does not read them at each call."""
+"""Pilots and tasks that this process has read, so that polls do not read them each time."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ from pandawn_server.storage.leases import pilots
 from pandawn_server.storage.tasks import tasks
 
 PILOT_CHECK = timedelta(seconds=15)
-"""After this time it is looked up whether a pilot was ended by another process: of many at once, in the
-background. One that was may get a job meanwhile, as it may in the moment before its end; its leases
-end with it or lapse."""
+"""Age at which the background checks whether another process has ended a pilot, many at once. Until then an
+ended pilot may still get a job, as it may just before its end; its leases end with it or expire."""
 
 PILOT_AGE = timedelta(minutes=1)
-"""For how long what was read of a pilot is good where nobody looks it up: the background is behind, or stuck."""
+"""Age at which a pilot is read again when the background has not checked it: it is late, or stuck."""
 
 MAX_PILOTS = 200_000
-"""Pilots remembered; with more, all are forgotten and read anew."""
+"""Maximum number of pilots kept; beyond it all are dropped and read again."""
 
 MAX_TASKS = 5_000
-"""Tasks remembered, likewise."""
+"""Maximum number of tasks kept; the same."""
 
 
 class KnownPilot:
-    """A pilot as it was read, and what was noted of it since.
+    """A pilot as read from the database, with later updates.
 
-    `checked` is when it was live for sure, `request_id` names its last request for jobs that came here.
+    `checked` is when it was last known to be live; `request_id` is its last request for jobs that came here.
     """
 
     __slots__ = ("checked", "contact_time", "offer", "pilot", "request_id")
@@ -45,17 +44,17 @@ class KnownPilot:
 
 
 class Known:
-    """What was read. Of pilots to be used by one thread at a time, but for what says otherwise."""
+    """Cache of pilots and tasks. Use the pilots' part from one thread at a time, unless a method says otherwise."""
 
     def __init__(self) -> None:
-        # Those that were looked up longest ago first.
+        # In order of the last check, oldest first.
         self._pilots: dict[str, KnownPilot] = {}
         self._tasks: dict[int, Task] = {}
 
     def live_pilots(
         self, tx: Transaction, pilot_ids: Collection[str], now: datetime
     ) -> dict[str, Pilot]:
-        """Those of the pilots that are live, by identifier."""
+        """The live ones of the pilots, by identifier."""
         found: dict[str, Pilot] = {}
         missing: list[str] = []
         oldest = now - PILOT_AGE
@@ -76,14 +75,14 @@ class Known:
         return found
 
     def pilot(self, pilot_id: str) -> KnownPilot | None:
-        """What is remembered of a pilot."""
+        """What is known of a pilot."""
         return self._pilots.get(pilot_id)
 
     def may_repeat(self, pilot_id: str, request_id: str) -> bool:
-        """Whether a request for jobs may be one that was served before, and notes that it came.
+        """Records a request for jobs; returns whether it may repeat one that was already served.
 
-        It may if it is the pilot's last one, or the first one that comes here: those before went elsewhere perhaps.
-        A pilot whose repeat comes here after other requests of it is not recognised.
+        It may if it is the pilot's last request here, or its first here: earlier ones may have gone to other
+        servers. A repeat that comes here after other requests of the pilot is not recognised.
         """
         known = self._pilots.get(pilot_id)
         if known is None:
@@ -92,38 +91,40 @@ class Known:
         return before in {"", request_id}
 
     def unchecked_pilots(self, now: datetime) -> list[str]:
-        """The pilots to be looked up again."""
+        """The pilots that are due for a check."""
         try:
             return _checked_before(now - PILOT_CHECK, self._pilots.items())
         except RuntimeError:
-            # Another thread forgot a pilot meanwhile. A copy is made in one step, and takes its time.
+            # Another thread removed a pilot meanwhile. A copy is atomic, but takes time.
             return _checked_before(now - PILOT_CHECK, list(self._pilots.items()))
 
-    def note_checked(self, pilot_ids: Iterable[str], ended: Collection[str], now: datetime) -> None:
-        """Takes down that pilots were looked up, and which of them have ended."""
+    def record_checked(
+        self, pilot_ids: Iterable[str], ended: Collection[str], now: datetime
+    ) -> None:
+        """Records that pilots were checked, and drops those that have ended."""
         for pilot_id in pilot_ids:
             known = self._pilots.pop(pilot_id, None)
             if known is not None and pilot_id not in ended:
-                # One that was read anew meanwhile stands further back, and may: it is only checked earlier.
+                # A pilot read again meanwhile may move forward in the order: it is only checked earlier.
                 known.checked = max(known.checked, now)
                 self._pilots[pilot_id] = known
 
-    def note_contacts(self, pilot_ids: Iterable[str], now: datetime) -> None:
-        """Takes down that contacts were noted."""
+    def record_contacts(self, pilot_ids: Iterable[str], now: datetime) -> None:
+        """Records the contacts that were stored."""
         for pilot_id in pilot_ids:
             known = self._pilots.get(pilot_id)
             if known is not None:
                 known.contact_time = now
 
-    def note_offers(self, offers: Mapping[str, Requirements]) -> None:
-        """Takes down that offers were noted, by pilot."""
+    def record_offers(self, offers: Mapping[str, Requirements]) -> None:
+        """Records the offers that were stored, by pilot."""
         for pilot_id, offer in offers.items():
             known = self._pilots.get(pilot_id)
             if known is not None:
                 known.offer = offer
 
     def forget_pilots(self, pilot_ids: Iterable[str]) -> None:
-        """Forgets pilots that have ended. Any thread may call it."""
+        """Drops pilots that have ended. Any thread may call it."""
         for pilot_id in pilot_ids:
             self._pilots.pop(pilot_id, None)
 
@@ -135,12 +136,12 @@ class Known:
             if len(self._tasks) > MAX_TASKS:
                 self._tasks.clear()
             read = tasks.get_tasks(tx, missing)
-            # A task never changes but for its library, which a build job makes, and its retry anew.
+            # A task never changes, except that a build job sets its library and a retry sets it again.
             self._tasks |= {i: task for i, task in read.items() if not task.spec.build}
             found |= read
         return found
 
 
 def _checked_before(time: datetime, known: Iterable[tuple[str, KnownPilot]]) -> list[str]:
-    """Those at the beginning that were looked up before a time."""
+    """The pilots at the front that were last checked at `time` or before."""
     return [pilot_id for pilot_id, _ in takewhile(lambda item: item[1].checked <= time, known)]

@@ -1,6 +1,6 @@
-"""What a pilot gets with a lease: the job, its task, where its files come from and go to.
+"""What a pilot gets with a lease: the job, its task, and the locations of its inputs and outputs.
 
-Works inside the transaction of its caller.
+Works inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from pandawn_server.usecases.dispatch.known import Known
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A lease with all that the pilot needs to do the job. `library` stands among `inputs` too.
+    """A lease with all that the pilot needs to run the job. `library` is among `inputs` too.
 
-    `duration` is for how long it holds unless it is renewed.
-    `queue_revision` is the one under which the job was given out, be `queue` newer or not.
+    `duration` is how long the lease lasts unless renewed. `queue_revision` is the queue's revision when the job
+    was given out; `queue` may be newer.
     """
 
     job: HandedJob
@@ -55,7 +55,7 @@ def new_grants(
     handed: Iterable[tuple[Offer, HandedJob]],
     queue_of: Mapping[str, Queue],
 ) -> list[tuple[CallKey, Grant]]:
-    """What pilots get with jobs that they were just given, with the calls that asked for them."""
+    """The grants for jobs that were just given to pilots, with the calls that asked for them."""
     pairs = list(handed)
     task_of = known.tasks(tx, {job.task_id for _, job in pairs})
     return [
@@ -109,7 +109,10 @@ def repeated_grants(
     queue_of: Mapping[str, Queue],
     queue_names: Mapping[str, str],
 ) -> dict[CallKey, list[Grant]]:
-    """What calls got before: their answers were lost on the way. `queue_names` are the pilots' queues."""
+    """The grants that calls got the first time, for calls repeated because the answer was lost.
+
+    `queue_names` maps pilots to their queues.
+    """
     leased: dict[CallKey, list[NewLease]] = leases.get_granted(tx, keys)
     found: Sequence[NewLease] = [lease for mine in leased.values() for lease in mine]
     if not found:
@@ -129,7 +132,7 @@ def repeated_grants(
                     task_of[job.task_id],
                     queue_of[queue_names[lease.pilot_id]],
                     lease.token,
-                    # As long as at first: it may have been renewed since, or not.
+                    # The first duration again, whether or not it was renewed since.
                     first_lease(lease.duration),
                     match,
                     sentence(match, lease.key.node),

@@ -1,4 +1,4 @@
-"""How long payloads of tasks take, as this process heard: tells which end is worth a look at its node."""
+"""Recent run times of payloads, in memory: they show when a node deserves a check."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _PAYLOADS = 32
 
 
 class Paces:
-    """The last payloads of some tasks, with their nodes. No more than a trigger: the database decides."""
+    """The last payloads of recent tasks, with their nodes. Only a trigger: the database decides."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tasks: OrderedDict[int, deque[tuple[str, float]]] = OrderedDict()
 
     def is_slow(self, task_id: int, node: str, payload: timedelta | None) -> bool:
-        """Takes in a payload that went well, and says whether it took far longer than on other nodes."""
+        """Records a successful payload; returns whether it took far longer than on other nodes."""
         if payload is None:
             return False
         seconds = payload.total_seconds()

@@ -1,4 +1,4 @@
-"""Keeps the replies of a round to what one message should hold: jobs above that stay runnable."""
+"""Limits the replies of a round to what one message may hold; jobs beyond that stay runnable."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def take_grants(
     desk: Desk,
     given: Sequence[tuple[Offer, HandedJob]],
 ) -> None:
-    """Puts jobs that were handed out into the answers of their calls; takes back what is too much for one."""
+    """Adds jobs that were handed out to the answers of their calls; takes back those that do not fit."""
     too_much = []
     for (offer, job), (key, grant) in zip(
         given, new_grants(tx, context.known, given, scene.queue_of), strict=True
     ):
         mine = scene.grants.setdefault(key, [])
-        # A call's only job is not measured: submission takes none that is too long.
+        # A call's only job is not measured: submission rejects jobs that are too long.
         if mine and _size_of([*mine, grant], scene) > LIST_BYTES:
             too_much.append((offer, job))
             continue

@@ -1,4 +1,4 @@
-"""One round of handing out jobs: who asks, what they got, and what they are told."""
+"""One round of handing out jobs: the calls, what they got, and their answers."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from pandawn_server.usecases.dispatch.desks import (
 from pandawn_server.usecases.dispatch.leasing import Grant
 
 IDLE_RETRY = timedelta(seconds=2)
-"""When a pilot that got nothing should ask again; it waits in the server meanwhile, if it can."""
+"""When a pilot that got nothing should poll again; where possible its call waits in the server meanwhile."""
 
 
 SUSPENDED_RETRY = timedelta(seconds=5)
-"""When a pilot of a node that gets no jobs should ask again: an operator who resumes it is heard by then."""
+"""When a pilot on a node that gets no jobs should poll again: soon after an operator may have resumed it."""
 
 
 @dataclass(frozen=True, slots=True)
 class AcquireAnswer:
-    """What a pilot gets. `queue` is where new work for it would appear, `queue_revision` where that stands.
+    """The answer to a call. `queue` is where new work for the pilot appears, at revision `queue_revision`.
 
-    `drain` says that there will be none: the queue is offline, or the node is drained. `in_vain` says that a
-    wait would bring none, for the node gets no jobs now.
+    `drain` is set if there will be no more work: the queue is offline, or the node is drained. `do_not_wait` is
+    set if waiting is useless, because the node gets no jobs now.
     """
 
     queue: str
@@ -43,34 +43,34 @@ class AcquireAnswer:
     idle_reason: str
     queue_revision: int = 0
     drain: bool = False
-    in_vain: bool = False
+    do_not_wait: bool = False
 
 
 @dataclass(slots=True)
 class Scene:
-    """One round of handing out: who asks, as read at the beginning, and what they got."""
+    """State of one round: its calls, what was read for it, and what the calls got."""
 
     now: datetime
     calls: Sequence[AcquireCall]
     pilot_of: dict[str, Pilot] = field(default_factory=dict)
     queue_of: dict[str, Queue] = field(default_factory=dict)
-    # Nodes that get no jobs now, and those on probation that may get one.
+    # Nodes that get no jobs now, and nodes on probation that may get one.
     suspended: dict[NodeKey, Node] = field(default_factory=dict)
     probed: dict[NodeKey, Node] = field(default_factory=dict)
     grants: dict[CallKey, list[Grant]] = field(default_factory=dict)
-    # Calls of which it was looked up what they got when they came before.
+    # Calls for which earlier leases were looked up.
     looked_up: set[CallKey] = field(default_factory=set)
-    # Those who waited, on nodes that get no jobs any more.
-    dismissed: list[Caller] = field(default_factory=list)
-    inventories_wanted: set[NodeKey] = field(default_factory=set)
-    # Jobs that the matchmaker assigned, and to whom: to be taken back if the transaction fails.
+    # Waiting calls that were cancelled because their nodes get no more jobs.
+    evicted: list[Caller] = field(default_factory=list)
+    inventories_requested: set[NodeKey] = field(default_factory=set)
+    # Jobs that the matchmaker assigned, with their callers: revoked if the transaction fails.
     open: list[tuple[Desk, int, Caller]] = field(default_factory=list)
-    # What was written of jobs that were handed out: attempt and token of the lease, by job.
+    # What was written for jobs handed out: attempt and token of the lease, by job.
     handed: dict[int, tuple[int, str]] = field(default_factory=dict)
-    # Jobs that were too much for one reply, and bytes of the descriptions that were measured, by job.
+    # Jobs that did not fit in a reply, and the bytes of job descriptions measured, by job.
     returned: list[tuple[Desk, int]] = field(default_factory=list)
     sizes: dict[int, int] = field(default_factory=dict)
-    # The calls by the names of their requests.
+    # The calls by request name.
     asked_now: dict[str, AcquireCall] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,14 +81,14 @@ class Scene:
         return self.queue_of[pilot.queue]
 
     def gets_jobs(self, pilot: Pilot) -> bool:
-        """Whether a pilot gets jobs, as far as its queue and its node are concerned."""
+        """Whether a pilot may get jobs, judging by its queue and its node."""
         return (
             self.queue(pilot).status is not QueueStatus.OFFLINE and pilot.key not in self.suspended
         )
 
 
 def answer_to(call: AcquireCall, scene: Scene) -> AcquireAnswer | PandawnError:
-    """What a call of the round is answered."""
+    """The answer to a call of the round."""
     pilot = scene.pilot_of.get(call.pilot_id)
     if pilot is None:
         return pilot_not_found(call.pilot_id)
@@ -99,7 +99,7 @@ def answer_to(call: AcquireCall, scene: Scene) -> AcquireAnswer | PandawnError:
 
 
 def answered(pilot: Pilot, grants: tuple[Grant, ...], scene: Scene) -> AcquireAnswer:
-    """The answer to a pilot with what it got, or why it got nothing."""
+    """The answer to a pilot, with its jobs or with why it got none."""
     retry_after, reason = IDLE_RETRY, ""
     node = scene.suspended.get(pilot.key) or scene.probed.get(pilot.key)
     drains = node is not None and node.is_drained
@@ -115,10 +115,10 @@ def answered(pilot: Pilot, grants: tuple[Grant, ...], scene: Scene) -> AcquireAn
     return AcquireAnswer(
         queue=pilot.queue,
         grants=grants,
-        inventory_requested=pilot.key in scene.inventories_wanted,
+        inventory_requested=pilot.key in scene.inventories_requested,
         retry_after=retry_after,
         idle_reason=reason,
         queue_revision=scene.queue(pilot).revision,
         drain=drains and not grants,
-        in_vain=not grants and node is not None,
+        do_not_wait=not grants and node is not None,
     )

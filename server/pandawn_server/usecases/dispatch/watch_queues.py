@@ -1,4 +1,4 @@
-"""What a server process looks for by itself every second: changes of queues, and jobs that nobody asked for yet."""
+"""What a server process does every second: follow changes of queues, and read jobs and nodes ahead."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from pandawn_server.usecases.dispatch.feeding import feed_page, read_nodes
 from pandawn_server.usecases.queues.overrides import write_down_expired
 
 PAGES = 16
-"""Pages of jobs of a queue read ahead at a time: some 8,000 jobs, in which other work of this kind waits."""
+"""Pages of jobs read ahead per queue and run: about 8,000 jobs, during which the queue's other work waits."""
 
 NODES_AT_ONCE = 32
-"""Nodes whose contents are taken in while nobody is served: some 15 ms of work with 500 files each."""
+"""Nodes read at once while no call is served: about 15 ms of work with 500 files each."""
 
 NODE_READS = 16
-"""How often that is done at a time: some 500 nodes a second."""
+"""How often to do that per run: about 500 nodes a second."""
 
 TURN_S = 0.001
-"""Time in which who waits for the matchmakers gets them: a thread that lets them go and takes them again at once
-would mostly be first."""
+"""Pause that lets other threads take the lock: a thread that releases it and takes it again at once would
+mostly win."""
 
 
 def watch_queues(context: Context) -> bool:
-    """Takes in what other processes changed of queues, writes down overrides that ended, and reads ahead.
+    """Follows changes that other processes made to queues, records overrides that ended, and reads ahead.
 
     Returns whether there are more jobs to read ahead.
     """
     with context.db.read() as tx:
         context.config.refresh(tx)
     write_down_expired(context)
-    return look_ahead(context)
+    return read_ahead(context)
 
 
-def look_ahead(context: Context) -> bool:
-    """Reads on where a matchmaker does not know all runnable jobs of its queue, or all its nodes, yet.
+def read_ahead(context: Context) -> bool:
+    """Reads more jobs and nodes where a desk does not know all of its queue yet, and checks remembered pilots.
 
-    And looks up which of the pilots that are remembered have ended. Returns whether there are more jobs to read.
+    Returns whether there are more jobs to read.
     """
     _check_pilots(context)
     more = [_read_ahead(context, name) for name in context.desks.used()]
@@ -63,11 +63,11 @@ def _check_pilots(context: Context) -> None:
     with context.desks.lock:
         due = context.known.unchecked_pilots(now)
     if due:
-        # Whoever ends after this is found out next time: `checked` is the time before.
+        # A pilot that ends after this is found next time, because `checked` is the time before.
         with context.db.read() as tx:
             ended = pilots.ended_among(tx, due)
         with context.desks.lock:
-            context.known.note_checked(due, ended, now)
+            context.known.record_checked(due, ended, now)
 
 
 def _read_page(context: Context, name: str) -> bool:

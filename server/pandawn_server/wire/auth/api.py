@@ -1,4 +1,4 @@
-"""What a call shows of its caller, and those who can read it."""
+"""What a call shows about its caller, and the interface of those who read it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SESSION = "pandawn-session"
 class Evidence:
     """What a call shows.
 
-    `peer` is as gRPC gives it (`ipv4:1.2.3.4:567`, `ipv6:[::1]:567`, `unix:...`), and empty when a
-    declared proxy did not say for whom it speaks. `metadata` has lower-case keys. `certificates` are
-    those of a verified client in DER, the leaf first; empty without one.
+    `peer` is in gRPC's form (`ipv4:1.2.3.4:567`, `ipv6:[::1]:567`, `unix:...`), or empty when a declared proxy
+    did not name its client. `metadata` has lower-case keys. `certificates` is the chain of a verified client in
+    DER, leaf first; empty if there is none.
     """
 
     peer: str
@@ -31,11 +31,11 @@ class Evidence:
 
 
 class Authenticator(Protocol):
-    """Knows one kind of credential. Called in the event loop: it never waits for anything."""
+    """Reads one kind of credential. Called in the event loop, so it must not block."""
 
     @property
     def name(self) -> str:
-        """Its name in the options of a listener: `x509`, `token`, `host`, `local`."""
+        """Its name in a listener's options: `x509`, `token`, `host`, `local`."""
         ...
 
     @property
@@ -44,8 +44,8 @@ class Authenticator(Protocol):
         ...
 
     def authenticate(self, evidence: Evidence, now: datetime) -> Principal | None:
-        """Who calls; None when nothing of this kind was shown.
+        """Returns the caller; None if it shows no credential of this kind.
 
-        Raises `UnauthenticatedError` for a credential that is bad, with a reason that helps the honest.
+        Raises `UnauthenticatedError` for a bad credential, with a reason that helps an honest caller.
         """
         ...

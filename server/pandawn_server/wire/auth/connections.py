@@ -1,7 +1,7 @@
-"""Connections of strangers: how many an address may have, and how long one may show nothing.
+"""Limits connections of strangers: how many an address may have, and how long one may show no credential.
 
-A thread looks at the connections of this process and ends those that are too many or too old. It takes at
-most a hundredth of the time, whatever the number of connections; calls pay for one entry in a set.
+A thread checks the connections of this process and closes those that are too many or too old. It uses at most
+one percent of the time, however many there are; a call costs one entry in a set.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from pandawn_server.wire.auth.own_sockets import OwnSockets, Peer
 from pandawn_server.wire.auth.peers import Address, Network, address_of
 
 LOOK_INTERVAL_S = 1.0
-"""Seconds between two looks, at least."""
+"""Minimum interval between checks, in seconds."""
 
 _SHARE_OF_TIME = 0.01
 
-TELL_INTERVAL_S = 60.0
-"""Seconds between two lines in the log: who floods a server shall not fill its disk."""
+LOG_INTERVAL_S = 60.0
+"""Minimum interval between log lines, in seconds: a flood must not fill the disk."""
 
-_TOLD_ADDRESSES = 5
+_LOGGED_ADDRESSES = 5
 
 _log: Log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What an address of the network may have.
+    """Limits for one network address.
 
-    `of_strangers` connections at one time on which no credential was shown yet, and `of_address` in all. After
-    `time_to_show` without a credential a connection ends.
+    It may have `of_strangers` connections at a time without a credential, and `of_address` in all. A connection
+    without a credential is closed after `time_to_show`.
     """
 
     of_strangers: int = 100
@@ -47,14 +47,14 @@ class ConnectionLimits:
 
 
 class Sockets(Protocol):
-    """The connections that there are."""
+    """Access to the open connections."""
 
     def look(self) -> Mapping[int, Peer]:
-        """Those of now, by a number that stays theirs."""
+        """The open connections, by a number that each keeps."""
         ...
 
     def cut(self, number: int) -> None:
-        """Ends one."""
+        """Closes a connection."""
         ...
 
 
@@ -66,10 +66,10 @@ class _Connection:
 
 
 class Connections:
-    """Keeps an eye on the connections of a server. `shown` may be called from anywhere, `look` by one thread."""
+    """Checks the connections of a server. Any thread may call `shown`; one thread calls `look`."""
 
     def __init__(self, limits: ConnectionLimits, trusted: Sequence[Network] = ()) -> None:
-        """`trusted` are networks of declared proxies, through which all the world comes."""
+        """`trusted` are the networks of declared proxies, which carry the connections of all clients."""
         self._limits = limits
         self._trusted = tuple(trusted)
         self._open: dict[int, _Connection] = {}
@@ -79,15 +79,15 @@ class Connections:
         self._next_line_s = 0.0
 
     def shown(self, peer: str) -> None:
-        """Notes that a good credential was shown on a connection, by what gRPC calls its peer."""
+        """Records that a connection, named by gRPC's peer, showed a good credential."""
         self._shown.add(peer)
 
     def start(self, ports: Collection[int]) -> None:
-        """Keeps looking from now on, in a thread that ends with the process."""
+        """Starts the checks, in a thread that ends with the process."""
         if not ports:
             return
         if not OwnSockets.can_be_seen():
-            _log.warning("connections are not watched: this system has no /proc")
+            _log.warning("connections are not checked: this system has no /proc")
             return
         sockets = OwnSockets(ports)
         threading.Thread(
@@ -100,12 +100,12 @@ class Connections:
             try:
                 self.look(sockets, begin_s)
             except Exception:  # noqa: BLE001 (the loop must go on)
-                _log.exception("the connections cannot be looked at")
+                _log.exception("cannot check the connections")
             spent_s = time.thread_time() - begin_cpu_s
             time.sleep(max(LOOK_INTERVAL_S, spent_s / _SHARE_OF_TIME))
 
     def look(self, sockets: Sockets, now_s: float) -> None:
-        """Ends the connections that are too many, or too old for what they have shown."""
+        """Closes connections that are too many, or too old without a credential."""
         shown, self._shown = self._shown, set()
         there = sockets.look()
         known = self._open
@@ -125,7 +125,7 @@ class Connections:
                 self._causes[cause] += 1
                 self._cut[self._open[number].peer.address] += 1
                 sockets.cut(number)
-        self._tell(now_s)
+        self._log_closed(now_s)
 
     def _condemned(
         self, connections: Sequence[tuple[int, _Connection]], now_s: float
@@ -135,7 +135,7 @@ class Connections:
         patience_s = limits.time_to_show / timedelta(seconds=1)
         gone = {number: "silent" for number, c in strangers if now_s - c.begin_s > patience_s}
         left = [entry for entry in strangers if entry[0] not in gone]
-        # The newest go: who was there before others came does not suffer for them.
+        # Closes the newest: earlier connections do not suffer from a later flood.
         left.sort(key=lambda entry: (entry[1].begin_s, entry[0]))
         gone.update((number, "strangers") for number, _ in left[limits.of_strangers :])
         excess = len(connections) - len(gone) - limits.of_address
@@ -150,13 +150,13 @@ class Connections:
     def _is_trusted(self, address: Address) -> bool:
         return any(address.version == n.version and address in n for n in self._trusted)
 
-    def _tell(self, now_s: float) -> None:
+    def _log_closed(self, now_s: float) -> None:
         if not self._cut or now_s < self._next_line_s:
             return
-        self._next_line_s = now_s + TELL_INTERVAL_S
-        most = {str(address): n for address, n in self._cut.most_common(_TOLD_ADDRESSES)}
+        self._next_line_s = now_s + LOG_INTERVAL_S
+        most = {str(address): n for address, n in self._cut.most_common(_LOGGED_ADDRESSES)}
         _log.warning(
-            "connections were ended",
+            "connections closed",
             showed_nothing=self._causes["silent"],
             too_many_strangers=self._causes["strangers"],
             too_many_of_an_address=self._causes["address"],

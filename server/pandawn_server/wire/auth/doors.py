@@ -1,4 +1,4 @@
-"""Makes a door of each address that the settings name: who is let in there, and by which authenticators."""
+"""Makes a door for each address in the settings: its gate, authenticators and TLS."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from pandawn_server.wire.edge.reflection import REFLECTION_METHODS
 from pandawn_server.wire.edge.server import Door, Listening
 
 NEEDS_RULES = frozenset({Method.X509, Method.TOKEN})
-"""Methods that let nobody in without an admission file."""
+"""Methods that admit nobody without an admission file."""
 
 
 def open_identity(settings: Settings) -> Identity:
-    """What certificates and tokens are judged by. Raises `StartError` for files that cannot be used."""
+    """Opens what certificates and tokens are checked against. Raises `StartError` for unusable files."""
     try:
         return Identity(
             admission_file=settings.admission_file,
@@ -51,7 +51,7 @@ def listening_of(
     has_ended: Callable[[Principal], bool],
     identity: Identity,
 ) -> Listening:
-    """Where and how a server with these settings listens. Raises `StartError` for what cannot be had."""
+    """Where and how a server with these settings listens. Raises `StartError` for unusable settings."""
     connections = Connections(
         ConnectionLimits(
             settings.max_strangers_per_address,
@@ -107,7 +107,7 @@ def _doors(
 
 
 def check_doors(settings: Settings) -> None:
-    """Reads all files that the addresses need. Raises `StartError` for what cannot be used."""
+    """Reads all files that the addresses need. Raises `StartError` for unusable ones."""
     open_identity(settings)
     files = _tls_files(settings)
     for listener in settings.listeners:
@@ -132,7 +132,7 @@ def _tls_files(settings: Settings) -> TlsFiles | None:
 def _check_rules(listener: Listener, settings: Settings) -> None:
     if settings.admission_file is None and NEEDS_RULES & set(listener.methods):
         raise StartError(
-            f"{listener.address}: without admission_file no certificate and no token would be let in"
+            f"{listener.address}: without admission_file no certificate or token would be admitted"
         )
 
 
@@ -143,7 +143,7 @@ def _needed(listener: Listener, files: TlsFiles | None) -> TlsFiles:
 
 
 def _front(listener: Listener, files: TlsFiles | None, max_connections: int) -> TlsFront | None:
-    """A front, where gRPC's own TLS does not do: it takes no proxies, and certificates of all or none."""
+    """The front for a listener that gRPC's TLS cannot serve: that rejects proxies, and asks all clients or none."""
     if listener.tls is not Tls.ON or Method.X509 not in listener.methods:
         return None
     only_certificates = listener.methods == (Method.X509,)
@@ -174,7 +174,7 @@ def _authenticator(method: Method, identity: Identity) -> Authenticator:
         case Method.HOST:
             return HostAuthenticator()
         case Method.LOCAL | Method.SESSION:
-            raise ValueError(f"{method} is not asked for by an authenticator")
+            raise ValueError(f"{method} has no authenticator of its own")
         case _:
             assert_never(method)
 

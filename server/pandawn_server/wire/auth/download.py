@@ -1,4 +1,4 @@
-"""Fetches a small file from a web server within a time that holds for all of it."""
+"""Fetches a small file from a web server, with a time limit for the whole transfer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Self
 
 DOWNLOAD_TIMEOUT_S = 20.0
-"""Time for the whole of it: a server that sends a byte now and then never exceeds the time for one read."""
+"""Limit for the whole transfer: a server that sends a byte now and then never exceeds the limit of one read."""
 
 _STEP_TIMEOUT_S = 10.0
-"""Time to connect, and for each read."""
+"""Limit for connecting, and for each read."""
 
 
 class _Deadline:
-    """Cuts the connections that it was shown when the time is over."""
+    """Shuts the connections it watches when the time is over."""
 
     def __init__(self, seconds: float) -> None:
         self._lock = threading.Lock()
@@ -36,7 +36,7 @@ class _Deadline:
         self._timer.cancel()
 
     def watch(self, connection: socket.socket) -> None:
-        """Cuts this one too."""
+        """Watches one more connection."""
         with self._lock:
             self._sockets.append(connection)
             if self.is_over:
@@ -50,24 +50,24 @@ class _Deadline:
 
 
 def _shut(connection: socket.socket) -> None:
-    # Not closed: the thread that reads it does that, and the number may be another file's by then.
+    # Not closed: the reading thread does that, and the descriptor may belong to another file by then.
     with suppress(OSError, ValueError):
         connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Secured(http.client.HTTPSConnection):
-    """Tells the deadline of its socket."""
+    """An HTTPS connection that the deadline watches."""
 
     deadline: _Deadline
 
     def connect(self) -> None:
-        """Connects and speaks TLS, for which the time of a step is all there is."""
+        """Connects, with TLS; only the step limit applies until then."""
         super().connect()
         self.deadline.watch(self.sock)
 
 
 class _Plain(http.client.HTTPConnection):
-    """The same without TLS: to this machine only."""
+    """The same without TLS: for this machine only."""
 
     deadline: _Deadline
 
@@ -77,9 +77,9 @@ class _Plain(http.client.HTTPConnection):
         self.deadline.watch(self.sock)
 
 
-# Of both, or urllib puts its own handler of http before it.
+# Derived from both, or urllib would add its own handler for http.
 class _Handler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
-    """Opens connections that the deadline knows."""
+    """Opens connections that the deadline watches."""
 
     def __init__(self, context: ssl.SSLContext, deadline: _Deadline) -> None:
         super().__init__(context=context)
@@ -87,11 +87,11 @@ class _Handler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
         self._deadline = deadline
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        """Opens with TLS."""
-        return self.do_open(self._secured, req)  # type: ignore[arg-type] # it gives no more than that
+        """Opens a connection with TLS."""
+        return self.do_open(self._secured, req)  # type: ignore[arg-type] # it passes no other arguments
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        """Opens without."""
+        """Opens a connection without TLS."""
         return self.do_open(self._plain, req)  # type: ignore[arg-type] # as above
 
     def _secured(self, host: str, *, timeout: float) -> http.client.HTTPConnection:
@@ -106,7 +106,7 @@ class _Handler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows nobody: what is fetched comes from the address that the site wrote down."""
+    """Follows no redirects: the site configured this address and no other."""
 
     def redirect_request(self, *args: object) -> None:
         """Returns None, which makes the answer an error."""
@@ -116,7 +116,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 def download(
     url: str, authority: Path | None, max_bytes: int, timeout_s: float = DOWNLOAD_TIMEOUT_S
 ) -> bytes:
-    """What lies at a web address. `authority` names that of its server, where the system does not know it.
+    """Returns the content of a web address; `authority` is a CA file for servers that the system does not trust.
 
     Raises `OSError`, `http.client.HTTPException`, and `ValueError` for more than `max_bytes`.
     """
@@ -131,7 +131,7 @@ def download(
                 raise TimeoutError(f"it did not arrive within {timeout_s:.0f} s") from error
             raise
     if deadline.is_over:
-        # A body without a length ends where the connection does.
+        # A body without a length ends with the connection, so a cut looks like its end.
         raise TimeoutError(f"it did not arrive within {timeout_s:.0f} s")
     if len(content) > max_bytes:
         raise ValueError(f"it has more than {max_bytes:,} bytes")

@@ -1,11 +1,11 @@
 """A TLS front before a gRPC server in the same process, for what gRPC's own TLS cannot do.
 
-gRPC's BoringSSL refuses RFC 3820 proxies, and takes certificates from all clients or from none. Here
-OpenSSL ends TLS; the bytes go on through a Unix socket in a directory that only this user can enter. The
-front's end of each is bound to a name of its own, which gRPC gives as the peer: who calls is looked up by
-that name, and nothing that a client sends can say it.
+gRPC's BoringSSL rejects RFC 3820 proxies, and asks either all clients for certificates or none. Here OpenSSL
+terminates TLS and passes the bytes on through a Unix socket, in a directory that only this user can enter. The
+front binds its end of each connection to a unique name, which gRPC reports as the peer. The caller is looked up by
+that name, so nothing that a client sends can forge it.
 
-All of it costs CPU time in the event loop, so plain TLS is left to gRPC.
+All this costs CPU time in the event loop, so plain TLS is left to gRPC.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from pandawn_server.wire.auth.relay import Side, join
 from pandawn_server.wire.auth.tls_files import TlsFiles, TlsFilesError, TlsMaterial
 
 HANDSHAKE_TIMEOUT = timedelta(seconds=10)
-"""Time for the TLS handshake; a node far away under load needs one or two seconds."""
+"""Time limit for the TLS handshake; a distant node under load needs one or two seconds."""
 
 MAX_CONNECTIONS = 10_000
-"""Connections of one front; more are closed at once. Each takes two descriptors."""
+"""Maximum connections of one front; more are closed at once. Each takes two descriptors."""
 
 BACKLOG = 512
 
 _PAUSE_AFTER_ERROR_S = 0.1
-"""Wait before the next try to accept when descriptors have run out."""
+"""Pause before the next accept after an error, such as a lack of descriptors."""
 
 _log: Log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class FrontCaller:
-    """Who is at the other end of a connection: address as gRPC writes it, and verified chain in DER."""
+    """The other end of a connection: its address in gRPC's form, and its verified chain in DER."""
 
     peer: str
     certificates: tuple[bytes, ...]
@@ -75,7 +75,7 @@ class TlsFront:
         self._used = files.current()
         self._context = self._make_context(self._used)
         self._directory = make_private_directory()
-        # Also for a server that ends before it has begun.
+        # Removes the directory even if the server ends before it starts.
         self._remove = weakref.finalize(self, shutil.rmtree, self._directory, ignore_errors=True)
         self._numbers = itertools.count()
         self._callers: dict[str, FrontCaller] = {}
@@ -86,7 +86,7 @@ class TlsFront:
 
     @property
     def backend(self) -> str:
-        """Where the gRPC server behind must listen, as gRPC writes it, before the front starts."""
+        """The address, in gRPC's form, that the gRPC server behind must listen on before the front starts."""
         return f"unix:{self._backend_path}"
 
     @property
@@ -94,11 +94,11 @@ class TlsFront:
         return str(self._directory / SOCKET_NAME)
 
     def caller(self, backend_peer: str) -> FrontCaller | None:
-        """Who calls, by what gRPC gives as the peer; None for a connection that is gone, or not ours."""
+        """The caller behind what gRPC reports as the peer; None if the connection is gone, or not ours."""
         return self._callers.get(backend_peer)
 
     def start(self, host: str, port: int, *, reuse_port: bool = False) -> int:
-        """Begins to accept, and returns the port. Raises `OSError`; to be called in the event loop."""
+        """Starts to accept, and returns the port. Raises `OSError`; call it in the event loop."""
         bare = host.removeprefix("[").removesuffix("]")
         family, _, _, _, address = socket.getaddrinfo(
             bare, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -108,7 +108,7 @@ class TlsFront:
             family=family,
             backlog=BACKLOG,
             reuse_port=reuse_port,
-            # As gRPC does it: [::] means IPv4 as well.
+            # As in gRPC, [::] includes IPv4.
             dualstack_ipv6=address[0] == "::" and socket.has_dualstack_ipv6(),
         )
         self._listener.setblocking(False)  # noqa: FBT003 (its only argument)
@@ -117,7 +117,7 @@ class TlsFront:
         return bound
 
     async def refuse_new(self) -> None:
-        """Accepts no more connections; those that are open stay."""
+        """Accepts no more connections; open ones stay."""
         if self._accepting is not None:
             self._accepting.cancel()
             await asyncio.wait({self._accepting})
@@ -127,7 +127,7 @@ class TlsFront:
             self._listener = None
 
     async def stop(self) -> None:
-        """Ends all connections and removes what was made on disk."""
+        """Closes all connections and removes the files of this front."""
         await self.refuse_new()
         for task in self._connections:
             task.cancel()
@@ -141,26 +141,26 @@ class TlsFront:
             try:
                 client, _ = await loop.sock_accept(listener)
             except OSError as error:
-                self._noise.note("", f"cannot accept a connection: {error}")
+                self._noise.record("", f"cannot accept a connection: {error}")
                 await asyncio.sleep(_PAUSE_AFTER_ERROR_S)
                 continue
             if len(self._connections) >= self._max_connections:
                 client.close()
-                self._noise.note("", f"more than {self._max_connections} connections are open")
+                self._noise.record("", f"more than {self._max_connections} connections are open")
                 continue
             task = asyncio.ensure_future(self._serve(client))
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
 
     async def _serve(self, client: socket.socket) -> None:
-        """One connection from its first byte to its last."""
+        """Serves one connection from start to end."""
         with contextlib.ExitStack() as closing:
             closing.callback(client.close)
             try:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 peer = _peer(client.getpeername())
             except OSError:
-                return  # it went away again
+                return  # it is gone already
             front = await self._shake_hands(client, peer)
             if front is None:
                 return
@@ -188,11 +188,11 @@ class TlsFront:
             )
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             side.abort()
-            self._noise.note(_host(peer), str(error))
+            self._noise.record(_host(peer), str(error))
             return None
         if side.ssl_object.selected_alpn_protocol() != "h2":
             side.abort()
-            self._noise.note(_host(peer), "the client speaks no HTTP/2")
+            self._noise.record(_host(peer), "the client speaks no HTTP/2")
             return None
         return side
 
@@ -209,9 +209,9 @@ class TlsFront:
             sock.close()
             raise
         finally:
-            # The name stays with the socket; in the directory nobody needs it any more.
+            # The socket keeps its name; the file is no longer needed.
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)  # noqa: PTH108 (quicker than a Path, and this is each connection)
+                os.unlink(name)  # noqa: PTH108 (faster than a Path, and it runs for each connection)
         return side
 
     def _current_context(self) -> ssl.SSLContext:
@@ -220,8 +220,8 @@ class TlsFront:
             try:
                 self._context = self._make_context(material)
             except OSError as error:
-                # Changed again since they were read; the next connection looks anew.
-                _log.warning("the changed TLS files are not used (yet)", reason=str(error))
+                # They changed again after they were read; the next connection retries.
+                _log.warning("changed TLS files are not used yet", reason=str(error))
             else:
                 self._used = material
         return self._context
@@ -229,12 +229,12 @@ class TlsFront:
     def _make_context(self, material: TlsMaterial) -> ssl.SSLContext:
         if not material.authorities:
             raise TlsFilesError(
-                "clients may show certificates, and no tls_client_ca says whose count"
+                "clients may show certificates, but tls_client_ca is not set: set it to the authorities to trust"
             )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # Every gRPC client speaks it, and it has no renegotiation and no resumption by session id.
+        # Every gRPC client supports it, and it has no renegotiation and no resumption by session id.
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        # A resumed session remembers the leaf alone, and not the chain above a proxy.
+        # A resumed session keeps only the leaf, not the chain above a proxy.
         context.num_tickets = 0
         context.set_alpn_protocols(["h2"])
         context.load_cert_chain(material.certificate, material.key)
@@ -246,21 +246,21 @@ class TlsFront:
 
 
 def _verified_chain(tls: ssl.SSLObject) -> tuple[bytes, ...]:
-    """The chain as OpenSSL verified it, the leaf first and the root last; empty without one."""
+    """The chain as OpenSSL verified it, leaf first and root last; empty if there is none."""
     if sys.version_info >= (3, 13):
         return tuple(tls.get_verified_chain())
-    # Public from Python 3.13 on; the same method lies below in 3.10 to 3.12 and gives objects.
+    # Public since Python 3.13; in 3.10 to 3.12 the method is private and returns objects.
     found = tls._sslobj.get_verified_chain()  # type: ignore[attr-defined] # noqa: SLF001
     return tuple(ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in found or ())
 
 
 def _host(peer: str) -> str:
-    """A peer without its port."""
+    """The host of a peer, without its port."""
     return peer.rpartition(":")[0].partition(":")[2].strip("[]")
 
 
 def _peer(address: tuple[str, int]) -> str:
-    """As gRPC writes it."""
+    """A peer in gRPC's form."""
     host, port = address[:2]
     parsed = ipaddress.ip_address(host.partition("%")[0])
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None

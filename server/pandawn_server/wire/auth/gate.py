@@ -1,6 +1,6 @@
-"""Lets the callers of one address in, or says what they lack.
+"""Admits the callers of one address, or says what they lack.
 
-A call pays for what it shows once a minute: what was read of a credential is remembered.
+What was read of a credential is cached, so a call pays for that once a minute.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from pandawn_server.wire.edge.handlers import ServicerContext
 from pandawn_server.wire.edge.policies import OPEN_METHODS, OPERATORS_ONLY, POLICIES, Policy
 
 RECHECK_AFTER = timedelta(minutes=1)
-"""Time after which a credential is read anew: by then rules and keys may have changed."""
+"""How long a credential is cached: after that, rules and keys may have changed."""
 
 MAX_REMEMBERED = 50_000
-"""Credentials remembered, of a kind; with more, all are forgotten and read anew."""
+"""Maximum credentials cached, of each kind; beyond it all are dropped."""
 
 MAX_ENTRIES = 256
-"""Most entries of metadata: a token, a trace, and what proxies add are some twenty."""
+"""Maximum entries of metadata: a token, a trace, and what proxies add make about twenty."""
 
 _OF_PROXIES = frozenset({"x-forwarded-for", "x-real-ip", "forwarded", "via"})
-"""What proxies add to what they pass on."""
+"""Headers that proxies add to what they forward."""
 
 _CACHED_METHODS = frozenset({Method.X509, Method.TOKEN})
-"""What a caller showed is all that counts there; where it calls from does not."""
+"""Methods for which only the credential counts, not the caller's address."""
 
 _log: Log = structlog.get_logger(__name__)
 
@@ -46,8 +46,8 @@ _Seen = tuple[Principal, datetime]
 _Certificates = tuple[bytes, ...]
 Key = TypeVar("Key", bound=Hashable)
 
-# Methods of these are called by people. A caller at an address for pilots who calls one is at the wrong address,
-# and has no use for a word on session tokens.
+# People call these services. A caller that does so at an address for pilots is at the wrong address: a hint at
+# session tokens would not help.
 _USERS_SERVICES = ("/pandawn.broker.", "/pandawn.monitor.")
 
 
@@ -61,7 +61,7 @@ def _nobody_has_ended(principal: Principal) -> bool:
 
 
 class Gate:
-    """One for each address that the server listens on. To be used from the event loop only."""
+    """The gate of one address that the server listens on. Use from the event loop only."""
 
     def __init__(
         self,
@@ -78,14 +78,13 @@ class Gate:
         telemetry: Telemetry = OFF,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`authenticators` are asked in order, `sessions` before them.
+        """`sessions` is tried first, then `authenticators` in order.
 
-        `has_ended` says whether the pilot of a session has ended, which takes its session with it.
-        `otherwise` is who calls without showing anything. `peer_of` says for whom a peer speaks,
-        given what gRPC calls it and the metadata. Anybody may call the `open_methods`. `front` tells by
-        the peer who is behind a connection that came through a TLS front. `changes` counts how often
-        what credentials are judged by has changed. `on_shown` is told of connections, by what gRPC calls
-        their peers, on which somebody showed who it is.
+        `has_ended` tells whether the pilot of a session has ended: then its session is invalid too. `otherwise`
+        is the caller if no credential is shown. `peer_of` returns whom a peer speaks for, given gRPC's name of
+        the peer and the metadata. Anybody may call the `open_methods`. `front` returns the caller behind a
+        connection through a TLS front. `changes` counts changes of rules, keys and revocations. `on_shown` is
+        called with gRPC's name of a peer that showed a good credential.
         """
         self._authenticators = tuple(authenticators)
         self._sessions = sessions
@@ -104,7 +103,7 @@ class Gate:
         self._seen: dict[tuple[str, _Certificates], _Seen] = {}
 
     def admit(self, method: str, context: ServicerContext) -> Principal | None:
-        """Who makes a call of this method; None where the method is open to anybody.
+        """Identifies the caller of a method and checks that it may call it; None if the method is open to anybody.
 
         Raises `UnauthenticatedError` and `ForbiddenError`.
         """
@@ -113,17 +112,17 @@ class Gate:
         policy = POLICIES.get(method, OPERATORS_ONLY)
         principal = self._identify(policy, context)
         self._on_shown(self.address(context))
-        # Already here: whoever is refused by the policy is known by name, and told so in the audit.
+        # Set before the check, so that a refusal by the policy is audited with the caller's name.
         enter_caller(principal)
         _check(method, policy, principal)
         return principal
 
     def peer(self, context: ServicerContext) -> str:
-        """The address that a call comes from, as far as a front or a proxy has told; else what gRPC says."""
+        """The address of a call, behind a front or a proxy as far as they named it; else gRPC's peer."""
         try:
             return self._peer(context, _joined(metadata_of(context)))
         except PandawnError:
-            # A proxy that did not say for whom it speaks.
+            # A proxy that did not name its client.
             return context.peer()
 
     def _identify(self, policy: Policy, context: ServicerContext) -> Principal:
@@ -142,7 +141,7 @@ class Gate:
         expected = "; ".join(a.expects for a in self._authenticators)
         raise UnauthenticatedError(
             "CREDENTIALS_REQUIRED",
-            f"the call shows not who makes it; this address takes {expected}",
+            f"the call shows no credential; this address takes {expected}",
         )
 
     def _of_session(self, sessions: Authenticator, token: str, policy: Policy) -> Principal:
@@ -184,7 +183,7 @@ class Gate:
         return peer if self._peer_of is None else self._peer_of(peer, shown)
 
     def address(self, context: ServicerContext) -> str:
-        """The other end of the connection as gRPC writes it, beyond a front of ours."""
+        """The other end of the connection in gRPC's form, behind our front if there is one."""
         peer = context.peer()
         if self._front is None:
             return peer
@@ -192,7 +191,7 @@ class Gate:
         return peer if behind is None else behind.peer
 
     def _certificates(self, context: ServicerContext) -> _Certificates:
-        """Those of a verified client, in DER, the leaf first."""
+        """The chain of a verified client, in DER, leaf first."""
         if self._front is not None:
             behind = self._front(context.peer())
             return () if behind is None else behind.certificates
@@ -218,8 +217,8 @@ class Gate:
 
 
 def _check_no_proxy(metadata: Metadata) -> None:
-    # A proxy on this machine would make operators of all the world. What tells of one is not always sent,
-    # and never by callers of this machine.
+    # A proxy on this machine would make every client an operator. Not all proxies send these headers, but
+    # callers on this machine never do.
     for key, _ in metadata:
         if key in _OF_PROXIES:
             raise UnauthenticatedError(
@@ -244,7 +243,7 @@ def _check(method: str, policy: Policy, principal: Principal) -> None:
     if policy.starts_work and principal.limited:
         raise ForbiddenError(
             "LIMITED_PROXY",
-            f"{_short(method)} starts work, which a limited proxy may not; make a full one "
+            f"{_short(method)} starts work, which a limited proxy may not do; make a full one "
             "(voms-proxy-init -rfc, without -limited)",
         )
     if principal.is_operator:
@@ -265,16 +264,16 @@ def _check(method: str, policy: Policy, principal: Principal) -> None:
 def _session_required(method: str) -> UnauthenticatedError:
     return UnauthenticatedError(
         "SESSION_REQUIRED",
-        f"{_short(method)} takes the session token that Dispatcher.RegisterPilot or "
-        f"FileCatalog.OpenSession gave, in the metadata as {SESSION}",
+        f"{_short(method)} needs the session token from Dispatcher.RegisterPilot or "
+        f"FileCatalog.OpenSession, in the metadata as {SESSION}",
     )
 
 
 def _for_pilots_only(method: str) -> UnauthenticatedError:
     return UnauthenticatedError(
         "CREDENTIALS_REQUIRED",
-        f"{_short(method)} is not for pilots, and this address knows only them, by the names of their nodes: "
-        "users take the address or the socket file that the site names to them",
+        f"{_short(method)} is not for pilots, and this address serves only them, by their host names: "
+        "users call the address or the socket file that the site announces",
     )
 
 
@@ -283,10 +282,10 @@ def _short(method: str) -> str:
 
 
 def _joined(metadata: Metadata) -> dict[str, str]:
-    """The text of the metadata; what is there twice is joined, as HTTP wants it.
+    """The text entries of the metadata; repeated keys are joined, as HTTP prescribes.
 
-    Raises `UnauthenticatedError` for more of it than anybody needs: gRPC's limit holds for the end of a block of
-    headers, and a block without an end brings megabytes before it.
+    Raises `UnauthenticatedError` for too many entries: gRPC checks its own limit only at the end of a header
+    block, and a block without end can bring megabytes before that.
     """
     shown: dict[str, str] = {}
     again: dict[str, list[str]] = {}

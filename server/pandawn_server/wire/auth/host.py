@@ -1,7 +1,7 @@
-"""Callers that are known by where they call from: good for beginning a session, and nothing else.
+"""Callers known by their address: enough to start a session, and for nothing else.
 
-Whether this address may bring a pilot of that queue needs the queue's rules and the name service: it is
-decided at the registration (`usecases.access.admission`).
+Whether an address may register pilots for a queue depends on the queue's rules and the name service; the
+registration decides it (`usecases.access.admission`).
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from pandawn_server.wire.deps import Deps
 
 
 class HostAuthenticator:
-    """Takes the address of the peer for what it is."""
+    """Takes the address of the peer as the caller's identity."""
 
     name = Method.HOST.value
     expects = "a worker node that its queue knows by address and name"
 
     def authenticate(self, evidence: Evidence, now: datetime) -> Principal | None:
-        """A principal whose subject is the peer's address; any peer of the network has one."""
+        """Returns a principal whose subject is the peer's address; any network peer has one."""
         del now
         address = address_of(evidence.peer)
         if address is None:
             raise UnauthenticatedError(
                 "ADDRESS_UNKNOWN",
-                "the address of the caller is not known: the proxy before this server did not forward it",
+                "the caller's address is unknown: the proxy before this server did not forward it",
             )
         return host_principal(str(address))
 
 
 async def host_facts(deps: Deps, queue_name: str, by: Principal) -> HostFacts | None:
-    """What the name service says of a caller that is known by its address; None for any other caller.
+    """Resolves the name of a caller that is known by its address; None for any other caller.
 
-    It is not asked for addresses that the queue does not take: strangers shall not make us ask.
+    Skips addresses that the queue does not take: strangers must not make the server query the name service.
     Raises `NotFoundError` (QUEUE_NOT_FOUND).
     """
     if by.method is not Method.HOST:

@@ -1,8 +1,7 @@
-"""What certificates and tokens are judged by, kept up to date while the server runs.
+"""What certificates and tokens are checked against, kept up to date while the server runs.
 
-Threads of their own read the rules, read the lists of revoked certificates, and ask each issuer: no call ever
-waits for either, and none of them for another, whose disk or web server may hang. What is replaced is replaced
-whole.
+Separate threads read the rules, read the revocation lists, and fetch from each issuer. Calls never wait for them, and
+they do not wait for each other, because a disk or a web server may hang. Each kind of data is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from pandawn_server.wire.auth.x509 import X509Authenticator
 _log: Log = structlog.get_logger(__name__)
 
 REFRESH_INTERVAL_S = 2.0
-"""Seconds between two looks at the files."""
+"""Interval between checks of the files, in seconds."""
 
 _Mark = tuple[tuple[str, int, int], ...]
 
@@ -54,7 +53,7 @@ class Identity:
     ) -> None:
         """Reads the files. `revocations` is a file, or a directory with `.r0` and `.crl` files.
 
-        Raises `AdmissionFileError`, and `TlsFilesError` where there are to be revocations and are none.
+        Raises `AdmissionFileError`, and `TlsFilesError` if `revocations` holds no usable list.
         """
         self._admission_file = admission_file
         self._client_ca = client_ca
@@ -75,23 +74,23 @@ class Identity:
         self.refresh_local()
         if revocations is not None and not self._revocations.lists:
             raise TlsFilesError(
-                f"there is no usable list of revoked certificates in {revocations}; the log says why"
+                f"there is no usable revocation list in {revocations}; see the log for the reason"
             )
 
     def admission(self) -> Admission:
-        """The rules that hold now."""
+        """The current rules."""
         return self._file.admission
 
     def issuers(self) -> Mapping[str, IssuerTable]:
-        """The token issuers that are trusted now, by their names."""
+        """The currently trusted token issuers, by name."""
         return self._file.issuers
 
     def revocations(self) -> Revocations:
-        """What the authorities have revoked."""
+        """The current revocations."""
         return self._revocations
 
     def judge(self, shown: Shown, now: datetime) -> Principal:
-        """Who shows a credential that was good some time ago, by what is known now, but for when it expires.
+        """Checks an earlier credential again by current rules and revocations, but ignores its expiry.
 
         Raises `UnauthenticatedError` and `ForbiddenError`.
         """
@@ -100,24 +99,24 @@ class Identity:
         elif shown.method is Method.TOKEN:
             if shown.issuer not in self._file.issuers:
                 raise UnauthenticatedError(
-                    "UNKNOWN_ISSUER", f"the issuer {shown.issuer!r} is not trusted here any more"
+                    "UNKNOWN_ISSUER", f"the issuer {shown.issuer!r} is no longer trusted here"
                 )
         else:
             return vouched_by_itself(shown, now)
         return self.admission().admit(shown)
 
     def outlives(self, shown: Shown) -> timedelta:
-        """For how long sessions may be renewed after the credential has expired."""
+        """How long sessions may be renewed after the credential has expired."""
         return self.admission().outlives(shown)
 
     def changes(self) -> int:
-        """How often rules, issuers or revocations have changed: what was judged before is to be judged anew."""
+        """Counts changes of rules, issuers and revocations; after a change, earlier results no longer hold."""
         return self._changes
 
     def start(self) -> None:
-        """Keeps itself up to date from now on; `is_ready` is set after the first time.
+        """Starts the updates; sets `is_ready` after the first.
 
-        In threads that end with the process: no stop of the server waits for an issuer that hangs.
+        They run in daemon threads: stopping the server must not wait for an issuer that hangs.
         """
         for work in (self._refresh_admission, self._refresh_revocations, self._look_ahead):
             threading.Thread(
@@ -129,7 +128,7 @@ class Identity:
             try:
                 work()
             except Exception:  # noqa: BLE001 (the loop must go on)
-                _log.exception("what callers are judged by cannot be brought up to date")
+                _log.exception("rules, keys or revocations cannot be updated")
             time.sleep(REFRESH_INTERVAL_S)
 
     def _look_ahead(self) -> None:
@@ -143,12 +142,12 @@ class Identity:
         self.is_ready.set()
 
     def refresh(self) -> None:
-        """Reads what changed and fetches what is due; may take as long as an issuer takes to answer."""
+        """Reads changed files and fetches what is due; may take as long as an issuer takes to answer."""
         self.refresh_local()
         self._keys.refresh(datetime.now(UTC))
 
     def refresh_local(self) -> None:
-        """Reads the files that changed."""
+        """Reads changed files."""
         self._refresh_admission()
         self._refresh_revocations()
 
@@ -166,15 +165,16 @@ class Identity:
         try:
             read = read_admission_file(self._admission_file)
         except AdmissionFileError as error:
-            # With half a file some would be let in whom the other half keeps out.
+            # Half a file could admit callers that the other half excludes.
             _log.error(
-                "the changed admission file is not used; the one before holds", reason=str(error)
+                "the changed admission file is not used; the previous one stays in force",
+                reason=str(error),
             )
             return
         self._file = read
         self._count_change()
         self._keys.watch(read.issuers.values())
-        _log.info("admission file read anew", file=str(self._admission_file))
+        _log.info("admission file read again", file=str(self._admission_file))
 
     def _refresh_revocations(self) -> None:
         if self._revocations_path is None:
@@ -189,15 +189,15 @@ class Identity:
                 (file.read_bytes() for file in files), read_authorities(self._client_ca)
             )
         except (OSError, TlsFilesError) as error:
-            _log.error("the lists of revoked certificates are not read", reason=str(error))
+            _log.error("the revocation lists cannot be read", reason=str(error))
             return
         for problem in problems:
-            _log.warning("a list of revoked certificates is not used", reason=problem)
+            _log.warning("a revocation list is not used", reason=problem)
         if found.lists:
             self._revocations = found
             self._count_change()
         else:
-            _log.error("no list of revoked certificates can be used; those of before hold")
+            _log.error("no revocation list can be used; the previous ones stay in force")
 
 
 def _list_files(path: Path) -> list[Path]:
@@ -209,7 +209,7 @@ def _list_files(path: Path) -> list[Path]:
 
 
 def _marks(path: Path | None) -> _Mark:
-    """What tells whether a file changed."""
+    """The state of a file, to detect changes."""
     if path is None:
         return ()
     try:

@@ -1,7 +1,7 @@
-"""The public keys of token issuers: from files and web addresses, fetched ahead and never by a call.
+"""The public keys of token issuers: from files and web addresses, fetched in advance and never during a call.
 
-What was fetched once stays good when the address does not answer: in memory, and on disk for the next
-start. So an issuer that is away refuses nobody whose key is known.
+Fetched keys stay valid while the address does not answer: in memory, and on disk for the next start. So an
+issuer that is down locks out nobody whose key is known.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from pandawn_server.logs import Log
 from pandawn_server.wire.auth.download import download
 
 FETCH_INTERVAL = timedelta(minutes=10)
-"""Time between two looks at an address; issuers publish a new key hours before they sign with it."""
+"""Interval between fetches; issuers publish a new key hours before they sign with it."""
 
 RETRY_INTERVAL = timedelta(seconds=30)
-"""Time to the next try after a failure, and between two looks for a key that a token names: whoever
-sends tokens with made-up keys makes us ask the issuer twice a minute, not more."""
+"""Time to the next try after a failure, and minimum interval between fetches for unknown keys: tokens with invented
+keys cause at most two requests a minute."""
 
 MAX_KEY_SET_BYTES = 1024 * 1024
 MAX_KEYS = 100
-"""Of one issuer; more are ignored."""
+"""Maximum keys of one issuer; more are ignored."""
 
 LEAST_RSA_BITS = 2048
 
 _PUBLIC_PARTS = frozenset({"kty", "use", "key_ops", "alg", "kid", "n", "e", "crv", "x", "y"})
-"""Of a JSON web key; what else it holds (`d`!, `x5u`, `x5c`) is not looked at."""
+"""Fields of a JSON web key that are read; others (`d`!, `x5u`, `x5c`) are ignored."""
 
 _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _RSA_ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
@@ -54,7 +54,7 @@ PublicKey = (
 
 @dataclass(frozen=True, slots=True)
 class IssuerKey:
-    """A public key, and the algorithms that it may check: never one of another kind."""
+    """A public key, and the algorithms it may verify; these never include those of another key type."""
 
     key_id: str
     key: PublicKey
@@ -63,7 +63,7 @@ class IssuerKey:
 
 @dataclass
 class _Source:
-    """What is known of one issuer's keys."""
+    """The state of one issuer's keys."""
 
     issuer: IssuerTable
     keys: tuple[IssuerKey, ...] = ()
@@ -77,16 +77,16 @@ class _Source:
 
 @dataclass
 class KeyRing:
-    """Keys by issuer. `look_ahead` and `refresh` run in one thread; the others are quick and may run anywhere.
+    """Keys by issuer. One thread calls `look_ahead` and `refresh`; the other methods are fast, for any thread.
 
-    Each issuer is asked in a thread of its own, one at a time: who answers slowly, or never, keeps nobody else's.
+    Each issuer is fetched from in a thread of its own, so a slow one does not delay the others.
     """
 
     directory: Path
     sources: Mapping[str, _Source] = field(default_factory=dict)
 
     def watch(self, issuers: Iterable[IssuerTable]) -> None:
-        """Says whose keys are needed from now on; known keys of those that stay as they are remain."""
+        """Sets the issuers to follow; keeps the keys of those whose address is unchanged."""
         sources: dict[str, _Source] = {}
         for issuer in issuers:
             known = self.sources.get(issuer.url)
@@ -101,25 +101,25 @@ class KeyRing:
         self.sources = sources
 
     def keys(self, issuer: str) -> tuple[IssuerKey, ...]:
-        """The keys known of an issuer."""
+        """The known keys of an issuer."""
         source = self.sources.get(issuer)
         return () if source is None else source.keys
 
     def want(self, issuer: str) -> None:
-        """Notes that a token was signed by a key that is not known: the next refresh looks for it."""
+        """Records that a token names an unknown key: the next refresh fetches the keys."""
         source = self.sources.get(issuer)
         if source is not None:
             source.wanted = True
 
     def look_ahead(self, now: datetime) -> list[threading.Thread]:
-        """Reads files that changed and begins to fetch what is due; returns what fetches now."""
+        """Reads changed files and starts fetches that are due; returns the running threads."""
         for source in self.sources.values():
             if not source.issuer.is_remote:
                 _read(source)
             elif _is_due(source, now) and not (source.fetching and source.fetching.is_alive()):
                 source.wanted = False
                 source.last_look = now
-                # Ends with the process: no stop of the server waits for an issuer.
+                # A daemon: stopping the server must not wait for an issuer.
                 source.fetching = threading.Thread(
                     target=self._fetch, args=(source, now), name="keys", daemon=True
                 )
@@ -127,7 +127,7 @@ class KeyRing:
         return [s.fetching for s in self.sources.values() if s.fetching and s.fetching.is_alive()]
 
     def refresh(self, now: datetime) -> None:
-        """The same, and waits for all of it."""
+        """The same, but waits for the fetches."""
         for thread in self.look_ahead(now):
             thread.join()
 
@@ -155,7 +155,7 @@ class KeyRing:
         path = self._file(issuer)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Whole or not at all: a server that starts meanwhile reads the old one.
+            # Written atomically: a server that starts meanwhile reads the old file.
             handle, name = tempfile.mkstemp(dir=path.parent)
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content)
@@ -164,23 +164,23 @@ class KeyRing:
             _log.warning("keys of a token issuer are not kept on disk", error=str(error))
 
     def _file(self, issuer: IssuerTable) -> Path:
-        # By the address: a site that points an issuer elsewhere does not get the keys of before.
+        # Named after the address too: an issuer with a new address must not get the old keys.
         name = hashlib.sha256(f"{issuer.url}\n{issuer.jwks}".encode()).hexdigest()
         return self.directory / f"{name}.json"
 
 
 def parse_key_set(content: bytes) -> tuple[IssuerKey, ...]:
-    """The usable keys of a JSON web key set. Raises `ValueError` if it is none, or has none."""
+    """Parses a JSON web key set into its usable keys. Raises `ValueError` if it is invalid or has none."""
     try:
         parsed = json.loads(content)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     entries = parsed.get("keys") if isinstance(parsed, dict) else None
     if not isinstance(entries, list):
-        raise ValueError("it is no JSON web key set: it has no list `keys`")  # noqa: TRY004 (content, no argument)
+        raise ValueError("it is not a JSON web key set: it has no list `keys`")  # noqa: TRY004 (content, no argument)
     keys = [key for entry in entries[:MAX_KEYS] if (key := _parse_key(entry)) is not None]
     if not keys:
-        raise ValueError("it holds no public key that can check signatures")
+        raise ValueError("it holds no public key that can verify signatures")
     return tuple(keys)
 
 
@@ -201,7 +201,7 @@ def _parse_key(entry: object) -> IssuerKey | None:
 
 
 def _algorithms(key: object) -> frozenset[str]:
-    """What a key may check. A shared secret (`oct`) is no public key and checks nothing."""
+    """The algorithms a key may verify. A shared secret (`oct`) is not a public key, and verifies nothing."""
     if isinstance(key, rsa.RSAPublicKey):
         return _RSA_ALGORITHMS if key.key_size >= LEAST_RSA_BITS else frozenset()
     if isinstance(key, ec.EllipticCurvePublicKey):
@@ -241,7 +241,7 @@ def _adopt(source: _Source, keys: tuple[IssuerKey, ...]) -> None:
 
 
 def _complain(source: _Source, complaint: str) -> None:
-    """Says so once, not at each look."""
+    """Logs a problem once, not at each retry."""
     if complaint != source.complaint:
         source.complaint = complaint
         _log.warning(

@@ -1,7 +1,7 @@
-r"""Distinguished names as text, as the grid writes them: /DC=org/DC=example/CN=Jane Doe.
+r"""Distinguished names as text, in the form of the grid: /DC=org/DC=example/CN=Jane Doe.
 
-The text is made from the parsed name and never parsed again. What could be taken for the structure of a
-name is escaped inside a value, so that a CN of `x/CN=admin` stays one part: `/CN=x\/CN=admin`.
+The text is made from the parsed name and never parsed again. Characters that mark structure are escaped inside
+values, so a CN of `x/CN=admin` stays one part: `/CN=x\/CN=admin`.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _NAMES: Mapping[ObjectIdentifier, str] = {
     NameOID.SURNAME: "SN",
     NameOID.TITLE: "title",
 }
-"""Short names as OpenSSL prints them; what is not here is written with its number."""
+"""Short names as OpenSSL prints them; other attributes are written by number."""
 
 _STRUCTURE = frozenset("/+\\")
 
 
 def shown_name(name: x509.Name) -> str:
-    """The name as text: two different names never look alike."""
+    """The name as text; two different names never look the same."""
     return "".join("/" + "+".join(map(_part, rdn)) for rdn in name.rdns)
 
 
 def common_name(name: x509.Name) -> str:
-    """The last CN, which tells people apart; empty where there is none."""
+    """The last CN, which identifies a person; empty if there is none."""
     found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(found[-1].value) if found else ""
 
@@ -47,7 +47,7 @@ def common_name(name: x509.Name) -> str:
 def _part(attribute: x509.NameAttribute[str | bytes]) -> str:
     kind = _NAMES.get(attribute.oid, attribute.oid.dotted_string)
     value = attribute.value
-    # Bytes are bit strings only (x500UniqueIdentifier); `#` before them is the mark of RFC 4514.
+    # Only bit strings (x500UniqueIdentifier) are bytes; RFC 4514 marks them with `#`.
     return f"{kind}={_escaped(value) if isinstance(value, str) else '#' + value.hex()}"
 
 
@@ -58,7 +58,7 @@ def _escaped(value: str) -> str:
 def _visible(char: str) -> str:
     if char in _STRUCTURE:
         return "\\" + char
-    # Control characters, and those that reverse or hide what is around them.
+    # Control characters, and those that reverse or hide the text around them.
     if unicodedata.category(char)[0] == "C" or (char.isspace() and char != " "):
         return "".join(f"\\x{byte:02x}" for byte in char.encode(errors="surrogatepass"))
     return char

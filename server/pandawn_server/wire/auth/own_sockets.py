@@ -1,8 +1,7 @@
-"""The connections of this process, as the kernel has them: gRPC tells nobody of those that it accepts.
+"""The connections of this process, read from the kernel, because gRPC does not report those it accepts.
 
-A connection is known by the number of its socket (inode), which no other gets while it lives. Descriptors may
-be closed and given to another file at any moment by gRPC's threads: what is done to a connection is done
-through a duplicate that was looked at first.
+A connection is known by its socket's inode number, unique while it lives. gRPC's threads may close descriptors
+and reuse them at any moment, so each operation works on a duplicate, after checking the inode.
 """
 
 from __future__ import annotations
@@ -29,27 +28,27 @@ class Peer:
 
 
 class OwnSockets:
-    """Connections that were accepted at some ports. For one thread."""
+    """The connections accepted at some ports. For one thread."""
 
     def __init__(self, ports: Collection[int]) -> None:
         self._ports = frozenset(ports)
-        # None for sockets that are something else; what a socket is never changes.
+        # None for other sockets; a socket's kind never changes.
         self._known: dict[int, Peer | None] = {}
         self._descriptors: dict[int, int] = {}
 
     @staticmethod
     def can_be_seen() -> bool:
-        """Whether this system tells a process of its sockets."""
+        """Whether this system lets a process list its sockets."""
         return os.path.isdir(_DIRECTORY)  # noqa: PTH112 (a constant)
 
     def look(self) -> dict[int, Peer]:
-        """The connections that there are now, by the numbers of their sockets."""
+        """The open connections, by the inode numbers of their sockets."""
         found: dict[int, int] = {}
         for name in os.listdir(_DIRECTORY):  # noqa: PTH208 (half the time, for thousands)
             try:
                 target = os.readlink(f"{_DIRECTORY}/{name}")  # noqa: PTH115 (as above)
             except OSError:
-                continue  # closed since, or what the list itself was read through
+                continue  # closed meanwhile, or the descriptor of this listing
             if target.startswith(_SOCKET):
                 found[int(target[len(_SOCKET) : -1])] = int(name)
         self._descriptors = found
@@ -60,7 +59,7 @@ class OwnSockets:
         return {number: peer for number, peer in self._known.items() if peer is not None}
 
     def cut(self, number: int) -> None:
-        """Ends a connection of the last look, if it is still there; whoever serves it sees it end."""
+        """Shuts down a connection of the last `look`, if it is still open; its server sees it end."""
         with self._opened(number) as found, contextlib.suppress(OSError):
             if found is not None:
                 found.shutdown(socket.SHUT_RDWR)
@@ -74,8 +73,8 @@ class OwnSockets:
                     return None
                 host, port = found.getpeername()[:2]
             except OSError:
-                return None  # it listens, or has gone
-        # An address of the link (`%eth0`) is one of a neighbour: as good as any.
+                return None  # a listening socket, or one that is closed
+        # The zone of a link-local address (`%eth0`) does not matter here.
         address = parse_address(host.partition("%")[0])
         return None if address is None else Peer(address, port)
 

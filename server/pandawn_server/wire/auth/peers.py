@@ -1,4 +1,4 @@
-"""From where a call comes: addresses as gRPC gives them, and as trusted proxies forward them."""
+"""Addresses of callers, as gRPC reports them and as trusted proxies forward them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _MAX_FORWARDED_CHARACTERS = 1024
 
 
 def address_of(peer: str) -> Address | None:
-    """The address in what gRPC calls a peer; None for a socket file, and for what is no address.
+    """The address in gRPC's name of a peer; None for a socket file or anything else.
 
-    An IPv4 address that came in the clothes of IPv6 (`::ffff:1.2.3.4`) is an IPv4 address.
+    An IPv4 address in IPv6 form (`::ffff:1.2.3.4`) is returned as IPv4.
     """
     kind, _, rest = peer.partition(":")
     if kind not in {"ipv4", "ipv6"}:
@@ -24,7 +24,7 @@ def address_of(peer: str) -> Address | None:
 
 
 def parse_address(text: str) -> Address | None:
-    """An address as people write it; None for anything else, and for one that needs a zone (`%eth0`)."""
+    """Parses an address; None for anything else, and for an address with a zone (`%eth0`)."""
     try:
         found = ip_address(text)
     except ValueError:
@@ -37,18 +37,18 @@ def parse_address(text: str) -> Address | None:
 
 
 def peer_text(address: Address) -> str:
-    """An address without a port, in the manner of gRPC."""
+    """An address without a port, in gRPC's form."""
     return f"ipv4:{address}:0" if address.version == 4 else f"ipv6:[{address}]:0"
 
 
 def forwarded_peer(
     trusted: Sequence[Network], header: str, *, trust_socket: bool
 ) -> Callable[[str, Mapping[str, str]], str]:
-    """Says for whom a peer speaks: itself, or a client of a trusted proxy.
+    """Makes the function that returns whom a peer speaks for: itself, or a client of a trusted proxy.
 
-    Read from the end of the header, for each proxy adds whom it saw and only the last words are a trusted
-    proxy's own. A trusted proxy that names nobody, or nonsense, gets an empty answer: it must not be
-    taken for its client. `trust_socket` also trusts whoever comes through a socket file.
+    The header is read from its end: each proxy appends whom it saw, and only the last entries come from trusted
+    proxies. If a trusted proxy names nobody, or nonsense, the result is empty: the proxy itself must not pass as
+    the client. `trust_socket` also trusts all that comes through a socket file.
     """
 
     def is_trusted(address: Address) -> bool:
@@ -61,10 +61,10 @@ def forwarded_peer(
                 return peer
         elif not is_trusted(nearest):
             return peer
-        told = metadata.get(header, "")
-        if not told or len(told) > _MAX_FORWARDED_CHARACTERS:
+        forwarded = metadata.get(header, "")
+        if not forwarded or len(forwarded) > _MAX_FORWARDED_CHARACTERS:
             return ""
-        for word in reversed(told.split(",")):
+        for word in reversed(forwarded.split(",")):
             address = parse_address(word.strip().strip("[]"))
             if address is None:
                 return ""

@@ -1,4 +1,4 @@
-"""A directory for one socket file that only this user can enter; those of servers that died are removed."""
+"""A directory for one socket file that only this user can enter; removes those of dead servers."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from datetime import timedelta
 from pathlib import Path
 
 SOCKET_NAME = "grpc"
-"""The socket file in it."""
+"""The name of the socket file in it."""
 
 STARTING = timedelta(minutes=1)
-"""Age below which a directory may be that of a server which has not begun to listen."""
+"""A directory younger than this may belong to a server that does not listen yet."""
 
 _PREFIX = "pandawn-front-"
 
 
 def make_private_directory() -> Path:
-    """Makes one in the directory for temporary files, with mode 0700."""
+    """Creates a directory with mode 0700 in the directory for temporary files."""
     _remove_leftovers(Path(tempfile.gettempdir()))
     return Path(tempfile.mkdtemp(prefix=_PREFIX))
 
 
 def _remove_leftovers(parent: Path) -> None:
-    """Removes what servers of this user left behind that were killed."""
+    """Removes the directories of this user's servers that were killed."""
     for directory in parent.glob(f"{_PREFIX}*"):
         try:
             status = directory.lstat()

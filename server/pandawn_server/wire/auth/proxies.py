@@ -1,8 +1,8 @@
-"""RFC 3820 proxies: who stands at the end of a chain of them, and what was delegated.
+"""RFC 3820 proxies: finds the holder behind a chain of proxies, and what was delegated.
 
-OpenSSL has verified the chain before it comes here: signatures, dates, and that each proxy was issued by
-the one above it. What is checked here it leaves open, or leaves to the reader: that the certificate says
-it is a proxy in the way that nobody can overlook, that names and path lengths agree, and its policy.
+OpenSSL has already verified the chain: signatures, dates, and that each proxy was issued by the certificate above
+it. This module checks what it leaves open: that the certificate is clearly marked as a proxy, that names and path
+lengths agree, and the policy.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ INHERIT_ALL = ObjectIdentifier("1.3.6.1.5.5.7.21.1")
 """Policy language: the proxy may do whatever its issuer may."""
 
 LIMITED = ObjectIdentifier("1.3.6.1.4.1.3536.1.1.1.9")
-"""Policy language of Globus: as above, but it may not start work."""
+"""Policy language of Globus: as above, but the proxy may not start work."""
 
 MAX_PROXIES = 20
-"""Longest chain of delegations; real ones have two or three."""
+"""Maximum length of a chain of delegations; real ones have two or three."""
 
 _LEGACY_INFO = ObjectIdentifier("1.3.6.1.4.1.3536.1.222")
-"""What Globus used before the RFC."""
+"""The extension that Globus used before the RFC."""
 
 
 @asn1.sequence
@@ -47,7 +47,7 @@ class _ProxyCertInfo:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the key: the certificate of the person or host, and how it was delegated."""
+    """The holder of the key: the certificate of the person or host, and how it was delegated."""
 
     certificate: x509.Certificate
     proxies: int
@@ -55,9 +55,9 @@ class Holder:
 
 
 def holder_of(chain: Sequence[x509.Certificate]) -> Holder:
-    """The holder of a verified chain, the leaf first.
+    """The holder of a verified chain, leaf first.
 
-    Raises `UnauthenticatedError` (PROXY_INVALID) for a proxy that is not as it should be.
+    Raises `UnauthenticatedError` (PROXY_INVALID) for an invalid proxy.
     """
     limited = False
     for depth, certificate in enumerate(chain):
@@ -69,19 +69,17 @@ def holder_of(chain: Sequence[x509.Certificate]) -> Holder:
                 )
             if any(_info(above) is not None for above in chain[depth + 1 :]):
                 raise _invalid(
-                    certificate, "it was issued by a proxy, which may issue proxies only"
+                    certificate, "it was issued by a proxy, which may issue only proxies"
                 )
             return Holder(certificate, depth, limited)
         if depth >= MAX_PROXIES:
-            raise _invalid(
-                certificate, f"there are more than {MAX_PROXIES} proxies above each other"
-            )
+            raise _invalid(certificate, f"there are more than {MAX_PROXIES} proxies in its chain")
         if depth + 1 == len(chain):
-            raise _invalid(certificate, "the certificate that issued it was not sent along")
+            raise _invalid(certificate, "the client did not send the certificate that issued it")
         _check(certificate, chain[depth + 1])
         if info.path_length is not None and depth > info.path_length:
             raise _invalid(
-                certificate, f"it allows {info.path_length} proxies below itself and has {depth}"
+                certificate, f"it allows {info.path_length} proxies below itself but has {depth}"
             )
         limited |= _is_limited(certificate, info)
     raise UnauthenticatedError("PROXY_INVALID", "the client sent no certificate")
@@ -90,35 +88,35 @@ def holder_of(chain: Sequence[x509.Certificate]) -> Holder:
 def _is_limited(certificate: x509.Certificate, info: _ProxyCertInfo) -> bool:
     language = info.policy.language
     if info.policy.policy is not None and language in {INHERIT_ALL, LIMITED}:
-        raise _invalid(certificate, "its policy language takes no policy, and it has one")
+        raise _invalid(certificate, "its policy language allows no policy, but it has one")
     if language == INHERIT_ALL:
         return False
     if language == LIMITED:
         return True
-    # RFC 3820: who does not understand the policy must not act as if there were none. That goes for
-    # `independent` too, which delegates nothing.
+    # RFC 3820: a policy that is not understood must not be ignored. That includes `independent`, which delegates
+    # nothing.
     raise _invalid(certificate, f"its policy language {language.dotted_string} is not understood")
 
 
 def _check(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
     above, below = issuer.subject, certificate.subject
     if certificate.issuer != above:
-        raise _invalid(certificate, f"its issuer is said to be {shown_name(certificate.issuer)!r}")
+        raise _invalid(certificate, f"it names the issuer {shown_name(certificate.issuer)!r}")
     if below.rdns[:-1] != above.rdns or [a.oid for a in below.rdns[-1]] != [NameOID.COMMON_NAME]:
-        raise _invalid(certificate, "its name is not that of its issuer with one CN more")
+        raise _invalid(certificate, "its name is not its issuer's name plus one CN")
     if _is_authority(certificate):
-        raise _invalid(certificate, "it says that it is an authority")
+        raise _invalid(certificate, "it claims to be an authority")
 
 
 def _info(certificate: x509.Certificate) -> _ProxyCertInfo | None:
-    """What makes it a proxy; None for any other certificate."""
+    """The extension that makes it a proxy; None for any other certificate."""
     try:
         extensions = certificate.extensions
     except ValueError:
         raise _invalid(certificate, "its extensions cannot be read") from None
     for extension in extensions:
         if extension.oid == _LEGACY_INFO:
-            raise _invalid(certificate, "it is of the time before RFC 3820; make one with -rfc")
+            raise _invalid(certificate, "it is older than RFC 3820; make one with -rfc")
         if extension.oid == PROXY_CERT_INFO:
             if not extension.critical:
                 raise _invalid(certificate, "its proxyCertInfo is not critical")

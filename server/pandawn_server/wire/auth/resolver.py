@@ -1,4 +1,4 @@
-"""Asks the name service what an address is called, and whether that name leads back to it."""
+"""Asks the name service for the name of an address, and whether that name leads back to it."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from pandawn_server.domain.access.host_admission import HostFacts, clean_names
 from pandawn_server.wire.auth.peers import parse_address
 
 RESOLVE_TIMEOUT = timedelta(seconds=8)
-"""Time for all questions about one address; the system asks each name server twice in 10 s by default."""
+"""Time limit for all questions about one address; by default the system asks each name server twice in 10 s."""
 
 MAX_WAITING = 256
-"""Addresses asked for at once; the name service is slow or down when there are more."""
+"""Maximum addresses being resolved; with more, the name service is slow or down."""
 
 _THREADS = 16
-"""Threads that wait for the name service, apart from those of the use cases: it may hang."""
+"""Threads that wait for the name service, separate from those of the use cases, because it may hang."""
 
 
 class Resolver(Protocol):
-    """Knows the names of addresses."""
+    """Resolves the names of addresses."""
 
     async def facts(self, address: str) -> HostFacts:
-        """What an address is called; never raises, `HostFacts.problem` says what went wrong."""
+        """The names of an address; never raises, `HostFacts.problem` says what went wrong."""
         ...
 
     def close(self) -> None:
-        """Asks nothing more."""
+        """Asks no more questions."""
         ...
 
 
 class NameService(Protocol):
-    """The two questions; both wait, and raise `OSError` where there is no answer for now."""
+    """The two questions; both block, and raise `OSError` if there is no answer for now."""
 
     def names(self, address: str) -> Sequence[str]:
-        """The names of an address, by its reverse zone; empty if it has none."""
+        """The names of an address by reverse lookup; empty if it has none."""
         ...
 
     def addresses(self, name: str) -> Sequence[str]:
@@ -47,14 +47,14 @@ class NameService(Protocol):
 
 
 class SystemNames:
-    """The name service as the system is configured: `/etc/hosts`, DNS, whatever nsswitch.conf names."""
+    """The name service as the system is configured: `/etc/hosts`, DNS, whatever nsswitch.conf lists."""
 
     def names(self, address: str) -> Sequence[str]:
         """See `NameService`."""
         try:
             name, aliases, _ = socket.gethostbyaddr(address)
         except socket.herror as error:
-            # 1: no such host, 4: it has no name. Any other is trouble of the name service.
+            # 1: no such host, 4: no name. Any other error is a failure of the name service.
             if error.errno in {1, 4}:
                 return []
             raise
@@ -83,7 +83,7 @@ class ThreadedResolver:
     async def facts(self, address: str) -> HostFacts:
         """See `Resolver`."""
         if self._waiting >= MAX_WAITING:
-            return HostFacts(address, problem="too many addresses are being asked for")
+            return HostFacts(address, problem="too many addresses are being resolved")
         self._waiting += 1
         call = asyncio.get_running_loop().run_in_executor(
             self._executor, look_up, self._names, address
@@ -97,21 +97,21 @@ class ThreadedResolver:
             return HostFacts(address, problem="the name service does not answer")
 
     def close(self) -> None:
-        """Asks nothing more, and waits for no answer."""
+        """Asks no more questions, and does not wait for answers."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _done(self, call: asyncio.Future[HostFacts]) -> None:
         self._waiting -= 1
         if not call.cancelled():
-            # Whoever waited may have gone; an error nobody looks at would be logged as a bug.
+            # Marks the exception as retrieved: the waiting call may be gone, and asyncio would log a bug.
             call.exception()
 
 
 def look_up(names: NameService, address: str) -> HostFacts:
-    """Asks both ways about an address."""
-    told, problem = _asked(names.names, address)
+    """Looks up an address in both directions."""
+    found_names, problem = _asked(names.names, address)
     confirmed: list[str] = []
-    cleaned = clean_names(told)
+    cleaned = clean_names(found_names)
     for name in cleaned:
         found, trouble = _asked(names.addresses, name)
         problem = problem or trouble

@@ -1,10 +1,9 @@
-"""Lists of revoked certificates: what the authorities have taken back before its time.
+"""Revocation lists: the certificates that authorities have revoked before their time.
 
-What a list is in truth stands in critical
-extensions (RFC 5280, 5.2): a delta names the changes since another list, a partitioned one some kinds of
-certificates, an indirect one those of other authorities. Whoever takes such a list for the whole one lets in whom
-the whole one keeps out. Lists for users and for authorities count for these; others are refused, and said to be,
-and an authority that has no other kind of list admits nobody.
+Critical extensions say what a list covers (RFC 5280, 5.2). A delta has only the changes since another list, a
+partitioned list only some kinds of certificates, an indirect one those of other authorities. Taking such a list for
+the full one would admit revoked certificates. Lists for users or for authorities count for these; others are rejected
+and logged, and an authority that has no other list admits nobody.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from pandawn_server.domain.errors import UnauthenticatedError
 from pandawn_server.wire.auth.names import shown_name
 
 _HARMLESS = (x509.AuthorityKeyIdentifier, x509.CRLNumber)
-"""Extensions of a list that say nothing of what it speaks of."""
+"""Extensions of a list that do not limit what it covers."""
 
 _PEM = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 
 
 class Kind(Enum):
-    """Which of the certificates of its authority a list speaks of."""
+    """Which certificates of its authority a list covers."""
 
     ALL = "all"
     USERS = "users"
@@ -37,9 +36,9 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Revocations:
-    """The newest list of each kind of each authority that has one; the others' certificates are taken as good.
+    """The newest list of each kind, by authority; certificates of authorities without a list count as good.
 
-    `refused` are authorities whose lists are there and cannot be used.
+    `refused` are the authorities whose lists exist but cannot be used.
     """
 
     lists: Mapping[x509.Name, Mapping[Kind, x509.CertificateRevocationList]] = field(
@@ -48,25 +47,25 @@ class Revocations:
     refused: frozenset[x509.Name] = frozenset()
 
     def check(self, chain: Sequence[x509.Certificate], now: datetime) -> None:
-        """Raises `UnauthenticatedError` for a revoked certificate in the chain, or no list that tells."""
+        """Raises `UnauthenticatedError` if a certificate of the chain is revoked, or its list does not tell."""
         for certificate in chain:
             issuer, name = certificate.issuer, shown_name(certificate.subject)
             self._check(issuer, certificate.serial_number, name, now)
             kinds = self.lists.get(issuer, {}).keys()
             wanted = Kind.AUTHORITIES if _is_authority(certificate) else Kind.USERS
             if certificate.subject == issuer:
-                continue  # the root: whoever trusts it does not ask it about itself
-            # Without a list nobody asked; with one for others, somebody did, and this one may be revoked.
+                continue  # a root cannot revoke itself
+            # Without any list the site wants no check; if there is one for others, this certificate may be revoked.
             asked = bool(kinds) or issuer in self.refused
             if asked and not kinds & {Kind.ALL, wanted}:
                 raise UnauthenticatedError(
                     "REVOCATION_LIST_EXPIRED",
-                    f"the lists of certificates revoked by {shown_name(issuer)!r} say nothing of {name!r}; "
-                    "whoever runs the server must fetch the full one",
+                    f"the revocation lists of {shown_name(issuer)!r} do not cover {name!r}; "
+                    "the operator of the server must fetch the full list",
                 )
 
     def check_ids(self, ids: Iterable[tuple[str, str]], name: str, now: datetime) -> None:
-        """The same for certificates of `name` of which only `certificate_id` is known."""
+        """The same for certificates of `name` of which only the `certificate_id` is known."""
         by_issuer = {issuer.public_bytes().hex(): issuer for issuer in self.lists}
         for issuer, serial in ids:
             found = by_issuer.get(issuer)
@@ -74,7 +73,7 @@ class Revocations:
                 self._check(found, int(serial, 16), name, now)
 
     def _check(self, issuer: x509.Name, serial: int, name: str, now: datetime) -> None:
-        # Each of them may be asked of any certificate: a number is given once.
+        # Checks every list, whatever its kind: an authority uses each serial number once.
         for revoked in self.lists.get(issuer, {}).values():
             if revoked.get_revoked_certificate_by_serial_number(serial):
                 raise UnauthenticatedError(
@@ -84,12 +83,12 @@ class Revocations:
                     metadata={"subject": name},
                 )
             until = revoked.next_update_utc
-            # What was revoked since is not known, and the site asked for it to be.
+            # Later revocations are unknown, and the site wants them checked.
             if until is not None and until <= now:
                 raise UnauthenticatedError(
                     "REVOCATION_LIST_EXPIRED",
-                    f"the list of certificates revoked by {shown_name(issuer)!r} was good "
-                    f"until {until:%Y-%m-%d %H:%M} UTC; whoever runs the server must renew it (fetch-crl)",
+                    f"the revocation list of {shown_name(issuer)!r} was valid until "
+                    f"{until:%Y-%m-%d %H:%M} UTC; the operator of the server must renew it (fetch-crl)",
                 )
 
 
@@ -97,14 +96,14 @@ NOTHING_REVOKED = Revocations()
 
 
 def certificate_id(certificate: x509.Certificate) -> tuple[str, str]:
-    """What a list knows a certificate by: its issuer's name in DER and its number, in hexadecimal digits."""
+    """How a list identifies a certificate: issuer name in DER and serial number, both in hexadecimal."""
     return certificate.issuer.public_bytes().hex(), f"{certificate.serial_number:x}"
 
 
 def read_revocations(
     pems: Iterable[bytes], authorities: Sequence[x509.Certificate]
 ) -> tuple[Revocations, list[str]]:
-    """The lists in these files that one of the authorities signed, and what was wrong with the others."""
+    """The lists that one of the authorities signed, and the problems with the others."""
     lists: dict[x509.Name, dict[Kind, x509.CertificateRevocationList]] = {}
     refused: set[x509.Name] = set()
     problems: list[str] = []
@@ -114,13 +113,13 @@ def read_revocations(
                 found = x509.load_pem_x509_crl(block)
                 kind = _kind(found)
             except ValueError as error:
-                problems.append(f"a list of revoked certificates cannot be read: {error}")
+                problems.append(f"a revocation list cannot be read: {error}")
                 continue
             name = shown_name(found.issuer)
             if not _is_signed(found, authorities):
                 problems.append(f"no authority here signed the list of {name!r}")
             elif isinstance(kind, str):
-                problems.append(f"the list of {name!r} {kind}; the full list is wanted")
+                problems.append(f"the list of {name!r} {kind}; the full list is needed")
                 refused.add(found.issuer)
             else:
                 known = lists.setdefault(found.issuer, {})
@@ -130,17 +129,17 @@ def read_revocations(
 
 
 def _kind(found: x509.CertificateRevocationList) -> Kind | str:
-    """What a list speaks of, or why it cannot be used. Raises `ValueError`."""
+    """What a list covers, or why it cannot be used. Raises `ValueError`."""
     kind = Kind.ALL
     for extension in found.extensions:
         value = extension.value
         if isinstance(value, x509.DeltaCRLIndicator):
-            return f"is a delta: it has the changes since list {value.crl_number} only"
+            return f"is a delta: it has only the changes since list {value.crl_number}"
         if isinstance(value, x509.IssuingDistributionPoint):
             if value.indirect_crl:
-                return "is indirect: it speaks for other authorities"
+                return "is indirect: it covers other authorities"
             if value.only_some_reasons or value.only_contains_attribute_certs:
-                return "holds some reasons or attribute certificates only"
+                return "covers only some reasons or attribute certificates"
             if value.only_contains_user_certs:
                 kind = Kind.USERS
             elif value.only_contains_ca_certs:

@@ -1,4 +1,4 @@
-"""Callers that show a session token of this system."""
+"""Callers that show a session token of this server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pandawn_server.wire.auth.api import SESSION, Evidence
 
 
 class SessionAuthenticator:
-    """Reads session tokens with the keys that this process knows."""
+    """Reads session tokens with the keys of this process."""
 
     name = Method.SESSION.value
     expects = f"a session token in the metadata as {SESSION}"
@@ -19,6 +19,6 @@ class SessionAuthenticator:
         self._sessions = sessions
 
     def authenticate(self, evidence: Evidence, now: datetime) -> Principal | None:
-        """The pilot or tool that a token was given to."""
+        """The pilot or tool that the token was issued to."""
         token = evidence.metadata.get(SESSION)
         return None if token is None else self._sessions.open(token, now)

@@ -1,6 +1,6 @@
-"""The metadata of the call that runs, kept as gRPC gave it to the interceptor.
+"""The metadata of the current call, kept as gRPC gave it to the interceptor.
 
-Asked a second time it decodes all of it a second time, which would be half of what the gate costs.
+Asking gRPC again would decode all of it again, which is half of what the gate costs.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _METADATA: ContextVar[Metadata | None] = ContextVar("pandawn_metadata", default=
 
 
 def enter_metadata(metadata: Metadata | None) -> None:
-    """Keeps the metadata of the call of this task."""
+    """Keeps the metadata of this task's call."""
     _METADATA.set(metadata)
 
 
 def metadata_of(context: ServicerContext) -> Metadata:
-    """The metadata of the call that runs."""
+    """The metadata of the current call."""
     kept = _METADATA.get()
     return (context.invocation_metadata() or ()) if kept is None else kept

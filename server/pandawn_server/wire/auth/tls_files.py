@@ -1,7 +1,7 @@
-"""The server's certificate and key, and the authorities of clients: read anew when the files change.
+"""The server's certificate and key, and the clients' authorities; read again when the files change.
 
-Whoever renews a certificate replaces two files, one after the other: what does not fit together (yet) is
-not taken, and the last that did stays in use.
+Renewing a certificate replaces two files, one after the other. While they do not match, the last ones that did
+stay in use.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pandawn_server.logs import Log
 
 LOOK_INTERVAL_S = 1.0
-"""Seconds between two looks at the files: connections may come by the hundred."""
+"""Minimum interval between checks of the files, in seconds: connections may come by the hundred."""
 
 _log: Log = structlog.get_logger(__name__)
 
@@ -29,12 +29,12 @@ _Mark = tuple[tuple[str, int, int, int], ...]
 
 
 class TlsFilesError(Exception):
-    """The files cannot be used; the text says which, and why."""
+    """The files cannot be used; the text names the file and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsMaterial:
-    """What the files hold, and where certificate and key lie. `authorities` are those of clients, each once."""
+    """The content of the files, and the paths of certificate and key. `authorities` are the clients', each once."""
 
     certificate: Path
     key: Path
@@ -45,10 +45,10 @@ class TlsMaterial:
 
 
 class TlsFiles:
-    """The files, and what they held when last looked at. May be asked from any thread."""
+    """The files and their last content. Any thread may use it."""
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None = None) -> None:
-        """Reads them. `client_ca` is a bundle, or a directory as in /etc/grid-security/certificates.
+        """Reads the files. `client_ca` is a bundle, or a directory like /etc/grid-security/certificates.
 
         Raises `TlsFilesError`.
         """
@@ -62,7 +62,7 @@ class TlsFiles:
         self._complained_of: _Mark | None = None
 
     def current(self) -> TlsMaterial:
-        """What is to be used now: the same object as long as nothing changes."""
+        """The current content: the same object as long as nothing changes."""
         with self._lock:
             now = time.monotonic()
             if now >= self._next_look:
@@ -79,10 +79,10 @@ class TlsFiles:
         except TlsFilesError as error:
             if self._complained_of != (mark := self._safe_look()):
                 self._complained_of = mark
-                _log.warning("the changed TLS files are not used (yet)", reason=str(error))
+                _log.warning("changed TLS files are not used yet", reason=str(error))
             return
         self._mark, self._material = mark, material
-        _log.info("TLS files read anew", certificate=str(self._certificate))
+        _log.info("TLS files read again", certificate=str(self._certificate))
 
     def _safe_look(self) -> _Mark:
         try:
@@ -91,7 +91,7 @@ class TlsFiles:
             return ()
 
     def _look(self) -> _Mark:
-        """What tells whether anything changed: also a file that was replaced within a second."""
+        """The state of the files; it also shows a file that was replaced within a second."""
         mark = []
         for path in (self._certificate, self._key, *_files(self._client_ca)):
             try:
@@ -104,7 +104,7 @@ class TlsFiles:
     def _read(self) -> TlsMaterial:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            # OpenSSL checks that the key is the certificate's.
+            # OpenSSL checks that the key belongs to the certificate.
             context.load_cert_chain(self._certificate, self._key, password=_no_password)
             chain_pem, key_pem = self._certificate.read_bytes(), self._key.read_bytes()
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
@@ -128,7 +128,7 @@ def read_authorities(path: Path | None) -> tuple[x509.Certificate, ...]:
         except (OSError, ValueError) as error:
             if file == path:
                 raise TlsFilesError(f"cannot read the authorities in {path}: {error}") from None
-            # One bad file among hundreds shall not take the others with it.
+            # One bad file among hundreds must not disable the others.
             _log.warning("a file with authorities is not used", file=str(file), reason=str(error))
             continue
         for certificate in certificates:
@@ -143,23 +143,23 @@ def _files(path: Path | None) -> Sequence[Path]:
         return ()
     if not path.is_dir():
         return (path,)
-    # The hashed names of OpenSSL (.0) link to what is there as .pem too, or stand alone.
+    # OpenSSL's hashed names (.0) may link to .pem files, or stand alone.
     return sorted(file for file in path.iterdir() if file.suffix in {".pem", ".crt", ".0", ".1"})
 
 
 def _no_password() -> str:
-    raise ValueError("the key has a password; a server that starts by itself needs one without")
+    raise ValueError("the key has a password; the server needs a key without one")
 
 
 def server_credentials(files: TlsFiles, *, require_certificate: bool) -> grpc.ServerCredentials:
-    """Credentials for gRPC's own TLS, which asks at each new connection whether anything changed.
+    """Credentials for gRPC's own TLS, which checks at each new connection whether the files changed.
 
-    gRPC asks every client for a certificate or none; for both on one address there is `TlsFront`.
+    gRPC asks either all clients for a certificate or none; for both on one address, use `TlsFront`.
     Raises `TlsFilesError` if there are no authorities to check certificates with.
     """
     if require_certificate and not files.current().authorities:
         raise TlsFilesError(
-            "clients are to show certificates, and no tls_client_ca says whose count"
+            "clients must show certificates, but tls_client_ca is not set: set it to the authorities to trust"
         )
     used = files.current()
 

@@ -1,8 +1,7 @@
 """Callers with a bearer token: JWTs of the WLCG profile, of SciTokens, and plain ones of a site's issuer.
 
-The library checks signature, issuer and audience; what the token says of its times is compared with the
-clock of the server here, since time is an argument in this house. Nothing that a token says about where
-to find keys (`jku`, `x5u`, `jwk`) is ever looked at.
+The library checks signature, issuer and audience. The times in the token are compared with the server's clock here,
+because time is an argument in this code. What a token says about where to find keys (`jku`, `x5u`, `jwk`) is ignored.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ from pandawn_server.wire.auth.api import AUTHORIZATION, Evidence
 from pandawn_server.wire.auth.keys import IssuerKey, KeyRing
 
 MAX_TOKEN_BYTES = 16 * 1024
-"""Largest token; gRPC takes no more metadata than that anyway."""
+"""Maximum size of a token; gRPC accepts no more metadata anyway."""
 
 LEEWAY = timedelta(seconds=30)
-"""By how much the clocks of issuers may be off."""
+"""Tolerance for the clocks of issuers."""
 
 MAX_SUBJECT_CHARS = 255
-"""Longest `sub` (OpenID Connect Core 1.0, section 2)."""
+"""Maximum length of `sub` (OpenID Connect Core 1.0, section 2)."""
 
 _VERSIONS = {"wlcg.ver": ("1.",), "ver": ("scitoken:2.", "scitokens:2.")}
-"""Profiles by the claim that names them, and the beginnings of those known. `ver` in another shape belongs
-to somebody else's profile."""
+"""Profiles by the claim that names them, with the known version prefixes. A `ver` of another form belongs to some
+other profile."""
 
 _GROUP_CLAIMS = ("wlcg.groups", "groups")
 _READABLE_CLAIMS = ("preferred_username", "name", "sub")
@@ -56,7 +55,7 @@ class TokenAuthenticator:
         issuers: Callable[[], Mapping[str, IssuerTable]],
         keys: KeyRing,
     ) -> None:
-        """`admission` and `issuers` are asked anew each time: they change while the server runs."""
+        """`admission` and `issuers` are called each time, because they change while the server runs."""
         self._admission = admission
         self._issuers = issuers
         self._keys = keys
@@ -69,7 +68,7 @@ class TokenAuthenticator:
         return self._admission().admit(self.read(_bearer(header), now))
 
     def read(self, token: str, now: datetime) -> Shown:
-        """What a token says, once all is checked. Raises `UnauthenticatedError`."""
+        """Checks a token and returns what it says. Raises `UnauthenticatedError`."""
         if len(token) > MAX_TOKEN_BYTES:
             raise _malformed(f"it has more than {MAX_TOKEN_BYTES:,} bytes")
         header, peeked = _peek(token)
@@ -78,8 +77,8 @@ class TokenAuthenticator:
         if issuer is None:
             raise UnauthenticatedError(
                 "UNKNOWN_ISSUER",
-                f"the token was issued by {str(url)[:300]!r}, and no such issuer is trusted here; "
-                "its name must be the same to the letter, with or without a slash at the end",
+                f"the token was issued by {str(url)[:300]!r}, which is not trusted here; the issuer's name must "
+                "match to the letter, with or without a slash at the end",
                 metadata={"issuer": str(url)},
             )
         claims = self._verified(token, header, issuer)
@@ -91,10 +90,10 @@ class TokenAuthenticator:
             raise UnauthenticatedError(
                 "ALGORITHM_NOT_ALLOWED",
                 f"the token is signed with {str(algorithm)[:40]!r}; "
-                f"of {issuer.url} these are taken: {', '.join(issuer.algorithms)}",
+                f"{issuer.url} may use: {', '.join(issuer.algorithms)}",
             )
         if "crit" in header:
-            raise _malformed("it demands extensions (`crit`), and none are understood")
+            raise _malformed("it requires extensions (`crit`), and this server supports none")
         for key in self._candidates(header, algorithm, issuer):
             try:
                 decoded: Claims = jwt.decode(
@@ -134,12 +133,12 @@ class TokenAuthenticator:
         key_id = header.get("kid")
         named = [key for key in known if key_id is None or key.key_id == key_id]
         if not named:
-            # The issuer may have got a new key; the next refresh looks.
+            # The issuer may have a new key; the next refresh fetches it.
             self._keys.want(issuer.url)
             raise UnauthenticatedError(
                 "UNKNOWN_KEY",
-                f"the token names the key {str(key_id)[:100]!r} of {issuer.url}, which is not known here "
-                "(yet): try again in a minute, then get a new token",
+                f"the token names the key {str(key_id)[:100]!r} of {issuer.url}, which is not known here yet: "
+                "try again in a minute, then get a new token",
                 metadata={"issuer": issuer.url},
             )
         return [key for key in named if algorithm in key.algorithms]
@@ -153,12 +152,12 @@ def _bearer(header: str) -> str:
             "TOKEN_MALFORMED", "the metadata `authorization` is not `Bearer TOKEN`"
         )
     if not token.isascii() or any(char.isspace() or char == "," for char in token):
-        raise _malformed("it is not one word; is it there twice?")
+        raise _malformed("it is not one word; was it sent twice?")
     return token
 
 
 def _peek(token: str) -> tuple[Claims, Claims]:
-    """Header and claims before anything is verified: only to find whose key to take."""
+    """Header and claims before verification: only to find the key."""
     try:
         decoded = jwt.decode_complete(token, options={"verify_signature": False})
     except (PyJWTError, RecursionError, TypeError, ValueError) as error:
@@ -168,7 +167,7 @@ def _peek(token: str) -> tuple[Claims, Claims]:
 
 
 def _expire_time(claims: Claims, now: datetime) -> datetime:
-    """When it expires. Raises `UnauthenticatedError` if it has, or is not yet to be used."""
+    """When the token expires. Raises `UnauthenticatedError` if it has, or is not valid yet."""
     for name in ("nbf", "iat"):
         begin = _time(claims, name)
         if begin is not None and begin > now + LEEWAY:
@@ -192,11 +191,11 @@ def _time(claims: Claims, name: str) -> datetime | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _malformed(f"{name!r} is no number of seconds")
+        raise _malformed(f"{name!r} is not a number of seconds")
     try:
         return datetime.fromtimestamp(value, UTC)
     except (OverflowError, OSError, ValueError):
-        raise _malformed(f"{name!r} is beyond all times") from None
+        raise _malformed(f"{name!r} is out of range") from None
 
 
 def _shown(claims: Claims, issuer: IssuerTable, expire_time: datetime) -> Shown:
@@ -207,11 +206,11 @@ def _shown(claims: Claims, issuer: IssuerTable, expire_time: datetime) -> Shown:
         if not str(version).startswith(known):
             raise UnauthenticatedError(
                 "TOKEN_PROFILE_UNKNOWN",
-                f"the token follows version {str(version)[:40]!r} of its profile ({name}), which is not known here",
+                f"the token follows version {str(version)[:40]!r} of its profile ({name}), which is not supported",
             )
     subject = claims["sub"]
     if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT_CHARS:
-        raise _malformed(f"'sub' is no text of 1 to {MAX_SUBJECT_CHARS} characters")
+        raise _malformed(f"'sub' is not a text of 1 to {MAX_SUBJECT_CHARS} characters")
     groups = next((claims[name] for name in _GROUP_CLAIMS if name in claims), ())
     words = {name: value for name, value in claims.items() if isinstance(value, str)}
     return Shown(
@@ -227,7 +226,7 @@ def _shown(claims: Claims, issuer: IssuerTable, expire_time: datetime) -> Shown:
 
 
 def _texts(name: str, value: object) -> list[str]:
-    """A list of texts, or one text with spaces between."""
+    """Reads a list of texts, or one text separated by spaces."""
     if isinstance(value, str):
         return value.split()
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):

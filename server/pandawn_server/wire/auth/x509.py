@@ -1,7 +1,7 @@
-"""Callers with a client certificate: who they are, and that nobody has taken it back.
+"""Callers with a client certificate: identifies them and checks for revocation.
 
-TLS has verified the chain (gRPC's for plain certificates, the front's where proxies are accepted); what
-comes here belongs to whoever holds the key.
+TLS has verified the chain (gRPC's for plain certificates, the front's where proxies are accepted), and that the
+client holds the key.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pandawn_server.wire.auth.proxies import holder_of
 from pandawn_server.wire.auth.revocation import NOTHING_REVOKED, Revocations, certificate_id
 
 MAX_CHAIN = 30
-"""Most certificates that a caller may show; a proxy of a proxy under two intermediates has six."""
+"""Maximum number of certificates that a caller may show; a proxy of a proxy under two intermediates has six."""
 
 
 class X509Authenticator:
@@ -34,7 +34,7 @@ class X509Authenticator:
         admission: Callable[[], Admission],
         revocations: Callable[[], Revocations] = lambda: NOTHING_REVOKED,
     ) -> None:
-        """Both are asked anew each time: they change while the server runs."""
+        """Both functions are called each time, because their results change while the server runs."""
         self._admission = admission
         self._revocations = revocations
 
@@ -58,16 +58,16 @@ class X509Authenticator:
             raise UnauthenticatedError(
                 "CERTIFICATE_INVALID", f"the client's certificate cannot be read: {error}"
             ) from None
-        # TLS looked when the connection was made, which may be long ago.
+        # TLS checked this when the connection was made, which may be long ago.
         if expire_time <= now:
             raise UnauthenticatedError(
                 "CERTIFICATE_EXPIRED",
-                f"the certificate of {shown_name(chain[0].subject)!r}, or one above it, was good until "
+                f"the certificate of {shown_name(chain[0].subject)!r}, or one above it, was valid until "
                 f"{expire_time:%Y-%m-%d %H:%M:%S} UTC; get a new one",
             )
         self._revocations().check(chain, now)
         name = holder.certificate.subject
-        # Hosts may have no name but those they are called by.
+        # Host certificates may have no subject, only DNS names.
         subject = shown_name(name) or "".join(f"/DNS={host}" for host in sorted(hosts))
         if not subject:
             raise UnauthenticatedError(
@@ -79,7 +79,7 @@ class X509Authenticator:
             subject=subject,
             readable=common_name(name) or "".join(hosts[:1]),
             expire_time=expire_time,
-            # A proxy shows that its holder was trusted by the host, and does not become the host.
+            # A proxy shows that the host trusted its holder; it does not make the holder the host.
             hosts=() if holder.proxies else hosts,
             limited=holder.limited,
             certificates=tuple(map(certificate_id, chain)),

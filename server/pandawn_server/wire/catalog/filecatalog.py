@@ -36,7 +36,7 @@ from pandawn_server.wire.catalog.convert import (
     to_pins,
 )
 from pandawn_server.wire.deps import Deps
-from pandawn_server.wire.edge.auditing import tell_about
+from pandawn_server.wire.edge.auditing import record_subject
 from pandawn_server.wire.edge.batcher import Batcher
 from pandawn_server.wire.edge.caller import caller
 from pandawn_server.wire.edge.enums import DELTA_RESULT
@@ -189,7 +189,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         check.size("header.state.sequence", header.state.sequence)
         check.done()
         check_cache(caller(), key)
-        tell_about(About(site=key.site, node=key.node))
+        record_subject(About(site=key.site, node=key.node))
         inventory = Inventory(key, header.state.epoch, header.state.sequence, tuple(held))
         drift = await self._deps.runner.run(files.replace_inventory, self._deps.context, inventory)
         return filecatalog_pb2.ReportInventoryResponse(

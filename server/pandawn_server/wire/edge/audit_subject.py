@@ -1,4 +1,4 @@
-"""What a request or response is about, for its line of the audit."""
+"""Finds what a request or response is about, for its audit record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pandawn_server.domain.access.audit import About, cleaned, joined
 
 _NUMBERS = ("task_id", "job_id")
 _NAMES = ("queue", "site", "node", "request_id")
-# Fields that tell of things without a column of their own, and how they are called.
+# Fields that name things without a column of their own, and the word for each.
 _THINGS = {
     "sandbox_id": "sandbox",
     "pilot_id": "pilot",
@@ -22,21 +22,21 @@ _THINGS = {
     "subject": "entry",
     "user": "user",
 }
-# Messages that say what the whole is about, by the field that holds them.
+# Fields that hold the message which the whole call is about.
 _NESTED = ("task", "job", "queue", "entry", "header")
-# What the name of a document is the name of.
+# What the name of a document stands for, by kind.
 _DOCUMENTS = {
     document_pb2.DOCUMENT_KIND_QUEUE: {"name": "queue"},
     document_pb2.DOCUMENT_KIND_SITE: {"name": "site"},
 }
 KNOWN_FIELDS = frozenset({*_NUMBERS, *_NAMES, *_THINGS, *_NESTED}) - {"request_id", "user"}
-"""Fields of which a method that changes something must have one, in its request or its response."""
+"""Each method that changes something must have one of these fields in its request or response."""
 
 
 def about(message: object) -> About:
-    """What a request or response says of what its call is about."""
+    """What a request or response shows about the subject of its call."""
     if not isinstance(message, Message):
-        # A stream has none.
+        # Streams have no single message.
         return About()
     found = _own(message, {})
     for field in _fields(message.DESCRIPTOR):
@@ -60,7 +60,7 @@ def _own(message: Message, aliases: dict[str, str]) -> About:
         name = aliases.get(field.name, field.name)
         value = getattr(message, field.name)
         if name in _NUMBERS and isinstance(value, int):
-            # What is no number of ours is not stored as one.
+            # A negative number is never an identifier of ours.
             numbers[name] = max(0, value)
         elif name in _NAMES and isinstance(value, str):
             texts[name] = cleaned(value)
@@ -78,5 +78,5 @@ def _own(message: Message, aliases: dict[str, str]) -> About:
 
 
 def _fields(descriptor: object) -> Iterator[FieldDescriptor]:
-    # The type stubs offer the C implementation beside the interface that both have.
+    # Per the type stubs it could be the C implementation, which has the same interface.
     yield from cast("Descriptor", descriptor).fields

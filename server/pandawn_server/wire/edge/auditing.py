@@ -1,7 +1,7 @@
-"""Writes down what callers did: what was accepted before it is answered, refusals soon after, a few at a time.
+"""Records what callers did: accepted calls before they are answered, refusals soon after, at a limited rate.
 
-An accepted change is committed by its use case, then its line is committed, then it is answered: a server
-that is killed in between has answered nobody, and the caller's repetition writes the line. Lines of calls
+The use case commits an accepted change, then the audit record is committed, then the call is answered. If the
+server is killed in between, nobody has an answer, and the caller's retry writes the record. Records of calls
 that end together share one transaction.
 """
 
@@ -38,31 +38,31 @@ from pandawn_server.wire.edge.policies import OPERATORS_ONLY, POLICIES
 from pandawn_server.wire.edge.runner import Runner
 
 FLUSH_INTERVAL = timedelta(seconds=1)
-"""Time between two looks for refusals to write."""
+"""Interval between writes of refusals."""
 
 _DENIALS = frozenset({Code.UNAUTHENTICATED, Code.PERMISSION_DENIED})
 _OWN = frozenset({Method.X509, Method.TOKEN, Method.HOST})
-"""Methods of callers with a credential of their own; neither a session nor this machine's operator."""
+"""Methods of callers with a credential of their own: neither a session nor this machine's operator."""
 
-_TOLD: ContextVar[list[object]] = ContextVar("pandawn_audit_about")
+_SUBJECTS: ContextVar[list[object]] = ContextVar("pandawn_audit_subjects")
 
 _log: Log = structlog.get_logger(__name__)
 
 
-def note_request(message: object) -> None:
-    """Keeps the request of the call, which says what it is about."""
-    told = _TOLD.get(None)
-    if told is not None:
-        told.append(message)
+def record_request(message: object) -> None:
+    """Keeps the request of the current call: it names what the call is about."""
+    subjects = _SUBJECTS.get(None)
+    if subjects is not None:
+        subjects.append(message)
 
 
-def tell_about(found: About) -> None:
-    """Says what the call is about, where it is a stream, whose parts are not kept."""
-    note_request(found)
+def record_subject(found: About) -> None:
+    """Sets what the current call is about, when it is a stream, whose messages are not kept."""
+    record_request(found)
 
 
 class Auditor:
-    """Keeps the audit of one server process. To be used from the event loop, but for `flush`."""
+    """The audit of one server process. Use from the event loop only, except `flush`."""
 
     def __init__(
         self,
@@ -76,51 +76,51 @@ class Auditor:
         self._write = partial(write_audit, context)
         self._batcher: Batcher[AuditRecord, None] = batchers.make("Audit", self._write)
         self._tally = RefusalTally()
-        # Refusals come in the event loop and are written in a thread.
+        # Refusals are added in the event loop and written in a thread.
         self._lock = threading.Lock()
-        # References, or the loop would drop them half-way.
+        # Keeps references, or the loop could drop the tasks before they end.
         self._afterwards: set[asyncio.Task[None]] = set()
 
     def begin(self) -> None:
-        """A call begins that may be written down."""
-        _TOLD.set([])
+        """Starts the record of the current call."""
+        _SUBJECTS.set([])
 
     @staticmethod
-    def writes_down(method: str) -> bool:
-        """Whether accepted calls of a method may be written down."""
+    def audits(method: str) -> bool:
+        """Whether accepted calls of a method may be recorded."""
         policy = POLICIES.get(method, OPERATORS_ONLY)
         return policy.changes or policy.people_change
 
     async def accepted(self, method: str, peer: str, response: object) -> None:
-        """Writes down a call that succeeded; on disk when it returns.
+        """Records a successful call; the record is on disk on return.
 
-        Raises `UnavailableError` when that cannot be done now: then the caller must not be told of success.
+        Raises `UnavailableError` if that is impossible now: the caller must not get a success then.
         """
         principal = known_caller()
         policy = POLICIES.get(method, OPERATORS_ONLY)
         if not policy.changes and (principal is None or principal.method not in _OWN):
             return
-        on = joined(_told(), about(response))
+        on = joined(_subject(), about(response))
         await self._batcher.submit(self._record(method, peer, "OK", principal, on))
 
     def interrupted(self, method: str, peer: str, code: str) -> None:
-        """Writes down soon a call of which nobody knows whether it was done: its caller went away, or we failed."""
-        record = self._record(method, peer, code, known_caller(), _told())
+        """Records, soon, a call whose outcome is unknown: its caller went away, or the server failed."""
+        record = self._record(method, peer, code, known_caller(), _subject())
         task = asyncio.get_running_loop().create_task(self._soon(record))
         self._afterwards.add(task)
         task.add_done_callback(self._afterwards.discard)
 
     def refused(self, method: str, peer: str, error: PandawnError) -> None:
-        """Counts a call that was refused, if it wanted to change something, or was not for its caller."""
+        """Counts a refused call, if it would have changed something or its caller was not allowed to make it."""
         if error.code not in _DENIALS and not POLICIES.get(method, OPERATORS_ONLY).changes:
             return
-        on = joined(_told(), about_error(error.metadata))
+        on = joined(_subject(), about_error(error.metadata))
         record = self._record(method, peer, error.code.value, known_caller(), on, error)
         with self._lock:
             self._tally.add(record)
 
     def flush(self) -> None:
-        """Writes refusals, as many as may be written now; in a thread, every `FLUSH_INTERVAL`."""
+        """Writes as many refusals as the rate allows; runs in a thread every `FLUSH_INTERVAL`."""
         with self._lock:
             records = self._tally.take(self._clock())
         if not records:
@@ -128,14 +128,14 @@ class Auditor:
         try:
             self._write(records)
         except PandawnError:
-            # The database is away: they are written when it is back.
+            # The database is unavailable: keep them until it is back.
             with self._lock:
                 for record in records:
                     self._tally.add(record)
             raise
 
     async def close(self) -> None:
-        """Writes all that is left; what comes later is lost."""
+        """Writes all remaining records; later ones are lost."""
         if self._afterwards:
             await asyncio.wait(self._afterwards)
         with self._lock:
@@ -174,18 +174,18 @@ class Auditor:
 
 
 def short_name(method: str) -> str:
-    """`Broker.SubmitTask` of gRPC's `/pandawn.broker.v1.Broker/SubmitTask`."""
+    """Shortens gRPC's `/pandawn.broker.v1.Broker/SubmitTask` to `Broker.SubmitTask`."""
     return cleaned(method.rpartition(".")[2].replace("/", "."))
 
 
-def _told() -> About:
+def _subject() -> About:
     found = About()
-    for one in _TOLD.get(None) or ():
+    for one in _SUBJECTS.get(None) or ():
         found = joined(found, one if isinstance(one, About) else about(one))
     return found
 
 
 def _host(peer: str) -> str:
-    """A peer as gRPC gives it, without its port: that is another one with each connection."""
+    """The host of a peer as gRPC names it; the port changes with each connection."""
     kind, _, address = unquote(peer).partition(":")
     return address.rpartition(":")[0].strip("[]") if kind in {"ipv4", "ipv6"} else kind

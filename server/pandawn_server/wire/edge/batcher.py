@@ -1,7 +1,7 @@
 """Group commit: concurrent calls share one run of their use case, one transaction, one commit.
 
-While a batch is in the database, new calls gather; when it is done they go together. The busier the
-server, the larger the batches. A lone call is never delayed.
+While a batch is in the database, new calls queue up, and run together when it is done. The busier the server, the
+larger the batches. A lone call is never delayed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Req = TypeVar("Req")
 Res = TypeVar("Res")
 
 DEFAULT_MAX_BATCH = 256
-"""Calls in one batch at most: a bound on the time the first waits for the last."""
+"""Maximum number of calls in a batch: bounds how long the first waits for the last."""
 
 _log: Log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class _Entry(Generic[Req, Res]):
 
 
 class Batcher(Generic[Req, Res]):
-    """Gathers calls of one kind. To be used from the event loop only."""
+    """Batches calls of one kind. Use from the event loop only."""
 
     def __init__(
         self,
@@ -51,13 +51,13 @@ class Batcher(Generic[Req, Res]):
         crowd: int = 1,
         telemetry: Telemetry = OFF,
     ) -> None:
-        """`run` is the use case: one answer for each request in order, called in a thread.
+        """`run` is the use case: it returns one answer per request, in order, and runs in a thread.
 
-        An answer that is a `PandawnError` is raised to that caller only. A `PandawnError` that
-        `run` raises goes to all callers of the batch. After any other error, and after a
-        DATABASE_CONFLICT, which must have changed nothing, `run` is called again for each request
-        alone: one poison request cannot fail its neighbours. At most `concurrency` batches run at
-        a time; beside another one begins when `crowd` calls wait, for small batches cost more a call.
+        An answer that is a `PandawnError` is raised to that caller only; a `PandawnError` that `run` raises goes
+        to all callers of the batch. After any other error, and after DATABASE_CONFLICT, which must have changed
+        nothing, `run` is called again for each request alone, so that one bad request cannot fail the others.
+        At most `concurrency` batches run at a time. A further one starts beside another only when `crowd` calls
+        wait, because small batches cost more per call.
         """
         self._name = name
         self._run = run
@@ -68,25 +68,25 @@ class Batcher(Generic[Req, Res]):
         self._telemetry = telemetry
         self._waiting: deque[_Entry[Req, Res]] = deque()
         self._drains: set[asyncio.Task[None]] = set()
-        # Whether a drain was made that has not looked at the waiting calls yet.
+        # Whether a drain was created that has not taken any calls yet.
         self._starting = False
         self._closed = False
 
     async def submit(self, request: Req) -> Res:
         """Returns the answer to one request.
 
-        A caller that is cancelled before its batch begins is left out of it; later its answer is
-        dropped. Raises `UnavailableError` (SHUTTING_DOWN) after `close`.
+        A caller that is cancelled before its batch starts is left out; after that its answer is dropped.
+        Raises `UnavailableError` (SHUTTING_DOWN) after `close`.
         """
         if self._closed:
-            raise UnavailableError("SHUTTING_DOWN", "the server is stopping; repeat the call")
+            raise UnavailableError("SHUTTING_DOWN", "the server is stopping; retry the call")
         answer: asyncio.Future[Res] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Entry(request, answer, self._telemetry.here()))
         self._wake()
         return await answer
 
     async def close(self) -> None:
-        """Lets no more calls in and waits until all that came before are answered."""
+        """Refuses new calls and waits until all earlier ones are answered."""
         self._closed = True
         while self._drains:
             await asyncio.wait(self._drains)
@@ -97,15 +97,15 @@ class Batcher(Generic[Req, Res]):
         if self._drains and len(self._waiting) < self._crowd:
             return
         self._starting = True
-        # A task begins after the callbacks that are ready now: calls that arrived together are
-        # batched together at no cost. Its context is empty, for it belongs to no call.
+        # A task starts after the callbacks that are ready now, so calls that arrive together are batched at
+        # no cost. Its context is empty, because it belongs to no call.
         drain = asyncio.get_running_loop().create_task(self._drain(), context=Context())
         self._drains.add(drain)
         drain.add_done_callback(self._drained)
 
     def _drained(self, drain: asyncio.Task[None]) -> None:
         self._drains.discard(drain)
-        # A caller who got its answer may have called again before we were told of the end.
+        # A caller that got its answer may have called again before this callback ran.
         if self._waiting:
             self._wake()
 
@@ -128,7 +128,7 @@ class Batcher(Generic[Req, Res]):
         outcome = await self._attempt(batch)
         if len(batch) > 1 and isinstance(outcome, Exception) and _may_be_of_one(outcome):
             _log.warning(
-                "batch failed; its calls are repeated one by one",
+                "batch failed; retrying its calls one by one",
                 batch=self._name,
                 calls=len(batch),
                 exc_info=outcome,
@@ -142,7 +142,7 @@ class Batcher(Generic[Req, Res]):
     async def _attempt(
         self, batch: list[_Entry[Req, Res]]
     ) -> Sequence[Res | PandawnError] | BaseException:
-        """What `run` returned or raised. Errors are values here: they are sorted, not handled."""
+        """Returns what `run` returned or raised: the caller decides what to do with an error."""
         if not self._telemetry.enabled:
             return await self._call(batch)
         self._telemetry.record(BATCH_SIZES, len(batch), {BATCH_NAME: self._name})
@@ -173,7 +173,7 @@ class Batchers:
     """Makes the batchers of a server and closes them together."""
 
     def __init__(self, runner: Runner, *, concurrency: int = 1, telemetry: Telemetry = OFF) -> None:
-        """`concurrency` is what the database bears: 1 where it has one writer."""
+        """`concurrency` is what the database supports: 1 if it has a single writer."""
         self._runner = runner
         self._concurrency = concurrency
         self._telemetry = telemetry
@@ -188,7 +188,7 @@ class Batchers:
         concurrency: int | None = None,
         crowd: int = 1,
     ) -> Batcher[Req, Res]:
-        """Makes a batcher; see `Batcher`. `concurrency` is that of the others unless it is given."""
+        """Makes a batcher; see `Batcher`. `concurrency` defaults to that of the server."""
         batcher = Batcher(
             name,
             run,
@@ -202,13 +202,13 @@ class Batchers:
         return batcher
 
     async def close(self) -> None:
-        """Waits until all calls of all batchers are answered, and lets no more in."""
+        """Refuses new calls and waits until all earlier ones are answered."""
         for close in self._closers:
             await close()
 
 
 def _may_be_of_one(error: Exception) -> bool:
-    """Whether a single request may have made the whole batch fail."""
+    """Whether a single request may have failed the whole batch."""
     return not isinstance(error, PandawnError) or error.reason == "DATABASE_CONFLICT"
 
 

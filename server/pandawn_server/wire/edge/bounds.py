@@ -1,7 +1,7 @@
-"""How much of the server one caller may have at one time: calls, streams, messages on their way, registrations.
+"""Limits what one caller may use at a time: calls, streams, messages being read, registrations.
 
-A caller is who it showed to be, wherever it calls from; strangers are their addresses. Operators have no bounds. Each
-process keeps its own books: with two servers a caller has twice as much.
+A caller is an identity, wherever it calls from; callers without one count by address. Operators have no limits. Each
+process counts by itself: with two servers a caller has twice as much.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from pandawn_server.domain.access.principals import Principal, Role
 from pandawn_server.domain.errors import ExhaustedError
 
 RETRY_AFTER = timedelta(seconds=2)
-"""Time after which some of a caller's calls have ended."""
+"""When a refused caller should retry: some of its calls have ended by then."""
 
 MAX_READS = 8
-"""Messages of one caller at one address that are read at one time; the next wait. Each may take 32 MiB."""
+"""Messages read at a time for one caller at one address; others wait. Each may take 32 MiB."""
 
 LARGE_BYTES_PER_SECOND = 4 * 1024 * 1024
-"""Pace of one caller's lists of files: they are decoded and checked while everybody else waits."""
+"""Rate limit for one caller's file lists: decoding and checking them blocks all other callers."""
 
 LARGE_BYTES = 1024 * 1024
-"""A message that counts as large."""
+"""Size from which a message counts as large."""
 
 REGISTRATIONS_BURST = 2000
 """Pilots that one credential may register at once: those of a site that starts."""
 
 REGISTRATIONS_PER_SECOND = 50.0
-"""And those that it may register from then on."""
+"""Pilots that it may register per second after that."""
 
 _FORGET_ABOVE = 1000
-"""Idle callers in the books beyond which they are looked through."""
+"""Number of accounts at which idle ones are removed."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """Most calls in flight of one caller, and how many of them may be streams of answers, and of requests.
+    """Maximum calls in flight of one caller, and how many of them may be response streams and request streams.
 
-    A stream of requests, a sandbox or an inventory, is kept in memory until it has come.
+    A request stream, such as a sandbox or an inventory, stays in memory until it is complete.
     """
 
     calls: int
@@ -55,13 +55,13 @@ class Allowance:
 
 
 CALLERS = Allowance(calls=200, streams=50)
-"""Of a user or a pilot; a pilot of 128 slots has some 130 calls in flight when all report at once."""
+"""For a user or a pilot; a pilot of 128 slots has about 130 calls in flight when all report at once."""
 
 DAEMONS = Allowance(calls=2000, streams=1000)
-"""Of a monitor, which asks for all that look at it."""
+"""For a monitor, which calls for all its viewers."""
 
 STRANGERS = Allowance(calls=20, streams=4)
-"""Of an address that shows nothing: for the methods that anybody may call."""
+"""For an address without credentials, and the methods that anybody may call."""
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ class _Account:
 
 @dataclass(slots=True)
 class Visit:
-    """A call that was let in, and what it has taken."""
+    """An admitted call, and what it uses."""
 
     account: _Account
     reader: _Account
@@ -94,10 +94,10 @@ _VISIT: ContextVar[Visit | None] = ContextVar("pandawn_visit", default=None)
 
 
 class Bounds:
-    """The books. To be used from the event loop only."""
+    """Counts what each caller uses. Use from the event loop only."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` gives seconds that only grow."""
+        """`clock` returns monotonic seconds."""
         self._clock = clock
         self._accounts: dict[str, _Account] = {}
 
@@ -110,7 +110,7 @@ class Bounds:
         is_upload: bool = False,
         registers: bool = False,
     ) -> Visit | None:
-        """Counts a call, for `leave`; None for a caller without bounds.
+        """Counts a call and returns it, for `leave`; returns None for a caller without limits.
 
         Raises `ExhaustedError`: TOO_MANY_CALLS, TOO_MANY_STREAMS, TOO_MANY_REGISTRATIONS.
         """
@@ -131,13 +131,13 @@ class Bounds:
         account.calls += 1
         account.streams += is_stream
         account.uploads += is_upload
-        # What is read counts where it comes from: with one token for all, one node shall not stop the others.
+        # Reads count per address too: when all share one token, one node must not stop the others.
         visit.reader.calls += 1
         _VISIT.set(visit)
         return visit
 
     def leave(self, visit: Visit | None) -> None:
-        """The call has ended."""
+        """Ends a call that `enter` counted."""
         if visit is None:
             return
         visit.account.calls -= 1
@@ -155,7 +155,7 @@ class Bounds:
         if account.registrations < 1:
             raise ExhaustedError(
                 "TOO_MANY_REGISTRATIONS",
-                f"this credential registers more than {REGISTRATIONS_PER_SECOND:.0f} pilots a second",
+                f"this credential registers more than {REGISTRATIONS_PER_SECOND:.0f} pilots per second",
                 retry_after=RETRY_AFTER,
             )
         account.registrations -= 1
@@ -165,7 +165,7 @@ class Bounds:
         if found is None:
             now_s = self._clock()
             if len(self._accounts) >= _FORGET_ABOVE:
-                # Doubling would keep a flood of addresses for ever; the idle ones have nothing to remember.
+                # Removes idle accounts, which hold no information; otherwise a flood of addresses would stay for ever.
                 self._accounts = {
                     name: account
                     for name, account in self._accounts.items()
@@ -176,14 +176,14 @@ class Bounds:
 
 
 class Reading:
-    """The time in which a request is read: no more at one time of one caller than `MAX_READS`."""
+    """Context manager for reading a request: at most `MAX_READS` at a time for one caller."""
 
     def __init__(self) -> None:
         visit = _VISIT.get()
         self._account = None if visit is None else visit.reader
 
     async def __aenter__(self) -> None:
-        """Waits for its turn."""
+        """Waits for a free place."""
         account = self._account
         if account is None:
             return
@@ -198,7 +198,7 @@ class Reading:
         account.reads += 1
 
     async def __aexit__(self, *raised: object) -> None:
-        """Lets the next one read."""
+        """Wakes the next waiting read."""
         account = self._account
         if account is not None:
             account.reads -= 1
@@ -206,7 +206,7 @@ class Reading:
 
 
 async def pace_large() -> None:
-    """Waits until the caller may send another list."""
+    """Waits until the caller may send another large message."""
     visit = _VISIT.get()
     if visit is None:
         return
@@ -215,8 +215,8 @@ async def pace_large() -> None:
         await asyncio.sleep(wait_s)
 
 
-def note_large(size: int) -> None:
-    """Notes that a list of so many bytes was decoded."""
+def count_large(size: int) -> None:
+    """Counts a decoded message of `size` bytes against the caller's rate, if it is large."""
     visit = _VISIT.get()
     if visit is not None and size >= LARGE_BYTES:
         begin_s = max(time.monotonic(), visit.account.large_from_s)
@@ -241,7 +241,7 @@ def _who(principal: Principal | None, address: str) -> tuple[str, Allowance]:
 def _too_many(reason: str, what: str, most: int) -> ExhaustedError:
     return ExhaustedError(
         reason,
-        f"the caller has {most} {what} already, which is all that one may have; end some, or try again",
+        f"the caller already has {most} {what}, the maximum; end some, or try again",
         metadata={"limit": str(most)},
         retry_after=RETRY_AFTER,
     )

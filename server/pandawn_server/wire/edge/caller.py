@@ -1,4 +1,4 @@
-"""Who makes the call that runs, and from where: set by the interceptor, asked for by the servicers."""
+"""The caller of the current call and its address: set by the interceptor, read by the servicers."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ _PEER: ContextVar[str] = ContextVar("pandawn_peer")
 
 
 def enter_caller(principal: Principal) -> None:
-    """Says who makes the call of this task, for as long as it runs."""
+    """Sets the caller of this task's call."""
     _CALLER.set(principal)
 
 
 def known_caller() -> Principal | None:
-    """Who makes the call that runs, if that is known already."""
+    """The caller of the current call, or None if not yet identified."""
     return _CALLER.get(None)
 
 
 def caller() -> Principal:
-    """Who makes the call that runs. Raises `LookupError` outside of one."""
+    """The caller of the current call. Raises `LookupError` outside of one."""
     return _CALLER.get()
 
 
 def enter_peer(peer: str) -> None:
-    """Says from where the call of this task comes, beyond fronts and proxies; of calls that change something."""
+    """Sets the peer of this task's call, behind fronts and proxies; only for calls that change something."""
     _PEER.set(peer)
 
 
 def peer() -> str:
-    """From where the call comes that runs, as gRPC would write it. Raises `LookupError` where nobody said."""
+    """The peer of the current call, as gRPC would write it. Raises `LookupError` if none was set."""
     return _PEER.get()

@@ -1,4 +1,4 @@
-"""How long a call may wait, given what the caller allows and when it hangs up."""
+"""How long a call may wait, given the caller's wish and its deadline."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from datetime import timedelta
 from typing import Protocol
 
 REPLY_MARGIN = timedelta(milliseconds=500)
-"""Kept of the caller's deadline for the work after the wait and the way back of the reply."""
+"""Part of the caller's deadline that is kept for the work after the wait and for sending the reply."""
 
 
 class HasDeadline(Protocol):
     """The part of a gRPC servicer context that knows the caller's deadline."""
 
     def time_remaining(self) -> float | None:
-        """Seconds until the caller gives up; None when it set no deadline."""
+        """Seconds until the caller's deadline; None if it has none."""
         ...
 
 
 def time_to_wait(context: HasDeadline, wished: timedelta) -> timedelta:
-    """The wish, cut so that an empty reply still reaches a caller with a deadline; never negative.
+    """The wished wait, shortened so that a reply still reaches the caller before its deadline; never negative.
 
-    Jobs that are leased to a caller who has just hung up would stay idle until their lease lapses.
+    Jobs leased to a caller that has just given up would stay idle until their leases expire.
     """
     if not wished:
         return wished

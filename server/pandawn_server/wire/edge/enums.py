@@ -1,4 +1,4 @@
-"""Enums of the contracts and of the domain: paired by name, so that a missing one is seen at import."""
+"""Pairs enums of the contracts with those of the domain by name, so that a missing value fails at import."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ D = TypeVar("D", bound=Enum)
 
 
 class _ProtoEnum(Protocol[V]):
-    """What protobuf makes of an enum."""
+    """The interface of an enum made by protobuf."""
 
     def items(self) -> list[tuple[str, V]]:
-        """Names with numbers."""
+        """Names and numbers."""
         ...
 
 
 class EnumPair(Generic[V, D]):
-    """The values of an enum of the contracts and of the domain, by each other."""
+    """Maps the values of an enum of the contracts to those of the domain, and back."""
 
     def __init__(self, wire: _ProtoEnum[V], domain: type[D], prefix: str) -> None:
         """Pairs `PREFIX_NAME` with `NAME`; raises `KeyError` for a domain value without its pair."""

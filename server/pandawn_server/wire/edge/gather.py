@@ -1,4 +1,4 @@
-"""Calls that are lists themselves, joined into one list for their use case and parted again."""
+"""Joins calls that are lists into one list for their use case, and splits the answers again."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ Answer = TypeVar("Answer")
 def in_one(
     calls: Sequence[Sequence[Item]], run: Callable[[list[Item]], Sequence[Answer]]
 ) -> list[list[Answer]]:
-    """Runs all items of all calls at once; returns for each call its answers, in its order."""
+    """Runs the items of all calls at once; returns each call's answers, in order."""
     answers = iter(run([item for call in calls for item in call]))
     return [list(islice(answers, len(call))) for call in calls]

@@ -1,9 +1,9 @@
-"""Brings handlers of gRPC into one form: a coroutine of (what reads encoded requests, context).
+"""Turns gRPC's handlers into one form: a coroutine of (reader of encoded requests, context).
 
-Requests are read here and not by gRPC, which would wait for all of a message before it asks anybody: a
-stranger's message stays in the network, within the window of its stream. And they are decoded here,
-when the caller has been let in, for a message of 32 MiB of nothing can take seconds; what cannot be decoded
-is refused with a reason, where gRPC would answer UNKNOWN and show the client the Python error.
+Requests are read here, after the caller was admitted. gRPC would read the whole message before asking anybody; this
+way a stranger's message stays in the network, within its stream's window. They are also decoded here, because 32 MiB
+of nothing can take seconds. A message that cannot be decoded is refused with a reason, where gRPC would answer
+UNKNOWN and show the client a Python error.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from pandawn_server.domain.errors import InvalidRequestError, UnavailableError, Violation
-from pandawn_server.wire.edge.bounds import Reading, note_large, pace_large
+from pandawn_server.wire.edge.bounds import Reading, count_large, pace_large
 from pandawn_server.wire.edge.policies import POLICIES
 from pandawn_server.wire.edge.unknown_fields import drop_unknown_fields, unknown_fields
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-"""Largest message in either direction; clients check what they send against the same number."""
+"""Maximum message size in either direction; clients check what they send against the same number."""
 
 USUAL_MESSAGE_BYTES = 4 * 1024 * 1024
-"""Largest request of methods that take no long lists: one of a hundred reports needs less. What is
-decoded may take thirty times its size in memory, and every caller waits while it is."""
+"""Maximum request size of methods without long lists: a hundred reports need less. A decoded message may take
+thirty times its size in memory, and all callers wait while it is decoded."""
 
 READ_TIMEOUT = timedelta(seconds=60)
-"""Time for the whole of a message to arrive once its caller was let in: 32 MiB at half a MiB a second.
-Whoever keeps back the last byte would have the server keep the others."""
+"""Maximum time for a whole message to arrive after its caller was admitted: 32 MiB at half a MiB per second.
+Otherwise a caller that never sends its last byte would tie up the server's memory."""
 
 STREAM_TIMEOUT = timedelta(minutes=15)
-"""Time for all requests of a stream: an inventory of a million files, or a sandbox of 64 MiB, on a slow line."""
+"""Maximum time for all requests of a stream: an inventory of a million files or a 64 MiB sandbox on a slow line."""
 
-_UNKNOWN = "is unknown to this server, which is older, or speaks another contract"
+_UNKNOWN = "is unknown to this server: it is older, or follows another contract"
 
 _READ_TIMEOUT_S = READ_TIMEOUT / timedelta(seconds=1)
 
@@ -64,7 +64,7 @@ Behavior: TypeAlias = Callable[[Any, ServicerContext], Awaitable[Any]]
 """What a servicer does for a call; with a streamed response it writes to the context."""
 
 Decode: TypeAlias = Callable[[bytes], Any]
-"""Makes a message of its encoding."""
+"""Decodes a message."""
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 """A method as gRPC knows it."""
@@ -73,10 +73,10 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 def behavior_of(
     method: str, handler: Handler, *, seen: Callable[[object], None] | None = None
 ) -> Behavior:
-    """The servicer's method as a coroutine, also where it is an asynchronous generator.
+    """The servicer's method as a coroutine, even if it is an asynchronous generator.
 
-    It takes what reads encoded requests, and may raise `InvalidRequestError` and `UnavailableError`
-    (REQUEST_TOO_SLOW). `seen` is shown the request, decoded, if it is one.
+    It takes a reader of encoded requests, and may raise `InvalidRequestError` and `UnavailableError`
+    (REQUEST_TOO_SLOW). `seen` is called with the decoded request of a unary call.
     """
     found = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
@@ -97,7 +97,7 @@ def behavior_of(
 def rebuilt(handler: Handler, behavior: Behavior) -> Handler:
     """The same method with another behaviour, which reads its encoded requests itself.
 
-    To gRPC each is a stream of requests, of which most have one: nobody sees that on the wire.
+    To gRPC every request becomes a stream, mostly of one message; on the wire that makes no difference.
     """
     make: Callable[..., Handler] = (
         grpc.stream_stream_rpc_method_handler
@@ -111,7 +111,7 @@ T = TypeVar("T")
 
 
 class _DecodedStream:
-    """The requests of a stream, until one cannot be decoded, or does not come."""
+    """The requests of a stream; fails when one cannot be decoded or does not arrive in time."""
 
     def __init__(self, requests: AsyncIterator[bytes], decode: Decode) -> None:
         self._requests = requests
@@ -131,7 +131,7 @@ class _DecodedStream:
 
 
 async def _in_time(read: Awaitable[T]) -> T:
-    """What was read. Raises `UnavailableError` (REQUEST_TOO_SLOW)."""
+    """Awaits a read. Raises `UnavailableError` (REQUEST_TOO_SLOW)."""
     try:
         async with asyncio.timeout(_READ_TIMEOUT_S):
             return await read
@@ -161,7 +161,7 @@ def _shown(decode: Decode, seen: Callable[[object], None]) -> Decode:
 
 def _of_one(behavior: Behavior, decode: Decode, *, is_list: bool) -> Behavior:
     async def call(requests: AsyncIterator[bytes], context: ServicerContext) -> object:
-        del requests  # an iterator over what the context reads as well, at twice the price
+        del requests  # an iterator over what the context reads too, at twice the cost
         if is_list:
             await pace_large()
         async with Reading():
@@ -189,7 +189,7 @@ def _written(method: Callable[..., AsyncGenerator[Any, None]]) -> Behavior:
             async for response in responses:
                 await context.write(response)
         finally:
-            # A generator left in the middle would be ended by the garbage collector, much later.
+            # Otherwise the garbage collector would close an unfinished generator, much later.
             await responses.aclose()
 
     return call
@@ -204,7 +204,7 @@ def _strict(decode: Decode | None, most_bytes: int, *, of_ours: bool) -> Decode:
                 "INVALID_REQUEST",
                 f"the request has {len(encoded):,} bytes, and this method takes {most_bytes:,}",
             )
-        note_large(len(encoded))
+        count_large(len(encoded))
         try:
             message = decode(encoded)
         except DecodeError as error:

@@ -1,7 +1,7 @@
-"""What surrounds every call: callers are let in or refused, errors become statuses, calls are measured.
+"""Wraps every call: admits or refuses the caller, maps errors to statuses, measures and audits.
 
-One interceptor, and the handlers that it wraps are kept: gRPC asks for a handler at each call, and
-a call should pay no more than a dictionary look-up and one or two coroutines.
+There is one interceptor, and it keeps the handlers it wrapped: gRPC asks for a handler at each call, which should
+cost no more than a dictionary look-up and one or two coroutines.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pandawn_server.telemetry.names import (
 )
 from pandawn_server.wire.auth.gate import Gate
 from pandawn_server.wire.auth.shown import enter_metadata, metadata_of
-from pandawn_server.wire.edge.auditing import Auditor, note_request
+from pandawn_server.wire.edge.auditing import Auditor, record_request
 from pandawn_server.wire.edge.bounds import Bounds, Visit
 from pandawn_server.wire.edge.caller import enter_peer, peer
 from pandawn_server.wire.edge.errors import Refusal, incident_refusal, refusal_of
@@ -47,15 +47,15 @@ from pandawn_server.wire.edge.handlers import (
 from pandawn_server.wire.edge.policies import OPERATORS_ONLY, POLICIES
 
 WARNING_INTERVAL_S = 10.0
-"""Seconds between two warnings about calls refused for one reason: all pilots see an outage at once, and
-who guesses credentials shall not fill the disk."""
+"""Minimum time, in seconds, between warnings with the same reason: in an outage all pilots are refused at once,
+and guesses at credentials must not fill the disk."""
 
 LINGER = timedelta(milliseconds=500)
-"""Time that a watcher of the server's health has to get its last message when the server stops."""
+"""How long a health watcher may take to get its last message when the server stops."""
 
 _OWN_SERVICES = "/pandawn."
 
-# The server's fault by OpenTelemetry's conventions; other codes are the caller's.
+# The server's faults by OpenTelemetry's conventions; other codes are the caller's.
 _FAULTS = frozenset(
     {
         grpc.StatusCode.UNKNOWN,
@@ -73,10 +73,10 @@ _log: Log = structlog.get_logger(__name__)
 
 
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the handlers of all services for the callers that come through `gate`.
+    """Wraps the handlers of all services; `gate` admits the callers.
 
-    `shutting_down` ends streams of gRPC's own services, and refuses calls that come after it. Without an
-    `auditor` nothing is written down. `bounds` are the books of all doors.
+    `shutting_down` ends streams of gRPC's own services and makes new calls fail. Without an `auditor`
+    nothing is audited. `bounds` counts the calls of all doors.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """Returns the wrapped handler of a method, None for an unknown one."""
         method = handler_call_details.method
-        # The handler runs in the same task.
+        # The handler runs in the same task, so it sees the context variable.
         enter_metadata(handler_call_details.invocation_metadata)
         handler = self._handlers.get(method)
         if handler is None:
@@ -114,9 +114,9 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrapped(self, method: str, handler: Handler) -> Handler:
         auditor = self._auditor
-        if auditor is not None and not auditor.writes_down(method):
+        if auditor is not None and not auditor.audits(method):
             auditor = None
-        behavior = behavior_of(method, handler, seen=None if auditor is None else note_request)
+        behavior = behavior_of(method, handler, seen=None if auditor is None else record_request)
         is_own = method.startswith(_OWN_SERVICES)
         if handler.response_streaming and not is_own:
             behavior = self._ended_by_shutdown(behavior)
@@ -128,7 +128,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             method,
             behavior,
             is_stream=handler.response_streaming,
-            # Of gRPC's own services, reflection reads as it answers.
+            # Of gRPC's own services, reflection streams too, but it answers each request as it reads it.
             is_upload=handler.request_streaming and is_own,
         )
         if self._telemetry.enabled and is_own:
@@ -155,18 +155,18 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                     registers=registers,
                 )
                 if visit is not None:
-                    # Not when it is answered: an answer that nobody reads is kept.
+                    # When the call is done, not when it is answered: an answer that nobody reads takes memory.
                     context.add_done_callback(partial(self._left, visit))  # type: ignore[arg-type] # as it is called
                 return await behavior(request, context)
             except PandawnError as error:
                 if self._auditor is not None:
                     self._auditor.refused(method, self._gate.peer(context), error)
-                _let_go(error)
+                _drop_frames(error)
                 await self._refuse(context, error)
             except grpc.aio.BaseError:
-                # A handler that aborted by itself, or a connection that is gone.
+                # The handler aborted the call itself, or the connection is gone.
                 raise
-            except Exception as error:  # noqa: BLE001 (the client shall not see it)
+            except Exception as error:  # noqa: BLE001 (the client must not see it)
                 await self._report(context, error)
 
         return call
@@ -176,7 +176,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         self._bounds.leave(visit)
 
     def _located(self, behavior: Behavior) -> Behavior:
-        """Only where somebody asks from where a call comes: a pilot's every call should not pay for it."""
+        """Records the peer, only where something needs it: a pilot's calls should not pay for it."""
 
         async def call(request: object, context: ServicerContext) -> object:
             enter_peer(self._gate.peer(context))
@@ -211,7 +211,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             )
             observation.begin()
             observation.set(PEER_ADDRESS, self._gate.address(context))
-            # What it stays when neither a response nor a status is sent: the client went away.
+            # Stays so if neither a response nor a status is sent: the client went away.
             code = grpc.StatusCode.CANCELLED
             try:
                 response = await behavior(request, context)
@@ -230,7 +230,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
     def _ended_by_shutdown(self, behavior: Behavior) -> Behavior:
         async def call(request: object, context: ServicerContext) -> object:
-            # A health watch or an open reflection client never ends by itself.
+            # A health watch or an open reflection client would never end.
             work = asyncio.ensure_future(behavior(request, context))
             stop = asyncio.ensure_future(self._shutting_down.wait())
             try:
@@ -260,16 +260,16 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     async def _report(self, context: ServicerContext, error: Exception) -> NoReturn:
         incident = secrets.token_hex(6)
         self._telemetry.count(INCIDENTS)
-        _log.error("unforeseen error", incident=incident, exc_info=error)
-        _let_go(error)
+        _log.error("unexpected error", incident=incident, exc_info=error)
+        _drop_frames(error)
         await _abort(context, incident_refusal(incident))
 
 
-def _let_go(error: BaseException | None) -> None:
-    """Lets go of the request that an error was about.
+def _drop_frames(error: BaseException | None) -> None:
+    """Drops the tracebacks of an error, and with them the request in their frames.
 
-    gRPC keeps what `abort` raises in a circle with its call. With the error come the frames in which it was raised, and
-    what was decoded there, tens of times the size of the request, would stay until the garbage collector comes by.
+    gRPC keeps what `abort` raises in a reference cycle with the call. The frames hold the decoded request, tens of
+    times its size on the wire, and would stay until the garbage collector runs.
     """
     while error is not None and error.__traceback__ is not None:
         error.__traceback__ = None
@@ -281,7 +281,7 @@ def _stopping() -> UnavailableError:
 
 
 def _code_of(context: ServicerContext) -> grpc.StatusCode:
-    # None, whatever the type stubs say, as long as nobody set one.
+    # None until somebody sets a code, whatever the type stubs say.
     code: grpc.StatusCode | None = context.code()
     return grpc.StatusCode.OK if code is None else code
 

@@ -1,7 +1,7 @@
-"""Tokens of list pages: where the next page begins, bound to the call and the filter it belongs to.
+"""Page tokens: the position of the next page, bound to the call and filter they were made for.
 
-A token is opaque to clients but no secret: whoever forges one sees another page of what they may
-list anyway. What the digest prevents is an accident, the token of one filter used with another.
+A token is opaque to clients but not secret: a forged one only shows another page of what its owner may list
+anyway. The digest prevents accidents, such as using the token of one filter with another.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ KeyPart = int | str
 FilterPart = int | str | bool
 """One field of the request's filter; enums by number, repeated fields in a fixed order."""
 
-# Raised when the format changes, so that a client of the server before gets a clear refusal.
+# Increased when the format changes, so that a client with an older token gets a clear error.
 _VERSION = b"\x01"
 _DIGEST_BYTES = 8
 _INTEGER_BYTES = 8
 _LENGTH_BYTES = 4
-# No sort key comes near it; what is longer was not made here and is not worth decoding.
+# No sort key comes near this size; do not decode anything longer.
 _MAX_TOKEN_CHARACTERS = 4096
 
 
 def encode_page_token(rpc: str, filters: Sequence[FilterPart], key: Sequence[KeyPart]) -> str:
-    """Makes the token of the page that follows the row with sort key `key`."""
+    """Makes the token for the page after the row with sort key `key`."""
     packed = b"".join(_pack(part) for part in key)
     shape = [type(part) for part in key]
     token = _VERSION + _digest(rpc, filters, shape, packed) + packed
@@ -40,10 +40,10 @@ def encode_page_token(rpc: str, filters: Sequence[FilterPart], key: Sequence[Key
 def decode_page_token(
     token: str, rpc: str, filters: Sequence[FilterPart], shape: Sequence[type[KeyPart]]
 ) -> tuple[KeyPart, ...] | None:
-    """Returns the sort key in a token, or None for the first page (an empty token).
+    """Returns the sort key in a token; None for an empty token, which means the first page.
 
-    `shape` holds the type of each part. Raises `InvalidRequestError` (INVALID_PAGE_TOKEN) when the
-    token was not made by `encode_page_token` for the same call, the same filter and such a shape.
+    `shape` is the type of each part. Raises `InvalidRequestError` (INVALID_PAGE_TOKEN) if the token was not made
+    by `encode_page_token` for the same call, filter and shape.
     """
     if not token:
         return None
@@ -62,7 +62,7 @@ def decode_page_token(
 def _digest(
     rpc: str, filters: Sequence[FilterPart], shape: Sequence[type[KeyPart]], packed: bytes
 ) -> bytes:
-    # JSON keeps 1, "1" and true apart, and the parts of the list from one another.
+    # JSON keeps 1, "1" and true apart, and separates the parts of the list.
     bound = json.dumps([rpc, list(filters), [kind.__name__ for kind in shape]]).encode()
     hashed = blake2b(len(bound).to_bytes(4, "big") + bound + packed, digest_size=_DIGEST_BYTES)
     return hashed.digest()
@@ -76,7 +76,7 @@ def _pack(part: KeyPart) -> bytes:
 
 
 def _unpack(packed: bytes, shape: Sequence[type[KeyPart]]) -> tuple[KeyPart, ...] | None:
-    """The parts of a key, or None if the bytes are not exactly such parts, as in a forged token."""
+    """The parts of a key; None if the bytes do not have exactly this shape, as in a forged token."""
     key: list[KeyPart] = []
     at = 0
     for kind in shape:
@@ -95,7 +95,7 @@ def _unpack(packed: bytes, shape: Sequence[type[KeyPart]]) -> tuple[KeyPart, ...
             text = part.decode()
         except UnicodeDecodeError:
             return None
-        # PostgreSQL cannot even compare it.
+        # PostgreSQL rejects it even in comparisons.
         if "\x00" in text:
             return None
         key.append(text)
@@ -109,7 +109,7 @@ def _raw(token: str) -> bytes | None:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         return None
-    # The last character has spare bits: only one spelling is ours.
+    # The last character has unused bits: accept only the spelling that `encode_page_token` makes.
     return raw if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() == token else None
 
 

@@ -1,4 +1,4 @@
-"""Pages of lists: as many rows as were asked for, and no more than one message should hold."""
+"""Pages of lists: at most the requested number of rows, and at most what one message may hold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from pandawn_server.domain.dispatch.reply_size import LIST_BYTES
 
 _ROW_BYTES = 8
-"""Tag and length of a row."""
+"""Size of a row's tag and length."""
 
 Row = TypeVar("Row")
 M = TypeVar("M", bound=Message)
@@ -19,9 +19,9 @@ M = TypeVar("M", bound=Message)
 def page_of(
     found: Sequence[Row], size: int, convert: Callable[[Row], M]
 ) -> tuple[list[M], Sequence[Row]]:
-    """Up to `size` of the rows as messages, and the row after which others follow, if there are any.
+    """Up to `size` rows as messages, and the last of these rows if more follow.
 
-    A page has one row at least.
+    A page has at least one row.
     """
     messages = fitting(found[:size], convert, LIST_BYTES) or list(map(convert, found[:1]))
     follow = len(messages) < len(found)
@@ -29,7 +29,7 @@ def page_of(
 
 
 def fitting(rows: Iterable[Row], convert: Callable[[Row], M], room: int) -> list[M]:
-    """The first rows as messages, as many as `room` bytes hold."""
+    """As many of the first rows as fit in `room` bytes, as messages."""
     messages: list[M] = []
     for row in rows:
         message = convert(row)

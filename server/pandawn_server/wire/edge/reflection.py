@@ -1,4 +1,4 @@
-"""Reflection: tells clients such as grpcurl the contracts, in both versions of gRPC's protocol for it."""
+"""Reflection: gives the contracts to clients such as grpcurl, in both versions of gRPC's protocol."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-# The messages of the two are the same on the wire; new clients ask for v1 first.
+# Both versions have the same messages on the wire; new clients try v1 first.
 _VERSIONS = ("grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection")
 
 REFLECTION_METHODS = frozenset(f"/{name}/ServerReflectionInfo" for name in _VERSIONS)
-"""For operators only, unless the settings open it."""
+"""Allowed to operators only, unless the settings open it to everybody."""
 
 
 def add_reflection(services: Iterable[str], server: grpc.aio.Server) -> None:
-    """Adds reflection for the services of these names."""
+    """Adds reflection for the named services."""
     servicer = reflection.aio.ReflectionServicer(
         (*services, reflection.SERVICE_NAME),
         pool=cast("descriptor_pool.DescriptorPool", _Contracts()),
@@ -36,13 +36,13 @@ def add_reflection(services: Iterable[str], server: grpc.aio.Server) -> None:
 
 
 class _Contracts:
-    """The descriptors that this process has, methods among their symbols: protobuf's own pool does not find these."""
+    """The descriptors of this process. Also finds methods by name, which protobuf's own pool does not."""
 
     def __getattr__(self, name: str) -> object:
         return getattr(descriptor_pool.Default(), name)
 
     def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 (protobuf's name)
-        """The file of a symbol; raises KeyError."""
+        """The file that defines a symbol; raises KeyError."""
         pool = descriptor_pool.Default()
         try:
             return pool.FindFileContainingSymbol(symbol)

@@ -1,6 +1,6 @@
-"""What well-formed values look like: a rule takes a value and says what is wrong with it, or None.
+"""Rules for well-formed values: each takes a value and returns what is wrong with it, or None.
 
-The descriptions say what is allowed, so that they read well after the path of the field.
+The texts say what is allowed, and follow the path of the field in a sentence.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from urllib.parse import unquote
 from pandawn_server.domain.catalog.file_version import is_version
 
 MAX_LFN_BYTES = 255
-"""Longest LFN: it becomes a file name, and file systems allow no more."""
+"""Maximum length of an LFN: it becomes a file name, and file systems allow no more."""
 
 MAX_URL_BYTES = 4096
-"""Longest URL: the longest path that Linux opens."""
+"""Maximum length of a URL: the longest path that Linux opens."""
 
 MAX_INT64 = 2**63 - 1
-"""Largest number that the database and the contracts hold."""
+"""Largest number that the database and the contracts can hold."""
 
-# What breaks lines, moves a terminal's cursor, turns the direction of writing or cannot be seen: C0 and
-# C1 controls, separators of lines and paragraphs, marks of direction, spaces and joiners without width.
+# Characters that break lines, move a terminal's cursor, change the text direction or are invisible: C0 and C1
+# controls, line and paragraph separators, direction marks, zero-width spaces and joiners.
 _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
 )
@@ -50,7 +50,7 @@ def shown(value: str) -> str:
 
 
 def name_problem(value: str, max_characters: int) -> str | None:
-    """Names of queues, users, datasets, sites: they become directories and command line words."""
+    """Checks a name of a queue, user, dataset or site: it becomes a directory and a command line word."""
     if not value:
         return "must be set"
     if len(value) > max_characters:
@@ -63,7 +63,7 @@ def name_problem(value: str, max_characters: int) -> str | None:
 
 
 def text_problem(value: str, max_bytes: int) -> str | None:
-    """Free text for people: bounded, and harmless on a terminal."""
+    """Checks free text for people: bounded, and harmless on a terminal."""
     size = len(value.encode())
     if size > max_bytes:
         return f"has {size} bytes; {max_bytes} are allowed"
@@ -73,7 +73,7 @@ def text_problem(value: str, max_bytes: int) -> str | None:
 
 
 def lfn_problem(value: str) -> str | None:
-    """Logical file names: a relative path at most, as the pilot makes a file of that name."""
+    """Checks a logical file name: a relative path, because the pilot makes a file of that name."""
     if not value:
         return "must be set"
     size = len(value.encode())
@@ -81,7 +81,7 @@ def lfn_problem(value: str) -> str | None:
         return f"has {size} bytes; {MAX_LFN_BYTES} are allowed"
     if _CONTROL.search(value):
         return f"{shown(value)} must not contain control characters"
-    # One search for the usual name; the parts are looked at only where there are any.
+    # One search suffices for a usual name; the path parts are checked only if there are any.
     if value.startswith("/"):
         return f"{shown(value)} must not be an absolute path"
     if ("/" in value or value.startswith(".")) and not _is_clean_path(value):
@@ -90,7 +90,7 @@ def lfn_problem(value: str) -> str | None:
 
 
 def host_problem(value: str) -> str | None:
-    """Host names of nodes; underscores are wrong in DNS and common all the same."""
+    """Checks the host name of a node; DNS forbids underscores, but they are common."""
     if not value:
         return "must be set"
     if len(value) > 253:
@@ -101,17 +101,19 @@ def host_problem(value: str) -> str | None:
 
 
 def guid_problem(value: str) -> str | None:
-    """Globally unique identifiers, as uuidgen and as older tools write them."""
+    """Checks a globally unique identifier, as uuidgen and older tools write them."""
     if _GUID.fullmatch(value):
         return None
-    return f"{shown(value)} must be 1 to 64 letters, digits, - _ . : and begin with the former"
+    return (
+        f"{shown(value)} must be 1 to 64 letters, digits, - _ . : and begin with a letter or digit"
+    )
 
 
 def checksum_problem(value: str) -> str | None:
-    """Checksums with their algorithm, in the one spelling in which they can be compared."""
+    """Checks a checksum with its algorithm; only one spelling is allowed, so that checksums can be compared."""
     if _CHECKSUM.fullmatch(value):
         return None
-    # Capitals, and zeros that some storage systems leave out: the same checksum, spelt otherwise.
+    # Capitals, and leading zeros that some storage systems omit: suggest the right spelling.
     algorithm, colon, digits = value.lower().partition(":")
     if algorithm == "adler32" and digits:
         digits = digits.zfill(_CHECKSUM_DIGITS[algorithm])
@@ -121,21 +123,21 @@ def checksum_problem(value: str) -> str | None:
 
 
 def version_problem(value: str) -> str | None:
-    """Versions of files, as the contract spells them."""
+    """Checks a file version, as the contract defines it."""
     if is_version(value):
         return None
-    return f"{shown(value)} must be a version of a file as in pandawn.common.v1.File"
+    return f"{shown(value)} must be a file version as in pandawn.common.v1.File"
 
 
 def sha256_problem(value: str) -> str | None:
-    """Content names of sandboxes."""
+    """Checks the identifier of a sandbox."""
     if _SHA256.fullmatch(value):
         return None
     return f"{shown(value)} must be 64 lower-case hexadecimal digits"
 
 
 def request_id_problem(value: str) -> str | None:
-    """Identifiers drawn by callers and by the server: compared, never interpreted."""
+    """Checks an identifier made by a caller or by the server: compared, never interpreted."""
     if not value:
         return "must be set"
     if not _REQUEST_ID.fullmatch(value):
@@ -144,7 +146,7 @@ def request_id_problem(value: str) -> str | None:
 
 
 def url_problem(value: str) -> str | None:
-    """Places of files. Which schemes there are transports for, pilots and the command line know."""
+    """Checks the location of a file. Pilots and the command line know which schemes have transports."""
     if not value:
         return "must be set"
     size = len(value.encode())
@@ -160,15 +162,15 @@ def url_problem(value: str) -> str | None:
             f"{shown(value)} must be file:// and an absolute path, as in file:///data/a.root, "
             "or root:// with a host and a path, as in root://host:1094//data/a.root"
         )
-    # Readers of URLs cut them there: the file before the mark is another one.
+    # URL parsers cut the path there, which would name another file.
     if "#" in value or "?" in value:
         return f"{shown(value)} must have %23 for # and %3F for ? in a name"
     return _climbing_problem(value, match["path"])
 
 
 def _root_url_problem(value: str) -> str | None:
-    # The second pair of slashes makes the path absolute. No user and no options behind a question
-    # mark: what is stored and shown should not carry identities and tokens.
+    # The second pair of slashes makes the path absolute. User names and options are rejected, because URLs are
+    # stored and shown and must not carry identities or tokens.
     match = _ROOT_URL.fullmatch(value)
     if match is None or not 0 < int(match["port"] or 1094) < 2**16:
         return (
@@ -176,19 +178,21 @@ def _root_url_problem(value: str) -> str | None:
             "as in root://host:1094//data/a.root"
         )
     if "?" in match["path"]:
-        return f"{shown(value)} must not have a question mark: XRootD takes options behind it"
+        return (
+            f"{shown(value)} must not have a question mark: XRootD takes what follows it as options"
+        )
     return _climbing_problem(value, match["path"])
 
 
 def _climbing_problem(value: str, path: str) -> str | None:
-    # Whether or not a transport decodes %2e, it shall not climb.
+    # Checked in both spellings, whether or not a transport decodes %2e.
     if any(".." in spelling.split("/") for spelling in (path, unquote(path))):
         return f"{shown(value)} must not have '..' path parts"
     return None
 
 
 def range_problem(value: float, minimum: float, maximum: float, unit: str = "") -> str | None:
-    """Numbers between two bounds, both included."""
+    """Checks a number against inclusive bounds."""
     if minimum <= value <= maximum:
         return None
     unit = f" {unit}" if unit else ""

@@ -1,7 +1,7 @@
-"""Runs synchronous use cases in a small pool of threads, away from the event loop.
+"""Runs synchronous use cases in a small thread pool, off the event loop.
 
-A caller has no more than half of the threads at one time, and callers whose work waits take turns: one who asks
-for much waits for itself. What the server does for itself, and for many at once, waits for nobody's turn.
+A caller has at most half of the threads at a time, and waiting callers take turns: one that asks for much delays
+only itself. The server's own work, and work for many callers at once, never waits for a turn.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _OWN = ""
-"""Whose work is the server's, an operator's, or that of many callers."""
+"""Owner of work that is the server's, an operator's, or done for many callers."""
 
 
 class Runner:
-    """A pool of threads; the context of the caller (trace, log fields) goes with the work."""
+    """A thread pool; the caller's context (trace, log fields) goes with the work."""
 
     def __init__(self, threads: int) -> None:
-        """`threads` should not exceed the connections of the database: they would wait for one."""
+        """`threads` should not exceed the database's connections: more threads would wait for one."""
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="usecase")
         self._threads = threads
         self._share = max(1, threads // 2)
         self._running: Counter[str] = Counter()
-        # Those whose work waits, in the order in which they are served, each with its turns.
+        # Waiting callers in the order in which they are served, each with its queue.
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     async def run(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Calls `fn` in a thread and returns or raises what it does.
+        """Calls `fn` in a thread, and returns or raises its result.
 
         A caller that is cancelled stops waiting; the work itself runs to its end.
         """
-        who = _whose()
+        who = _owner()
         if not self._may_run(who):
             await self._turn(who)
         self._running[who] += 1
@@ -52,11 +52,11 @@ class Runner:
         except BaseException:
             self._ended(who)
             raise
-        work.add_done_callback(partial(self._tell, loop, who))
+        work.add_done_callback(partial(self._report_end, loop, who))
         return await asyncio.wrap_future(work)
 
     async def close(self) -> None:
-        """Waits for all work to end. None may be given to it any more."""
+        """Waits for all work to end. Start no more work after this."""
         await asyncio.to_thread(self._executor.shutdown)
 
     def _may_run(self, who: str) -> bool:
@@ -68,7 +68,7 @@ class Runner:
     async def _turn(self, who: str) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(who, deque()).append(turn)
-        # Others may wait for a share of theirs that is used up, while there is room for this one.
+        # Others may wait because they use all of their share, while there is room for this one.
         self._serve()
         try:
             await turn
@@ -77,10 +77,10 @@ class Runner:
                 self._running[who] -= 1
                 self._serve()
             raise
-        # What `_serve` has counted for it is counted by `run` from here on.
+        # `_serve` counted it already; from here on `run` counts it.
         self._running[who] -= 1
 
-    def _tell(self, loop: asyncio.AbstractEventLoop, who: str, work: Future[T]) -> None:
+    def _report_end(self, loop: asyncio.AbstractEventLoop, who: str, work: Future[T]) -> None:
         del work
         with suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(self._ended, who)
@@ -107,7 +107,7 @@ class Runner:
                 self._waiting.move_to_end(who)
 
 
-def _whose() -> str:
+def _owner() -> str:
     caller = known_caller()
     if caller is None or caller.is_operator:
         return _OWN

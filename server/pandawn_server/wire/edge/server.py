@@ -1,4 +1,4 @@
-"""Assembles the gRPC server: options, services, health, reflection; starts and stops it."""
+"""Builds the gRPC server: options, services, health, reflection; starts and stops it."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ from pandawn_server.wire.edge.listening import StartError, bind, open_front
 from pandawn_server.wire.edge.reflection import add_reflection
 
 CLIENT_PING_INTERVAL = timedelta(seconds=10)
-"""Shortest time between two keepalive pings that a client may send; our pilots ping every 20 s, so that
-a long poll on a connection that a firewall has forgotten is found out about within half a minute."""
+"""Minimum interval between a client's keepalive pings. Our pilots ping every 20 s, so that they notice within
+half a minute when a firewall has dropped the connection of a long poll."""
 
 SERVER_PING_INTERVAL = timedelta(seconds=120)
-"""Time without traffic after which the server asks a client whether it is there: a node that lost
-its power would hold its long polls for hours otherwise."""
+"""Idle time after which the server pings a client: a node that lost its power would otherwise hold its long
+polls for hours."""
 
 SERVER_PING_TIMEOUT = timedelta(seconds=20)
-"""Time for the answer to that."""
+"""How long the server waits for the answer to its ping."""
 
 HANDSHAKE_TIMEOUT = timedelta(seconds=10)
-"""Time from the first byte of a connection to the first frame of HTTP/2, TLS between them; a node far away
-under load needs one or two seconds. gRPC's own two minutes let strangers hold all descriptors with nothing."""
+"""Maximum time from the first byte of a connection to the first HTTP/2 frame, TLS included; a distant node under
+load needs one or two seconds. With gRPC's default of two minutes, strangers could hold all descriptors."""
 
 MAX_METADATA_BYTES = 32 * 1024
-"""Most metadata of a call, as clients count it: the largest token and a trace. gRPC refuses some of it from
-half of that on."""
+"""Maximum metadata of a call, as clients count it: the largest token and a trace. From half of this size on, gRPC
+refuses some calls."""
 
 WINDOW_BYTES = 64 * 1024
-"""What a connection may send of a message that nobody has begun to read: 100 streams keep 6.4 MiB of ours."""
+"""How much a connection may send of a message that nobody reads yet: 100 streams take 6.4 MiB of our memory."""
 
 CONNECTION_AGE_GRACE = timedelta(minutes=5)
-"""Time that calls on a connection which has reached its age have to end: more than a long poll."""
+"""How long calls may continue on a connection that has reached its age: longer than a long poll."""
 
 
 REFUSE_FIRST = timedelta(milliseconds=100)
-"""Time in which a stopping server still reads new calls, to refuse them with a reason."""
+"""How long a stopping server still reads new calls, to refuse them with a reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One service: its full name, and how it is added to a server."""
+    """One service: its full name, and how to add it to a server."""
 
     name: str
     add: Callable[[grpc.aio.Server], None]
@@ -63,9 +63,9 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """One address to listen on, who is let in there, and what speaks TLS.
+    """One address to listen on, its gate, and what terminates TLS.
 
-    That is gRPC, with `credentials`, or a front of ours, or nobody.
+    That is gRPC, with `credentials`, or our `front`, or nothing.
     """
 
     listener: Listener
@@ -78,8 +78,8 @@ class Door:
 class Listening:
     """Where and how the server listens.
 
-    `max_streams` are the calls that run at one time on one connection, `max_connections` what one door lets
-    in at one time from the network. `watch` is given the ports of the network once all are bound.
+    `max_streams` limits concurrent calls per connection, `max_connections` concurrent network connections per
+    door. `watch` is called with the network ports once all are bound.
     """
 
     doors: Sequence[Door]
@@ -93,7 +93,7 @@ class Listening:
 class EdgeServer:
     """The project's services, health checking and reflection, at one or more addresses.
 
-    gRPC does not tell at which address a call came, so there is one server of gRPC's for each.
+    gRPC does not report which address a call came to, so each has a gRPC server of its own.
     """
 
     def __init__(
@@ -125,9 +125,9 @@ class EdgeServer:
             self._servers.append((door, server))
 
     async def start(self) -> list[str]:
-        """Begins to serve, and returns the addresses with their actual ports.
+        """Starts to serve, and returns the addresses with their actual ports.
 
-        Raises `StartError` if one cannot be listened on.
+        Raises `StartError` if an address cannot be bound.
         """
         bound = [_bind(door, server) for door, server in self._servers]
         for _, server in self._servers:
@@ -150,16 +150,16 @@ class EdgeServer:
         return bound
 
     async def announce_stop(self) -> None:
-        """Turns health to NOT_SERVING for good, so that balancers send no more calls here."""
+        """Sets health to NOT_SERVING for good, so that load balancers send no more calls here."""
         await self._health.enter_graceful_shutdown()
 
     async def stop(self, grace: timedelta) -> None:
-        """Takes no more calls and waits for those in flight; after `grace` they are cancelled."""
+        """Accepts no more calls and waits for those in flight; cancels them after `grace`."""
         for door, _ in self._servers:
             if door.front is not None:
                 await door.front.refuse_new()
-        # gRPC answers calls that it has read and not yet handed over with CANCELLED, as if the
-        # caller had wished it (grpc/grpc#41785). For a moment the interceptor refuses them instead.
+        # gRPC answers calls that it has read but not yet dispatched with CANCELLED, as if the caller had
+        # cancelled them (grpc/grpc#41785). For a moment the interceptor refuses them instead.
         await asyncio.sleep(REFUSE_FIRST / timedelta(seconds=1))
         await asyncio.gather(
             *(server.stop(grace / timedelta(seconds=1)) for _, server in self._servers)
@@ -177,16 +177,16 @@ def _bind(door: Door, server: grpc.aio.Server) -> str:
     except RuntimeError as error:
         raise StartError(
             f"cannot listen on {door.front.backend}, behind {door.listener.address}: {error}; "
-            "is the path too long? TMPDIR names another place"
+            "if the path is too long, set TMPDIR to a shorter one"
         ) from None
     return door.listener.address
 
 
 class _GenericHandlersOnly:
-    """Keeps methods from being registered with gRPC one by one.
+    """Keeps gRPC from registering methods one by one.
 
-    For registered methods grpc.aio waits on one future each, all of them at every call: with our
-    thirty methods that takes a fifth of the throughput.
+    With registered methods, grpc.aio waits on one future for each, at every call: with our thirty methods that
+    costs a fifth of the throughput.
     """
 
     def __init__(self, server: grpc.aio.Server) -> None:
@@ -198,7 +198,7 @@ class _GenericHandlersOnly:
     def add_registered_method_handlers(
         self, service_name: str, method_handlers: Mapping[str, object]
     ) -> None:
-        """Does nothing: the generic handler of the service has the same methods."""
+        """Does nothing: the service's generic handler has the same methods."""
 
 
 def _options(listening: Listening, door: Door) -> dict[str, int]:
@@ -214,7 +214,7 @@ def _options(listening: Listening, door: Door) -> dict[str, int]:
         "grpc.keepalive_timeout_ms": SERVER_PING_TIMEOUT // millisecond,
         "grpc.max_connection_age_ms": listening.max_connection_age // millisecond,
         "grpc.max_connection_age_grace_ms": CONNECTION_AGE_GRACE // millisecond,
-        # By default a connection may have as many calls as it likes, begun and reset at once too.
+        # By default a connection may have any number of calls, even ones that it starts and resets at once.
         "grpc.max_concurrent_streams": listening.max_streams,
         "grpc.http.overload_protection": 1,
         "grpc.server_handshake_timeout_ms": HANDSHAKE_TIMEOUT // millisecond,
@@ -222,6 +222,6 @@ def _options(listening: Listening, door: Door) -> dict[str, int]:
         "grpc.http2.lookahead_bytes": WINDOW_BYTES,
     }
     if door.listener.socket_path is None:
-        # The operator's socket is not bound: its callers are those whom its mode lets.
+        # No limit on the operator's socket: its file mode decides who may connect.
         options["grpc.max_allowed_incoming_connections"] = listening.max_connections
     return options

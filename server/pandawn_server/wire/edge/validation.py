@@ -1,6 +1,6 @@
-"""Collects everything that is wrong with a request, so that the caller mends it in one go.
+"""Collects everything that is wrong with a request, so that the caller can fix it all at once.
 
-A servicer makes one `Checker`, shows it each field, and calls `done` before it acts:
+A servicer makes one `Checker`, passes it each field, and calls `done` before it acts:
 
     check = Checker()
     check.queue("queue", request.queue)
@@ -9,8 +9,8 @@ A servicer makes one `Checker`, shows it each field, and calls `done` before it 
     wait = check.duration("wait", request.wait, maximum=timedelta(seconds=60))
     check.done()
 
-A field may be named by the parts of its path: they are joined only for a violation, which matters
-to a task with 100,000 files.
+A field may be given as the parts of its path. They are joined only for a violation, which matters for a task
+with 100,000 files.
 """
 
 from __future__ import annotations
@@ -31,39 +31,39 @@ FieldPath = str | tuple[str | int, ...]
 """`"task.user"`, or `("task.inputs", 17, "file.lfn")` for `task.inputs[17].file.lfn`."""
 
 MAX_NAME_CHARACTERS = 64
-"""Longest name of a queue, a user or a site."""
+"""Maximum length of the name of a queue, user or site."""
 
 MAX_SCOPE_CHARACTERS = MAX_NAME_CHARACTERS + len("user.")
-"""Longest scope: a user's own is named after the user."""
+"""Maximum length of a scope: a user's own scope contains the user name."""
 
 MAX_DATASET_CHARACTERS = 200
-"""Longest dataset name: an output file is named after it and needs room for more."""
+"""Maximum length of a dataset name: output file names contain it and add to it."""
 
 MAX_PAGE_SIZE = 1000
-"""Most rows of a page."""
+"""Maximum number of rows in a page."""
 
 DEFAULT_PAGE_SIZE = 100
-"""Rows of a page where the request names no number."""
+"""Rows in a page if the request names no number."""
 
 MAX_TEXT_BYTES = 2000
-"""Longest free text, as the contracts say."""
+"""Maximum size of free text, as in the contracts."""
 
-# With more than these a request is refused at once: nobody mends so many by hand, and to look for
-# the rest in a request of 32 MiB would keep all other callers waiting.
+# With more than this the request is rejected at once: nobody fixes so many by hand, and checking the rest of a
+# 32 MiB request would block all other callers.
 _MAX_VIOLATIONS = 1000
 _NANOSECONDS_A_MICROSECOND = 1000
 _NO_TIME = timedelta(0)
 
 
 class Checker:
-    """Violations of one request, in the order in which its fields were shown."""
+    """The violations of one request, in the order in which its fields were checked."""
 
     def __init__(self) -> None:
         self._violations: list[Violation] = []
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was wrong so far."""
+        """Whether there is no violation so far."""
         return not self._violations
 
     def done(self, reason: str = "INVALID_REQUEST") -> None:
@@ -72,9 +72,9 @@ class Checker:
             raise InvalidRequestError.of(self._violations, reason)
 
     def add(self, field: FieldPath, description: str) -> None:
-        """Records a violation found elsewhere; `description` reads on after the field's path.
+        """Records a violation found elsewhere; `description` continues the sentence after the field's path.
 
-        Raises `InvalidRequestError` if there are too many by now.
+        Raises `InvalidRequestError` if there are too many.
         """
         self._violations.append(Violation(rendered(field), description))
         if len(self._violations) > _MAX_VIOLATIONS:
@@ -87,7 +87,7 @@ class Checker:
         return holds
 
     def chosen(self, request: Message, choice: str, words: str) -> None:
-        """Exactly one field of a `oneof` is set; `words` names them."""
+        """Requires that exactly one field of a `oneof` is set; `words` names them."""
         self.require(request.WhichOneof(choice) is not None, choice, f"must be set: {words}")
 
     def name(
@@ -98,100 +98,100 @@ class Checker:
         required: bool = True,
         max_characters: int = MAX_NAME_CHARACTERS,
     ) -> str:
-        """A name of `A-Z a-z 0-9 _ . -` that is safe as a directory and as an argument."""
+        """Checks a name of `A-Z a-z 0-9 _ . -`, safe as a directory and as an argument."""
         if value or required:
             self._judge(field, rules.name_problem(value, max_characters))
         return value
 
     def queue(self, field: FieldPath, value: str, *, required: bool = True) -> str:
-        """Name of a queue."""
+        """Checks the name of a queue."""
         return self.name(field, value, required=required)
 
     def site(self, field: FieldPath, value: str, *, required: bool = True) -> str:
-        """Name of a site."""
+        """Checks the name of a site."""
         return self.name(field, value, required=required)
 
     def user(self, field: FieldPath, value: str, *, required: bool = True) -> str:
-        """Name of a user."""
+        """Checks the name of a user."""
         return self.name(field, value, required=required)
 
     def dataset(self, field: FieldPath, value: str, *, required: bool = True) -> str:
-        """Name of a dataset."""
+        """Checks the name of a dataset."""
         return self.name(field, value, required=required, max_characters=MAX_DATASET_CHARACTERS)
 
     def host(self, field: FieldPath, value: str, *, required: bool = True) -> str:
-        """Host name of a node; returned in lower case, the form in which it is compared."""
+        """Checks the host name of a node; returns it in lower case, for comparison."""
         if value or required:
             self._judge(field, rules.host_problem(value))
         return value.lower()
 
     def text(self, field: FieldPath, value: str, *, max_bytes: int = MAX_TEXT_BYTES) -> str:
-        """Free text of one line for people, empty allowed."""
+        """Checks one line of free text for people; it may be empty."""
         self._judge(field, rules.text_problem(value, max_bytes))
         return value
 
     def scope(self, field: FieldPath, value: str) -> str:
-        """Name space of an LFN, empty where there is none."""
+        """Checks the name space of an LFN; empty if there is none."""
         return self.name(field, value, required=False, max_characters=MAX_SCOPE_CHARACTERS)
 
     def lfn(self, field: FieldPath, value: str) -> str:
-        """Logical file name."""
+        """Checks a logical file name."""
         self._judge(field, rules.lfn_problem(value))
         return value
 
     def guid(self, field: FieldPath, value: str, *, required: bool = False) -> str:
-        """Globally unique identifier."""
+        """Checks a globally unique identifier."""
         if value or required:
             self._judge(field, rules.guid_problem(value))
         return value
 
     def checksum(self, field: FieldPath, value: str, *, required: bool = False) -> str:
-        """Checksum with its algorithm."""
+        """Checks a checksum with its algorithm."""
         if value or required:
             self._judge(field, rules.checksum_problem(value))
         return value
 
     def version(self, field: FieldPath, value: str) -> str:
-        """Version of a file; empty: unknown, or any."""
+        """Checks a file version; empty means unknown, or any."""
         if value:
             self._judge(field, rules.version_problem(value))
         return value
 
     def sandbox_id(self, field: FieldPath, value: str, *, required: bool = True) -> str:
-        """Identifier of a sandbox: the SHA-256 of its content."""
+        """Checks the identifier of a sandbox: the SHA-256 of its content."""
         if value or required:
             self._judge(field, rules.sha256_problem(value))
         return value
 
     def identifier(self, field: FieldPath, value: str, *, required: bool = True) -> str:
-        """A request id, pilot id or lease token: opaque, printable, at most 64 characters."""
+        """Checks a request id, pilot id or lease token: opaque, printable, at most 64 characters."""
         if value or required:
             self._judge(field, rules.request_id_problem(value))
         return value
 
     def url(self, field: FieldPath, value: str, *, required: bool = True) -> str:
-        """Place of a file or directory."""
+        """Checks the location of a file or directory."""
         if value or required:
             self._judge(field, rules.url_problem(value))
         return value
 
     def size(self, field: FieldPath, value: int) -> int:
-        """Size in bytes, 0 or more."""
+        """Checks a size in bytes: 0 or more."""
         return self.range(field, value, 0, rules.MAX_INT64, unit="bytes")
 
     def number(self, field: FieldPath, value: int) -> int:
-        """Identifier that the server gave: 1 or more."""
+        """Checks an identifier that the server assigned: 1 or more."""
         return self.range(field, value, 1, rules.MAX_INT64)
 
     def range(
         self, field: FieldPath, value: int, minimum: int, maximum: int, *, unit: str = ""
     ) -> int:
-        """Whole number between two bounds, both included."""
+        """Checks a whole number against inclusive bounds."""
         self._judge(field, rules.range_problem(value, minimum, maximum, unit))
         return value
 
     def measure(self, field: FieldPath, value: float) -> float:
-        """Measured quantity: finite, 0 or more."""
+        """Checks a measured quantity: finite, 0 or more."""
         if not math.isfinite(value) or value < 0:
             self.add(field, f"is {value}; it must be a number of at least 0")
         return value
@@ -199,16 +199,16 @@ class Checker:
     def page_size(
         self, value: int, *, default: int = DEFAULT_PAGE_SIZE, maximum: int = MAX_PAGE_SIZE
     ) -> int:
-        """Rows of a page, with the default in the place of 0."""
+        """Checks the number of rows of a page; returns the default for 0."""
         if value:
             self.range("page_size", value, 1, maximum)
         return value or default
 
     def count(self, field: FieldPath, values: Sized, minimum: int, maximum: int) -> None:
-        """Length of a repeated field; to be checked before its items are.
+        """Checks the length of a repeated field; call it before checking the items.
 
-        Raises `InvalidRequestError` at once for one that is too long: to look at each of millions
-        of items is what its sender may want.
+        Raises `InvalidRequestError` at once if it is too long: checking millions of items may be what an
+        attacker wants.
         """
         if len(values) < minimum:
             few = "must not be empty" if minimum == 1 else f"must have at least {minimum:,} items"
@@ -225,7 +225,7 @@ class Checker:
         minimum: timedelta = _NO_TIME,
         maximum: timedelta,
     ) -> timedelta:
-        """Span of time between two bounds, both included; parts of a microsecond are dropped."""
+        """Checks a duration against inclusive bounds; fractions of a microsecond are dropped."""
         whole = max(-(10**12), min(value.seconds, 10**12))
         span = timedelta(0, whole, value.nanos // _NANOSECONDS_A_MICROSECOND)
         if not minimum <= span <= maximum:
@@ -233,12 +233,12 @@ class Checker:
         return span
 
     def timestamp(self, field: FieldPath, value: Timestamp) -> None:
-        """A moment between the years 1 and 9999."""
+        """Checks that a time is in the years 1 to 9999."""
         if not -62135596800 <= value.seconds <= 253402300799 or not 0 <= value.nanos < 10**9:
-            self.add(field, "must lie between the years 1 and 9999")
+            self.add(field, "must be between the years 1 and 9999")
 
     def file_ref(self, field: FieldPath, value: common_pb2.FileRef) -> None:
-        """Names of a file: by LFN with its scope, or by GUID, not both."""
+        """Checks the name of a file: LFN with scope, or GUID, but not both."""
         path = field if isinstance(field, tuple) else (field,)
         name = value.WhichOneof("name")
         if name is None:
@@ -252,7 +252,7 @@ class Checker:
         self.version((*path, "version"), value.version)
 
     def file(self, field: FieldPath, value: common_pb2.File) -> None:
-        """A file with LFN and size; scope, GUID, checksum and version where they are set."""
+        """Checks a file with LFN and size; scope, GUID, checksum and version if they are set."""
         path = field if isinstance(field, tuple) else (field,)
         self.lfn((*path, "lfn"), value.lfn)
         self.scope((*path, "scope"), value.scope)

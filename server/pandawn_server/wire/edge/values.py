@@ -1,4 +1,4 @@
-"""Value types that several services speak of."""
+"""Conversion of value types that several services share."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from pandawn_server.wire.edge.rules import MAX_INT64
 from pandawn_server.wire.edge.validation import Checker, FieldPath
 
 MAX_WALL_TIME = timedelta(days=30)
-"""Longest time that a job may ask for or a pilot may offer."""
+"""Maximum wall time that a job may ask for or a pilot may offer."""
 
 _MAX_CORES = 100_000
 _SECONDS_A_DAY = 86_400
 
 
 def digest_of(message: Message) -> str:
-    """A digest of what a request asks for, so that a request_id used for something else is noticed."""
+    """A digest of a request, to detect that a request_id is used again for something else."""
     return blake2b(message.SerializeToString(deterministic=True), digest_size=16).hexdigest()
 
 
 def to_duration(span: timedelta) -> Duration:
-    """A span."""
+    """Converts a duration."""
     message = Duration()
     message.FromTimedelta(span)
     return message
 
 
 def fill_duration(message: Duration, span: timedelta) -> None:
-    """Fills in a span that is not negative; several times faster than `FromTimedelta`."""
+    """Sets a duration that is not negative; several times faster than `FromTimedelta`."""
     message.seconds = span.days * _SECONDS_A_DAY + span.seconds
     message.nanos = span.microseconds * 1000
 
 
 def to_timestamp(time: datetime | None) -> Timestamp | None:
-    """A time; None stays unset."""
+    """Converts a time; None stays unset."""
     if time is None:
         return None
     message = Timestamp()
@@ -54,19 +54,19 @@ def to_timestamp(time: datetime | None) -> Timestamp | None:
 
 
 def to_sum(size_bytes: int) -> int:
-    """A sum of sizes, cut to what the contracts hold: sizes are told by callers, and may be lies."""
+    """A sum of sizes, limited to what the contracts can hold: callers report sizes, and they may be wrong."""
     return min(size_bytes, MAX_INT64)
 
 
 def to_file(file: File) -> common_pb2.File:
-    """A file without its place."""
+    """Converts a file without its URL."""
     message = common_pb2.File()
     fill_file(message, file)
     return message
 
 
 def fill_file(message: common_pb2.File, file: File) -> None:
-    """Fills in a file without its place."""
+    """Sets a file without its URL."""
     message.lfn, message.size_bytes, _, message.scope, guid, checksum, version = file
     if guid:
         message.guid = guid
@@ -77,7 +77,7 @@ def fill_file(message: common_pb2.File, file: File) -> None:
 
 
 def from_file(message: common_pb2.File, url: str, version: str) -> File:
-    """A file with its place; which version it is, the server says."""
+    """Converts a file with its URL; the server decides its version."""
     return File(
         message.lfn,
         message.size_bytes,
@@ -90,7 +90,7 @@ def from_file(message: common_pb2.File, url: str, version: str) -> File:
 
 
 def from_cached_file(message: common_pb2.File) -> CachedFile:
-    """A file in a cache; a strong checksum is a version too."""
+    """Converts a file in a cache; a strong checksum is a version too."""
     version = message.version
     if not version and message.checksum.startswith(f"{VersionKind.SHA256.value}:"):
         version = message.checksum
@@ -98,7 +98,7 @@ def from_cached_file(message: common_pb2.File) -> CachedFile:
 
 
 def to_cached_file(file: CachedFile) -> common_pb2.File:
-    """A file in a cache."""
+    """Converts a file in a cache."""
     return common_pb2.File(
         lfn=file.lfn,
         scope=file.scope,
@@ -109,12 +109,12 @@ def to_cached_file(file: CachedFile) -> common_pb2.File:
 
 
 def from_ref(message: common_pb2.FileRef) -> FileRef:
-    """The names of a file; GUIDs are compared in lower case."""
+    """Converts the names of a file; GUIDs are compared in lower case."""
     return FileRef(message.lfn, message.scope, message.guid.lower(), message.version)
 
 
 def to_requirements(requirements: Requirements) -> common_pb2.Requirements:
-    """Requirements; what asks for nothing stays unset."""
+    """Converts requirements; those without a value stay unset."""
     message = common_pb2.Requirements(
         memory_bytes=requirements.memory_bytes,
         cores=requirements.cores,
@@ -128,13 +128,13 @@ def to_requirements(requirements: Requirements) -> common_pb2.Requirements:
 def from_requirements(
     check: Checker, field: FieldPath, message: common_pb2.Requirements
 ) -> Requirements:
-    """Requirements or an offer, checked."""
+    """Checks and converts requirements or an offer."""
     path = field if isinstance(field, tuple) else (field,)
     has = message.HasField
     memory = message.memory_bytes if has("memory_bytes") else None
     cores = message.cores if has("cores") else None
     disk = message.disk_bytes if has("disk_bytes") else None
-    # Paths are put together for what is wrong only: each call for jobs comes along here.
+    # Field paths are built only for violations: every poll comes through here.
     if memory is not None and memory < 0:
         check.size((*path, "memory_bytes"), memory)
     if cores is not None and not 0 <= cores <= _MAX_CORES:
@@ -148,7 +148,7 @@ def from_requirements(
 
 
 def to_error(error: JobError | None) -> common_pb2.JobError | None:
-    """An error; None stays unset."""
+    """Converts an error; None stays unset."""
     if error is None:
         return None
     return common_pb2.JobError(
@@ -160,13 +160,12 @@ def to_error(error: JobError | None) -> common_pb2.JobError | None:
 
 
 def from_error(check: Checker, field: FieldPath, message: common_pb2.JobError) -> JobError:
-    """An error as a pilot reports it, checked."""
+    """Checks and converts an error that a pilot reports."""
     path = field if isinstance(field, tuple) else (field,)
     component = ERROR_COMPONENT.to_domain(message.component)
     check.require(component is not None, (*path, "component"), "must be set")
     check.name((*path, "reason"), message.reason)
-    # What a payload printed may stand in the text: it is made harmless rather than refused, or a
-    # job could never end.
+    # The text may hold the output of a payload. It is cleaned, not rejected, or the job could never end.
     text = "".join(c if c.isprintable() else " " for c in message.text)
     return JobError(
         component or ErrorComponent.PILOT,
@@ -177,7 +176,7 @@ def from_error(check: Checker, field: FieldPath, message: common_pb2.JobError) -
 
 
 def to_use(use: ResourceUse) -> common_pb2.ResourceUse:
-    """What a job used."""
+    """Converts what a job used."""
     return common_pb2.ResourceUse(
         cpu_seconds=use.cpu_seconds,
         max_rss_bytes=use.max_rss_bytes,
@@ -186,7 +185,7 @@ def to_use(use: ResourceUse) -> common_pb2.ResourceUse:
 
 
 def from_use(check: Checker, field: FieldPath, message: common_pb2.ResourceUse) -> ResourceUse:
-    """What a job used, checked."""
+    """Checks and converts what a job used."""
     path = field if isinstance(field, tuple) else (field,)
     return ResourceUse(
         check.measure((*path, "cpu_seconds"), message.cpu_seconds),
@@ -196,14 +195,14 @@ def from_use(check: Checker, field: FieldPath, message: common_pb2.ResourceUse) 
 
 
 def to_match(match: Match, summary: str) -> common_pb2.Match:
-    """Why a job went to a node."""
+    """Converts why a job went to a node."""
     message = common_pb2.Match()
     fill_match(message, match, summary)
     return message
 
 
 def fill_match(message: common_pb2.Match, match: Match, summary: str) -> None:
-    """Fills in why a job went to a node."""
+    """Sets why a job went to a node."""
     message.locality = LOCALITY.to_wire(match.locality)
     message.rule = MATCH_RULE.to_wire(match.rule)
     message.input_bytes = match.input_bytes

@@ -11,7 +11,7 @@ from typing import Self
 from pandawn.broker.v1 import broker_pb2, task_pb2
 from pandawn_server.domain.errors import ExhaustedError
 from pandawn_server.domain.tasks.tasks import File, TaskSpec
-from pandawn_server.wire.edge.auditing import note_request
+from pandawn_server.wire.edge.auditing import record_request
 from pandawn_server.wire.edge.validation import Checker
 from pandawn_server.wire.tasks.convert import MAX_INPUTS, check_inputs, from_input, from_spec
 
@@ -82,7 +82,7 @@ class LargeTask:
 
     def _begin(self, check: Checker, header: broker_pb2.SubmitTaskRequest) -> TaskSpec:
         self._header = header
-        note_request(header)
+        record_request(header)
         check.identifier("header.request_id", header.request_id)
         check.require(
             not header.task.inputs,

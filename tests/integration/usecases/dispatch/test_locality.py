@@ -229,7 +229,7 @@ def test_why_tells_until_when_jobs_that_fit_a_node_better_go_before_one(world: W
     world.keep(node_key(1), make_input(2, GB))
     assert job_ids(world.acquire(world.pilot(1))) == [better]
     until = world.clock.now + timedelta(seconds=OVERTAKEN_S)
-    assert f"before it until {until:%H:%M:%S} UTC" in world.why(passed_by).summary
+    assert f"overtake it until {until:%H:%M:%S} UTC" in world.why(passed_by).summary
     world.advance(seconds=OVERTAKEN_S)
     assert "a pilot with a free slot gets it" in world.why(passed_by).summary
 

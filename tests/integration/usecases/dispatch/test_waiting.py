@@ -67,8 +67,8 @@ def test_who_has_got_a_job_waits_no_longer(world: World) -> None:
 
 def test_a_call_that_was_withdrawn_gets_nothing(world: World) -> None:
     call = wait(world, world.pilot(1))
-    assert world.context.desks.withdraw(call)
-    assert not world.context.desks.withdraw(call)
+    assert world.context.desks.cancel(call)
+    assert not world.context.desks.cancel(call)
     world.submit_jobs(1)
     assert world.serve_polls() == []
     assert len(world.acquire(world.pilot(2))) == 1

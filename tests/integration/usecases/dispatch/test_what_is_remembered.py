@@ -15,7 +15,7 @@ from pandawn_server.storage.leases import pilots
 from pandawn_server.usecases.catalog.watch import watch_catalog
 from pandawn_server.usecases.dispatch.feeding import NODE_AGE, READ_AGE
 from pandawn_server.usecases.dispatch.known import PILOT_CHECK
-from pandawn_server.usecases.dispatch.watch_queues import look_ahead
+from pandawn_server.usecases.dispatch.watch_queues import read_ahead
 from tests.fixtures.catalog import catalog_on, memcached_store, memory_store
 from tests.fixtures.database import OpenDatabase
 from tests.fixtures.factories import ANYTHING, make_input, make_inputs, node_key
@@ -44,7 +44,7 @@ def test_a_pilot_that_another_server_ended_is_found_out_in_the_background(
     world.take(pilot)
     other.leave(pilot)
     world.clock.advance(PILOT_CHECK)
-    look_ahead(world.context)
+    read_ahead(world.context)
     (answer,) = world.ask_all([world.call(pilot)])
     assert reason(answer) == "PILOT_NOT_FOUND"
 
@@ -90,7 +90,7 @@ def test_a_pilot_that_lives_is_not_read_again_for_a_call_once_it_was_looked_up(
     world.take(pilot)
     for _ in range(3):
         world.clock.advance(PILOT_CHECK * 1.5)
-        look_ahead(world.context)
+        read_ahead(world.context)
         with recorded(world.db) as statements:
             world.take(pilot)
         assert not [sql for sql, _ in statements.sent if "pilots.host" in sql]

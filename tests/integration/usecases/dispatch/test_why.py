@@ -21,7 +21,7 @@ def test_without_pilots_nobody_can_take_a_job(world: World) -> None:
     world.submit_jobs(1)
     found = world.why(1)
     assert predicates(world, 1) == {"NO_LIVE_PILOT": 0}
-    assert found.summary.startswith("no node can take it: no pilot of the queue is in contact")
+    assert found.summary.startswith("no node can take it: the queue has no live pilot")
     assert found.node_count == 0
 
 
@@ -41,7 +41,7 @@ def test_that_no_copies_count_of_inputs_whose_version_nobody_told_is_said(world:
     world.pilot(1)
     found = world.why(1)
     assert found.unversioned_inputs == 1
-    assert "of 1 of its 2 input files neither a checksum nor the time" in found.summary
+    assert "1 of its 2 input files had neither a checksum nor a modification time" in found.summary
     other = world.why(2)
     assert other.unversioned_inputs == 0
     assert "checksum" not in other.summary

@@ -177,7 +177,7 @@ def test_a_held_job_tells_for_whom_and_until_when() -> None:
 def test_a_job_whose_turn_has_come_tells_until_when_others_may_go_before_it() -> None:
     text = summarize(make_job(), node_count=2, overtaken_until=seconds_after_noon(600))
     assert "is next of its user's jobs by priority and age" in text
-    assert "may go before it until 12:10:00 UTC" in text
+    assert "may overtake it until 12:10:00 UTC" in text
 
 
 def test_an_obstacle_of_all_nodes_is_the_answer() -> None:

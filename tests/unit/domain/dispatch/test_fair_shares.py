@@ -125,7 +125,7 @@ def test_the_explanation_says_that_it_was_a_turn() -> None:
 
 def test_cores_count_and_age_makes_them_count_less() -> None:
     usage = Usage()
-    usage.note("ann", 8, 0.0)
+    usage.record("ann", 8, 0.0)
     assert usage.of("ann", 0.0) == 8
     assert usage.of("ann", HALF_LIFE_S) == pytest.approx(4)
     assert usage.of("nobody", 5.0) == 0
@@ -133,6 +133,6 @@ def test_cores_count_and_age_makes_them_count_less() -> None:
 
 def test_quotas_even_out_and_never_exceed_what_waits() -> None:
     usage = Usage()
-    usage.note("ann", 3, 0.0)
+    usage.record("ann", 3, 0.0)
     waiting = {"bob": 100, "carl": 2, "ann": 100}
     assert quotas(usage, ["bob", "carl", "ann"], waiting, 9, 0.0) == {"bob": 5, "carl": 2, "ann": 2}

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from pandawn_server.wire.auth.connections import (
-    TELL_INTERVAL_S,
+    LOG_INTERVAL_S,
     ConnectionLimits,
     Connections,
 )
@@ -93,10 +93,10 @@ def test_connections_of_a_declared_proxy_are_those_of_all_the_world() -> None:
 def test_a_flood_makes_a_line_an_interval_with_the_worst_addresses() -> None:
     connections, sockets = Connections(LIMITS), Sockets()
     with structlog.testing.capture_logs() as lines:
-        for second in range(int(TELL_INTERVAL_S)):
+        for second in range(int(LOG_INTERVAL_S)):
             sockets.come("10.0.0.1", *range(second * 100, second * 100 + 50))
             connections.look(sockets, float(second))
-        connections.look(sockets, TELL_INTERVAL_S)
+        connections.look(sockets, LOG_INTERVAL_S)
     assert len(lines) == 2
     assert list(lines[0]["most"]) == ["10.0.0.1"]
 

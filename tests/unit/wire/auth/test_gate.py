@@ -272,7 +272,7 @@ def test_an_address_is_good_for_beginning_a_session_and_nothing_else() -> None:
 def test_a_user_at_an_address_for_pilots_is_told_so_and_not_of_session_tokens() -> None:
     error = refused(Gate([HostAuthenticator()]), WHO_AM_I)
     assert error.reason == "CREDENTIALS_REQUIRED"
-    assert "users take the address" in error.message
+    assert "users call the address" in error.message
     assert "session" not in error.message
 
 

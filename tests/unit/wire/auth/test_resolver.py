@@ -109,7 +109,7 @@ async def test_while_it_hangs_questions_do_not_pile_up(monkeypatch: pytest.Monke
     refused = await asking.facts("10.1.0.6")
     hanging.answer.set()
     asking.close()
-    assert refused.problem == "too many addresses are being asked for"
+    assert refused.problem == "too many addresses are being resolved"
 
 
 def test_the_system_knows_this_machine() -> None:

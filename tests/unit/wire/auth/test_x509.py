@@ -103,16 +103,16 @@ def test_a_proxy_of_a_host_is_not_the_host(authority: Authority) -> None:
 
 _WRONG: dict[str, tuple[Callable[[Credential], Credential], str]] = {
     "info not critical": (lambda jane: jane.proxy(critical=False), "not critical"),
-    "same name": (lambda jane: jane.proxy(common_names=()), "one CN more"),
-    "two more names": (lambda jane: jane.proxy(common_names=("1", "2")), "one CN more"),
+    "same name": (lambda jane: jane.proxy(common_names=()), "plus one CN"),
+    "two more names": (lambda jane: jane.proxy(common_names=("1", "2")), "plus one CN"),
     "independent": (lambda jane: jane.proxy(policy=INDEPENDENT), "not understood"),
     "unknown policy": (lambda jane: jane.proxy(policy="1.2.3.4"), "not understood"),
-    "an authority": (lambda jane: jane.proxy(is_ca=True), "says that it is an authority"),
+    "an authority": (lambda jane: jane.proxy(is_ca=True), "claims to be an authority"),
     "no proxies below": (lambda jane: jane.proxy(path_length=0).proxy(), "allows 0 proxies"),
     "one below": (lambda jane: jane.proxy(path_length=1).proxy().proxy(), "allows 1 proxies"),
     "no proxy at the end": (
         lambda jane: jane.proxy().proxy(with_info=False),
-        "may issue proxies only",
+        "may issue only proxies",
     ),
 }
 
@@ -132,7 +132,9 @@ def test_a_path_length_that_is_kept_is_no_obstacle(authority: Authority) -> None
 
 def test_a_proxy_without_the_certificate_above_it_is_refused(authority: Authority) -> None:
     proxy = authority.person().proxy()
-    assert "not sent along" in refusal(Credential(proxy.certificate, proxy.key)).message
+    assert (
+        "did not send the certificate" in refusal(Credential(proxy.certificate, proxy.key)).message
+    )
 
 
 def test_an_authority_issues_no_proxies(authority: Authority) -> None:

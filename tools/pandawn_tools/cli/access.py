@@ -56,7 +56,7 @@ Subject = Annotated[
     str,
     typer.Argument(
         metavar="SUBJECT",
-        help="A user, group:NAME, token-group:/PATH, dn:PATTERN, or everybody.",
+        help="A user name, group:NAME, token-group:/PATH, dn:PATTERN, or everybody.",
     ),
 ]
 Queue = Annotated[str, typer.Argument(metavar="QUEUE", help="Name of the queue.")]
@@ -99,14 +99,14 @@ def grant(
     subject: Subject,
     queue: Queue,
     deny: Annotated[
-        bool, typer.Option("--deny", help="Keep out, whatever other entries say.")
+        bool, typer.Option("--deny", help="Refuse the subject, whatever other entries say.")
     ] = False,
     max_running: Annotated[
         int | None,
         typer.Option(
             callback=options.within(0, options.MAX_INT32),
             metavar="N",
-            help="Most jobs of one user that run at a time; 0: no limit.",
+            help="Maximum number of jobs of one user that run at a time; 0: no limit.",
         ),
     ] = None,
     max_waiting: Annotated[
@@ -114,7 +114,7 @@ def grant(
         typer.Option(
             callback=options.within(0, options.MAX_INT32),
             metavar="N",
-            help="Most jobs of one user that wait; 0: no limit.",
+            help="Maximum number of jobs of one user that wait; 0: no limit.",
         ),
     ] = None,
     priority: Annotated[
@@ -122,19 +122,24 @@ def grant(
         typer.Option(
             callback=options.within(-options.MAX_INT32, options.MAX_INT32),
             metavar="N",
-            help="What to add to the priority of tasks.",
+            help="Number to add to the priority of tasks; may be negative.",
         ),
     ] = None,
     span: Annotated[
-        str | None, typer.Option("--for", metavar="TIME", help="End it by itself, as in 7d.")
+        str | None,
+        typer.Option(
+            "--for", metavar="TIME", help="Let the entry expire after this time, such as 7d."
+        ),
     ] = None,
-    message: Annotated[str, typer.Option("--message", "-m", metavar="TEXT", help="Why.")] = "",
+    message: Annotated[
+        str, typer.Option("--message", "-m", metavar="TEXT", help="Reason, shown in the list.")
+    ] = "",
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Let somebody submit to a queue, set limits, or keep somebody out with --deny.
+    """Let a subject submit to a queue, set its limits, or refuse it with --deny.
 
-    Replaces the entry of the same subject: what is not named is not set in it any more.
+    Replaces the subject's entry: options that you leave out are unset.
     """
     kind, name = read_subject(subject)
     entry = access.AccessEntry(
@@ -173,7 +178,7 @@ def revoke(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Remove the entry of a subject from a queue's list."""
+    """Remove the entry of a subject from the access list of a queue."""
     kind, name = read_subject(subject)
     request = access.RevokeAccessRequest(queue=queue, kind=kind, subject=name)
     with options.connect(ctx, server) as client:
@@ -199,13 +204,13 @@ def check(
             "--group",
             "-g",
             metavar="GROUP",
-            help="As if the user had this group. May be repeated. Else: those last seen.",
+            help="Check as if the user had this group. May be repeated. Default: the groups seen at the last call.",
         ),
     ] = None,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Say whether a user may submit to a queue, how much, and which entries decide that."""
+    """Show whether a user may submit to a queue, how much, and which entries decide it."""
     request = access.CheckAccessRequest(user=user, queue=queue, groups=group or [])
     with options.connect(ctx, server) as client:
         try:
@@ -220,10 +225,10 @@ def check(
 
 
 def read_subject(text: str) -> tuple[access.SubjectKind.ValueType, str]:
-    """Returns kind and name of a subject as people write it.
+    """Reads a subject, such as `group:atlas`, and returns its kind and name.
 
     Raises:
-        CliError: The word before the colon names no kind.
+        CliError: The word before the colon is not a kind of subject.
     """
     if text == _EVERYBODY:
         return access.SUBJECT_KIND_EVERYBODY, ""
@@ -233,7 +238,7 @@ def read_subject(text: str) -> tuple[access.SubjectKind.ValueType, str]:
     if word not in _KINDS:
         raise usage_error(
             "INVALID_OPTION",
-            f"{text!r} names nobody",
+            f"{text!r} is not a subject",
             remedies=[f"write USER, {', '.join(f'{kind}:NAME' for kind in _KINDS)} or everybody"],
         )
     return _KINDS[word], name
@@ -296,9 +301,9 @@ def _openness(queue: str, *, is_open: bool) -> str:
     if is_open:
         return (
             f"{queue} is open: others may submit too, unless an entry denies it "
-            "(its parameter open_access decides that)."
+            "(parameter open_access of the queue)."
         )
-    return f"{queue} is for those on its list only (its parameter open_access decides that)."
+    return f"Only subjects on the list may submit to {queue} (parameter open_access of the queue)."
 
 
 def _facts(reply: access.CheckAccessResponse) -> Iterator[tuple[str, Cell]]:

@@ -1,4 +1,4 @@
-"""`pandawn audit`: who did what, from where, and with which outcome."""
+"""`pandawn audit`: lists who changed what, from where, and with which outcome."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -23,9 +23,9 @@ _COLUMNS = (
     Column("OUTCOME", fold=True),
     Column("CALLS", "right", optional=True),
 )
-# In this many columns, and in a pipe, there is room for the sentence behind the reason of a refusal.
+# From this width on, and in a pipe, there is room for the message of a refusal beside its reason.
 _WIDE = 160
-# The audit of a busy server is far longer than anybody reads, in a pipe as well: what is left out is said.
+# The audit of a busy server is longer than anybody reads, so there is a limit in a pipe too; a note says so.
 _LimitOption = Annotated[
     int,
     typer.Option(
@@ -45,19 +45,23 @@ def audit(
     user: options.UserFilter = None,
     rpc: Annotated[
         str | None,
-        typer.Option("--rpc", metavar="METHOD", help="Only of this method, as in SubmitTask."),
+        typer.Option(
+            "--rpc", metavar="METHOD", help="Only calls of this method, such as SubmitTask."
+        ),
     ] = None,
     queue: options.QueueFilter = None,
     task: options.TaskFilter = None,
     since: Annotated[
         str | None,
         typer.Option(
-            "--since", metavar="TIME", help="Only since a time, or so long ago: 2026-03-08, 2h."
+            "--since",
+            metavar="TIME",
+            help="Only calls since then: a time, or a duration before now. Examples: 2026-03-08, 2h.",
         ),
     ] = None,
     denied: Annotated[
         bool,
-        typer.Option("--denied", help="Only what was refused because of who wanted it."),
+        typer.Option("--denied", help="Only calls that were refused because of who made them."),
     ] = False,
     limit: _LimitOption = options.DEFAULT_LIMIT,
     everything: options.AllOption = False,
@@ -66,8 +70,8 @@ def audit(
 ) -> None:
     """List changes and refused calls, newest first.
 
-    Operators see all, site administrators what is about their sites and queues. On a terminal of fewer than 160
-    columns OUTCOME is the reason alone; --json has all of it.
+    Operators see all calls, site administrators those about their sites and queues. On a terminal of fewer
+    than 160 columns, OUTCOME is only the reason; --json has the message too.
     """
     request = audit_pb2.ListAuditRequest(
         user=user or "",
@@ -97,17 +101,17 @@ def audit(
         print_table(
             _COLUMNS,
             (_row(row, wide=wide) for row in rows),
-            empty="There are no such calls in the audit.",
+            empty="The audit has no such calls.",
         )
     if more:
-        note(f"The last {len(rows)} are shown; --limit N or --all shows more.")
+        note(f"Only the newest {len(rows)} are shown. --limit N or --all shows more.")
 
 
 def read_since(text: str, now: datetime) -> datetime:
-    """Returns the time that a span before now, a date or a date with a time names; in the user's zone.
+    """Reads a duration before `now`, a date, or a date with a time, in the user's time zone.
 
     Raises:
-        CliError: It names none.
+        CliError: It is none of them.
     """
     try:
         return now - parse_duration(text)
@@ -118,7 +122,7 @@ def read_since(text: str, now: datetime) -> datetime:
     except (ValueError, OverflowError):
         raise usage_error(
             "INVALID_OPTION",
-            f"--since {text}: it is neither a time nor a span of time",
+            f"--since {text}: it is neither a time nor a duration",
             remedies=["write it like 2h, 3d, 2026-03-08 or 2026-03-08T14:30"],
         ) from None
 
@@ -132,7 +136,7 @@ def _row(line: audit_pb2.AuditRecord, *, wide: bool) -> list[Cell]:
         format_time(line.audit_time),
         _who(line),
         line.peer,
-        # The services have no two methods of one name.
+        # Names of methods are unique over all services.
         line.rpc.rpartition(".")[2],
         _about(line),
         Text(outcome, style=style),

@@ -1,4 +1,4 @@
-"""`pandawn bench`: the door to `pandawn_tools.bench`."""
+"""`pandawn bench`: options of the benchmark in `pandawn_tools.bench`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,62 +15,76 @@ _FULL_DEPTHS = "1000,100000,1000000"
 
 def bench(
     quick: Annotated[
-        bool, typer.Option("--quick", help="Leave the million out; a minute on an idle machine.")
+        bool,
+        typer.Option(
+            "--quick", help="Measure less, without a million jobs: one minute on an idle machine."
+        ),
     ] = False,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on standard output.")
     ] = False,
     engine: Annotated[
-        str, typer.Option("--engine", metavar="ENGINE", help="postgres or sqlite")
+        str, typer.Option("--engine", metavar="ENGINE", help="Database: postgres or sqlite.")
     ] = "postgres",
     depths: Annotated[
         str | None,
         typer.Option(
             "--depths",
             metavar="N,N...",
-            help=f"Jobs waiting in the queue. Default: {_FULL_DEPTHS}; quick: {_QUICK_DEPTHS}.",
+            help=f"Numbers of runnable jobs in the queue. Default: {_FULL_DEPTHS}; with --quick {_QUICK_DEPTHS}.",
         ),
     ] = None,
     nodes: Annotated[
         int | None,
         typer.Option(
             "--nodes",
-            help="Nodes, each with 500 files. Default: 10,000; quick: 2,000.",
+            help="Number of nodes, each with 500 files. Default: 10,000; with --quick 2,000.",
             min=100,
         ),
     ] = None,
     rounds: Annotated[
         int | None,
-        typer.Option("--rounds", help="Slices of each kind. Default: 5; quick: 3.", min=1),
+        typer.Option(
+            "--rounds",
+            help="Slices of time for each kind of call. Default: 5; with --quick 3.",
+            min=1,
+        ),
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds", help="Length of a slice. Default: 4; quick: 1.", min=0.2),
+        typer.Option(
+            "--seconds", help="Length of a slice, in seconds. Default: 4; with --quick 1.", min=0.2
+        ),
     ] = None,
-    connections: Annotated[int, typer.Option("--connections", min=1)] = 16,
+    connections: Annotated[
+        int, typer.Option("--connections", help="Connections of clients.", min=1)
+    ] = 16,
     streams: Annotated[
-        int, typer.Option("--streams", help="Calls in flight on each connection.", min=1)
+        int, typer.Option("--streams", help="Concurrent calls on each connection.", min=1)
     ] = 8,
     reserve: Annotated[
         int | None,
-        typer.Option("--reserve", help="Jobs that follow those that are taken, for each depth."),
+        typer.Option(
+            "--reserve",
+            help="Jobs kept ready at each depth to replace those handed out. Default: from --rounds and --seconds.",
+        ),
     ] = None,
     only_acquire: Annotated[
-        bool, typer.Option("--only-acquire", help="Measure AcquireJobs and nothing else.")
+        bool, typer.Option("--only-acquire", help="Measure only AcquireJobs.")
     ] = False,
     profile: Annotated[
         Path | None,
         typer.Option(
             "--profile",
             metavar="FILE",
-            help="Show where the CPU time of AcquireJobs goes, and write the stacks to FILE.",
+            help="Profile the CPU time of AcquireJobs, and write the stacks to FILE.",
         ),
     ] = None,
 ) -> None:
     """Measure a server with its own PostgreSQL and memcached, against a handler that does nothing.
 
-    Starts throw-away servers, fills them with jobs and with what 10,000 nodes hold, and measures
-    the real server. Progress goes to standard error. Needs Debian's postgresql and memcached.
+    Starts temporary servers, fills them with jobs and with the cache contents of 10,000 nodes, and
+    measures the real server. Progress goes to standard error. Needs Debian's postgresql and memcached.
     """
     from pandawn_tools.bench.processes import BenchError
     from pandawn_tools.bench.result import to_json, to_tables

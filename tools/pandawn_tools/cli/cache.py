@@ -1,4 +1,4 @@
-"""`pandawn cache`: the catalog of what node caches hold, seen and corrected."""
+"""`pandawn cache`: shows and corrects the catalog of files in the caches of nodes."""
 
 from typing import Annotated
 from uuid import uuid4
@@ -48,7 +48,7 @@ def list_files(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """List the files that a node holds in its cache or pinned, as far as the catalog knows."""
+    """List the files of a node, cached and pinned, that the catalog knows."""
     with options.connect(ctx, server) as client:
         where = site or find_site(client, node)
         rows, more = client.pages(
@@ -82,7 +82,7 @@ def list_files(
                     ]
                     for row in rows
                 ),
-                empty="The catalog knows of no file there.",
+                empty="The catalog has no file of this node.",
             )
             size = format_size(cache.total_bytes)
             told = f"{node} at {where}: {format_count(cache.file_count, 'file')}, {size}"
@@ -91,7 +91,7 @@ def list_files(
                 told += f"; {format_count(cache.pinned_count, 'file')}, {pinned_size}, pinned"
             note(told)
     if more:
-        note(f"The first {len(rows)} are shown; --limit N or --all shows more.")
+        note(f"Only the first {len(rows)} are shown. --limit N or --all shows more.")
 
 
 @app.command("locate")
@@ -100,16 +100,16 @@ def locate(
     lfns: Lfns,
     site: Annotated[
         str | None,
-        typer.Option("--site", metavar="SITE", help="Site to look in. Default: all."),
+        typer.Option("--site", metavar="SITE", help="Search only this site. Default: all sites."),
     ] = None,
     scope: ScopeOption = "",
     guid: GuidOption = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Say which nodes hold files.
+    """Show which nodes have files.
 
-    With --json it prints a list with one object for each site and file.
+    --json prints a list with one object for each site and file.
     """
     refs = file_refs(lfns, scope, guid=guid)
     found: list[tuple[str, lookup_pb2.FileLocation]] = []
@@ -139,7 +139,7 @@ def locate(
             ]
             for where, location in found
         ),
-        empty="No node has been heard of.",
+        empty="The server knows no node yet.",
     )
 
 
@@ -157,23 +157,32 @@ def add(
     node: Node,
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FILE", help="Files as they lie here, for name and size."),
+        typer.Argument(
+            metavar="FILE", help="Files on this machine, read for their names, sizes and checksums."
+        ),
     ] = None,
     input_lists: Annotated[
         list[str] | None,
-        typer.Option("--inputs", "-i", metavar="LIST", help="List with one path a line."),
+        typer.Option(
+            "--inputs",
+            "-i",
+            metavar="LIST",
+            help="File with one path per line; - is standard input. May be repeated.",
+        ),
     ] = None,
     lfn: Annotated[
         list[str] | None,
         typer.Option(
-            "--lfn", metavar="NAME=SIZE[,VERSION]", help="A file that is not here. May be repeated."
+            "--lfn",
+            metavar="NAME=SIZE[,VERSION]",
+            help="A file that is not on this machine, such as a.root=2GB. May be repeated.",
         ),
     ] = None,
     site: options.SiteOption = None,
     scope: ScopeOption = "",
     server: options.ServerOption = None,
 ) -> None:
-    """Tell the catalog of files that were placed on a node by other means."""
+    """Add files to the catalog that were copied to a node by other means."""
     # Here, because it brings the transports along, which no other command of this module uses.
     from pandawn_tools.cli import inputs
     from pandawn_tools.cli.checksums import Wish
@@ -224,7 +233,7 @@ def delete(
     guid: GuidOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Tell the catalog that a node no longer holds files. The files themselves stay."""
+    """Remove files of a node from the catalog. The files themselves are not deleted."""
     deleted = 0
     with options.connect(ctx, server) as client:
         where = site or find_site(client, node)
@@ -237,7 +246,7 @@ def delete(
         ]
     )
     if deleted < len(lfns):
-        note(f"The catalog did not have the others: pandawn cache list {node}")
+        note(f"The others were not in the catalog: pandawn cache list {node}")
 
 
 @app.command("flush")
@@ -248,7 +257,7 @@ def flush(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Forget all that the catalog knows of a node's cache. A live cache then tells it anew."""
+    """Remove all files of a node's cache from the catalog. A live cache then reports them again."""
     with options.connect(ctx, server) as client:
         where = site or find_site(client, node)
         request = filecatalog.FlushCacheRequest(site=where, node=node, request_id=uuid4().hex)
@@ -257,7 +266,9 @@ def flush(
         print_json(message_json(reply))
     else:
         print_lines(
-            [f"{format_count(reply.forgotten_count, 'file')} of {node} at {where} forgotten"]
+            [
+                f"{format_count(reply.forgotten_count, 'file')} of {node} at {where} removed from the catalog"
+            ]
         )
 
 

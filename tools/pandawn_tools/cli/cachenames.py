@@ -1,4 +1,4 @@
-"""How the commands of `pandawn cache` name nodes and files."""
+"""Arguments and options of `pandawn cache` that name nodes and files."""
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated, TypeVar
@@ -19,19 +19,17 @@ LOCATIONS_A_CALL = 1_000
 
 Item = TypeVar("Item")
 
-Node = Annotated[str, typer.Argument(metavar="NODE", help="Full name of the node.")]
+Node = Annotated[str, typer.Argument(metavar="NODE", help="Full host name of the node.")]
 Lfns = Annotated[list[str], typer.Argument(metavar="LFN", help="Logical file names.")]
-GuidOption = Annotated[bool, typer.Option("--guid", help="The names are GUIDs.")]
-ScopeOption = Annotated[
-    str, typer.Option("--scope", metavar="SCOPE", help="Name space of the LFNs.")
-]
+GuidOption = Annotated[bool, typer.Option("--guid", help="The arguments are GUIDs, not LFNs.")]
+ScopeOption = Annotated[str, typer.Option("--scope", metavar="SCOPE", help="Scope of the LFNs.")]
 
 
 def find_site(client: Client, node: str) -> str:
-    """Returns the site of a node that only one site has.
+    """Returns the site of a node.
 
     Raises:
-        CliError: No site or several have it; or the server refused or cannot be reached.
+        CliError: No site or several sites have such a node; or the server refused or cannot be reached.
     """
     sites = sorted({n.site for n in list_nodes(client, "") if n.name == node.lower()})
     if len(sites) == 1:
@@ -40,8 +38,8 @@ def find_site(client: Client, node: str) -> str:
         raise CliError(
             ExitStatus.REFUSED,
             "NODE_NOT_FOUND",
-            f"no node {node} has ever been in contact",
-            remedies=["see which have: pandawn nodes", "or name its site with --site SITE"],
+            f"the server does not know a node {node}",
+            remedies=["list the nodes: pandawn nodes", "or name the site with --site SITE"],
         )
     raise usage_error(
         "SITE_UNCLEAR",
@@ -73,22 +71,22 @@ def named_file(pair: str, scope: str) -> types.File:
 
 
 def note_unknown_versions(count: int) -> None:
-    """Says what it means that of some files no version was told."""
+    """Warns that files without a version do not count as local; `count` is how many there are."""
     if count:
         note(
-            f"Of {format_count(count, 'file')} no version was told (sha256: and the digest): listed and located, "
+            f"{format_count(count, 'file')} without a version (sha256: and the digest): listed and located, "
             "but never counted as local to a job."
         )
 
 
 def file_refs(names: Sequence[str], scope: str, *, guid: bool) -> list[types.FileRef]:
-    """Names files by LFN, or by GUID."""
+    """Returns references to files by LFN, or by GUID."""
     if guid:
         return [types.FileRef(guid=name) for name in names]
     return [types.FileRef(lfn=name, scope=scope) for name in names]
 
 
 def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """Cuts a list into pieces that one call takes."""
+    """Splits a list into parts of at most `size`, one for each call."""
     for begin in range(0, len(items), size):
         yield items[begin : begin + size]

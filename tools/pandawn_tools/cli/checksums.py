@@ -1,4 +1,4 @@
-"""Checksums of input files: as people and storage systems write them, and computed here."""
+"""Checksums of input files: read in the forms that storage systems write, and computed."""
 
 import re
 import threading
@@ -13,18 +13,18 @@ from pandawn_tools.cli.units import format_size
 from pandawn_transports.checksums import sha256_of
 
 AUTOMATIC_BYTES = 256 * 1024 * 1024
-"""Input files of a task with no more bytes altogether are read for their checksums unless told otherwise.
+"""Checksums are computed by default if the input files of a task have at most this many bytes in total.
 
-SHA-256 runs at more than 1 GB/s on a core of today, a disk at some 300 MB/s: under a second a task.
+SHA-256 reads more than 1 GB/s on one core, a disk some 300 MB/s: it takes less than a second per task.
 """
 
-# Reading and hashing let go of the interpreter, so threads use what cores and disks there are.
+# Reading and hashing release the GIL, so threads use several cores and disks.
 _AT_ONCE = 4
-# A short task says nothing; of a long one the user hears that it goes on.
+# Progress is printed only if it takes long.
 _FIRST_NOTE_S = 2.0
 _NOTE_EVERY_S = 10.0
 
-# How many hexadecimal digits each algorithm has, by the names that storage systems give it.
+# Number of hexadecimal digits of each algorithm, and other spellings of its name.
 _DIGITS = {"adler32": 8, "md5": 32, "sha256": 64}
 _SPELLINGS = {"ad": "adler32", "adler": "adler32", "adler-32": "adler32", "sha-256": "sha256"}
 _BARE = {digits: algorithm for algorithm, digits in _DIGITS.items()}
@@ -41,13 +41,13 @@ class Wish(Enum):
 
 
 def read_checksum(text: str) -> str | None:
-    """Reads a checksum however it is spelled; None for a text that does not look like one.
+    """Reads a checksum in any usual form; returns `<algorithm>:<lower-case hex>`, or None if it is no checksum.
 
-    Upper case, `=` for `:`, dCache's `AD`, and the leading zeros that some systems drop are understood, and
-    the bare digits of an algorithm that their number tells. Returns `<algorithm>:<lower-case hex>`.
+    Accepts upper case, `=` for `:`, dCache's `AD`, missing leading zeros of adler32, and digits without an
+    algorithm if their number tells which it is.
 
     Raises:
-        ValueError: It looks like a checksum, and is none that can be used; the text says why.
+        ValueError: It looks like a checksum, but cannot be used; the message says why.
     """
     if _HEX.fullmatch(text) and len(text) in _BARE:
         return f"{_BARE[len(text)]}:{text.lower()}"
@@ -63,7 +63,7 @@ def read_checksum(text: str) -> str | None:
         )
     value = match["value"].lower()
     if not _HEX.fullmatch(value) or len(value) > digits:
-        raise ValueError(f"{text}: the checksum is to have up to {digits} hexadecimal digits")
+        raise ValueError(f"{text}: the checksum must have at most {digits} hexadecimal digits")
     if len(value) < digits and algorithm != "adler32":
         raise ValueError(f"{text}: the checksum has {len(value)} of {digits} hexadecimal digits")
     return f"{algorithm}:{value.rjust(digits, '0')}"
@@ -72,7 +72,7 @@ def read_checksum(text: str) -> str | None:
 def sha256_of_all(
     paths: Sequence[Path], total_bytes: int, say: Callable[[str], None] = note
 ) -> list[str | OSError]:
-    """The SHA-256 of each file as `sha256:<hex>`, or why it could not be read; tells how far it is.
+    """Returns the SHA-256 of each file as `sha256:<hex>`, or the error of reading it; reports progress to `say`.
 
     `total_bytes` is the sum of their sizes.
     """
@@ -91,7 +91,7 @@ def sha256_of_all(
 
 
 class _Progress:
-    """Says now and then how much has been read."""
+    """Reports from time to time how much has been read."""
 
     def __init__(self, total_bytes: int, say: Callable[[str], None]) -> None:
         self._total = total_bytes
@@ -110,5 +110,5 @@ class _Progress:
             done = format_size(self._done)
         self._say(
             f"Computing checksums of the input files: {done} of {format_size(self._total)}"
-            " (--no-checksum leaves them out)"
+            " (--no-checksum skips this)"
         )

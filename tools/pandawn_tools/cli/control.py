@@ -1,4 +1,4 @@
-"""`pandawn kill` and `pandawn retry`: change the fate of jobs and tasks."""
+"""`pandawn kill` and `pandawn retry`."""
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +22,7 @@ JobIds = Annotated[
     typer.Argument(
         metavar="JOB",
         callback=options.positive_int64,
-        help="Numbers of jobs. One that a task has as well needs --job or --task.",
+        help="Numbers of jobs. If a task has the same number, use --job or --task.",
     ),
 ]
 JobOption = Annotated[
@@ -32,11 +32,14 @@ JobOption = Annotated[
         "-j",
         callback=options.positive_int64,
         metavar="JOB",
-        help="A job. May be repeated.",
+        help="A job, by number. May be repeated.",
     ),
 ]
 YesOption = Annotated[
-    bool, typer.Option("--yes", "-y", help="Do not ask before many jobs, or cancelled ones, start.")
+    bool,
+    typer.Option(
+        "--yes", "-y", help="Do not ask before many jobs, or cancelled jobs, are submitted again."
+    ),
 ]
 TaskOption = Annotated[
     list[int] | None,
@@ -45,14 +48,14 @@ TaskOption = Annotated[
         "-t",
         callback=options.positive_int64,
         metavar="TASK",
-        help="A whole task. May be repeated.",
+        help="A whole task, by number. May be repeated.",
     ),
 ]
 
-# A retry of so many jobs is not begun without a question.
+# A retry of more jobs than this asks first.
 _MANY_JOBS = 1000
 
-# One call: does it, and returns the reply and what to say about it.
+# Makes one call, and returns the reply and a sentence about it.
 _Act = Callable[[], tuple[Message, str]]
 
 
@@ -117,7 +120,7 @@ def _check_some(job_ids: list[int] | None, tasks: list[int] | None, verb: str) -
 
 
 def _check_meant(client: Client, numbers: Sequence[int], verb: str) -> None:
-    """Raises CliError for a bare number that is both a job's and a task's: `submit` tells the task's."""
+    """Raises CliError for a bare number that is also a task's, which is the one that `submit` prints."""
     for number in numbers:
         try:
             client.call(client.broker.GetTask, broker.GetTaskRequest(task_id=number))
@@ -131,7 +134,7 @@ def _check_meant(client: Client, numbers: Sequence[int], verb: str) -> None:
         except CliError as error:
             if error.status is not ExitStatus.REFUSED:
                 raise
-            of_task = "no job that you can see"
+            of_task = "not a job that you can see"
         raise usage_error(
             "AMBIGUOUS_NUMBER",
             f"{number} is a task, and {of_task}; nothing was done",
@@ -143,10 +146,10 @@ def _check_meant(client: Client, numbers: Sequence[int], verb: str) -> None:
 
 
 def _ask_about(client: Client, task_id: int) -> None:
-    """Asks before a retry of what somebody ended on purpose, or of very many jobs.
+    """Asks before a retry of cancelled jobs, or of very many jobs.
 
     Raises:
-        CliError: There is no such task, the answer is no, or there is nobody to ask.
+        CliError: There is no such task, the answer is no, or standard input is not a terminal.
     """
     task = client.call(client.broker.GetTask, broker.GetTaskRequest(task_id=task_id)).task
     cancelled = count(task, types.JOB_STATE_CANCELLED)
@@ -166,14 +169,14 @@ def _ask_about(client: Client, task_id: int) -> None:
         "NOT_CONFIRMED",
         f"task {task_id} has {what}; nothing was submitted again",
         remedies=[
-            f"if that is meant: pandawn retry --task {task_id} --yes",
-            f"or single jobs: pandawn jobs --task {task_id} --state failed; pandawn retry JOB...",
+            f"to retry all of them: pandawn retry --task {task_id} --yes",
+            f"or to retry single jobs: pandawn jobs --task {task_id} --state failed; pandawn retry JOB...",
         ],
     )
 
 
 def _perform(acts: Iterable[_Act], *, json_output: bool) -> None:
-    """Does them all; one that is refused does not keep the others from being done."""
+    """Makes all calls, also when some are refused; then exits with the status of a refusal."""
     replies: list[Message] = []
     worst = ExitStatus.DONE
     for act in acts:
@@ -202,8 +205,10 @@ def _cancel_task(client: Client, task_id: int) -> _Act:
         if at_once:
             said.append(f"{format_count(at_once, 'job')} cancelled")
         if later:
-            said.append(f"{format_count(later, 'job')} to be ended at the pilot's next contact")
-        ended = f"it had ended already ({words.task_state(reply.task.state)})"
+            said.append(
+                f"{format_count(later, 'job')} will stop when the pilot next contacts the server"
+            )
+        ended = f"it had already ended ({words.task_state(reply.task.state)})"
         return reply, f"task {task_id}: {', '.join(said) or ended}"
 
     return act
@@ -213,11 +218,11 @@ def _cancel_job(client: Client, job_id: int) -> _Act:
     def act() -> tuple[Message, str]:
         reply = client.call(client.broker.CancelJob, broker.CancelJobRequest(job_id=job_id))
         if reply.job.cancel_requested:
-            return reply, f"job {job_id} ends at its pilot's next contact"
+            return reply, f"job {job_id} will stop when its pilot next contacts the server"
         if reply.job.state == types.JOB_STATE_CANCELLED:
             return reply, f"job {job_id} is cancelled"
         state = words.job_state(reply.job.state)
-        return reply, f"job {job_id}: it had ended already ({state})"
+        return reply, f"job {job_id}: it had already ended ({state})"
 
     return act
 

@@ -1,4 +1,4 @@
-"""`pandawn cache coverage`: how much of a task's inputs, or of a list of files, the nodes of a site hold."""
+"""`pandawn cache coverage`: how much of a task's inputs, or of a list of files, the nodes of a site have."""
 
 from typing import Annotated
 
@@ -29,7 +29,7 @@ def cover(
             "--list",
             "-l",
             metavar="FILE",
-            help="File with LFN [SIZE [SCOPE [GUID [VERSION]]]] a line; - is standard input.",
+            help="File with LFN [SIZE [SCOPE [GUID [VERSION]]]] on each line; - is standard input.",
         ),
     ] = None,
     task: options.TaskFilter = None,
@@ -38,7 +38,7 @@ def cover(
         typer.Option(
             "--site",
             metavar="SITE",
-            help="Site to look in. May be left out with --task, for the task's own.",
+            help="Site whose nodes are counted. Default with --task: the task's site.",
             show_default=False,
         ),
     ] = "",
@@ -46,13 +46,13 @@ def cover(
     nodes: Annotated[
         int,
         typer.Option(
-            "--nodes", metavar="N", callback=options.positive_int32, help="Name at most N nodes."
+            "--nodes", metavar="N", callback=options.positive_int32, help="Show at most N nodes."
         ),
     ] = _DEFAULT_NODES,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Say how many of some files are on how many nodes, what each node holds, and what is nowhere."""
+    """Show how many files are on how many nodes, how much each node has, and what no node has."""
     listed = read_file_list(file_list, scope, with_sizes=False) if file_list else []
     files = [one.file for one in listed]
     files += (types.File(lfn=lfn, scope=scope) for lfn in lfns or ())
@@ -60,10 +60,10 @@ def cover(
         raise usage_error(
             "EMPTY_FILE_LIST" if not task else "INVALID_OPTION",
             "name files, or a task with --task, and not both",
-            remedies=["files may stand in a list: --list FILE"],
+            remedies=["for many files: --list FILE"],
         )
     if not site and not task:
-        raise usage_error("SITE_UNCLEAR", "the site is not named", remedies=["add --site SITE"])
+        raise usage_error("SITE_UNCLEAR", "a site is needed", remedies=["add --site SITE"])
     request = coverage.GetCoverageRequest(site=site, max_nodes=nodes)
     if task:
         request.task_id = task
@@ -91,7 +91,7 @@ def _print(found: coverage.GetCoverageResponse) -> None:
             ]
             for row in found.copies
         ),
-        empty="It has no input files.",
+        empty="There are no input files.",
     )
     if found.file_count:
         print_lines([""])
@@ -111,14 +111,16 @@ def _print(found: coverage.GetCoverageResponse) -> None:
                 ]
                 for row in found.nodes
             ),
-            empty=f"No node at {found.site} holds any of it.",
+            empty=f"No node at {found.site} has any of them.",
         )
     if found.node_count > len(found.nodes):
-        note(f"{len(found.nodes)} of {found.node_count} nodes are shown; --nodes N shows more.")
+        note(
+            f"Only {len(found.nodes)} of {found.node_count} nodes are shown. --nodes N shows more."
+        )
 
 
 def _share(files: int, size_bytes: int, of: coverage.GetCoverageResponse) -> str:
-    """The share in bytes; in files where sizes are not known, as of files that are nowhere."""
+    """Returns the share in bytes, or in files if no sizes are known."""
     if of.total_bytes:
         return format_share(size_bytes, of.total_bytes)
     return format_share(files, of.file_count)

@@ -1,4 +1,4 @@
-"""`pandawn demo`: the door to `pandawn_tools.demo`."""
+"""`pandawn demo`: options of the demo in `pandawn_tools.demo`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,24 +11,37 @@ from pandawn_tools.cli.errors import ExitStatus
 def demo(
     directory: Annotated[
         Path | None,
-        typer.Option("--dir", metavar="DIR", help="Where everything goes. Default: a fresh one."),
+        typer.Option(
+            "--dir",
+            metavar="DIR",
+            help="Directory for all files of the demo. Default: a new temporary one.",
+        ),
     ] = None,
     database: Annotated[
         str | None,
-        typer.Option("--database", metavar="URL", help="Default: an SQLite file in the directory."),
+        typer.Option(
+            "--database",
+            metavar="URL",
+            help="Database of the server. Default: an SQLite file in the directory.",
+        ),
     ] = None,
     catalog: Annotated[
-        str, typer.Option("--catalog", metavar="URL", help="memory: or memcached://HOST:PORT,...")
+        str,
+        typer.Option(
+            "--catalog",
+            metavar="URL",
+            help="Catalog of the server: memory: or memcached://HOST:PORT,...",
+        ),
     ] = "memory:",
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave server and pilots running at the end.")
+        bool, typer.Option("--keep", help="Keep the server and the pilots running at the end.")
     ] = False,
     chaos: Annotated[
         str | None,
         typer.Option(
             "--chaos",
             metavar="WHAT",
-            help="kill-server: kill the server with -9 in the middle, start it again, and check "
+            help="kill-server: kill the server with SIGKILL while jobs run, restart it, and check "
             "that no job was lost or ran twice.",
         ),
     ] = None,
@@ -38,9 +51,8 @@ def demo(
 ) -> None:
     """Run an analysis of real physics files on a server and three nodes on this machine.
 
-    Starts a server and three pilots on this machine, submits two tasks over the same files, and
-    shows what ran where, what came out of caches, and the Z peak. Nothing needs to be installed
-    beside this package.
+    Starts a server and three pilots, submits two tasks over the same files, and shows which job ran
+    where, how much was read from caches, and the Z peak. Needs no other software.
     """
     from pandawn_tools.demo.run import Settings, run
 

@@ -1,4 +1,4 @@
-"""`pandawn events`: what happened, and what happens."""
+"""`pandawn events`: shows events, and follows them."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -21,13 +21,17 @@ _STYLES = {"FINISHED": "green", "FAILED": "bold red", "LOST": "bold red", "SUSPE
 def events(
     ctx: typer.Context,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Stay, and show events as they happen.")
+        bool, typer.Option("--follow", "-f", help="Keep running, and show events as they happen.")
     ] = False,
     task: options.TaskFilter = None,
     job: Annotated[
         int | None,
         typer.Option(
-            "--job", "-j", callback=options.positive_int64, metavar="JOB", help="Only of this job."
+            "--job",
+            "-j",
+            callback=options.positive_int64,
+            metavar="JOB",
+            help="Only of this job, by number.",
         ),
     ] = None,
     tail: Annotated[
@@ -37,7 +41,7 @@ def events(
             "-n",
             callback=options.within(0, 1_000_000),
             metavar="N",
-            help="Begin with the last N; 0: with all.",
+            help="Begin with the last N events; 0: with the first one stored.",
         ),
     ] = _DEFAULT_TAIL,
     json_output: options.JsonOption = False,
@@ -45,7 +49,7 @@ def events(
 ) -> None:
     """Show what happened to jobs, pilots and nodes.
 
-    With --json it prints a list; with --json --follow one object a line.
+    --json prints a list; --json --follow prints one object per line.
     """
     request = monitor.StreamEventsRequest(
         follow=follow, task_id=task or 0, job_id=job or 0, tail=tail
@@ -72,7 +76,7 @@ def events(
 
 
 def _check_filters(client: Client, request: monitor.StreamEventsRequest) -> None:
-    """Tells no events of what there is from what there is not.
+    """Checks whether what the filters name exists, when there was no event.
 
     Raises:
         CliError: There is no such task or job.
@@ -84,7 +88,7 @@ def _check_filters(client: Client, request: monitor.StreamEventsRequest) -> None
 
 
 def _events(client: Client, request: monitor.StreamEventsRequest) -> Iterator[monitor.Event]:
-    """Yields events, over restarts of the server, without loss or repeat."""
+    """Yields each event once, also if the server restarts meanwhile."""
     for reply in client.follow(client.monitor.StreamEvents, lambda: request):
         for event in reply.events:
             yield event

@@ -1,9 +1,9 @@
-"""Lists of files by logical name, for files that need not be here: `LFN SIZE [SCOPE [GUID [VERSION]]]` a line.
+"""Lists of files by logical name, which need not be on this machine: `LFN SIZE [SCOPE [GUID [VERSION]]]` on each line.
 
-Columns are separated by tabs where a line has one, else by blanks, so that names with blanks can be
-written too. `-` stands for an empty scope or GUID. The version (`sha256:` and the digest of the
-content, best) says which file of that name it is. Blank lines, and those that begin with `#`, are
-skipped. Everything that is wrong with a list is said at once, line by line, before anything is sent.
+Columns are separated by tabs if a line has one, else by blanks, so a name may contain blanks. `-` is
+an empty scope or GUID. The version, best `sha256:` and the digest of the content, tells files of the
+same name apart. Blank lines and lines that begin with `#` are skipped. All errors in a list are
+reported together, line by line, before anything is sent.
 """
 
 import os
@@ -24,7 +24,7 @@ _COLUMNS = 5
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """A file of a list and where it stands (`list.dat:3`)."""
+    """A file of a list, and its line there (`list.dat:3`)."""
 
     file: types.File
     place: str
@@ -35,12 +35,12 @@ class _ProblemError(Exception):
 
 
 def read_file_list(path: str, scope: str = "", *, with_sizes: bool = True) -> list[ListedFile]:
-    """Reads a list; `-` is standard input, `scope` that of lines without one.
+    """Reads a list; `-` is standard input, `scope` is for lines without a scope.
 
-    `with_sizes` says whether each line must have a size; one without has 0.
+    `with_sizes`: each line must have a size. Without it, a missing size is 0.
 
     Raises:
-        CliError: The list cannot be read, is empty, or has bad lines (all are named).
+        CliError: The list cannot be read, is empty, or has bad lines; all bad lines are reported.
     """
     shown = "stdin" if path == _STDIN else path
     lines = enumerate(_read(path, shown).split("\n"), start=1)
@@ -48,7 +48,7 @@ def read_file_list(path: str, scope: str = "", *, with_sizes: bool = True) -> li
     problems: list[str] = []
     count = 0
     for number, line in lines:
-        # Not strip(): a tab at the end may stand for an empty column.
+        # Not strip(): a tab at the end may be an empty column.
         text = line.strip(" \r")
         if not text.strip() or text.startswith("#"):
             continue
@@ -62,16 +62,18 @@ def read_file_list(path: str, scope: str = "", *, with_sizes: bool = True) -> li
     if problems:
         raise usage_error(
             "BAD_FILE_LIST",
-            f"{len(problems)} of the {count:,} lines of the file list {shown} cannot be used; nothing was sent",
+            f"{len(problems)} of {count:,} lines of the file list {shown} cannot be used; nothing was sent",
             details=problems,
-            remedies=[f"a line is {_form(with_sizes=with_sizes)}, separated by blanks or tabs"],
+            remedies=[
+                f"write each line as {_form(with_sizes=with_sizes)}, separated by blanks or tabs"
+            ],
         )
     if not listed:
         raise usage_error(
             "EMPTY_FILE_LIST",
-            f"the file list {shown} names no file",
+            f"the file list {shown} has no file",
             details=["all its lines are blank or comments" if count == 0 else "it is empty"],
-            remedies=[f"write one file a line: {_form(with_sizes=with_sizes)}"],
+            remedies=[f"write one file per line: {_form(with_sizes=with_sizes)}"],
         )
     return listed
 
@@ -79,25 +81,28 @@ def read_file_list(path: str, scope: str = "", *, with_sizes: bool = True) -> li
 def with_lines(
     error: CliError, batch: Sequence[ListedFile], before: int, done: Callable[[int], str]
 ) -> CliError:
-    """Returns the server's refusal of a batch with lines of the list for its fields.
+    """Returns the server's refusal of a batch, with lines of the list in place of fields of the request.
 
-    `before` files were sent in batches before; `done` says what came of so many.
+    `before` files were sent in earlier batches; `done(before)` is the sentence about them.
     """
 
     def place(field: str) -> str:
         index = field.partition("[")[2].partition("]")[0]
         return batch[int(index)].place if index.isdecimal() and int(index) < len(batch) else field
 
-    told = with_places(error, place)
+    placed = with_places(error, place)
     if not before:
-        return told
+        return placed
     return CliError(
-        told.status,
-        told.reason,
-        told.message,
-        details=told.details,
-        remedies=[*told.remedies, f"{done(before)}; repeat the whole list, which does no harm"],
-        violations=told.violations,
+        placed.status,
+        placed.reason,
+        placed.message,
+        details=placed.details,
+        remedies=[
+            *placed.remedies,
+            f"{done(before)}; run the command again with the whole list, which is safe",
+        ],
+        violations=placed.violations,
     )
 
 
@@ -109,7 +114,7 @@ def _read(path: str, shown: str) -> str:
             "FILE_MISSING" if isinstance(error, FileNotFoundError) else "FILE_UNREADABLE",
             f"the file list {shown} cannot be read",
             details=[error.strerror or str(error)],
-            remedies=[f"relative paths are looked up from {Path.cwd()}"],
+            remedies=[f"relative paths start at {Path.cwd()}"],
         ) from error
     return os.fsdecode(raw)
 
@@ -123,7 +128,7 @@ def _parse(text: str, scope: str, *, with_sizes: bool) -> types.File:
     least = 2 if with_sizes else 1
     if not least <= len(columns) <= _COLUMNS:
         many = "1 column" if len(columns) == 1 else f"{len(columns)} columns"
-        raise _ProblemError(f"has {many}; it is to have {least} to {_COLUMNS}: {text}")
+        raise _ProblemError(f"has {many}, not {least} to {_COLUMNS}: {text}")
     lfn, size, own_scope, guid, version = (*columns, *[""] * (_COLUMNS - len(columns)))
     if not lfn:
         raise _ProblemError("has no LFN before the first tab")
@@ -139,9 +144,9 @@ def _parse(text: str, scope: str, *, with_sizes: bool) -> types.File:
 
 
 def parse_file_version(text: str) -> str:
-    """Reads the version of a file, empty if it is unknown. Raises ValueError for what is none."""
+    """Reads the version of a file; empty: unknown. Raises ValueError if it is not a version."""
     if text and not is_version(text):
-        raise ValueError(f"{text} is no version: write sha256: and 64 lower-case hex digits")
+        raise ValueError(f"{text} is not a version: write sha256: and 64 lower-case hex digits")
     return text
 
 
@@ -155,7 +160,7 @@ def _doubles(listed: Sequence[ListedFile]) -> list[str]:
     for one in listed:
         before = first.setdefault((one.file.scope, one.file.lfn, one.file.version), one)
         if before is not one:
-            problems.append(f"{one.place}: {one.file.lfn} stands in {before.place} already")
+            problems.append(f"{one.place}: {one.file.lfn} is also in {before.place}")
     return problems
 
 

@@ -1,4 +1,4 @@
-"""`pandawn job` and `pandawn why`: all about one job."""
+"""`pandawn job` and `pandawn why`."""
 
 import shlex
 from collections.abc import Iterator
@@ -65,7 +65,7 @@ def why(
     print_prose(answer.summary)
     waits = answer.job.state == types.JOB_STATE_ACTIVATED
     print_fields(_waiting(answer) if waits else _match(answer.job_match))
-    print_fields([("passed over", answer.passed_over)])
+    print_fields([("not chosen", answer.passed_over)])
     if answer.obstacles:
         print_lines([""])
         print_table(
@@ -99,15 +99,15 @@ def why(
 
 def _file(file: job_pb2.JobFile) -> Iterator[str]:
     yield f"{words.file_role(file.role):<8} {file.file.lfn}  {_size(file)}"
-    # On a line of its own, to be copied whole.
+    # On its own line, so that it is easy to copy.
     yield f"         {location(file.url)}"
 
 
 def _size(file: job_pb2.JobFile) -> str:
     written = file.role in {job_pb2.FILE_ROLE_OUTPUT, job_pb2.FILE_ROLE_LOG}
-    # Size and checksum of an output come together, when it is stored.
+    # An output gets its size and checksum when it is stored.
     return (
-        "not yet stored"
+        "not stored yet"
         if written and not file.file.checksum
         else format_size(file.file.size_bytes)
     )
@@ -143,7 +143,7 @@ def _attempt(attempt: job_pb2.Attempt) -> Iterator[tuple[str, Cell]]:
     yield f"attempt {attempt.number}", f"on {attempt.node}, pilot {attempt.pilot_id}"
     yield (
         "outcome",
-        "" if live else ("given back" if outcome == "activated" else state_text(outcome)),
+        "" if live else ("returned" if outcome == "activated" else state_text(outcome)),
     )
     yield "began", format_time(attempt.start_time)
     if attempt.queue_revision:
@@ -160,8 +160,8 @@ def _attempt(attempt: job_pb2.Attempt) -> Iterator[tuple[str, Cell]]:
         yield (
             "used",
             (
-                f"{use.cpu_seconds:.1f} s of processor, {format_size(use.max_rss_bytes)} of memory, "
-                f"{format_size(use.work_dir_bytes)} of disk"
+                f"{use.cpu_seconds:.1f} s CPU, {format_size(use.max_rss_bytes)} memory, "
+                f"{format_size(use.work_dir_bytes)} disk"
             ),
         )
     yield "why there", attempt.job_match.summary
@@ -178,7 +178,7 @@ def _phases(attempt: job_pb2.Attempt) -> str:
 def _input(size: int, cached: int, *, staged: bool) -> str:
     if not size or not staged:
         return format_size(size)
-    return f"{format_size(size)}, {format_share(cached, size)} of it from the node's cache"
+    return f"{format_size(size)}, {format_share(cached, size)} from the node's cache"
 
 
 def _error(error: types.JobError) -> str:
@@ -190,7 +190,7 @@ def _waiting(answer: broker.ExplainJobResponse) -> Iterator[tuple[str, Cell]]:
     yield "nodes in contact", str(answer.node_count)
     if answer.held_for:
         yield "held for", f"{answer.held_for}, until {format_time(answer.held_until_time)} at most"
-    # Of a job that is tried again.
+    # For a job that is retried.
     yield "last attempt", answer.job_match.summary
 
 
@@ -199,7 +199,7 @@ def _match(match: types.Match) -> Iterator[tuple[str, Cell]]:
         return
     yield "decided by", words.match_rule(match.rule)
     if match.locality == types.LOCALITY_UNKNOWN:
-        yield "node held", "unknown, the catalog did not answer"
+        yield "node held", "unknown: the catalog did not answer"
     elif match.input_bytes:
         share = format_share(match.local_bytes, match.input_bytes)
         held = format_size(match.local_bytes)

@@ -1,4 +1,4 @@
-"""`pandawn jobs`: a table of jobs by any filter."""
+"""`pandawn jobs`: lists jobs."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -7,7 +7,6 @@ import typer
 
 from pandawn.broker.v1 import broker_pb2 as broker
 from pandawn.broker.v1 import job_pb2
-from pandawn.queueconfig.v1 import queue_pb2
 from pandawn_tools.cli import options, words
 from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.jsonout import print_messages
@@ -34,7 +33,7 @@ StateFilter = Annotated[
     typer.Option(
         "--state",
         metavar="STATE",
-        help="Only in this state: activated, running, failed, ... May be repeated.",
+        help="Only in this state, such as activated, running or failed. May be repeated.",
         autocompletion=words.job_state_words,
     ),
 ]
@@ -78,19 +77,32 @@ def jobs(
         now = datetime.now(UTC)
         print_table(_COLUMNS, (_row(job, now) for job in rows), empty="There are no such jobs.")
     if more:
-        note(f"The first {len(rows)} are shown; --limit N or --all shows more, filters show fewer.")
+        note(f"Only the first {len(rows)} are shown. --limit N or --all shows more.")
 
 
 def _check_filters(client: Client, template: broker.ListJobsRequest) -> None:
-    """Tells no jobs of what there is from what there is not.
+    """Checks whether what the filters name exists, when no job was found.
 
     Raises:
-        CliError: There is no such task or queue.
+        CliError: There is no such task, queue or node.
     """
     if template.task_id:
         client.call(client.broker.GetTask, broker.GetTaskRequest(task_id=template.task_id))
     if template.queue:
+        from pandawn.queueconfig.v1 import queue_pb2
+
         client.call(client.queues.GetQueue, queue_pb2.GetQueueRequest(name=template.queue))
+    if template.node:
+        from pandawn_tools.cli.nodes import find_node
+
+        name = find_node(client, template.node, "").name
+        if name != template.node:
+            note(f"The full name of this node is {name}: --node {name}")
+    if template.user:
+        # No error: the server knows a user by their tasks only.
+        tasks = broker.ListTasksRequest(user=template.user, page_size=1)
+        if not client.call(client.broker.ListTasks, tasks).tasks:
+            note(f"There are no tasks of a user {template.user}.")
 
 
 def list_jobs(
@@ -128,7 +140,7 @@ def _row(job: job_pb2.Job, now: datetime) -> list[Cell]:
 
 
 def remark(job: job_pb2.Job) -> str:
-    """Returns what is worth a word about a job beside its state."""
+    """Returns a remark on a job beside its state: its retry, its error, its phase; may be empty."""
     remarks = []
     if job.retry_job_id:
         remarks.append(f"retried as {job.retry_job_id}")

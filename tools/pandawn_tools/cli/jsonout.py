@@ -1,9 +1,9 @@
-"""JSON for programs: the messages of the contract as they are, with their field names.
+"""JSON output: the messages of the API with their field names.
 
-Every field is there, unset ones as null. 64-bit sums are numbers; `fixed64` values (epochs,
-digests) are opaque and beyond what JSON readers keep exactly, so they are decimal strings.
-Enums are the names of the contract, times RFC 3339 in UTC, durations seconds like `"15s"`.
-A queue has its parameters beside its name and version, as the tables have them.
+All fields are printed, unset ones as null. Sizes and counts of 64 bits are numbers. `fixed64` values
+(epochs, digests) are decimal strings, because many JSON readers would round them. Enums are their
+names in the API, times are RFC 3339 in UTC, durations are seconds such as `"15s"`. The parameters of
+a queue are beside its name and version, as in the tables.
 """
 
 import json
@@ -36,7 +36,7 @@ _OPAQUE_TYPES = frozenset({FieldDescriptor.TYPE_FIXED64, FieldDescriptor.TYPE_UI
 
 
 def message_json(message: Message) -> dict[str, Json]:
-    """Returns the message as a JSON object with the field names of the contract."""
+    """Returns the message as a JSON object with the field names of the API."""
     # The type stubs offer the C implementation beside the interface that both have.
     fields = cast("Sequence[FieldDescriptor]", message.DESCRIPTOR.fields)
     names = _NAMES.get(message.DESCRIPTOR.full_name, {})
@@ -65,7 +65,7 @@ def _value(value: object, field: FieldDescriptor | None) -> Json:
         return message_json(value)
     if field is not None and field.enum_type is not None and isinstance(value, int):
         known = field.enum_type.values_by_number.get(value)
-        # A value that a newer server knows and this program does not stays readable.
+        # A newer server may have values that this program does not know.
         return known.name if known is not None else value
     if field is not None and field.type in _OPAQUE_TYPES:
         return str(value)
@@ -80,7 +80,7 @@ def print_json(value: Json) -> None:
 
 
 def print_json_line(value: Json) -> None:
-    """Prints one JSON value as a line of its own, at once: for streams that do not end."""
+    """Prints one JSON value on one line and flushes it, for streams."""
     _write(json.dumps(value, ensure_ascii=False))
 
 
@@ -91,7 +91,7 @@ def print_messages(messages: Iterable[Message]) -> None:
 
 def _write(text: str) -> None:
     try:
-        # A name in another encoding must not make a listing fail.
+        # A name that is not UTF-8 must not make a listing fail.
         sys.stdout.write(text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
         sys.stdout.flush()
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""The `pandawn` command: all commands in one place, and the last word on every error."""
+"""The `pandawn` command: its options before the command, and how it ends on each kind of error."""
 
 import os
 import sys
@@ -12,14 +12,14 @@ from pandawn_tools.cli.errors import EXIT_STATUS_HELP, CliError, ExitStatus, rep
 from pandawn_tools.cli.helptext import MAX_WIDTH
 from pandawn_tools.cli.plain import PlainApp
 
-# For whoever mends `pandawn` itself.
+# Set by developers of `pandawn` who want the traceback.
 _DEBUG_VARIABLE = "PANDAWN_DEBUG"
 
 app = PlainApp(
     name="pandawn",
     commands=COMMANDS,
     no_args_is_help=True,
-    # The last word is `main`'s, and it is never a traceback.
+    # `main` reports errors, without a traceback.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH},
     epilog=EXIT_STATUS_HELP,
@@ -50,17 +50,17 @@ def root(
         ),
     ] = False,
 ) -> None:
-    """Submit analyses to the worker nodes that already hold their input files.
+    """Run analyses on the worker nodes that already have their input files.
 
-    The server is taken from --server, else from $PANDAWN_SERVER, else from `server = "HOST:PORT"`
-    in ~/.config/pandawn/config.toml, else it is 127.0.0.1:25443.
+    The server is --server, else $PANDAWN_SERVER, else `server = "HOST:PORT"` in
+    ~/.config/pandawn/config.toml, else 127.0.0.1:25443.
     """
     del version_
     ctx.obj = options.Chosen(server, ca, cert, key, token_file, tls)
 
 
 def main() -> None:
-    """Runs the command line and ends the process with the documented status."""
+    """Runs the command line and exits with the documented status."""
     if completion.VARIABLE in os.environ:
         completion.prepare()
     try:
@@ -79,8 +79,10 @@ def main() -> None:
             CliError(
                 ExitStatus.BUG,
                 "BUG",
-                f"this should not have happened: {type(error).__name__}: {error}",
-                remedies=[f"report it with what {_DEBUG_VARIABLE}=1 adds to the output"],
+                f"an error in pandawn itself: {type(error).__name__}: {error}",
+                remedies=[
+                    f"run the command again with {_DEBUG_VARIABLE}=1 and report the traceback"
+                ],
             )
         )
         sys.exit(ExitStatus.BUG)

@@ -89,11 +89,15 @@ def _list(ctx: typer.Context, site: str | None, *, json_output: bool, server: st
 
 NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="Full host name of the node.")]
 ReasonOption = Annotated[
-    str, typer.Option("--reason", metavar="TEXT", help="Why, for whoever meets the node next.")
+    str, typer.Option("--reason", metavar="TEXT", help="Reason, shown with the node.")
 ]
 SiteOption = Annotated[
     str | None,
-    typer.Option("--site", metavar="SITE", help="Its site, where several have such a node."),
+    typer.Option(
+        "--site",
+        metavar="SITE",
+        help="Site of the node. Needed only if several sites have a node of this name.",
+    ),
 ]
 
 
@@ -105,13 +109,13 @@ def drain(
     site: SiteOption = None,
     server: options.ServerOption = None,
 ) -> None:
-    """Let a node's jobs end, give it no others, and let its pilots end."""
+    """Give a node no more jobs, and let its pilots exit when its jobs have ended."""
     with options.connect(ctx, server) as client:
         found = find_node(client, node, site or "")
         request = queueconfig.DrainNodeRequest(site=found.site, node=found.name, reason=reason)
         client.call(client.queues.DrainNode, request)
     jobs = format_count(found.job_count, "job")
-    note(f"{found.name} gets no more jobs; it has {jobs}, and its pilots end after them.")
+    note(f"{found.name} gets no more jobs. It has {jobs}; its pilots exit when these have ended.")
 
 
 @app.command()
@@ -122,12 +126,12 @@ def suspend(
     site: SiteOption = None,
     server: options.ServerOption = None,
 ) -> None:
-    """Give a node no jobs until it is resumed; its pilots wait."""
+    """Give a node no jobs until it is resumed; its pilots keep running."""
     with options.connect(ctx, server) as client:
         found = find_node(client, node, site or "")
         request = queueconfig.SuspendNodeRequest(site=found.site, node=found.name, reason=reason)
         client.call(client.queues.SuspendNode, request)
-    note(f"{found.name} gets no jobs until `pandawn nodes resume {found.name}`.")
+    note(f"{found.name} gets no jobs until: pandawn nodes resume {found.name}")
 
 
 @app.command()
@@ -138,12 +142,12 @@ def resume(
     site: SiteOption = None,
     server: options.ServerOption = None,
 ) -> None:
-    """Give a node jobs again that was suspended or drained, by whomever."""
+    """Give a suspended or drained node jobs again."""
     with options.connect(ctx, server) as client:
         found = find_node(client, node, site or "")
         request = queueconfig.ResumeNodeRequest(site=found.site, node=found.name, reason=reason)
         client.call(client.queues.ResumeNode, request)
-    note(f"{found.name} gets jobs; its pilots hear it within seconds.")
+    note(f"{found.name} gets jobs again, within seconds.")
 
 
 @app.command()
@@ -152,12 +156,10 @@ def remove(
     node: NodeArgument,
     reason: ReasonOption,
     site: SiteOption = None,
-    unpin: Annotated[
-        bool, typer.Option("--unpin", help="Take away what is pinned there too.")
-    ] = False,
+    unpin: Annotated[bool, typer.Option("--unpin", help="Remove its pins too.")] = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Forget a node that is gone: its pilots, and what its cache held. Its jobs go elsewhere."""
+    """Remove a node that no longer exists, with its pilots and cached files. Its jobs run elsewhere."""
     with options.connect(ctx, server) as client:
         found = find_node(client, node, site or "")
         done = client.call(
@@ -167,8 +169,8 @@ def remove(
             ),
         )
     note(
-        f"{found.name} is forgotten; {format_count(done.jobs_taken_back, 'job')} go elsewhere, "
-        f"{format_count(done.files_forgotten, 'file')} of its cache are forgotten."
+        f"{found.name} is removed, with {format_count(done.files_forgotten, 'cached file')}; "
+        f"{format_count(done.jobs_taken_back, 'job')} will run elsewhere."
     )
 
 
@@ -180,7 +182,7 @@ def show(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Show whether a node gets jobs, why not, and the evidence."""
+    """Show whether a node gets jobs, and the failures that suspended it."""
     with options.connect(ctx, server) as client:
         found = find_node(client, node, site or "")
     if json_output:
@@ -190,19 +192,19 @@ def show(
     typer.echo(f"{found.name} at {found.site}: {_standing(found) or 'gets jobs'}")
     typer.echo(
         f"{format_count(found.pilot_count, 'pilot')} with {format_count(found.job_count, 'job')}, "
-        f"last heard of {format_age(found.contact_time, now)} ago"
+        f"last contact {format_age(found.contact_time, now)} ago"
     )
     if found.evidence:
-        typer.echo(f"What its suspension of {format_time(found.change_time)} was about:")
+        typer.echo(f"Why it was suspended at {format_time(found.change_time)}:")
         for line in found.evidence:
             typer.echo(f"  {clean(line)}")
 
 
 def find_node(client: Client, name: str, site: str) -> monitor.Node:
-    """Returns the node of a name, by its full name or the part before the first dot.
+    """Finds a node by its full name or by the part before the first dot.
 
     Raises:
-        CliError: There is none, or there are several.
+        CliError: There is no such node, or there are several.
     """
     rows = list_nodes(client, site)
     found = [node for node in rows if node.name == name] or [
@@ -215,14 +217,14 @@ def find_node(client: Client, name: str, site: str) -> monitor.Node:
             ExitStatus.REFUSED,
             "NODE_NOT_FOUND",
             f"there is no node {name}",
-            remedies=["`pandawn nodes` lists the nodes"],
+            remedies=["list the nodes: pandawn nodes"],
         )
     places = ", ".join(f"{node.name} at {node.site}" for node in found)
     raise CliError(
         ExitStatus.USAGE,
         "NODE_AMBIGUOUS",
-        f"{name} may be any of {places}",
-        remedies=["say the full name, and --site where names are equal"],
+        f"several nodes match {name}: {places}",
+        remedies=["give the full name, and --site if sites have nodes of the same name"],
     )
 
 
@@ -247,7 +249,7 @@ def pilots(
     ctx: typer.Context,
     queue: options.QueueFilter = None,
     ended: Annotated[
-        bool, typer.Option("--ended", help="Also those that have ended or are lost.")
+        bool, typer.Option("--ended", help="Show also pilots that have ended or are lost.")
     ] = False,
     limit: options.LimitOption = None,
     everything: options.AllOption = False,
@@ -270,14 +272,14 @@ def pilots(
         print_messages(rows)
     else:
         now = datetime.now(UTC)
-        hint = "" if ended else "; --ended shows those that were"
+        hint = "" if ended else " --ended shows those that have ended."
         print_table(
             _PILOT_COLUMNS,
             (_pilot_row(pilot, now) for pilot in rows),
-            empty=f"There are no such pilots{hint}.",
+            empty=f"There are no such pilots.{hint}",
         )
     if more:
-        note(f"The last {len(rows)} are shown; --limit N or --all shows more.")
+        note(f"Only the newest {len(rows)} are shown. --limit N or --all shows more.")
 
 
 def _node_row(node: monitor.Node, now: datetime) -> list[Cell]:
@@ -306,7 +308,7 @@ def _node_note(node: monitor.Node, *, unknown: bool) -> Cell:
 
 
 def _standing(node: monitor.Node) -> str:
-    """Why a node gets no jobs, or one at a time; empty if it gets them."""
+    """Returns why a node gets no jobs, or one at a time; empty if it gets jobs."""
     by = f" by {node.changed_by}" if node.changed_by else ""
     match node.condition:
         case types.NODE_CONDITION_DRAINED:
@@ -317,7 +319,7 @@ def _standing(node: monitor.Node) -> str:
         case types.NODE_CONDITION_SUSPENDED:
             return f"suspended{by}: {node.suspend_reason}"
         case types.NODE_CONDITION_PROBATION:
-            good = format_count(node.good_probes, "good one")
+            good = format_count(node.good_probes, "good probe")
             return f"one job at a time, {good} so far: {node.suspend_reason}"
         case _:
             return ""

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what their values mean."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 Numbers = TypeVar("Numbers", bound=int | list[int] | None)
 
-# Rows of a table unless more are asked for: about what one reads.
+# Rows of a table by default: about as many as a person reads.
 DEFAULT_LIMIT = 100
-# A job with less memory, disk or input than this does not exist; a number without a unit below it lacks one.
+# No job needs less memory, disk or input than this, so a smaller number without a unit lacks its unit.
 _LEAST_BARE_SIZE = 1024 * 1024
-# What numbers of the contract can carry; what makes sense, the server knows.
+# Ranges of the integers of the contract. The server checks what makes sense.
 MAX_INT32 = 2**31 - 1
 MAX_INT64 = 2**63 - 1
 
 
 def within(least: int, most: int) -> Callable[[Numbers], Numbers]:
-    """Returns the check of an option that takes one number or several.
+    """Returns a callback that checks that a number, or each of several, is in a range.
 
-    Typer's own `min` and `max` fill the help with numbers of ten digits.
+    Typer's own `min` and `max` would print numbers of ten digits in the help.
     """
 
     def check(value: Numbers) -> Numbers:
         for number in value if isinstance(value, list) else [value]:
             if number is not None and not least <= number <= most:
-                raise typer.BadParameter(f"{number} is not in the range {least} to {most}")
+                raise typer.BadParameter(f"{number} is not between {least} and {most}")
         return value
 
     return check
@@ -58,12 +58,13 @@ ServerOption = Annotated[
         "--server",
         "-s",
         metavar="HOST:PORT",
-        help="Server to talk to, or unix:PATH. Else: $PANDAWN_SERVER, the configuration file, 127.0.0.1:25443.",
+        help="Server, or unix:PATH of its socket. Default: $PANDAWN_SERVER, else the configuration file, "
+        "else 127.0.0.1:25443.",
         show_default=False,
     ),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print JSON with the field names of the contract.")
+    bool, typer.Option("--json", help="Print JSON, with the field names of the API.")
 ]
 LimitOption = Annotated[
     int | None,
@@ -72,25 +73,31 @@ LimitOption = Annotated[
         "-n",
         callback=positive_int32,
         metavar="N",
-        help=f"Show at most N rows. Default: {DEFAULT_LIMIT} on a terminal, all in a pipe.",
+        help=f"Show at most N rows. Default: {DEFAULT_LIMIT} on a terminal, all rows in a pipe.",
         show_default=False,
     ),
 ]
-AllOption = Annotated[bool, typer.Option("--all", help="Show all rows, however many.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Show all rows.")]
 SiteOption = Annotated[
     str | None,
     typer.Option(
         "--site",
         metavar="SITE",
-        help="Site of the node. May be left out where only one has such a node.",
+        help="Site of the node. Needed only if several sites have a node of this name.",
         show_default=False,
     ),
 ]
-JobId = Annotated[int, typer.Argument(metavar="JOB", callback=positive_int64, help="Job number.")]
+JobId = Annotated[
+    int, typer.Argument(metavar="JOB", callback=positive_int64, help="Number of a job.")
+]
 TaskFilter = Annotated[
     int | None,
     typer.Option(
-        "--task", "-t", callback=positive_int64, metavar="TASK", help="Only of this task."
+        "--task",
+        "-t",
+        callback=positive_int64,
+        metavar="TASK",
+        help="Only of this task, by number.",
     ),
 ]
 UserFilter = Annotated[
@@ -115,8 +122,8 @@ CaOption = Annotated[
     typer.Option(
         "--ca",
         metavar="PATH",
-        help="Authorities of the server's certificate, a file or a directory. Else: $PANDAWN_CA, the "
-        "configuration file, $X509_CERT_DIR, the system's.",
+        help="CA certificates that may sign the server's: a file or a directory. Default: $PANDAWN_CA, else the "
+        "configuration file, else $X509_CERT_DIR, else those of the system.",
         show_default=False,
     ),
 ]
@@ -125,8 +132,8 @@ CertOption = Annotated[
     typer.Option(
         "--cert",
         metavar="FILE",
-        help="Certificate to show, with its chain, or a proxy. Else: $PANDAWN_CERT, the configuration "
-        "file; without a token $X509_USER_PROXY.",
+        help="Your certificate with its chain, or a proxy. Default: $PANDAWN_CERT, else the configuration "
+        "file, else, if there is no token, $X509_USER_PROXY.",
         show_default=False,
     ),
 ]
@@ -135,7 +142,8 @@ KeyOption = Annotated[
     typer.Option(
         "--key",
         metavar="FILE",
-        help="Its key. Else: $PANDAWN_KEY, the configuration file, that in --cert.",
+        help="Private key of the certificate. Default: $PANDAWN_KEY, else the configuration file, else the key in "
+        "the file of --cert.",
         show_default=False,
     ),
 ]
@@ -144,8 +152,8 @@ TokenFileOption = Annotated[
     typer.Option(
         "--token-file",
         metavar="FILE",
-        help="Bearer token to show. Else: the configuration file, $BEARER_TOKEN, $BEARER_TOKEN_FILE, that of "
-        "pandawn login, bt_u<uid> in $XDG_RUNTIME_DIR or /tmp.",
+        help="File with a bearer token. Default: the configuration file, else $BEARER_TOKEN, else "
+        "$BEARER_TOKEN_FILE, else the token of pandawn login, else bt_u<uid> in $XDG_RUNTIME_DIR or /tmp.",
         show_default=False,
     ),
 ]
@@ -153,8 +161,8 @@ TlsOption = Annotated[
     bool | None,
     typer.Option(
         "--tls/--no-tls",
-        help="Speak TLS. Else: $PANDAWN_TLS, the configuration file, and with all servers that are not "
-        "on this machine.",
+        help="Use TLS or not. Default: $PANDAWN_TLS, else the configuration file, else TLS for all servers on "
+        "other machines.",
         show_default=False,
     ),
 ]
@@ -162,7 +170,7 @@ TlsOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What stood before the command: which server, and what to show it."""
+    """The options before the command: which server, and which credentials."""
 
     server: str | None = None
     ca: str | None = None
@@ -173,29 +181,29 @@ class Chosen:
 
     @property
     def given(self) -> Given:
-        """What was said about credentials."""
+        """The options about credentials."""
         from pandawn_client.credentials import Given
 
         return Given(self.ca, self.cert, self.key, self.token_file, self.tls)
 
 
 def chosen(ctx: typer.Context) -> Chosen:
-    """Returns what stood before the command."""
+    """Returns the options before the command."""
     before = ctx.find_root().obj
     return before if isinstance(before, Chosen) else Chosen()
 
 
 def address_of(ctx: typer.Context, server: str | None) -> Address:
-    """Returns the server of a command: its own `--server` wins over the one before it."""
+    """Returns the server of a command. Its own `--server` has precedence over the one before the command."""
     from pandawn_tools.cli.settings import find_address
 
     return find_address(server if server is not None else chosen(ctx).server)
 
 
 def connect(ctx: typer.Context, server: str | None, *, patient: bool = False) -> Client:
-    """Opens the connection of a command: its own `--server` wins over the one before it.
+    """Opens the connection of a command. Its own `--server` has precedence over the one before the command.
 
-    A `patient` command waits long for a server that is away, as one that follows something should.
+    A `patient` command, such as one that follows events, waits long for a server that does not answer.
     """
     from pandawn_tools.cli.client import COMMAND, FOLLOWER, Client
     from pandawn_tools.cli.credentials import find_credentials
@@ -211,7 +219,7 @@ def connect(ctx: typer.Context, server: str | None, *, patient: bool = False) ->
 def limit_or_none(limit: int | None, everything: bool) -> int | None:
     """Returns how many rows to read; None for all.
 
-    A program that reads the output cannot see that rows are missing, so it gets all unless it says how many.
+    A program that reads the output does not notice missing rows, so it gets all rows unless it sets a limit.
     """
     if everything:
         return None
@@ -219,32 +227,32 @@ def limit_or_none(limit: int | None, everything: bool) -> int | None:
 
 
 def size_option(option: str, text: str | None) -> int | None:
-    """Reads the value of an option that is a size in bytes.
+    """Reads the value of an option that is a size, and returns bytes.
 
     Raises:
-        CliError: It is no size, or a bare number so small that a unit was forgotten.
+        CliError: It is not a size, or it is so small a number without a unit that the unit was forgotten.
     """
     size = _read(option, text, parse_size)
     if size and text is not None and text.strip().isdecimal() and size < _LEAST_BARE_SIZE:
         raise usage_error(
             "INVALID_OPTION",
-            f"{option} {text}: that would be {size:,} bytes",
-            remedies=[f"write a unit: {option} {text}GiB, or {text}B if bytes are meant"],
+            f"{option} {text} would be {size:,} bytes",
+            remedies=[f"add a unit: {option} {text}GiB, or {text}B if you mean bytes"],
         )
     return size
 
 
 def duration_option(option: str, text: str | None) -> timedelta | None:
-    """Reads the value of an option that is a span of time.
+    """Reads the value of an option that is a duration, such as `90min`.
 
     Raises:
-        CliError: It is none.
+        CliError: It is not a duration.
     """
     return _read(option, text, parse_duration)
 
 
 def to_duration(span: timedelta) -> Duration:
-    """Returns the span as the contract's duration."""
+    """Returns the time span as a protobuf duration."""
     from google.protobuf.duration_pb2 import Duration
 
     duration = Duration()

@@ -1,4 +1,4 @@
-"""What is said, and which exit status it gives, when a task that was waited for has ended."""
+"""The end of a wait for a task: what is printed, and the exit status."""
 
 import typer
 
@@ -17,25 +17,25 @@ from pandawn_tools.cli.progress import (
 )
 from pandawn_tools.cli.render import location, note, print_lines, stderr_console
 
-# Failed jobs that are told of; the rest is in `pandawn jobs`.
+# Failed jobs that are printed; `pandawn jobs` lists all.
 _MOST_FAILED = 10
 
 
 def finish(client: Client, task_id: int, *, json_output: bool) -> None:
-    """Waits for a task, says how it ended, and ends the program with 1 if it did not finish.
+    """Waits for a task, prints how it ended, and exits with 1 if it did not finish.
 
     Raises:
         typer.Exit: A job failed or was cancelled.
-        CliError: There is no such task, or the server is away for too long.
+        CliError: There is no such task, or the server does not answer for too long.
     """
     try:
         task = wait_for_task(client, task_id)
     except KeyboardInterrupt:
-        # Behind the ^C that the terminal shows.
+        # A new line after the ^C that the terminal shows.
         stderr_console().print()
         note(
-            f"Task {task_id} goes on. Follow it: pandawn wait {task_id}; "
-            f"end it: pandawn kill --task {task_id}"
+            f"Task {task_id} continues. To wait again: pandawn wait {task_id}; "
+            f"to cancel it: pandawn kill --task {task_id}"
         )
         raise
     if json_output:
@@ -65,5 +65,5 @@ def _tell_failures(client: Client, task: task_pb2.Task) -> None:
         error = job.error
         note(f"job {job.job_id} on {job.node or 'no node'}: {error.reason}: {error.text}")
     if jobs:
-        note(f"More of one: pandawn job {jobs[0].job_id}; all: pandawn jobs --task {task.task_id}")
-    note(f"Try those again: pandawn retry --task {task.task_id}")
+        note(f"Details: pandawn job {jobs[0].job_id}; all jobs: pandawn jobs --task {task.task_id}")
+    note(f"To retry them: pandawn retry --task {task.task_id}")

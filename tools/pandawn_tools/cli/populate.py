@@ -1,4 +1,4 @@
-"""`pandawn cache populate|pin|unpin|pins`: files that are on a node without its cache telling of them."""
+"""`pandawn cache populate|pin|unpin|pins`: files of a node that its cache does not report."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -28,7 +28,7 @@ from pandawn_tools.cli.render import note, print_lines
 from pandawn_tools.cli.tables import Column, print_table
 from pandawn_tools.cli.units import format_count, format_size, format_time
 
-_LIST_HELP = "File with LFN SIZE [SCOPE [GUID [VERSION]]] a line; - is standard input."
+_LIST_HELP = "File with LFN SIZE [SCOPE [GUID [VERSION]]] on each line; - is standard input."
 
 ListOption = Annotated[str | None, typer.Option("--list", "-l", metavar="FILE", help=_LIST_HELP)]
 
@@ -36,7 +36,12 @@ ListOption = Annotated[str | None, typer.Option("--list", "-l", metavar="FILE", 
 def populate(
     ctx: typer.Context,
     node: Annotated[
-        str, typer.Option("--node", metavar="NODE", help="Full name of the node, known or not.")
+        str,
+        typer.Option(
+            "--node",
+            metavar="NODE",
+            help="Full host name of the node. The server need not know it yet.",
+        ),
     ],
     file_list: Annotated[str, typer.Option("--list", "-l", metavar="FILE", help=_LIST_HELP)],
     site: options.SiteOption = None,
@@ -44,15 +49,16 @@ def populate(
     pin: Annotated[
         bool,
         typer.Option(
-            "--pin", help="Pin the files: what the node's cache reports does not take them away."
+            "--pin",
+            help="Pin the files: they stay in the catalog, whatever the node's cache reports.",
         ),
     ] = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Tell the catalog of many files that were placed on a node by other means.
+    """Add many files to the catalog that were copied to a node by other means.
 
-    A cache on the node that keeps books has the last word, unless the files are pinned.
+    If a cache on the node reports its files, its next report replaces these, unless they are pinned.
     """
     listed = read_file_list(file_list, scope)
     with options.connect(ctx, server) as client:
@@ -86,10 +92,10 @@ def populate(
         print_lines([f"{format_count(len(listed), 'file')}, {size}, {done} {node} at {where}"])
     note_unknown_versions(sum(not one.file.version for one in listed))
     if before is None:
-        note(f"{node} was not known to the catalog before; is the name spelled as its pilots do?")
+        note(f"{node} is new to the catalog. Check that its pilots report the same name.")
     elif before.state.sequence and not pin:
         note(
-            "Its cache keeps books, which will replace this at its next contact: --pin prevents it."
+            "The cache of this node reports its files, and its next report replaces these. --pin prevents that."
         )
 
 
@@ -100,14 +106,16 @@ def pin_files(
     lfn: Annotated[
         list[str] | None,
         typer.Option(
-            "--lfn", metavar="NAME=SIZE[,VERSION]", help="A file to pin. May be repeated."
+            "--lfn",
+            metavar="NAME=SIZE[,VERSION]",
+            help="A file to pin, such as a.root=2GB. May be repeated.",
         ),
     ] = None,
     site: options.SiteOption = None,
     scope: ScopeOption = "",
     server: options.ServerOption = None,
 ) -> None:
-    """Pin files on a node: it counts as holding them, whatever its cache reports."""
+    """Pin files on a node: they count as local to it, whatever its cache reports."""
     listed = read_file_list(file_list, scope) if file_list else []
     listed += [ListedFile(named_file(pair, scope), f"--lfn {pair}") for pair in lfn or ()]
     if not listed:
@@ -130,21 +138,19 @@ def unpin_files(
     lfns: Annotated[
         list[str] | None, typer.Argument(metavar="LFN", help="Logical file names.")
     ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="All that is pinned on the node.")
-    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Unpin all files of the node.")] = False,
     site: options.SiteOption = None,
     scope: ScopeOption = "",
     guid: GuidOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Take away pins. What the node's cache reports stays."""
+    """Remove pins. Files that the node's cache reports stay in the catalog."""
     names = lfns or []
     if everything == bool(names):
         raise usage_error(
             "EMPTY_FILE_LIST" if not everything else "INVALID_OPTION",
             "name the files to unpin, or --all, and not both",
-            remedies=[f"see what is pinned: pandawn cache list {node} --pinned"],
+            remedies=[f"list the pinned files: pandawn cache list {node} --pinned"],
         )
     removed = left = 0
     with options.connect(ctx, server) as client:
@@ -159,22 +165,23 @@ def unpin_files(
             removed += reply.removed_count
             left = reply.pinned_count
     gone = f"{format_count(removed, 'file')} no longer pinned on {node} at {where}"
-    print_lines([f"{gone}; {left:,} still"])
+    print_lines([f"{gone}; {left:,} still pinned"])
     if removed < len(names):
-        note(f"The others were not pinned: pandawn cache list {node} --pinned")
+        note(f"The other files were not pinned: pandawn cache list {node} --pinned")
 
 
 def list_pins(
     ctx: typer.Context,
     site: Annotated[
-        str, typer.Option("--site", metavar="SITE", help="Only of this site.", show_default=False)
+        str,
+        typer.Option("--site", metavar="SITE", help="Only nodes of this site.", show_default=False),
     ] = "",
     limit: options.LimitOption = None,
     everything: options.AllOption = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """List the nodes with pinned files; `list NODE --pinned` lists the files."""
+    """List nodes with pinned files; `pandawn cache list NODE --pinned` lists the files."""
     with options.connect(ctx, server) as client:
         rows, more = client.pages(
             lambda token, size: client.call(
@@ -203,14 +210,14 @@ def list_pins(
                 row.file_count,
                 format_size(row.total_bytes),
                 format_time(row.update_time),
-                "" if row.believed else "not believed: silent",
+                "" if row.believed else "ignored: node is silent",
             ]
             for row in rows
         ),
-        empty="No file is pinned on any node.",
+        empty="No files are pinned.",
     )
     if more:
-        note(f"The first {len(rows)} are shown; --limit N or --all shows more.")
+        note(f"Only the first {len(rows)} are shown. --limit N or --all shows more.")
 
 
 def _known_cache(client: Client, site: str, node: str) -> filecatalog.Cache | None:
@@ -240,7 +247,7 @@ def _pin(
 def _send(
     listed: Sequence[ListedFile], send: Callable[[Sequence[types.File]], object], done: str
 ) -> None:
-    """Sends files batch by batch; refusals name lines of the list."""
+    """Sends files in batches. A refusal names lines of the list."""
     sent = 0
     for batch in batches(listed, FILES_A_CALL):
         try:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-# Between two looks at the task. A short task is seen to end at once, a long one is not a burden.
+# Pause between two polls of the task. It grows: short tasks end without delay, long ones cost few calls.
 _FIRST_POLL_S = 0.3
 _LONGEST_POLL_S = 3.0
 _BAR_WIDTH = 20
@@ -33,28 +33,28 @@ def is_over(task: task_pb2.Task) -> bool:
 
 
 def count(task: task_pb2.Task, *states: int) -> int:
-    """Returns how many jobs of the task are in one of the states; in any if none is given."""
+    """Returns how many jobs of the task are in one of `states`; without states, all its jobs."""
     return sum(row.count for row in task.job_counts if not states or row.state in states)
 
 
 def describe_counts(task: task_pb2.Task) -> str:
-    """Returns the job counts in a line: `7 finished, 2 running`."""
+    """Returns the job counts on a line: `7 finished, 2 running`."""
     rows = sorted(task.job_counts, key=lambda row: row.state, reverse=True)
     return ", ".join(f"{row.count} {words.job_state(row.state)}" for row in rows if row.count)
 
 
 def describe_bytes(task: task_pb2.Task) -> str:
-    """Returns what was read and how much of it came out of caches, in a line."""
+    """Returns on a line how much was read, and how much of it from caches."""
     if not task.input_bytes:
-        return "nothing read"
+        return "no input was read"
     return (
         f"{format_size(task.input_bytes)} read, {format_size(task.bytes_from_cache)} "
-        f"({format_share(task.bytes_from_cache, task.input_bytes)}) of it from node caches"
+        f"({format_share(task.bytes_from_cache, task.input_bytes)}) of it from the caches of nodes"
     )
 
 
 def bar(task: task_pb2.Task) -> Table:
-    """Draws the task as a bar with its counts."""
+    """Returns a progress bar of the task, with its counts."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
@@ -82,7 +82,7 @@ def _count_texts(task: task_pb2.Task) -> list[Text]:
 
 
 class _Lines:
-    """Says how a task stands whenever it has changed."""
+    """Prints the counts of a task whenever they have changed."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -96,10 +96,10 @@ class _Lines:
 
 
 def wait_for_task(client: Client, task_id: int) -> task_pb2.Task:
-    """Returns the task when all its jobs have ended; shows its progress on standard error.
+    """Waits until all jobs of the task have ended, and returns it; shows its progress on standard error.
 
     Raises:
-        CliError: There is no such task, or the server is away for too long.
+        CliError: There is no such task, or the server does not answer for too long.
     """
     console = stderr_console()
     show: Callable[[task_pb2.Task], None]

@@ -1,7 +1,7 @@
-"""Packs the user's code into an archive that is the same whenever its content is.
+"""Packs the user's code into an archive that depends only on the content of the files.
 
-The server names a sandbox by its content; times, owners and the order of a directory are left
-out, so that submitting the same code again uploads and stores nothing new.
+The server identifies a sandbox by its content. Times, owners and the order of directories are left
+out, so that the server stores the same code only once.
 """
 
 import gzip
@@ -17,16 +17,16 @@ from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.errors import usage_error
 from pandawn_tools.cli.units import format_size
 
-# The server's limit for an archive, and for one message of it.
+# Limit of the server for an archive, and the size of one message of the upload.
 MAX_SANDBOX_BYTES = 64 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
 
-# Not code: the history of the code, and what Python makes of it for itself.
+# Not code: version control, and compiled files of Python.
 _LEFT_OUT = frozenset({".git", ".hg", ".svn", "__pycache__"})
 
 
 class _BoundedBuffer(io.BytesIO):
-    """Takes an archive until it is too large, so that a wrong directory does not fill memory."""
+    """A buffer with a size limit, so that a wrong directory does not fill the memory."""
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:  # type: ignore[override]
         if self.tell() + len(data) > MAX_SANDBOX_BYTES:
@@ -34,7 +34,7 @@ class _BoundedBuffer(io.BytesIO):
                 "SANDBOX_TOO_LARGE",
                 f"the sandbox is larger than {format_size(MAX_SANDBOX_BYTES)} when compressed",
                 details=["nothing was sent"],
-                remedies=["leave data out of it; data belongs into input files"],
+                remedies=["leave data out of the sandbox, and use input files for it"],
             )
         return super().write(data)
 
@@ -42,11 +42,11 @@ class _BoundedBuffer(io.BytesIO):
 def pack(directory: Path | None, files: Sequence[Path]) -> bytes:
     """Returns a gzip-compressed tar archive of a directory's content and of single files.
 
-    Single files lie at the top. Version control and `__pycache__` are left out. Permissions are
-    reduced to whether the owner may execute.
+    Single files are at the top level. Version control and `__pycache__` are left out. Of the permissions
+    only the owner's right to execute is kept.
 
     Raises:
-        CliError: Something cannot be read or packed; all such things are listed.
+        CliError: Files cannot be read or packed; all of them are listed.
     """
     entries: dict[str, Path] = {}
     problems: list[str] = []
@@ -54,18 +54,20 @@ def pack(directory: Path | None, files: Sequence[Path]) -> bytes:
         entries |= _walk(directory, problems)
     for file in files:
         if file.name in entries:
-            problems.append(f"{file}: the sandbox has a {file.name} already")
+            problems.append(f"{file}: the sandbox already has a {file.name}")
         elif not file.is_file():
-            problems.append(f"{file}: {'is no file' if file.exists() else 'there is no such file'}")
-        # What a link points to: the link itself would lead nowhere on a node.
+            problems.append(
+                f"{file}: {'is not a file' if file.exists() else 'there is no such file'}"
+            )
+        # The target of a link: the link itself would be broken on a node.
         entries[file.name] = file.resolve()
     problems += (
-        f"{path}: may not be read (permissions)"
+        f"{path}: no permission to read it"
         for path in entries.values()
         if path.exists() and not path.is_symlink() and not os.access(path, os.R_OK)
     )
     if not entries and not problems:
-        problems.append(f"{directory}: there is nothing in it")
+        problems.append(f"{directory}: the directory is empty")
     if problems:
         raise usage_error(
             "SANDBOX_UNREADABLE", "the sandbox cannot be packed; nothing was sent", details=problems
@@ -75,7 +77,7 @@ def pack(directory: Path | None, files: Sequence[Path]) -> bytes:
 
 def _walk(directory: Path, problems: list[str]) -> dict[str, Path]:
     if not directory.is_dir():
-        what = "is no directory" if directory.exists() else "there is no such directory"
+        what = "is not a directory" if directory.exists() else "there is no such directory"
         problems.append(f"{directory}: {what}")
         return {}
     found: dict[str, Path] = {}
@@ -97,11 +99,11 @@ def _check(path: Path, directory: Path, problems: list[str]) -> None:
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
         if not path.resolve().is_relative_to(directory.resolve()):
-            problems.append(f"{path}: links to {path.readlink()}, outside of the sandbox")
+            problems.append(f"{path}: links to {path.readlink()}, outside the sandbox")
         elif path.readlink().is_absolute():
-            problems.append(f"{path}: links to an absolute path, which a node does not have")
+            problems.append(f"{path}: links to an absolute path, which nodes do not have")
     elif not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        problems.append(f"{path}: is neither file, directory nor link")
+        problems.append(f"{path}: is not a file, directory or link")
 
 
 def _archive(entries: dict[str, Path]) -> bytes:
@@ -117,7 +119,7 @@ def _archive(entries: dict[str, Path]) -> bytes:
             info.uid = info.gid = 0
             info.uname = info.gname = ""
             info.mode = 0o755 if info.isdir() or info.mode & stat.S_IXUSR else 0o644
-            # A file with two names is packed twice: which of them came first is an accident.
+            # A file with two names is packed twice: a link would depend on the order of the names.
             if info.islnk():
                 info.type, info.linkname, info.size = tarfile.REGTYPE, "", path.stat().st_size
             if info.isreg():

@@ -1,4 +1,4 @@
-"""Where the server is, and what it is shown: option, environment, configuration file, default; in this order."""
+"""The address of the server, and the configuration file: option, environment, file, default, in this order."""
 
 import os
 import re
@@ -85,9 +85,7 @@ def parse_address(text: str, source: str) -> Address:
         raise usage_error(
             "INVALID_ADDRESS",
             f"{text.strip()!r}, from {source}, is not the address of a server",
-            remedies=[
-                "write it as HOST or HOST:PORT, such as pandawn.example.org:25443, or as unix:/PATH"
-            ],
+            remedies=["write HOST or HOST:PORT, such as pandawn.example.org:25443, or unix:/PATH"],
         ) from error
 
 
@@ -107,7 +105,7 @@ def read_config(environ: Mapping[str, str]) -> Configured:
             "INVALID_CONFIGURATION",
             f"the configuration file {path} cannot be read: {error.strerror}",
             remedies=[
-                "it is looked for below $XDG_CONFIG_HOME, else $HOME/.config: see whether these are yours",
+                "the file is in $XDG_CONFIG_HOME, else in $HOME/.config: check that you may read these",
             ],
         ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -120,7 +118,7 @@ def read_config(environ: Mapping[str, str]) -> Configured:
     texts = {name: content.pop(name) for name in _TEXTS if name in content}
     tls = content.pop("tls", None)
     wrong = [
-        f"`{name}` is not a text" for name, value in texts.items() if not isinstance(value, str)
+        f"`{name}` is not a string" for name, value in texts.items() if not isinstance(value, str)
     ]
     if tls is not None and not isinstance(tls, bool):
         wrong.append("`tls` is neither true nor false")
@@ -131,6 +129,6 @@ def read_config(environ: Mapping[str, str]) -> Configured:
             "INVALID_CONFIGURATION",
             f"the configuration file {path} is wrong",
             details=wrong,
-            remedies=[f"it may hold: {', '.join(_TEXTS)} (texts), and tls (true or false)"],
+            remedies=[f"its keys are {', '.join(_TEXTS)} (strings) and tls (true or false)"],
         )
     return Configured(path, tls=tls, **texts)

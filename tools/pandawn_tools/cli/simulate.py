@@ -1,4 +1,4 @@
-"""`pandawn simulate`: the door to `pandawn_tools.simulate`."""
+"""`pandawn simulate`: options of the simulation in `pandawn_tools.simulate`."""
 
 import importlib.util
 from pathlib import Path
@@ -29,7 +29,7 @@ def simulate(
             "--trace",
             metavar="FILE",
             rich_help_panel=_WORKLOAD,
-            help="Jobs that were recorded, one JSON object a line: t, job, task, priority, "
+            help="Recorded jobs, one JSON object per line with t, job, task, priority, "
             "runtime_s, inputs.",
         ),
     ] = None,
@@ -39,11 +39,14 @@ def simulate(
             "--model",
             metavar="NAME",
             rich_help_panel=_WORKLOAD,
-            help="ndgf: the published shape of ATLAS work; scattered: jobs with nothing in common.",
+            help="Workload model. ndgf: published statistics of ATLAS jobs; scattered: jobs that share no files.",
         ),
     ] = "ndgf",
     jobs: Annotated[
-        int, typer.Option("--jobs", min=1, rich_help_panel=_WORKLOAD, help="Jobs of the model.")
+        int,
+        typer.Option(
+            "--jobs", min=1, rich_help_panel=_WORKLOAD, help="Number of jobs of the model."
+        ),
     ] = 83_000,
     hours: Annotated[
         float | None,
@@ -51,7 +54,7 @@ def simulate(
             "--hours",
             min=_A_POSITIVE_HOUR,
             rich_help_panel=_WORKLOAD,
-            help="Time in which the jobs arrive. Default: 24, or that of the trace.",
+            help="Hours in which the jobs arrive. Default: 24, or as in the trace.",
         ),
     ] = None,
     load: Annotated[
@@ -60,41 +63,70 @@ def simulate(
             "--load",
             min=0.001,
             rich_help_panel=_WORKLOAD,
-            help="Instead of --hours: slots asked for while jobs arrive, by slots there are.",
+            help="Instead of --hours: mean number of busy slots while jobs arrive, divided by all slots.",
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, rich_help_panel=_WORKLOAD, help="Of all chance.")
+        int,
+        typer.Option(
+            "--seed", min=0, rich_help_panel=_WORKLOAD, help="Seed of the random numbers."
+        ),
     ] = 1,
     inputs: Annotated[
-        float, typer.Option("--inputs", min=0.0, rich_help_panel=_MODEL, help="Files a job reads.")
+        float,
+        typer.Option(
+            "--inputs",
+            min=0.0,
+            rich_help_panel=_MODEL,
+            help="Mean number of files that a job reads.",
+        ),
     ] = 6.6,
     mean_mb: Annotated[
         float,
-        typer.Option("--mean-mb", min=0.001, rich_help_panel=_MODEL, help="Size of an input."),
+        typer.Option(
+            "--mean-mb", min=0.001, rich_help_panel=_MODEL, help="Mean size of a file, in MB."
+        ),
     ] = 338.0,
     size_sigma: Annotated[
         float,
-        typer.Option("--size-sigma", min=0.0, rich_help_panel=_MODEL, help="Spread of sizes."),
+        typer.Option(
+            "--size-sigma",
+            min=0.0,
+            rich_help_panel=_MODEL,
+            help="Spread of file sizes (sigma of a log-normal distribution).",
+        ),
     ] = 1.0,
     reads: Annotated[
         float,
-        typer.Option("--reads", min=1.0, rich_help_panel=_MODEL, help="How often a file is read."),
+        typer.Option(
+            "--reads",
+            min=1.0,
+            rich_help_panel=_MODEL,
+            help="Mean number of times that a file is read.",
+        ),
     ] = 3.9,
     dataset_files: Annotated[
         float,
         typer.Option(
-            "--dataset-files", min=1.0, rich_help_panel=_MODEL, help="Files of a dataset."
+            "--dataset-files",
+            min=1.0,
+            rich_help_panel=_MODEL,
+            help="Mean number of files of a dataset.",
         ),
     ] = 100.0,
     dataset_sigma: Annotated[
         float,
-        typer.Option("--dataset-sigma", min=0.0, rich_help_panel=_MODEL, help="Their spread."),
+        typer.Option(
+            "--dataset-sigma", min=0.0, rich_help_panel=_MODEL, help="Spread of files per dataset."
+        ),
     ] = 0.8,
     cut_sigma: Annotated[
         float,
         typer.Option(
-            "--cut-sigma", min=0.0, rich_help_panel=_MODEL, help="Spread of files a job over tasks."
+            "--cut-sigma",
+            min=0.0,
+            rich_help_panel=_MODEL,
+            help="Spread of files per job between tasks.",
         ),
     ] = 0.5,
     own_cut: Annotated[
@@ -104,7 +136,7 @@ def simulate(
             min=0.0,
             max=1.0,
             rich_help_panel=_MODEL,
-            help="Part of tasks with other files a job than the dataset's first reader.",
+            help="Share of tasks whose number of files per job differs from the first reader's of the dataset, 0 to 1.",
         ),
     ] = 0.5,
     reuse_depth: Annotated[
@@ -113,7 +145,7 @@ def simulate(
             "--reuse-depth",
             min=0.1,
             rich_help_panel=_MODEL,
-            help="How many datasets back one is read again, in the mean.",
+            help="Mean age of a dataset that is read again, in datasets.",
         ),
     ] = 60.0,
     reuse_any: Annotated[
@@ -123,11 +155,17 @@ def simulate(
             min=0.0,
             max=1.0,
             rich_help_panel=_MODEL,
-            help="Part of tasks that read any dataset again, however old.",
+            help="Share of tasks that read a dataset again of any age, 0 to 1.",
         ),
     ] = 0.2,
     hot_files: Annotated[
-        int, typer.Option("--hot-files", min=0, rich_help_panel=_MODEL, help="Files all read.")
+        int,
+        typer.Option(
+            "--hot-files",
+            min=0,
+            rich_help_panel=_MODEL,
+            help="Number of files that most jobs read.",
+        ),
     ] = 20,
     hot_share: Annotated[
         float,
@@ -136,32 +174,55 @@ def simulate(
             min=0.0,
             max=1.0,
             rich_help_panel=_MODEL,
-            help="Part of jobs that read one of them.",
+            help="Share of jobs that read one of the hot files, 0 to 1.",
         ),
     ] = 0.9,
     hot_mb: Annotated[
-        float, typer.Option("--hot-mb", min=0.001, rich_help_panel=_MODEL, help="Their size.")
+        float,
+        typer.Option(
+            "--hot-mb", min=0.001, rich_help_panel=_MODEL, help="Size of a hot file, in MB."
+        ),
     ] = 12.0,
     runtime: Annotated[
         str,
-        typer.Option("--runtime", metavar="TIME", rich_help_panel=_MODEL, help="Mean run time."),
+        typer.Option(
+            "--runtime",
+            metavar="TIME",
+            rich_help_panel=_MODEL,
+            help="Mean run time of a job, such as 40min.",
+        ),
     ] = "2400s",
     runtime_sigma: Annotated[
         float,
-        typer.Option("--runtime-sigma", min=0.0, rich_help_panel=_MODEL, help="Its spread."),
+        typer.Option(
+            "--runtime-sigma",
+            min=0.0,
+            rich_help_panel=_MODEL,
+            help="Spread of run times (sigma of a log-normal distribution).",
+        ),
     ] = 0.8,
-    nodes: Annotated[int, typer.Option("--nodes", min=1, rich_help_panel=_CLUSTER)] = 100,
+    nodes: Annotated[
+        int, typer.Option("--nodes", min=1, rich_help_panel=_CLUSTER, help="Number of nodes.")
+    ] = 100,
     slots: Annotated[
         int,
-        typer.Option("--slots", min=1, rich_help_panel=_CLUSTER, help="Jobs at once on a node."),
+        typer.Option(
+            "--slots", min=1, rich_help_panel=_CLUSTER, help="Jobs that run at a time on a node."
+        ),
     ] = 8,
     cache_gb: Annotated[
-        float, typer.Option("--cache-gb", min=0.0, rich_help_panel=_CLUSTER, help="Of each node.")
+        float,
+        typer.Option(
+            "--cache-gb", min=0.0, rich_help_panel=_CLUSTER, help="Cache of a node, in GB."
+        ),
     ] = 160.0,
     bandwidth_mb_s: Annotated[
         float,
         typer.Option(
-            "--bandwidth-mb-s", min=0.001, rich_help_panel=_CLUSTER, help="Of a node's one link."
+            "--bandwidth-mb-s",
+            min=0.001,
+            rich_help_panel=_CLUSTER,
+            help="Network bandwidth of a node, in MB/s.",
         ),
     ] = 60.0,
     locality_wait: Annotated[
@@ -170,13 +231,16 @@ def simulate(
             "--locality-wait",
             metavar="TIME",
             rich_help_panel=_CLUSTER,
-            help="How long a job is held for a better node at most.",
+            help="Maximum time that a job is held for a node with its files, such as 10min.",
         ),
     ] = "10min",
     priority_band: Annotated[
         int,
         typer.Option(
-            "--priority-band", min=1, rich_help_panel=_CLUSTER, help="Priorities that count as one."
+            "--priority-band",
+            min=1,
+            rich_help_panel=_CLUSTER,
+            help="Width of a priority band; priorities in a band count as equal.",
         ),
     ] = 100,
     node_mtbf: Annotated[
@@ -185,7 +249,7 @@ def simulate(
             "--node-mtbf",
             metavar="TIME",
             rich_help_panel=_FAULTS,
-            help="Mean time between failures of a node; its jobs and cache are lost.",
+            help="Mean time between failures of a node, which loses its jobs and its cache. Default: no failures.",
         ),
     ] = None,
     node_repair: Annotated[
@@ -194,7 +258,7 @@ def simulate(
             "--node-repair",
             metavar="TIME",
             rich_help_panel=_FAULTS,
-            help="Until a node that failed is back.",
+            help="Time until a failed node is back.",
         ),
     ] = "1h",
     stale: Annotated[
@@ -203,7 +267,7 @@ def simulate(
             "--stale",
             metavar="TIME",
             rich_help_panel=_FAULTS,
-            help="How late the catalog hears of a change.",
+            help="Delay until the catalog has a change of a cache.",
         ),
     ] = "0",
     lost: Annotated[
@@ -213,7 +277,7 @@ def simulate(
             min=0.0,
             max=1.0,
             rich_help_panel=_FAULTS,
-            help="Part of the changes that it never hears of.",
+            help="Share of changes that never reach the catalog, 0 to 1.",
         ),
     ] = 0.0,
     rewritten: Annotated[
@@ -223,7 +287,7 @@ def simulate(
             min=0.0,
             max=1.0,
             rich_help_panel=_FAULTS,
-            help="Part of the files that are written anew, once, under their old names.",
+            help="Share of files that are rewritten once under the same name, 0 to 1.",
         ),
     ] = 0.0,
     memcached_down: Annotated[
@@ -232,7 +296,7 @@ def simulate(
             "--memcached-down",
             metavar="FROM-UNTIL,...",
             rich_help_panel=_FAULTS,
-            help="When the catalog answers nothing, like 2h-3h,10h-11h; it comes back empty.",
+            help="Times without a catalog, such as 2h-3h,10h-11h. After each it is empty.",
         ),
     ] = "",
     policy: Annotated[
@@ -240,11 +304,14 @@ def simulate(
         typer.Option(
             "--policy",
             metavar="NAME,...",
-            help="fifo, panda2010, bytes-10, bytes-100, pandawn. Default: all.",
+            help="Policies to compare: fifo, panda2010, bytes-10, bytes-100, pandawn. Default: all.",
         ),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw it: a .png, .svg or .pdf.")
+        Path | None,
+        typer.Option(
+            "--plot", metavar="FILE", help="Write a plot to this .png, .svg or .pdf file."
+        ),
     ] = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on standard output.")
@@ -252,9 +319,9 @@ def simulate(
 ) -> None:
     """Compare policies that match jobs with nodes, on a simulated cluster.
 
-    Runs one workload under several policies; `pandawn` is the server's own brokerage, unchanged.
-    Times are written like 90s, 10min or 2h; a bare number is seconds. Nothing is started, and no
-    server is asked. docs/simulation.md says what is modelled.
+    Runs one workload under several policies; policy `pandawn` is the dispatch code of the server.
+    Times are written like 90s, 10min or 2h; a number without a unit is seconds. No server is needed.
+    docs/simulation.md describes the model.
     """
     from pandawn_tools.simulate.cluster import Cluster
     from pandawn_tools.simulate.models import MODELS, Model
@@ -266,7 +333,7 @@ def simulate(
     from pandawn_tools.simulate.workload import rewritten as with_rewritten_files
 
     if load is not None and hours is not None:
-        raise usage_error("BAD_LOAD", "--load and --hours say the same thing; give one of them")
+        raise usage_error("BAD_LOAD", "--load and --hours exclude each other; use one of them")
     chosen = tuple(name for names in policy or POLICIES for name in names.split(","))
     for name in chosen:
         if name not in POLICIES:
@@ -327,7 +394,7 @@ def simulate(
 
 
 def _seconds(option: str, text: str) -> float:
-    """A span of time; a bare number is seconds, as in the output."""
+    """Reads a duration and returns seconds; a number without a unit is seconds, as in the output."""
     try:
         return parse_duration(
             f"{text}s" if text.replace(".", "", 1).isdecimal() else text
@@ -348,7 +415,7 @@ def _intervals(text: str) -> tuple[tuple[float, float], ...]:
 
 
 def _check_plot(path: Path | None) -> None:
-    """Before minutes of work: whether the picture can be drawn at all."""
+    """Checks that a plot can be written, before minutes of work. Raises CliError."""
     if path is None:
         return
     if path.suffix not in (".png", ".svg", ".pdf"):

@@ -20,15 +20,18 @@ _COLUMNS = (
 
 
 def simulate_faults(
-    nodes: Annotated[int, typer.Option("--nodes", min=10)] = 100,
-    slots: Annotated[int, typer.Option("--slots", min=1, help="Jobs at once on a node.")] = 8,
-    users: Annotated[int, typer.Option("--users", min=2)] = 40,
-    jobs: Annotated[int, typer.Option("--jobs", min=1)] = 8000,
+    nodes: Annotated[int, typer.Option("--nodes", min=10, help="Number of nodes.")] = 100,
+    slots: Annotated[
+        int, typer.Option("--slots", min=1, help="Jobs that run at a time on a node.")
+    ] = 8,
+    users: Annotated[int, typer.Option("--users", min=2, help="Number of users.")] = 40,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of jobs.")] = 8000,
     hours: Annotated[
-        float, typer.Option("--hours", min=0.001, help="Time in which they arrive.")
+        float, typer.Option("--hours", min=0.001, help="Hours in which the jobs arrive.")
     ] = 6.0,
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="Runs, each with chance of its own.")
+        int,
+        typer.Option("--seeds", min=1, help="Number of runs, each with its own random numbers."),
     ] = 3,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print one JSON object for each run.")
@@ -36,9 +39,9 @@ def simulate_faults(
 ) -> None:
     """Simulate mistakes of users and broken nodes, and show which of them the server blames.
 
-    Three in ten tasks have a mistake; some nodes lack programs, run none, have full disks, are slow, or deliver wrong
-    bytes. The rules of retries and suspensions are the server's own, unchanged. Nothing is started, and no server is
-    asked. docs/faults.md says what is modelled.
+    Three in ten tasks have a mistake. Some nodes lack programs, cannot start any, have full disks, are slow, or
+    corrupt files. Retries and suspensions use the code of the server. No server is needed. docs/faults.md describes
+    the model.
     """
     from pandawn_tools.simulate.mishap_world import MishapWorld
 
@@ -66,4 +69,4 @@ def simulate_faults(
             ]
         )
     if not json_output:
-        print_table(_COLUMNS, rows, empty="nothing was simulated")
+        print_table(_COLUMNS, rows, empty="There was no run.")

@@ -1,4 +1,4 @@
-"""`pandawn submit`: checks what the user gave, uploads the code, submits the task, may wait."""
+"""`pandawn submit`: checks the input, uploads the code, submits the task, and may wait for it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,20 +19,21 @@ from pandawn_tools.cli.sending import note_nothing_sent, send
 from pandawn_tools.cli.units import format_count, format_size
 
 _COMMAND_KEY = "pandawn_tools.cli.submit.command"
-# There from when the task, or code for it, may be at the server.
+# Set when the task, or its code, may have reached the server.
 _IS_SENT = "pandawn_tools.cli.submit.is_sent"
 HELP = f"""Submit a task: one command over many input files.
 
-The command stands after a --, and no shell reads it. {taskspec.INPUT_MARK} as a word of its \
-own becomes the names of the job's input files, a word each; they lie in its work directory. Inside a word it \
-becomes one text with commas: for a shell, write sh -c 'cat "$@" > out' sh {taskspec.INPUT_MARK}
+Write the command after --. No shell runs it. The word {taskspec.INPUT_MARK} is replaced by the names of the \
+job's input files, one word for each file; the files are in the work directory of the job. Inside a longer word, \
+{taskspec.INPUT_MARK} is replaced by the names with commas between them. For a shell, write \
+sh -c 'cat "$@" > out' sh {taskspec.INPUT_MARK}
 
     pandawn submit --sandbox analysis --inputs list.dat --files-per-job 5 \\
         --output hist.root -- python3 ana.py --out hist.root {taskspec.INPUT_MARK}
 
-Jobs without input differ by PANDAWN_JOB_INDEX, which is 1, 2, 3 ...: a seed, say. The environment has \
-PANDAWN_TASK_ID, PANDAWN_JOB_ID and PANDAWN_ATTEMPT too, and PANDAWN_INPUTS_FILE names a file with the names \
-of the inputs, one a line.
+Each job has its number 1, 2, 3 ... in $PANDAWN_JOB_INDEX, for example as a seed for jobs without input. Jobs \
+also have $PANDAWN_TASK_ID, $PANDAWN_JOB_ID, $PANDAWN_ATTEMPT, and $PANDAWN_INPUTS_FILE, a file with the names \
+of the inputs, one per line.
 
     pandawn submit --jobs 100 --output toy.npz --wait \\
         -- sh -c './toy --seed "$PANDAWN_JOB_INDEX"'
@@ -43,10 +44,10 @@ app = PlainApp()
 
 
 class SplitCommand(PlainCommand):
-    """A command whose line is two: options and files, and after `--` words that are not its own."""
+    """A command with options and files, and after `--` another command with its own options."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """Keeps the words after the first `--` from being taken for files."""
+        """Sets aside the words after the first `--`, which are not files."""
         own = list(args)
         if "--" in own:
             position = own.index("--")
@@ -55,7 +56,7 @@ class SplitCommand(PlainCommand):
         return super().parse_args(ctx, own)
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
-        """Submits; whoever interrupts it before anything was sent is told so."""
+        """Submits. If it is interrupted before anything was sent, it says so."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -69,7 +70,7 @@ def submit(
     ctx: typer.Context,
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FILE", help="Input files: paths or file:// URLs."),
+        typer.Argument(metavar="FILE", help="Input files: paths, or file:// or root:// URLs."),
     ] = None,
     input_lists: Annotated[
         list[str] | None,
@@ -77,7 +78,7 @@ def submit(
             "--inputs",
             "-i",
             metavar="LIST",
-            help="File with one input path or URL a line; - for standard input. May be repeated.",
+            help="File with one input path or URL per line; - is standard input. May be repeated.",
         ),
     ] = None,
     files_per_job: Annotated[
@@ -87,7 +88,7 @@ def submit(
             "-f",
             callback=options.positive_int32,
             metavar="N",
-            help="Input files a job.",
+            help="Number of input files per job.",
         ),
     ] = 1,
     jobs: Annotated[
@@ -96,7 +97,7 @@ def submit(
             "--jobs",
             callback=options.positive_int32,
             metavar="N",
-            help="Number of jobs of a task without input.",
+            help="Number of jobs, for a task without input files.",
         ),
     ] = None,
     dataset: Annotated[
@@ -105,7 +106,7 @@ def submit(
             "--dataset",
             "-d",
             metavar="NAME",
-            help="Output dataset, the directory of the outputs. Default: command and time.",
+            help="Output dataset, which is the directory of the outputs. Default: command and time.",
         ),
     ] = None,
     output: Annotated[
@@ -114,7 +115,7 @@ def submit(
             "--output",
             "-o",
             metavar="NAME",
-            help="File that the command writes and that is to be kept. May be repeated.",
+            help="Output file that the command writes, to be stored. May be repeated.",
         ),
     ] = None,
     script: Annotated[
@@ -122,34 +123,51 @@ def submit(
         typer.Option(
             "--script",
             metavar="FILE",
-            help="Script to run; what follows -- are its arguments, else the input files.",
+            help="Script to run. Its arguments are the words after --, else the input files.",
         ),
     ] = None,
     sandbox_dir: Annotated[
         Path | None,
-        typer.Option("--sandbox", metavar="DIR", help="Directory of code that each job gets."),
+        typer.Option("--sandbox", metavar="DIR", help="Directory with code, copied to each job."),
     ] = None,
     extra: Annotated[
         list[Path] | None,
-        typer.Option("--extra", metavar="FILE", help="One more file of code. May be repeated."),
+        typer.Option(
+            "--extra",
+            metavar="FILE",
+            help="Single file with code, copied to each job. May be repeated.",
+        ),
     ] = None,
     build: Annotated[
         bool,
-        typer.Option("--build", help="Build the code once, in a job of its own that runs first."),
+        typer.Option(
+            "--build", help="Build the code once, in a build job that runs before the others."
+        ),
     ] = False,
     build_command: Annotated[
         str | None,
         typer.Option(
             "--build-command",
             metavar="COMMAND",
-            help="Command of the build job, in quotes, such as 'make -j2'. Implies --build.",
+            help="Command of the build job as one word, such as 'make -j2'. Implies --build.",
         ),
     ] = None,
     queue: Annotated[
-        str, typer.Option("--queue", "-q", metavar="QUEUE", help="Queue to run on.")
+        str,
+        typer.Option(
+            "--queue",
+            "-q",
+            metavar="QUEUE",
+            help="Queue for the jobs. Default: the server chooses one.",
+        ),
     ] = "",
     site: Annotated[
-        str, typer.Option("--site", metavar="SITE", help="Site to run at, on any of its queues.")
+        str,
+        typer.Option(
+            "--site",
+            metavar="SITE",
+            help="Site for the jobs; the server chooses one of its queues.",
+        ),
     ] = "",
     user: Annotated[
         str | None,
@@ -157,12 +175,12 @@ def submit(
             "--user",
             "-u",
             metavar="USER",
-            help="Whose it is. Default: who you are to the server, or your login name.",
+            help="Owner of the task. Default: your name at the server, else your login name.",
         ),
     ] = None,
     test: Annotated[
         bool,
-        typer.Option("--test", help="A test of a queue: only such goes to queues in status test."),
+        typer.Option("--test", help="Test task: only test tasks run on queues in status test."),
     ] = False,
     priority: Annotated[
         int,
@@ -170,25 +188,29 @@ def submit(
             "--priority",
             callback=options.within(-options.MAX_INT32, options.MAX_INT32),
             metavar="N",
-            help="Higher goes first, -10000 to 10000.",
+            help="Priority, -10000 to 10000; higher runs first.",
         ),
     ] = 0,
     memory: Annotated[
-        str | None, typer.Option("--memory", metavar="SIZE", help="Memory a job needs: 2GiB.")
+        str | None, typer.Option("--memory", metavar="SIZE", help="Memory per job, such as 2GiB.")
     ] = None,
     cores: Annotated[
         int | None,
         typer.Option(
-            "--cores", callback=options.positive_int32, metavar="N", help="Cores a job needs."
+            "--cores", callback=options.positive_int32, metavar="N", help="CPU cores per job."
         ),
     ] = None,
     disk: Annotated[
         str | None,
-        typer.Option("--disk", metavar="SIZE", help="Disk a job needs, inputs included: 10GiB."),
+        typer.Option(
+            "--disk", metavar="SIZE", help="Disk space per job with its input files, such as 10GiB."
+        ),
     ] = None,
     wall_time: Annotated[
         str | None,
-        typer.Option("--wall-time", metavar="TIME", help="Longest run of the command: 2h."),
+        typer.Option(
+            "--wall-time", metavar="TIME", help="Maximum run time of the command, such as 2h."
+        ),
     ] = None,
     max_attempts: Annotated[
         int,
@@ -196,28 +218,33 @@ def submit(
             "--max-attempts",
             callback=options.within(0, options.MAX_INT32),
             metavar="N",
-            help="Tries at a job before it fails. Default: 3.",
+            help="Attempts before a job fails. Default: 3.",
             show_default=False,
         ),
     ] = 0,
     env: Annotated[
         list[str] | None,
-        typer.Option("--env", "-e", metavar="NAME=VALUE", help="Environment. May be repeated."),
+        typer.Option(
+            "--env",
+            "-e",
+            metavar="NAME=VALUE",
+            help="Environment variable of the jobs. May be repeated.",
+        ),
     ] = None,
     label: Annotated[
         list[str] | None,
         typer.Option(
             "--label",
             metavar="NAME=VALUE",
-            help="A label, by which tasks and jobs can be listed. May be repeated.",
+            help="Label to list tasks and jobs by. May be repeated.",
         ),
     ] = None,
     checksum: Annotated[
         bool | None,
         typer.Option(
             "--checksum/--no-checksum",
-            help="Read the inputs for their SHA-256, which nodes compare; of remote files, ask the server. "
-            f"Default: read them up to {format_size(AUTOMATIC_BYTES)} a task; else size and time tell.",
+            help="Compute SHA-256 checksums of local inputs, ask the servers of remote ones; nodes compare them. "
+            f"Default: if all inputs have at most {format_size(AUTOMATIC_BYTES)}; else size and time identify them.",
             show_default=False,
         ),
     ] = None,
@@ -227,16 +254,17 @@ def submit(
             "--lfn-depth",
             callback=options.positive_int32,
             metavar="N",
-            help="Parts of the path that make the logical name of an input; 1 is the file's name.",
+            help="Number of path components in the logical name of an input; 1: only the file name.",
         ),
     ] = 1,
     wait: Annotated[
-        bool, typer.Option("--wait", "-w", help="Wait until the task has ended; show progress.")
+        bool,
+        typer.Option("--wait", "-w", help="Wait until the task has ended, and show its progress."),
     ] = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Submits a task; the help of the command is `HELP`."""
+    """Submits a task. `HELP` is the help of the command."""
     words = list(ctx.meta.get(_COMMAND_KEY, ()))
     names = [named for path in input_lists or () for named in inputs.read_list(path)]
     names += inputs.name_arguments(files or ())
@@ -255,7 +283,7 @@ def submit(
         raise usage_error(
             "INVALID_OPTION",
             "--build needs code to build",
-            remedies=["name it with --sandbox DIR or --extra FILE"],
+            remedies=["give the code with --sandbox DIR or --extra FILE"],
         )
     plan = taskspec.Plan(
         user=user or "",
@@ -285,7 +313,7 @@ def submit(
     archive = sandbox.pack(sandbox_dir, extras) if sandbox_dir is not None or extras else b""
     with options.connect(ctx, server, patient=wait) as client:
         if user is None and not client.credentials.shows_anything:
-            # Whoever shows nothing is the operator of the server's machine, who says for whom it is.
+            # Without credentials it is the operator of the server's machine, who must name the owner.
             plan = replace(plan, user=taskspec.login_name())
         ctx.meta[_IS_SENT] = True
         task = send(client, plan, archive)
@@ -305,21 +333,24 @@ def _check_shape(
             "NO_COMMAND",
             "there is no command to run",
             remedies=[
-                "put it after a --, such as: pandawn submit data/*.root -- python3 ana.py %IN",
-                "or name a script: --script FILE",
+                "write it after --, such as: pandawn submit data/*.root -- python3 ana.py %IN",
+                "or give a script: --script FILE",
             ],
         )
     if has_inputs and jobs is not None:
         raise usage_error(
             "INVALID_OPTION",
-            "--jobs is for tasks without input, and there are input files",
-            remedies=["say --files-per-job N instead"],
+            "--jobs is for tasks without input files, and this one has some",
+            remedies=["use --files-per-job N instead"],
         )
     if not has_inputs and jobs is None:
         raise usage_error(
             "EMPTY_FILE_LIST",
             "there are no input files",
-            remedies=["name them, or a list of them with --inputs LIST", "or say --jobs N"],
+            remedies=[
+                "give files, or a list of files with --inputs LIST",
+                "or use --jobs N for jobs without input",
+            ],
         )
 
 
@@ -345,18 +376,18 @@ def _announce(task: task_pb2.Task, plan: taskspec.Plan, *, waits: bool) -> None:
     unknown = sum(not file.version for file in plan.inputs)
     if unknown:
         note(
-            f"{format_count(unknown, 'input file')} named without checksum or time: no node counts as holding such, "
-            "unless the site declares their names unique. Write checksums behind the sizes in the list."
+            f"{format_count(unknown, 'input file')} without checksum or time: no cached copy counts as local, "
+            "unless the site declares file names unique. Add checksums after the sizes in the list."
         )
     if not plan.outputs:
         note(
-            "Of what the command writes nothing is kept but its log: name files with --output NAME."
+            "Only the log will be stored. To store files that the command writes, use --output NAME."
         )
     if task.passed_over:
-        note(f"Passed over: {task.passed_over}")
+        note(f"Queues not chosen: {task.passed_over}")
     if waits:
         return
     note(
-        f"Follow it: pandawn wait {task.task_id}; its jobs: pandawn jobs --task {task.task_id}; "
-        f"end it: pandawn kill --task {task.task_id}"
+        f"To wait: pandawn wait {task.task_id}; to list its jobs: pandawn jobs --task {task.task_id}; "
+        f"to cancel it: pandawn kill --task {task.task_id}"
     )

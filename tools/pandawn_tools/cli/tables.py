@@ -1,6 +1,6 @@
-"""Tables that fit the terminal, and that print a hundred thousand rows without a wait.
+"""Tables that fit the terminal, and that print 100,000 rows without delay.
 
-rich's own tables take a millisecond and more for each row.
+rich's own tables take more than a millisecond for each row.
 """
 
 import re
@@ -15,12 +15,12 @@ from rich.text import Text
 from pandawn_tools.cli.render import clean, stderr_console, stdout_console
 
 _GAP = "  "
-# A column is not made narrower than this, however narrow the terminal.
+# A column is at least this wide, also on a narrow terminal.
 _LEAST_WIDTH = 6
 
-# Where a name may be broken: `zpeak.20261128-` and not `zpeak.202611`.
+# Parts between which a name may be broken: `zpeak.20261128-`, not `zpeak.202611`.
 _NAME_PART = re.compile(r"[^._/:@-]*[._/:@-]+|[^._/:@-]+$")
-# Stands before a blank that is no part of the text. Cleaned text has no control characters.
+# Marks a blank that is not part of the text. Cleaned text has no control characters.
 _BREAK = "\x00"
 
 Cell = str | int | Text
@@ -30,7 +30,7 @@ Cell = str | int | Text
 class Column:
     """A column of a table.
 
-    One that may `fold` gives way when the terminal is narrow; an `optional` one is left out where
+    A `fold` column is wrapped when the terminal is narrow. An `optional` column is left out when
     all its cells are empty.
     """
 
@@ -42,7 +42,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A cell: its text, clean and with its width on the terminal, and its style."""
+    """A cell: its clean text, the width of the text on the terminal, and its style."""
 
     text: str
     width: int
@@ -50,10 +50,7 @@ class _Piece:
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, empty: str) -> None:
-    """Prints a table to standard output; `empty` is said instead when it has no rows.
-
-    The word on emptiness goes to standard error, so that a pipe sees no row.
-    """
+    """Prints a table to standard output, or, if it has no rows, `empty` to standard error."""
     grid = [[_piece(cell) for cell in row] for row in rows]
     if not grid:
         stderr_console().print(Text(empty))
@@ -73,7 +70,7 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, em
 
 
 def print_fields(fields: Iterable[tuple[str, Cell]]) -> None:
-    """Prints names and values below each other; empty values are left out."""
+    """Prints a line for each name and value; empty values are left out."""
     grid = [
         [_Piece(name, cell_len(name), "bold"), _piece(value)]
         for name, value in fields
@@ -107,7 +104,7 @@ def _print(console: Console, columns: Sequence[Column], grid: Sequence[Sequence[
 def _widths(
     columns: Sequence[Column], grid: Sequence[Sequence[_Piece]], available: int
 ) -> list[int]:
-    """Returns the widths of the columns: as wide as needed, or what the terminal leaves."""
+    """Returns the widths of the columns: as needed, or less if the terminal is narrow."""
     widths = [max(row[n].width for row in grid) for n in range(len(columns))]
     excess = sum(widths) + len(_GAP) * (len(columns) - 1) - available
     while excess > 0:
@@ -116,7 +113,7 @@ def _widths(
         ]
         if not foldable:
             break
-        # The widest gives first, down to the second widest.
+        # The widest columns shrink first, down to the width of the next.
         foldable.sort(key=lambda n: widths[n], reverse=True)
         widest = widths[foldable[0]]
         below = max((widths[n] for n in foldable if widths[n] < widest), default=_LEAST_WIDTH)
@@ -156,7 +153,7 @@ def _fold(console: Console, piece: _Piece, width: int) -> list[_Piece]:
 
 
 def _breakable(text: str, width: int) -> str:
-    """The text with marks where its long words may be broken: behind the marks of names, not inside a word."""
+    """Returns the text with marks where long words may be broken: after the separators in names."""
     return " ".join(_break_word(word, width) for word in text.split(" "))
 
 

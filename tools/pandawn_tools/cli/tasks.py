@@ -34,10 +34,12 @@ _COLUMNS = (
 
 TaskIds = Annotated[
     list[int] | None,
-    typer.Argument(metavar="TASK", callback=options.positive_int64, help="Only these tasks."),
+    typer.Argument(
+        metavar="TASK", callback=options.positive_int64, help="Only these tasks, by number."
+    ),
 ]
 TaskId = Annotated[
-    int, typer.Argument(metavar="TASK", callback=options.positive_int64, help="Task number.")
+    int, typer.Argument(metavar="TASK", callback=options.positive_int64, help="Number of a task.")
 ]
 
 
@@ -75,12 +77,12 @@ def tasks(
         print_messages(rows)
     else:
         now = datetime.now(UTC)
-        empty = (
-            "There are no such tasks." if task_ids or user or labels else "There are no tasks yet."
-        )
+        empty = "There are no such tasks." if labels else "There are no tasks yet."
+        if user and not labels:
+            empty = f"There are no tasks of a user {user}."
         print_table(_COLUMNS, (_row(task, now) for task in rows), empty=empty)
     if more:
-        note(f"The newest {len(rows)} are shown; --limit N or --all shows more.")
+        note(f"Only the newest {len(rows)} are shown. --limit N or --all shows more.")
 
 
 def wait(
@@ -98,7 +100,7 @@ def wait(
 
 
 def _with_job_hint(client: Client, error: CliError, number: int) -> CliError:
-    """The error, with a word on the job of that number where there is one and no such task."""
+    """Returns the error; if there is no such task but a job of that number, it names the job's task."""
     if error.reason != "TASK_NOT_FOUND":
         return error
     try:
@@ -106,7 +108,7 @@ def _with_job_hint(client: Client, error: CliError, number: int) -> CliError:
     except CliError:
         return error
     task_id = found.job.task_id
-    hint = f"{number} is a job of task {task_id}; wait for that: pandawn wait {task_id}"
+    hint = f"{number} is a job of task {task_id}. Wait for the task: pandawn wait {task_id}"
     return replace_remedies(error, [hint])
 
 

@@ -1,4 +1,4 @@
-"""Builds what is submitted from what the user said, and says server's complaints in those words."""
+"""Builds the task to submit, and finds the option that a field of the request came from."""
 
 import getpass
 import os
@@ -19,15 +19,15 @@ from pandawn_tools.cli.inputs import InputFile
 from pandawn_tools.cli.options import to_duration
 from pandawn_tools.cli.render import note
 
-# In a command, stands for the names of a job's input files.
+# In a command, replaced by the names of a job's input files.
 INPUT_MARK = "%IN"
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]+")
 _INPUT_FIELD = re.compile(r"(?:task\.)?inputs\[(?P<index>\d+)\](?:\.file)?\.?(?P<rest>.*)")
-# A script without a `#!` line runs with the interpreter that its name speaks of.
+# Interpreter of a script without a `#!` line, by its suffix.
 _INTERPRETERS = {".py": "python3", ".sh": "sh", ".bash": "bash"}
 
-# What the fields of the contract are called on the command line.
+# Options by the field of the request that they set.
 _OPTION_OF_FIELD = {
     "user": "--user",
     "dataset": "--dataset",
@@ -54,7 +54,7 @@ _OPTION_OF_FIELD = {
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What each run job asks of its node; None asks for nothing."""
+    """What each run job needs; None: the default of the server."""
 
     memory_bytes: int | None = None
     cores: int | None = None
@@ -62,7 +62,7 @@ class Resources:
     wall_time: timedelta | None = None
 
     def message(self) -> types.Requirements:
-        """Returns them as the contract's message."""
+        """Returns the protobuf message."""
         return types.Requirements(
             memory_bytes=self.memory_bytes,
             cores=self.cores,
@@ -73,7 +73,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A task as the user wants it, all but its sandbox."""
+    """A task to submit, without its sandbox."""
 
     user: str
     dataset: str
@@ -94,11 +94,11 @@ class Plan:
     test: bool = False
 
     def input_messages(self) -> Iterator[task_pb2.TaskInput]:
-        """Yields its inputs as messages of the contract."""
+        """Yields the inputs as protobuf messages."""
         return map(_input_message, self.inputs)
 
     def message(self, sandbox_id: str) -> task_pb2.TaskSpec:
-        """Returns it as the contract's message, without its inputs."""
+        """Returns the protobuf message, with this sandbox and without the inputs."""
         return task_pb2.TaskSpec(
             user=self.user,
             dataset=self.dataset,
@@ -132,7 +132,7 @@ def _input_message(file: InputFile) -> task_pb2.TaskInput:
 
 
 def login_name() -> str:
-    """Returns the name of whoever runs this, in the characters that a user name may have."""
+    """Returns the login name, in the characters that a user name may have."""
     try:
         name = getpass.getuser()
     except (OSError, KeyError):  # no entry in the user database, as in some containers
@@ -141,19 +141,19 @@ def login_name() -> str:
 
 
 def fresh_dataset(command: Sequence[str]) -> str:
-    """Returns a name for a dataset that nobody used: the payload's name, the time, and a draw."""
+    """Returns an unused name for a dataset: the name of the payload, the time, and a random part."""
     stem = next((Path(word).stem for word in reversed(command) if Path(word).suffix), "")
     stem = _NOT_IN_NAMES.sub("_", stem or Path(command[0]).name).strip("._-") or "task"
     return f"{stem[:100]}.{time.strftime('%Y%m%d-%H%M%S')}.{secrets.token_hex(4)}"
 
 
 def script_command(script: Path, arguments: Sequence[str], *, has_inputs: bool) -> list[str]:
-    """Returns the command that runs a script out of the sandbox.
+    """Returns the command that runs a script from the sandbox.
 
-    Without arguments it gets the names of the input files.
+    Without `arguments` the script gets the names of the input files.
 
     Raises:
-        CliError: There is no such script, or nothing tells how to run it.
+        CliError: There is no such script, or it is unclear how to run it.
     """
     try:
         with script.open("rb") as file:
@@ -173,21 +173,23 @@ def script_command(script: Path, arguments: Sequence[str], *, has_inputs: bool) 
     else:
         raise usage_error(
             "SCRIPT_NOT_EXECUTABLE",
-            f"nothing tells how to run {script}",
-            details=["it is not both executable and begun by a #! line, and not called .py or .sh"],
-            remedies=[f"give it a #! line and: chmod +x {shlex.quote(str(script))}"],
+            f"it is unclear how to run {script}",
+            details=[
+                "it is not an executable file with a #! line, nor does its name end in .py or .sh"
+            ],
+            remedies=[f"add a #! line, and: chmod +x {shlex.quote(str(script))}"],
         )
     rest = list(arguments) or ([INPUT_MARK] if has_inputs else [])
     return [*head, *rest]
 
 
 def check_command(command: Sequence[str]) -> None:
-    """Raises `CliError` for a command that no shell has split into words."""
+    """Raises CliError for a command that is a single word with blanks."""
     if len(command) == 1 and any(char.isspace() for char in command[0]):
         raise usage_error(
             "INVALID_COMMAND",
-            f"the command is one word with blanks in it: {command[0]}",
-            details=["no shell on the node will split it"],
+            f"the command is a single word with blanks: {command[0]}",
+            details=["no shell on the node splits it into words"],
             remedies=[
                 f"write it without quotes: -- {command[0]}",
                 f"or, for pipes and redirections: -- sh -c {shlex.quote(command[0])}",
@@ -196,23 +198,23 @@ def check_command(command: Sequence[str]) -> None:
 
 
 def warn_of_joined_inputs(command: Sequence[str], files_per_job: int) -> None:
-    """Says what becomes of the mark for the inputs inside a word, where jobs have several files.
+    """Warns of an input mark inside a word if jobs have several files.
 
-    `sh -c "cat %IN"` is right with one file a job, and with two looks for a file with a comma in its name.
+    `sh -c "cat %IN"` works with one file per job. With two it looks for a file with a comma in its name.
     """
     if files_per_job < 2:
         return
     for word in command:
         if INPUT_MARK in word and any(char.isspace() for char in word):
             note(
-                f"{INPUT_MARK} inside a word becomes the names with commas between them: a,b,c in {word!r}. "
-                f"For a word each: sh -c '... \"$@\" ...' sh {INPUT_MARK}"
+                f"{INPUT_MARK} inside a word is replaced by the names with commas: a,b,c in {word!r}. "
+                f"For one word per file: sh -c '... \"$@\" ...' sh {INPUT_MARK}"
             )
             return
 
 
 def split_command(option: str, text: str) -> list[str]:
-    """Splits a command in quotes as a shell would; raises `CliError` for quotes that do not close."""
+    """Splits a command in quotes as a shell would; raises CliError for quotes that do not close."""
     try:
         return shlex.split(text)
     except ValueError as error:
@@ -220,7 +222,7 @@ def split_command(option: str, text: str) -> list[str]:
 
 
 def read_pairs(option: str, pairs: Sequence[str]) -> dict[str, str]:
-    """Reads the `NAME=VALUE` pairs of an option; raises `CliError` for one that is none."""
+    """Reads the `NAME=VALUE` pairs of an option. Raises CliError for anything else."""
     found: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -231,7 +233,7 @@ def read_pairs(option: str, pairs: Sequence[str]) -> dict[str, str]:
 
 
 def place_of(path: str, inputs: Sequence[InputFile]) -> str:
-    """Returns the option, or the line of the file list, that a field of the request came from."""
+    """Returns the option, or the line of the file list, that set a field of the request."""
     match = _INPUT_FIELD.fullmatch(path)
     if match and int(match["index"]) < len(inputs):
         file = inputs[int(match["index"])]

@@ -1,4 +1,4 @@
-"""Sizes and times as people write and read them."""
+"""Reads and writes sizes and times in the form that people use."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ _MAX_DURATION_S = 100 * 365 * 86400
 
 
 def parse_size(text: str) -> int:
-    """Reads a size in bytes: `2GiB` and `2G` are powers of 1024, `2GB` of 1000, `2048` bytes.
+    """Reads a size and returns bytes: `2GiB` and `2G` use powers of 1024, `2GB` powers of 1000, `2048` is bytes.
 
     Raises:
-        ValueError: It is no size, or none that fits 64 bits; the text says what one looks like.
+        ValueError: It is not a size, or too large for 64 bits; the message has an example.
     """
     match = _SIZE.fullmatch(text.strip())
     factor = _SIZE_UNITS.get(match[2].upper()) if match else None
     if match is None or factor is None:
-        raise ValueError(f"{text!r} is no size; write it like 500MB, 2GiB or 2048 (bytes)")
+        raise ValueError(f"{text!r} is not a size; write it like 500MB, 2GiB or 2048 (bytes)")
     number = match[1]
-    # As a float first: it takes any number of digits, where int() refuses thousands and round() infinity.
+    # As a float first: float() takes any number of digits; int() refuses thousands of them.
     if float(number) * factor > _MAX_INT64:
-        raise ValueError(f"{text!r} is more than can be said in 64 bits")
+        raise ValueError(f"{text!r} is too large for 64 bits")
     return min(
         int(number) * factor if number.isdecimal() else round(float(number) * factor), _MAX_INT64
     )
 
 
 def parse_duration(text: str) -> timedelta:
-    """Reads a span of time: `90s`, `15min`, `2h`, `1h30m`, `3d`, `500ms`.
+    """Reads a duration: `90s`, `15min`, `2h`, `1h30m`, `3d`, `500ms`.
 
     Raises:
-        ValueError: It is none; the text says what one looks like.
+        ValueError: It is not a duration; the message has an example.
     """
     hint = "write it like 90s, 15min, 2h, 1h30m or 3d"
     stripped = text.strip()
@@ -68,11 +68,11 @@ def parse_duration(text: str) -> timedelta:
     while position < len(stripped):
         part = _DURATION_PART.match(stripped, position)
         if part is None:
-            raise ValueError(f"{text!r} is no span of time; {hint}")
+            raise ValueError(f"{text!r} is not a duration; {hint}")
         seconds += float(part[1]) * _SECONDS[part[2]]
         position = part.end()
     if not stripped or seconds > _MAX_DURATION_S:
-        raise ValueError(f"{text!r} is no span of time of less than a hundred years; {hint}")
+        raise ValueError(f"{text!r} is not a duration below 100 years; {hint}")
     return timedelta(seconds=seconds)
 
 
@@ -88,12 +88,12 @@ def format_size(size_bytes: int) -> str:
 
 
 def format_limit(size_bytes: int) -> str:
-    """Writes a limit, where zero means none."""
+    """Writes a limit in bytes; 0 is no limit."""
     return format_size(size_bytes) if size_bytes else "no limit"
 
 
 def format_span(span: timedelta) -> str:
-    """Writes a span of time by its two largest units: `45s`, `1m 30s`, `4d`."""
+    """Writes a duration in its two largest units: `45s`, `1m 30s`, `4d`."""
     seconds = span.total_seconds()
     if seconds < 0:
         return f"-{format_span(-span)}"
@@ -111,12 +111,12 @@ def format_span(span: timedelta) -> str:
 
 
 def format_duration(duration: Duration) -> str:
-    """Writes a duration of the contract."""
+    """Writes a protobuf duration as `format_span` does."""
     return format_span(duration.ToTimedelta())
 
 
 def format_age(time: Timestamp, now: datetime) -> str:
-    """Writes how long ago a time was, by its largest unit; empty for an unset time."""
+    """Writes how long ago a time was, in its largest unit; empty for an unset time."""
     if not time.seconds:
         return ""
     age = max(now - time.ToDatetime(tzinfo=UTC), timedelta(0))
@@ -124,7 +124,7 @@ def format_age(time: Timestamp, now: datetime) -> str:
 
 
 def format_time(time: Timestamp) -> str:
-    """Writes a time in the user's zone to the second; empty for an unset time."""
+    """Writes a time in the user's time zone, to the second; empty for an unset time."""
     if not time.seconds:
         return ""
     return time.ToDatetime(tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
@@ -136,5 +136,5 @@ def format_count(number: int, noun: str) -> str:
 
 
 def format_share(part: int, whole: int) -> str:
-    """Writes a part of a whole in per cent; `-` where there is no whole."""
+    """Writes a part of a whole in per cent; `-` if the whole is 0."""
     return f"{100 * part / whole:.0f} %" if whole else "-"

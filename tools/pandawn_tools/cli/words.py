@@ -1,4 +1,4 @@
-"""Short words for the enums of the contract, in both directions."""
+"""Words for the values of the API's enums: `running` for `JOB_STATE_RUNNING`, and back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pandawn.common.v1 import common_pb2 as types
 from pandawn_tools.cli.errors import usage_error
 
 if TYPE_CHECKING:
-    # Not imported here: who has a value of an enum has its module, and no command needs all of them.
+    # For types only. A caller that has a value of an enum has imported its module; no command needs them all.
     from pandawn.broker.v1 import caller_pb2, job_pb2, task_pb2
     from pandawn.filecatalog.v1 import filecatalog_pb2 as filecatalog
     from pandawn.monitor.v1 import monitor_pb2 as monitor
@@ -29,13 +29,13 @@ _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def _find(name: str) -> tuple[EnumDescriptor, str]:
-    """Returns the enum of that full name, and how the names of its values begin, such as `JOB_STATE_`."""
+    """Returns the enum with this full name, and the prefix of its values, such as `JOB_STATE_`."""
     enum = descriptor_pool.Default().FindEnumTypeByName(name)
     return enum, _WORD_START.sub("_", enum.name).upper() + "_"
 
 
 def _word(value: int, name: str) -> str:
-    # The first value of each enum says that nothing is set.
+    # The first value of each enum is UNSPECIFIED.
     if value == 0:
         return ""
     enum, prefix = _find(name)
@@ -59,7 +59,7 @@ def _read(text: str, name: str, what: str) -> int:
     if known is None or known.number == 0:
         raise usage_error(
             "INVALID_OPTION",
-            f"{text!r} is no {what}",
+            f"{text!r} is not a {what}",
             remedies=[f"choose from: {', '.join(_words(name))}"],
         )
     return known.number
@@ -126,19 +126,19 @@ def delta_result(value: filecatalog.DeltaResult.ValueType) -> str:
 
 
 def read_job_state(text: str) -> types.JobState.ValueType:
-    """Reads a state of a job; raises `CliError` that lists them all if there is none such."""
+    """Reads a state of a job. Raises CliError with a list of all states if it is not one."""
     number = _read(text, _JOB_STATE, "state of a job")
     return types.JobState.ValueType(number)
 
 
 def read_queue_status(text: str) -> parameters_pb2.QueueStatus.ValueType:
-    """Reads a status of a queue; raises `CliError` that lists them all if there is none such."""
+    """Reads a status of a queue. Raises CliError with a list of all if it is not one."""
     number = _read(text, _QUEUE_STATUS, "status of a queue")
     return cast("parameters_pb2.QueueStatus.ValueType", number)
 
 
 def job_state_words() -> list[str]:
-    """Returns all states of a job, in the order of its life; for shell completion."""
+    """Returns all states of a job, in the order of a job's life; for shell completion."""
     return _words(_JOB_STATE)
 
 
@@ -148,10 +148,10 @@ def queue_status_words() -> list[str]:
 
 
 def caller_method(value: caller_pb2.CallerMethod.ValueType) -> str:
-    """Returns how a caller showed who it is: `token`, `x509`, `local` ..."""
+    """Returns how a caller was authenticated: `token`, `x509`, `local` ..."""
     return _word(value, "pandawn.broker.v1.CallerMethod")
 
 
 def caller_role(value: caller_pb2.CallerRole.ValueType) -> str:
-    """Returns what a caller may be: `user`, `site-admin` ..."""
+    """Returns a role of a caller: `user`, `site-admin` ..."""
     return _word(value, "pandawn.broker.v1.CallerRole")

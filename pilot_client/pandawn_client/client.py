@@ -6,22 +6,25 @@ import dataclasses
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
-from pandawn.broker.v1.broker_pb2_grpc import BrokerStub
-from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
-from pandawn.monitor.v1.monitor_pb2_grpc import MonitorStub
-from pandawn.queueconfig.v1.queueconfig_pb2_grpc import QueueConfigStub
 from pandawn_client.address import parse_server
 from pandawn_client.calls import check_size
 from pandawn_client.channel import open_channel
 from pandawn_client.credentials import Credentials, find_credentials
 from pandawn_client.policy import COMMAND, Patience, Tries
 from pandawn_client.refusals import CallError, failure_of
+
+if TYPE_CHECKING:
+    from pandawn.broker.v1.broker_pb2_grpc import BrokerStub
+    from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
+    from pandawn.monitor.v1.monitor_pb2_grpc import MonitorStub
+    from pandawn.queueconfig.v1.queueconfig_pb2_grpc import QueueConfigStub
 
 # Time for one answer. The slowest call submits 100,000 jobs.
 CALL_TIMEOUT_SECONDS = 60.0
@@ -64,11 +67,7 @@ class Client:
         self.say = say
         self._patience = patience
         self._has_answered = False
-        self._channel, signed = open_channel(self.server, self.credentials)
-        self.broker = BrokerStub(signed)
-        self.catalog = FileCatalogStub(signed)
-        self.monitor = MonitorStub(signed)
-        self.queues = QueueConfigStub(signed)
+        self._channel, self._signed = open_channel(self.server, self.credentials)
 
     def __enter__(self: ClientT) -> ClientT:
         return self
@@ -84,6 +83,36 @@ class Client:
     def close(self) -> None:
         """Ends the connection; running calls end as cancelled."""
         self._channel.close()
+
+    # A stub is imported when it is used: a command that calls one service starts faster.
+
+    @cached_property
+    def broker(self) -> BrokerStub:
+        """The Broker of the server."""
+        from pandawn.broker.v1.broker_pb2_grpc import BrokerStub
+
+        return BrokerStub(self._signed)
+
+    @cached_property
+    def catalog(self) -> FileCatalogStub:
+        """The FileCatalog of the server."""
+        from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
+
+        return FileCatalogStub(self._signed)
+
+    @cached_property
+    def monitor(self) -> MonitorStub:
+        """The Monitor of the server."""
+        from pandawn.monitor.v1.monitor_pb2_grpc import MonitorStub
+
+        return MonitorStub(self._signed)
+
+    @cached_property
+    def queues(self) -> QueueConfigStub:
+        """The QueueConfig of the server."""
+        from pandawn.queueconfig.v1.queueconfig_pb2_grpc import QueueConfigStub
+
+        return QueueConfigStub(self._signed)
 
     @property
     def patience(self) -> Patience:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import grpc
 
-from pandawn.dispatcher.v1.dispatcher_pb2_grpc import DispatcherStub
-from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
-from pandawn.queueconfig.v1.queueconfig_pb2_grpc import QueueConfigStub
 from pandawn_client.channel import open_channel, proxy_hint
 from pandawn_client.contact import Contact
 from pandawn_client.credentials import NOTHING, Credentials
 from pandawn_client.signing import Identity
 from pandawn_client.tls_trouble import find_trouble
+
+if TYPE_CHECKING:
+    from pandawn.dispatcher.v1.dispatcher_pb2_grpc import DispatcherStub
+    from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
+    from pandawn.queueconfig.v1.queueconfig_pb2_grpc import QueueConfigStub
 
 # From one fresh line to the next at least this, twice as long each time while nothing is answered ...
 FRESH_LINE_SECONDS = 5.0
@@ -30,9 +34,30 @@ class Line:
     def __init__(self, number: int, channel: grpc.Channel, signed: grpc.Channel) -> None:
         self.number = number
         self.channel = channel
-        self.dispatcher = DispatcherStub(signed)
-        self.catalog = FileCatalogStub(signed)
-        self.queues = QueueConfigStub(signed)
+        self._signed = signed
+
+    # A stub is imported when it is used: a hook that runs for each file needs the catalog's alone.
+
+    @cached_property
+    def dispatcher(self) -> DispatcherStub:
+        """The Dispatcher on this line."""
+        from pandawn.dispatcher.v1.dispatcher_pb2_grpc import DispatcherStub
+
+        return DispatcherStub(self._signed)
+
+    @cached_property
+    def catalog(self) -> FileCatalogStub:
+        """The FileCatalog on this line."""
+        from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
+
+        return FileCatalogStub(self._signed)
+
+    @cached_property
+    def queues(self) -> QueueConfigStub:
+        """The QueueConfig on this line."""
+        from pandawn.queueconfig.v1.queueconfig_pb2_grpc import QueueConfigStub
+
+        return QueueConfigStub(self._signed)
 
 
 class Connection:

@@ -48,7 +48,7 @@ def test_operators_populate_pin_cover_and_flush(pandawn: Pandawn, tmp_path: Path
     done = pandawn.run("cache", "populate", *AT, "--node", NODE, "--list", files)
     assert done.status == 0, done
     assert f"3 files, 4.0 GiB, added to the catalog for {NODE} at T3" in done.out
-    assert "not known to the catalog before" in done.err
+    assert "is new to the catalog" in done.err
     assert listed(pandawn) == ["a.root", "b.root", "c.root"]
     located = json.loads(pandawn.ok("cache", "locate", guid, "--guid", *AT, "--json"))
     assert (located[0]["nodes"], located[0]["size_bytes"]) == ([NODE], 2**30)
@@ -97,7 +97,7 @@ def test_operators_populate_pin_cover_and_flush(pandawn: Pandawn, tmp_path: Path
     unpinned = pandawn.run("cache", "unpin", "wn08.example.org", "a.root", "zz", *AT)
     assert "1 file no longer pinned" in unpinned.out
     assert "2 still" in unpinned.out
-    assert "others were not pinned" in unpinned.err
+    assert "other files were not pinned" in unpinned.err
     assert "1 file no longer" in pandawn.ok("cache", "unpin", NODE, "--all", *AT)
     assert "wn08" in pandawn.ok("cache", "pins")
     assert listed(pandawn) == []
@@ -116,7 +116,7 @@ def test_a_task_s_inputs_are_covered_at_its_own_site(pandawn: Pandawn, tmp_path:
     pandawn.ok("cache", "pin", NODE, *AT_TASK, "--lfn", f"a.root=100,{content}")
     # Which file of that name it is nobody says; and another one.
     unknown = pandawn.run("cache", "pin", "wn09.example.org", *AT_TASK, "--lfn", "b.root=100")
-    assert "Of 1 file no version was told" in unknown.err
+    assert "1 file without a version" in unknown.err
     pandawn.ok("cache", "pin", "wn10.example.org", *AT_TASK, "--lfn", f"b.root=99,{content}")
     coverage = json.loads(pandawn.ok("cache", "coverage", "--task", str(task), "--json"))
     assert coverage["site"] == "T3-TASK"
@@ -155,4 +155,4 @@ def test_mistakes_are_told_with_what_to_do(pandawn: Pandawn, tmp_path: Path) -> 
     ):
         said = pandawn.run(*arguments)
         assert (said.status, told in said.err) == (status, True), (arguments, said)
-    assert "No file is pinned" in pandawn.run("cache", "pins", *AT_MISTAKES).err
+    assert "No files are pinned" in pandawn.run("cache", "pins", *AT_MISTAKES).err

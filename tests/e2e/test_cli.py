@@ -132,7 +132,7 @@ def test_a_kill_ends_running_and_waiting_jobs(
     done = pandawn.run("wait", str(task_id))
     assert done.status == 1
     assert "3 cancelled" in done.out
-    assert "ended already (cancelled)" in pandawn.ok("kill", "--task", str(task_id))
+    assert "already ended (cancelled)" in pandawn.ok("kill", "--task", str(task_id))
 
 
 def test_a_number_that_a_task_and_a_job_have_is_not_guessed(pandawn: Pandawn, tier3: Tier3) -> None:
@@ -325,7 +325,7 @@ def test_an_interrupted_wait_leaves_the_task_alone(pandawn: Pandawn, tier3: Tier
     waiting.send_signal(signal.SIGINT)
     _, said = waiting.communicate(timeout=60)
     assert waiting.returncode == 130
-    assert f"Task {task_id} goes on" in said
+    assert f"Task {task_id} continues" in said
     assert "Traceback" not in said
     assert "activated" in pandawn.ok("jobs", "--task", str(task_id))
 

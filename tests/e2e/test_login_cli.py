@@ -102,7 +102,7 @@ def test_a_token_is_taken_from_a_file_and_from_the_environment(site: Site, tmp_p
         ("WRONG_AUDIENCE", "audience"),
         ("BAD_SIGNATURE", "pandawn login"),
         ("UNKNOWN_ISSUER", "issuer"),
-        ("USER_NAME_TAKEN", "whoever runs the server"),
+        ("USER_NAME_TAKEN", "the operator of the server"),
     ],
 )
 def test_a_token_that_the_server_does_not_take_is_not_kept(

@@ -53,12 +53,12 @@ def test_sizes_may_be_left_out_where_they_are_not_needed(tmp_path: Path) -> None
 def test_all_bad_lines_are_named_with_what_is_wrong(tmp_path: Path) -> None:
     text = "good 1\nnosize\nbad -5\na 1 s g site more\nb 1 s g ABC\ngood 2\n\t5\n"
     assert problems(tmp_path, text) == [
-        "list.dat:2: has 1 column; it is to have 2 to 5: nosize",
-        "list.dat:3: '-5' is no size; write it like 500MB, 2GiB or 2048 (bytes)",
-        "list.dat:4: has 6 columns; it is to have 2 to 5: a 1 s g site more",
-        "list.dat:5: ABC is no version: write sha256: and 64 lower-case hex digits",
+        "list.dat:2: has 1 column, not 2 to 5: nosize",
+        "list.dat:3: '-5' is not a size; write it like 500MB, 2GiB or 2048 (bytes)",
+        "list.dat:4: has 6 columns, not 2 to 5: a 1 s g site more",
+        "list.dat:5: ABC is not a version: write sha256: and 64 lower-case hex digits",
         "list.dat:7: has no LFN before the first tab",
-        f"list.dat:6: good stands in {tmp_path}/list.dat:1 already",
+        f"list.dat:6: good is also in {tmp_path}/list.dat:1",
     ]
 
 
@@ -81,7 +81,7 @@ def test_a_name_that_is_not_utf_8_is_refused_with_its_line(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("content", ["", "# nothing\n \n"])
 def test_a_list_without_files_is_refused(tmp_path: Path, content: str) -> None:
-    with pytest.raises(CliError, match=r"list\.dat names no file") as caught:
+    with pytest.raises(CliError, match=r"list\.dat has no file") as caught:
         read(tmp_path, content)
     assert caught.value.reason == "EMPTY_FILE_LIST"
 
@@ -109,5 +109,7 @@ def test_a_refusal_of_the_server_names_the_line_and_what_was_done_before() -> No
     )
     told = with_lines(refused, batch, 10, lambda count: f"{count} were added")
     assert told.details == ("list:3: is bad", "site: is bad")
-    assert told.remedies == ("10 were added; repeat the whole list, which does no harm",)
+    assert told.remedies == (
+        "10 were added; run the command again with the whole list, which is safe",
+    )
     assert with_lines(refused, batch, 0, str).remedies == ()

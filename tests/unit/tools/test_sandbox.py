@@ -91,7 +91,7 @@ def test_all_that_cannot_be_packed_is_listed(tmp_path: Path) -> None:
         pack(code, [tmp_path / "missing", code / "run.sh"])
     text = "\n".join(caught.value.details)
     assert len(caught.value.details) == 4
-    for word in ("outside of the sandbox", "fifo", "no such file", "has a run.sh already"):
+    for word in ("outside the sandbox", "fifo", "no such file", "already has a run.sh"):
         assert word in text
 
 

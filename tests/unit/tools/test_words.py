@@ -18,7 +18,7 @@ def test_a_state_is_read_in_any_spelling(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "unspecified", "runing"])
 def test_what_is_no_state_gets_the_list_of_those_that_are(text: str) -> None:
-    with pytest.raises(CliError, match="no state") as caught:
+    with pytest.raises(CliError, match="not a state") as caught:
         words.read_job_state(text)
     assert "activated" in caught.value.remedies[0]
 

@@ -1,11 +1,11 @@
-"""What the command line says when something goes wrong, and the exit status that goes with it."""
+"""Errors of the command line: how they are printed, and their exit status."""
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 
 from pandawn_client.errors import Violation
 
-# A list of a thousand bad lines helps nobody; the count is told.
+# Nobody reads a thousand bad lines: of more than this, only the number is printed.
 _MOST_DETAILS = 20
 
 
@@ -24,19 +24,19 @@ class ExitStatus(IntEnum):
 
 
 EXIT_STATUS_HELP = (
-    "Exit status: 0 done; 1 the work failed (a task that was waited for, or the demo); "
+    "Exit status: 0 done; 1 the work failed (the task of a wait, or the demo); "
     "2 wrong usage or unusable input, nothing was sent; 3 the server refused; "
-    "4 the server cannot be reached, or cannot serve now; 5 a plan has changes; 70 a bug in pandawn; "
-    "130 interrupted; 141 nobody reads the output."
+    "4 the server cannot be reached, or is not available now; 5 a plan has changes; 70 a bug in pandawn; "
+    "130 interrupted; 141 the reader of the output has gone."
 )
 
 
 class CliError(Exception):
-    """An error that the user is to read.
+    """An error for the user to read.
 
-    `reason` is UPPER_SNAKE and stable, `message` says what failed, `details` list the causes one
-    by one, `remedies` what to do about it. `violations` are the server's, for callers that can
-    say them in the user's words.
+    `reason` is UPPER_SNAKE and stable, `message` says what failed, `details` lists the causes,
+    `remedies` says what to do. `violations` are those of the server, for callers that can name
+    the options in place of the fields.
     """
 
     def __init__(
@@ -59,9 +59,9 @@ class CliError(Exception):
 
 
 def with_places(error: CliError, place: Callable[[str], str]) -> CliError:
-    """Returns the server's refusal with `place(field)` where it names a field of the request.
+    """Returns the server's refusal with `place(field)` in place of each field of the request.
 
-    Whoever typed a command line knows options and lines of files, not fields.
+    Users of the command line know options and lines of files, not fields.
     """
     if not error.violations:
         return error
@@ -70,7 +70,7 @@ def with_places(error: CliError, place: Callable[[str], str]) -> CliError:
         error.status,
         error.reason,
         error.message,
-        # The violations stand first among the details.
+        # The violations are the first of the details.
         details=[*said, *error.details[len(said) :]],
         remedies=error.remedies,
         violations=error.violations,
@@ -92,13 +92,13 @@ def replace_remedies(error: CliError, remedies: Sequence[str]) -> CliError:
 def usage_error(
     reason: str, message: str, *, details: Sequence[str] = (), remedies: Sequence[str] = ()
 ) -> CliError:
-    """Returns an error about what the user gave; nothing was sent."""
+    """Returns an error in the user's input; nothing was sent."""
     return CliError(ExitStatus.USAGE, reason, message, details=details, remedies=remedies)
 
 
 def report(error: CliError) -> None:
-    """Writes the error to standard error: what failed and its reason, the causes, what to do."""
-    # Not for every command that goes well, nor for help.
+    """Prints the error to standard error: what failed, its reason, the causes, and what to do."""
+    # Imported here: commands that succeed, and help, do not need them.
     from rich.text import Text
 
     from pandawn_tools.cli.render import clean, stderr_console
@@ -115,5 +115,5 @@ def report(error: CliError) -> None:
     for remedy in error.remedies:
         text.append("  -> ", style="bold cyan")
         text.append(f"{remedy}\n")
-    # Paths and commands are to be copied: the terminal may wrap them, rich may not.
+    # No wrapping by rich, so that paths and commands can be copied.
     console.print(text, end="", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Who one is: `pandawn login`, `pandawn logout`, `pandawn whoami`."""
+"""`pandawn login`, `pandawn logout` and `pandawn whoami`."""
 
 import getpass
 import os
@@ -44,7 +44,7 @@ def login(
         typer.Option(
             "--token-file",
             metavar="FILE",
-            help="Take the token from this file; - for the standard input.",
+            help="File with the token; - is standard input.",
             show_default=False,
         ),
     ] = None,
@@ -52,9 +52,9 @@ def login(
 ) -> None:
     """Store a bearer token for a server, in a file that only you can read.
 
-    It is taken from --token-file, from the standard input where something is piped in, from
-    $BEARER_TOKEN or $BEARER_TOKEN_FILE, or asked for without being shown. The server is asked
-    first: a token that it does not take is not kept.
+    The token is read from --token-file, from standard input if something is piped in, from
+    $BEARER_TOKEN or $BEARER_TOKEN_FILE, or typed at a prompt that does not show it. It is stored
+    only if the server accepts it.
     """
     address = options.address_of(ctx, server)
     with credential_errors():
@@ -66,23 +66,23 @@ def login(
         if claims.expire_time <= now:
             raise usage_error(
                 "TOKEN_EXPIRED",
-                f"the token has expired {format_span(now - claims.expire_time)} ago; it is not kept",
+                f"the token has expired {format_span(now - claims.expire_time)} ago; it is not stored",
                 remedies=["get a new one from your issuer"],
             )
     said = _try(ctx, address, token)
     with credential_errors():
         path = keep_token(address, token, os.environ)
-    print_fields([("server", address.target), ("user", said or ""), ("kept in", str(path))])
+    print_fields([("server", address.target), ("user", said or ""), ("stored in", str(path))])
     for variable in (TOKEN_VARIABLE, FILE_VARIABLE):
         if os.environ.get(variable):
-            note(f"{variable} is set and goes before what is kept")
+            note(f"{variable} is set, and is used in place of the stored token")
 
 
 def logout(
     ctx: typer.Context,
     server: options.ServerOption = None,
     everywhere: Annotated[
-        bool, typer.Option("--all", help="Forget the tokens for all servers.")
+        bool, typer.Option("--all", help="Remove the tokens of all servers.")
     ] = False,
 ) -> None:
     """Remove the token that `pandawn login` stored."""
@@ -105,7 +105,7 @@ def logout(
     if not removed:
         note("there was no token to remove")
     if os.environ.get(TOKEN_VARIABLE):
-        note(f"{TOKEN_VARIABLE} is set and is still shown to servers: unset {TOKEN_VARIABLE}")
+        note(f"{TOKEN_VARIABLE} is set, and is still sent to servers: unset {TOKEN_VARIABLE}")
 
 
 def whoami(
@@ -124,7 +124,7 @@ def whoami(
 
 
 def _obtain(address: Address, token_file: str | None) -> str:
-    """The token to keep: from where the user says, or wherever there is one."""
+    """Returns the token to store, from the first place that has one."""
     if token_file is not None and token_file != _STANDARD_INPUT:
         return read_token(Path(token_file).expanduser())
     if token_file == _STANDARD_INPUT or not sys.stdin.isatty():
@@ -133,20 +133,20 @@ def _obtain(address: Address, token_file: str | None) -> str:
             return check_token(piped, "the standard input")
     found = token_in_environment(os.environ) or token_in_shared_place(os.environ)
     if found is not None:
-        note(f"taking the token in {found.source}")
+        note(f"using the token in {found.source}")
         return found.text
     if not sys.stdin.isatty():
         raise usage_error(
             "NO_TOKEN",
-            "there is no token to keep",
-            remedies=["pipe one in, or name its file: pandawn login --token-file FILE"],
+            "there is no token to store",
+            remedies=["pipe one in, or give its file: pandawn login --token-file FILE"],
         )
     return check_token(getpass.getpass(f"Token for {address.target}: ").encode(), "what was typed")
 
 
 def _try(ctx: typer.Context, address: Address, token: str) -> str | None:
-    """Whom the server takes the holder for; None where it cannot be asked now."""
-    # With all else that will be shown beside it.
+    """Returns the user that the server finds in the token; None if it cannot be reached now."""
+    # With the other credentials that will be sent with it.
     shown = find_credentials(address, options.chosen(ctx).given, token=Token(token, "this login"))
     with Client(address, credentials=shown) as client:
         try:
@@ -154,7 +154,7 @@ def _try(ctx: typer.Context, address: Address, token: str) -> str | None:
         except CliError as error:
             if error.status is not ExitStatus.UNREACHABLE:
                 raise
-            note(f"the server cannot be asked now ({error.message}); the token is kept untried")
+            note(f"the server cannot check the token now ({error.message}); it is stored unchecked")
             return None
     return caller.user or words.caller_method(caller.method)
 
@@ -173,7 +173,7 @@ def _claim_fields(token: str) -> Iterator[tuple[str, Cell]]:
 
 
 def _caller_fields(caller: caller_pb2.Caller, shown: Credentials) -> Iterator[tuple[str, Cell]]:
-    yield "user", caller.user or "(none of its own)"
+    yield "user", caller.user or "(none)"
     yield "by", words.caller_method(caller.method)
     yield "subject", caller.subject
     yield "rule", caller.rule
@@ -182,7 +182,7 @@ def _caller_fields(caller: caller_pb2.Caller, shown: Credentials) -> Iterator[tu
     yield "groups", " ".join(caller.groups)
     yield "scopes", " ".join(caller.scopes)
     if caller.limited:
-        yield "limited", "yes: it cannot submit"
+        yield "limited", "yes: no submission"
     if caller.HasField("expire_time"):
         yield "expires", _expiry(caller.expire_time.ToDatetime(UTC))
     if shown.token is not None and caller.method == caller_pb2.CALLER_METHOD_TOKEN:

@@ -109,7 +109,9 @@ QueueFilter = Annotated[
 LabelFilter = Annotated[
     list[str] | None,
     typer.Option(
-        "--label", metavar="NAME=VALUE", help="Only of tasks with this label. May be repeated."
+        "--label",
+        metavar="NAME=VALUE",
+        help="Only of tasks with this label. May be repeated: with all of them.",
     ),
 ]
 NodeFilter = Annotated[

@@ -19,39 +19,39 @@ _NO_RIGHT = "Permission denied"
 
 # What a user can do about a refusal, by its reason. The server's own sentence comes first.
 _REMEDIES = {
-    "QUEUE_NOT_FOUND": "see which queues there are: pandawn queues list",
-    "SITE_NOT_FOUND": "see which sites there are: pandawn queues list; pandawn nodes",
-    "NODE_NOT_FOUND": "see which nodes there are: pandawn nodes",
-    "TASK_NOT_FOUND": "see which tasks there are: pandawn tasks",
-    "JOB_NOT_FOUND": "see which jobs there are: pandawn jobs",
+    "QUEUE_NOT_FOUND": "list the queues: pandawn queues list",
+    "SITE_NOT_FOUND": "list the sites: pandawn queues list; pandawn nodes",
+    "NODE_NOT_FOUND": "list the nodes: pandawn nodes",
+    "TASK_NOT_FOUND": "list the tasks: pandawn tasks",
+    "JOB_NOT_FOUND": "list the jobs: pandawn jobs",
     "SANDBOX_NOT_FOUND": "submit again, which uploads the code again",
     "QUEUE_TEST": "choose another queue (pandawn queues list), or submit with --test",
-    "QUEUE_OFFLINE": "choose another queue (pandawn queues list), or ask whoever runs this one",
+    "QUEUE_OFFLINE": "choose another queue (pandawn queues list), or ask the operator of this one",
     "NO_QUEUE_AVAILABLE": "name a queue with --queue; pandawn queues list shows their status",
     "NO_STORAGE_ROOT": "give the queue a place for outputs: "
     "pandawn queues apply QUEUE --storage-root DIR",
-    "DATASET_EXISTS": "choose another --dataset, or leave it out to get a fresh one",
+    "DATASET_EXISTS": "choose another --dataset, or leave it out to get a new name",
     "TOO_MANY_JOBS": "split the task, or raise --files-per-job if it has input files",
     "INPUT_TOO_LARGE": "lower --files-per-job, or ask whoever runs the queue for a larger "
     "max_input_bytes (pandawn queues show QUEUE)",
-    "EMPTY_FILE_LIST": "name input files, or say --jobs N for jobs without input",
-    "STALE_ETAG": "read the queue again (pandawn queues show QUEUE) and repeat with its etag",
-    "STALE_REVISION": "somebody changed queues meanwhile: see pandawn queues history, and repeat",
+    "EMPTY_FILE_LIST": "give input files, or use --jobs N for jobs without input",
+    "STALE_ETAG": "read the queue again (pandawn queues show QUEUE) and use its new etag",
+    "STALE_REVISION": "queues were changed meanwhile: see pandawn queues history, and run the command again",
     "TOO_MANY_QUEUES": "if that is meant, repeat with --allow-offline N",
     "QUEUE_IN_USE": "take it offline first (pandawn queues set QUEUE status=offline), and wait",
     "NOTHING_TO_RETRY": "see how its jobs stand: pandawn jobs --task TASK",
     "QUEUE_ACCESS_DENIED": "see which queues there are: pandawn queues list; "
     "and whether one takes you: pandawn access check USER QUEUE",
-    "WAITING_LIMIT_REACHED": "see what waits: pandawn jobs --state waiting --state activated",
-    "ACCESS_ENTRY_NOT_FOUND": "see what there is: pandawn access show QUEUE",
+    "WAITING_LIMIT_REACHED": "list the waiting jobs: pandawn jobs --state waiting --state activated",
+    "ACCESS_ENTRY_NOT_FOUND": "list the entries: pandawn access show QUEUE",
     "SANDBOX_TOO_LARGE": "leave data out of the sandbox; code and small files belong there",
-    "DATABASE_UNAVAILABLE": "try again later; whoever runs the server finds the cause in its log",
-    "CATALOG_UNAVAILABLE": "try again later; jobs run meanwhile without knowledge of the caches",
+    "DATABASE_UNAVAILABLE": "try again later; the log of the server has the cause",
+    "CATALOG_UNAVAILABLE": "try again later; meanwhile jobs run without regard to caches",
 }
 _ANNOTATIONS = {
-    grpc.StatusCode.UNIMPLEMENTED: "the server there does not know this call: "
-    "it is older than this program, or no Pandawn server",
-    grpc.StatusCode.DEADLINE_EXCEEDED: "it took the call and did not answer in time",
+    grpc.StatusCode.UNIMPLEMENTED: "the server does not know this call: "
+    "it is older than this program, or not a Pandawn server",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "the server accepted the call and did not answer in time",
 }
 
 
@@ -96,8 +96,8 @@ def _out_of_reach(failure: CallError, address: Address, trouble: Trouble | None)
     if address.is_socket and _NO_RIGHT in failure.message:
         path = address.target.removeprefix("unix:")
         remedies = [
-            f"you may not use this socket; see who may: ls -ld {path} {os.path.dirname(path)}",  # noqa: PTH120
-            "ask whoever runs the server to put you into its group, or use its address with a token",
+            f"you may not use this socket; who may: ls -ld {path} {os.path.dirname(path)}",  # noqa: PTH120
+            "ask the operator to add you to its group, or use the address of the server with a token",
         ]
     if trouble is not None:
         cause, remedies = trouble.cause, list(trouble.remedies)

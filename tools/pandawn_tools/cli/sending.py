@@ -1,4 +1,4 @@
-"""Sends a task with its code: in one message, or one with many inputs in parts."""
+"""Sends a task with its code: in one message, or, if it has many inputs, in a stream of parts."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -10,10 +10,10 @@ from pandawn_tools.cli.client import Client, check_size, new_request_id
 from pandawn_tools.cli.errors import CliError, ExitStatus, with_places
 from pandawn_tools.cli.render import note, stderr_console
 
-# More inputs go in parts; so many fit into one message, however long their names are.
+# So many inputs fit into one message, however long their names are. More are sent in parts.
 INPUTS_AT_ONCE = 5000
 INPUTS_A_PART = 1000
-# For the stream and for storing what it brings.
+# Time for the stream, and for the server to store it.
 _LARGE_TASK_SECONDS = 600.0
 _NO_SANDBOX = ""
 
@@ -22,13 +22,13 @@ def send(client: Client, plan: taskspec.Plan, archive: bytes) -> task_pb2.Task:
     """Uploads the code, if there is any, and submits the task.
 
     Raises:
-        CliError: The server refused, in the words of the command line; or it cannot be reached.
+        CliError: The server refused, with options in place of fields of the request; or it cannot be reached.
     """
     request = broker.SubmitTaskRequest(request_id=new_request_id(), task=plan.message(_NO_SANDBOX))
     in_parts = len(plan.inputs) > INPUTS_AT_ONCE
     if not in_parts:
         request.task.inputs.extend(plan.input_messages())
-    # Before an upload that would be for nothing.
+    # Checked before the upload, which would be in vain.
     check_size(request)
     try:
         if archive:
@@ -47,15 +47,15 @@ def send(client: Client, plan: taskspec.Plan, archive: bytes) -> task_pb2.Task:
     except KeyboardInterrupt:
         stderr_console().print()
         note(
-            "Interrupted while the task was sent: the server may have taken it, and then it runs. "
-            f"pandawn tasks shows it, by its dataset {plan.dataset}; end it: pandawn kill --task TASK"
+            "Interrupted while the task was sent: the server may have accepted it, and then it runs. "
+            f"Look for its dataset {plan.dataset} in: pandawn tasks; to cancel it: pandawn kill --task TASK"
         )
         raise
     except CliError as error:
         if error.status is ExitStatus.UNREACHABLE:
             note(
-                "It is not known whether the task was taken; pandawn tasks shows it once the "
-                "server is back."
+                "The server may have accepted the task. Check with pandawn tasks when the server "
+                "is back."
             )
         raise with_places(error, lambda field: taskspec.place_of(field, plan.inputs)) from error
 
@@ -70,6 +70,6 @@ def _parts(
 
 
 def note_nothing_sent() -> None:
-    """Says that the user interrupted in time."""
+    """Says that the interrupt came before anything was sent."""
     stderr_console().print()
     note("Interrupted: nothing was submitted.")

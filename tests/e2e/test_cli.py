@@ -294,6 +294,24 @@ def test_the_catalog_can_be_told_asked_and_emptied(
     assert json.loads(pandawn.ok("cache", "list", "wn07.example.org", *at, "--json")) == []
 
 
+def test_names_that_the_server_does_not_know_are_said_to_be_unknown(pandawn: Pandawn) -> None:
+    for command in ("jobs", "tasks"):
+        said = pandawn.run(command, "--user", "nobody.here")
+        assert said.status == 0
+        assert "no tasks of a user nobody.here" in said.err
+    said = pandawn.run("jobs", "--node", "nowhere.example.org")
+    assert said.status == 3
+    assert "there is no node nowhere.example.org" in said.err
+
+
+def test_nodes_list_is_nodes(pandawn: Pandawn, tier3: Tier3, start_pilot: StartPilot) -> None:
+    start_pilot(tier3, node="wn-listed")
+    wait_until(lambda: "wn-listed" in pandawn.ok("nodes", "--json"))
+    listed = json.loads(pandawn.ok("nodes", "list", "--json"))
+    assert "wn-listed" in {node["node"] for node in listed}
+    assert json.loads(pandawn.ok("nodes", "list", "--site", "NOWHERE", "--json")) == []
+
+
 def test_events_are_followed_over_a_kill_of_the_server(
     own_tier3: Tier3, tmp_path: Path, run_cli: RunCli
 ) -> None:

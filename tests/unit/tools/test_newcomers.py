@@ -1,9 +1,14 @@
 """What a newcomer meets: empty variables, wrong words, help, and advice that fits."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from pandawn_tools.cli import main
+from pandawn_tools.cli.plain import LazyCommand
 from tests.fixtures.command import RunCli
 from tests.fixtures.ports import LOOPBACK, free_port
 
@@ -67,7 +72,7 @@ def test_help_speaks_of_what_is_typed_and_not_of_types(run_cli: RunCli, command:
 
 def test_paragraphs_of_help_are_broken_by_the_terminal_alone(run_cli: RunCli) -> None:
     said = run_cli("login", "--help", COLUMNS="300")
-    assert "where something is piped in, from $BEARER_TOKEN" in said.out
+    assert "if something is piped in, from $BEARER_TOKEN" in said.out
     # Examples keep their lines.
     assert "--files-per-job 5 \\" in run_cli("submit", "--help", COLUMNS="300").out
 
@@ -104,3 +109,28 @@ def test_a_name_that_no_machine_has_is_said_so(run_cli: RunCli) -> None:
     assert said.status == 4
     assert "the server at no-such-host.invalid:25443 cannot be reached" in said.err
     assert "field:hostname" not in said.err or "Timeout" in said.err
+
+
+def every_command(
+    command: TyperCommand | TyperGroup, path: str = "pandawn"
+) -> Iterator[tuple[str, TyperCommand | TyperGroup]]:
+    if isinstance(command, LazyCommand):
+        command = command.load()
+    yield path, command
+    if isinstance(command, TyperGroup):
+        for name, below in command.commands.items():
+            assert isinstance(below, TyperCommand | TyperGroup)
+            yield from every_command(below, f"{path} {name}")
+
+
+def test_each_option_has_help_that_is_a_sentence() -> None:
+    app = typer.main.get_command(main.app)
+    assert isinstance(app, TyperGroup)
+    wrong = [
+        f"{path} {parameter.name}: {parameter.help}"
+        for path, command in every_command(app)
+        for parameter in command.params
+        if isinstance(parameter, TyperOption | TyperArgument)
+        and not (parameter.help or "").endswith((".", ")"))
+    ]
+    assert wrong == []

@@ -1,18 +1,14 @@
 """`pandawn simulate`: options of the simulation in `pandawn_tools.simulate`."""
 
-import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from pandawn_tools.cli.errors import CliError, ExitStatus, usage_error
+from pandawn_tools.cli.errors import usage_error
 from pandawn_tools.cli.jsonout import print_json
 from pandawn_tools.cli.render import note, print_prose, stdout_console
-from pandawn_tools.cli.units import parse_duration
-
-if TYPE_CHECKING:
-    from pandawn_tools.simulate.run import Comparison
+from pandawn_tools.cli.simulate_values import check_plot, draw_plot, intervals, seconds
 
 _WORKLOAD = "Workload"
 _MODEL = "Shape of the model"
@@ -338,7 +334,7 @@ def simulate(
     for name in chosen:
         if name not in POLICIES:
             raise usage_error("BAD_POLICY", f"{name!r} is not one of {', '.join(POLICIES)}")
-    _check_plot(plot)
+    check_plot(plot)
     parameters = Model(
         jobs=jobs,
         inputs=inputs,
@@ -354,7 +350,7 @@ def simulate(
         hot_files=hot_files,
         hot_share=hot_share,
         hot_mb=hot_mb,
-        runtime_s=_seconds("--runtime", runtime),
+        runtime_s=seconds("--runtime", runtime),
         runtime_sigma=runtime_sigma,
     )
     if model not in MODELS:
@@ -375,68 +371,19 @@ def simulate(
             slots=slots,
             cache_bytes=int(cache_gb * 1e9),
             bytes_per_s=bandwidth_mb_s * 1e6,
-            mtbf_s=_seconds("--node-mtbf", node_mtbf or "0"),
-            repair_s=_seconds("--node-repair", node_repair),
+            mtbf_s=seconds("--node-mtbf", node_mtbf or "0"),
+            repair_s=seconds("--node-repair", node_repair),
         ),
-        locality_wait_s=_seconds("--locality-wait", locality_wait),
+        locality_wait_s=seconds("--locality-wait", locality_wait),
         priority_band=priority_band,
-        faults=Faults(_seconds("--stale", stale), lost, _intervals(memcached_down)),
+        faults=Faults(seconds("--stale", stale), lost, intervals(memcached_down)),
         seed=seed,
     )
     comparison = compare(workload, setting, chosen, note)
     if plot is not None:
-        _draw(comparison, plot)
+        draw_plot(comparison, plot)
     if json_output:
         print_json(to_json(comparison))
         return
     print_prose(describe(comparison))
     stdout_console().print(to_table(comparison))
-
-
-def _seconds(option: str, text: str) -> float:
-    """Reads a duration and returns seconds; a number without a unit is seconds, as in the output."""
-    try:
-        return parse_duration(
-            f"{text}s" if text.replace(".", "", 1).isdecimal() else text
-        ).total_seconds()
-    except ValueError as error:
-        raise usage_error("BAD_TIME", f"{option}: {error}") from error
-
-
-def _intervals(text: str) -> tuple[tuple[float, float], ...]:
-    found = []
-    for part in filter(None, text.split(",")):
-        begin, dash, end = part.partition("-")
-        interval = (_seconds("--memcached-down", begin), _seconds("--memcached-down", end or "0"))
-        if not dash or interval[0] >= interval[1]:
-            raise usage_error("BAD_TIME", f"--memcached-down: {part!r} is not like 2h-3h")
-        found.append(interval)
-    return tuple(found)
-
-
-def _check_plot(path: Path | None) -> None:
-    """Checks that a plot can be written, before minutes of work. Raises CliError."""
-    if path is None:
-        return
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise usage_error("BAD_PLOT", f"--plot: {str(path)!r} does not end in .png, .svg or .pdf")
-    if not path.absolute().parent.is_dir():
-        raise usage_error("BAD_PLOT", f"--plot: there is no directory {str(path.parent)!r}")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise CliError(
-            ExitStatus.USAGE,
-            "NO_MATPLOTLIB",
-            "--plot needs matplotlib, which is not installed",
-            remedies=["pip install 'pandawn[demo]', or leave out --plot"],
-        )
-
-
-def _draw(comparison: "Comparison", path: Path) -> None:
-    from pandawn_tools.simulate.plot import draw
-
-    try:
-        draw(comparison, path)
-    except OSError as error:
-        raise usage_error(
-            "BAD_PLOT", f"--plot: {path} cannot be written: {error.strerror}"
-        ) from error

@@ -129,7 +129,7 @@ def test_a_token_for_a_server_that_is_away_is_kept_untried(
     site = Site(secure_site, f"localhost:{free_port()}", run_cli, tmp_path)
     done = site.pipe(site.secure.token(), "login")
     assert done.returncode == 0, done.stderr
-    assert "untried" in done.stderr
+    assert "unchecked" in done.stderr
     assert site.kept.exists()
 
 

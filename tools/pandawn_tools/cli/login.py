@@ -72,7 +72,7 @@ def login(
     said = _try(ctx, address, token)
     with credential_errors():
         path = keep_token(address, token, os.environ)
-    print_fields([("server", address.target), ("user", said or ""), ("stored in", str(path))])
+    print_fields([("server", address.target), ("user", said or ""), ("file", str(path))])
     for variable in (TOKEN_VARIABLE, FILE_VARIABLE):
         if os.environ.get(variable):
             note(f"{variable} is set, and is used in place of the stored token")
@@ -182,7 +182,7 @@ def _caller_fields(caller: caller_pb2.Caller, shown: Credentials) -> Iterator[tu
     yield "groups", " ".join(caller.groups)
     yield "scopes", " ".join(caller.scopes)
     if caller.limited:
-        yield "limited", "yes: no submission"
+        yield "limited", "yes: it cannot submit"
     if caller.HasField("expire_time"):
         yield "expires", _expiry(caller.expire_time.ToDatetime(UTC))
     if shown.token is not None and caller.method == caller_pb2.CALLER_METHOD_TOKEN:

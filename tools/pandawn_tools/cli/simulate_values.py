@@ -16,7 +16,7 @@ def seconds(option: str, text: str) -> float:
     try:
         return parse_duration(
             f"{text}s" if text.replace(".", "", 1).isdecimal() else text
-        ).totalseconds()
+        ).total_seconds()
     except ValueError as error:
         raise usage_error("BAD_TIME", f"{option}: {error}") from error
 

@@ -233,7 +233,9 @@ STRANGERS: dict[str, Callable[[Scene], Metadata]] = {
     "reader": lambda s: bearer(s.site.token("mallory", "mallory", scope="compute.read")),
 }
 # A stranger may do these with names that are not taken, and does nothing to Bob by them.
-OWN_BUSINESS = frozenset({"SubmitTask", "UploadSandbox", "RegisterPilot", "OpenSession"})
+OWN_BUSINESS = frozenset(
+    {"SubmitTask", "SubmitLargeTask", "UploadSandbox", "RegisterPilot", "OpenSession"}
+)
 
 
 def request_for(scene: Scene, method: Method, request_id: str) -> Any:

@@ -121,6 +121,7 @@ def test_every_rpc_lists_its_errors_with_code_and_reason(rpc: Rpc) -> None:
         found = ERROR_LINE.match(line)
         assert found, f"not `* `CODE` (REASON): what to do`: {line}"
         assert found[1] in {code.value for code in Code}
+        assert len(re.findall(r"`[A-Z_]+` \(", line)) == 1, f"two errors in one line: {line}"
 
 
 @each_rpc

@@ -166,7 +166,7 @@ class BrokerServicer(object):
         A retry sends the stream again; with the same `request_id` it returns the same task, in however many messages the
         inputs come.
 
-        Errors: those of `SubmitTask`, and
+        Errors, beside those of `SubmitTask`:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): no header, or more inputs or bytes than allowed.
         * `RESOURCE_EXHAUSTED` (OVERLOADED): the server holds inputs of other such tasks now; retry after RetryInfo.
         """
@@ -254,6 +254,7 @@ class BrokerServicer(object):
         Errors:
         * `NOT_FOUND` (TASK_NOT_FOUND, QUEUE_NOT_FOUND): no such task, or its queue was deleted.
         * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): no job of the task failed, or all were retried.
+        * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another request.
         * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
         * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the owner may not use the queue any more.
         * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): too many jobs of the owner wait there.
@@ -271,6 +272,7 @@ class BrokerServicer(object):
         * `NOT_FOUND` (JOB_NOT_FOUND, QUEUE_NOT_FOUND): no such job, or its queue was deleted.
         * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): the job did not fail, or was retried already.
         * `FAILED_PRECONDITION` (UPSTREAM_FAILED): the build job failed; retry the task.
+        * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another request.
         * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
         * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the owner may not use the queue any more.
         * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): too many jobs of the owner wait there.

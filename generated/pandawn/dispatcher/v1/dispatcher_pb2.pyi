@@ -174,7 +174,7 @@ class Lease(_message.Message):
     def lease_duration(self) -> _duration_pb2.Duration:
         """Time from now for which the lease holds unless renewed: short at first (10 s at most), as the answer
         may not arrive. A pilot renews it as soon as it has the job, for a whole lease; a job that nobody
-        acknowledges is given to others, and counts neither a failure nor a loss.
+        acknowledges is given to others, and the attempt counts neither as failed nor as lost.
         """
 
     @_builtins.property
@@ -305,7 +305,11 @@ Global___JobSpec: _TypeAlias = JobSpec  # noqa: Y015
 
 @_typing.final
 class InputFile(_message.Message):
-    """A file to stage in."""
+    """A file to stage in.
+
+    Its name in the work directory is the last part of its LFN. If an earlier input has that name, the number of
+    the file among the inputs that are not libraries, from 1, goes before it: `2_data.root`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -80,7 +80,7 @@ class DispatcherServicer(object):
     """
 
     def RegisterPilot(self, request, context):
-        """Makes a pilot known and gives it its identifier and the queue's parameters.
+        """Registers a pilot: gives it an identifier, a session, and the queue's parameters.
 
         A retry with the same `request_id` returns the same pilot, with another session token. The credential is one that
         the queue takes for its pilots, not a session token.

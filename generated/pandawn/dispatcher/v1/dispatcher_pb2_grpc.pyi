@@ -43,7 +43,7 @@ class DispatcherStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DispatcherAsyncStub: ...
     RegisterPilot: _grpc.UnaryUnaryMultiCallable[_pilot_pb2.RegisterPilotRequest, _pilot_pb2.RegisterPilotResponse]
-    """Makes a pilot known and gives it its identifier and the queue's parameters.
+    """Registers a pilot: gives it an identifier, a session, and the queue's parameters.
 
     A retry with the same `request_id` returns the same pilot, with another session token. The credential is one that
     the queue takes for its pilots, not a session token.
@@ -141,7 +141,7 @@ class DispatcherAsyncStub(DispatcherStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterPilot: _aio.UnaryUnaryMultiCallable[_pilot_pb2.RegisterPilotRequest, _pilot_pb2.RegisterPilotResponse]  # type: ignore[assignment]
-    """Makes a pilot known and gives it its identifier and the queue's parameters.
+    """Registers a pilot: gives it an identifier, a session, and the queue's parameters.
 
     A retry with the same `request_id` returns the same pilot, with another session token. The credential is one that
     the queue takes for its pilots, not a session token.
@@ -242,7 +242,7 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
         request: _pilot_pb2.RegisterPilotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pilot_pb2.RegisterPilotResponse, _abc.Awaitable[_pilot_pb2.RegisterPilotResponse]]:
-        """Makes a pilot known and gives it its identifier and the queue's parameters.
+        """Registers a pilot: gives it an identifier, a session, and the queue's parameters.
 
         A retry with the same `request_id` returns the same pilot, with another session token. The credential is one that
         the queue takes for its pilots, not a session token.

@@ -25,7 +25,7 @@ without a version, it means all of that name.
 A *pin* says that a node has a file although its cache does not report it:
 data placed beside the cache by an operator or by another system. Pins are
 kept in the database. Inventories, flushes and lost memcached servers do not
-touch them; only `UnpinFiles` takes them away.
+touch them; only `UnpinFiles` removes them.
 
 A request with a field that this server does not know is refused
 (INVALID_REQUEST): what it asks for would silently not happen.

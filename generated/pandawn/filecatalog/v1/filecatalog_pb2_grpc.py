@@ -111,15 +111,16 @@ class FileCatalogServicer(object):
     """
 
     def OpenSession(self, request, context):
-        """Begins a session for the tools of a node that are no pilots, as the hook of pcache is. Its token goes
-        with the other calls in the metadata as `pandawn-session`, and lets them write what is known of this
-        node's cache. The credential is one that the queue takes for its pilots. When it has expired, open another.
+        """Begins a session for a tool of a node that is not a pilot, such as the pcache hook. Its token goes
+        with the other calls in the metadata as `pandawn-session`, and lets them change what is known of this
+        node's cache. The credential is one that the queue takes for its pilots. When the session has expired, open another.
         Repeating it is harmless: each call gives a session of its own, and nothing else changes.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
-        * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED, NODE_NAME_REFUSED, NODE_HELD): as there.
+        * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED, NODE_NAME_REFUSED, NODE_HELD): as in
+        `Dispatcher.RegisterPilot`.
         * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -146,7 +147,7 @@ class FileCatalogServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteFiles(self, request, context):
-        """Takes away files that a cache no longer holds. Deltas are handled as in `AddFiles`. Repeating it is harmless:
+        """Removes files that a cache no longer holds. Deltas are handled as in `AddFiles`. Repeating it is harmless:
         what is gone is not counted again.
 
         Errors:
@@ -162,9 +163,8 @@ class FileCatalogServicer(object):
     def FlushCache(self, request, context):
         """Forgets all files of a cache, which begins a new epoch.
 
-        A cache that empties itself says which epoch begins: repeated, the call changes nothing, as that epoch is there.
-        Who empties it for the cache gives a `request_id`, see `SubmitTask`: a retry with the same one for the same
-        cache returns the same answer.
+        A cache that empties itself names the epoch that begins, so that repeating the call changes nothing. Anybody else
+        gives a `request_id`: a retry with the same one for the same cache returns the same answer.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names, or neither epoch nor `request_id`.
@@ -206,8 +206,8 @@ class FileCatalogServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UnpinFiles(self, request, context):
-        """Takes away pins: of some files of a node, or all of the node. Repeating it is harmless; who took away the last
-        ones finds no node with pins then (NODE_NOT_FOUND).
+        """Removes pins: of some files of a node, or all of the node. Repeating it is harmless; a repetition of the call that
+        removed the last ones answers NODE_NOT_FOUND.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, or malformed names.
@@ -285,7 +285,8 @@ class FileCatalogServicer(object):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names.
-        * `NOT_FOUND` (NODE_NOT_FOUND): no such cache. `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
+        * `NOT_FOUND` (NODE_NOT_FOUND): no such cache.
+        * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

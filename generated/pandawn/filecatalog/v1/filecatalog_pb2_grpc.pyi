@@ -25,7 +25,7 @@ without a version, it means all of that name.
 A *pin* says that a node has a file although its cache does not report it:
 data placed beside the cache by an operator or by another system. Pins are
 kept in the database. Inventories, flushes and lost memcached servers do not
-touch them; only `UnpinFiles` takes them away.
+touch them; only `UnpinFiles` removes them.
 
 A request with a field that this server does not know is refused
 (INVALID_REQUEST): what it asks for would silently not happen.
@@ -66,15 +66,16 @@ class FileCatalogStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FileCatalogAsyncStub: ...
     OpenSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.OpenSessionRequest, _session_pb2.OpenSessionResponse]
-    """Begins a session for the tools of a node that are no pilots, as the hook of pcache is. Its token goes
-    with the other calls in the metadata as `pandawn-session`, and lets them write what is known of this
-    node's cache. The credential is one that the queue takes for its pilots. When it has expired, open another.
+    """Begins a session for a tool of a node that is not a pilot, such as the pcache hook. Its token goes
+    with the other calls in the metadata as `pandawn-session`, and lets them change what is known of this
+    node's cache. The credential is one that the queue takes for its pilots. When the session has expired, open another.
     Repeating it is harmless: each call gives a session of its own, and nothing else changes.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
-    * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED, NODE_NAME_REFUSED, NODE_HELD): as there.
+    * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED, NODE_NAME_REFUSED, NODE_HELD): as in
+      `Dispatcher.RegisterPilot`.
     * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
     """
     AddFiles: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.AddFilesRequest, _filecatalog_pb2.AddFilesResponse]
@@ -93,7 +94,7 @@ class FileCatalogStub:
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): the catalog's store does not answer; retry after RetryInfo.
     """
     DeleteFiles: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.DeleteFilesRequest, _filecatalog_pb2.DeleteFilesResponse]
-    """Takes away files that a cache no longer holds. Deltas are handled as in `AddFiles`. Repeating it is harmless:
+    """Removes files that a cache no longer holds. Deltas are handled as in `AddFiles`. Repeating it is harmless:
     what is gone is not counted again.
 
     Errors:
@@ -105,9 +106,8 @@ class FileCatalogStub:
     FlushCache: _grpc.UnaryUnaryMultiCallable[_filecatalog_pb2.FlushCacheRequest, _filecatalog_pb2.FlushCacheResponse]
     """Forgets all files of a cache, which begins a new epoch.
 
-    A cache that empties itself says which epoch begins: repeated, the call changes nothing, as that epoch is there.
-    Who empties it for the cache gives a `request_id`, see `SubmitTask`: a retry with the same one for the same
-    cache returns the same answer.
+    A cache that empties itself names the epoch that begins, so that repeating the call changes nothing. Anybody else
+    gives a `request_id`: a retry with the same one for the same cache returns the same answer.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names, or neither epoch nor `request_id`.
@@ -137,8 +137,8 @@ class FileCatalogStub:
     * `RESOURCE_EXHAUSTED` (TOO_MANY_PINS): the node would have more than 100,000 pinned files; nothing was pinned.
     """
     UnpinFiles: _grpc.UnaryUnaryMultiCallable[_pins_pb2.UnpinFilesRequest, _pins_pb2.UnpinFilesResponse]
-    """Takes away pins: of some files of a node, or all of the node. Repeating it is harmless; who took away the last
-    ones finds no node with pins then (NODE_NOT_FOUND).
+    """Removes pins: of some files of a node, or all of the node. Repeating it is harmless; a repetition of the call that
+    removed the last ones answers NODE_NOT_FOUND.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, or malformed names.
@@ -192,7 +192,8 @@ class FileCatalogStub:
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names.
-    * `NOT_FOUND` (NODE_NOT_FOUND): no such cache. `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
+    * `NOT_FOUND` (NODE_NOT_FOUND): no such cache.
+    * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
 
 @_typing.type_check_only
@@ -201,15 +202,16 @@ class FileCatalogAsyncStub(FileCatalogStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     OpenSession: _aio.UnaryUnaryMultiCallable[_session_pb2.OpenSessionRequest, _session_pb2.OpenSessionResponse]  # type: ignore[assignment]
-    """Begins a session for the tools of a node that are no pilots, as the hook of pcache is. Its token goes
-    with the other calls in the metadata as `pandawn-session`, and lets them write what is known of this
-    node's cache. The credential is one that the queue takes for its pilots. When it has expired, open another.
+    """Begins a session for a tool of a node that is not a pilot, such as the pcache hook. Its token goes
+    with the other calls in the metadata as `pandawn-session`, and lets them change what is known of this
+    node's cache. The credential is one that the queue takes for its pilots. When the session has expired, open another.
     Repeating it is harmless: each call gives a session of its own, and nothing else changes.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
-    * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED, NODE_NAME_REFUSED, NODE_HELD): as there.
+    * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED, NODE_NAME_REFUSED, NODE_HELD): as in
+      `Dispatcher.RegisterPilot`.
     * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
     """
     AddFiles: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.AddFilesRequest, _filecatalog_pb2.AddFilesResponse]  # type: ignore[assignment]
@@ -228,7 +230,7 @@ class FileCatalogAsyncStub(FileCatalogStub):
     * `UNAVAILABLE` (CATALOG_UNAVAILABLE): the catalog's store does not answer; retry after RetryInfo.
     """
     DeleteFiles: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.DeleteFilesRequest, _filecatalog_pb2.DeleteFilesResponse]  # type: ignore[assignment]
-    """Takes away files that a cache no longer holds. Deltas are handled as in `AddFiles`. Repeating it is harmless:
+    """Removes files that a cache no longer holds. Deltas are handled as in `AddFiles`. Repeating it is harmless:
     what is gone is not counted again.
 
     Errors:
@@ -240,9 +242,8 @@ class FileCatalogAsyncStub(FileCatalogStub):
     FlushCache: _aio.UnaryUnaryMultiCallable[_filecatalog_pb2.FlushCacheRequest, _filecatalog_pb2.FlushCacheResponse]  # type: ignore[assignment]
     """Forgets all files of a cache, which begins a new epoch.
 
-    A cache that empties itself says which epoch begins: repeated, the call changes nothing, as that epoch is there.
-    Who empties it for the cache gives a `request_id`, see `SubmitTask`: a retry with the same one for the same
-    cache returns the same answer.
+    A cache that empties itself names the epoch that begins, so that repeating the call changes nothing. Anybody else
+    gives a `request_id`: a retry with the same one for the same cache returns the same answer.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names, or neither epoch nor `request_id`.
@@ -272,8 +273,8 @@ class FileCatalogAsyncStub(FileCatalogStub):
     * `RESOURCE_EXHAUSTED` (TOO_MANY_PINS): the node would have more than 100,000 pinned files; nothing was pinned.
     """
     UnpinFiles: _aio.UnaryUnaryMultiCallable[_pins_pb2.UnpinFilesRequest, _pins_pb2.UnpinFilesResponse]  # type: ignore[assignment]
-    """Takes away pins: of some files of a node, or all of the node. Repeating it is harmless; who took away the last
-    ones finds no node with pins then (NODE_NOT_FOUND).
+    """Removes pins: of some files of a node, or all of the node. Repeating it is harmless; a repetition of the call that
+    removed the last ones answers NODE_NOT_FOUND.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, or malformed names.
@@ -327,7 +328,8 @@ class FileCatalogAsyncStub(FileCatalogStub):
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names.
-    * `NOT_FOUND` (NODE_NOT_FOUND): no such cache. `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
+    * `NOT_FOUND` (NODE_NOT_FOUND): no such cache.
+    * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
     """
 
 class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
@@ -339,15 +341,16 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.OpenSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.OpenSessionResponse, _abc.Awaitable[_session_pb2.OpenSessionResponse]]:
-        """Begins a session for the tools of a node that are no pilots, as the hook of pcache is. Its token goes
-        with the other calls in the metadata as `pandawn-session`, and lets them write what is known of this
-        node's cache. The credential is one that the queue takes for its pilots. When it has expired, open another.
+        """Begins a session for a tool of a node that is not a pilot, such as the pcache hook. Its token goes
+        with the other calls in the metadata as `pandawn-session`, and lets them change what is known of this
+        node's cache. The credential is one that the queue takes for its pilots. When the session has expired, open another.
         Repeating it is harmless: each call gives a session of its own, and nothing else changes.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue; do not retry.
-        * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED, NODE_NAME_REFUSED, NODE_HELD): as there.
+        * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED, NODE_NAME_REFUSED, NODE_HELD): as in
+          `Dispatcher.RegisterPilot`.
         * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
         """
 
@@ -378,7 +381,7 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
         request: _filecatalog_pb2.DeleteFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_filecatalog_pb2.DeleteFilesResponse, _abc.Awaitable[_filecatalog_pb2.DeleteFilesResponse]]:
-        """Takes away files that a cache no longer holds. Deltas are handled as in `AddFiles`. Repeating it is harmless:
+        """Removes files that a cache no longer holds. Deltas are handled as in `AddFiles`. Repeating it is harmless:
         what is gone is not counted again.
 
         Errors:
@@ -396,9 +399,8 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_filecatalog_pb2.FlushCacheResponse, _abc.Awaitable[_filecatalog_pb2.FlushCacheResponse]]:
         """Forgets all files of a cache, which begins a new epoch.
 
-        A cache that empties itself says which epoch begins: repeated, the call changes nothing, as that epoch is there.
-        Who empties it for the cache gives a `request_id`, see `SubmitTask`: a retry with the same one for the same
-        cache returns the same answer.
+        A cache that empties itself names the epoch that begins, so that repeating the call changes nothing. Anybody else
+        gives a `request_id`: a retry with the same one for the same cache returns the same answer.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names, or neither epoch nor `request_id`.
@@ -446,8 +448,8 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
         request: _pins_pb2.UnpinFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pins_pb2.UnpinFilesResponse, _abc.Awaitable[_pins_pb2.UnpinFilesResponse]]:
-        """Takes away pins: of some files of a node, or all of the node. Repeating it is harmless; who took away the last
-        ones finds no node with pins then (NODE_NOT_FOUND).
+        """Removes pins: of some files of a node, or all of the node. Repeating it is harmless; a repetition of the call that
+        removed the last ones answers NODE_NOT_FOUND.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, or malformed names.
@@ -537,7 +539,8 @@ class FileCatalogServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names.
-        * `NOT_FOUND` (NODE_NOT_FOUND): no such cache. `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
+        * `NOT_FOUND` (NODE_NOT_FOUND): no such cache.
+        * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
         """
 
 def add_FileCatalogServicer_to_server(servicer: FileCatalogServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

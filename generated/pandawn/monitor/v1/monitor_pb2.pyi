@@ -498,7 +498,9 @@ class Event(_message.Message):
     event_id: _builtins.int
     """Number, ascending."""
     kind: _builtins.str
-    """What: UPPER_SNAKE, such as JOB_SENT, JOB_FINISHED, PILOT_LOST, NODE_SUSPENDED."""
+    """What happened: UPPER_SNAKE, such as JOB_SENT, JOB_FINISHED, PILOT_LOST, NODE_SUSPENDED. `docs/api.md` lists all; more
+    may be added, and clients skip those that they do not know.
+    """
     task_id: _builtins.int
     """Task concerned; 0: none."""
     job_id: _builtins.int

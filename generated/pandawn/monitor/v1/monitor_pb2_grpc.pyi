@@ -63,7 +63,7 @@ class MonitorStub:
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-    * `UNAVAILABLE` (SHUTTING_DOWN): the server stops; go on elsewhere after the last event.
+    * `UNAVAILABLE` (SHUTTING_DOWN): the server stops; call again, with the number of the last event.
     * `NOT_FOUND` (TASK_NOT_FOUND, JOB_NOT_FOUND): no such thing; only where the caller may not see all.
     * `PERMISSION_DENIED` (NOT_YOUR_TASK, NOT_YOUR_JOB): it is another user's.
     """
@@ -114,7 +114,7 @@ class MonitorAsyncStub(MonitorStub):
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-    * `UNAVAILABLE` (SHUTTING_DOWN): the server stops; go on elsewhere after the last event.
+    * `UNAVAILABLE` (SHUTTING_DOWN): the server stops; call again, with the number of the last event.
     * `NOT_FOUND` (TASK_NOT_FOUND, JOB_NOT_FOUND): no such thing; only where the caller may not see all.
     * `PERMISSION_DENIED` (NOT_YOUR_TASK, NOT_YOUR_JOB): it is another user's.
     """
@@ -186,7 +186,7 @@ class MonitorServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-        * `UNAVAILABLE` (SHUTTING_DOWN): the server stops; go on elsewhere after the last event.
+        * `UNAVAILABLE` (SHUTTING_DOWN): the server stops; call again, with the number of the last event.
         * `NOT_FOUND` (TASK_NOT_FOUND, JOB_NOT_FOUND): no such thing; only where the caller may not see all.
         * `PERMISSION_DENIED` (NOT_YOUR_TASK, NOT_YOUR_JOB): it is another user's.
         """

@@ -227,7 +227,7 @@ CASES = {
     "some nodes": Case(lambda tx: nodes.get_nodes(tx, KEYS), 100),
     "use of some nodes": Case(lambda tx: pilots.use_of_nodes(tx, KEYS), 200),
     "a page of nodes": Case(lambda tx: nodes.list_nodes(tx, KEYS[0], 20, ""), 30),
-    "contact of some nodes": Case(lambda tx: nodes.note_contact(tx, KEYS, NOON), 300),
+    "contact of some nodes": Case(lambda tx: nodes.record_contact(tx, KEYS, NOON), 300),
     "attempts at some jobs": Case(
         lambda tx: attempts.get_attempts(tx, {(n, 1) for n in SOME}), 100
     ),

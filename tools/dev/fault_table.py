@@ -49,7 +49,7 @@ def tables() -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "| reason | class | what it means |", "| --- | --- | --- |"]
     lines += [
-        f"| `{fault.reason}` | {fault.kind.name} | {fault.means}{' (said by the server only)' * fault.server_only} |"
+        f"| `{fault.reason}` | {fault.kind.name} | {fault.means}{' (given by the server only)' * fault.server_only} |"
         for fault in FAULTS.values()
     ]
     return "\n".join(lines)

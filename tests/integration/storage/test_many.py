@@ -30,7 +30,7 @@ CALLS: dict[str, Call] = {
     "lock_pilot_leases": lambda tx, _, names: leases.lock_pilot_leases(tx, names),
     "count_by_pilot": lambda tx, _, names: leases.count_by_pilot(tx, names),
     "get_pilots": lambda tx, _, names: pilots.get_pilots(tx, names),
-    "note_contact": lambda tx, _, names: pilots.note_contact(tx, names, NOON),
+    "record_contact": lambda tx, _, names: pilots.record_contact(tx, names, NOON),
     "get_nodes": lambda tx, _, names: nodes.get_nodes(tx, {NodeKey("S", name) for name in names}),
     "use_of_nodes": lambda tx, _, names: pilots.use_of_nodes(
         tx, [NodeKey("S", name) for name in names]

@@ -155,6 +155,6 @@ def test_the_end_of_an_attempt_comes_back_as_it_was_reported(
 )
 def test_a_name_is_found_among_others_whatever_it_is_made_of(database: Database, name: str) -> None:
     with database.write() as tx:
-        nodes.note_contact(tx, [NodeKey("S", name), NodeKey("S", "other")], NOON)
+        nodes.record_contact(tx, [NodeKey("S", name), NodeKey("S", "other")], NOON)
         found = nodes.get_nodes(tx, [NodeKey("S", name)])
     assert list(found) == [NodeKey("S", name)]

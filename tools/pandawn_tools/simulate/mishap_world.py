@@ -24,7 +24,7 @@ from pandawn_server.domain.leases.nodes import (
     Node,
     Probe,
     case_against,
-    is_worth_a_look,
+    needs_comparison,
     probe,
     suspension,
 )
@@ -286,14 +286,14 @@ class MishapWorld:
             case Condition.OPEN:
                 slow = ended.fault is None and there.is_slow(ended.payload)
                 bad = ended.fault is not None and ended.fault.kind.evidence is not Evidence.NONE
-                if (slow or bad) and is_worth_a_look(list(host.window), slow=slow):
+                if (slow or bad) and needs_comparison(list(host.window), slow=slow):
                     tasks = {attempt.task_id for attempt in host.window}
                     all_there = {task: self._elsewhere(host, task, now) for task in tasks}
                     case = case_against(list(host.window), all_there)
                     if case.is_enough:
                         self._suspend(host, now)
-                    elif case.heard:
-                        host.doubts, host.doubts_until = case.heard, now + DOUBT.total_seconds()
+                    elif case.exhausted:
+                        host.doubts, host.doubts_until = case.exhausted, now + DOUBT.total_seconds()
             case _:
                 pass
 
@@ -301,13 +301,13 @@ class MishapWorld:
         here, known, found = host.node.key.node, self._known[task_id], Elsewhere()
         for name, payload in known.finished:
             if name != here:
-                found.note(None, payload)
+                found.record(None, payload)
         for name, fault in known.failed:
             if name != here and not self._hosts[name].node.is_suspended:
-                found.note(fault)
+                found.record(fault)
         for name, since in known.running.values():
             if name != here and since <= now:
-                found.note_passed(Step.START)
+                found.record_passed(Step.START)
         return found
 
     def _suspend(self, host: _Host, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Attempts at a job: how one begins, how it ends, and what is kept of it."""
+"""Attempts at a job: how one begins, how it ends, and what is stored about it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pandawn_server.domain.tasks.jobs import JobError, JobState, Phase, Resource
 
 @dataclass(frozen=True, slots=True)
 class NewAttempt:
-    """An attempt that begins, with the explanation of its match and the revision of its queue."""
+    """An attempt that starts, with the explanation of its match and the revision of its queue."""
 
     job_id: int
     attempt: int
@@ -29,8 +29,8 @@ class NewAttempt:
 class AttemptEnd:
     """How an attempt ended.
 
-    `outcome` is FINISHED, FAILED, CANCELLED, or ACTIVATED when the job was given back. When the
-    pilot itself reported the end, `reported_state` is the state that the job got.
+    `outcome` is FINISHED, FAILED, CANCELLED, or ACTIVATED if the job was given back. If the pilot
+    itself reported the end, `reported_state` is the state of the job after the report.
     """
 
     job_id: int
@@ -69,14 +69,14 @@ class Attempt:
 
 
 class Locality(Enum):
-    """Whether the catalog could answer when a job was matched."""
+    """Whether the catalog answered when a job was matched."""
 
     KNOWN = "known"
     UNKNOWN = "unknown"
 
 
 class MatchRule(Enum):
-    """The rule that made a job win."""
+    """The rule by which a job was chosen."""
 
     ONLY_CANDIDATE = "only_candidate"
     PRIORITY = "priority"
@@ -91,8 +91,8 @@ class MatchRule(Enum):
 class Match(NamedTuple):
     """A job chosen for a node, with its explanation.
 
-    `candidates` jobs were compared, `held` of them were kept back for nodes with more of their
-    bytes; `waited` is how long the job had been runnable.
+    `candidates` jobs were compared; `held` of them were held for nodes with more of their input
+    bytes. `waited` is how long the job had been runnable.
     """
 
     job_id: int
@@ -106,5 +106,5 @@ class Match(NamedTuple):
 
     @property
     def moved_bytes(self) -> int:
-        """Bytes left to move to the node."""
+        """Input bytes that must still be copied to the node."""
         return self.input_bytes - self.local_bytes

@@ -13,7 +13,7 @@ from pandawn_server.domain.tasks.jobs import JobKind, JobState, Phase
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A live lease with what the rules need to know of its job."""
+    """A live lease, with the facts about its job that the rules need."""
 
     job_id: int
     attempt: int
@@ -30,15 +30,14 @@ class Lease:
 
     @property
     def is_acknowledged(self) -> bool:
-        """Whether its pilot has said that it got the job: a renewal notes the phase."""
+        """Whether its pilot has confirmed the job: the first renewal sets the phase."""
         return self.phase is not None
 
 
 def is_current(lease: Lease | None, attempt: int, token: str) -> bool:
-    """Whether somebody who shows (attempt, token) holds the live lease of the job.
+    """Whether `attempt` and `token` are those of the job's live lease.
 
-    The comparison takes the same time wherever the tokens differ, so that none can be guessed
-    byte by byte.
+    The comparison takes constant time, so that a token cannot be guessed byte by byte.
     """
     return (
         lease is not None
@@ -48,24 +47,23 @@ def is_current(lease: Lease | None, attempt: int, token: str) -> bool:
 
 
 FIRST_LEASE = timedelta(seconds=10)
-"""For how long a job is a pilot's that has not said yet that it got it: the answer may have gone into a
-connection that was dead, and the job shall not wait for a whole lease then."""
+"""Length of a lease that the pilot has not acknowledged yet. The answer may have been lost on a dead connection,
+and then the job should not wait for a whole lease."""
 
 
 def first_lease(duration: timedelta) -> timedelta:
-    """For how long a hand-out holds until the pilot renews its lease, which has `duration` from then on."""
+    """The length of a new lease until its first renewal, from which on it has `duration`."""
     return min(FIRST_LEASE, duration)
 
 
 REAPER_PAUSE_FACTOR = 3
-"""A reaper that comes back after this many of its intervals was away: so were all servers, perhaps."""
+"""After a gap of this many intervals between two runs of the reaper, perhaps no server was running."""
 
 
 def server_was_away(last_run: datetime | None, now: datetime, interval: timedelta) -> bool:
-    """Whether leases may have lapsed only because no server was there to renew them.
+    """Whether leases may have lapsed only because no server or no database was available to renew them.
 
-    Or because the database was not, or nobody got at it. Then pilots get one more lease length to come back
-    before their jobs are given away.
+    Pilots then get one more lease length to come back before their jobs go to others.
     """
     return last_run is None or now - last_run > interval * REAPER_PAUSE_FACTOR
 
@@ -76,9 +74,9 @@ def clock_went_back(last_run: datetime | None, now: datetime) -> bool:
 
 
 def stale_lease(job_id: int, attempt: int) -> PreconditionError:
-    """The error for a token that is not, or no longer, the job's live lease."""
+    """The error for a token that is not that of the job's live lease, or no longer is."""
     return PreconditionError(
         "STALE_LEASE",
-        f"attempt {attempt} of job {job_id} is over: its lease lapsed or was ended; stop the job and drop it",
+        f"attempt {attempt} of job {job_id} is over: its lease lapsed or was revoked; stop the job and drop it",
         metadata={"job_id": str(job_id), "attempt": str(attempt)},
     )

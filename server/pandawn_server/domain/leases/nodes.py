@@ -1,8 +1,8 @@
-"""Which worker nodes get jobs: evidence against them over users and tasks, compared with their neighbours'.
+"""Decides which worker nodes get jobs, from failures of users and tasks there compared with other nodes.
 
-A user's mistake fails everywhere, a broken node fails everybody. So what a failure weighs against a node is how much
-likelier it is on a broken one than it was for the same task elsewhere; what one user's jobs weigh together has a
-bound, so that two users at least must have suffered. `docs/faults.md` has the numbers.
+A user's mistake fails everywhere; a broken node fails everybody's jobs. So the weight of a failure against a node is
+how much likelier it is on a broken node than for the same task elsewhere. The total weight of one user's jobs is
+bounded, so that at least two users must be affected. `docs/faults.md` has the numbers.
 """
 
 from __future__ import annotations
@@ -20,53 +20,53 @@ from pandawn_server.domain.errors import NotFoundError
 from pandawn_server.domain.leases.faults import ROOM, SILENCE, Evidence, Fault, Kind, Step
 
 WINDOW = 40
-"""Attempts on a node that are looked at, the last ones."""
+"""The number of latest attempts on a node that are evaluated."""
 
 BROKEN = 0.9
-"""How likely an attempt fails on a broken node."""
+"""Probability that an attempt fails on a broken node."""
 
 HEALTHY = 0.1
-"""The least that is taken for how likely it fails elsewhere: nobody knows it better from a few jobs."""
+"""Lower bound for the probability that it fails elsewhere: a few jobs give no better estimate."""
 
 ONE_FAILURE = math.log(BROKEN / HEALTHY)
-"""What a failure weighs at most, and a success at all."""
+"""The largest weight of a failure, and the weight of each success."""
 
 ENOUGH = 3 * ONE_FAILURE
-"""What suspends a node: as much as three failures of jobs that do well elsewhere, with no success among them."""
+"""The weight that suspends a node: three failures of jobs that succeed elsewhere, with no success among them."""
 
 OF_ONE_USER = ENOUGH / 2
-"""What the jobs of one user weigh together at most: less than two failures."""
+"""Upper bound for the total weight of one user's jobs: less than two failures."""
 
 OF_ONE_USERS_CODE = ENOUGH / 4
-"""What those of one user weigh that failed in a way which his code may bring about."""
+"""Upper bound for those of one user's jobs whose failure may be caused by the code."""
 
 KNOWN_ELSEWHERE = 3
-"""Attempts elsewhere from which a task's rate of failures is taken; with fewer it is not known, and nothing weighs."""
+"""Attempts elsewhere needed for a task's failure rate. With fewer the rate is unknown, and failures weigh nothing."""
 
 SLOW = 3.0
-"""A payload that took so many times as long as the median elsewhere counts as a failure of the node."""
+"""A payload that takes this many times the median elsewhere counts as a failure of the node."""
 
 RATHER_SLOW = 2.0
-"""One that took so many times as long says nothing for the node."""
+"""A payload that takes this many times the median does not count as a success of the node."""
 
 SLOW_BY = timedelta(minutes=1)
-"""And longer by this, at least: short jobs differ by chance."""
+"""A slow payload must also exceed the median by this: the times of short jobs vary by chance."""
 
 ONE_INCIDENT = timedelta(minutes=1)
-"""Pilots that fall silent within this are one incident: a reboot, a full batch system."""
+"""Pilots whose heartbeats stop within this time are one incident, for example a reboot."""
 
 FIRST_SUSPENSION = timedelta(minutes=10)
 LONGEST_SUSPENSION = timedelta(hours=4)
-"""A node that is suspended again within `MEMORY` is so for twice as long, this at most."""
+"""Each further suspension within `MEMORY` lasts twice as long, up to this."""
 
 MEMORY = timedelta(days=1)
-"""For how long a suspension is held against a node that was good again."""
+"""For how long after a suspension the next one is longer."""
 
 DOUBT = timedelta(minutes=10)
-"""For how long a node gets no jobs of a user whose jobs fail on it as they do not elsewhere, if there are others."""
+"""For how long a node gets no jobs of a user whose jobs fail there but not elsewhere, if there are other nodes."""
 
 GOOD_PROBES = 3
-"""Jobs that must go well, one at a time, before a node that was suspended gets as many as it has slots."""
+"""Jobs that must succeed, one at a time, before a suspended node fills its slots again."""
 
 
 class Condition(Enum):
@@ -74,19 +74,19 @@ class Condition(Enum):
 
     OPEN = "open"
     SUSPENDED = "suspended"
-    """None, for a time or until somebody resumes it."""
+    """No jobs, for a time or until an operator resumes the node."""
     PROBATION = "probation"
-    """One at a time."""
+    """One job at a time."""
     DRAINED = "drained"
-    """None, and its pilots end when their jobs have."""
+    """No jobs, and its pilots end after their jobs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node. `until` is None while it gets jobs, and where an operator ends what he began (`by`).
+    """A node. `until` is None while it gets jobs, and if the operator `by` must lift its restriction.
 
-    `good_probes` counts the jobs that went well since it is on probation, `suspensions` how often in a row it was
-    suspended. Attempts before `judged_since` are no evidence; `evidence` is what the last suspension was about.
+    `good_probes` counts the successful jobs of this probation, `suspensions` the suspensions in a row. Attempts
+    before `judged_since` are no evidence. `evidence` describes the attempts that led to the last suspension.
     """
 
     key: NodeKey
@@ -103,7 +103,7 @@ class Node:
     evidence: tuple[str, ...] = ()
 
     def condition(self, now: datetime) -> Condition:
-        """Whether it gets jobs now."""
+        """Whether the node gets jobs at time `now`."""
         if self.is_drained:
             return Condition.DRAINED
         if not self.is_suspended:
@@ -113,15 +113,15 @@ class Node:
         return Condition.PROBATION
 
     def gets_none(self, now: datetime) -> bool:
-        """Whether it gets no jobs now."""
+        """Whether the node gets no jobs at time `now`."""
         return self.condition(now) in {Condition.SUSPENDED, Condition.DRAINED}
 
 
 @dataclass(frozen=True, slots=True)
 class EndedAttempt:
-    """How an attempt on a node ended; `fault` is None when it went well. `payload` is how long its payload took.
+    """How an attempt on a node ended. `fault` is None if it succeeded; `payload` is the time its payload took.
 
-    It began at `start_time`: what began before a node broke may end well after that.
+    `start_time` matters: an attempt that started before the node broke may still succeed afterwards.
     """
 
     job_id: int
@@ -134,38 +134,38 @@ class EndedAttempt:
 
     @property
     def begun(self) -> datetime:
-        """When it began, as far as is known."""
+        """When it started; if that is unknown, when it ended."""
         return self.start_time or self.end_time
 
 
 @dataclass(slots=True)
 class Elsewhere:
-    """How a task did on other nodes: attempts by the step that they passed, failures by class, seconds of payloads.
+    """A task's record on other nodes: attempts by last step passed, failures by class, payload times in seconds.
 
-    Jobs that run now count too: they have passed what they are beyond.
+    Running jobs count too, for the steps that they have passed.
     """
 
     passed: dict[Step, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     payloads: list[float] = field(default_factory=list)
 
-    def note(self, fault: Fault | None, payload: timedelta | None = None) -> None:
-        """Takes in an attempt that ended."""
+    def record(self, fault: Fault | None, payload: timedelta | None = None) -> None:
+        """Adds an attempt that ended."""
         if fault is None:
-            self.note_passed(Step.STAGE_OUT)
+            self.record_passed(Step.STAGE_OUT)
             if payload is not None:
                 self.payloads.append(payload.total_seconds())
         else:
             self.failed[fault.kind.name] = self.failed.get(fault.kind.name, 0) + 1
             if fault.step > Step.BEGIN:
-                self.note_passed(Step(fault.step - 1))
+                self.record_passed(Step(fault.step - 1))
 
-    def note_passed(self, step: Step) -> None:
-        """Takes in an attempt that has passed a step."""
+    def record_passed(self, step: Step) -> None:
+        """Adds an attempt that has passed `step`."""
         self.passed[step] = self.passed.get(step, 0) + 1
 
     def rate(self, fault: Fault) -> float | None:
-        """The part of attempts that failed likewise; None where too few are known."""
+        """The fraction of attempts with a fault of this class; None if too few attempts are known."""
         bad = self.failed.get(fault.kind.name, 0)
         good = sum(count for step, count in self.passed.items() if step >= fault.step)
         if good + bad < KNOWN_ELSEWHERE:
@@ -173,14 +173,14 @@ class Elsewhere:
         return (bad + 0.5) / (good + bad + 1)
 
     def is_slow(self, payload: timedelta | None, times: float = SLOW) -> bool:
-        """Whether a payload took much longer than elsewhere."""
+        """Whether a payload took much longer than the median elsewhere."""
         if payload is None or len(self.payloads) < KNOWN_ELSEWHERE:
             return False
         return much_longer(payload.total_seconds(), median(self.payloads), times)
 
 
 def much_longer(payload_s: float, usual_s: float, times: float = SLOW) -> bool:
-    """Whether a payload took so long that its node is to blame, where it usually takes `usual_s`."""
+    """Whether a payload took so much longer than `usual_s` that its node is to blame."""
     return payload_s > usual_s * times and payload_s - usual_s > SLOW_BY.total_seconds()
 
 
@@ -190,13 +190,13 @@ SLOW_NODE = Fault(
     "SLOW",
     Kind("slow", SILENCE.blame, SILENCE.count, evidence=Evidence.COMPARED),
     Step.PAYLOAD,
-    "the payload took several times as long as the same task's elsewhere",
+    "the payload took several times as long as those of the same task elsewhere",
 )
-"""What is made of an attempt that went well, and took far too long."""
+"""The fault of an attempt that succeeded but took far too long."""
 
 
 def weight(fault: Fault, elsewhere: Elsewhere) -> float:
-    """What a failure weighs against the node on which it happened."""
+    """The weight of a failure against the node on which it happened."""
     evidence = fault.kind.evidence
     if evidence is Evidence.NONE:
         return 0.0
@@ -204,40 +204,40 @@ def weight(fault: Fault, elsewhere: Elsewhere) -> float:
         return ONE_FAILURE
     rate = elsewhere.rate(fault)
     if rate is None:
-        # Of a full disk the node says itself that it has no room; a job too large for any node is seldom.
+        # A full disk counts without a comparison: jobs that are too large for every node are rare.
         return ONE_FAILURE / 2 if fault.kind is ROOM else 0.0
     return max(0.0, math.log(BROKEN / max(rate, HEALTHY)))
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is held against a node: how much it weighs, and in words."""
+    """The evidence against a node: its weight, and how many users and jobs failed for which reasons."""
 
     weight: float
     users: int
     jobs: int
     reasons: tuple[str, ...]
-    heard: frozenset[str] = frozenset()
-    """Users whose jobs weigh as much as they may: more of them would say no more."""
+    exhausted: frozenset[str] = frozenset()
+    """Users whose jobs have reached their bound: more of them would add no weight."""
 
     @property
     def is_enough(self) -> bool:
         """Whether the node is to be suspended."""
-        # A hair below: sums of logarithms are not exact.
+        # The tolerance is for rounding in the sum of logarithms.
         return self.weight > ENOUGH - 1e-6 and self.users > 1
 
-    def told(self) -> str:
-        """The case in a sentence."""
+    def summary(self) -> str:
+        """The case in one sentence."""
         return (
-            f"{self.jobs} jobs of {self.users} users failed here as they do not elsewhere ({', '.join(self.reasons)}); "
-            "look at their logs and at the node's disks, network and software"
+            f"{self.jobs} jobs of {self.users} users failed here but not elsewhere ({', '.join(self.reasons)}); "
+            "check their logs and the node's disks, network and software"
         )
 
 
-def is_worth_a_look(window: Sequence[EndedAttempt], *, slow: bool = False) -> bool:
-    """Whether a look at the neighbours is worth its price: the last two failed, or several users' did.
+def needs_comparison(window: Sequence[EndedAttempt], *, slow: bool = False) -> bool:
+    """Whether a comparison with other nodes is worth its cost: the last two attempts failed, or several users' did.
 
-    With `slow` attempts that went well may count as failures too.
+    With `slow` successful attempts may count as failures too.
     """
     bad = [
         a
@@ -250,7 +250,7 @@ def is_worth_a_look(window: Sequence[EndedAttempt], *, slow: bool = False) -> bo
 def case_against(window: Sequence[EndedAttempt], elsewhere: Mapping[int, Elsewhere]) -> Case:
     """The strongest case that the last attempts on a node make against it.
 
-    Of all times the one from which on what began weighs most: a node may have broken just then.
+    Tries each start time and counts the attempts that started since: the node may have broken at that time.
     """
     best = Case(0.0, 0, 0, ())
     strong: dict[str, float] = {}
@@ -284,20 +284,20 @@ def case_against(window: Sequence[EndedAttempt], elsewhere: Mapping[int, Elsewhe
             for u in users
         )
         if total > best.weight:
-            heard = frozenset(u for u in users if strong.get(u, 0.0) > OF_ONE_USER - 1e-6)
-            best = Case(total, len(users), len(jobs), tuple(sorted(reasons)), heard)
+            exhausted = frozenset(u for u in users if strong.get(u, 0.0) > OF_ONE_USER - 1e-6)
+            best = Case(total, len(users), len(jobs), tuple(sorted(reasons)), exhausted)
     return best
 
 
 def suspension(node: Node, now: datetime) -> tuple[int, timedelta]:
-    """The number of a suspension that begins now, and how long it is."""
+    """The number and the length of a suspension that starts now."""
     recent = node.change_time is not None and now - node.change_time < MEMORY
     number = node.suspensions + 1 if recent else 1
     return number, min(FIRST_SUSPENSION * 2 ** min(number - 1, 10), LONGEST_SUSPENSION)
 
 
 class Probe(Enum):
-    """What a job says of a node on probation."""
+    """What a job proves about a node on probation."""
 
     GOOD = "good"
     BAD = "bad"
@@ -305,7 +305,7 @@ class Probe(Enum):
 
 
 def probe(attempt: EndedAttempt, there: Elsewhere) -> Probe:
-    """What an attempt that ended says of a node on probation; a user's own mistake says nothing."""
+    """What an ended attempt proves about a node on probation; a user's own mistake proves nothing."""
     if attempt.fault is None:
         return Probe.BAD if there.is_slow(attempt.payload) else Probe.GOOD
     if attempt.fault.kind.evidence is Evidence.WEAK:
@@ -314,17 +314,17 @@ def probe(attempt: EndedAttempt, there: Elsewhere) -> Probe:
 
 
 def unknown_node(key: NodeKey) -> NotFoundError:
-    """The error for a node that was never heard of."""
+    """The error for a node from which no pilot or cache ever contacted the server."""
     return NotFoundError(
         "NODE_NOT_FOUND",
-        f"no pilot or cache of node {key.node!r} at site {key.site!r} was ever heard of; "
-        "`pandawn nodes` lists the nodes, and a node's full host name is needed",
+        f"node {key.node!r} at site {key.site!r} is unknown: no pilot or cache of it ever contacted the server; "
+        "give the node's full host name as `pandawn nodes` lists it",
         metadata={"site": key.site, "node": key.node},
     )
 
 
 def because_of_node(node: Node, now: datetime) -> str:
-    """Why a node gets no jobs now, or fewer than it has slots."""
+    """Why a node gets no jobs at time `now`, or fewer than it has slots; empty if it is unrestricted."""
     match node.condition(now):
         case Condition.DRAINED:
             return f"the node is drained by {node.by}: {node.reason}"
@@ -336,8 +336,8 @@ def because_of_node(node: Node, now: datetime) -> str:
             return f"the node gets no jobs until {node.until:%H:%M:%S} UTC: {node.reason}"
         case Condition.PROBATION:
             return (
-                f"the node is on probation, and gets one job at a time until {GOOD_PROBES} went well "
-                f"({node.good_probes} have): {node.reason}"
+                f"the node is on probation: it gets one job at a time until {GOOD_PROBES} have succeeded "
+                f"({node.good_probes} so far): {node.reason}"
             )
         case Condition.OPEN:
             return ""

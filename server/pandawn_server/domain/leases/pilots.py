@@ -1,4 +1,4 @@
-"""What the server knows of a pilot."""
+"""What the server knows about a pilot."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pandawn_server.domain.errors import NotFoundError
 from pandawn_server.domain.tasks.jobs import Requirements
 
 LOST_AFTER_LEASES = 2
-"""A pilot without jobs that was silent for this many lease lengths is lost."""
+"""A pilot without jobs is lost after this many lease lengths without contact."""
 
 HOLDS_FOR = timedelta(minutes=2)
-"""Silence of a node's pilots after which another machine may have its name: it may have been set up anew."""
+"""After this time without contact from a node's pilots another machine may take its name: it may be a new install."""
 
 CONTACT_RESOLUTION = timedelta(seconds=5)
-"""Contacts closer together than this are noted once: the table would be rewritten by every call."""
+"""Contacts closer together than this are recorded once, or every call would write to the table."""
 
 LONGEST_CONTACT_RESOLUTION = timedelta(seconds=30)
-"""The same where leases are long; somebody who looks at a list of pilots does not want to doubt them."""
+"""The same for long leases: the contact times in a list of pilots must be recent enough to trust."""
 
 
 class PilotState(Enum):
-    """Where a pilot stands."""
+    """The state of a pilot."""
 
     LIVE = "live"
     ENDED = "ended"
@@ -33,7 +33,7 @@ class PilotState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Pilot:
-    """A pilot; `offer` is what it last said that a job may use on its node."""
+    """A pilot; `offer` is what it last offered to jobs: memory, disk, time and the like."""
 
     pilot_id: str
     queue: str
@@ -49,30 +49,30 @@ class Pilot:
     offer: Requirements = field(default_factory=Requirements)
 
     def contact_is_due(self, now: datetime, lease: timedelta = CONTACT_RESOLUTION) -> bool:
-        """Whether the last noted contact is old enough to note another, given the length of a lease."""
+        """Whether the last recorded contact is old enough to record another, given the length of a lease."""
         return now - self.contact_time >= contact_resolution(lease)
 
 
 def contact_resolution(lease: timedelta) -> timedelta:
-    """How close together contacts are noted once, given the length of a lease.
+    """The least time between two recorded contacts, given the length of a lease.
 
-    A pilot is lost after `LOST_AFTER_LEASES` of silence: a quarter of one makes no difference.
+    A pilot is lost only after `LOST_AFTER_LEASES` leases, so a quarter of one makes no difference.
     """
     return max(CONTACT_RESOLUTION, min(lease / 4, LONGEST_CONTACT_RESOLUTION))
 
 
 @dataclass(frozen=True, slots=True)
 class PilotFilter:
-    """Which pilots to list; an empty queue is any."""
+    """Which pilots to list; an empty queue means all queues."""
 
     queue: str = ""
     include_ended: bool = False
 
 
 def pilot_not_found(pilot_id: str) -> NotFoundError:
-    """The error for a pilot that never registered, has ended, or was silent for too long."""
+    """The error for a pilot that never registered, has ended, or is lost."""
     return NotFoundError(
         "PILOT_NOT_FOUND",
-        f"pilot {pilot_id!r} is not known, has ended, or was silent for too long; register again",
+        f"pilot {pilot_id!r} is unknown, has ended, or sent no heartbeat for too long; register again",
         metadata={"pilot_id": pilot_id},
     )

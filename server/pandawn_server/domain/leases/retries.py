@@ -1,4 +1,4 @@
-"""What becomes of a job after an attempt ended badly: whether, when and where it is tried again."""
+"""Decides whether, when and where a job is retried after a failed attempt."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pandawn_server.domain.leases.faults import MAX_LOST, Count, Fault, Final, S
 from pandawn_server.domain.tasks.jobs import Job, JobError, JobState
 
 MAX_AVOIDED = 8
-"""Nodes that a job avoids, at most: the last on which it failed."""
+"""The largest number of nodes that a job avoids: the last ones on which it failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """An attempt at a job that ended with an error, and where."""
+    """An attempt that ended with an error; `reported` if its pilot reported it."""
 
     node: str
     error: JobError
@@ -23,15 +23,15 @@ class Tried:
 
     @property
     def fault(self) -> Fault:
-        """What the table says of it."""
+        """Its entry in the table of faults."""
         return fault_of(self.error, reported=self.reported)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a job; `avoided` are the nodes on which it is not tried, if there are others.
+    """The new state of a job; it avoids the nodes `avoided` while there are others.
 
-    `why` is for people: what kept it from another try, or when and where that will be.
+    `why` is text for people: why there is no retry, or when it will be.
     """
 
     state: JobState
@@ -49,13 +49,13 @@ def judge(
     *,
     started_elsewhere: bool = False,
 ) -> Verdict:
-    """What becomes of a job whose last attempt is `tried[-1]`; those before it come oldest first.
+    """Decides about a job after its last attempt, `tried[-1]`; earlier attempts come before it, oldest first.
 
-    `suspects` are nodes that get no jobs, or only probes: what happens there is not held against the job.
-    `started_elsewhere` says that payloads of its task run, or have run, on nodes where this one did not start.
+    `suspects` are nodes that get no jobs, or only probes: failures there do not count against the job.
+    `started_elsewhere`: payloads of other jobs of its task have started.
     """
     if job.cancel_requested:
-        # Whatever it ended in, it ended as cancelled, and is counted as neither.
+        # However the attempt ended, the job is cancelled, and no counter changes.
         return Verdict(JobState.CANCELLED, Count.NOTHING)
     last = tried[-1]
     fault = last.fault
@@ -73,14 +73,14 @@ def judge(
     avoided = _with(job.avoided, last.node) if fault.kind.elsewhere else job.avoided
     pause = fault.kind.pause(failures if count is Count.FAILED else losses)
     if not pause:
-        return Verdict(JobState.ACTIVATED, count, avoided=avoided, why="it will be tried again")
+        return Verdict(JobState.ACTIVATED, count, avoided=avoided, why="it will be retried")
     until = now + pause
     return Verdict(
         JobState.WAITING,
         count,
         until,
         avoided,
-        f"it will be tried again after {until:%H:%M:%S} UTC",
+        f"it will be retried after {until:%H:%M:%S} UTC",
     )
 
 
@@ -90,7 +90,7 @@ def _count(last: Tried, suspects: Collection[str], *, started_elsewhere: bool) -
         return fault.kind.count
     if last.node in suspects and fault.kind.final is not Final.AT_ONCE:
         return Count.LOST
-    # The program is there, but not on this node.
+    # The program exists, but not on this node.
     if fault.step is Step.START and started_elsewhere:
         return Count.LOST
     return Count.FAILED
@@ -105,21 +105,23 @@ def _end(
     *,
     started_elsewhere: bool,
 ) -> str:
-    """Why the job is not tried again, empty if it is."""
+    """Why the job is not retried; empty if it is."""
     last = tried[-1]
     fault = last.fault
     if fault.kind.final is Final.AT_ONCE:
-        return "another attempt would end like it"
+        return "a retry would fail in the same way"
     if fault.kind.final is Final.TWO_NODES and not (fault.step is Step.START and started_elsewhere):
-        said = {t.node for t in tried if t.error.reason == last.error.reason} - set(suspects)
-        if len(said) > 1:
-            return f"{len(said)} nodes said so"
-    # What was counted before a node came under suspicion is not held against the job either.
+        agreeing = {t.node for t in tried if t.error.reason == last.error.reason} - set(suspects)
+        if len(agreeing) > 1:
+            return f"it failed on {len(agreeing)} nodes for the same reason"
+    # Failures counted before a node became suspect do not count against the job either.
     held = sum(1 for t in tried if t.fault.kind.count is Count.FAILED and t.node not in suspects)
     if min(failures, held) >= job.max_attempts:
         return f"{failures} attempts failed, and the task allows {job.max_attempts}"
     if losses >= MAX_LOST:
-        return f"{losses} attempts were lost by no fault of the job, and there is a bound"
+        return (
+            f"{losses} attempts were lost through no fault of the job, and {MAX_LOST} is the limit"
+        )
     return ""
 
 

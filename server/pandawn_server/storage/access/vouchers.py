@@ -17,7 +17,7 @@ from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.leases.schema import pilots
 
 
-def note(tx: Transaction, pilot_id: str, shown: Shown, node_key: str) -> None:
+def record(tx: Transaction, pilot_id: str, shown: Shown, node_key: str) -> None:
     """Notes it for a pilot. Of what the machine knows a digest is kept: the database tells nobody."""
     tx.execute(
         update(pilots)

@@ -1,4 +1,4 @@
-"""Attempts: where each try of a job went, why, and how it ended. Rows stay when the lease is gone."""
+"""Attempts: on which node each attempt ran, why, and how it ended. Rows remain after the lease is deleted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pandawn_server.storage.tasks.schema import jobs, tasks
 
 
 def insert_attempts(tx: Transaction, new: Sequence[NewAttempt], now: datetime) -> None:
-    """Stores attempts that begin now."""
+    """Stores attempts that start now."""
     columns = (
         "job_id",
         "attempt",
@@ -74,7 +74,7 @@ def insert_attempts(tx: Transaction, new: Sequence[NewAttempt], now: datetime) -
 
 
 def end_attempts(tx: Transaction, ends: Sequence[AttemptEnd], now: datetime) -> None:
-    """Notes how attempts ended."""
+    """Stores how attempts ended."""
     if not ends:
         return
     values = {
@@ -127,7 +127,7 @@ def get_attempts(
     """The attempts that exist among (job_id, attempt) pairs."""
     if not keys:
         return {}
-    # All attempts of the jobs, of which there are few, by one parameter.
+    # Selects all attempts of the jobs, which are few, so that one parameter is enough.
     query = select(attempts).where(among(tx, attempts.c.job_id, {job_id for job_id, _ in keys}))
     return {
         (row["job_id"], row["attempt"]): _to_attempt(row) for row in tx.execute(query).mappings()
@@ -141,7 +141,7 @@ def list_attempts(tx: Transaction, job_id: int) -> list[Attempt]:
 
 
 def failed_before(tx: Transaction, job_ids: Collection[int]) -> dict[int, list[Tried]]:
-    """By job, the attempts that ended with an error, oldest first; those that were given back are left out."""
+    """By job, the attempts that ended with an error, oldest first, without those that were given back."""
     query = (
         select(
             attempts.c.job_id,
@@ -167,7 +167,7 @@ def failed_before(tx: Transaction, job_ids: Collection[int]) -> dict[int, list[T
 def started_tasks(
     tx: Transaction, task_ids: Collection[int], besides: Collection[int]
 ) -> frozenset[int]:
-    """Those of the tasks of which a payload runs or has finished, in other jobs than `besides`."""
+    """Those of the tasks that have a running or finished payload in a job other than `besides`."""
     finished = exists().where(
         jobs.c.task_id == tasks.c.task_id,
         jobs.c.kind == JobKind.RUN.value,

@@ -1,7 +1,7 @@
-"""Live leases: one row each, gone when the attempt ends.
+"""Live leases: one row each, deleted when the attempt ends.
 
-Whoever changes a leased job locks its lease first. Everywhere the order is leases, then tasks, then
-jobs, each by their identifiers, so that transactions never wait for each other in a circle.
+A transaction that changes a leased job locks its lease first. The lock order is always leases, then tasks,
+then jobs, each by identifier, so that transactions cannot deadlock.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pandawn_server.storage.tasks.schema import jobs
 class NewLease:
     """A lease to be stored; (pilot_id, request_id, ordinal) is unique.
 
-    `duration` is what a renewal gives; until then it holds for a shorter time.
+    `duration` is its length after a renewal; until the first one it is shorter.
     """
 
     job_id: int
@@ -44,7 +44,7 @@ class NewLease:
 
 @dataclass(frozen=True, slots=True)
 class NewTerm:
-    """What becomes of a lease that is renewed: it holds for `duration` from now."""
+    """The renewal of a lease for `duration` from now, with the job's phase."""
 
     lease: Lease
     phase: Phase
@@ -135,7 +135,7 @@ def lock_pilot_leases(tx: Transaction, pilot_ids: Collection[str]) -> list[Lease
 
 
 def lock_lapsed(tx: Transaction, now: datetime, limit: int) -> list[Lease]:
-    """Up to `limit` leases that have lapsed, locked; those that somebody is just changing are left out."""
+    """Locks up to `limit` lapsed leases; skips those that another transaction has locked."""
     query = (
         _select_leases()
         .where(leases.c.expire_time <= now)
@@ -149,11 +149,11 @@ def lock_lapsed(tx: Transaction, now: datetime, limit: int) -> list[Lease]:
 def get_granted(
     tx: Transaction, requests: Collection[tuple[str, str]]
 ) -> dict[tuple[str, str], list[NewLease]]:
-    """The live leases that requests, given as (pilot_id, request_id), got before."""
+    """The live leases that earlier calls with the same (pilot_id, request_id) got."""
     query = (
         select(leases)
         .where(
-            # First the pilots: their leases are few and have an index.
+            # Selects by pilot first: a pilot has few leases, and there is an index.
             among(tx, leases.c.pilot_id, {pilot_id for pilot_id, _ in requests}),
             among(tx, leases.c.request_id, {request_id for _, request_id in requests}),
         )
@@ -192,11 +192,11 @@ _RENEW = text(
 
 
 def renew(tx: Transaction, renewals: Sequence[NewTerm], now: datetime) -> None:
-    """Lets locked leases run for their new terms from now, and notes the phases."""
+    """Extends locked leases by their new terms, and stores the phases."""
     if not renewals:
         return
     if tx.dialect.name != "sqlite":
-        # As a document, for heartbeats are most of all calls: see `storage.bulk`.
+        # One JSON parameter, because heartbeats are the most frequent call: see `storage.bulk`.
         document = json.dumps(
             [(t.lease.job_id, t.phase.value, t.duration.total_seconds()) for t in renewals]
         )
@@ -218,7 +218,7 @@ def renew(tx: Transaction, renewals: Sequence[NewTerm], now: datetime) -> None:
 
 
 def was_given(tx: Transaction, job_id: int, attempt: int, token: str) -> bool:
-    """Whether a job was handed out with a lease, which may have ended since."""
+    """Whether a job was handed out with this lease, which may have ended since."""
     query = select(attempts.c.lease_token).where(
         attempts.c.job_id == job_id, attempts.c.attempt == attempt
     )
@@ -226,15 +226,15 @@ def was_given(tx: Transaction, job_id: int, attempt: int, token: str) -> bool:
 
 
 def delete_leases(tx: Transaction, job_ids: Collection[int]) -> None:
-    """Ends leases that the caller has locked."""
+    """Deletes leases that the caller has locked."""
     if job_ids:
         tx.execute(delete(leases).where(among(tx, leases.c.job_id, job_ids)))
 
 
 def set_terms(tx: Transaction, now: datetime, *, later: bool) -> None:
-    """Lets each lease that ends sooner than if it were renewed now end as if it were.
+    """Extends each lease that ends earlier than it would if renewed now, to that time.
 
-    With `later` each that ends later: its end was reckoned by a clock that has been set back.
+    With `later` it shortens each that ends later: its end was computed before the clock was set back.
     """
     durations = tx.execute(select(leases.c.duration_s).distinct()).scalars().all()
     for seconds in durations:
@@ -256,7 +256,7 @@ def nodes_with_leases(tx: Transaction, keys: Collection[NodeKey]) -> set[NodeKey
     """Those of the nodes whose pilots have live leases."""
     if not keys:
         return set()
-    # By the pilots, for which there are indexes.
+    # Selects by pilot, because `pilots` has the index.
     query = (
         select(pilots.c.site, pilots.c.node)
         .join(leases, leases.c.pilot_id == pilots.c.pilot_id)
@@ -270,7 +270,7 @@ def nodes_with_leases(tx: Transaction, keys: Collection[NodeKey]) -> set[NodeKey
 
 
 def count_by_pilot(tx: Transaction, pilot_ids: Collection[str]) -> Mapping[str, int]:
-    """Number of live leases of pilots; those without are left out."""
+    """The number of live leases by pilot; pilots without leases are omitted."""
     query = (
         select(leases.c.pilot_id, func.count())
         .where(among(tx, leases.c.pilot_id, pilot_ids))

@@ -1,4 +1,4 @@
-"""How attempts ended on a node, and how those of the same tasks did on others."""
+"""How attempts ended on a node, and how attempts of the same tasks ended on other nodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pandawn_server.storage.leases.schema import attempts, leases
 from pandawn_server.storage.tasks.schema import jobs
 
 COMPARED = 60
-"""Attempts of a task that are looked at, of each sort: a rate is known well enough from them."""
+"""The number of attempts of a task to read, for each kind of end: enough for a good estimate of the rate."""
 
 _ERROR = (
     attempts.c.error_component,
@@ -30,7 +30,7 @@ _ERROR = (
 def last_ended(
     tx: Transaction, key: NodeKey, limit: int, since: datetime | None
 ) -> list[EndedAttempt]:
-    """The last attempts that ended on a node, well or badly, newest first; what was given back is left out."""
+    """The last attempts that finished or failed on a node after `since`, newest first."""
     query = (
         select(
             attempts.c.job_id,
@@ -79,7 +79,7 @@ def _fault(row: RowMapping) -> Fault | None:
 def elsewhere(
     tx: Transaction, key: NodeKey, task_ids: Collection[int], suspects: Collection[NodeKey]
 ) -> dict[int, Elsewhere]:
-    """By task, how its attempts did on other nodes than `key`; failures on suspects are left out."""
+    """By task, how its attempts ended on nodes other than `key`, without the failures on suspects."""
     return {task_id: _of_task(tx, key, task_id, suspects) for task_id in sorted(task_ids)}
 
 
@@ -95,7 +95,7 @@ def _of_task(
     )
     for site, node, payload_s in tx.execute(finished):
         if NodeKey(site, node) != key:
-            found.note(None, span(payload_s))
+            found.record(None, span(payload_s))
     failed = (
         select(
             attempts.c.site,
@@ -112,7 +112,7 @@ def _of_task(
         where = NodeKey(row["site"], row["node"])
         fault = _fault(row)
         if fault is not None and where != key and where not in suspects:
-            found.note(fault)
+            found.record(fault)
     running = (
         select(leases.c.site, leases.c.node, leases.c.phase)
         .join(jobs, jobs.c.job_id == leases.c.job_id)
@@ -126,7 +126,7 @@ def _of_task(
         if NodeKey(site, node) == key:
             continue
         if phase == Phase.PAYLOAD.value:
-            found.note_passed(Step.START)
+            found.record_passed(Step.START)
         elif phase == Phase.STAGE_OUT.value:
-            found.note_passed(Step.PAYLOAD)
+            found.record_passed(Step.PAYLOAD)
     return found

@@ -1,4 +1,4 @@
-"""Worker nodes: when they were heard of, and whether they get jobs."""
+"""Worker nodes: their last contact, and whether they get jobs."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def _to_node(row: RowMapping) -> Node:
     )
 
 
-_NOTE_CONTACT = """
+_RECORD_CONTACT = """
     INSERT INTO nodes (site, node, contact_time)
     SELECT DISTINCT {site}, {node}, {now} FROM {each} ORDER BY 1, 2
     ON CONFLICT (site, node) DO UPDATE SET contact_time = excluded.contact_time
 """
-_NOTE_CONTACT_SQLITE = text(
-    _NOTE_CONTACT.format(
+_RECORD_CONTACT_SQLITE = text(
+    _RECORD_CONTACT.format(
         site="json_extract(value, '$[0]')",
         node="json_extract(value, '$[1]')",
         now=":now",
-        # Without a condition SQLite takes the ON of the conflict for that of a join.
+        # Without a condition SQLite parses ON CONFLICT as the ON of a join.
         each="json_each(:keys) WHERE true",
     )
 ).bindparams(bindparam("now", type_=UtcDateTime()))
-_NOTE_CONTACT_POSTGRESQL = text(
-    _NOTE_CONTACT.format(
+_RECORD_CONTACT_POSTGRESQL = text(
+    _RECORD_CONTACT.format(
         site="r ->> 0",
         node="r ->> 1",
         now="CAST(:now AS timestamptz)",
@@ -59,13 +59,13 @@ _NOTE_CONTACT_POSTGRESQL = text(
 )
 
 
-def note_contact(tx: Transaction, keys: Collection[NodeKey], now: datetime) -> None:
-    """Notes that nodes were heard of, new ones included."""
+def record_contact(tx: Transaction, keys: Collection[NodeKey], now: datetime) -> None:
+    """Records a contact of nodes, and inserts new nodes."""
     if keys:
         embedded = tx.dialect.name == "sqlite"
         tx.execute(
-            _NOTE_CONTACT_SQLITE if embedded else _NOTE_CONTACT_POSTGRESQL,
-            # As a document, for it stands in the way of each call: see `storage.bulk`.
+            _RECORD_CONTACT_SQLITE if embedded else _RECORD_CONTACT_POSTGRESQL,
+            # One JSON parameter, because every call runs this: see `storage.bulk`.
             {"keys": json.dumps(list(keys)), "now": now},
         )
 
@@ -74,7 +74,7 @@ def get_nodes(tx: Transaction, keys: Collection[NodeKey]) -> dict[NodeKey, Node]
     """The nodes that exist among `keys`."""
     if not keys:
         return {}
-    # A node's name is nearly always its own; namesakes at other sites are sorted out here.
+    # Node names are nearly always unique; nodes of the same name at other sites are filtered out below.
     query = select(nodes).where(
         among(tx, nodes.c.site, {key.site for key in keys}),
         among(tx, nodes.c.node, {key.node for key in keys}),
@@ -83,12 +83,12 @@ def get_nodes(tx: Transaction, keys: Collection[NodeKey]) -> dict[NodeKey, Node]
     return {node.key: node for node in found if node.key in keys}
 
 
-# Made once: building it took longer than running it. The condition is the index's.
+# Built once: building it took longer than running it. The condition matches the partial index.
 _RESTRICTED = select(nodes).where(text("state <> 'open'"))
 
 
 def restricted_nodes(tx: Transaction) -> dict[NodeKey, Node]:
-    """The nodes that get no jobs, or probes only."""
+    """The nodes that get no jobs, or only probes."""
     return {node.key: node for node in map(_to_node, tx.execute(_RESTRICTED).mappings())}
 
 
@@ -98,7 +98,7 @@ def suspended_nodes(tx: Transaction, now: datetime) -> dict[NodeKey, Node]:
 
 
 def save(tx: Transaction, node: Node) -> None:
-    """Stores what is decided of a node; when it was heard of stays."""
+    """Stores the condition of a node; its contact time does not change."""
     state = _DRAINED if node.is_drained else _SUSPENDED if node.is_suspended else _OPEN
     tx.execute(
         update(nodes)
@@ -118,7 +118,7 @@ def save(tx: Transaction, node: Node) -> None:
 
 
 def lock_nodes(tx: Transaction, keys: Collection[NodeKey]) -> dict[NodeKey, Node]:
-    """As `get_nodes`, locked until the end of the transaction."""
+    """Like `get_nodes`, but locks the nodes until the end of the transaction."""
     found = {}
     for key in sorted(keys):
         query = select(nodes).where(nodes.c.site == key.site, nodes.c.node == key.node)
@@ -129,12 +129,12 @@ def lock_nodes(tx: Transaction, keys: Collection[NodeKey]) -> dict[NodeKey, Node
 
 
 def remove(tx: Transaction, key: NodeKey) -> None:
-    """Forgets a node; a pilot that runs on it makes it known again."""
+    """Deletes a node; a pilot that still runs there adds it again."""
     tx.execute(delete(nodes).where(nodes.c.site == key.site, nodes.c.node == key.node))
 
 
 def list_nodes(tx: Transaction, after: NodeKey | None, limit: int, site: str) -> Sequence[Node]:
-    """Up to `limit` nodes after a key, by (site, node); an empty site is any."""
+    """Up to `limit` nodes after a key, by (site, node); an empty site means all sites."""
     query = select(nodes).order_by(nodes.c.site, nodes.c.node).limit(limit)
     if after is not None:
         query = query.where(

@@ -59,7 +59,7 @@ def insert_pilot(tx: Transaction, pilot: Pilot, request_id: str) -> None:
 
 
 def find_registration(tx: Transaction, request_id: str) -> Pilot | None:
-    """The pilot that a registration made before."""
+    """The pilot that an earlier registration with this `request_id` made."""
     row = tx.execute(select(pilots).where(pilots.c.request_id == request_id)).mappings().first()
     return None if row is None else _to_pilot(row)
 
@@ -70,16 +70,16 @@ def get_pilots(tx: Transaction, pilot_ids: Collection[str]) -> dict[str, Pilot]:
     return {row["pilot_id"]: _to_pilot(row) for row in rows}
 
 
-def note_contact(tx: Transaction, pilot_ids: Collection[str], now: datetime) -> None:
-    """Notes that pilots were heard of."""
+def record_contact(tx: Transaction, pilot_ids: Collection[str], now: datetime) -> None:
+    """Records a contact of pilots."""
     if pilot_ids:
         tx.execute(
             update(pilots).where(among(tx, pilots.c.pilot_id, pilot_ids)).values(contact_time=now)
         )
 
 
-def note_offers(tx: Transaction, offers: Mapping[str, Requirements]) -> None:
-    """Notes what pilots offer to jobs, by pilot."""
+def record_offers(tx: Transaction, offers: Mapping[str, Requirements]) -> None:
+    """Records what pilots offer to jobs, by pilot."""
     if offers:
         names = requirement_columns(Requirements(), _OFFER)
         tx.execute(
@@ -96,47 +96,47 @@ def note_offers(tx: Transaction, offers: Mapping[str, Requirements]) -> None:
         )
 
 
-_NOTE_ASKED = text(
+_RECORD_POLLS = text(
     """
-    WITH asked AS MATERIALIZED (
+    WITH polls AS MATERIALIZED (
         SELECT r ->> 0 AS pilot_id, r ->> 1 AS site, r ->> 2 AS node,
             CAST(r ->> 3 AS boolean) AS offers, CAST(r ->> 4 AS bigint) AS memory,
             CAST(r ->> 5 AS integer) AS cores, CAST(r ->> 6 AS bigint) AS disk,
             CAST(r ->> 7 AS double precision) AS wall_time
-        FROM jsonb_array_elements(CAST(:asked AS jsonb)) AS r
-    ), noted AS (
+        FROM jsonb_array_elements(CAST(:polls AS jsonb)) AS r
+    ), recorded AS (
         UPDATE pilots SET contact_time = :now,
             offer_memory_bytes = CASE WHEN offers THEN memory ELSE offer_memory_bytes END,
             offer_cores = CASE WHEN offers THEN cores ELSE offer_cores END,
             offer_disk_bytes = CASE WHEN offers THEN disk ELSE offer_disk_bytes END,
             offer_wall_time_s = CASE WHEN offers THEN wall_time ELSE offer_wall_time_s END
-        FROM asked WHERE pilots.pilot_id = asked.pilot_id
+        FROM polls WHERE pilots.pilot_id = polls.pilot_id
     )
     INSERT INTO nodes (site, node, contact_time)
-    SELECT DISTINCT site, node, CAST(:now AS timestamptz) FROM asked ORDER BY 1, 2
+    SELECT DISTINCT site, node, CAST(:now AS timestamptz) FROM polls ORDER BY 1, 2
     ON CONFLICT (site, node) DO UPDATE SET contact_time = excluded.contact_time
     """
 )
 
 
-def note_asked(
+def record_polls(
     tx: Transaction,
     contacts: Mapping[str, NodeKey],
     offers: Mapping[str, Requirements],
     now: datetime,
 ) -> None:
-    """Notes that pilots, and their nodes, asked for jobs, and what some of them offer to jobs.
+    """Records polls: the contacts of pilots and their nodes, and what some of the pilots offer to jobs.
 
-    An offer is noted with a contact only. On PostgreSQL it is one statement, for it stands in the way of many calls.
+    An offer without a contact is ignored. On PostgreSQL it is one statement, because many calls wait for it.
     """
     if not contacts:
         return
     if tx.dialect.name == "sqlite":
-        note_contact(tx, contacts.keys(), now)
-        note_offers(tx, {i: offer for i, offer in offers.items() if i in contacts})
-        nodes.note_contact(tx, set(contacts.values()), now)
+        record_contact(tx, contacts.keys(), now)
+        record_offers(tx, {i: offer for i, offer in offers.items() if i in contacts})
+        nodes.record_contact(tx, set(contacts.values()), now)
         return
-    asked: list[tuple[object, ...]] = []
+    polls: list[tuple[object, ...]] = []
     for pilot_id in sorted(contacts):
         key, offer = contacts[pilot_id], offers.get(pilot_id)
         columns = (
@@ -144,27 +144,27 @@ def note_asked(
             if offer is None
             else (True, *requirement_columns(offer).values())
         )
-        asked.append((pilot_id, key.site, key.node, *columns))
-    tx.execute(_NOTE_ASKED, {"asked": json.dumps(asked), "now": now})
+        polls.append((pilot_id, key.site, key.node, *columns))
+    tx.execute(_RECORD_POLLS, {"polls": json.dumps(polls), "now": now})
 
 
 def ended_among(tx: Transaction, pilot_ids: Collection[str]) -> set[str]:
-    """Those of the pilots that are no longer live, or were never known; made for thousands."""
-    # A document: over a list of thousands the driver takes longer than the database does.
+    """Those of the pilots that are no longer live, or are unknown; fast for thousands."""
+    # One JSON parameter: for a list of thousands the driver takes longer than the database.
     unnest = (
         func.json_each(bindparam("ids", type_=Text))
         if tx.dialect.name == "sqlite"
         else func.json_array_elements_text(cast(bindparam("ids", type_=Text), JSON))
     )
     each = unnest.table_valued("value")
-    # Looked up one by one: a join would read all live pilots there are.
+    # A subquery for each pilot: a join would read all live pilots.
     state = select(pilots.c.state).where(pilots.c.pilot_id == each.c.value).scalar_subquery()
     query = select(each.c.value).where(func.coalesce(state, "") != PilotState.LIVE.value)
     return set(tx.execute(query, {"ids": json.dumps(list(pilot_ids))}).scalars())
 
 
 def set_state(tx: Transaction, pilot_ids: Collection[str], state: PilotState, reason: str) -> None:
-    """Ends pilots, by their own word or by their silence."""
+    """Sets the state and the end reason of pilots that have ended or are lost."""
     if pilot_ids:
         tx.execute(
             update(pilots)
@@ -176,7 +176,7 @@ def set_state(tx: Transaction, pilot_ids: Collection[str], state: PilotState, re
 def silent_pilots(
     tx: Transaction, queue_names: Collection[str], before: datetime, limit: int
 ) -> list[Pilot]:
-    """Live pilots of some queues not heard of since `before` that hold no lease."""
+    """Up to `limit` live pilots of some queues that hold no lease and had no contact since `before`."""
     has_lease = select(leases.c.job_id).where(leases.c.pilot_id == pilots.c.pilot_id).exists()
     query = (
         select(pilots)
@@ -192,7 +192,7 @@ def silent_pilots(
 
 
 def live_pilots(tx: Transaction, queue: str, limit: int) -> list[Pilot]:
-    """Up to `limit` live pilots of a queue, those heard of last first."""
+    """Up to `limit` live pilots of a queue, most recent contact first."""
     query = (
         select(pilots)
         .where(pilots.c.state == PilotState.LIVE.value, pilots.c.queue == queue)
@@ -226,7 +226,7 @@ def live_nodes(tx: Transaction, queue: str, limit: int) -> list[NodeKey]:
 def list_pilots(
     tx: Transaction, before: tuple[datetime, str] | None, limit: int, wanted: PilotFilter
 ) -> list[Pilot]:
-    """Up to `limit` pilots that registered before (time, identifier), last registered first."""
+    """Up to `limit` pilots that registered before (time, identifier), newest first."""
     query = (
         select(pilots)
         .order_by(pilots.c.register_time.desc(), pilots.c.pilot_id.desc())
@@ -264,7 +264,7 @@ def pilots_of_node(tx: Transaction, key: NodeKey) -> list[Pilot]:
 
 
 def use_of_nodes(tx: Transaction, keys: Sequence[NodeKey]) -> dict[NodeKey, NodeUse]:
-    """How nodes are used; a node without live pilots is left out."""
+    """The use of nodes; nodes without live pilots are omitted."""
     if not keys:
         return {}
     on_nodes = among(tx, pilots.c.site, {key.site for key in keys}) & among(

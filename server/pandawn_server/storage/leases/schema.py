@@ -27,12 +27,12 @@ attempts = Table(
     Column("pilot_id", Text, nullable=False),
     Column("site", Text, nullable=False),
     Column("node", Text, nullable=False),
-    # Kept after the lease: a repeated report must be recognised as its author's.
+    # Kept after the lease ends, to authenticate a repeated report.
     Column("lease_token", Text, nullable=False),
     Column("start_time", UtcDateTime, nullable=False),
     Column("end_time", UtcDateTime),
     Column("outcome", Text),
-    # State that the job got; set only when the pilot itself reported the end.
+    # The job's state after the report; set only if the pilot itself reported the end.
     Column("reported_state", Text),
     Column("exit_code", Integer),
     Column("error_component", Text),
@@ -47,7 +47,7 @@ attempts = Table(
     Column("stage_in_s", Float),
     Column("payload_s", Float),
     Column("stage_out_s", Float),
-    # Revision of the queue under which it was given out.
+    # Revision of the queue when the job was handed out.
     Column("queue_revision", BigInteger, nullable=False, server_default="0"),
     # The explanation of the match.
     Column("locality", Text, nullable=False),
@@ -57,9 +57,9 @@ attempts = Table(
     Column("match_candidates", Integer, nullable=False),
     Column("match_held", Integer, nullable=False),
     Column("match_waited_s", Float, nullable=False),
-    # Last attempts on a node, for black holes and for the list of its jobs.
+    # The last attempts on a node: to detect black holes, and to list its jobs.
     Index("ix_attempts_node", "node", "site", "end_time"),
-    # How a task fails on other nodes.
+    # The failures of a task on other nodes.
     Index(
         "ix_attempts_failed",
         "task_id",
@@ -72,7 +72,7 @@ attempts = Table(
 leases = Table(
     "leases",
     metadata,
-    # One row a job: the database itself refuses a second live lease.
+    # One row a job: the database itself rejects a second live lease.
     Column("job_id", BigInteger, ForeignKey("jobs.job_id"), primary_key=True, autoincrement=False),
     Column("attempt", Integer, nullable=False),
     Column("token", Text, nullable=False),
@@ -84,7 +84,7 @@ leases = Table(
     Column("expire_time", UtcDateTime, nullable=False),
     Column("duration_s", Float, nullable=False),
     Column("phase", Text),
-    # Two calls with one request_id that race cannot both lease: the second insert is refused.
+    # If two calls with the same request_id race, the database rejects the second insert.
     Index(None, "pilot_id", "request_id", "ordinal", unique=True),
     Index(None, "expire_time"),
 )
@@ -105,10 +105,10 @@ pilots = Table(
     Column("end_reason", Text, nullable=False, server_default=""),
     Column("register_time", UtcDateTime, nullable=False),
     Column("contact_time", UtcDateTime, nullable=False),
-    # What it showed when it registered, and a digest of what only its machine knows.
+    # The credential at registration, and a digest of the key that only this machine's processes know.
     Column("credential", Text),
     Column("node_key", Text, nullable=False, server_default=""),
-    # What the pilot last offered to jobs, for `why`; NULL: it did not say.
+    # What the pilot last offered to jobs, for `why`; NULL: not stated.
     Column("offer_memory_bytes", BigInteger),
     Column("offer_cores", Integer),
     Column("offer_disk_bytes", BigInteger),
@@ -127,7 +127,7 @@ nodes = Table(
     Column("contact_time", UtcDateTime, nullable=False),
     Column("suspended_until", UtcDateTime),
     Column("suspend_reason", Text, nullable=False, server_default=""),
-    # Open, suspended or drained; on probation it is suspended until a time that is over.
+    # open, suspended or drained. A node on probation is suspended, and `suspended_until` is past.
     Column("state", Text, nullable=False, server_default="open"),
     Column("changed_by", Text, nullable=False, server_default=""),
     Column("change_time", UtcDateTime),
@@ -135,7 +135,7 @@ nodes = Table(
     Column("suspensions", Integer, nullable=False, server_default="0"),
     Column("judged_since", UtcDateTime),
     Column("evidence", JSON(none_as_null=True)),
-    # Each round of handing out asks for those that are not open: few.
+    # Each round of dispatch reads the few nodes that are not open.
     Index(
         "ix_nodes_restricted",
         "state",

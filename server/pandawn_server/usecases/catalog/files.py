@@ -73,7 +73,7 @@ def _note_nodes(context: Context, keys: set[NodeKey]) -> None:
     new = keys - known.keys()
     if new:
         with context.db.write() as tx:
-            nodes.note_contact(tx, new, context.clock())
+            nodes.record_contact(tx, new, context.clock())
 
 
 def begin_epoch(context: Context, key: NodeKey, epoch: int) -> int:

@@ -58,7 +58,7 @@ def pin_files(context: Context, key: NodeKey, files: Sequence[CachedFile]) -> Pi
         pinned = _write(context, tx, key, before, held)
         if not nodes.get_nodes(tx, [key]):
             # Listed and located from now on, as a node that a cache has told of.
-            nodes.note_contact(tx, [key], context.clock())
+            nodes.record_contact(tx, [key], context.clock())
     refresh_pins(context)
     return Pinned(len(held) - count_before, pinned.file_count, pinned.total_bytes)
 

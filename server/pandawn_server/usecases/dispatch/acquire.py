@@ -215,7 +215,7 @@ def _record_contacts(context: Context, tx: Transaction, scene: Scene) -> None:
             contacts[pilot.pilot_id] = pilot.key
             if known.offer != call.offer:
                 offers[pilot.pilot_id] = call.offer
-    pilots.note_asked(tx, contacts, offers, scene.now)
+    pilots.record_polls(tx, contacts, offers, scene.now)
     context.known.record_contacts(contacts, scene.now)
     context.known.record_offers(offers)
 

@@ -1,4 +1,4 @@
-"""What operators do with worker nodes: at once, with a reason, and told."""
+"""Commands of operators on worker nodes: each takes effect at once, has a reason, and is recorded as an event."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pandawn_server.usecases.leases.ending import end_attempts, ending
 def set_condition(
     context: Context, key: NodeKey, wanted: Condition, reason: str, by: Principal
 ) -> Condition:
-    """Suspends, drains or opens a node; returns how it stands then.
+    """Suspends, drains or opens a node; returns its new condition.
 
     Raises `NotFoundError` (NODE_NOT_FOUND) and `ForbiddenError` (SITE_ADMIN_REQUIRED).
     """
@@ -41,16 +41,15 @@ def set_condition(
                 if node.condition(now) is Condition.OPEN:
                     return Condition.OPEN
                 after = replace(after, reason="", by="", judged_since=now, suspensions=0)
-                kind, text = (
-                    EventKind.NODE_RESUMED,
-                    f"{who} lets {key.node} have jobs again: {reason}",
-                )
+                kind, text = EventKind.NODE_RESUMED, f"{who} resumed {key.node}: {reason}"
             case Condition.SUSPENDED:
                 kind = EventKind.NODE_SUSPENDED
-                text = f"{who} suspends {key.node} until somebody resumes it: {reason}"
+                text = f"{who} suspended {key.node} until an operator resumes it: {reason}"
             case Condition.DRAINED:
                 kind = EventKind.NODE_DRAINED
-                text = f"{who} drains {key.node}: no more jobs, and its pilots end: {reason}"
+                text = (
+                    f"{who} drained {key.node}; it gets no more jobs, and its pilots end: {reason}"
+                )
             case Condition.PROBATION:
                 raise ValueError("only time and evidence put a node on probation")
             case other:
@@ -72,7 +71,7 @@ def _with(node: Node, wanted: Condition) -> Node:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What went with a node: jobs that its pilots had, and files that its cache held."""
+    """What was removed with a node: the number of jobs of its pilots, and of files in its cache."""
 
     jobs: int
     files: int
@@ -81,10 +80,10 @@ class Removed:
 def remove_node(
     context: Context, key: NodeKey, reason: str, by: Principal, *, unpin: bool
 ) -> Removed:
-    """Forgets a node, its pilots, and what it holds.
+    """Removes a node, ends its pilots, and flushes its cache from the catalog.
 
     Raises `NotFoundError` (NODE_NOT_FOUND), `ForbiddenError` (SITE_ADMIN_REQUIRED), `PreconditionError`
-    (NODE_HAS_PINS), and `UnavailableError` of the catalog, after the node is forgotten.
+    (NODE_HAS_PINS), and `UnavailableError` if the catalog is unavailable; the node is removed even then.
     """
     require_sites(by, [key.site], f"to remove node {key.node}")
     now = context.clock()
@@ -97,7 +96,7 @@ def remove_node(
             if not unpin:
                 raise PreconditionError(
                     "NODE_HAS_PINS",
-                    f"files are pinned on {key.node}; say that they are to be unpinned with it "
+                    f"files are pinned on {key.node}; unpin them with the node "
                     f"(`pandawn nodes remove --unpin`), or pin them elsewhere first",
                     metadata={"site": key.site, "node": key.node},
                 )
@@ -138,7 +137,7 @@ def remove_node(
             ],
         )
     refresh_pins(context)
-    # Last: a hint, which may be away. Who calls again after that finds the node gone, and its cache too in time.
+    # Last, because the catalog may be unavailable. A repeated call then raises NODE_NOT_FOUND, and the entries expire.
     files = context.catalog.flush(key, context.rng.getrandbits(63) + 1, now) or 0
     context.desks.nodes_changed([key])
     return Removed(len(held), files)

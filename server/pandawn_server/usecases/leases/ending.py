@@ -1,6 +1,6 @@
-"""How attempts end, whoever ends them: pilot, reaper, or a pilot's goodbye.
+"""Ends attempts: those that pilots report, that the reaper expires, or that a deregistration leaves.
 
-Works inside the transaction of its caller, which has locked the leases.
+Runs inside the transaction of its caller, which has locked the leases.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pandawn_server.storage.leases import attempts, leases, nodes
 from pandawn_server.storage.monitor import events
 from pandawn_server.storage.tasks import files, job_moves, jobs, tasks
 from pandawn_server.usecases.access.limits import release, running_limit
-from pandawn_server.usecases.leases.judging import time_wanted, verdicts
+from pandawn_server.usecases.leases.judging import time_needed, verdicts
 from pandawn_server.usecases.leases.node_health import judge_nodes
 
 
@@ -41,8 +41,8 @@ from pandawn_server.usecases.leases.node_health import judge_nodes
 class Ending:
     """An attempt that ends, with its locked lease.
 
-    `reported` says that its pilot told of the end, `slow` that its payload took far longer than those of its task
-    elsewhere; `stored` are the files that it stored, by role.
+    `reported`: its pilot reported the end. `slow`: its payload took far longer than those of its task elsewhere.
+    `stored` are the files that it stored, by role.
     """
 
     end: AttemptEnd
@@ -53,15 +53,15 @@ class Ending:
 
 
 def ending(lease: Lease, outcome: JobState, error: JobError | None = None) -> Ending:
-    """The ending of an attempt of which nothing but its lease is known."""
+    """The ending of an attempt of which only the lease is known."""
     return Ending(AttemptEnd(lease.job_id, lease.attempt, outcome, error=error), lease)
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What came of it: the state of each job.
+    """The new state of each job, by job.
 
-    `doubts` are users whose jobs failed on nodes as they do not elsewhere, by node.
+    `doubts` are, by node, the users whose jobs fail there but not elsewhere.
     """
 
     states: Mapping[int, JobState]
@@ -71,11 +71,11 @@ class Ended:
 def end_attempts(
     tx: Transaction, config: Configuration, endings: Sequence[Ending], now: datetime
 ) -> Ended:
-    """Ends attempts whose leases the caller has locked, and does all that follows from it."""
+    """Ends attempts whose leases the caller has locked; moves the jobs on, and judges the nodes."""
     if not endings:
         return Ended({})
     tasks.lock_tasks(tx, {e.lease.task_id for e in endings if e.lease.job_kind is JobKind.BUILD})
-    # Locked: a cancellation that came between the look and the move would be lost.
+    # Locked, or a cancellation between the read and the move would be lost.
     ended_jobs = jobs.lock_jobs(tx, [e.end.job_id for e in endings])
     restricted = nodes.restricted_nodes(tx)
     judged = verdicts(
@@ -99,8 +99,8 @@ def end_attempts(
         state = states[job.job_id]
         if job.kind is JobKind.BUILD and state in FINAL_STATES:
             happened += settle_dependants(tx, config, job, state, _library(ending), now)
-    telling = _telling(endings, ended_jobs, restricted, now)
-    of_nodes, doubts = judge_nodes(tx, telling, restricted, now)
+    evidence = _evidence(endings, ended_jobs, restricted, now)
+    of_nodes, doubts = judge_nodes(tx, evidence, restricted, now)
     happened += of_nodes
     events.insert_events(tx, happened)
     return Ended(states, doubts)
@@ -121,12 +121,12 @@ def _judged(ending: Ending, verdict: Verdict) -> Ending:
         outcome = state
     elif outcome is JobState.FAILED and verdict.count is Count.NOTHING:
         outcome = JobState.ACTIVATED
-    told = state if ending.reported else None
-    return replace(ending, end=replace(ending.end, outcome=outcome, reported_state=told))
+    reported = state if ending.reported else None
+    return replace(ending, end=replace(ending.end, outcome=outcome, reported_state=reported))
 
 
 def _change(job: Job, end: AttemptEnd, verdict: Verdict) -> job_moves.JobChange:
-    # A job that runs again keeps the error of its last attempt on show until it has another end.
+    # A job that is retried shows the error of its last attempt until the next attempt ends.
     error = None if verdict.state in {JobState.FINISHED, JobState.CANCELLED} else end.error
     return job_moves.JobChange(
         job_id=end.job_id,
@@ -138,12 +138,12 @@ def _change(job: Job, end: AttemptEnd, verdict: Verdict) -> job_moves.JobChange:
         bytes_from_cache=end.bytes_from_cache,
         retry_time=verdict.not_before,
         avoided=verdict.avoided,
-        wall_time=time_wanted(job, end),
+        wall_time=time_needed(job, end),
     )
 
 
 def _stored_files(ending: Ending) -> list[files.StoredFile]:
-    # Each attempt leaves a log; outputs exist only once, at success.
+    # Each attempt stores a log; only a successful one has outputs.
     return [
         files.StoredFile(
             ending.end.job_id, role, ending.end.attempt if role is FileRole.LOG else position, file
@@ -165,7 +165,7 @@ def settle_dependants(
     library: File | None,
     now: datetime,
 ) -> list[Event]:
-    """Lets the jobs that wait for a build job go, or ends them with it; returns what to tell."""
+    """Releases the jobs that wait for a build job, or ends them with it; returns the events."""
     if state is JobState.FINISHED and library is not None:
         tasks.set_library(tx, build.task_id, library)
         limit = running_limit(tx, config, build.queue, build.user, now)
@@ -174,7 +174,7 @@ def settle_dependants(
         )
         if limit != NO_LIMIT:
             count = release(tx, build.queue, build.user, limit, now)
-        kind, text = EventKind.TASK_BUILT, f"the library is built; {count} jobs became runnable"
+        kind, text = EventKind.TASK_BUILT, f"the library was built; {count} jobs became runnable"
     else:
         error: JobError | None = None
         after = JobState.CANCELLED
@@ -236,13 +236,13 @@ def _why(end: AttemptEnd) -> str:
     return "cancelled" if end.error is None else f"{end.error.reason}: {end.error.text}"
 
 
-def _telling(
+def _evidence(
     endings: Sequence[Ending],
     of: Mapping[int, Job],
     restricted: Mapping[NodeKey, Node],
     now: datetime,
 ) -> dict[NodeKey, list[EndedAttempt]]:
-    """The ends that may say something of their nodes, by node: bad ones, slow ones, and any on probation."""
+    """The ends that may be evidence about their nodes, by node: failed ones, slow ones, and any on probation."""
     found: dict[NodeKey, list[EndedAttempt]] = {}
     for ending in endings:
         end, key = ending.end, ending.lease.key
@@ -256,6 +256,6 @@ def _telling(
         is_bad = fault is not None and fault.kind.evidence is not Evidence.NONE
         if is_bad or ending.slow or probes:
             job, payload = of[end.job_id], end.phase_times.get(Phase.PAYLOAD)
-            told = EndedAttempt(job.job_id, job.task_id, job.user, fault, now, payload)
-            found.setdefault(key, []).append(told)
+            ended = EndedAttempt(job.job_id, job.task_id, job.user, fault, now, payload)
+            found.setdefault(key, []).append(ended)
     return found

@@ -1,4 +1,4 @@
-"""Pilots whose leases and reports others show: a pilot that begins again on a node speaks for the last."""
+"""Finds pilots whose leases another session uses: a pilot that restarts on a node acts for its predecessor."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pandawn_server.usecases.context import Context
 def other_holders(
     tx: Transaction, shown: Iterable[tuple[Session | None, str]]
 ) -> Mapping[str, Pilot]:
-    """Those pilots among (session, pilot that holds what was shown) that are not the session's own.
+    """The pilots of (session, pilot) pairs, by identifier, where the lease's pilot is not the session's own.
 
-    Nearly always there is none, and the database is not asked.
+    Nearly always there are none, and the database is not queried.
     """
     others = {
         pilot_id
@@ -28,7 +28,7 @@ def other_holders(
 
 
 def check_speaks_for(context: Context, by: Principal, pilot_id: str) -> None:
-    """Raises `ForbiddenError` (NOT_YOUR_PILOT) unless the caller is that pilot or comes after it."""
+    """Raises `ForbiddenError` (NOT_YOUR_PILOT) unless the caller is that pilot or its successor."""
     with context.db.read() as tx:
         pilot = pilots.get_pilots(tx, [pilot_id]).get(pilot_id)
     check_pilot_of_node(by, pilot_id, pilot)

@@ -1,6 +1,6 @@
-"""What becomes of jobs whose attempts ended badly, by their earlier attempts, their tasks, and the state of the nodes.
+"""Decides about jobs whose attempts failed, from their earlier attempts, their tasks, and the state of the nodes.
 
-Works inside the transaction of its caller, before anything is written of the ends.
+Runs inside the transaction of its caller, before the ends are stored.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.leases import attempts
 
 OUT_OF_TIME = "PILOT_OUT_OF_TIME"
-"""The reason of a pilot whose time was over before the job's."""
+"""The reason given by a pilot whose time ended before the job did."""
 
 MORE_TIME = 1.5
-"""A job for which a pilot's time did not suffice goes to pilots with this many times as much left, at least."""
+"""If a pilot's time was too short for a job, the next pilot needs at least this many times as much left."""
 
 
 def verdicts(
@@ -32,7 +32,7 @@ def verdicts(
     restricted: Mapping[NodeKey, Node],
     now: datetime,
 ) -> dict[int, Verdict]:
-    """By job, what becomes of those whose attempt ended with an error; `ends` say whether a pilot reported it."""
+    """The verdict on each job whose attempt ended with an error; `ends` hold (end, lease, reported by the pilot)."""
     tried = {
         end.job_id: Tried(lease.key.node, end.error, reported)
         for end, lease, reported in ends
@@ -41,7 +41,7 @@ def verdicts(
     if not tried:
         return {}
     before = attempts.failed_before(tx, tried)
-    # A node that an operator drains is as good as any.
+    # A drained node is not suspect.
     suspects = {key.node for key, node in restricted.items() if node.is_suspended}
     unstarted = {of[i].task_id for i, last in tried.items() if last.fault.step is Step.START}
     running = attempts.started_tasks(tx, unstarted, tried) if unstarted else frozenset()
@@ -57,10 +57,10 @@ def verdicts(
     }
 
 
-def time_wanted(job: Job, end: AttemptEnd) -> timedelta | None:
-    """How much time a pilot must have left for a job that just had too little; None where nothing was learned."""
+def time_needed(job: Job, end: AttemptEnd) -> timedelta | None:
+    """The time that a pilot needs for a job that just ran out of time; None if the attempt does not change it."""
     if end.error is None or end.error.reason != OUT_OF_TIME:
         return None
-    wanted = sum(end.phase_times.values(), timedelta(0)) * MORE_TIME
+    needed = sum(end.phase_times.values(), timedelta(0)) * MORE_TIME
     known = job.requirements.wall_time
-    return wanted if wanted and (known is None or known < wanted) else None
+    return needed if needed and (known is None or known < needed) else None

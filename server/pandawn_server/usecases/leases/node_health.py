@@ -1,6 +1,6 @@
-"""Judges nodes by how attempts end on them: suspends, tries by probes, and opens again.
+"""Judges nodes by how attempts end on them: suspends, probes and reopens them.
 
-Works inside the transaction of its caller, after the ends are stored.
+Runs inside the transaction of its caller, after the ends are stored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pandawn_server.domain.leases.nodes import (
     Node,
     Probe,
     case_against,
-    is_worth_a_look,
+    needs_comparison,
     probe,
     suspension,
 )
@@ -28,7 +28,7 @@ from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.leases import node_history, nodes
 
 SHOWN = 10
-"""Attempts that are named as evidence."""
+"""The number of attempts that a suspension lists as evidence."""
 
 
 def judge_nodes(
@@ -37,41 +37,40 @@ def judge_nodes(
     restricted: Mapping[NodeKey, Node],
     now: datetime,
 ) -> tuple[list[Event], dict[NodeKey, frozenset[str]]]:
-    """Judges the nodes on which attempts ended that may say something of them.
+    """Judges nodes by attempts that just ended: on an open node failed and slow ones, on probation all.
 
-    Returns what to tell, and of nodes that get jobs whose word was heard: others' jobs will tell more.
-
-    Of a node that gets jobs those are failures and slow ones; of one on probation each attempt is.
+    Returns the events, and by open node the users whose jobs have reached their bound there: only other
+    users' jobs can still add evidence.
     """
     if not ended:
         return [], {}
     known = nodes.get_nodes(tx, ended.keys())
-    told: list[Event] = []
+    happened: list[Event] = []
     doubts: dict[NodeKey, frozenset[str]] = {}
     for key in sorted(known.keys()):
         node = known[key]
         match node.condition(now):
             case Condition.PROBATION:
-                told += _judge_probes(tx, key, ended[key], restricted, now)
+                happened += _judge_probes(tx, key, ended[key], restricted, now)
             case Condition.OPEN:
                 slow = any(attempt.fault is None for attempt in ended[key])
                 case, window = case_of(tx, node, restricted, slow=slow)
                 if case is not None and case.is_enough:
-                    told.append(_suspend(tx, node, case.told(), evidence_of(window), now))
-                elif case is not None and case.heard:
-                    doubts[key] = case.heard
+                    happened.append(_suspend(tx, node, case.summary(), evidence_of(window), now))
+                elif case is not None and case.exhausted:
+                    doubts[key] = case.exhausted
             case Condition.SUSPENDED | Condition.DRAINED:
-                # What began before says nothing that was not known.
+                # Attempts that started before the suspension are no new evidence.
                 pass
-    return told, doubts
+    return happened, doubts
 
 
 def case_of(
     tx: Transaction, node: Node, restricted: Mapping[NodeKey, Node], *, slow: bool
 ) -> tuple[Case | None, list[EndedAttempt]]:
-    """What the last attempts on a node say against it; None where they cannot, whatever the neighbours say."""
+    """The case against a node, and its last attempts. The case is None if these cannot make one in any comparison."""
     window = node_history.last_ended(tx, node.key, WINDOW, node.judged_since)
-    if not is_worth_a_look(window, slow=slow):
+    if not needs_comparison(window, slow=slow):
         return None, window
     tasks = {attempt.task_id for attempt in window}
     there = node_history.elsewhere(tx, node.key, tasks, restricted.keys())
@@ -79,10 +78,10 @@ def case_of(
 
 
 def evidence_of(window: Sequence[EndedAttempt]) -> tuple[str, ...]:
-    """The last attempts in words, newest first."""
+    """The last attempts as text, newest first."""
     return tuple(
         f"{a.end_time:%H:%M:%S} UTC job {a.job_id} of task {a.task_id} of {a.user}: "
-        f"{a.fault.reason or a.fault.kind.name if a.fault else 'went well'}"
+        f"{a.fault.reason or a.fault.kind.name if a.fault else 'succeeded'}"
         for a in window[:SHOWN]
     )
 
@@ -107,7 +106,7 @@ def _suspend(
         ),
     )
     minutes = int(span.total_seconds() // 60)
-    text = f"no jobs for {node.key.node} for {minutes} min, then one at a time: {reason}"
+    text = f"{node.key.node} gets no jobs for {minutes} min, then one at a time: {reason}"
     return Event(now, EventKind.NODE_SUSPENDED, text, node=node.key.node)
 
 
@@ -118,16 +117,16 @@ def _judge_probes(
     restricted: Mapping[NodeKey, Node],
     now: datetime,
 ) -> list[Event]:
-    # Locked: two probes that end at once count as two.
+    # Locked, so that two probes that end together count as two.
     node = nodes.lock_nodes(tx, [key])[key]
     there = node_history.elsewhere(tx, key, {a.task_id for a in ended}, restricted.keys())
     for attempt in ended:
-        said = probe(attempt, there[attempt.task_id])
-        if said is Probe.BAD:
+        result = probe(attempt, there[attempt.task_id])
+        if result is Probe.BAD:
             reason = attempt.fault.reason if attempt.fault else "slow"
             text = f"its probe, job {attempt.job_id}, failed too ({reason}); {node.reason}"
             return [_suspend(tx, node, text[:1000], node.evidence, now)]
-        if said is Probe.GOOD:
+        if result is Probe.GOOD:
             node = replace(node, good_probes=node.good_probes + 1)
     if node.good_probes < GOOD_PROBES:
         nodes.save(tx, node)
@@ -144,5 +143,5 @@ def _judge_probes(
             judged_since=now,
         ),
     )
-    text = f"{key.node} gets jobs again: {GOOD_PROBES} of them went well, one at a time"
+    text = f"{key.node} gets jobs again: {GOOD_PROBES} probes succeeded, one at a time"
     return [Event(now, EventKind.NODE_RESUMED, text, node=key.node)]

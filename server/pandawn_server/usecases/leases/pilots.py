@@ -1,4 +1,4 @@
-"""A pilot says hello, and goodbye."""
+"""Registers and deregisters pilots."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from pandawn_server.usecases.leases.ending import end_attempts, ending
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What a pilot says of itself."""
+    """What a pilot states about itself when it registers."""
 
     request_id: str
     queue: str
@@ -46,7 +46,7 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A pilot, its queue, and the session token to be shown from now on."""
+    """A pilot, its queue, and the session token for its further calls."""
 
     pilot: Pilot
     queue: Queue
@@ -56,10 +56,10 @@ class Registered:
 def register_pilot(
     context: Context, registration: Registration, by: Principal, facts: HostFacts | None = None
 ) -> Registered:
-    """Makes a pilot known; the same `request_id` returns the same pilot, with another token.
+    """Registers a pilot; the same `request_id` returns the same pilot, with another token.
 
-    Raises `NotFoundError` (QUEUE_NOT_FOUND, PILOT_NOT_FOUND: that one has ended), `PreconditionError`
-    (QUEUE_OFFLINE), `ForbiddenError` (NODE_HELD), and what `check_bringer` does.
+    Raises `NotFoundError` (QUEUE_NOT_FOUND, PILOT_NOT_FOUND: the pilot of this `request_id` has ended),
+    `PreconditionError` (QUEUE_OFFLINE), `ForbiddenError` (NODE_HELD), and what `check_bringer` raises.
     """
     queue = queue_to_serve(context, registration.queue)
     check_bringer(context, queue, registration.node, by, facts)
@@ -80,18 +80,18 @@ def _register(context: Context, registration: Registration, by: Principal) -> tu
                 raise InvalidRequestError.of(
                     [Violation("request_id", "was used for a pilot of another queue or node")]
                 )
-            # Whoever heard of an identifier has not got the session that goes with it.
+            # The identifier is no secret: only its first caller may get a session for this pilot.
             first = vouchers.credentials(tx, [known.pilot_id]).get(known.pilot_id)
             if first is not None and not same_holder(first, credential_of(by)) and by.nodes is None:
                 raise InvalidRequestError.of(
                     [Violation("request_id", "was used by another credential")]
                 )
-            # The queue may have moved: its node is another site's now.
+            # The queue may have moved, and then the node belongs to another site.
             if known.state is not PilotState.LIVE or known.key.site != queue.site:
                 raise pilot_not_found(known.pilot_id)
-            # Renewed since, it is good for longer.
-            vouchers.note(tx, known.pilot_id, credential_of(by), registration.node_key)
-            # Also of a queue that went offline meanwhile: it has jobs to end and to report.
+            # The credential may have been renewed, and then expires later.
+            vouchers.record(tx, known.pilot_id, credential_of(by), registration.node_key)
+            # Even if the queue is offline by now: the pilot may have jobs to finish and report.
             return known, queue
         if queue.status is QueueStatus.OFFLINE:
             raise queue_offline(queue)
@@ -110,11 +110,11 @@ def _register(context: Context, registration: Registration, by: Principal) -> tu
         holders = vouchers.holders(tx, pilot.key, now - HOLDS_FOR)
         check_holds_name(by, vouchers.digest(registration.node_key), pilot.key, holders)
         pilots.insert_pilot(tx, pilot, registration.request_id)
-        vouchers.note(tx, pilot.pilot_id, credential_of(by), registration.node_key)
-        nodes.note_contact(tx, [pilot.key], now)
+        vouchers.record(tx, pilot.pilot_id, credential_of(by), registration.node_key)
+        nodes.record_contact(tx, [pilot.key], now)
         text = (
-            f"pilot {pilot.pilot_version or '?'} began on {pilot.key.node} for queue {queue.name}; "
-            f"{by.subject or by.name} was let in by the rule {by.rule!r}"
+            f"pilot {pilot.pilot_version or '?'} started on {pilot.key.node} for queue {queue.name}; "
+            f"rule {by.rule!r} admitted {by.subject or by.name}"
         )
         events.insert_events(
             tx,
@@ -133,7 +133,7 @@ def _register(context: Context, registration: Registration, by: Principal) -> tu
 
 
 def deregister_pilot(context: Context, pilot_id: str, reason: str, by: Principal) -> int:
-    """Ends a pilot; returns the number of jobs taken back from it.
+    """Ends a pilot and its attempts; returns the number of jobs that it still had.
 
     Raises `NotFoundError` (PILOT_NOT_FOUND) and `ForbiddenError` (NOT_YOUR_PILOT).
     """
@@ -143,7 +143,7 @@ def deregister_pilot(context: Context, pilot_id: str, reason: str, by: Principal
         found = pilots.get_pilots(tx, {pilot_id, own_id} - {""})
         pilot, own = found.get(pilot_id), found.get(own_id)
         check_pilot_of_node(by, pilot_id, pilot)
-        # The gate lets an ended pilot say goodbye once more: for itself, and for no living one.
+        # The gate admits an ended pilot here, so that it can repeat the call for itself, but not for a live pilot.
         if own_id not in {"", pilot_id} and (own is None or own.state is not PilotState.LIVE):
             raise not_your_pilot(pilot_id)
         if pilot is None:

@@ -1,4 +1,4 @@
-"""Time does its work: leases lapse, silent pilots are lost, ended tasks are closed."""
+"""The reaper: ends attempts whose leases lapsed, marks silent pilots as lost, closes ended tasks."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.leases.ending import Ended, Ending, end_attempts, ending
 
 BATCH = 500
-"""Rows a transaction: a site that comes back after a power cut must not stop everybody else."""
+"""Rows per transaction: a whole site that lost its power must not block all others."""
 
 CLAIM_INTERVALS = 1.5
-"""Length of a claim in intervals. More than one, with its jitter, so that a live reaper keeps the work;
-little enough for another to take over before the pause looks like an absence of all servers."""
+"""Length of a claim in intervals. It exceeds one interval with its jitter, so that a live reaper keeps the claim.
+It is short enough for another to take over before the gap looks like an absence of all servers."""
 
 _GRACE = "grace"
-"""Name of the claim that stands while pilots may still have to come back after a time in which none could be heard."""
+"""Name of the claim that is held while pilots may still need to reconnect after an outage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """What one run did; `was_granted` is False when another process does the work."""
+    """What one run did; `was_granted` is False if another process holds the claim."""
 
     was_granted: bool
     ended: Ended = field(default_factory=lambda: Ended({}))
@@ -46,10 +46,10 @@ def reap(
     owner: str,
     interval: timedelta,
 ) -> Reaped:
-    """One run of the reaper, to be repeated every `interval` by each server process.
+    """Runs the reaper once; each server process repeats it every `interval`.
 
-    `owner` names the process; only one of them does the work at a time. After a time in which no
-    server ran, leases get one more length before they lapse: the pilots could not renew them.
+    `owner` names the process; a claim lets only one of them work at a time. After an outage of all servers
+    leases get one more length before they lapse, because pilots could not renew them.
     """
     with context.db.write() as tx:
         now = context.clock()
@@ -66,7 +66,7 @@ def reap(
         lost = [
             pilot_id
             for lease_duration, names in by_lease.items()
-            # Pilots that could not be heard are not silent.
+            # Pilots that could not reach a server are not lost.
             if not has_grace
             for pilot_id in _lose_silent(tx, names, lease_duration, now)
         ]
@@ -82,9 +82,9 @@ def _give_grace(
     now: datetime,
     interval: timedelta,
 ) -> bool:
-    """Sees that nobody loses a job or its name for a time in which pilots could not be heard.
+    """Extends all leases after an outage in which no pilot could reach a server.
 
-    Returns whether such a time has just been.
+    Returns whether pilots still have time to reconnect after such an outage.
     """
     if clock_went_back(last_run, now):
         leases.set_terms(tx, now, later=True)
@@ -103,7 +103,7 @@ def _end_lapsed(tx: Transaction, config: Configuration, now: datetime) -> Ended:
 
 def _lapse(lease: Lease) -> Ending:
     if not lease.is_acknowledged:
-        # Nobody had begun: it is runnable again, as if it had never been handed out.
+        # No pilot started it: it is runnable again, as if it had never been handed out.
         return ending(lease, JobState.ACTIVATED, not_acknowledged())
     return ending(lease, JobState.FAILED, lost_heartbeat(lease.phase))
 
@@ -113,7 +113,7 @@ def _lose_silent(
 ) -> list[str]:
     silence = lease_duration * LOST_AFTER_LEASES
     silent = pilots.silent_pilots(tx, queue_names, now - silence, BATCH)
-    reason = f"not heard of for more than {silence}"
+    reason = f"without contact for more than {silence}"
     pilots.set_state(tx, [pilot.pilot_id for pilot in silent], PilotState.LOST, reason)
     events.insert_events(
         tx,

@@ -1,4 +1,4 @@
-"""Heartbeats: leases are prolonged, jobs move on with their phases, commands go back."""
+"""Heartbeats: renews leases, moves jobs on with their phases, and returns commands to pilots."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """One call of a pilot; `cache` is None when it has none, `session` when an operator calls.
+    """One call of a pilot; `cache` is None if it has no cache, `session` is None if an operator calls.
 
-    `longest` bounds the leases that it asks for; None: as long as their queues give.
+    `longest` is an upper bound for the leases' duration; None means that of their queues.
     """
 
     pilot_id: str
@@ -56,7 +56,7 @@ class Renewed:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatAnswer:
-    """One result a renewal, in order. `drain` says why the pilot should end; None: it should not."""
+    """One result per renewal, in order. `drain` is the reason why the pilot should end; None: it should not."""
 
     results: tuple[Renewed | PandawnError, ...]
     inventory_requested: bool
@@ -67,7 +67,7 @@ class HeartbeatAnswer:
 def renew_leases(
     context: Context, heartbeats: Sequence[Heartbeat]
 ) -> list[HeartbeatAnswer | PandawnError]:
-    """Renews the leases of many pilots in one transaction; one answer a heartbeat, in order."""
+    """Renews the leases of many pilots in one transaction; returns one answer per heartbeat, in order."""
     with context.db.write() as tx:
         now = context.clock()
         known = pilots.get_pilots(tx, {h.pilot_id for h in heartbeats})
@@ -95,7 +95,7 @@ def renew_leases(
             for key, node in nodes.restricted_nodes(tx).items()
             if node.is_drained
         }
-        note_contacts(
+        record_contacts(
             tx,
             [
                 p
@@ -125,7 +125,7 @@ def renew_leases(
 
 def _drains(name: str, queue: Queue | None) -> str | None:
     if queue is None:
-        return f"queue {name} is gone"
+        return f"queue {name} was removed"
     if queue.status is not QueueStatus.OFFLINE:
         return None
     return f"queue {name} is offline" + (f": {queue.state_reason}" if queue.state_reason else "")
@@ -147,8 +147,8 @@ def _renew(
         return stale_lease(renewal.job_id, renewal.attempt)
     if not may_speak_for(heartbeat.session, lease.pilot_id, others.get(lease.pilot_id)):
         return not_your_lease(renewal.job_id, renewal.attempt)
-    # The lease is renewed even for a pilot that the server has forgotten: it holds the token, and
-    # will register again and report.
+    # The lease is renewed even if its pilot was marked as lost: it holds the token, and will register
+    # again and report.
     duration = min(lease.duration, heartbeat.longest or lease.duration)
     renewals[lease.job_id] = leases.NewTerm(lease, renewal.phase, duration)
     return Renewed(duration, lease.cancel_requested)
@@ -164,21 +164,21 @@ def _moves(renewals: dict[int, leases.NewTerm]) -> dict[int, JobState]:
     return moves
 
 
-def note_contacts(tx: Transaction, due: Collection[Pilot], now: datetime) -> None:
-    """Notes that pilots and their nodes were heard of."""
-    pilots.note_contact(tx, [pilot.pilot_id for pilot in due], now)
-    nodes.note_contact(tx, {pilot.key for pilot in due}, now)
+def record_contacts(tx: Transaction, due: Collection[Pilot], now: datetime) -> None:
+    """Records a contact of pilots and their nodes."""
+    pilots.record_contact(tx, [pilot.pilot_id for pilot in due], now)
+    nodes.record_contact(tx, {pilot.key for pilot in due}, now)
 
 
 def inventories_wanted(
     context: Context, states: Sequence[tuple[NodeKey, CacheState]]
 ) -> set[NodeKey]:
-    """The nodes whose caches and the catalog disagree; none while the catalog does not answer."""
+    """The nodes whose caches differ from the catalog; empty while the catalog is unavailable."""
     if not states:
         return set()
     try:
         wanted = context.catalog.touch(states, context.clock())
     except UnavailableError:
-        # A hint is missing, no more: the work goes on, and the catalog client counts the failure.
+        # The catalog is only a hint: work goes on, and the catalog client counts the failure.
         return set()
     return {key for (key, _), needed in zip(states, wanted, strict=True) if needed}

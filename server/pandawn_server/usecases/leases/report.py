@@ -1,4 +1,4 @@
-"""Pilots report how attempts ended, or give jobs back."""
+"""Takes reports of pilots on how attempts ended, and jobs that they give back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pandawn_server.usecases.leases.holders import other_holders
 
 @dataclass(frozen=True, slots=True)
 class LeaseRef:
-    """Names a lease and proves it; `session` is the caller's, None when an operator calls."""
+    """Names a lease, with its token as proof. `session` is the caller's; None if an operator calls."""
 
     job_id: int
     attempt: int
@@ -35,7 +35,7 @@ class LeaseRef:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How one attempt ended; `error` is None exactly when it finished."""
+    """How one attempt ended; `error` is None if and only if it finished."""
 
     lease: LeaseRef
     error: JobError | None
@@ -50,13 +50,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """An accepted report; `state` is the job's after it."""
+    """An accepted report; `state` is the job's state after it."""
 
     state: JobState
 
 
 def report_jobs(context: Context, reports: Sequence[Report]) -> list[Reported | PandawnError]:
-    """Takes reports, one answer each, in order. A repeated report gets the answer it got before.
+    """Applies reports; returns one answer per report, in order. A repeated report gets the same answer as before.
 
     An answer may be `PreconditionError` (STALE_LEASE), `ForbiddenError` (NOT_YOUR_LEASE) or
     `InvalidRequestError` (OUTPUTS_MISSING).
@@ -96,7 +96,7 @@ def report_jobs(context: Context, reports: Sequence[Report]) -> list[Reported | 
         config = context.config.current(tx)
         ended = end_attempts(tx, config, list(accepted.values()), now)
         seen = pilots.get_pilots(tx, {e.lease.pilot_id for e in accepted.values()})
-        pilots.note_contact(tx, [p.pilot_id for p in seen.values() if p.contact_is_due(now)], now)
+        pilots.record_contact(tx, [p.pilot_id for p in seen.values() if p.contact_is_due(now)], now)
     if ended.doubts:
         context.desks.doubt(ended.doubts, now)
     return [
@@ -123,15 +123,15 @@ def _missing_outputs(report: Report, job: Job, task: Task) -> list[Violation]:
         if file is None or not file.checksum:
             problem = "is missing or has no checksum; a finished job stores all outputs"
         elif job.kind is JobKind.BUILD and not file.checksum.startswith(_SHA256):
-            # Code that other jobs run is known by what it is, not by where it lies.
-            problem = f"is a library, and has a checksum that is no {_SHA256}"
+            # Other jobs run this code, so its content must be verifiable.
+            problem = f"is a library, and its checksum does not start with {_SHA256}"
         if problem:
             found.append(Violation("outputs", f"{plan.lfn} {problem}"))
     return found
 
 
 def _ending(context: Context, report: Report, lease: Lease, scope: str) -> Ending:
-    # Whose files they are is not the pilot's to say.
+    # The server sets the owner of the files: a pilot's statement is not trusted.
     stored = [(FileRole.OUTPUT, file._replace(scope=scope)) for file in report.outputs]
     if report.log is not None:
         stored.append((FileRole.LOG, report.log._replace(scope=scope)))
@@ -174,12 +174,12 @@ def _answer(
         return Reported(ended.states[ref.job_id])
     if known.reported_state is None:
         return stale_lease(ref.job_id, ref.attempt)
-    # The reply of the first report was lost on its way.
+    # A repeat: the reply to the first report was lost.
     return Reported(known.reported_state)
 
 
 def release_jobs(context: Context, refs: Sequence[LeaseRef]) -> list[Reported | PandawnError]:
-    """Takes jobs back that were not started; one answer each, in order.
+    """Takes back jobs that were not started; returns one answer per job, in order.
 
     An answer may be `PreconditionError` (STALE_LEASE) or `ForbiddenError` (NOT_YOUR_LEASE).
     """

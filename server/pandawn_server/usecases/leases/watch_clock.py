@@ -1,4 +1,4 @@
-"""Says loudly how far this machine's clock is from the database's, by which leases and claims are judged."""
+"""Logs an error if this machine's clock differs from the database's clock, which rules leases and claims."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pandawn_server.logs import Log
 from pandawn_server.usecases.context import Context
 
 TOLERATED = timedelta(seconds=5)
-"""Difference of two clocks about which nothing is said: synchronised ones differ by a thousandth of it."""
+"""The largest difference that is not logged: synchronised clocks differ by a thousandth of it."""
 
 _log: Log = structlog.get_logger(__name__)
 
 
 def watch_clock(context: Context) -> timedelta:
-    """Measures how far this machine's clock is ahead of the database's, and logs what is more than seconds."""
+    """Returns how far this machine's clock is ahead of the database's; logs an error above `TOLERATED`."""
     with context.db.read():
-        # Each transaction measures it as it begins.
+        # Each transaction measures it when it begins.
         ahead = context.db.clock.machine_is_ahead()
     if abs(ahead) > TOLERATED:
         _log.error(
-            "this machine's clock is not the database's: leases go by the database's, but certificates and tokens "
-            "are judged by this one's, and so are the times of log lines; synchronise both",
+            "this machine's clock differs from the database's: leases use the database's clock, but certificates, "
+            "tokens and log lines use this machine's; synchronise both clocks",
             ahead_seconds=round(ahead.total_seconds()),
         )
     return ahead

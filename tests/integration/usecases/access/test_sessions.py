@@ -82,7 +82,7 @@ def test_the_rule_that_let_a_pilot_in_is_told(world: World) -> None:
     robot = Principal("robot", Method.TOKEN, frozenset({Role.PILOT}), "pilot factory", "sub-7")
     register(world, by=robot)
     texts = [n.event.text for n in world.events() if n.event.kind == "PILOT_REGISTERED"]
-    assert texts[-1].endswith("sub-7 was let in by the rule 'pilot factory'")
+    assert texts[-1].endswith("rule 'pilot factory' admitted sub-7")
 
 
 def test_a_session_that_is_half_over_is_renewed_and_no_sooner(world: World) -> None:

@@ -186,7 +186,7 @@ def test_pins_of_a_node_that_is_silent_for_too_long_are_not_believed_until_it_is
     assert not holds(context, make_file(1))
     assert [believed for _, believed in list_pins(context, None, 9, "")] == [False]
     with database.write() as tx:
-        nodes.note_contact(tx, [NODE], clock())
+        nodes.record_contact(tx, [NODE], clock())
     assert refresh_pins(context) == 1
     assert holds(context, make_file(1))
 

@@ -206,7 +206,7 @@ def test_a_silent_pilot_is_lost_and_one_in_contact_is_not(world: World) -> None:
     with world.db.read() as tx:
         known = pilots.get_pilots(tx, {silent.pilot_id, talking.pilot_id})
     assert known[silent.pilot_id].state is PilotState.LOST
-    assert "not heard of" in known[silent.pilot_id].end_reason
+    assert "without contact" in known[silent.pilot_id].end_reason
     assert known[talking.pilot_id].state is PilotState.LIVE
     assert world.told().count("PILOT_LOST") == 1
 

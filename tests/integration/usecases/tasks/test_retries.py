@@ -176,7 +176,7 @@ def test_a_program_that_two_nodes_lack_is_not_looked_for_at_a_third(world: World
     missing = payload_error("PAYLOAD_NOT_FOUND")
     assert world.fail(world.take(world.pilot(1)), missing) is JobState.ACTIVATED
     assert world.fail(world.take(world.pilot(2)), missing) is JobState.FAILED
-    assert "2 nodes said so" in world.events(job_id=job.job_id)[-1].event.text
+    assert "on 2 nodes for the same reason" in world.events(job_id=job.job_id)[-1].event.text
 
 
 def test_a_job_whose_pilot_ran_out_of_time_goes_to_one_with_more(world: World) -> None:

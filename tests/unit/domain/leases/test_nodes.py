@@ -17,7 +17,7 @@ from pandawn_server.domain.leases.nodes import (
     Node,
     Probe,
     case_against,
-    is_worth_a_look,
+    needs_comparison,
     probe,
     suspension,
 )
@@ -38,14 +38,14 @@ def ended(
 def going_well(number: int = 10) -> Elsewhere:
     there = Elsewhere()
     for _ in range(number):
-        there.note(None, MINUTE)
+        there.record(None, MINUTE)
     return there
 
 
 def failing(reason: str, number: int = 10) -> Elsewhere:
     there = Elsewhere()
     for _ in range(number):
-        there.note(FAULTS[reason])
+        there.record(FAULTS[reason])
     return there
 
 
@@ -83,7 +83,7 @@ def test_what_can_only_be_the_nodes_needs_no_comparison(reason: str) -> None:
 def test_what_is_never_the_nodes_never_counts(reason: str) -> None:
     window = of_users(reason, "abcdef", 5)
     assert not is_enough(window, going_well())
-    assert not is_worth_a_look(window)
+    assert not needs_comparison(window)
 
 
 @pytest.mark.parametrize("reason", sorted(FAULTS))
@@ -134,7 +134,7 @@ def test_a_node_on_which_payloads_take_several_times_as_long_is_slow() -> None:
 def test_what_runs_elsewhere_has_started_there() -> None:
     there = Elsewhere()
     for _ in range(5):
-        there.note_passed(FAULTS["PAYLOAD_NOT_FOUND"].step)
+        there.record_passed(FAULTS["PAYLOAD_NOT_FOUND"].step)
     assert is_enough(of_users("PAYLOAD_NOT_FOUND", "ab"), there)
     assert not is_enough(of_users("WALL_TIME_EXCEEDED", "ab"), there)
 

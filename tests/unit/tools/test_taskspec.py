@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pandawn_client.errors import Violation
-from pandawn_tools.cli import taskspec
+from pandawn_tools.cli import options, taskspec
 from pandawn_tools.cli.errors import CliError, ExitStatus, with_places
 from pandawn_tools.cli.inputs import InputFile
 
@@ -113,11 +113,11 @@ def test_a_quoted_command_is_told_how_to_be_written() -> None:
 @pytest.mark.parametrize("pair", ["X", "=1"])
 def test_an_environment_without_a_name_or_value_is_refused(pair: str) -> None:
     with pytest.raises(CliError, match="NAME=VALUE"):
-        taskspec.read_pairs("--env", [pair])
+        options.read_pairs("--env", [pair])
 
 
 def test_the_value_of_an_environment_variable_may_hold_anything() -> None:
-    assert taskspec.read_pairs("--env", ["A=b=c", "B="]) == {"A": "b=c", "B": ""}
+    assert options.read_pairs("--env", ["A=b=c", "B="]) == {"A": "b=c", "B": ""}
 
 
 def test_two_fresh_datasets_differ() -> None:

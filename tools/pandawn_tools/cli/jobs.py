@@ -12,7 +12,6 @@ from pandawn_tools.cli.client import Client
 from pandawn_tools.cli.jsonout import print_messages
 from pandawn_tools.cli.render import note, state_text
 from pandawn_tools.cli.tables import Cell, Column, print_table
-from pandawn_tools.cli.taskspec import read_pairs
 from pandawn_tools.cli.units import format_age, format_share, format_size
 
 _COLUMNS = (
@@ -66,7 +65,7 @@ def jobs(
             queue=queue or "",
             node=node or "",
             newest_first=task is None,
-            labels=read_pairs("--label", label or ()),
+            labels=options.read_pairs("--label", label or ()),
         )
         rows, more = list_jobs(client, template, options.limit_or_none(limit, everything))
         if not rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -251,6 +251,17 @@ def duration_option(option: str, text: str | None) -> timedelta | None:
         CliError: It is not a duration.
     """
     return _read(option, text, parse_duration)
+
+
+def read_pairs(option: str, pairs: Sequence[str]) -> dict[str, str]:
+    """Reads the `NAME=VALUE` pairs of an option. Raises CliError for anything else."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise usage_error("INVALID_OPTION", f"{option} {pair!r}: write it as NAME=VALUE")
+        found[name] = value
+    return found
 
 
 def to_duration(span: timedelta) -> Duration:

@@ -297,8 +297,8 @@ def submit(
         outputs=output or (),
         build=has_build,
         build_command=build_words,
-        environment=taskspec.read_pairs("--env", env or ()),
-        labels=taskspec.read_pairs("--label", label or ()),
+        environment=options.read_pairs("--env", env or ()),
+        labels=options.read_pairs("--label", label or ()),
         resources=taskspec.Resources(
             memory_bytes=options.size_option("--memory", memory),
             cores=cores,

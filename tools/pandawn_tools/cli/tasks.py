@@ -16,7 +16,6 @@ from pandawn_tools.cli.outcome import finish
 from pandawn_tools.cli.progress import count
 from pandawn_tools.cli.render import note, state_text
 from pandawn_tools.cli.tables import Cell, Column, print_table
-from pandawn_tools.cli.taskspec import read_pairs
 from pandawn_tools.cli.units import format_age, format_share, format_size
 
 _COLUMNS = (
@@ -57,7 +56,7 @@ def tasks(
 
     DONE is finished jobs of all jobs. CACHED is the part of INPUT that was read from the caches of nodes.
     """
-    labels = read_pairs("--label", label or ())
+    labels = options.read_pairs("--label", label or ())
     with options.connect(ctx, server) as client:
         if task_ids:
             rows = [_get(client, task_id) for task_id in task_ids]

@@ -221,17 +221,6 @@ def split_command(option: str, text: str) -> list[str]:
         raise usage_error("INVALID_OPTION", f"{option} {text}: {error}") from error
 
 
-def read_pairs(option: str, pairs: Sequence[str]) -> dict[str, str]:
-    """Reads the `NAME=VALUE` pairs of an option. Raises CliError for anything else."""
-    found: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise usage_error("INVALID_OPTION", f"{option} {pair!r}: write it as NAME=VALUE")
-        found[name] = value
-    return found
-
-
 def place_of(path: str, inputs: Sequence[InputFile]) -> str:
     """Returns the option, or the line of the file list, that set a field of the request."""
     match = _INPUT_FIELD.fullmatch(path)

@@ -90,4 +90,4 @@ def test_what_is_wrong_with_an_entry_is_said_in_the_words_of_the_command(pandawn
     assert said.status == 3
     assert "SUBJECT: 'an na' must consist of" in said.err
     said = pandawn.run("access", "grant", "anna", QUEUE, "--deny", "--max-running", "1")
-    assert "--max-running: makes no sense in an entry that denies" in said.err
+    assert "--max-running: must not be set in a deny entry" in said.err

@@ -78,4 +78,4 @@ def test_the_audit_says_who_did_what_from_where(pandawn: Pandawn) -> None:
     assert lines(pandawn, "--denied") == []
     said = pandawn.run("audit", "--rpc", "Submit")
     assert said.status == 3
-    assert "--rpc: is no method of this server" in said.err
+    assert "--rpc: is not a method of this server" in said.err

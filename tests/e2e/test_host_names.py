@@ -131,7 +131,7 @@ def test_nodes_in_etc_hosts_bring_pilots_by_their_own_names_only(network: Networ
             (worker, "wn2.t3.test.", "10.77.0.2 is wn2.t3.test"),
             # It has the name, and the pattern is for whole names.
             (worker, "wn2", "10.77.0.2 is wn2.t3.test"),
-            (gateway, "wn2.t3.test", "which the queue's pattern does not describe"),
+            (gateway, "wn2.t3.test", "which does not match the queue's pattern"),
             (outside, "wn2.t3.test", "10.78.0.2 is in none of the queue's networks"),
         ):
             # Nobody was told to believe the header.
@@ -167,7 +167,7 @@ def test_a_reverse_zone_that_lies_lets_nobody_in(network: Network) -> None:
         for claimed in ("wn2.t3.test", "wn66.t3.test"):
             said = register(tier3, liar, claimed)
             assert said.startswith("HOST_NOT_ADMITTED")
-            assert "10.77.0.66 is called wn2.t3.test, which does not lead back to it" in said
+            assert "10.77.0.66 has the name wn2.t3.test, which does not resolve back to it" in said
         for claimed in ("10.77.0.68", "wn68.t3.test"):
             said = register(tier3, number, claimed)
             assert said.startswith("HOST_NOT_ADMITTED")

@@ -72,7 +72,7 @@ def test_a_denial_that_matches_wins_whatever_else_does(
 def test_entries_that_do_not_match_or_have_expired_change_nothing(
     entries: list[AccessEntry], who: Identity, rules: QueueRules
 ) -> None:
-    alive = [entry for entry in entries if matches(entry, who) and entry.stands(NOON)]
+    alive = [entry for entry in entries if matches(entry, who) and entry.is_valid(NOON)]
     assert decide(entries, who, rules, NOON) == decide(alive, who, rules, NOON)
 
 

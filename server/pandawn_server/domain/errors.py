@@ -1,4 +1,4 @@
-"""Errors that callers of the system may see: a canonical code, a stable reason, and a sentence.
+"""Errors that callers may see: a canonical code, a stable reason, and a message.
 
 `wire/edge/errors.py` turns them into gRPC statuses; nothing below it knows gRPC.
 """
@@ -12,7 +12,7 @@ from enum import Enum
 
 
 class Code(Enum):
-    """Canonical status codes, by the names gRPC gives them."""
+    """Canonical status codes, by their gRPC names."""
 
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
     NOT_FOUND = "NOT_FOUND"
@@ -27,7 +27,7 @@ class Code(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing wrong with a request: the path of the field and what is wrong with it."""
+    """One error in a request: the path of the field, and what is wrong with it."""
 
     field: str
     description: str
@@ -36,10 +36,9 @@ class Violation:
 class PandawnError(Exception):
     """Base of all errors that a caller may see.
 
-    `reason` is UPPER_SNAKE and stable; `message` names the thing, the cause and what to do;
-    `metadata` repeats the names in the message for programs; `violations` is filled for
-    malformed requests; `retry_after` is set when trying again later makes sense. `detail` is for operators,
-    in the log and on their terminals: callers do not get it.
+    `reason` is UPPER_SNAKE and stable; `message` names the object, the cause and what to do; `metadata` has
+    the names in the message for programs; `violations` lists the errors of an invalid request; `retry_after`
+    is set if a later retry may succeed. `detail` goes to the log and to operators' terminals, not to callers.
     """
 
     code: Code
@@ -71,7 +70,7 @@ class InvalidRequestError(PandawnError):
     def of(
         cls, violations: Sequence[Violation], reason: str = "INVALID_REQUEST"
     ) -> InvalidRequestError:
-        """Builds the error from all violations of a request; there must be at least one."""
+        """Makes the error from all violations of a request, of which there must be at least one."""
         shown = "; ".join(f"{v.field}: {v.description}" for v in violations[:5])
         more = f" (and {len(violations) - 5} more)" if len(violations) > 5 else ""
         return cls(reason, shown + more, violations=violations)
@@ -84,19 +83,19 @@ class NotFoundError(PandawnError):
 
 
 class ConflictError(PandawnError):
-    """Something of that name exists already."""
+    """An object of that name exists already."""
 
     code = Code.ALREADY_EXISTS
 
 
 class PreconditionError(PandawnError):
-    """The system is in a state that does not allow it; repeating does not help."""
+    """The state of the system does not allow the call; an immediate retry does not help."""
 
     code = Code.FAILED_PRECONDITION
 
 
 class AbortedError(PandawnError):
-    """Somebody else was faster; read again and repeat."""
+    """Another caller changed the object first; read it again and retry."""
 
     code = Code.ABORTED
 
@@ -108,22 +107,22 @@ class ExhaustedError(PandawnError):
 
 
 class UnavailableError(PandawnError):
-    """A part of the system does not answer now; retry after `retry_after`."""
+    """A part of the system does not respond now; retry after `retry_after`."""
 
     code = Code.UNAVAILABLE
 
 
 class OutcomeUnknownError(UnavailableError):
-    """It may have been done or not: the answer was lost. Whoever acts on that looks it up."""
+    """The outcome is unknown, because the answer was lost. The caller must look it up."""
 
 
 class UnauthenticatedError(PandawnError):
-    """The caller did not show who it is, or what it showed is not good (any more)."""
+    """The caller has no credential, or it is invalid or expired."""
 
     code = Code.UNAUTHENTICATED
 
 
 class ForbiddenError(PandawnError):
-    """The caller is known and may not do this; repeating does not help."""
+    """The caller is authenticated but not allowed to do this; a retry does not help."""
 
     code = Code.PERMISSION_DENIED

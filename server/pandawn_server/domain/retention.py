@@ -1,4 +1,4 @@
-"""How long things are kept."""
+"""How long data is kept."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 ANSWERS_KEPT = timedelta(days=7)
-"""How long the answer to a submission is repeated to a client that asks again."""
+"""How long a repeated submission gets the stored answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Ages at which things are deleted: tasks since their end, the others since they were made or last heard of."""
+    """Ages at which data is deleted: for tasks since their end, else since creation or the last contact."""
 
     tasks: timedelta
     events: timedelta
@@ -22,7 +22,7 @@ class Kept:
     nodes: timedelta
 
     def by_kind(self) -> Mapping[str, timedelta]:
-        """The ages by the names of what is deleted, in the order in which it is: tasks need their sandboxes."""
+        """The ages by kind of data, in the order of deletion: tasks before sandboxes, which they need."""
         return {
             "events": self.events,
             "audit lines": self.audit,

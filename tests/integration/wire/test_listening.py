@@ -92,7 +92,9 @@ async def test_each_address_has_its_own_gate(directory: Path) -> None:
         for address in (local, unix):
             assert await ask(address) == LOCAL_OPERATOR.rule
         assert await ask(hosts) == "SESSION_REQUIRED"
-        assert await ask(hosts, register) == "a worker node may bring pilots of queues that know it"
+        assert (
+            await ask(hosts, register) == "a worker node may register pilots of queues that list it"
+        )
 
 
 async def test_who_is_behind_a_proxy_counts_only_where_that_was_said() -> None:

@@ -1,9 +1,8 @@
-"""Who is let in: rules that turn what a verified credential says into a principal.
+"""Admission: rules that map the content of a verified credential to a principal.
 
-The first rule that matches wins, and a pattern must match the *whole* of what it is held against.
-User names are one to one: two subjects never share a name unless the site itself wrote both down as
-the same person. So a name that is made here ends in a hash of the subject, in a shape that no site
-may write down and no issuer may give.
+The first matching rule wins, and a pattern must match the *whole* value. User names are unique: two subjects
+share a name only if the site itself lists both as the same person. So a generated name ends in a hash of the
+subject, in a format that neither sites nor issuers may assign.
 """
 
 from __future__ import annotations
@@ -20,28 +19,28 @@ from pandawn_server.domain.access.principals import Method, Principal, Role
 from pandawn_server.domain.errors import ForbiddenError, UnauthenticatedError
 
 USER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-"""What names of users look like: parts of paths and words of command lines."""
+"""The format of user names, which become parts of paths and words of command lines."""
 
 TOKEN_ID = "jti"  # noqa: S105 (the name of a claim)
-"""The claim that tells a token from all others of its issuer (RFC 7519, 4.1.7)."""
+"""The claim that identifies a token among all of its issuer (RFC 7519, 4.1.7)."""
 
 _MADE_NAME = re.compile(r".*\.[a-z2-7]{16}")
 _HASH_BYTES = 10
-"""80 bits, 16 letters: whoever can choose the readable part cannot search for the hash of another."""
+"""80 bits, 16 letters: too many to find another subject with the same hash by search."""
 
 _READABLE_CHARS = 40
 _SHOWN_CHARS = 300
-"""As much of a subject as an error repeats."""
+"""The number of characters of a subject that an error message shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a verified credential says of its holder.
+    """The content of a verified credential.
 
-    `issuer` and `subject` together name the holder. `hosts` are the DNS names of a certificate, in lower
-    case. `claims` are what else a token says in words. `readable` is what a name is made from.
-    `scopes` is None for a credential that knows no scopes. `limited`: see `Principal`. `certificates` are
-    those of a chain, by the names of their issuers (DER, in hexadecimal digits) and their serial numbers.
+    `issuer` and `subject` together identify the holder. `hosts` are the DNS names of a certificate, in lower
+    case. `claims` are the other text claims of a token. Generated user names start with `readable`.
+    `scopes` is None if this kind of credential has no scopes. `limited`: see `Principal`. `certificates` are
+    those of the chain, as pairs of issuer (DER, in hexadecimal digits) and serial number.
     """
 
     method: Method
@@ -58,7 +57,7 @@ class Shown:
 
     @property
     def described(self) -> str:
-        """The holder in words, for the one who holds it."""
+        """A description of the credential, for its holder."""
         kind = "certificate" if self.method is Method.X509 else "token"
         subject, issuer = self.subject[:_SHOWN_CHARS], self.issuer[:_SHOWN_CHARS]
         return f"the {kind} of {subject!r}, issued by {issuer!r}"
@@ -66,12 +65,12 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Patterns:
-    """Regular expressions of which one must match the whole of one value; none at all: anything goes."""
+    """Regular expressions, one of which must match a whole value; without any, everything matches."""
 
     patterns: tuple[re.Pattern[str], ...] = ()
 
     def match(self, values: Iterable[str]) -> bool:
-        """Whether what is shown satisfies them."""
+        """Whether one of the values matches."""
         if not self.patterns:
             return True
         return any(pattern.fullmatch(value) for value in values for pattern in self.patterns)
@@ -84,10 +83,10 @@ ANYTHING = Patterns()
 class Rule:
     """Admits holders of some credentials, with roles.
 
-    `users` maps subjects to the names that the site gave them. `user_claim` names the claim that *is* the
-    name of everybody else; empty: names are made. `grants` are groups given on top of the shown ones.
-    With `binds_nodes` pilots are of nodes that the certificate names, or that the claim `node_claim` lists.
-    Sessions may be renewed for `outlives` after the credential they were begun with has expired.
+    `users` maps subjects to the names that the site assigned. `user_claim` is the claim that contains the user
+    name of all others; if it is empty, names are generated. `grants` are groups added to those of the credential.
+    With `binds_nodes` pilots may use only the node names in the certificate, or in the claim `node_claim`.
+    Sessions can be renewed for `outlives` after the credential that started them has expired.
     """
 
     name: str
@@ -107,7 +106,7 @@ class Rule:
     outlives: timedelta = timedelta(0)
 
     def matches(self, shown: Shown) -> bool:
-        """Whether it is for this credential."""
+        """Whether the rule matches this credential."""
         return (
             self.method is shown.method
             and self.issuers.match([shown.issuer])
@@ -118,7 +117,7 @@ class Rule:
         )
 
     def nodes(self, shown: Shown) -> frozenset[str] | None:
-        """Names that nodes of the holder's pilots may have; None: any."""
+        """The node names that the holder's pilots may use; None means any."""
         if self.node_claim:
             return frozenset(re.split(r"[ ,]+", shown.claims.get(self.node_claim, "").lower()))
         if not self.binds_nodes:
@@ -127,26 +126,26 @@ class Rule:
 
     @property
     def names_somebody(self) -> bool:
-        """Whether it says more of whom it admits than which issuer vouches for them."""
+        """Whether it restricts whom it admits by more than the issuer."""
         return any(p.patterns for p in (self.subjects, self.groups, self.scopes, self.hosts))
 
 
 class Admission:
-    """The rules of a server, in their order."""
+    """The rules of a server, in order."""
 
     def __init__(self, rules: Sequence[Rule], revoked_tokens: Iterable[str] = ()) -> None:
-        """`revoked_tokens` are identifiers (`jti`) of tokens that are not to count any more."""
+        """`revoked_tokens` are identifiers (`jti`) of tokens to reject."""
         self._rules = tuple(rules)
         self._revoked_tokens = frozenset(revoked_tokens)
-        # What a session has to remember of a token: all that any rule asks for.
+        # A session must remember all claims that any rule uses.
         self._claims = {TOKEN_ID, *(c for r in rules for c in (r.user_claim, r.node_claim) if c)}
         self._given = frozenset(name for rule in rules for name in rule.users.values())
 
     def admit(self, shown: Shown) -> Principal:
-        """The caller as the first matching rule has it.
+        """The principal by the first matching rule.
 
-        Raises `ForbiddenError` when there is none, or when the name it leads to belongs to another, and
-        `UnauthenticatedError` for a revoked token.
+        Raises `ForbiddenError` (NOT_ADMITTED: no rule matches; NO_USER_NAME; USER_NAME_TAKEN), and
+        `UnauthenticatedError` (TOKEN_REVOKED).
         """
         if shown.claims.get(TOKEN_ID) in self._revoked_tokens:
             raise UnauthenticatedError(
@@ -170,13 +169,13 @@ class Admission:
                 )
         raise ForbiddenError(
             "NOT_ADMITTED",
-            f"{shown.described} is good, but no rule of this server admits its holder; "
-            "tell both names to whoever runs the server",
+            f"{shown.described} is valid, but no rule of this server admits its holder; "
+            "send both names to the administrator of the server",
             metadata={"subject": shown.subject, "issuer": shown.issuer},
         )
 
     def outlives(self, shown: Shown) -> timedelta:
-        """For how long sessions of a holder may be renewed after its credential has expired."""
+        """For how long sessions can be renewed after this credential has expired."""
         return next((rule.outlives for rule in self._rules if rule.matches(shown)), timedelta(0))
 
     def _remembered(self, shown: Shown) -> Shown:
@@ -193,32 +192,32 @@ class Admission:
         if not is_free_name(name):
             raise ForbiddenError(
                 "NO_USER_NAME",
-                f"{shown.described} should say the name of its user in {rule.user_claim!r}, "
-                f"and has {name[:_SHOWN_CHARS]!r} there; a name matches {USER_NAME.pattern}",
+                f"{shown.described} has {name[:_SHOWN_CHARS]!r} in the claim {rule.user_claim!r}, which must be "
+                f"the user name; names match {USER_NAME.pattern}",
                 metadata={"claim": rule.user_claim},
             )
         if name in self._given:
-            # Else whoever registers that name with the issuer would be somebody else here.
+            # Otherwise anyone could register that name with the issuer, and act as another user here.
             raise ForbiddenError(
                 "USER_NAME_TAKEN",
-                f"{shown.described} says {name!r} in {rule.user_claim!r}, and this server "
-                "gave that name to another subject; whoever runs it can list both as one user",
+                f"{shown.described} has {name!r} in the claim {rule.user_claim!r}, but this server assigns that "
+                "name to another subject; its administrator can list both as one user",
                 metadata={"user": name},
             )
         return name
 
 
 def is_free_name(name: str) -> bool:
-    """Whether a site or an issuer may give this name: path-safe, and not of the shape of made ones."""
+    """Whether a site or an issuer may assign this name: safe in paths, and not in the format of generated names."""
     return USER_NAME.fullmatch(name) is not None and _MADE_NAME.fullmatch(name) is None
 
 
 def made_name(shown: Shown) -> str:
-    """A name that no other subject has: something readable, a dot, and a hash of who it is."""
+    """A name that no other subject has: a readable part, a dot, and a hash of the subject."""
     digest = hashlib.sha256()
     for part in (shown.method.value, shown.issuer, shown.subject):
         encoded = part.encode(errors="surrogatepass")
-        # With its length in front no two lists of parts look alike.
+        # The length prefix keeps different lists of parts different.
         digest.update(len(encoded).to_bytes(8, "big") + encoded)
     code = base64.b32encode(digest.digest()[:_HASH_BYTES]).decode().lower()
     return f"{_slug(shown.readable)}.{code}"
@@ -231,7 +230,7 @@ def _slug(text: str) -> str:
 
 
 def _subject_of(shown: Shown) -> str:
-    # A DN says who somebody is; the subject of a token does so together with its issuer only.
+    # A DN is globally unique; the subject of a token is unique only within its issuer.
     if shown.method is Method.TOKEN:
         return f"{shown.issuer} {shown.subject}"
     return shown.subject

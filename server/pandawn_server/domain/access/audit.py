@@ -1,4 +1,4 @@
-"""What somebody did or was refused: lines of the audit, and how floods of refusals become few of them."""
+"""The lines of the audit, and how a flood of refusals is reduced to a few lines."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 DENIALS = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
-"""Outcomes that say that somebody wanted what was not for them."""
+"""Status codes of calls that were denied because of the caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a call was about; 0 and '' stand for *not concerned*.
+    """The objects of a call; 0 and '' mean none.
 
-    `thing` names what has no field of its own, as in *sandbox 3f…* or *revision 17*.
+    `thing` names an object without a field of its own, such as *sandbox 3f…* or *revision 17*.
     """
 
     task_id: int = 0
@@ -29,10 +29,10 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """A line of the audit: who, by which credential and rule, from where, what, about what, and the outcome.
+    """A line of the audit: caller, credential, admission rule, address, method, objects, and outcome.
 
-    `code` is OK or the name of a status code, with `reason` and `text` of the error. A line may stand for
-    `count` calls that differ in nothing but time and what they were about; `time` is that of the last.
+    `code` is OK or the name of a status code, with `reason` and `text` of the error. A line may represent
+    `count` calls that differ only in time and objects; `time` is that of the last.
     """
 
     time: datetime
@@ -50,13 +50,13 @@ class AuditRecord:
 
     @property
     def is_denied(self) -> bool:
-        """Whether it was refused because of who asked."""
+        """Whether the call was denied because of the caller."""
         return self.code in DENIALS
 
 
 @dataclass(frozen=True, slots=True)
 class NumberedRecord:
-    """A line with its place in the audit."""
+    """A line with its number in the audit."""
 
     audit_id: int
     record: AuditRecord
@@ -64,7 +64,7 @@ class NumberedRecord:
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Which lines to list; empty is any."""
+    """Which lines to list; an empty field matches all."""
 
     user: str = ""
     rpcs: tuple[str, ...] = ()
@@ -75,20 +75,20 @@ class AuditFilter:
 
 
 BURST = 200
-"""Lines about refusals that may be written at once."""
+"""The number of lines about refusals that can be written in a burst."""
 
 REFILL = timedelta(seconds=1)
-"""Time in which one more may: under an attack that never ends, some 86,000 lines or 20 MB a day."""
+"""Time for one more line: a permanent attack then writes about 86,000 lines, or 20 MB, a day."""
 
 MAX_KEPT = 1_000
-"""Kinds of refusals that are counted apart while they wait to be written."""
+"""The number of kinds of refusals that are counted separately while they wait to be written."""
 
 
 class RefusalTally:
-    """Refusals that wait to be written: equal ones are counted, and few are let out at a time.
+    """Refusals that wait to be written: equal ones are counted, and the rate of writing is limited.
 
-    A flood costs the memory of `MAX_KEPT` lines and the writing of one a second. The first refusals of a
-    kind, those that an honest caller runs into, are written within a second all the same.
+    A flood uses memory for at most `MAX_KEPT` lines, and writes one line a second. In normal operation
+    refusals are still written within a second.
     """
 
     def __init__(self) -> None:
@@ -100,10 +100,10 @@ class RefusalTally:
         return len(self._kinds)
 
     def add(self, record: AuditRecord) -> None:
-        """Counts a refusal."""
+        """Adds a refusal, or counts it with an equal one."""
         key = _kind(record)
         if key not in self._kinds and len(self._kinds) >= MAX_KEPT:
-            # Whoever draws a new name or address for each call: only what was refused is told apart.
+            # The callers use a new name or address for each call: count only by what was refused.
             record = replace(
                 record, user="", subject="", peer="", about=About(), text="many callers"
             )
@@ -114,7 +114,7 @@ class RefusalTally:
         self._kinds[key] = record
 
     def take(self, now: datetime) -> list[AuditRecord]:
-        """What may be written now, those first that came first."""
+        """The lines that may be written now, oldest first."""
         if self._filled is not None:
             self._tokens = min(BURST, self._tokens + (now - self._filled) / REFILL)
         self._filled = now
@@ -125,7 +125,7 @@ class RefusalTally:
         return taken
 
     def take_all(self) -> list[AuditRecord]:
-        """All that is left, before the end."""
+        """All remaining lines, for shutdown."""
         taken = list(self._kinds.values())
         self._kinds.clear()
         return taken
@@ -136,13 +136,13 @@ def _kind(record: AuditRecord) -> tuple[str, ...]:
 
 
 def cleaned(text: str, characters: int = 256) -> str:
-    """Text of a caller as it may be stored and shown: cut, and without controls, which no database takes all of."""
+    """Text from a caller, made safe to store and show: truncated, with control characters replaced by `?`."""
     kept = text[:characters]
     return kept if kept.isprintable() else "".join(c if c.isprintable() else "?" for c in kept)
 
 
 def about_error(metadata: Mapping[str, str]) -> About:
-    """What an error says of what it was about."""
+    """The objects named in the metadata of an error."""
     return About(
         task_id=_number(metadata.get("task_id", "")),
         job_id=_number(metadata.get("job_id", "")),
@@ -153,7 +153,7 @@ def about_error(metadata: Mapping[str, str]) -> About:
 
 
 def joined(first: About, second: About) -> About:
-    """What either says; the first counts where both do."""
+    """Both combined; where both name an object, the first wins."""
     return About(
         first.task_id or second.task_id,
         first.job_id or second.job_id,

@@ -1,9 +1,9 @@
-"""The grid-free way in: a worker node is known by its address and by its name, and by nothing else.
+"""Admission of worker nodes by address and name only, without grid credentials.
 
-All of it must hold: the address lies in the queue's networks; a name that the name service gives for the
-address leads back to the address; the queue's pattern describes that whole name; and the node claims that
-name and no other. Whoever owns the reverse zone of an address can give it any name, but not make that name
-lead back; whoever owns a forward zone cannot make the address lie in the networks.
+All conditions must hold: the address is in the queue's networks; a name in its reverse DNS resolves back to the
+address; the queue's pattern matches that whole name; and the node claims exactly that name. The owner of a reverse
+zone can give an address any name, but cannot make that name resolve back. The owner of a forward zone cannot move
+an address into the networks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 MAX_NAMES = 16
-"""Names of one address that are looked at."""
+"""The largest number of names of one address that are checked."""
 
 _HOST = re.compile(r"(?!\d+\Z)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?")
 _MAX_HOST_CHARACTERS = 253
@@ -28,36 +28,36 @@ _MAX_HOST_CHARACTERS = 253
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What the name service says of an address.
+    """DNS results for an address.
 
-    `told` are the names that it has by the reverse zone, `confirmed` those of them that lead back to the
-    address; both as `clean_names` leaves them. `problem` says why the name service gave no good answer.
+    `reverse` are the names in its reverse DNS; `confirmed` are those of them that resolve back to the address.
+    Both are as `clean_names` returns them. `problem` says why the name service gave no usable answer.
     """
 
     address: str
-    told: tuple[str, ...] = ()
+    reverse: tuple[str, ...] = ()
     confirmed: tuple[str, ...] = ()
     problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class HostRules:
-    """What a queue asks of nodes that are known by address and name."""
+    """A queue's rules for nodes that are admitted by address and name."""
 
     networks: tuple[Network, ...] = ()
     pattern: str = ""
 
     @classmethod
     def of(cls, queue: Queue) -> HostRules:
-        """Those of a queue, whose networks and pattern were checked when they were set."""
+        """The rules of a queue, whose networks and pattern were validated when they were set."""
         return cls(tuple(map(ip_network, queue.pilot_networks)), queue.pilot_host_pattern)
 
 
 @dataclass(frozen=True, slots=True)
 class HostVerdict:
-    """Whether a node is let in, and why or why not, in words that follow *because*.
+    """Whether a node is admitted; `why` is the reason, as text that can follow *because*.
 
-    `may_change` says that the same question may get another answer soon: the name service is down.
+    `may_change`: a retry may get another result, because the name service is unavailable now.
     """
 
     is_admitted: bool
@@ -66,9 +66,9 @@ class HostVerdict:
 
 
 def clean_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Names of hosts in lower case without the last dot, each once; what is no host name is left out.
+    """Valid host names in lower case, without the final dot and without duplicates; drops all others.
 
-    An address written as a name is none: it would lead back to itself.
+    Drops addresses in the form of a name too: they would resolve to themselves.
     """
     found: dict[str, None] = {}
     for name in names:
@@ -82,20 +82,20 @@ def clean_names(names: Iterable[str]) -> tuple[str, ...]:
 
 def _is_host_name(name: str) -> bool:
     labels = name.split(".")
-    # All labels but the last may be numbers.
+    # All labels except the last may be numbers.
     return all(_HOST.fullmatch(label) or label.isdecimal() for label in labels) and bool(
         _HOST.fullmatch(labels[-1])
     )
 
 
 def is_in_networks(rules: HostRules, address: str) -> bool:
-    """Whether an address may come at all: asked before the name service is."""
+    """Whether an address is in one of the networks; checked before any DNS query."""
     parsed = ip_address(address)
     return any(parsed.version == n.version and parsed in n for n in rules.networks)
 
 
 def admit_host(rules: HostRules, facts: HostFacts, claimed: str) -> HostVerdict:
-    """Judges a node that claims to be `claimed`, a name in lower case."""
+    """Decides about a node that claims the name `claimed`, given in lower case."""
     if not rules.networks or not rules.pattern:
         return _refused("the queue has no pilot_networks or no pilot_host_pattern")
     if not is_in_networks(rules, facts.address):
@@ -108,21 +108,23 @@ def admit_host(rules: HostRules, facts: HostFacts, claimed: str) -> HostVerdict:
                 why=f"the name of {facts.address} cannot be confirmed: {facts.problem}",
                 may_change=True,
             )
-        if facts.told:
+        if facts.reverse:
             return _refused(
-                f"{facts.address} is called {_listed(facts.told)}, which does not lead back to it"
+                f"{facts.address} has the name {_listed(facts.reverse)}, which does not resolve back to it"
             )
         return _refused(f"{facts.address} has no name")
     fitting = _fitting(rules.pattern, facts.confirmed)
     if not fitting:
         return _refused(
-            f"{facts.address} is {_listed(facts.confirmed)}, which the queue's pattern does not describe"
+            f"{facts.address} is {_listed(facts.confirmed)}, which does not match the queue's pattern"
         )
     if claimed not in fitting:
         return _refused(
-            f"the node claims to be {claimed}, and {facts.address} is {_listed(fitting)}"
+            f"the node claims to be {claimed}, but {facts.address} is {_listed(fitting)}"
         )
-    return HostVerdict(is_admitted=True, why=f"{facts.address} is {claimed}, which the queue knows")
+    return HostVerdict(
+        is_admitted=True, why=f"{facts.address} is {claimed}, which the queue admits"
+    )
 
 
 def _fitting(pattern: str, names: Iterable[str]) -> list[str]:

@@ -1,8 +1,8 @@
-"""Who may use a queue, and how much of it: the one function that decides is also the one that explains.
+"""Access lists: who may use a queue, and with which limits. The same function decides and explains.
 
-The list of a queue holds an entry a subject. Denials win over allowances, whatever else matches. Each
-limit is decided by itself, by the most specific matching entry that says something about it; among
-equally specific ones by the most generous, so that being in one more group never costs anything.
+The list of a queue has one entry per subject. A matching deny entry always wins. Each limit is decided
+separately, by the most specific matching entry that sets it; among equally specific entries the most
+generous wins, so that membership in another group never lowers a limit.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from enum import Enum
 from pandawn_server.domain.access.principals import Method, Principal
 
 MAX_ENTRIES = 10_000
-"""Most entries of a queue's list; a group says the same of more people in one."""
+"""The largest number of entries in a queue's list; larger sites use groups."""
 
 NO_LIMIT = 0
-"""A limit that is none, as in the parameters of queues."""
+"""The value that means no limit, as in the parameters of queues."""
 
 
 class SubjectKind(Enum):
-    """What an entry names. The values are stored."""
+    """The kind of subject of an entry. The values are stored in the database."""
 
     USER = "user"
     DN = "dn"
-    """Certificates whose whole distinguished name fits a pattern, in which `*` stands for anything."""
+    """Certificates whose whole distinguished name matches a pattern, in which `*` matches any characters."""
 
     TOKEN_GROUP = "token-group"  # noqa: S105 (no password)
-    """A group that a token names, or one below it: `/atlas` has `/atlas/higgs` in it."""
+    """A group in a token, or a subgroup of it: `/atlas` includes `/atlas/higgs`."""
 
     GROUP = "group"
-    """A group of the caller, whichever credential names it."""
+    """A group of the caller, from any credential."""
 
     EVERYBODY = "everybody"
 
@@ -41,7 +41,7 @@ _BREADTH = {kind: breadth for breadth, kind in enumerate(SubjectKind)}
 
 
 class Effect(Enum):
-    """What an entry does. The values are stored."""
+    """The effect of an entry. The values are stored in the database."""
 
     ALLOW = "allow"
     DENY = "deny"
@@ -49,10 +49,10 @@ class Effect(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AccessEntry:
-    """A line of a queue's list: who, what, and who wrote it.
+    """An entry of a queue's list: subject, effect, limits, and who wrote it.
 
-    `subject` is empty for everybody. Limits and the offset are None where the entry says nothing
-    about them; a limit of 0 is none. An entry without `expire_time` stands until it is revoked.
+    `subject` is empty for everybody. Limits and the priority offset are None if the entry does not set
+    them; a limit of 0 means no limit. An entry without `expire_time` is valid until it is revoked.
     """
 
     queue: str
@@ -72,33 +72,33 @@ class AccessEntry:
 
     @property
     def who(self) -> str:
-        """The subject in words."""
+        """The subject as text."""
         if self.kind is SubjectKind.EVERYBODY:
             return "everybody"
         return f"{self.kind.value} {self.subject}"
 
     @property
     def breadth(self) -> tuple[int, int]:
-        """Orders entries from the most specific to the least, those that are equally so with the same value.
+        """A sort key from the most to the least specific entry; equally specific entries have the same key.
 
-        A pattern says the more the longer it is, a token's group the deeper it is; other names of one
-        kind say as much as each other.
+        A longer pattern is more specific, and so is a deeper group of a token. Other subjects of one kind
+        are equally specific.
         """
-        said = 0
+        detail = 0
         if self.kind is SubjectKind.DN:
-            said = len(self.subject.replace("*", ""))
+            detail = len(self.subject.replace("*", ""))
         elif self.kind is SubjectKind.TOKEN_GROUP:
-            said = self.subject.rstrip("/").count("/")
-        return _BREADTH[self.kind], -said
+            detail = self.subject.rstrip("/").count("/")
+        return _BREADTH[self.kind], -detail
 
-    def stands(self, now: datetime) -> bool:
-        """Whether it has not expired."""
+    def is_valid(self, now: datetime) -> bool:
+        """Whether it has not expired at time `now`."""
         return self.expire_time is None or self.expire_time > now
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whom a list is asked about. Without a `method` it is a name only: no credential was seen."""
+    """The user to check against a list. Without a `method` it is only a name: no credential was seen."""
 
     user: str
     groups: tuple[str, ...] = ()
@@ -107,13 +107,13 @@ class Identity:
 
     @classmethod
     def of(cls, principal: Principal) -> Identity:
-        """What a list looks at of a caller."""
+        """The identity of a caller."""
         return cls(principal.name, principal.groups, principal.method, principal.subject)
 
 
 @dataclass(frozen=True, slots=True)
 class QueueRules:
-    """What a queue says of those on whom its list is silent: whether they may, and their limits."""
+    """A queue's defaults for users without a matching entry: whether they may use it, and their limits."""
 
     is_open: bool = True
     max_running: int = NO_LIMIT
@@ -121,7 +121,7 @@ class QueueRules:
 
 
 class Ground(Enum):
-    """Why somebody may or may not use a queue."""
+    """Why a user may or may not use a queue."""
 
     DENIED = "denied"
     ALLOWED = "allowed"
@@ -131,7 +131,7 @@ class Ground(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A number that holds for somebody; `entry` is None where the queue itself says it."""
+    """A limit or offset of a user; `entry` is None if it is the queue's default."""
 
     value: int
     entry: AccessEntry | None = None
@@ -139,10 +139,10 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a queue's list says of somebody.
+    """The decision of a queue's list about a user.
 
-    `entry` is the one that decides, None where none matches. `matching` has all entries that match,
-    the most specific first.
+    `entry` is the deciding entry; None if none matches. `matching` are all matching entries, most
+    specific first.
     """
 
     ground: Ground
@@ -154,16 +154,16 @@ class Decision:
 
     @property
     def is_allowed(self) -> bool:
-        """Whether tasks may be submitted."""
+        """Whether the user may submit tasks."""
         return self.ground in {Ground.ALLOWED, Ground.OPEN}
 
 
 def decide(
     entries: Iterable[AccessEntry], who: Identity, rules: QueueRules, now: datetime
 ) -> Decision:
-    """What the list of one queue says of somebody; the order of the entries does not matter."""
+    """Decides about a user by the list of one queue; the order of the entries does not matter."""
     matching = sorted(
-        (entry for entry in entries if entry.stands(now) and matches(entry, who)),
+        (entry for entry in entries if entry.is_valid(now) and matches(entry, who)),
         key=lambda entry: (entry.breadth, entry.subject),
     )
     allowing = [entry for entry in matching if entry.effect is Effect.ALLOW]
@@ -190,20 +190,20 @@ def _generosity(limit: int) -> float:
 
 def _term(
     allowing: Sequence[AccessEntry],
-    said: Callable[[AccessEntry], int | None],
+    value_of: Callable[[AccessEntry], int | None],
     default: int,
     generosity: Callable[[int], float],
 ) -> Term:
-    saying = [(entry, value) for entry in allowing if (value := said(entry)) is not None]
-    if not saying:
+    setting = [(entry, value) for entry in allowing if (value := value_of(entry)) is not None]
+    if not setting:
         return Term(default)
-    equal = [pair for pair in saying if pair[0].breadth == saying[0][0].breadth]
+    equal = [pair for pair in setting if pair[0].breadth == setting[0][0].breadth]
     entry, value = max(equal, key=lambda pair: generosity(pair[1]))
     return Term(value, entry)
 
 
 def matches(entry: AccessEntry, who: Identity) -> bool:
-    """Whether an entry speaks of somebody, expired or not."""
+    """Whether an entry, expired or not, matches a user."""
     match entry.kind:
         case SubjectKind.EVERYBODY:
             return True
@@ -212,12 +212,12 @@ def matches(entry: AccessEntry, who: Identity) -> bool:
         case SubjectKind.GROUP:
             return entry.subject in who.groups
         case SubjectKind.TOKEN_GROUP:
-            # Only what an issuer has signed: another credential may name groups as it likes.
+            # Only groups that an issuer has signed: other credentials may contain any groups.
             return who.method is Method.TOKEN and any(
                 _is_within(group, entry.subject) for group in who.groups
             )
         case SubjectKind.DN:
-            # A token's subject may look like a name in a certificate.
+            # Only certificates: the subject of a token may look like a DN.
             return who.method is Method.X509 and fits(entry.subject, who.subject)
 
 
@@ -226,9 +226,9 @@ def _is_within(group: str, of: str) -> bool:
 
 
 def fits(pattern: str, text: str) -> bool:
-    """Whether the whole of a text fits a pattern, in which `*` stands for any characters, also none.
+    """Whether a pattern, in which `*` matches any number of characters, matches the whole text.
 
-    Takes time in the order of pattern times text, whatever they are; a regular expression would not.
+    The time is at most proportional to the product of their lengths; that of a regular expression is not.
     """
     first, *rest = pattern.split("*")
     if not rest:
@@ -246,14 +246,14 @@ def fits(pattern: str, text: str) -> bool:
 
 
 def sentence(decision: Decision, who: Identity, queue: str) -> str:
-    """The decision in words, for those who keep the list."""
+    """The decision as a sentence, for the administrators of the list."""
     match decision.ground:
         case Ground.OPEN:
             return f"{who.user} may use queue {queue}: no entry of its list matches, and it is open"
         case Ground.NOT_LISTED:
             return (
                 f"{who.user} may not use queue {queue}: no entry of its list matches, "
-                "and it takes those on its list only"
+                "and it is open only to users on its list"
             )
         case Ground.ALLOWED:
             assert decision.entry is not None
@@ -261,7 +261,7 @@ def sentence(decision: Decision, who: Identity, queue: str) -> str:
         case Ground.DENIED:
             assert decision.entry is not None
             also = next((e for e in decision.matching if e.effect is Effect.ALLOW), None)
-            won = "" if also is None else f"; that it allows {also.who} too does not help"
+            won = "" if also is None else f", which overrides that it allows {also.who}"
             return (
                 f"{who.user} may not use queue {queue}: its list denies {decision.entry.who}{won}"
             )

@@ -1,4 +1,4 @@
-"""Whose tasks a caller may see and touch: its own, those at the sites it administers, or all."""
+"""Which tasks a caller may see and change: its own, those at the sites that it administers, or all."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pandawn_server.domain.access.principals import Principal, Role
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What of others' work is within a caller's reach.
+    """The work within a caller's reach: everything, that of `user`, and that at `sites`.
 
-    `user` is the name under which its own tasks are; a caller without a name has none.
+    `user` is the caller's own user name; a caller without a name has no tasks.
     """
 
     everything: bool
@@ -24,22 +24,22 @@ class Reach:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Names it, for tokens of pages that show no more than is within it."""
+        """Identifies the reach, so that page tokens cannot be used with another one."""
         return () if self.everything else (self.user, *sorted(self.sites))
 
 
 def may_see(by: Principal) -> Reach:
-    """What a caller may look at: monitors look at everything."""
+    """What a caller may see: monitors see everything."""
     if Role.MONITOR in by.roles:
         return Reach(everything=True)
-    return may_touch(by)
+    return may_change(by)
 
 
 def sees_inside(by: Principal, site: str, queue: str = "") -> bool:
-    """Whether a caller may see what concerns those who run a site.
+    """Whether a caller may see a site's internal data.
 
-    That is what payloads are given by a queue, and which machines and batch jobs its pilots are. Pilots see it of
-    their queue.
+    These are the queue's settings for payloads, and the machines and batch jobs of its pilots. Pilots see
+    those of their own queue.
     """
     if Role.MONITOR in by.roles or by.administers(site):
         return True
@@ -49,13 +49,13 @@ def sees_inside(by: Principal, site: str, queue: str = "") -> bool:
 
 
 def sites_to_change(by: Principal) -> frozenset[str] | None:
-    """The sites whose queues and lists are a caller's to change; None for all."""
+    """The sites whose queues and lists a caller may change; None means all."""
     if by.is_operator:
         return None
     return by.sites if Role.SITE_ADMIN in by.roles else frozenset()
 
 
-def may_touch(by: Principal) -> Reach:
+def may_change(by: Principal) -> Reach:
     """What a caller may change."""
     if by.is_operator:
         return Reach(everything=True)

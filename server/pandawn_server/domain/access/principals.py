@@ -1,7 +1,7 @@
-"""Who calls: what an authenticator found out about a caller, and which rule let it in.
+"""The identity of a caller: what its authenticator found out, and which rule admitted it.
 
-A principal is made where a call comes in and handed down as a value. What it may do with a method at
-all is said in `wire/edge/policies.py`; what it may do with a task, a queue or a node is decided here.
+A principal is made when a call arrives, and is passed down as a value. `wire/edge/policies.py` says which
+methods it may call; this package decides which tasks, queues and nodes it may use.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Role(Enum):
-    """What a caller is, in the words of the contracts."""
+    """The roles of callers, as named in the contracts."""
 
     PILOT = "pilot"
     USER = "user"
@@ -28,25 +28,25 @@ class Role(Enum):
 
 
 class Method(Enum):
-    """How a caller showed who it is."""
+    """How a caller authenticated."""
 
     LOCAL = "local"
-    """A Unix socket, or loopback on a listener without authenticators: somebody on this machine."""
+    """A Unix socket, or loopback on a listener without authenticators: a process on this machine."""
 
     X509 = "x509"
     TOKEN = "token"  # noqa: S105 (the name of a method)
     HOST = "host"
-    """The peer's address and its forward-confirmed name: good for a pilot's registration only."""
+    """The peer's address and its forward-confirmed name: valid for starting a session only."""
 
     SESSION = "session"
-    """A session token, which a pilot or a pcache hook got from this system."""
+    """A session token, which this system issued to a pilot or a pcache hook."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
     """What a session token is bound to. `pilot_id` is empty for a hook, which runs no jobs.
 
-    `begin_time` is when its credential was last shown; None for tokens of before that was written down.
+    `begin_time` is when its credential was last presented; None for tokens of versions that did not record it.
     """
 
     pilot_id: str
@@ -57,16 +57,16 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller that was let in.
+    """An admitted caller.
 
-    `name` is the user name under which tasks are owned and outputs stored: unique among all callers,
-    and safe as a part of a path. `subject` is what the credential says (a DN, issuer and subject of a
-    token, a host name), `rule` the rule that admitted it, in words: both for the audit and the logs.
-    `groups` are its groups as the credential gives them. `sites` are those that a site administrator
-    looks after; a pilot that has any may work for their queues only. `scopes` are those of its token,
-    without paths; None where the credential has no such thing, and the roles alone count. What was shown
-    is good until `expire_time`; None: for as long as the call lasts, at least. `limited` says that it was
-    delegated for anything but to start work (a limited proxy). `session` is what a session token is bound
+    `name` is the user name that owns tasks and stores outputs: unique among all callers, and safe as a
+    part of a path. `subject` comes from the credential (a DN, issuer and subject of a token, a host name);
+    `rule` describes the rule that admitted it; both are for the audit and the logs. `groups` are the groups
+    in the credential. `sites` are those that a site administrator administers; a pilot with any may work
+    for their queues only. `scopes` are those of its token, without paths; None if the credential has no
+    scopes, and only the roles count. The credential is valid until `expire_time`; None means at least for
+    the duration of the call. `limited`: the delegated credential must not start work (a limited proxy).
+    `session` is what a session token is bound
     to, with `Method.SESSION` only. `nodes` are the names that it may give the node that it calls from; None:
     its rule does not say. `shown` is what it showed, to be asked again while its session lasts.
     """
@@ -91,7 +91,7 @@ class Principal:
         return Role.OPERATOR in self.roles
 
     def administers(self, site: str) -> bool:
-        """Whether a site is its to configure."""
+        """Whether it may configure a site."""
         return self.is_operator or (Role.SITE_ADMIN in self.roles and site in self.sites)
 
 
@@ -102,5 +102,5 @@ LOCAL_OPERATOR = Principal(
     rule="callers on this machine are operators",
     subject="local",
 )
-"""Who calls through a Unix socket or loopback where nothing else is configured. It has no name of its
-own: it says for which user it submits."""
+"""The caller on a Unix socket or loopback without configured authentication. It has no user name: each
+submission names its user."""

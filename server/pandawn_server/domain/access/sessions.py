@@ -1,8 +1,8 @@
-"""Session tokens: what a pilot shows after its registration, sealed so that only this system can make them.
+"""Session tokens: credentials that a pilot uses after its registration, signed so that only this system can make them.
 
-A token says itself what it is bound to and until when, so that no server needs to look it up:
-`pandawn1.<number of the key>.<content>.<HMAC-SHA256 of all before>`, both in base64url. There is one
-algorithm and no field that names it.
+A token contains what it is bound to and its expiry, so that no server needs to look it up:
+`pandawn1.<key number>.<content>.<HMAC-SHA256 of all before>`, the last two in base64url. There is only one
+algorithm, and no field names it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from pandawn_server.domain.catalog.inventory import NodeKey
 from pandawn_server.domain.errors import UnauthenticatedError
 
 MAX_SESSION_LIFE = timedelta(days=1)
-"""Longest life of a token: after it a key that signs no more is good for nothing."""
+"""The longest life of a token. A key can be deleted this long after it stopped signing."""
 
 SECRET_BYTES = 32
-"""Length of a key: that of the digest."""
+"""Length of a key: the same as of the digest."""
 
 MAX_TOKEN_CHARACTERS = 2048
-"""Longest token that is read: names of 255 characters, and room."""
+"""The longest token that is read: enough for names of 255 characters."""
 
 _PREFIX = "pandawn1"
 
 
 @dataclass(frozen=True, slots=True)
 class SessionKey:
-    """A key; it signs from `use_time` on, when all servers know it, until another does."""
+    """A key. It signs from `use_time` on, when all servers know it, until a newer key does."""
 
     key_id: int
     secret: bytes
@@ -42,19 +42,19 @@ class SessionKey:
 
 @dataclass(frozen=True, slots=True)
 class OpenedSession:
-    """What a token says; the time has whole seconds."""
+    """The content of a token; the time has whole seconds."""
 
     session: Session
     expire_time: datetime
 
 
 def signing_key(keys: Collection[SessionKey], now: datetime) -> SessionKey:
-    """The newest key that is in use; the oldest where the clock says that none is yet."""
+    """The newest key that is in use; the oldest one if none is in use yet."""
     in_use = [key for key in keys if key.use_time <= now]
     return max(in_use, key=lambda k: k.key_id) if in_use else min(keys, key=lambda k: k.key_id)
 
 
-def worn_out(keys: Collection[SessionKey], now: datetime) -> list[SessionKey]:
+def expired_keys(keys: Collection[SessionKey], now: datetime) -> list[SessionKey]:
     """Keys whose last tokens have expired."""
     ordered = sorted(keys, key=lambda key: key.key_id)
     return [
@@ -88,12 +88,12 @@ def unseal(token: str, keys: Mapping[int, SessionKey], now: datetime) -> OpenedS
     parts = signed.split(".")
     is_short = token.isascii() and len(token) <= MAX_TOKEN_CHARACTERS
     if not is_short or len(parts) != 3 or parts[0] != _PREFIX:
-        raise _invalid("it is no session token of this system")
+        raise _invalid("it is not a session token of this system")
     key = keys.get(int(parts[1])) if parts[1].isdecimal() else None
     if key is None:
-        raise _invalid("the key that it names is not known, or not any more")
+        raise _invalid("its signing key is unknown or was deleted")
     if not hmac.compare_digest(_encoded(_mac(key, signed)).encode(), shown_mac.encode()):
-        raise _invalid("it was changed on its way, or made by somebody else")
+        raise _invalid("its signature does not match its content")
     pilot_id, queue, site, node, expires, *begin = json.loads(_decoded(parts[2]))
     begin_time = datetime.fromtimestamp(begin[0], UTC) if begin and begin[0] else None
     opened = OpenedSession(
@@ -110,9 +110,9 @@ def unseal(token: str, keys: Mapping[int, SessionKey], now: datetime) -> OpenedS
 
 
 def principal_of(opened: OpenedSession) -> Principal:
-    """Who shows a token: a pilot, or a tool of a node."""
+    """The caller with this token: a pilot, or a tool of a node."""
     session = opened.session
-    # A colon is in no name of a user.
+    # The colon cannot occur in user names.
     name = f"pilot:{session.pilot_id}" if session.pilot_id else f"node:{session.key.node}"
     return Principal(
         name=name,
@@ -127,7 +127,7 @@ def principal_of(opened: OpenedSession) -> Principal:
 
 def _invalid(why: str) -> UnauthenticatedError:
     return UnauthenticatedError(
-        "SESSION_INVALID", f"the session token is not good: {why}; register again"
+        "SESSION_INVALID", f"the session token is not valid: {why}; register again"
     )
 
 

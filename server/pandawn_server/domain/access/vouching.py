@@ -1,4 +1,4 @@
-"""What a session was begun with, kept to be asked again: the credential, and how it is written down."""
+"""The credential that started a session, stored so that it can be checked again while the session lasts."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _FOR_EVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def credential_of(by: Principal) -> Shown:
-    """What a caller showed; for one that showed nothing, from where it called."""
+    """The credential of a caller; for one without a credential, its address."""
     if by.shown is not None:
         return by.shown
     return Shown(by.method, "", by.subject, by.subject, by.expire_time or _FOR_EVER)
 
 
 def write_credential(shown: Shown) -> str:
-    """A credential in JSON; without secrets, for nothing in it is one."""
+    """A credential as JSON; it contains no secret."""
     return json.dumps(
         {
             "method": shown.method.value,
@@ -41,44 +41,47 @@ def write_credential(shown: Shown) -> str:
 
 
 def read_credential(text: str) -> Shown:
-    """What `write_credential` wrote."""
-    said = json.loads(text)
+    """Reads what `write_credential` wrote."""
+    stored = json.loads(text)
     return Shown(
-        method=Method(said["method"]),
-        issuer=said["issuer"],
-        subject=said["subject"],
-        readable=said["readable"],
-        expire_time=datetime.fromtimestamp(said["expire"], UTC),
-        groups=tuple(said["groups"]),
-        scopes=None if said["scopes"] is None else frozenset(said["scopes"]),
-        hosts=tuple(said["hosts"]),
-        claims=said["claims"],
-        limited=said["limited"],
-        certificates=tuple((issuer, serial) for issuer, serial in said["certificates"]),
+        method=Method(stored["method"]),
+        issuer=stored["issuer"],
+        subject=stored["subject"],
+        readable=stored["readable"],
+        expire_time=datetime.fromtimestamp(stored["expire"], UTC),
+        groups=tuple(stored["groups"]),
+        scopes=None if stored["scopes"] is None else frozenset(stored["scopes"]),
+        hosts=tuple(stored["hosts"]),
+        claims=stored["claims"],
+        limited=stored["limited"],
+        certificates=tuple((issuer, serial) for issuer, serial in stored["certificates"]),
     )
 
 
 def same_holder(one: Shown, other: Shown) -> bool:
-    """Whether two credentials are of the same somebody, renewed or not."""
+    """Whether two credentials have the same holder; a renewed credential does."""
     return (one.method, one.issuer, one.subject) == (other.method, other.issuer, other.subject)
 
 
-def vouched_by_itself(shown: Shown, now: datetime) -> Principal:
-    """Judges what no file says anything of: callers of this machine, and addresses."""
+def admit_without_rules(shown: Shown, now: datetime) -> Principal:
+    """Admits callers that need no admission rule: local callers, and those with an address only.
+
+    Raises `ForbiddenError` (NOT_ADMITTED) for all others.
+    """
     del now
     if shown.method is Method.LOCAL:
         return LOCAL_OPERATOR
     if shown.method is Method.HOST:
         return host_principal(shown.subject)
-    raise ForbiddenError("NOT_ADMITTED", f"nobody here admits {shown.described}")
+    raise ForbiddenError("NOT_ADMITTED", f"this server has no rule that admits {shown.described}")
 
 
 def host_principal(address: str) -> Principal:
-    """A caller that is known by its address: good for beginning a session, and nothing else."""
+    """A caller that is identified by its address only: it may start a session, and nothing else."""
     return Principal(
         name=f"host:{address}",
         method=Method.HOST,
         roles=frozenset({Role.PILOT}),
-        rule="a worker node may bring pilots of queues that know it",
+        rule="a worker node may register pilots of queues that list it",
         subject=address,
     )

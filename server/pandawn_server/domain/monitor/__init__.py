@@ -1,1 +1,1 @@
-"""What is reported of what happened."""
+"""Events of the monitor."""

@@ -1,4 +1,4 @@
-"""The audit: lines are added and in the end deleted, never changed."""
+"""The audit: lines are added, and deleted when they are old, but never changed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _ABOUT = tuple(field.name for field in fields(About))
 _SAME = ("user", "subject", "method", "rule", "peer", "rpc", "code", "reason", "text", "count")
 
 _DENIED = text("audit.denied")
-"""As the condition of the index says it, or the databases would not see that they are the same."""
+"""Written exactly like the index's condition, or the databases would not use the index."""
 
 LATE = timedelta(minutes=1)
-"""Longest time between a line's time and its being written; numbers are given when it is."""
+"""The longest time between a line's time and its insertion, when it gets its number."""
 
 
 def insert_records(tx: Transaction, records: Iterable[AuditRecord]) -> None:
-    """Adds lines in the order given."""
+    """Adds lines in the given order."""
     insert_rows(
         tx,
         audit,
@@ -53,7 +53,7 @@ def _to_record(row: RowMapping) -> NumberedRecord:
 def list_records(
     tx: Transaction, before: int | None, limit: int, wanted: AuditFilter, site: str = ""
 ) -> list[NumberedRecord]:
-    """Up to `limit` lines with numbers below `before`, newest first; an empty `site` is any."""
+    """Up to `limit` lines with numbers below `before`, newest first; an empty `site` means all."""
     query = select(audit).order_by(audit.c.audit_id.desc()).limit(limit)
     if before is not None:
         query = query.where(audit.c.audit_id < before)
@@ -70,7 +70,7 @@ def list_records(
     if wanted.denied_only:
         query = query.where(_DENIED)
     if wanted.since is not None:
-        # The number too, or every line of a rare user would be read for those that are new enough.
+        # Limits the number too; otherwise all lines of a user would be read to find the recent ones.
         first = tx.execute(
             select(audit.c.audit_id)
             .where(audit.c.audit_time >= wanted.since - LATE)

@@ -1,4 +1,4 @@
-"""How many jobs users have on queues, and which wait for room below a limit: they are WAITING, and marked."""
+"""How many jobs users have on queues, and which jobs a limit throttles: these are WAITING, with a mark."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Load:
 
 
 def lock(tx: Transaction, queue: str, user: str) -> None:
-    """Lets nobody else count and add jobs of a user on a queue until the end of the transaction."""
+    """Locks the jobs of a user on a queue against other counts and submissions, until the transaction ends."""
     if tx.dialect.name != "sqlite":
-        # SQLite has one writer.
+        # SQLite has only one writer.
         tx.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
             {"name": f"pandawn jobs of {user} on {queue}"},
@@ -54,7 +54,7 @@ def load_of(tx: Transaction, queue: str, user: str) -> Load:
 
 
 def loads_on(tx: Transaction, queues: Collection[str]) -> dict[tuple[str, str], Load]:
-    """The jobs of each user on some queues who has runnable ones there, by queue and user."""
+    """By queue and user, the jobs of each user who has runnable jobs on one of some queues."""
     states = [state.value for state in LEASED_STATES | {JobState.ACTIVATED}]
     query = (
         select(jobs.c.queue, jobs.c.user, jobs.c.state, func.count())

@@ -1,4 +1,4 @@
-"""The lists of who may use which queue, and what was last seen of users."""
+"""The access lists of queues, and the last identities of users."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def get_entry(tx: Transaction, queue: str, kind: SubjectKind, subject: str) -> A
 
 
 def put_entry(tx: Transaction, entry: AccessEntry, *, is_new: bool) -> None:
-    """Writes an entry, over the one that is there unless it `is_new`."""
+    """Inserts an entry if it `is_new`, otherwise replaces the existing one."""
     if is_new:
         tx.execute(insert(queue_access).values(_to_row(entry)))
     else:
@@ -77,7 +77,7 @@ def delete_entry(tx: Transaction, queue: str, kind: SubjectKind, subject: str) -
 
 
 def count_entries(tx: Transaction, queue: str) -> int:
-    """Number of entries of a queue's list."""
+    """The number of entries of a queue's list."""
     query = select(func.count()).select_from(queue_access).where(queue_access.c.queue == queue)
     return tx.execute(query).scalar_one()
 
@@ -100,7 +100,7 @@ def list_entries(
 def entries_about(
     tx: Transaction, names: Collection[str], user: str
 ) -> dict[str, list[AccessEntry]]:
-    """The entries of some queues' lists that may match a user, by queue; those about others are left out."""
+    """By queue, the entries that may match a user: all except those for other users."""
     about: dict[str, list[AccessEntry]] = {name: [] for name in names}
     of_others = and_(queue_access.c.kind == SubjectKind.USER.value, queue_access.c.subject != user)
     query = select(queue_access).where(among(tx, queue_access.c.queue, names), ~of_others)
@@ -110,14 +110,14 @@ def entries_about(
 
 
 def queues_with_limits(tx: Transaction, now: datetime) -> set[str]:
-    """Queues whose lists limit how many jobs of somebody run."""
-    stands = or_(queue_access.c.expire_time.is_(None), queue_access.c.expire_time > now)
-    query = select(queue_access.c.queue).where(queue_access.c.max_running > 0, stands).distinct()
+    """Queues whose lists have a valid entry with a limit of running jobs."""
+    is_valid = or_(queue_access.c.expire_time.is_(None), queue_access.c.expire_time > now)
+    query = select(queue_access.c.queue).where(queue_access.c.max_running > 0, is_valid).distinct()
     return set(tx.execute(query).scalars())
 
 
 def get_identities(tx: Transaction, names: Sequence[str]) -> dict[str, Identity]:
-    """What was last seen of some users, by name; of others nothing was."""
+    """The last identities of users, by name; users never seen are omitted."""
     query = select(users).where(among(tx, users.c.user, names))
     return {
         row["user"]: Identity(
@@ -127,9 +127,9 @@ def get_identities(tx: Transaction, names: Sequence[str]) -> dict[str, Identity]
     }
 
 
-def note_identity(tx: Transaction, who: Identity, now: datetime) -> None:
-    """Takes down what is seen of a user now, if it is not what was seen before."""
-    assert who.method is not None, "a name alone was not seen"
+def record_identity(tx: Transaction, who: Identity, now: datetime) -> None:
+    """Stores the identity of a user, if it differs from the stored one."""
+    assert who.method is not None, "an identity without a credential is only a name"
     known = get_identities(tx, [who.user]).get(who.user)
     if known == who:
         return

@@ -1,4 +1,4 @@
-"""The tables of access: lists of who may use queues, what was seen of users, session keys, and the audit."""
+"""The tables of access: access lists, identities of users, session keys, and the audit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ session_keys = Table(
     metadata,
     Column("key_id", Integer, primary_key=True, autoincrement=False),
     Column("secret", LargeBinary, nullable=False),
-    # From then on it signs: by then all server processes have read it.
+    # From then on it signs; by then all server processes have read it.
     Column("use_time", UtcDateTime, nullable=False),
 )
 
@@ -31,8 +31,8 @@ session_keys = Table(
 queue_access = Table(
     "queue_access",
     metadata,
-    # Who may use a queue; the words are those of `domain.access.lists`. A queue of the same name that is
-    # made anew finds its list as it was, so there is no reference.
+    # The access lists; `domain.access.lists` defines the values. No foreign key: a queue that is deleted and
+    # created again keeps its list.
     Column("queue", Text, primary_key=True),
     Column("kind", Text, primary_key=True),
     Column("subject", Text, primary_key=True),
@@ -49,7 +49,7 @@ queue_access = Table(
 users = Table(
     "users",
     metadata,
-    # What was last seen of those who submitted: lists are also asked when they are not there.
+    # The last identity of each submitter, to check lists when the user is not the caller.
     Column("user", Text, primary_key=True),
     Column("method", Text, nullable=False),
     Column("subject", Text, nullable=False),
@@ -78,10 +78,10 @@ audit = Table(
     Column("code", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("text", Text, nullable=False),
-    # Calls that the line stands for.
+    # The number of calls that the line represents.
     Column("count", BigInteger, nullable=False),
     Column("denied", Boolean, nullable=False),
-    # Pages by each of the usual filters; administrators read by queue and site.
+    # One index for each filter; administrators read by queue and site.
     Index(None, "user", "audit_id"),
     Index(None, "rpc", "audit_id"),
     Index(None, "queue", "audit_id"),

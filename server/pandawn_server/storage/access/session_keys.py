@@ -1,4 +1,4 @@
-"""Keys of session tokens, shared by all servers on the database."""
+"""The signing keys of session tokens, shared by all servers on the database."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def all_keys(tx: Transaction) -> list[SessionKey]:
 
 
 def insert_key(tx: Transaction, key: SessionKey) -> None:
-    """Stores a key; of two processes that make the same number one is refused (DATABASE_CONFLICT)."""
+    """Stores a key. If two processes insert the same number, one fails (DATABASE_CONFLICT)."""
     tx.execute(
         insert(session_keys).values(key_id=key.key_id, secret=key.secret, use_time=key.use_time)
     )
 
 
 def delete_keys(tx: Transaction, key_ids: Collection[int]) -> None:
-    """Forgets keys, and so ends all sessions that they signed."""
+    """Deletes keys, which ends all sessions that they signed."""
     if key_ids:
         tx.execute(delete(session_keys).where(session_keys.c.key_id.in_(sorted(key_ids))))

@@ -1,4 +1,4 @@
-"""What pilots showed when they registered, and what only processes of their machines know."""
+"""The credentials of pilots at their registration, and the node keys of their machines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pandawn_server.storage.leases.schema import pilots
 
 
 def record(tx: Transaction, pilot_id: str, shown: Shown, node_key: str) -> None:
-    """Notes it for a pilot. Of what the machine knows a digest is kept: the database tells nobody."""
+    """Stores both for a pilot; of the node key only a digest, so that the database does not disclose it."""
     tx.execute(
         update(pilots)
         .where(pilots.c.pilot_id == pilot_id)
@@ -27,12 +27,12 @@ def record(tx: Transaction, pilot_id: str, shown: Shown, node_key: str) -> None:
 
 
 def digest(node_key: str) -> str:
-    """What is kept and compared; empty for nothing."""
+    """The digest of a node key; empty for an empty key."""
     return hashlib.sha256(node_key.encode()).hexdigest() if node_key else ""
 
 
 def credentials(tx: Transaction, pilot_ids: Collection[str]) -> dict[str, Shown]:
-    """What these pilots showed, as far as that is known."""
+    """The credentials of pilots, by pilot; pilots without one are omitted."""
     if not pilot_ids:
         return {}
     query = select(pilots.c.pilot_id, pilots.c.credential).where(
@@ -42,7 +42,7 @@ def credentials(tx: Transaction, pilot_ids: Collection[str]) -> dict[str, Shown]
 
 
 def holders(tx: Transaction, key: NodeKey, since: datetime) -> list[tuple[Shown, str]]:
-    """What the live pilots of a node showed that were heard of since then, each with its machine's digest."""
+    """The credentials and node key digests of a node's live pilots with a contact at or after `since`."""
     query = (
         select(pilots.c.credential, pilots.c.node_key)
         .where(

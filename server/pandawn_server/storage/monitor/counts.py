@@ -1,4 +1,4 @@
-"""Numbers of jobs for the monitor."""
+"""Counts of jobs for the monitor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pandawn_server.storage.tasks.schema import jobs
 
 
 def count_jobs(tx: Transaction, queue: str, user: str) -> list[JobCount]:
-    """Jobs by queue, state and user, those that a retry replaced left out; empty filters are any."""
+    """Counts jobs by queue, state and user, without those that a retry replaced; empty filters match all."""
     query = (
         select(jobs.c.queue, jobs.c.state, jobs.c.user, func.count())
         .where(jobs.c.retry_job_id.is_(None))

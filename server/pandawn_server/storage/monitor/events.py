@@ -1,4 +1,4 @@
-"""The stream of what happened."""
+"""The stream of events."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _FIELDS = ("kind", "text", "task_id", "job_id", "attempt", "queue", "node", "pil
 
 
 def insert_events(tx: Transaction, happened: Iterable[Event]) -> None:
-    """Stores events in the order given; they are logged when the transaction is committed."""
-    told = list(happened)
+    """Stores events in the given order; they are logged when the transaction is committed."""
+    new = list(happened)
     insert_rows(
         tx,
         events,
         ("event_time", *_FIELDS),
-        ((event.time, *(getattr(event, name) for name in _FIELDS)) for event in told),
+        ((event.time, *(getattr(event, name) for name in _FIELDS)) for event in new),
     )
-    effects_of(tx).events += told
+    effects_of(tx).events += new
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Scope:
     sites: Collection[str]
 
     def condition(self, tx: Transaction) -> ColumnElement[bool]:
-        """Whether an event is within it."""
+        """The SQL condition for an event in this scope."""
         either = [events.c.user == self.user] if self.user else []
         if self.queues:
             either.append(among(tx, events.c.queue, self.queues))
         if self.sites:
-            # What happens to a node as such names no queue.
+            # Events about the node itself have no queue.
             of_site = (nodes.c.node == events.c.node) & among(tx, nodes.c.site, self.sites)
             either.append((events.c.queue == "") & (events.c.node != "") & exists().where(of_site))
         return or_(false(), *either)
@@ -59,10 +59,9 @@ def read_events(
     job_id: int = 0,
     scope: Scope | None = None,
 ) -> list[NumberedEvent]:
-    """Up to `limit` events after one, oldest first; 0 for a task or job is any.
+    """Up to `limit` events after one and up to `until`, oldest first; 0 for a task or job matches all.
 
-    None after the event `until`, if it is given. With a `scope`, which no index helps with, `until`
-    should not be far away: every event up to there is looked at.
+    With a `scope`, for which there is no index, `until` should be near: every event up to it is read.
     """
     query = (
         select(events)
@@ -95,7 +94,7 @@ def event_before_last(
     scope: Scope | None = None,
     since: int = 0,
 ) -> int:
-    """The event after which the last `count` follow; `since` when there are no more than that after it."""
+    """The number of the event before the last `count`; `since` if at most `count` follow it."""
     query = select(events.c.event_id).order_by(events.c.event_id.desc()).offset(count).limit(1)
     if task_id:
         query = query.where(events.c.task_id == task_id)
@@ -109,16 +108,16 @@ def event_before_last(
 
 
 def last_event_id(tx: Transaction) -> int:
-    """The newest event; 0 when there is none."""
+    """The number of the newest event; 0 if there is none."""
     return tx.execute(select(func.max(events.c.event_id))).scalar() or 0
 
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The newest event, and which transactions may still bring older ones.
+    """The newest event, and the transactions that may still commit older ones.
 
-    `transactions` are the oldest that is open and the next that will begin, in numbers that grow; None where there is
-    one writer at a time.
+    `transactions` are the numbers of the oldest open and of the next transaction; None if the database has only one
+    writer at a time.
     """
 
     event_id: int
@@ -126,10 +125,10 @@ class Newest:
 
 
 def newest(tx: Transaction) -> Newest:
-    """The newest event that is committed; 0 when there is none."""
+    """The newest committed event; 0 if there is none."""
     if tx.dialect.name == "sqlite":
         return Newest(last_event_id(tx), None)
-    # One statement, so that all is of one moment.
+    # One statement, so that all values are of the same moment.
     row = tx.execute(
         text(
             "SELECT coalesce(max(event_id), 0), txid_snapshot_xmin(txid_current_snapshot()), "

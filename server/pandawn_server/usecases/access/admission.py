@@ -1,4 +1,4 @@
-"""Nodes that are known by address and name are let in or refused, and a refusal is told."""
+"""Admits or refuses nodes by address and name, and records refusals as events."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pandawn_server.storage.monitor import events
 from pandawn_server.usecases.context import Context
 
 RETRY_AFTER = timedelta(seconds=30)
-"""Time after which the name service may be up again."""
+"""When to retry after a failure of the name service."""
 
 
 def queue_to_serve(context: Context, name: str) -> Queue:
-    """The queue that somebody wants to bring pilots to. Raises `NotFoundError` (QUEUE_NOT_FOUND)."""
+    """The queue that a pilot or node names. Raises `NotFoundError` (QUEUE_NOT_FOUND)."""
     now = context.clock()
-    # Without a transaction, for there is mostly nothing to read.
+    # No transaction, because mostly there is nothing to read.
     queue = context.config.remembered.queue(name, now)
     if queue is None:
         with context.db.read() as tx:
@@ -33,22 +33,22 @@ def queue_to_serve(context: Context, name: str) -> Queue:
 def check_bringer(
     context: Context, queue: Queue, node: str, by: Principal, facts: HostFacts | None
 ) -> None:
-    """Raises unless the caller may bring pilots to a queue from a node that it says it is.
+    """Raises unless the caller may register pilots of a queue on the node that it claims to be.
 
-    `facts` is what the name service says of the caller's address, needed where that is all that is known
-    of it. `ForbiddenError` (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, HOST_NOT_ADMITTED) or `UnavailableError`
+    `facts` are the DNS results for the caller's address, needed if it has no credential. Raises `ForbiddenError`
+    (PILOT_METHOD_REFUSED, NOT_YOUR_SITE, NODE_NAME_REFUSED, HOST_NOT_ADMITTED) or `UnavailableError`
     (NAME_SERVICE_UNAVAILABLE).
     """
     check_may_bring(by, queue)
     check_node_name(by, node)
     if by.method is not Method.HOST:
         return
-    assert facts is not None, "the caller is known by its address, and nobody asked its name"
+    assert facts is not None, "the caller has an address only, and its name was not looked up"
     verdict = admit_host(HostRules.of(queue), facts, node)
     if verdict.is_admitted:
         return
     text = f"a node that claims to be {node} was refused for queue {queue.name}: {verdict.why}"
-    _tell(context, queue, node, facts.address, text)
+    _record(context, queue, node, facts.address, text)
     metadata = {"queue": queue.name, "node": node, "address": facts.address}
     if verdict.may_change:
         raise UnavailableError(
@@ -58,26 +58,26 @@ def check_bringer(
 
 
 def check_still_brings(by: Principal, queue: Queue, node: str) -> None:
-    """Raises `ForbiddenError` unless who brought a pilot to a queue might still do so, without asking names.
+    """Raises `ForbiddenError` unless the caller that registered a pilot may still do so. Needs no name service.
 
     PILOT_METHOD_REFUSED, NOT_YOUR_SITE, NODE_NAME_REFUSED, HOST_NOT_ADMITTED.
     """
     check_may_bring(by, queue)
     check_node_name(by, node)
     if by.method is Method.HOST:
-        # Its name was confirmed when it came; whether the queue still knows such names and addresses is asked.
+        # The name was confirmed at the registration; the queue's networks and pattern may have changed since.
         verdict = admit_host(HostRules.of(queue), HostFacts(by.subject, (node,), (node,)), node)
         if not verdict.is_admitted:
             raise ForbiddenError(
                 "HOST_NOT_ADMITTED",
-                f"node {node} may not go on for queue {queue.name}: {verdict.why}",
+                f"node {node} is no longer admitted to queue {queue.name}: {verdict.why}",
                 metadata={"queue": queue.name, "node": node, "address": by.subject},
             )
 
 
-def _tell(context: Context, queue: Queue, node: str, address: str, text: str) -> None:
+def _record(context: Context, queue: Queue, node: str, address: str, text: str) -> None:
     now = context.clock()
-    if context.refusals.is_news(f"{queue.name} {node} {address}", now):
+    if context.refusals.is_new(f"{queue.name} {node} {address}", now):
         with context.db.write() as tx:
             events.insert_events(
                 tx, [Event(now, EventKind.PILOT_REFUSED, text, queue=queue.name, node=node)]

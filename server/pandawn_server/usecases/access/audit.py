@@ -1,4 +1,4 @@
-"""The audit is written, and read by those who look after what it is about."""
+"""Writes the audit, and lists it for the administrators of the sites that its lines are about."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pandawn_server.usecases.context import Context
 
 
 def write_audit(context: Context, records: Sequence[AuditRecord]) -> list[None]:
-    """Adds lines; all are on disk when it returns."""
+    """Adds lines; all are committed when it returns."""
     with context.db.write() as tx:
         audit.insert_records(tx, records)
     return [None] * len(records)
@@ -26,7 +26,7 @@ def list_audit(
 ) -> list[NumberedRecord]:
     """Up to `limit` lines with numbers below `before`, newest first.
 
-    Operators read all, site administrators what is about their sites and the queues of these.
+    Operators see all lines; site administrators see those about their sites and these sites' queues.
     Raises `ForbiddenError` (SITE_ADMIN_REQUIRED) for the queue of another site.
     """
     with context.db.read() as tx:

@@ -1,8 +1,8 @@
-"""Who may submit where and how much, and when jobs of users with a limit become runnable.
+"""Who may submit to which queue and how much, and when jobs of users with a limit become runnable.
 
-A limit of running jobs is kept before jobs are matched: of such a user no more jobs of a queue are runnable
-or with pilots at a time than the limit says; the others wait, marked as throttled. So handing out jobs
-costs the same whether there are limits or not, and no job ever comes back from a pilot for a limit's sake.
+A limit of running jobs is enforced before jobs are matched: on a queue at most that many jobs of the user are
+runnable or with pilots at a time; the others wait as throttled. So limits do not slow down dispatch, and no
+pilot ever has to give back a job because of a limit.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from pandawn_server.storage.tasks import job_moves, jobs
 from pandawn_server.usecases.context import Context
 
 CLAIM_INTERVALS = 1.5
-"""Length of the claim on a periodic look in intervals, as the reaper's."""
+"""Length of the claim of a periodic run in intervals, as for the reaper."""
 
 RETRIES_AT_ONCE = 1000
-"""Jobs that are let go after their pauses in one look: after a bad hour of a storage there may be many."""
+"""The largest number of jobs whose pauses one run ends: after a storage outage there may be many."""
 
 
 def identity_for(tx: Transaction, by: Principal, user: str, now: datetime) -> Identity:
-    """Whom the lists are asked about when a caller submits for a user.
+    """The identity to check against the lists when a caller submits for a user.
 
-    For oneself that is what one shows now, which is taken down; for others what was last seen of them.
+    For the caller itself it is taken from the credential of this call, and stored; for others it is the last stored.
     """
     if by.name and by.name == user:
         who = Identity.of(by)
-        lists.note_identity(tx, who, now)
+        lists.record_identity(tx, who, now)
         return who
     return lists.get_identities(tx, [user]).get(user, Identity(user))
 
@@ -51,14 +51,14 @@ def identity_for(tx: Transaction, by: Principal, user: str, now: datetime) -> Id
 def decisions(
     tx: Transaction, known: Collection[Queue], who: Identity, now: datetime
 ) -> dict[str, Decision]:
-    """What the lists of some queues say of somebody, by queue."""
+    """The decisions of the lists of some queues about a user, by queue."""
     names = [queue.name for queue in known]
     about = lists.entries_about(tx, names, who.user)
     return {queue.name: decide(about[queue.name], who, rules_of(queue), now) for queue in known}
 
 
 def rules_of(queue: Queue) -> QueueRules:
-    """What the parameters of a queue say of those on whom its list is silent."""
+    """The parameters of a queue that apply to users without an entry in its list."""
     return QueueRules(
         is_open=queue.open_access,
         max_running=queue.max_running_per_user,
@@ -67,29 +67,29 @@ def rules_of(queue: Queue) -> QueueRules:
 
 
 def access_denied(who: Identity, queue: Queue) -> ForbiddenError:
-    """The error for a queue that somebody may not use. The list itself is not for outsiders."""
+    """The error for a queue that the user may not use. It does not disclose the list."""
     return ForbiddenError(
         "QUEUE_ACCESS_DENIED",
-        f"{who.user} may not use queue {queue.name!r}; who may is decided by the administrators of site "
-        f"{queue.site}: ask them, or name another queue",
+        f"{who.user} may not use queue {queue.name!r}; ask the administrators of site {queue.site} for access, "
+        "or use another queue",
         metadata={"queue": queue.name, "site": queue.site, "user": who.user},
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How many more jobs of a user a queue takes. `limit` is None without one."""
+    """A user's jobs on a queue, and the limit of waiting jobs; `limit` is None if there is none."""
 
     load: Load
     limit: int | None
 
     def takes(self, number: int) -> bool:
-        """Whether it takes so many more."""
+        """Whether `number` more jobs stay within the limit."""
         return self.limit is None or self.load.waiting + number <= self.limit
 
 
 def waiting_room(tx: Transaction, queue: str, user: str, decision: Decision) -> Room:
-    """What the limit of waiting jobs leaves; where there is one, nobody else submits for the user meanwhile."""
+    """The room under the limit of waiting jobs. A limit is locked against concurrent submissions for the user."""
     limit = decision.max_waiting.value
     if limit == NO_LIMIT:
         return Room(Load(), None)
@@ -98,11 +98,11 @@ def waiting_room(tx: Transaction, queue: str, user: str, decision: Decision) -> 
 
 
 def too_many_waiting(user: str, queue: str, room: Room, number: int) -> ExhaustedError:
-    """The error for a submission above the limit of waiting jobs."""
+    """The error for a submission that exceeds the limit of waiting jobs."""
     return ExhaustedError(
         "WAITING_LIMIT_REACHED",
         f"{user} has {room.load.waiting:,} jobs waiting on queue {queue!r}, and {number:,} more would exceed "
-        f"the limit of {room.limit:,}; submit again when some have run, submit fewer at a time, or ask the "
+        f"the limit of {room.limit:,}; submit again after some have run, submit fewer at a time, or ask the "
         "administrators of its site for a higher limit",
         metadata={
             "queue": queue,
@@ -117,7 +117,7 @@ def too_many_waiting(user: str, queue: str, room: Room, number: int) -> Exhauste
 def require_room(
     tx: Transaction, queue: Queue, who: Identity, job_count: int, now: datetime
 ) -> Decision:
-    """What the list of a queue says of somebody who wants to have so many more jobs wait there.
+    """The decision of a queue's list about a user who submits `job_count` more jobs there.
 
     Raises `ForbiddenError` (QUEUE_ACCESS_DENIED) and `ExhaustedError` (WAITING_LIMIT_REACHED).
     """
@@ -133,7 +133,7 @@ def require_room(
 def running_limit(
     tx: Transaction, config: Configuration, name: str, user: str, now: datetime
 ) -> int:
-    """The limit of running jobs of a user on a queue, 0 for none."""
+    """The limit of running jobs of a user on a queue; 0 means no limit."""
     queue = config.queue(name, now)
     if queue is None:
         return NO_LIMIT
@@ -142,7 +142,7 @@ def running_limit(
 
 
 def release(tx: Transaction, queue: str, user: str, limit: int, now: datetime) -> int:
-    """Makes throttled jobs of a user runnable, as many as the limit leaves room for; returns how many."""
+    """Makes throttled jobs of a user runnable, as many as the limit allows; returns how many."""
     limits.lock(tx, queue, user)
     room = None if limit == NO_LIMIT else limit - limits.load_of(tx, queue, user).active
     if room is not None and room <= 0:
@@ -151,13 +151,13 @@ def release(tx: Transaction, queue: str, user: str, limit: int, now: datetime) -
 
 
 def release_throttled(context: Context, owner: str, interval: timedelta) -> None:
-    """Makes jobs runnable that were throttled, or paused after a failure, and may run by now.
+    """Makes jobs runnable that were throttled, or paused after a failure, and may run now.
 
-    To be repeated every `interval` by each server process; one of them does the work.
+    Each server process repeats it every `interval`; one of them does the work.
     """
     now = context.clock()
     with context.db.read() as tx:
-        # Looks into indexes that are empty unless somebody's jobs are throttled, or paused.
+        # Reads indexes that are empty unless jobs are throttled or paused.
         if not limits.throttled(tx) and not jobs.pauses_over(tx, now, 1):
             return
     with context.db.write() as tx:
@@ -168,7 +168,7 @@ def release_throttled(context: Context, owner: str, interval: timedelta) -> None
         paused = jobs.pauses_over(tx, now, RETRIES_AT_ONCE)
         limit_of: Mapping[tuple[str, str], int] = {
             (queue, user): running_limit(tx, config, queue, user, now)
-            # In one order, as each takes a lock.
+            # In a fixed order, because each takes a lock.
             for queue, user in sorted(limits.throttled(tx) | paused.keys())
         }
         for (queue, user), job_ids in sorted(paused.items()):
@@ -179,10 +179,10 @@ def release_throttled(context: Context, owner: str, interval: timedelta) -> None
 
 
 def throttle_excess(context: Context, owner: str, interval: timedelta) -> int:
-    """Lets runnable jobs above a limit wait again: those there were before it was set or lowered.
+    """Throttles runnable jobs above a limit that was set or lowered after they became runnable.
 
-    To be repeated every `interval` by each server process; one of them does the work. Returns how many
-    jobs wait again. What runs goes on.
+    Each server process repeats it every `interval`; one of them does the work. Returns the number of
+    jobs that it throttled. Running jobs continue.
     """
     now = context.clock()
     with context.db.read() as tx:

@@ -1,4 +1,4 @@
-"""Site administrators keep the lists of who may use their queues."""
+"""Commands of site administrators on the access lists of their queues."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from pandawn_server.usecases.context import Context
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """An entry as it is now, the one that it replaced, and whether others may use the queue too."""
+    """The entry, the one that it replaced, and whether users without an entry may use the queue."""
 
     entry: AccessEntry
     replaced: AccessEntry | None
@@ -43,9 +43,9 @@ class Granted:
 
 
 def grant_access(context: Context, entry: AccessEntry, by: Principal) -> Granted:
-    """Writes an entry, over the one of the same subject; who and when are filled in.
+    """Writes an entry, and replaces one of the same subject; sets `granted_by` and `grant_time`.
 
-    An entry that says what is there already changes nothing and keeps who wrote it when.
+    An entry that equals the existing one changes nothing, not even its author and time.
     Raises `NotFoundError` (QUEUE_NOT_FOUND), `ForbiddenError` (SITE_ADMIN_REQUIRED),
     `InvalidRequestError` and `ExhaustedError` (TOO_MANY_ENTRIES).
     """
@@ -60,16 +60,16 @@ def grant_access(context: Context, entry: AccessEntry, by: Principal) -> Granted
         if known is None and lists.count_entries(tx, entry.queue) >= MAX_ENTRIES:
             raise ExhaustedError(
                 "TOO_MANY_ENTRIES",
-                f"the list of queue {entry.queue!r} has {MAX_ENTRIES:,} entries, which is the most; "
-                "name a group, or revoke entries that have expired",
+                f"the list of queue {entry.queue!r} has {MAX_ENTRIES:,} entries, which is the limit; "
+                "use a group, or revoke expired entries",
                 metadata={"queue": entry.queue},
             )
-        if known is not None and _says_the_same(known, entry):
+        if known is not None and _is_same(known, entry):
             entry = known
         else:
             lists.put_entry(tx, entry, is_new=known is None)
             events.insert_events(
-                tx, [Event(now, EventKind.ACCESS_GRANTED, _told(entry), queue=entry.queue)]
+                tx, [Event(now, EventKind.ACCESS_GRANTED, _summary(entry), queue=entry.queue)]
             )
         return Granted(entry, known, rules_of(queue).is_open)
 
@@ -77,7 +77,7 @@ def grant_access(context: Context, entry: AccessEntry, by: Principal) -> Granted
 def revoke_access(
     context: Context, name: str, kind: SubjectKind, subject: str, by: Principal
 ) -> Granted:
-    """Removes an entry and returns it as it was, with whether others may use the queue now.
+    """Removes an entry and returns it, with whether users without an entry may use the queue.
 
     Raises `NotFoundError` (QUEUE_NOT_FOUND, ACCESS_ENTRY_NOT_FOUND) and `ForbiddenError`
     (SITE_ADMIN_REQUIRED).
@@ -90,22 +90,21 @@ def revoke_access(
             raise NotFoundError(
                 "ACCESS_ENTRY_NOT_FOUND",
                 f"the list of queue {name!r} has no entry for {kind.value} {subject}".rstrip()
-                + f"; `pandawn access show {name}` shows those that it has",
+                + f"; `pandawn access show {name}` lists its entries",
                 metadata={"queue": name},
             )
         lists.delete_entry(tx, name, kind, subject)
-        told = f"{name_of(by)} revoked the entry: {known}"
-        events.insert_events(tx, [Event(now, EventKind.ACCESS_REVOKED, told, queue=name)])
+        text = f"{name_of(by)} revoked the entry: {known}"
+        events.insert_events(tx, [Event(now, EventKind.ACCESS_REVOKED, text, queue=name)])
         return Granted(known, known, rules_of(queue).is_open)
 
 
 def list_access(
     context: Context, name: str, after: tuple[str, str] | None, limit: int, by: Principal
 ) -> tuple[list[AccessEntry], bool]:
-    """Up to `limit` entries of a queue's list after (kind, subject), and whether others may use the queue.
+    """Up to `limit` entries of a queue's list after (kind, subject), and whether users without an entry may use it.
 
-    Raises `NotFoundError` (QUEUE_NOT_FOUND) and `ForbiddenError` (SITE_ADMIN_REQUIRED): a list says
-    what somebody thinks of people.
+    Raises `NotFoundError` (QUEUE_NOT_FOUND) and `ForbiddenError` (SITE_ADMIN_REQUIRED): lists are confidential.
     """
     with context.db.read() as tx:
         queue = _administered(context, tx, name, by)
@@ -114,9 +113,9 @@ def list_access(
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the list of a queue says of somebody, in words too, and what they have there now.
+    """The decision of a queue's list about a user, also as a sentence, and the user's jobs there.
 
-    `shows_entries` is False for those who do not keep the list.
+    `shows_entries` is False for callers who do not administer the list.
     """
 
     who: Identity
@@ -129,11 +128,10 @@ class Checked:
 def check_access(
     context: Context, name: str, user: str, groups: tuple[str, ...], by: Principal
 ) -> Checked:
-    """Whether a user may use a queue, and what decides that.
+    """Whether a user may use a queue, and which entry decides.
 
-    Without `groups` the user is taken as last seen; an empty `user` is the caller.
-    Raises `NotFoundError` (QUEUE_NOT_FOUND) and, for another user's, `ForbiddenError`
-    (SITE_ADMIN_REQUIRED).
+    Without `groups` the user's last stored identity is used; an empty `user` is the caller.
+    Raises `NotFoundError` (QUEUE_NOT_FOUND) and, for another user, `ForbiddenError` (SITE_ADMIN_REQUIRED).
     """
     now = context.clock()
     user = user or by.name
@@ -141,32 +139,32 @@ def check_access(
         raise InvalidRequestError.of([Violation("user", "must be set")])
     with context.db.read() as tx:
         queue = _existing(context, tx, name)
-        keeps = by.administers(queue.site)
+        administers = by.administers(queue.site)
         if by.name == user and not groups:
             who = Identity.of(by)
-        elif keeps:
+        elif administers:
             seen = lists.get_identities(tx, [user]).get(user, Identity(user))
             who = replace(seen, groups=groups) if groups else seen
         else:
             raise ForbiddenError(
                 "SITE_ADMIN_REQUIRED",
-                f"you may ask about yourself only; about {user} the administrators of site {queue.site} may",
+                f"you may check your own access only; ask the administrators of site {queue.site} about {user}",
                 metadata={"queue": name, "site": queue.site},
             )
         decision = decisions(tx, [queue], who, now)[name]
         load = limits.load_of(tx, name, user)
-    if keeps:
-        said = sentence(decision, who, name)
+    if administers:
+        text = sentence(decision, who, name)
     else:
-        said = (
+        text = (
             f"{user} may{'' if decision.is_allowed else ' not'} use queue {name}; "
-            f"who may is decided by the administrators of site {queue.site}"
+            f"the administrators of site {queue.site} control its list"
         )
-    return Checked(who, decision, said, load, shows_entries=keeps)
+    return Checked(who, decision, text, load, shows_entries=administers)
 
 
 def name_of(by: Principal) -> str:
-    """Under which name somebody's changes are told: the one on this machine has none of its own."""
+    """The name of a caller for events; a local operator has no user name, and appears with its subject."""
     return by.name or by.subject
 
 
@@ -183,11 +181,11 @@ def _administered(context: Context, tx: Transaction, name: str, by: Principal) -
     return queue
 
 
-def _says_the_same(one: AccessEntry, other: AccessEntry) -> bool:
+def _is_same(one: AccessEntry, other: AccessEntry) -> bool:
     return one == replace(other, granted_by=one.granted_by, grant_time=one.grant_time)
 
 
-def _told(entry: AccessEntry) -> str:
+def _summary(entry: AccessEntry) -> str:
     terms = [
         f"{name} {value}"
         for name, value in (
@@ -213,10 +211,10 @@ def _violations(entry: AccessEntry, now: datetime) -> list[Violation]:
             )
         )
     if entry.expire_time is not None and entry.expire_time <= now:
-        found.append(Violation("entry.expire_time", "is over already"))
+        found.append(Violation("entry.expire_time", "is in the past"))
     if entry.effect is Effect.DENY:
         found += [
-            Violation(f"entry.{name}", "makes no sense in an entry that denies")
+            Violation(f"entry.{name}", "must not be set in a deny entry")
             for name in ("max_running", "max_waiting", "priority_offset")
             if getattr(entry, name) is not None
         ]

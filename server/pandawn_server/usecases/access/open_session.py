@@ -1,4 +1,4 @@
-"""A node's tool that is no pilot, as the hook of pcache, begins a session."""
+"""Opens a session for a tool of a node that is not a pilot, such as the pcache hook."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pandawn_server.usecases.context import Context
 
 @dataclass(frozen=True, slots=True)
 class NodeSession:
-    """A token, when it expires, and the site under which the node's cache is known."""
+    """A token, when it expires, and the site of the node in the catalog."""
 
     token: str
     expire_time: datetime
@@ -33,9 +33,9 @@ def open_session(
     facts: HostFacts | None = None,
     node_key: str = "",
 ) -> NodeSession:
-    """Begins a session for a node of a queue; an offline queue has caches too.
+    """Opens a session for a node of a queue, even if the queue is offline: its nodes still have caches.
 
-    Raises `NotFoundError` (QUEUE_NOT_FOUND), `ForbiddenError` (NODE_HELD), and what `check_bringer` does.
+    Raises `NotFoundError` (QUEUE_NOT_FOUND), `ForbiddenError` (NODE_HELD), and what `check_bringer` raises.
     """
     queue = queue_to_serve(context, queue_name)
     check_bringer(context, queue, node, by, facts)

@@ -1,7 +1,7 @@
-"""Lists of what is within a caller's reach: its own work, and what is on the queues of its sites.
+"""Lists within a caller's reach: its own work, and the work on the queues of its sites.
 
-Each part is read by an index of its own, a page of each, and the parts are merged: one query for *mine or
-my sites'* would sort everything that anybody of them ever submitted.
+Each part is read with its own index, one page each, and the pages are merged. A single query for *mine or my
+sites'* would sort everything that all these users ever submitted.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A filter on user and queue; empty is any."""
+    """A filter on user and queue; an empty field matches all."""
 
     user: str
     queue: str
 
 
 def parts_within(tx: Transaction, reach: Reach, user: str, queue: str) -> list[Part]:
-    """What the filter of a request means for a caller; may overlap.
+    """The parts of a request's filter that are within a caller's reach; they may overlap.
 
-    Raises `ForbiddenError` (NOT_YOUR_TASK) for a user's work of which none can be within reach.
+    Raises `ForbiddenError` (NOT_YOUR_TASK) if the filter selects only work outside of the reach.
     """
     if reach.everything:
         return [Part(user, queue)]
@@ -51,6 +51,6 @@ def parts_within(tx: Transaction, reach: Reach, user: str, queue: str) -> list[P
 def merged(
     found: Iterable[Iterable[T]], key: Callable[[T], int], limit: int, *, descending: bool
 ) -> list[T]:
-    """The first `limit` of several lists in the order of a number that names each item."""
+    """Merges lists by the number that identifies each item; returns the first `limit` items."""
     by_key = {key(item): item for part in found for item in part}
     return [by_key[number] for number in sorted(by_key, reverse=descending)[:limit]]

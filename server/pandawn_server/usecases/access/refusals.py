@@ -1,30 +1,30 @@
-"""Which refusals were told already: somebody who tries again and again shall not fill the table of events."""
+"""Limits the events about refusals: a caller that retries forever must not fill the table of events."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-TOLD_AGAIN_AFTER = timedelta(minutes=10)
-"""Time for which a refusal is no news."""
+REPEAT_AFTER = timedelta(minutes=10)
+"""After this time an event about the same refusal is written again."""
 
-MAX_TOLD = 200
-"""Refusals told in that time, whatever they are about; the log has the others."""
+MAX_RECORDED = 200
+"""The largest number of events about refusals in that time; the log has all of them."""
 
 
 class Refusals:
-    """What this process has told."""
+    """The refusals for which this process has written an event."""
 
     def __init__(self) -> None:
-        self._told: dict[str, datetime] = {}
+        self._recorded: dict[str, datetime] = {}
 
-    def is_news(self, about: str, now: datetime) -> bool:
-        """Whether to tell it now; takes down that it was told."""
-        oldest = now - TOLD_AGAIN_AFTER
-        told = self._told.get(about)
-        if told is not None and told > oldest:
+    def is_new(self, about: str, now: datetime) -> bool:
+        """Whether to write an event about a refusal now; if so, it is remembered as recorded."""
+        oldest = now - REPEAT_AFTER
+        recorded = self._recorded.get(about)
+        if recorded is not None and recorded > oldest:
             return False
-        self._told = {key: time for key, time in self._told.items() if time > oldest}
-        if len(self._told) >= MAX_TOLD:
+        self._recorded = {key: time for key, time in self._recorded.items() if time > oldest}
+        if len(self._recorded) >= MAX_RECORDED:
             return False
-        self._told[about] = now
+        self._recorded[about] = now
         return True

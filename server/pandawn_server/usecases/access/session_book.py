@@ -1,4 +1,4 @@
-"""Keys of sessions and pilots that have ended, as far as this process knows: a call asks no database."""
+"""The session keys and ended pilots that this process knows, so that checking a call needs no database."""
 
 from __future__ import annotations
 
@@ -16,37 +16,40 @@ from pandawn_server.domain.access.sessions import (
     signing_key,
     unseal,
 )
-from pandawn_server.domain.access.vouching import vouched_by_itself
+from pandawn_server.domain.access.vouching import admit_without_rules
 
 DEFAULT_LONGEST_LIFE = timedelta(days=7)
-"""Time for which renewals may go on; then the pilot shows its credential again, with the same `request_id`."""
+"""How long a session can be renewed; then the pilot registers again, with its credential and `request_id`."""
 
 DEFAULT_SESSION_LIFE = timedelta(hours=1)
-"""Time for which a token is good; with half of it over, the pilot gets another one."""
+"""How long a token is valid; after half of it the pilot gets a new one."""
 
 
 class Judge(Protocol):
-    """Knows who a credential is now that was good before."""
+    """Checks again a credential that was valid when its session started."""
 
     def judge(self, shown: Shown, now: datetime) -> Principal:
-        """Raises `UnauthenticatedError` and `ForbiddenError`; looks not at when it expires."""
+        """The principal of the credential now. Ignores its expiry.
+
+        Raises `UnauthenticatedError` and `ForbiddenError`.
+        """
         ...
 
     def outlives(self, shown: Shown) -> timedelta:
-        """For how long sessions may be renewed after it has expired."""
+        """For how long sessions can be renewed after the credential has expired."""
         ...
 
     def changes(self) -> int:
-        """How often what is known has changed."""
+        """The number of changes of the rules so far."""
         ...
 
 
 class OnlyThisMachine:
-    """Knows callers that show nothing: of this machine, and by their addresses."""
+    """Admits callers without a credential only: those on this machine, and those with an address only."""
 
     def judge(self, shown: Shown, now: datetime) -> Principal:
         """See `Judge`."""
-        return vouched_by_itself(shown, now)
+        return admit_without_rules(shown, now)
 
     def outlives(self, shown: Shown) -> timedelta:
         """See `Judge`."""
@@ -59,10 +62,10 @@ class OnlyThisMachine:
 
 
 class Sessions:
-    """What this process knows of keys, and of the pilots whose sessions it has seen.
+    """The session keys of this process, and the pilots whose sessions it has seen.
 
-    Read by the event loop at each call and written by use cases in threads: every change is one
-    assignment or one entry.
+    The event loop reads it at each call, and use cases write it in threads: each change is one assignment
+    or one dictionary entry.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Sessions:
         longest: timedelta = DEFAULT_LONGEST_LIFE,
         judge: Judge | None = None,
     ) -> None:
-        """`longest` is for how long a session may be renewed, `judge` who is asked again about its credential."""
+        """`longest` is how long a session can be renewed; `judge` checks its credential again."""
         self._life = life
         self.longest = longest
         self.judge: Judge = judge or OnlyThisMachine()
@@ -83,50 +86,50 @@ class Sessions:
 
     @property
     def has_keys(self) -> bool:
-        """Whether any were read."""
+        """Whether keys have been read."""
         return bool(self._keys)
 
     @property
     def life(self) -> timedelta:
-        """Time for which a new token is good."""
+        """How long a new token is valid."""
         return self._life
 
     def take_keys(self, keys: Iterable[SessionKey]) -> None:
-        """Takes down the keys that there are now."""
+        """Replaces the keys."""
         self._keys = {key.key_id: key for key in keys}
 
     def issue(self, session: Session, now: datetime) -> tuple[str, datetime]:
-        """A token and when it expires."""
+        """Issues a token; returns it with its expiry time."""
         key = signing_key(self._keys.values(), now)
         expire_time = now + self._life
         return seal(session, key, expire_time), expire_time
 
     def open(self, token: str, now: datetime) -> Principal:
-        """Who shows a token. Raises `UnauthenticatedError`."""
+        """The caller with a token. Raises `UnauthenticatedError`."""
         opened = unseal(token, self._keys, now)
         if opened.session.pilot_id:
             self._seen[opened.session.pilot_id] = opened
         return principal_of(opened)
 
     def is_half_over(self, principal: Principal, now: datetime) -> bool:
-        """Whether a caller is a pilot that is to get another token."""
+        """Whether a caller's token has passed half of its life, so that it needs a new one."""
         if principal.session is None or principal.expire_time is None:
             return False
         return principal.expire_time - now <= self._life / 2
 
     def has_ended(self, principal: Principal) -> bool:
-        """Whether it is a pilot that has ended, as far as this process knows, or whose credential counts no more."""
+        """Whether a caller is a pilot known to have ended, or one whose credential was rejected."""
         session = principal.session
         if session is None:
             return False
         if session.pilot_id in self._ended:
             return True
         barred = self._barred.get(session.pilot_id)
-        # Who has shown a good credential since has another session.
+        # A pilot that has presented a valid credential since then has another session.
         return barred is not None and (session.begin_time is None or session.begin_time <= barred)
 
     def bar(self, pilot_id: str, now: datetime) -> None:
-        """Ends the sessions of a pilot that began before now; it may begin another."""
+        """Ends a pilot's sessions that started before now; it can start another."""
         self._barred[pilot_id] = now
 
     def end(self, pilot_ids: Iterable[str], now: datetime) -> None:
@@ -136,7 +139,7 @@ class Sessions:
             self._seen.pop(pilot_id, None)
 
     def watched(self, now: datetime) -> list[str]:
-        """Pilots whose sessions were seen and may still be good; others are forgotten."""
+        """The pilots whose sessions were seen and may still be valid; drops all older records."""
         for pilot_id, opened in list(self._seen.items()):
             if opened.expire_time <= now:
                 self._seen.pop(pilot_id, None)

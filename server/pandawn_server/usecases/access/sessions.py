@@ -1,4 +1,4 @@
-"""Sessions are begun, read, renewed and ended; their keys are made and changed."""
+"""Starts, renews and ends sessions; makes and rotates their keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import structlog
 
 from pandawn_server.domain.access.admission import Shown
 from pandawn_server.domain.access.principals import Principal, Session
-from pandawn_server.domain.access.sessions import SECRET_BYTES, SessionKey, worn_out
+from pandawn_server.domain.access.sessions import SECRET_BYTES, SessionKey, expired_keys
 from pandawn_server.domain.access.vouching import write_credential
 from pandawn_server.domain.errors import (
     ForbiddenError,
@@ -29,17 +29,17 @@ from pandawn_server.usecases.access.admission import check_still_brings, queue_t
 from pandawn_server.usecases.context import Context
 
 REFRESH_INTERVAL = timedelta(seconds=20)
-"""Time until a process knows of keys that another made, and of pilots that another ended."""
+"""Time until a process learns of keys that another process made, and of pilots that it ended."""
 
 KEY_LEAD = REFRESH_INTERVAL * 3
-"""A new key waits for so long: by then every process knows it."""
+"""How long a new key waits before it signs: by then every process knows it."""
 
 
 _log: Log = structlog.get_logger(__name__)
 
 
 def begin_session(context: Context, session: Session) -> tuple[str, datetime]:
-    """Returns the token of a session and when it expires."""
+    """Returns the token of a new session, and when it expires."""
     if not context.sessions.has_keys:
         refresh_sessions(context)
     now = context.clock()
@@ -47,11 +47,11 @@ def begin_session(context: Context, session: Session) -> tuple[str, datetime]:
 
 
 def refresh_sessions(context: Context) -> None:
-    """Reads the keys, and makes the first; ends the sessions of pilots that other processes ended."""
+    """Reads the keys, and makes the first one; ends the sessions of pilots that other processes ended."""
     now = context.clock()
     sessions = context.sessions
     watched = sessions.watched(now)
-    # What changes while it is judged by is judged by again.
+    # Read first, so that a change of the rules during this run is noticed by the next.
     changes = sessions.judge.changes()
     with context.db.read() as tx:
         keys = session_keys.all_keys(tx)
@@ -64,11 +64,11 @@ def refresh_sessions(context: Context) -> None:
 
 
 def renew_session(context: Context, by: Principal) -> str:
-    """Another token for a pilot; empty for one whose session is not to go on.
+    """A new token for a pilot; empty if its session is not renewed.
 
-    What the session was begun with is asked again: the credential, the rules, the queue. One that counts no more
-    ends the session; one that has expired, or a life that was long enough, lets it run out, and the pilot shows a
-    good one then, with the same `request_id`.
+    Checks again the credential that started the session, with the rules and the queue of now. If these reject it,
+    the session ends. If it has expired, or the session has reached its longest life, the session runs out, and the
+    pilot registers again with a valid credential and the same `request_id`.
     """
     session, now = by.session, context.clock()
     if session is None or not session.pilot_id:
@@ -77,7 +77,7 @@ def renew_session(context: Context, by: Principal) -> str:
         shown = vouchers.credentials(tx, [session.pilot_id]).get(session.pilot_id)
         pilot = pilots.get_pilots(tx, [session.pilot_id]).get(session.pilot_id)
     begin = session.begin_time
-    # Without either it is of a time when nobody wrote that down: the pilot registers again, and then it is.
+    # Sessions of older versions have no credential or start time stored; the pilot registers again, and then has.
     if shown is None or begin is None or pilot is None or pilot.state is not PilotState.LIVE:
         return ""
     judge = context.sessions.judge
@@ -93,8 +93,8 @@ def renew_session(context: Context, by: Principal) -> str:
 
 
 def _judge_again(context: Context, shown: Mapping[str, Shown], now: datetime) -> None:
-    """Ends the sessions that were begun with what counts no more."""
-    # Of one credential there may be thousands of pilots.
+    """Ends the sessions whose credentials the rules no longer accept."""
+    # Thousands of pilots may share one credential.
     verdicts: dict[str, PandawnError | None] = {}
     for pilot_id, credential in shown.items():
         key = write_credential(credential)
@@ -129,9 +129,9 @@ def _first_key(context: Context, now: datetime) -> list[SessionKey]:
 def rotate_key(
     db: Database, rng: random.Random, now: datetime, *, end_sessions: bool
 ) -> SessionKey:
-    """Makes another key, which signs after `KEY_LEAD`; the tokens of the old ones stay good.
+    """Makes a new key, which signs after `KEY_LEAD`; tokens signed with old keys stay valid.
 
-    With `end_sessions` the old ones go and the new one signs at once: no session outlives it.
+    With `end_sessions` all old keys are deleted, which ends all sessions, and the new key signs at once.
     """
     with db.write() as tx:
         known = session_keys.all_keys(tx)
@@ -139,8 +139,8 @@ def rotate_key(
         use_time = now if end_sessions or not known else now + KEY_LEAD
         key = SessionKey(number, _secret(rng), use_time)
         session_keys.insert_key(tx, key)
-        gone = known if end_sessions else worn_out([*known, key], now)
-        session_keys.delete_keys(tx, [old.key_id for old in gone])
+        old_keys = known if end_sessions else expired_keys([*known, key], now)
+        session_keys.delete_keys(tx, [old.key_id for old in old_keys])
     return key
 
 

@@ -1,1 +1,1 @@
-"""Which queue a task goes to."""
+"""Brokerage: the choice of a queue for a task."""

@@ -1,4 +1,4 @@
-"""Which queue a task gets: the one that its user names, or the best of those that the user may use."""
+"""Chooses the queue of a task: the one that its user names, or the best of those that the user may use."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from pandawn_server.usecases.access.limits import (
     waiting_room,
 )
 
-MAX_PASSED_OVER = 20
-"""Queues named among those that were passed over; a grid has hundreds."""
+MAX_SKIPPED = 20
+"""The largest number of skipped queues to list; a grid has hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The queue of a task, what its list says of the user, and why others were passed over."""
+    """The queue of a task, its list's decision about the user, and why other queues were skipped."""
 
     queue: Queue
     decision: Decision
@@ -47,7 +47,7 @@ def choose_queue(
     who: Identity,
     now: datetime,
 ) -> Choice:
-    """The queue of a task of `job_count` jobs. Raises what `Broker.SubmitTask` names."""
+    """Chooses the queue for a task of `job_count` jobs. Raises the errors of `Broker.SubmitTask`."""
     if not spec.queue:
         return _best_queue(tx, config.queues(now), spec, job_count, who, now)
     queue = config.queue(spec.queue, now)
@@ -56,19 +56,19 @@ def choose_queue(
     if spec.site and queue.site != spec.site:
         raise PreconditionError(
             "NO_QUEUE_AVAILABLE",
-            f"queue {queue.name!r} belongs to site {queue.site!r}, not to {spec.site!r}; name one of them",
+            f"queue {queue.name!r} belongs to site {queue.site!r}, not to {spec.site!r}; give only one of the two",
         )
     if queue.status is QueueStatus.OFFLINE:
         raise PreconditionError(
             "QUEUE_OFFLINE",
-            f"queue {queue.name!r} is offline and takes no tasks{because(queue)}; name another queue, "
-            "or none to have one chosen",
+            f"queue {queue.name!r} is offline and accepts no tasks{because(queue)}; name another queue, "
+            "or none to let the server choose one",
             metadata={"queue": queue.name},
         )
     if queue.status is QueueStatus.TEST and not spec.test:
         raise PreconditionError(
             "QUEUE_TEST",
-            f"queue {queue.name!r} is being tried out and takes test tasks only{because(queue)}; name "
+            f"queue {queue.name!r} is in test and accepts only test tasks{because(queue)}; name "
             "another queue, or submit the task as a test",
             metadata={"queue": queue.name},
         )
@@ -94,23 +94,23 @@ def _best_queue(
         states = ", ".join(f"{queue.name}: {queue.status.value}" for queue in of_site[:10])
         raise PreconditionError(
             "NO_QUEUE_AVAILABLE",
-            f"no queue with a storage_root is online and has room for such jobs ({states}); name a queue to use "
-            "one that is brokeroff",
+            f"no online queue has a storage_root and meets the jobs' requirements ({states}); to use a queue "
+            "in brokeroff, name it",
         )
     found = decisions(tx, online, who, now)
     allowed = [queue for queue in online if found[queue.name].is_allowed]
-    passed_over = [f"{q.name}: not for {who.user}" for q in online if not found[q.name].is_allowed]
-    # The least work for each pilot that is there to do it, as PanDA's brokerage weighs sites; a
-    # queue without pilots counts as having one that is late.
+    skipped = [f"{q.name}: not for {who.user}" for q in online if not found[q.name].is_allowed]
+    # Prefers the least work per live pilot, as PanDA's brokerage weighs sites; a queue without pilots
+    # counts as having half a pilot.
     load = jobs.queue_loads(tx, [queue.name for queue in allowed])
     full: ExhaustedError | None = None
     for queue in sorted(allowed, key=lambda queue: (load[queue.name], queue.name)):
         decision = found[queue.name]
         room = waiting_room(tx, queue.name, who.user, decision)
         if room.takes(job_count):
-            return Choice(queue, decision, _listed(passed_over))
+            return Choice(queue, decision, _listed(skipped))
         full = full or too_many_waiting(who.user, queue.name, room, job_count)
-        passed_over.append(
+        skipped.append(
             f"{queue.name}: {room.load.waiting:,} of at most {room.limit:,} jobs of {who.user} wait there"
         )
     if full is not None:
@@ -120,15 +120,15 @@ def _best_queue(
     sites = sorted({queue.site for queue in online})
     raise ForbiddenError(
         "QUEUE_ACCESS_DENIED",
-        f"{who.user} may use none of the {len(online)} queues that are online; who may is decided by the "
-        f"administrators of their sites ({', '.join(sites[:10])}): ask one of them",
+        f"{who.user} may not use any of the {len(online)} online queues; ask an administrator of one of "
+        f"their sites ({', '.join(sites[:10])}) for access",
         metadata={"user": who.user, "site": sites[0]},
     )
 
 
 def _listed(reasons: Sequence[str]) -> str:
-    more = f"; and {len(reasons) - MAX_PASSED_OVER} more" * (len(reasons) > MAX_PASSED_OVER)
-    return "; ".join(reasons[:MAX_PASSED_OVER]) + more
+    more = f"; and {len(reasons) - MAX_SKIPPED} more" * (len(reasons) > MAX_SKIPPED)
+    return "; ".join(reasons[:MAX_SKIPPED]) + more
 
 
 def _queues_of_site(known: Sequence[Queue], site: str) -> Sequence[Queue]:
@@ -138,10 +138,10 @@ def _queues_of_site(known: Sequence[Queue], site: str) -> Sequence[Queue]:
     if site:
         raise NotFoundError(
             "SITE_NOT_FOUND",
-            f"no queue belongs to a site {site!r}; `pandawn queues list` shows those that exist",
+            f"no queue belongs to site {site!r}; `pandawn queues list` lists all queues",
             metadata={"site": site},
         )
     raise PreconditionError(
         "NO_QUEUE_AVAILABLE",
-        "no queue is configured; a site administrator can with `pandawn queues apply`",
+        "no queue is configured; a site administrator can create one with `pandawn queues apply`",
     )

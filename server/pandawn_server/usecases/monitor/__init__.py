@@ -1,1 +1,1 @@
-"""What goes on: counts, lists and the stream of events. Reads only."""
+"""Reads for the monitor: counts, lists and the stream of events."""

@@ -1,4 +1,4 @@
-"""Up to which event a stream may go on: numbers are given before transactions commit, and those commit in any order."""
+"""The event up to which streams can read: numbers are assigned before the commit, and commits come in any order."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from pandawn_server.storage.monitor.events import Newest
 from pandawn_server.usecases.context import Context
 
 LOOK_INTERVAL_S = 0.5
-"""Time between two looks for new events, of all streams of a process together."""
+"""Time between two polls for new events, for all streams of a process together."""
 
 PATIENCE_S = 300.0
-"""How long a transaction may keep streams waiting. None of ours lives as long; one of another program in the same
-PostgreSQL may, and has no events."""
+"""How long an open transaction can delay streams. Ours are shorter; one of another program in the same PostgreSQL
+may be longer, but it writes no events."""
 
 
 @dataclass(slots=True)
 class _Mark:
-    """An event that was the newest at a time.
+    """An event that was the newest at `time`.
 
-    `barrier`: once all transactions before it have ended, all up to the event are there; None until it is known.
+    `barrier` is a transaction number: when all transactions before it have ended, all events up to this one are
+    visible. None until it is known.
     """
 
     event_id: int
@@ -33,10 +34,10 @@ class _Mark:
 
 
 class EventHorizon:
-    """The newest event below which none can appear any more. One for all streams of a process; safe to share.
+    """The newest event below which no other can appear. One for all streams of a process; thread-safe.
 
-    A transaction that has drawn a number of an event by the time of a look has begun to write by the next one,
-    and is among those that the database calls open then: when they have ended, the number is there or never will be.
+    A transaction that got an event's number before one poll has started to write before the next, and is among the
+    open transactions of that poll. When these have ended, the event is visible, or will never be.
     """
 
     def __init__(self, ticks: Callable[[], float] = time.monotonic) -> None:
@@ -47,7 +48,7 @@ class EventHorizon:
         self._settled = 0
 
     def look(self, context: Context) -> int:
-        """Returns the event; asks the database if nobody has done so just now."""
+        """Returns the number of the event; queries the database at most once in `LOOK_INTERVAL_S`."""
         with self._lock:
             now = self._ticks()
             if self._looked is None or now - self._looked >= LOOK_INTERVAL_S:
@@ -59,7 +60,7 @@ class EventHorizon:
 
     def _take(self, newest: Newest, now: float) -> None:
         if newest.transactions is None:
-            # One writer at a time: what is committed is in order.
+            # With one writer at a time, commits are in order.
             self._settled = newest.event_id
             return
         oldest_open, next_one = newest.transactions

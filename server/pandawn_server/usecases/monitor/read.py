@@ -1,4 +1,4 @@
-"""What goes on: counts, pilots, nodes with their caches, events. Reads only."""
+"""Reads for the monitor: counts, pilots, nodes with their caches, events."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from pandawn_server.usecases.access.reach import parts_within
 from pandawn_server.usecases.context import Context
 
 LOOKED_AT = 20_000
-"""Events that one page of a stream looks at for those that its caller may see: some 10 ms."""
+"""The largest number of events that one page of a stream reads to find those visible to its caller: about 10 ms."""
 
 LOOKED_BACK = 200_000
-"""Events among which the last ones are looked for that a caller may see; a busy site's last hours."""
+"""The number of latest events to search for those visible to a caller: the last hours of a busy site."""
 
 
 def count_jobs(
@@ -40,14 +40,13 @@ def count_jobs(
     user: str,
     by: Principal,
 ) -> list[JobCount]:
-    """Jobs by queue, state and user, in this order, and behind `after`; empty filters are any.
+    """Counts the jobs that the caller may see, sorted by queue, state and user, after `after`; empty filters match all.
 
-    All are counted for each page: the database has no order to stop in.
-
-    Of those that the caller may see. Raises `ForbiddenError` (NOT_YOUR_TASK) for another user's.
+    Each page counts all jobs, because the database has no index in this order. Raises `ForbiddenError`
+    (NOT_YOUR_TASK) for another user's jobs.
     """
     with context.db.read() as tx:
-        # What is the caller's own and on a queue of its sites is counted twice, to the same number.
+        # The caller's own jobs on a queue of its sites are counted twice, with the same result.
         found = {
             count.key: count
             for part in parts_within(tx, may_see(by), user, queue)
@@ -59,7 +58,7 @@ def count_jobs(
 def list_pilots(
     context: Context, before: tuple[datetime, str] | None, limit: int, wanted: PilotFilter
 ) -> list[tuple[Pilot, int]]:
-    """Up to `limit` pilots, last registered first, each with the number of jobs it holds."""
+    """Up to `limit` pilots, newest first, each with the number of jobs it holds."""
     with context.db.read() as tx:
         found = pilots.list_pilots(tx, before, limit, wanted)
         held = leases.count_by_pilot(tx, [pilot.pilot_id for pilot in found])
@@ -68,7 +67,7 @@ def list_pilots(
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A node, its use, and its cache; the cache is None when the catalog knows none or does not answer."""
+    """A node, its use, and its cache; the cache is None if the catalog has none or is unavailable."""
 
     node: Node
     use: NodeUse
@@ -78,7 +77,7 @@ class NodeView:
 
 
 def list_nodes(context: Context, after: NodeKey | None, limit: int, site: str) -> list[NodeView]:
-    """Up to `limit` nodes after a key, by (site, node); an empty site is any."""
+    """Up to `limit` nodes after a key, by (site, node); an empty site means all."""
     now = context.clock()
     with context.db.read() as tx:
         found = nodes.list_nodes(tx, after, limit, site)
@@ -99,9 +98,9 @@ def list_nodes(context: Context, after: NodeKey | None, limit: int, site: str) -
 def first_event_to_send(
     context: Context, after_event_id: int, tail: int, *, task_id: int, job_id: int, by: Principal
 ) -> int:
-    """The event after which a stream begins: the caller's, or the one before the last `tail`.
+    """The event after which a stream starts: the given one, or the one before the last `tail` events.
 
-    Raises `ForbiddenError` (NOT_YOUR_TASK, NOT_YOUR_JOB) for a task or job that is not the caller's to see.
+    Raises `ForbiddenError` (NOT_YOUR_TASK, NOT_YOUR_JOB) for a task or job that the caller may not see.
     """
     with context.db.read() as tx:
         scope = _scope(tx, by, task_id, job_id)
@@ -117,14 +116,14 @@ def first_event_to_send(
 
 
 def last_event_id(context: Context) -> int:
-    """The newest event; 0 when there is none."""
+    """The number of the newest event; 0 if there is none."""
     with context.db.read() as tx:
         return events.last_event_id(tx)
 
 
 @dataclass(frozen=True, slots=True)
 class EventPage:
-    """Events, and the event up to which all were looked at."""
+    """Events, and the number of the last event that was read."""
 
     events: list[NumberedEvent]
     read_to: int
@@ -140,13 +139,13 @@ def read_events(
     job_id: int,
     by: Principal,
 ) -> EventPage:
-    """Up to `limit` events between two, oldest first; 0 for a task or job is any.
+    """Up to `limit` events that the caller may see, after `after` and up to `horizon`, oldest first.
 
-    Of those that the caller may see. A page may be empty although more follow after `read_to`.
+    A `task_id` or `job_id` of 0 matches all. A page may be empty although more events follow `read_to`.
     Raises `ForbiddenError` (NOT_YOUR_TASK, NOT_YOUR_JOB).
     """
     with context.db.read() as tx:
-        # Asked for each page: a stream outlives changes of what its caller administers.
+        # Computed for each page: the caller's sites may change while the stream is open.
         scope = _scope(tx, by, task_id, job_id)
         until = horizon if scope is None else min(horizon, after + LOOKED_AT)
         found = events.read_events(
@@ -156,7 +155,7 @@ def read_events(
 
 
 def _scope(tx: Transaction, by: Principal, task_id: int, job_id: int) -> Scope | None:
-    """Which events a caller may see; None for all."""
+    """The events that a caller may see; None means all."""
     reach = may_see(by)
     if reach.everything:
         return None

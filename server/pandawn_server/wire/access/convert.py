@@ -1,4 +1,4 @@
-"""Access lists: entries in and out, and what they say of somebody."""
+"""Converts access list entries and decisions between messages and domain values."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pandawn_server.wire.edge.validation import Checker
 from pandawn_server.wire.edge.values import to_timestamp
 
 MAX_SUBJECT_BYTES = 512
-"""Longest name or pattern of an entry; names in certificates are shorter."""
+"""The longest name or pattern of an entry; names in certificates are shorter."""
 
 MAX_LIMIT = 10_000_000
-"""Largest limit of jobs, as of the queues' own parameters."""
+"""The largest limit of jobs, as for the parameters of queues."""
 
 MAX_OFFSET = 10_000
-"""Largest offset: as much as a task may ask for."""
+"""The largest priority offset: the highest priority of a task."""
 
 _UNSET = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def from_entry(check: Checker, message: access_pb2.AccessEntry) -> AccessEntry:
-    """An entry as somebody wants it; who and when are the use case's to fill in."""
+    """The requested entry; the use case sets its author and time."""
     check.queue("entry.queue", message.queue)
     kind, subject = from_subject(check, "entry", message.kind, message.subject)
     effect = ACCESS_EFFECT.to_domain(message.effect)
@@ -51,7 +51,7 @@ def from_entry(check: Checker, message: access_pb2.AccessEntry) -> AccessEntry:
 
 
 def from_subject(check: Checker, path: str, number: int, subject: str) -> tuple[SubjectKind, str]:
-    """Kind and name of a subject; `path` is the field before theirs, or empty."""
+    """The kind and name of a subject; `path` is the field that contains them, or empty."""
     prefix = f"{path}." if path else ""
     kind = SUBJECT_KIND.to_domain(number)
     check.require(kind is not None, f"{prefix}kind", "must be set")
@@ -76,7 +76,7 @@ def _offset(check: Checker, message: access_pb2.AccessEntry) -> int | None:
 
 
 def to_entry(entry: AccessEntry) -> access_pb2.AccessEntry:
-    """An entry as it stands."""
+    """The message of an entry."""
     message = access_pb2.AccessEntry(
         queue=entry.queue,
         kind=SUBJECT_KIND.to_wire(entry.kind),
@@ -95,7 +95,7 @@ def to_entry(entry: AccessEntry) -> access_pb2.AccessEntry:
 
 
 def to_checked(checked: Checked) -> access_pb2.CheckAccessResponse:
-    """What a list says of somebody; without entries for those who do not keep it."""
+    """The message of a decision; without the entries if the caller may not see them."""
     decision, shows = checked.decision, checked.shows_entries
 
     def term(value: Term) -> access_pb2.AccessTerm:

@@ -19,7 +19,7 @@ from pandawn_server.wire.edge.page_token import decode_page_token, encode_page_t
 from pandawn_server.wire.edge.validation import Checker
 
 MAX_GROUPS = 100
-"""Groups of one question; tokens carry fewer."""
+"""The largest number of groups in a request; tokens contain fewer."""
 
 
 class AccessMethods(queueconfig_pb2_grpc.QueueConfigServicer):
@@ -91,7 +91,7 @@ class AccessMethods(queueconfig_pb2_grpc.QueueConfigServicer):
     async def CheckAccess(  # noqa: N802 (gRPC's name)
         self, request: access_pb2.CheckAccessRequest, context: ServicerContext
     ) -> access_pb2.CheckAccessResponse:
-        """Says who may submit, and why."""
+        """Checks whether a user may submit, and why."""
         del context
         check = Checker()
         check.queue("queue", request.queue)

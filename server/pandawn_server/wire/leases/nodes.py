@@ -1,4 +1,4 @@
-"""The part of the QueueConfig service that is about worker nodes."""
+"""The methods of QueueConfig about worker nodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pandawn_server.wire.edge.handlers import ServicerContext
 from pandawn_server.wire.edge.validation import Checker
 
 MAX_REASON_BYTES = 1000
-"""Length of a reason, in UTF-8."""
+"""The largest length of a reason, in UTF-8."""
 
 _Request: TypeAlias = (
     node_pb2.DrainNodeRequest
@@ -33,7 +33,7 @@ class NodeMethods(queueconfig_pb2_grpc.QueueConfigServicer):
     async def DrainNode(  # noqa: N802 (gRPC's name)
         self, request: node_pb2.DrainNodeRequest, context: ServicerContext
     ) -> node_pb2.DrainNodeResponse:
-        """Gives a node no more jobs, and lets its pilots end."""
+        """Stops giving jobs to a node, and ends its pilots after their jobs."""
         del context
         after = await self._change(request, Condition.DRAINED)
         return node_pb2.DrainNodeResponse(condition=NODE_CONDITION.to_wire(after))
@@ -41,7 +41,7 @@ class NodeMethods(queueconfig_pb2_grpc.QueueConfigServicer):
     async def SuspendNode(  # noqa: N802 (gRPC's name)
         self, request: node_pb2.SuspendNodeRequest, context: ServicerContext
     ) -> node_pb2.SuspendNodeResponse:
-        """Gives a node no jobs until it is resumed."""
+        """Stops giving jobs to a node until it is resumed."""
         del context
         after = await self._change(request, Condition.SUSPENDED)
         return node_pb2.SuspendNodeResponse(condition=NODE_CONDITION.to_wire(after))
@@ -57,7 +57,7 @@ class NodeMethods(queueconfig_pb2_grpc.QueueConfigServicer):
     async def RemoveNode(  # noqa: N802 (gRPC's name)
         self, request: node_pb2.RemoveNodeRequest, context: ServicerContext
     ) -> node_pb2.RemoveNodeResponse:
-        """Forgets a node."""
+        """Removes a node."""
         del context
         key, reason = _checked(request)
         removed = await self._deps.runner.run(
@@ -85,6 +85,6 @@ def _checked(request: _Request) -> tuple[NodeKey, str]:
     check.name("node", request.node)
     check.text("reason", request.reason, max_bytes=MAX_REASON_BYTES)
     if not request.reason.strip():
-        check.add("reason", "is needed: whoever meets the node next wants to know")
+        check.add("reason", "is required: it tells others why the node was changed")
     check.done()
     return NodeKey(request.site, request.node), request.reason

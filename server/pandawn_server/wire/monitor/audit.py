@@ -1,4 +1,4 @@
-"""Lines of the audit, as they look on the wire."""
+"""Converts lines of the audit to messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pandawn_server.wire.edge.values import to_timestamp
 
 
 def to_line(line: NumberedRecord) -> audit_pb2.AuditRecord:
-    """A line as it is read."""
+    """The message of a line."""
     record, on = line.record, line.record.about
     return audit_pb2.AuditRecord(
         audit_id=line.audit_id,

@@ -1,4 +1,4 @@
-"""The Monitor service: what goes on."""
+"""The Monitor service: counts, pilots, nodes, audit and events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 from pandawn.common.v1 import common_pb2
 from pandawn.monitor.v1 import audit_pb2, monitor_pb2, monitor_pb2_grpc
 from pandawn_server.domain.access.audit import AuditFilter
-from pandawn_server.domain.access.ownership import may_see, may_touch, sees_inside
+from pandawn_server.domain.access.ownership import may_change, may_see, sees_inside
 from pandawn_server.domain.access.principals import Principal
 from pandawn_server.domain.catalog.inventory import NodeKey
 from pandawn_server.domain.errors import UnavailableError
@@ -36,7 +36,7 @@ from pandawn_server.wire.edge.values import to_timestamp
 from pandawn_server.wire.monitor.audit import to_line
 
 EVENTS_A_MESSAGE = 500
-"""Events of one message of a stream."""
+"""The largest number of events in one message of a stream."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -136,7 +136,9 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
         check.size("task_id", request.task_id)
         size = check.page_size(request.page_size)
         rpcs = tuple(name for name in map(short_name, POLICIES) if _is_named(request.rpc, name))
-        check.require(bool(rpcs), "rpc", "is no method of this server; write it as SubmitTask")
+        check.require(
+            bool(rpcs), "rpc", "is not a method of this server; use a name like SubmitTask"
+        )
         if request.HasField("since_time"):
             check.timestamp("since_time", request.since_time)
         check.done()
@@ -145,7 +147,7 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
         filters: list[FilterPart] = [
             *(request.user, request.rpc, request.queue, request.task_id, request.denied_only),
             "" if since is None else since.isoformat(),
-            *may_touch(by).key,
+            *may_change(by).key,
         ]
         key = decode_page_token(request.page_token, "ListAudit", filters, (int,))
         found = await self._deps.runner.run(
@@ -172,7 +174,7 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
     async def StreamEvents(  # noqa: N802 (gRPC's name)
         self, request: monitor_pb2.StreamEventsRequest, context: ServicerContext
     ) -> AsyncGenerator[monitor_pb2.StreamEventsResponse, None]:
-        """Streams what happened and, with `follow`, what happens."""
+        """Streams past events and, with `follow`, new ones."""
         del context
         by = caller()
         check = Checker()
@@ -191,7 +193,7 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
             job_id=request.job_id,
             by=by,
         )
-        # A stream that goes on stops before what is not settled yet, or it would miss what comes below.
+        # A stream with `follow` stops at the horizon, or it would miss events that are committed later below it.
         look = self._horizon.look if request.follow else read.last_event_id
         horizon = await run(look, settled)
         while True:
@@ -216,12 +218,13 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
                 return
             if await self._pause():
                 raise UnavailableError(
-                    "SHUTTING_DOWN", "the server is stopping; go on elsewhere after the last event"
+                    "SHUTTING_DOWN",
+                    "the server is stopping; continue after the last event on another",
                 )
             horizon = await run(look, settled)
 
     async def _pause(self) -> bool:
-        """Waits for the next look; True when the server stops."""
+        """Waits until the next poll; returns True if the server stops."""
         try:
             async with asyncio.timeout(LOOK_INTERVAL_S):
                 await self._deps.shutting_down.wait()

@@ -121,7 +121,7 @@ def test_a_queue_that_the_user_may_not_use_is_passed_over_with_the_reason(world:
     deny(world, K.EVERYBODY, queue="ANALY_TWO")
     error = refused(lambda: world.submit(user="", queue="", dataset="e"))
     assert error.reason == "QUEUE_ACCESS_DENIED"
-    assert "none of the 2 queues" in error.message
+    assert "any of the 2 online queues" in error.message
 
 
 def test_lists_hold_for_users_for_whom_the_operator_submits(world: World) -> None:

@@ -15,7 +15,7 @@ from pandawn_server.domain.errors import (
     UnavailableError,
 )
 from pandawn_server.usecases.access.open_session import open_session
-from pandawn_server.usecases.access.refusals import MAX_TOLD, TOLD_AGAIN_AFTER
+from pandawn_server.usecases.access.refusals import MAX_RECORDED, REPEAT_AFTER
 from pandawn_server.usecases.leases.pilots import Registered, Registration, register_pilot
 from tests.fixtures.factories import QUEUE
 from tests.fixtures.world import World
@@ -84,7 +84,7 @@ def test_a_name_that_is_not_its_own_is_refused_and_both_are_told(tier3: World) -
 
 def test_a_name_made_up_in_the_reverse_zone_is_refused(tier3: World) -> None:
     assert refused(tier3, LIAR).reason == "HOST_NOT_ADMITTED"
-    assert "called wn5.example.org, which does not lead back to it" in told(tier3)[0]
+    assert "has the name wn5.example.org, which does not resolve back to it" in told(tier3)[0]
     with pytest.raises(ForbiddenError):
         open_session(tier3.context, QUEUE, NAME, host(LIAR), LIAR)
 
@@ -101,12 +101,12 @@ def test_who_tries_again_and_again_does_not_fill_the_table(tier3: World) -> None
     for _ in range(5):
         refused(tier3, LIAR)
     assert len(told(tier3)) == 1
-    tier3.clock.advance(TOLD_AGAIN_AFTER)
+    tier3.clock.advance(REPEAT_AFTER)
     refused(tier3, LIAR)
     assert len(told(tier3)) == 2
-    for number in range(MAX_TOLD + 10):
+    for number in range(MAX_RECORDED + 10):
         refused(tier3, LIAR, f"wn{number}.example.org")
-    assert len(told(tier3)) <= MAX_TOLD + 2
+    assert len(told(tier3)) <= MAX_RECORDED + 2
 
 
 def test_a_queue_that_takes_hosts_only_takes_nobody_else(tier3: World) -> None:
@@ -115,7 +115,7 @@ def test_a_queue_that_takes_hosts_only_takes_nobody_else(tier3: World) -> None:
         with pytest.raises(ForbiddenError) as error:
             register(tier3, None, by=by)
         assert error.value.reason == "PILOT_METHOD_REFUSED"
-        assert "takes pilots by host, not by" in error.value.message
+        assert "accepts pilots by host, not by" in error.value.message
     tier3.queue(pilot_methods=("token",))
     assert register(tier3, None, by=token).pilot.key.node == NAME
     assert refused(tier3, HONEST).reason == "PILOT_METHOD_REFUSED"

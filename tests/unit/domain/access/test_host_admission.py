@@ -16,7 +16,7 @@ from pandawn_server.domain.access.host_admission import (
 RULES = HostRules(
     (ip_network("10.1.0.0/16"), ip_network("2001:db8:1::/48")), r"wn\d+\.example\.org"
 )
-HONEST = HostFacts("10.1.0.5", told=("wn5.example.org",), confirmed=("wn5.example.org",))
+HONEST = HostFacts("10.1.0.5", reverse=("wn5.example.org",), confirmed=("wn5.example.org",))
 
 
 def why(facts: HostFacts, claimed: str, rules: HostRules = RULES) -> str:
@@ -29,14 +29,14 @@ def why(facts: HostFacts, claimed: str, rules: HostRules = RULES) -> str:
 def test_an_honest_node_is_let_in_and_the_reason_kept() -> None:
     verdict = admit_host(RULES, HONEST, "wn5.example.org")
     assert verdict.is_admitted
-    assert verdict.why == "10.1.0.5 is wn5.example.org, which the queue knows"
+    assert verdict.why == "10.1.0.5 is wn5.example.org, which the queue admits"
 
 
 def test_a_name_of_the_reverse_zone_alone_is_worth_nothing() -> None:
     # Whoever owns the reverse zone of an address may call it anything.
-    facts = HostFacts("10.1.0.66", told=("wn5.example.org",), confirmed=())
+    facts = HostFacts("10.1.0.66", reverse=("wn5.example.org",), confirmed=())
     told = why(facts, "wn5.example.org")
-    assert told == "10.1.0.66 is called wn5.example.org, which does not lead back to it"
+    assert told == "10.1.0.66 has the name wn5.example.org, which does not resolve back to it"
 
 
 def test_an_address_outside_the_networks_is_refused_whatever_its_name() -> None:
@@ -48,7 +48,7 @@ def test_an_address_outside_the_networks_is_refused_whatever_its_name() -> None:
 
 def test_a_node_that_takes_anothers_name_is_told_both() -> None:
     told = why(HONEST, "wn6.example.org")
-    assert told == "the node claims to be wn6.example.org, and 10.1.0.5 is wn5.example.org"
+    assert told == "the node claims to be wn6.example.org, but 10.1.0.5 is wn5.example.org"
 
 
 @pytest.mark.parametrize("claimed", ["wn5.example.org.", "WN5.example.org", "wn5", "", "10.1.0.5"])
@@ -59,7 +59,7 @@ def test_only_the_very_name_is_the_name(claimed: str) -> None:
 def test_the_pattern_describes_the_whole_name() -> None:
     for name in ("wn5.example.org.evil.net", "xwn5.example.org", "wn5xexample.org"):
         facts = HostFacts("10.1.0.5", (name,), (name,))
-        assert "the queue's pattern does not describe" in why(facts, name)
+        assert "which does not match the queue's pattern" in why(facts, name)
 
 
 def test_of_several_names_any_that_fits_may_be_claimed_and_no_other() -> None:

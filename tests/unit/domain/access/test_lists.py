@@ -81,7 +81,7 @@ def test_a_denied_group_stays_out_though_the_user_is_listed() -> None:
     assert decision.entry is not None
     assert decision.entry.subject == "locals"
     assert sentence(decision, ANNA, "Q") == (
-        "anna may not use queue Q: its list denies group locals; that it allows user anna too does not help"
+        "anna may not use queue Q: its list denies group locals, which overrides that it allows user anna"
     )
 
 

@@ -12,11 +12,11 @@ from pandawn_server.domain.access.principals import Method, Role, Session
 from pandawn_server.domain.access.sessions import (
     MAX_SESSION_LIFE,
     SessionKey,
+    expired_keys,
     principal_of,
     seal,
     signing_key,
     unseal,
-    worn_out,
 )
 from pandawn_server.domain.catalog.inventory import NodeKey
 from pandawn_server.domain.errors import UnauthenticatedError
@@ -125,6 +125,6 @@ def test_a_new_key_signs_when_all_servers_know_it() -> None:
 
 def test_a_key_is_worn_out_when_its_last_token_has_expired() -> None:
     second = SessionKey(2, b"n" * 32, NOW)
-    assert worn_out([KEY, second], NOW + MAX_SESSION_LIFE) == []
-    assert worn_out([second, KEY], NOW + MAX_SESSION_LIFE + HOUR) == [KEY]
-    assert worn_out([KEY], NOW + MAX_SESSION_LIFE * 100) == []
+    assert expired_keys([KEY, second], NOW + MAX_SESSION_LIFE) == []
+    assert expired_keys([second, KEY], NOW + MAX_SESSION_LIFE + HOUR) == [KEY]
+    assert expired_keys([KEY], NOW + MAX_SESSION_LIFE * 100) == []

@@ -66,7 +66,7 @@ def test_each_of_several_names_is_asked_for() -> None:
         {"a.example.org": OSError("SERVFAIL"), "c.example.org": ["10.1.0.5"]},
     )
     facts = look_up(zones, "10.1.0.5")
-    assert facts.told == ("a.example.org", "b.example.org", "c.example.org")
+    assert facts.reverse == ("a.example.org", "b.example.org", "c.example.org")
     assert facts.confirmed == ("c.example.org",)
     assert "a.example.org: SERVFAIL" in facts.problem
 

@@ -1,7 +1,7 @@
-"""The admission file: who is let in, and whose tokens count; TOML, read again when it changes.
+"""The admission file: who is admitted, and which issuers' tokens count; TOML, read again when it changes.
 
-It is a file of its own because it changes while the server runs, and because tables fit into no flag
-and no variable. `docs/identity.md` has an example.
+It is separate from the settings because it changes while the server runs, and because tables fit into neither
+flags nor variables. `docs/identity.md` has an example.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pandawn_server.domain.access.admission import Admission, Patterns, Rule, is
 from pandawn_server.domain.access.principals import Method, Role
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
-"""Largest admission file: tens of thousands of users fit."""
+"""Maximum size of the admission file: enough for tens of thousands of users."""
 
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
-"""Ways to sign that a public key can check. Those with a shared secret, and `none`, are not among them."""
+"""Signature algorithms with public keys. Those with a shared secret, and `none`, are excluded."""
 
 _DEFAULT_ALGORITHMS: tuple[Algorithm, ...] = ("RS256", "ES256", "RS384", "RS512", "ES384", "ES512")
 
@@ -42,7 +42,7 @@ def _compiled(value: object) -> object:
     try:
         return re.compile(value)
     except re.error as error:
-        raise ValueError(f"{value!r} is no regular expression: {error}") from None
+        raise ValueError(f"{value!r} is not a regular expression: {error}") from None
 
 
 _Texts = Annotated[tuple[str, ...], BeforeValidator(_pattern)]
@@ -56,7 +56,7 @@ class _Table(BaseModel):
 
 
 class IssuerTable(_Table):
-    """`[[issuer]]`: somebody whose tokens count."""
+    """`[[issuer]]`: an issuer whose tokens count."""
 
     url: str = Field(min_length=1, max_length=1000)
     audience: _Texts = Field(min_length=1)
@@ -70,13 +70,13 @@ class IssuerTable(_Table):
         loopback = re.match(r"http://(127\.0\.0\.1|localhost|\[::1\])[:/]", self.jwks)
         if self.jwks.startswith("http://") and not loopback:
             raise ValueError(
-                f"jwks {self.jwks!r}: keys that anybody on the way may change; use https://"
+                f"jwks {self.jwks!r}: anybody on the way may change keys sent over http; use https://"
             )
         return self
 
     @property
     def is_remote(self) -> bool:
-        """Whether its keys are fetched, and not read from a file."""
+        """Whether its keys are fetched over the network, not read from a file."""
         return self.jwks.startswith(("https://", "http://"))
 
 
@@ -102,32 +102,32 @@ class RuleTable(_Table):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.method == "x509" and (self.scope or self.user_claim or self.group):
-            raise ValueError("a certificate has no groups, scopes and claims: leave them out")
+            raise ValueError("a certificate has no groups, scopes or claims: remove them")
         if self.method == "x509" and self.node_claim:
-            raise ValueError("a certificate has no claims: leave node_claim out")
+            raise ValueError("a certificate has no claims: remove node_claim")
         if self.nodes == "certificate" and not self.host:
-            raise ValueError("nodes = 'certificate' needs `host`, which names in it count")
+            raise ValueError("nodes = 'certificate' needs `host`: which host names count")
         if self.method == "token" and self.host:
-            raise ValueError("a token has no host names: leave `host` out")
+            raise ValueError("a token has no host names: remove `host`")
         if Role.SITE_ADMIN in self.roles and not self.sites:
-            raise ValueError("a site-admin needs `sites`, those that it looks after")
+            raise ValueError("a site-admin rule needs `sites`: those it administers")
         if self.sites and not _POWERFUL & set(self.roles):
             raise ValueError("`sites` are for the roles site-admin and pilot")
         for subject, name in self.users.items():
             if not is_free_name(name):
                 raise ValueError(
                     f"users: {name!r} for {subject!r}: a name is 1 to 64 of a-z 0-9 . _ -, begins with "
-                    "a letter or digit, and does not end like a made one (a dot and 16 letters)"
+                    "a letter or digit, and does not end like a generated one (a dot and 16 letters)"
                 )
         if _POWERFUL & set(self.roles) and not self.rule().names_somebody:
             raise ValueError(
-                "it would give its roles to everybody whom an issuer knows: name subjects, groups, "
+                "it would give its roles to everybody known to an issuer: name subjects, groups, "
                 "scopes or hosts"
             )
         return self
 
     def rule(self) -> Rule:
-        """The rule in the words of the domain."""
+        """The rule as a domain value."""
         return Rule(
             name=self.name,
             method=Method(self.method),
@@ -141,7 +141,7 @@ class RuleTable(_Table):
             grants=self.grant_groups,
             users=self.users,
             user_claim=self.user_claim,
-            # A rule that knows hosts by their names lets none of them speak for another.
+            # A rule that admits hosts by name lets none of them act for another.
             binds_nodes=bool(self.host) and self.nodes != "any",
             node_claim=self.node_claim,
             outlives=timedelta(hours=self.outlives_hours),
@@ -158,7 +158,7 @@ class _File(_Table):
         _unique("two issuers have the url", [issuer.url for issuer in self.issuer])
         _unique("two rules are called", [rule.name for rule in self.admit])
         _unique(
-            "each issuer needs a group_prefix of its own, or their groups would mix; two have",
+            "each issuer needs its own group_prefix, or their groups would mix; two have",
             [issuer.group_prefix for issuer in self.issuer],
         )
         for rule in self.admit:
@@ -170,18 +170,18 @@ class _File(_Table):
         patterns = Patterns(rule.issuer)
         matching = [issuer.url for issuer in self.issuer if patterns.match([issuer.url])]
         if not matching:
-            raise ValueError(f"rule {rule.name!r}: there is no [[issuer]] whose url it matches")
+            raise ValueError(f"rule {rule.name!r}: its `issuer` matches no [[issuer]]")
         if rule.user_claim and len(matching) > 1:
-            # Two issuers may both have a Jane.
+            # Two issuers may each have a Jane.
             raise ValueError(
-                f"rule {rule.name!r}: names out of {rule.user_claim!r} are unique for one issuer only; "
-                "say `issuer` so that it matches one"
+                f"rule {rule.name!r}: names from {rule.user_claim!r} are unique within one issuer only; "
+                "set `issuer` so that it matches one"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionFile:
-    """What the file says: the rules, and the issuers by their url."""
+    """The content of the file: the rules, and the issuers by URL."""
 
     admission: Admission
     issuers: Mapping[str, IssuerTable]
@@ -192,11 +192,11 @@ class AdmissionFileError(Exception):
 
 
 NOBODY = AdmissionFile(Admission(()), {})
-"""Admits no certificate and no token: how a server without an admission file behaves."""
+"""Admits no certificate and no token: used when there is no admission file."""
 
 
 def read_admission_file(path: Path) -> AdmissionFile:
-    """Reads and checks it. Relative paths in it start where it lies. Raises `AdmissionFileError`."""
+    """Reads and checks the file. Paths in it are relative to its directory. Raises `AdmissionFileError`."""
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_FILE_BYTES + 1)
@@ -220,7 +220,7 @@ def read_admission_file(path: Path) -> AdmissionFile:
 
 
 def _check_claims(rules: Sequence[RuleTable], issuers: Sequence[IssuerTable]) -> None:
-    """Names out of claims come from one issuer and one claim for all rules, or they could meet."""
+    """Names from claims must come from one issuer and one claim for all rules, or they could collide."""
     sources = {
         (issuer.url, rule.user_claim)
         for rule in rules
@@ -231,8 +231,8 @@ def _check_claims(rules: Sequence[RuleTable], issuers: Sequence[IssuerTable]) ->
     if len(sources) > 1:
         listed = "; ".join(f"{claim!r} of {url}" for url, claim in sorted(sources))
         raise AdmissionFileError(
-            f"names of users come out of more than one claim ({listed}), and two people could have the "
-            "same one; keep one user_claim, and leave the other names to be made"
+            f"user names come from more than one claim ({listed}), so two people could get the same one; "
+            "keep one user_claim, and let the server generate the other names"
         )
 
 

@@ -1,4 +1,4 @@
-"""What the server keeps its state in: opened, waited for, and found fit for use."""
+"""Opens the database and the catalog, waits for them, and checks that they are usable."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from pandawn_server.storage.database import Database
 from pandawn_server.storage.engines import embedded_path
 
 NO_DATABASE = "NO_DATABASE"
-"""The reason where an embedded database is still to be made."""
+"""The reason when an embedded database does not exist yet."""
 
 RETRY_S = 1.0
-"""Time between two tries while the database is waited for."""
+"""Interval between tries while waiting for the database."""
 
 LOG_INTERVAL_S = 5.0
-"""Time between two lines that say so."""
+"""Interval between log lines while waiting."""
 
 _log: Log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """What the server keeps its state in."""
+    """Where the server keeps its state."""
 
     database: Database
     catalog: Catalog
 
 
 def open_checked_database(settings: Settings) -> Database:
-    """Opens the database ready for use; the embedded one is migrated on the way.
+    """Opens a database and checks that it is usable; migrates an embedded one first.
 
-    Raises `UnavailableError` when it does not answer, `PreconditionError` when it must be migrated.
+    Raises `UnavailableError` if it does not answer, `PreconditionError` if it must be migrated.
     """
     database = Database.open(settings.database_url, settings.database_pool_size)
     try:
@@ -54,23 +54,23 @@ def open_checked_database(settings: Settings) -> Database:
 
 
 def open_standing_database(settings: Settings) -> Database:
-    """Opens a database that is there and fit for use, and makes or changes none.
+    """Opens an existing, usable database, and neither creates nor changes one.
 
-    What an operator asks, perhaps as root, must leave no file behind that the server may not write, and an
-    address with a slip in it is no new database.
+    An operator's query, perhaps run as root, must leave no file that the server cannot write, and a mistyped
+    address must not create a database.
 
-    Raises `UnavailableError` when it does not answer, `PreconditionError` when it must be made or migrated.
+    Raises `UnavailableError` if it does not answer, `PreconditionError` if it must be created or migrated.
     """
     path = embedded_path(settings.database_url)
     if path is not None and not path.exists():
-        # The nearest directory that is there: those below it would be made.
+        # The nearest existing directory: those below it would be created.
         above = next(directory for directory in path.absolute().parents if directory.exists())
         if not os.access(above, os.W_OK | os.X_OK):
             raise PreconditionError(
-                "BAD_DATABASE_URL", f"{path} cannot be made: {above} is not writable for you"
+                "BAD_DATABASE_URL", f"cannot create {path}: you may not write to {above}"
             )
         raise PreconditionError(
-            NO_DATABASE, f"there is no {path} yet; serve makes it, and so does migrate"
+            NO_DATABASE, f"there is no {path} yet; `serve` or `migrate` creates it"
         )
     database = Database.open(settings.database_url, settings.database_pool_size)
     try:
@@ -84,7 +84,7 @@ def open_standing_database(settings: Settings) -> Database:
 def open_reachable_catalog(settings: Settings) -> Catalog:
     """Opens the catalog. Raises `UnavailableError` if none of its servers answers.
 
-    One that is away among several is only a loss of speed, and no reason not to start.
+    If only some do not answer, that costs speed but is no reason not to start.
     """
     catalog = open_catalog(settings.catalog)
     problems = catalog.unreachable()
@@ -102,9 +102,9 @@ def await_database(
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Database:
-    """As `open_checked_database`, of one that may still be starting: it is waited for, and the log says so.
+    """Like `open_checked_database`, but waits for a database that may still be starting, and logs that.
 
-    Raises what that does when the time of the settings is over, and at once for what no waiting mends.
+    Raises the same errors: at the end of the configured time, or at once if waiting cannot help.
     """
     begin = clock()
     logged = begin - LOG_INTERVAL_S
@@ -129,11 +129,11 @@ def await_database(
 
 
 def open_some_catalog(settings: Settings) -> Catalog:
-    """Opens the catalog, be its servers there or not: what it tells is a hint, and jobs run without."""
+    """Opens the catalog whether or not its servers answer: it only gives hints, and jobs run without them."""
     catalog = open_catalog(settings.catalog)
     for problem in catalog.unreachable():
         _log.warning(
-            "catalog server does not answer; jobs go without what it knows until it does",
+            "catalog server does not answer; jobs run without its data until it does",
             problem=problem,
         )
     return catalog

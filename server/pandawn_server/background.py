@@ -1,4 +1,4 @@
-"""What a server process does by itself at intervals: all its periodic work, with how often and why."""
+"""The periodic work of a server process, with intervals and reasons."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from pandawn_server.wire.edge.auditing import FLUSH_INTERVAL, Auditor
 from pandawn_server.workers.loop import PeriodicWorker
 
 QUEUE_WATCH_INTERVAL = timedelta(seconds=1)
-"""Time between two looks for work that another server process made runnable, and for changes of queues."""
+"""How often to look for work that another server process made runnable, and for changes of queues."""
 
 CATALOG_WATCH_INTERVAL = timedelta(seconds=2)
-"""Time until a server process knows that a server of the catalog was lost or came back, and what was pinned
-through another process: one small question to each, and one small query."""
+"""How soon a server process notices that a catalog server was lost or came back, and what was pinned through another
+process: one small request to each, and one small query."""
 
 THROTTLE_INTERVAL = timedelta(seconds=1)
-"""Time between two looks for jobs that wait for a limit of their user only: so long a slot of that user
-stays empty at most. Without such jobs a look is one read of an empty index."""
+"""How often to look for throttled jobs: a user's slot stays empty for so long at most. Without such jobs it is
+one read of an empty index."""
 
 HOLD_BACK_INTERVAL = timedelta(seconds=10)
-"""Time between two looks for runnable jobs above a limit that was lowered. Where there are limits, a look
-counts what is runnable on those queues."""
+"""How often to look for runnable jobs above a limit that was lowered. If there are limits, this counts what is
+runnable on those queues."""
 
 RETENTION_INTERVAL = timedelta(minutes=1)
-"""Time between two looks for what is old; while there is more, it goes on at once."""
+"""How often to delete what is old; while there is more, it continues at once."""
 
 CLOCK_WATCH_INTERVAL = timedelta(seconds=10)
-"""Time between two looks at how far this machine's clock is from the database's: as often it is told."""
+"""How often to compare this machine's clock with the database's, and to log a difference."""
 
 
 def periodic_workers(deps: Deps, auditor: Auditor) -> list[PeriodicWorker[Any]]:
-    """Makes them; the caller starts and stops them."""
+    """Makes the workers; the caller starts and stops them."""
     return [
         _reaper(deps),
         _queue_watch(deps),

@@ -1,8 +1,7 @@
-"""The command `pandawn-server`: serve, migrate, check-config, retention, and what concerns sessions.
+"""The command `pandawn-server`: serve, migrate, check-config, retention, and the session commands.
 
-Exit status: 0 all is well, 1 failure, 2 wrong usage or configuration, 3 refused (a database that must
-be migrated or made first), 4 a database or catalog that cannot be reached,
-141 nobody reads the output.
+Exit status: 0 success, 1 failure, 2 wrong usage or configuration, 3 refused (the database must be migrated or
+created first), 4 a database or catalog cannot be reached, 141 nobody reads the output.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from pandawn_server.flags import Exit, shown_value, status_of, with_settings
 app = typer.Typer(
     help="The Pandawn server.",
     no_args_is_help=True,
-    # An operator's program; what it would install is for the shell of whoever asks, root's as a rule.
+    # An operator's program: completion would be installed for the caller's shell, usually root's.
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     # A traceback with the values of all variables would print passwords.
     pretty_exceptions_enable=False,
-    # The boxes of rich leave no room for what the settings mean.
+    # The boxes of rich leave too little room for the descriptions of settings.
     rich_markup_mode=None,
 )
 
@@ -53,7 +52,7 @@ def root(
 
 def main() -> None:
     """Entry point."""
-    # gRPC's own lines on standard error are not structured, and say nothing that we don't.
+    # gRPC's own lines on standard error are not structured, and add nothing to our log.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     app()
 
@@ -70,7 +69,7 @@ def serve(loaded: Loaded) -> None:
 @app.command("migrate")
 @with_settings
 def migrate(loaded: Loaded) -> None:
-    """Bring the database to this server's version. An embedded one is made if there is none."""
+    """Bring the database to this server's version. Creates an embedded one if there is none."""
     from pandawn_server.storage.database import Database
 
     database = Database.open(loaded.settings.database_url, pool_size=1)
@@ -83,14 +82,14 @@ def migrate(loaded: Loaded) -> None:
 @app.command("rotate-session-key")
 @with_settings
 def rotate_session_key(loaded: Loaded) -> None:
-    """Make another key for session tokens. It is used a minute from now, and sessions go on."""
+    """Make a new key for session tokens. It is used from a minute from now on, and sessions continue."""
     _rotate(loaded, end_sessions=False)
 
 
 @app.command("end-sessions")
 @with_settings
 def end_sessions(loaded: Loaded) -> None:
-    """End all sessions of pilots. By another key, where a token or the key got into wrong hands.
+    """End all sessions of pilots, with a new key: use it when a token or the key has leaked.
 
     Pilots register again with their credentials and keep their jobs.
     """
@@ -118,14 +117,12 @@ def after_restore(
     *,
     skip: Annotated[
         int,
-        typer.Option(
-            min=1, help="Numbers to pass over: more than were given since the copy was made."
-        ),
+        typer.Option(min=1, help="Numbers to skip: more than were given since the copy was made."),
     ] = 1_000_000,
 ) -> None:
-    """After the database was put back to an older copy, before any server starts: give no number twice.
+    """Run this after restoring an older copy of the database, before any server starts: no number is given twice.
 
-    Tasks and jobs that the copy does not know have written outputs under their numbers. Ends all sessions, too.
+    Tasks and jobs that the copy lacks have written outputs under their numbers. Also ends all sessions.
     """
     from pandawn_server.backends import open_checked_database
     from pandawn_server.usecases.restore import pass_over_lost_numbers
@@ -145,10 +142,10 @@ def retention(
     loaded: Loaded,
     *,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what is old enough to be deleted.")
+        bool, typer.Option("--dry-run", help="Only show what is old enough to be deleted.")
     ] = False,
 ) -> None:
-    """Delete what is old. How old, the settings say; servers do it by themselves in the background."""
+    """Delete what is old, by the ages in the settings; servers also do this in the background."""
     from pandawn_server.backends import open_standing_database
     from pandawn_server.usecases.retain import count_old, delete_some
 
@@ -170,7 +167,7 @@ def retention(
 @app.command("check-config")
 @with_settings
 def check_config(loaded: Loaded) -> None:
-    """Show each setting and its origin. Reads what addresses need, tries database and catalog; changes nothing."""
+    """Show each setting and its origin. Reads the files of all addresses and tries database and catalog."""
     from pandawn_server.backends import (
         NO_DATABASE,
         open_reachable_catalog,

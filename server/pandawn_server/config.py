@@ -1,7 +1,7 @@
 """The settings of the server: one frozen object from flags, environment, a TOML file and defaults.
 
-The first of these that names a setting wins. In the environment a setting is `PANDAWN_` and its
-name in capitals, in the file its name; lists are separated by commas or are TOML arrays.
+The first of these that sets a value wins. In the environment a setting is `PANDAWN_` plus its name in capitals, in
+the file its name; lists are separated by commas or are TOML arrays.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CONFIG_VARIABLE = "PANDAWN_CONFIG"
 """Environment variable that names the configuration file."""
 
 STANDARD_OTLP_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
-"""Environment variable of OpenTelemetry that switches telemetry on as `otlp_endpoint` does."""
+"""OpenTelemetry's environment variable, which turns telemetry on like `otlp_endpoint`."""
 
 DEFAULT_LISTEN = "127.0.0.1:25443"
 
@@ -54,13 +54,13 @@ FlagValue = str | int | float | Sequence[str]
 
 
 def _default_data_dir() -> Path:
-    """Where the XDG rules want data of a user; works for a service account without a home too."""
+    """The user's data directory by the XDG rules; also works for a service account without a home."""
     base = os.environ.get("XDG_DATA_HOME", "")
     return (Path(base) if base else Path("~/.local/share").expanduser()) / "pandawn"
 
 
 class Settings(RetentionSettings):
-    """All settings. Units are in the names; the descriptions are what `check-config` shows."""
+    """All settings. Units are in the names; `check-config` shows the descriptions."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -250,7 +250,7 @@ class Settings(RetentionSettings):
 
     @model_validator(mode="after")
     def _proxies_are_declared(self) -> Settings:
-        # A socket file is reached by whom its mode lets.
+        # Only callers that the file mode admits can reach a socket file.
         believing = [x.address for x in self.listeners if x.is_forwarded and not x.socket_path]
         if believing and not self.trusted_proxies:
             raise ValueError(
@@ -261,7 +261,7 @@ class Settings(RetentionSettings):
     @field_validator("database")
     @classmethod
     def _is_database(cls, value: str) -> str:
-        # The driver is part of the URL for SQLAlchemy, which would take another one otherwise.
+        # SQLAlchemy takes the driver from the URL, and would use another one by default.
         value = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", value)
         if value and not value.startswith(_DATABASE_SCHEMES):
             raise ValueError(
@@ -294,14 +294,14 @@ class Settings(RetentionSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load_settings` gives: it asks each source by itself, to tell the origins."""
+        """Only the values that `load_settings` passes: it reads each source itself, to know the origins."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings with where each value comes from; `file` is None when there is none."""
+    """Settings with the origin of each value; `file` is None if there is none."""
 
     settings: Settings
     origins: Mapping[str, Origin]
@@ -309,11 +309,11 @@ class Loaded:
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the text says which value, from where, and why."""
+    """The configuration cannot be used; the text names the value, its origin and the problem."""
 
 
 def load_settings(flags: Mapping[str, FlagValue], file: Path | None = None) -> Loaded:
-    """Merges the sources. `flags` holds what the command line gave, by name of the setting.
+    """Merges the sources. `flags` holds the values from the command line, by name of the setting.
 
     `file` overrides `PANDAWN_CONFIG`. Raises `ConfigError` with all problems.
     """
@@ -342,7 +342,7 @@ def variable_of(name: str) -> str:
 
 
 def masked(url: str) -> str:
-    """A URL without its passwords, fit to be shown."""
+    """A URL without its passwords, for display."""
     return _QUERY_PASSWORD.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", url))
 
 
@@ -366,7 +366,7 @@ def _read(file: Path) -> dict[str, object]:
 def _described(error: ValidationError, origins: Mapping[str, Origin], file: Path | None) -> str:
     lines = []
     for problem in error.errors(include_url=False, include_input=False):
-        # A rule about several settings names none of them: the text does.
+        # A rule about several settings has no location: its text names them.
         name = str(problem["loc"][0]) if problem["loc"] else ""
         where = {
             "flag": f"--{name.replace('_', '-')}",

@@ -1,4 +1,4 @@
-"""How many files and connections this process may have open, and who gets how many of them."""
+"""How many files and connections this process may have open, and how they are divided."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import resource
 from pandawn_server.listeners import Listener
 
 RESERVED = 256
-"""Descriptors that connections from the network never get: for the operator's socket, the database and
-its files, and what else a server opens."""
+"""Descriptors that network connections never get: for the operator's socket, the database and its files, and
+whatever else a server opens."""
 
 _OF_A_FRONT = 3
-"""Descriptors of a connection through a front: its own, and both ends of what leads to gRPC."""
+"""Descriptors of a connection through a front: its own, and both ends of the one to gRPC."""
 
 _LEAST_CONNECTIONS = 16
 
 
 def raise_limit() -> int:
-    """Takes as many descriptors as the system gives, and returns the number.
+    """Raises the limit of open files as far as the system allows, and returns it.
 
-    systemd starts services with 1,024 and lets them have half a million.
+    systemd starts services with 1,024 and allows half a million.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):  # macOS says "unlimited" and does not mean it
+        except (OSError, ValueError):  # macOS reports "unlimited" but rejects it
             return soft
     return hard
 
 
 def connections_of_a_door(descriptors: int, listeners: tuple[Listener, ...], wished: int) -> int:
-    """Connections that each address of the network may have, so that all together leave the reserve alone."""
+    """Connections that each network address may have, so that all together leave the reserve free."""
     doors = sum(listener.socket_path is None for listener in listeners)
     if descriptors == resource.RLIM_INFINITY or not doors:
         return wished

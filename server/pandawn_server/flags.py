@@ -1,4 +1,4 @@
-"""How settings become flags of a command line, and errors its exit status."""
+"""Turns settings into command line flags, and errors into exit statuses."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Exit(IntEnum):
 
 
 def with_settings(command: Command) -> Callable[..., None]:
-    """Gives a command one flag for each setting, and the merged settings as its argument.
+    """Gives a command one flag per setting, and the merged settings as its argument.
 
-    What else it takes, by keyword, are flags of its own.
+    The command's keyword-only parameters become flags of its own.
     """
     own = [
         parameter
@@ -77,7 +77,7 @@ def with_settings(command: Command) -> Callable[..., None]:
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
         for name, hint in hints.items()
     ]
-    # What typer looks at; writing each flag out for each command would be the same list thrice.
+    # typer reads the signature; writing out each flag for each command would repeat the list three times.
     run.__signature__ = inspect.Signature([*parameters, *own])  # type: ignore[attr-defined]
     run.__annotations__ = dict(hints) | {parameter.name: parameter.annotation for parameter in own}
     run.__doc__ = command.__doc__
@@ -85,7 +85,7 @@ def with_settings(command: Command) -> Callable[..., None]:
 
 
 def _flag(name: str, field: FieldInfo) -> object:
-    """The flag of a setting. Values are judged by `Settings`, which says so for all sources alike."""
+    """The flag of a setting. `Settings` validates values, in the same way for all sources."""
     flag = f"--{name.replace('_', '-')}"
     kind: object = str | None
     if field.annotation is bool:
@@ -95,7 +95,7 @@ def _flag(name: str, field: FieldInfo) -> object:
     last = name.rpartition("_")[2].upper()
     metavar = None if kind == bool | None else last
     if field.annotation in {int, float} and last not in _UNITS:
-        # `--max-connections-per-address` takes a number, and no address.
+        # `--max-connections-per-address` takes a number, not an address.
         metavar = "N"
     if get_origin(field.annotation) is Literal:
         metavar = "|".join(get_args(field.annotation))
@@ -121,7 +121,7 @@ def status_of(error: PandawnError) -> Exit:
 
 @contextmanager
 def _errors_as_exit() -> Iterator[None]:
-    """Ends the process with a sentence and a status for what an operator can mend."""
+    """Turns errors that an operator can fix into a sentence and an exit status."""
     from pandawn_server.wire.edge.listening import StartError
 
     try:
@@ -131,7 +131,7 @@ def _errors_as_exit() -> Iterator[None]:
     except StartError as error:
         _end(Exit.FAILED, str(error))
     except BrokenPipeError:
-        # Whoever read has gone, as `head` does; the interpreter's last flush must not complain.
+        # The reader has gone, as with `head`; the interpreter's last flush must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(Exit.BROKEN_PIPE) from None
     except OSError as error:
@@ -139,7 +139,7 @@ def _errors_as_exit() -> Iterator[None]:
 
 
 def _end(status: Exit, text: str) -> NoReturn:
-    # A line each for what is wrong with settings; libraries go on in lines that are indented.
+    # One line per problem with the settings; libraries continue theirs on indented lines.
     for line in re.sub(r"\n\s+", " ", text).splitlines():
         typer.echo(f"pandawn-server: {line}", err=True)
     raise typer.Exit(status)

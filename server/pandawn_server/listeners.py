@@ -1,13 +1,13 @@
-"""Where the server listens, and what each address asks of its callers: entries of the setting `listen`.
+"""Where the server listens, and what each address requires of its callers: entries of the setting `listen`.
 
-An entry is `HOST:PORT` or `unix:PATH`, with options behind a question mark:
+An entry is `HOST:PORT` or `unix:PATH`, with options after a question mark:
 
-    auth=x509+token+host         what callers may show, asked in this order; host last
-    auth=token+local             local: who shows nothing is the operator, on this machine only
-    tls=on|off|proxy             proxy: a declared proxy before us ends TLS
+    auth=x509+token+host         what callers may show, tried in this order; host last
+    auth=token+local             local: a caller without a credential is the operator, on this machine only
+    tls=on|off|proxy             proxy: a declared proxy before the server terminates TLS
     proxies=refuse|accept        whether certificates may be RFC 3820 proxies
-    forwarded=on|off             believe the trusted proxies for whom they speak
-    mode=0660                    of the socket file of unix:PATH
+    forwarded=on|off             believe trusted proxies when they name their clients
+    mode=0660                    mode of the socket file of unix:PATH
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ AUTH_METHODS = (Method.X509, Method.TOKEN, Method.HOST, Method.LOCAL)
 """What `auth=` may name."""
 
 DEFAULT_SOCKET_MODE = 0o600
-"""Only who runs the server may open its socket file."""
+"""Only the user who runs the server may open its socket file."""
 
 _MAX_SOCKET_PATH_BYTES = 107
 _WORLD = 0o007
@@ -42,7 +42,7 @@ class Tls(Enum):
 class Listener:
     """One address; `address` is what gRPC listens on, `methods` what callers may show, in order.
 
-    Without methods whoever reaches it is the operator: that is allowed for what only this machine reaches.
+    Without methods every caller is the operator; that is allowed only where nothing but this machine can connect.
     """
 
     address: str
@@ -54,28 +54,28 @@ class Listener:
 
     @property
     def socket_path(self) -> str | None:
-        """Path of the socket file, None for an address of the network."""
+        """Path of the socket file; None for a network address."""
         scheme, _, path = self.address.partition(":")
         return path if scheme == "unix" else None
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine reaches it, as far as the address tells."""
+        """Whether only this machine can connect, as far as the address shows."""
         if self.socket_path is not None:
             return True
         try:
             return ip_address(self.address.rpartition(":")[0].strip("[]")).is_loopback
         except ValueError:
-            # A name may mean another address tomorrow.
+            # A host name may resolve to another address tomorrow.
             return False
 
     @property
     def admits_this_machine(self) -> bool:
-        """Whether a caller that shows nothing is the operator."""
+        """Whether a caller without a credential is the operator."""
         return not self.methods or Method.LOCAL in self.methods
 
     def described(self) -> str:
-        """What it takes, for people."""
+        """What the address takes, for people."""
         shown = [method.value for method in self.methods if method is not Method.LOCAL]
         parts = [f"takes {', '.join(shown)}"] if shown else []
         if self.admits_this_machine:
@@ -87,14 +87,14 @@ class Listener:
         if self.accepts_proxies:
             parts.append("certificates may be proxies")
         if self.is_forwarded:
-            parts.append("trusted proxies say for whom they speak")
+            parts.append("trusted proxies name their clients")
         if self.socket_path is not None:
             parts.append(f"mode {self.socket_mode:04o}")
         return "; ".join(parts)
 
 
 def parse_listener(entry: str) -> Listener:
-    """Reads one entry. Raises `ValueError` with what is wrong and what to do."""
+    """Parses one entry. Raises `ValueError` with what is wrong and what to do."""
     address, mark, text = entry.partition("?")
     if address.startswith("unix:"):
         _check_socket_path(entry, address.removeprefix("unix:"))
@@ -117,7 +117,7 @@ def parse_listener(entry: str) -> Listener:
 
 def _check_socket_path(entry: str, path: str) -> None:
     if not path.startswith("/"):
-        raise ValueError(f"{entry!r}: write the whole path of the socket, unix:/PATH")
+        raise ValueError(f"{entry!r}: write the full path of the socket, unix:/PATH")
     if len(path.encode()) > _MAX_SOCKET_PATH_BYTES:
         raise ValueError(f"{entry!r}: the path has more than {_MAX_SOCKET_PATH_BYTES} bytes")
 
@@ -135,9 +135,9 @@ def _options(entry: str, text: str) -> Mapping[str, str]:
     for part in text.split("&"):
         name, _, value = part.partition("=")
         if name not in _OPTIONS:
-            raise ValueError(f"{entry!r}: {name!r} is no option; there are {', '.join(_OPTIONS)}")
+            raise ValueError(f"{entry!r}: there is no option {name!r}; use {', '.join(_OPTIONS)}")
         if name in found:
-            raise ValueError(f"{entry!r}: {name} is there twice")
+            raise ValueError(f"{entry!r}: {name} is given twice")
         found[name] = value
     return found
 
@@ -151,14 +151,16 @@ def _methods(entry: str, value: str) -> tuple[Method, ...]:
         if name not in known:
             raise ValueError(f"{entry!r}: auth takes {'+'.join(known)}, not {name!r}")
     if len(set(names)) < len(names):
-        raise ValueError(f"{entry!r}: auth names the same thing twice")
+        raise ValueError(f"{entry!r}: auth names a method twice")
     if Method.HOST.value in names[:-1]:
         raise ValueError(
-            f"{entry!r}: every caller has an address, so what stands behind host in auth is never asked for; "
-            "name host last"
+            f"{entry!r}: every caller has an address, so methods after host in auth are never tried; "
+            "put host last"
         )
     if {Method.HOST.value, Method.LOCAL.value} <= set(names):
-        raise ValueError(f"{entry!r}: every caller has an address, so none is left for local")
+        raise ValueError(
+            f"{entry!r}: every caller has an address, so local would never apply; remove host or local"
+        )
     return tuple(known[name] for name in names)
 
 
@@ -186,42 +188,44 @@ def _mode(entry: str, value: str) -> int:
         mode = int(value, 8)
     except ValueError:
         mode = -1
-    # Who runs the server must be able to open it, and a socket is not executed.
+    # The server's user must be able to open it, and a socket is not executed.
     if mode & ~0o666 or mode & 0o600 != 0o600:
         raise ValueError(f"{entry!r}: mode is octal, from 0600 to 0666, not {value!r}")
     return mode
 
 
 def _check_safe(entry: str, listener: Listener) -> None:
-    """Raises `ValueError` for what would let strangers in, or let them listen to tokens."""
+    """Raises `ValueError` if an entry would admit strangers, or let them read tokens."""
     if listener.admits_this_machine:
         if not listener.is_local:
             raise ValueError(
-                f"{entry!r}: whoever reaches this address would be the operator; say what callers must "
+                f"{entry!r}: everybody who can connect would be the operator; say what callers must "
                 "show, as in '?auth=token&tls=on', or listen on 127.0.0.1, [::1] or unix:PATH"
             )
         if listener.is_forwarded or listener.tls is Tls.PROXY:
             raise ValueError(
-                f"{entry!r}: whoever comes through the proxy would be the operator; say what callers "
+                f"{entry!r}: everybody behind the proxy would be the operator; say what callers "
                 "must show, as in '?auth=token'"
             )
         if listener.socket_path is not None and listener.socket_mode & _WORLD:
             raise ValueError(
-                f"{entry!r}: every user of this machine would be the operator; take mode=0660 and a "
+                f"{entry!r}: every user of this machine would be the operator; use mode=0660 and a "
                 "group, or say what callers must show"
             )
     if Method.X509 in listener.methods and listener.tls is not Tls.ON:
-        raise ValueError(f"{entry!r}: certificates are shown by TLS; auth=x509 needs tls=on")
+        raise ValueError(f"{entry!r}: TLS carries certificates; auth=x509 needs tls=on")
     if listener.accepts_proxies and Method.X509 not in listener.methods:
-        raise ValueError(f"{entry!r}: proxies are certificates; proxies=accept needs auth=x509")
+        raise ValueError(
+            f"{entry!r}: only certificates can be proxies; proxies=accept needs auth=x509"
+        )
     if Method.TOKEN in listener.methods and listener.tls is Tls.OFF and not listener.is_local:
         raise ValueError(
-            f"{entry!r}: tokens would travel in the clear for anybody to take; add tls=on, or tls=proxy "
-            "where a proxy before the server ends TLS"
+            f"{entry!r}: tokens would travel in the clear, and anybody could steal them; add tls=on, or tls=proxy "
+            "if a proxy before the server terminates TLS"
         )
     if listener.socket_path is not None:
         if listener.tls is Tls.ON:
-            raise ValueError(f"{entry!r}: a socket file has no TLS")
+            raise ValueError(f"{entry!r}: a socket file cannot have TLS; remove tls=on")
         if Method.HOST in listener.methods and not listener.is_forwarded:
             raise ValueError(
                 f"{entry!r}: callers of a socket file have no address; auth=host needs forwarded=on there"

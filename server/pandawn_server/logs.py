@@ -1,7 +1,7 @@
 """Structured logs on standard error: JSON for machines, or lines for people.
 
-Callers bind what an event is about, by these names everywhere: `job`, `attempt`, `pilot`, `node`,
-`queue`, `task`. The call that runs is added by itself: the interceptor says so with `enter_call`.
+Callers bind the subject of an event, everywhere by these names: `job`, `attempt`, `pilot`, `node`, `queue`,
+`task`. The current call is added automatically: the interceptor sets it with `enter_call`.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ LogFormat = Literal["auto", "console", "json"]
 """`auto` is `console` on a terminal and `json` elsewhere."""
 
 LogLevel = Literal["debug", "info", "warning", "error"]
-"""Least severe events that are logged."""
+"""The least severe level that is logged."""
 
 Log = FilteringBoundLogger
 """What `structlog.get_logger` returns once `configure_logs` has been called."""
 
 
 _CHATTY = ("alembic.runtime.plugins", "grpc")
-"""Loggers of libraries that say nothing of use below WARNING, many times a second or at each start."""
+"""Loggers of libraries that log nothing useful below WARNING, at each start or many times a second."""
 
 
 _GRPC_CORE = "grpc._cython.cygrpc"
 _CLIENT_LEFT = "ExecuteBatchError raised in core"
-"""What grpc.aio logs, with a traceback, when an answer cannot be sent."""
+"""What grpc.aio logs, with a traceback, when it cannot send an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +45,20 @@ class _Call:
     peer: str
 
 
-# One variable and no formatting: it is set for every call and read for the few that log.
+# A variable without formatting: it is set for every call and read for the few that log.
 _CALL: ContextVar[_Call | None] = ContextVar("pandawn_call", default=None)
 
 
 def enter_call(rpc: str, peer: str) -> None:
-    """Adds the call to everything logged from now on in this task and in threads it hands work to.
+    """Adds the call to everything logged from now on in this task, and in threads that work for it.
 
-    `peer` as gRPC gives it.
+    `peer` is in gRPC's form.
     """
     _CALL.set(_Call(rpc, peer))
 
 
 def configure_logs(level: LogLevel, form: LogFormat, stream: TextIO = sys.stderr) -> None:
-    """Sets up structlog, and the logging module for the libraries that use it, once a process."""
+    """Configures structlog, and the logging module for libraries; call it once per process."""
     as_json = form == "json" or (form == "auto" and not stream.isatty())
     lines = cast("TextIO", _Unfailing(stream))
     first: list[Processor] = [
@@ -84,7 +84,7 @@ def configure_logs(level: LogLevel, form: LogFormat, stream: TextIO = sys.stderr
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    # What libraries tell at INFO is of interest to those who debug.
+    # What libraries log at INFO matters only for debugging.
     root.setLevel(number if number < logging.INFO else max(number, logging.WARNING))
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -93,7 +93,7 @@ def configure_logs(level: LogLevel, form: LogFormat, stream: TextIO = sys.stderr
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    # A client that left while it was answered: a kilobyte for each call, of which there may be thousands a second.
+    # A client that left before its answer: a kilobyte per call, perhaps thousands of times a second.
     return not str(record.msg).startswith(_CLIENT_LEFT)
 
 
@@ -116,7 +116,7 @@ def _add_call(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 
 
 class _Unfailing(io.TextIOBase):
-    """A stream that drops what it cannot write: a full disk below the log may not fail a call."""
+    """A stream that drops what it cannot write: a full disk under the log must not fail calls."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Puts the server together from its settings, runs it, and takes it apart again."""
+"""Builds the server from its settings, runs it, and stops it."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ from pandawn_server.wire.services import services
 from pandawn_server.workers.loop import PeriodicWorker
 
 FIRST_KEYS_S = 3.0
-"""Time that the start waits for the keys of token issuers."""
+"""How long the start waits for the keys of token issuers."""
 
 LAST_WORK_S = 2.0
-"""Least time for work that is still in the database when all calls have ended, where the grace is
-shorter; more means that it hangs."""
+"""Minimum time for work still in the database after all calls have ended, if the grace is shorter; work that takes
+longer hangs."""
 
 _log: Log = structlog.get_logger(__name__)
 
 
 def serve(settings: Settings, more_services: Sequence[Service] = ()) -> None:
-    """Runs the server until SIGTERM or SIGINT; `more_services` stand beside its own (the benchmark has one).
+    """Runs the server until SIGTERM or SIGINT; `more_services` are added to its own (used by the benchmark).
 
-    Raises what `await_database` does, and `wire.listening.StartError`.
+    Raises the errors of `await_database`, and `wire.listening.StartError`.
     """
     with ExitStack() as closing:
         telemetry = _telemetry(settings)
@@ -73,9 +73,9 @@ def serve(settings: Settings, more_services: Sequence[Service] = ()) -> None:
 
 
 def _calm_collector() -> None:
-    """Lets the garbage collector look at new objects mostly: what a matchmaker keeps are millions of old ones.
+    """Makes the garbage collector scan mostly new objects: a matchmaker keeps millions of old ones.
 
-    Nothing there refers to itself in a circle; reference counts free it.
+    They have no reference cycles, so reference counts free them.
     """
     gc.collect()
     gc.freeze()
@@ -105,7 +105,7 @@ async def _serve(
         for worker in workers:
             worker.start()
         for address in addresses:
-            # For whoever started us on port 0 and reads no logs.
+            # For callers that use port 0 and do not read logs.
             print(f"pandawn-server listening on {address}", flush=True)  # noqa: T201
         _log.info(
             "serving",
@@ -116,8 +116,8 @@ async def _serve(
         )
         await stop.wait()
         _log.info("stopping", grace_seconds=settings.grace_seconds)
-        # In this order nothing in flight is lost: first nobody new comes, then those who only
-        # wait are sent away, then the others are answered, then what they wrote is on disk.
+        # This order loses nothing in flight: first refuse new calls, then end those that only wait, then answer the
+        # others, then write what they left to be written.
         await server.announce_stop()
         deps.shutting_down.set()
         deps.polls.close()
@@ -126,23 +126,23 @@ async def _serve(
         last_work = asyncio.ensure_future(_finish(deps, workers, auditor))
         await asyncio.wait([last_work], timeout=max(settings.grace_seconds, LAST_WORK_S))
         if not last_work.done():
-            # Python itself would wait for the threads for ever.
-            _log.error("work in the database hangs; ending without it")
+            # Python itself would wait for the threads forever.
+            _log.error("work in the database hangs; exiting without it")
             os._exit(1)
         await last_work
 
 
 async def _identity(settings: Settings) -> Identity:
-    """What callers are judged by, with the keys of those token issuers that answer soon."""
+    """Opens the identity, with the keys of those token issuers that answer soon."""
     identity = open_identity(settings)
     identity.start()
-    # One that is away must not keep the server from starting; keys of before are on disk.
+    # An issuer that is down must not keep the server from starting; earlier keys are on disk.
     await asyncio.to_thread(identity.is_ready.wait, FIRST_KEYS_S)
     return identity
 
 
 async def _finish(deps: Deps, workers: Sequence[PeriodicWorker[Any]], auditor: Auditor) -> None:
-    """Waits for work whose callers have gone, and lets none begin."""
+    """Waits for work whose callers have gone, and starts no more."""
     await auditor.close()
     await deps.batchers.close()
     for worker in workers:
@@ -198,7 +198,7 @@ def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
 def _telemetry(settings: Settings) -> Telemetry:
     if not settings.otlp_endpoint:
         return OFF
-    # The SDK takes half a second to import: only for those who want it.
+    # The SDK takes half a second to import, so only if it is used.
     from pandawn_server.telemetry.otlp import OtlpTelemetry
 
     return OtlpTelemetry(settings.otlp_endpoint)
@@ -224,13 +224,13 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 @contextmanager
 def _stop_signals() -> Iterator[asyncio.Event]:
-    """An event that SIGTERM and SIGINT set; a second one ends the process at once."""
+    """An event that SIGTERM and SIGINT set; a second signal ends the process at once."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
     def on_signal() -> None:
         if stop.is_set():
-            _log.error("told to stop twice; ending at once")
+            _log.error("second stop signal; exiting at once")
             os._exit(1)
         stop.set()
 

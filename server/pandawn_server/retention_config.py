@@ -1,4 +1,4 @@
-"""How long things are kept: the settings of retention. `pandawn_server.config` has the others."""
+"""Settings of retention: how long data is kept. `pandawn_server.config` has the other settings."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RetentionSettings(BaseSettings):
 
     @property
     def kept(self) -> Kept:
-        """All of them."""
+        """All ages."""
         return Kept(
             tasks=timedelta(days=self.task_retention_days),
             events=timedelta(days=self.event_retention_days),

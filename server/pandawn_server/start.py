@@ -1,4 +1,4 @@
-"""Where `pandawn-server` begins: Ctrl-C while its modules are read ends it without a traceback."""
+"""Entry point of `pandawn-server`: Ctrl-C during imports ends it without a traceback."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ def main() -> None:
 
         signal.signal(signal.SIGINT, signal.default_int_handler)
     else:
-        # Whoever started it wants it to go on.
+        # The parent process ignores SIGINT on purpose: keep it so.
         from pandawn_server.cli import main as run
     run()

@@ -176,4 +176,4 @@ def test_the_configuration_says_what_each_address_takes() -> None:
     assert "at [::1]:0: takes host; no TLS" in done.stdout
     refused = run_server_command("serve", "--listen=0.0.0.0:0")
     assert refused.returncode == 2
-    assert "whoever reaches this address would be the operator" in refused.stderr
+    assert "everybody who can connect would be the operator" in refused.stderr

@@ -163,7 +163,7 @@ def test_a_part_that_unpacks_to_gigabytes_is_refused_unread() -> None:
     packed = zlib.compress(bytes(2**20), level=9)
     for claimed in (2**31, 2**20 - 1, 10):
         rest = struct.pack("<QI", 7, claimed) + packed
-        with pytest.raises(CodecError, match=r"unpacks to|another size"):
+        with pytest.raises(CodecError, match=r"unpacked size|not have the size"):
             decode_part(7, forge(b"PP\x02\x01" + bytes(4) + rest))
 
 

@@ -46,7 +46,7 @@ def test_any_other_address_without_one_is_refused_and_told_what_to_do(entry: str
 
 
 def test_the_server_does_not_start_at_such_an_address() -> None:
-    with pytest.raises(ConfigError, match=r"--listen: '0.0.0.0:1': whoever reaches this address"):
+    with pytest.raises(ConfigError, match=r"--listen: '0.0.0.0:1': everybody who can connect"):
         load_settings({"listen": ["127.0.0.1:0", "0.0.0.0:1"]})
 
 
@@ -74,30 +74,30 @@ def test_tokens_over_the_network_want_tls_here_or_at_a_declared_proxy(tls: str) 
         ("127.0.0.1:65536", "is not HOST:PORT"),
         ("127.0.0.1:\u0661", "is not HOST:PORT"),
         ("::1:25443", "in brackets"),
-        ("unix:run/server.sock", "whole path"),
+        ("unix:run/server.sock", "full path"),
         ("unix:/" + "s" * 107, "107 bytes"),
-        ("127.0.0.1:1?", "'' is no option"),
-        ("127.0.0.1:1?colour=red", "'colour' is no option; there are auth, tls"),
-        ("127.0.0.1:1?tls=on&tls=off", "tls is there twice"),
+        ("127.0.0.1:1?", "there is no option ''"),
+        ("127.0.0.1:1?colour=red", "there is no option 'colour'; use auth, tls"),
+        ("127.0.0.1:1?tls=on&tls=off", "tls is given twice"),
         ("127.0.0.1:1?tls=yes", "tls is on, off or proxy"),
         ("127.0.0.1:1?auth=tokens", "auth takes x509+token+host+local, not 'tokens'"),
         ("127.0.0.1:1?auth=session", "auth takes"),
-        ("127.0.0.1:1?auth=token+token", "the same thing twice"),
-        ("127.0.0.1:1?auth=host+token", "name host last"),
-        ("127.0.0.1:1?auth=host+local", "name host last"),
-        ("127.0.0.1:1?auth=local+host", "none is left for local"),
+        ("127.0.0.1:1?auth=token+token", "names a method twice"),
+        ("127.0.0.1:1?auth=host+token", "put host last"),
+        ("127.0.0.1:1?auth=host+local", "put host last"),
+        ("127.0.0.1:1?auth=local+host", "local would never apply"),
         ("127.0.0.1:1?auth=token&forwarded=yes", "forwarded is on or off"),
         ("127.0.0.1:1?mode=0600", "mode is for unix:PATH only"),
         ("unix:/s?mode=rw", "mode is octal"),
         ("unix:/s?mode=0060", "mode is octal"),
         ("unix:/s?mode=1777", "mode is octal"),
         ("unix:/s?mode=0666", "every user of this machine would be the operator"),
-        ("127.0.0.1:1?forwarded=on", "through the proxy would be the operator"),
-        ("127.0.0.1:1?tls=proxy", "through the proxy would be the operator"),
-        ("127.0.0.1:1?auth=local+token&forwarded=on", "through the proxy"),
+        ("127.0.0.1:1?forwarded=on", "behind the proxy would be the operator"),
+        ("127.0.0.1:1?tls=proxy", "behind the proxy would be the operator"),
+        ("127.0.0.1:1?auth=local+token&forwarded=on", "behind the proxy"),
         ("0.0.0.0:1?auth=x509", "auth=x509 needs tls=on"),
         ("0.0.0.0:1?auth=x509&tls=proxy", "auth=x509 needs tls=on"),
-        ("unix:/s?auth=token&tls=on", "a socket file has no TLS"),
+        ("unix:/s?auth=token&tls=on", "a socket file cannot have TLS"),
         ("unix:/s?auth=host", "have no address"),
     ],
 )
@@ -125,4 +125,4 @@ def test_it_is_described_for_people() -> None:
     host = parse_listener("0.0.0.0:1?auth=host").described()
     assert host == "takes host; no TLS: session tokens travel in the clear"
     both = parse_listener("[::]:1?auth=token+host&tls=proxy&forwarded=on").described()
-    assert both == "takes token, host; TLS ends at a proxy; trusted proxies say for whom they speak"
+    assert both == "takes token, host; TLS ends at a proxy; trusted proxies name their clients"

@@ -1,8 +1,8 @@
-"""The binary format of what the catalog keeps of a node: a head, and parts with most of its files.
+"""The binary format of a node's values in the catalog: a head, and parts with most of its files.
 
-All numbers are little-endian. A *record* says that a file (a name, a version and a size) is held, or
-no longer held; records are replayed in order, so the last one about a file counts, and replaying
-some twice changes nothing.
+All numbers are little-endian. A *record* states that a file (name, version and size) is held, or no longer
+held. Records are replayed in order, so the last one about a file counts, and replaying some twice
+changes nothing.
 
     value   := magic 2 bytes, version u8, flags u8, CRC-32 of all else u32, rest
     head    := value "PH": fixed fields (`_HEAD`), site, node, ids of the parts u64 each, records
@@ -11,9 +11,9 @@ some twice changes nothing.
     records := count u32, sizes i64 each (-1 - size: no longer held), scopes, lfns, guids, versions
     column  := bytes u32, then if not 0: lengths in characters u16 each, UTF-8 of all strings
 
-Stored bytes are not trusted: whatever is wrong with them raises `CodecError`, and the node counts
-as unknown. Columns make decoding three times as fast as one record after the other; zlib's
-fastest level makes a part of real file names four times as small.
+Stored bytes are not trusted: any fault raises `CodecError`, and the node counts as unknown. Columns make decoding
+three times as fast as record after record; zlib's fastest level makes a part of real file names four times
+as small.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from typing import NamedTuple
 from pandawn_server.domain.catalog.inventory import CachedFile, CacheState, CacheSummary, NodeKey
 
 VERSION = 2
-"""Version of the format, and part of every key: servers of two versions do not meet.
+"""Version of the format, and part of every key, so that servers of two versions do not share values.
 
-Pins lie in the database as parts of some version: those of the first are read too.
+Pins are stored in the database as parts of some version, so parts of version 1 can be read too.
 """
 
 _WITHOUT_VERSIONS = 1
-"""The version of the format that had no versions of files: of none that it kept it is known which file it was."""
+"""The format version without file versions: the versions of all its files are unknown."""
 
 _COMPRESS_FROM_BYTES = 2048
-"""Below this zlib costs more time than it saves room."""
+"""Below this size zlib costs more time than it saves space."""
 
 MAX_PLAIN_BYTES = 32 * 2**20
-"""No part is larger when unpacked: bounds what a forged value can make us allocate."""
+"""Maximum unpacked size of a part: bounds what a forged value can make us allocate."""
 
 MAX_PARTS = 3000
-"""Parts of a node: a million files with the longest names take 2,500 (see `packing`)."""
+"""Maximum parts of a node: a million files with the longest names take 2,500 (see `packing`)."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -59,11 +59,11 @@ _COUNT = struct.Struct("<I")
 
 
 class CodecError(Exception):
-    """Stored bytes are not what this version of the format writes."""
+    """The stored bytes are not valid in this format."""
 
 
 def gone(size: int) -> int:
-    """What stands in a record for the size of a file that is no longer held; and the size, from that."""
+    """Marks a size as that of a file no longer held; applied again, it gives the size back."""
     return -1 - size
 
 
@@ -78,13 +78,13 @@ class Record(NamedTuple):
 
     @classmethod
     def of(cls, file: CachedFile) -> Record:
-        """The record that says that a file is held."""
+        """The record of a file that is held."""
         return cls(file.scope, file.lfn, file.guid, file.version, file.size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Records by column, in the order of `Record`; all columns are of one length."""
+    """Records by column, in the order of `Record`; all columns have the same length."""
 
     scopes: Sequence[str]
     lfns: Sequence[str]
@@ -95,10 +95,10 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The value from which all that is kept of a node is found.
+    """The value that leads to all other values of a node.
 
-    `parts` are the ids of the parts in order of replay, with `part_records` records in all, of
-    which `appended` were written since all was last packed; `tail` are the newest records, encoded.
+    `parts` are the part ids in order of replay, with `part_records` records in all; `appended` of the parts were
+    added since the last packing. `tail` has the newest records, encoded.
     """
 
     key: NodeKey
@@ -113,7 +113,7 @@ class Head:
 
     @property
     def summary(self) -> CacheSummary:
-        """What it says of the cache."""
+        """The state and sums of the cache."""
         return CacheSummary(
             self.key, self.state, self.file_count, self.total_bytes, self.update_time
         )
@@ -137,7 +137,7 @@ def encode_records(records: Sequence[Record]) -> bytes:
 
 
 def decode_records(data: bytes, version: int = VERSION) -> Records:
-    """Decodes what `encode_records` of some version of the format made; nothing may follow it."""
+    """Decodes the output of `encode_records`, of the given format version; no bytes may follow."""
     if len(data) < _COUNT.size:
         raise CodecError("records end before their count")
     (count,) = _COUNT.unpack_from(data)
@@ -181,15 +181,15 @@ def _decode_column(data: bytes, position: int, count: int) -> tuple[Sequence[str
         text = data[position : position + size].decode()
     except (struct.error, UnicodeDecodeError) as error:
         raise CodecError(f"a column of names is broken: {error}") from error
-    # Covers a text cut short too.
+    # Detects a text that was cut short too.
     if position + size > len(data) or sum(lengths) != len(text):
-        raise CodecError("a column of names has another length than it says")
+        raise CodecError("a column of names does not have the length it states")
     ends = accumulate(lengths)
     return [text[end - n : end] for end, n in zip(ends, lengths, strict=True)], position + size
 
 
 def encode_part(part_id: int, records: bytes) -> bytes:
-    """Encodes a part from its encoded records."""
+    """Encodes a part from encoded records."""
     body, flags = records, 0
     if len(records) >= _COMPRESS_FROM_BYTES:
         packed = zlib.compress(records, level=1)
@@ -200,25 +200,25 @@ def encode_part(part_id: int, records: bytes) -> bytes:
 
 
 def decode_part(part_id: int, data: bytes) -> Records:
-    """Decodes the part of that id, also one of the format's first version."""
+    """Decodes the part with that id, of the current or the first format version."""
     version, flags, rest = _open(b"PP", data, {VERSION, _WITHOUT_VERSIONS})
     if flags > 1 or len(rest) < _PART.size:
-        raise CodecError("not the beginning of a part")
+        raise CodecError("not a valid start of a part")
     found, size = _PART.unpack_from(rest)
     if found != part_id:
         raise CodecError(f"part {found:x} instead of {part_id:x}")
     body = rest[_PART.size :]
     if flags:
         if size > MAX_PLAIN_BYTES:
-            raise CodecError(f"a part says that it unpacks to {size} bytes")
+            raise CodecError(f"a part states an unpacked size of {size} bytes")
         unpacker = zlib.decompressobj()
         try:
-            # One byte more than it should be, to notice more; never 0, which means no limit.
+            # One byte more than stated, to detect excess; never 0, which would mean no limit.
             body = unpacker.decompress(body, size + 1)
         except zlib.error as error:
             raise CodecError(f"a part does not unpack: {error}") from error
     if len(body) != size:
-        raise CodecError("a part has another size than it says")
+        raise CodecError("a part does not have the size it states")
     return decode_records(body, version)
 
 
@@ -233,7 +233,7 @@ def encode_head(head: Head) -> bytes:
                 head.state.digest,
                 (head.update_time - _EPOCH) // _MICROSECOND,
                 head.file_count,
-                # The sizes of a million files may add up to more than 64 bits, if only by a lie.
+                # The sizes of a million files may add up to more than 64 bits, if only by a false report.
                 head.total_bytes & (2**64 - 1),
                 head.total_bytes >> 64,
                 head.part_records,
@@ -252,7 +252,7 @@ def encode_head(head: Head) -> bytes:
 
 
 def decode_head(key: NodeKey, data: bytes) -> Head:
-    """Decodes the head of that node; the value must name it in full."""
+    """Decodes a node's head; the value must contain the node's full name."""
     _, flags, rest = _open(b"PH", data, {VERSION})
     if flags:
         raise CodecError("a head with flags")
@@ -280,8 +280,8 @@ def decode_head(key: NodeKey, data: bytes) -> Head:
     except (struct.error, UnicodeDecodeError, OverflowError) as error:
         raise CodecError(f"a head is broken: {error}") from error
     if len(parts) > MAX_PARTS or len(set(parts)) != len(parts):
-        # Never written, and a part named often enough would take minutes to replay.
-        raise CodecError(f"a head of {len(parts)} parts, or with one of them named twice")
+        # Never written by us; a part listed often enough would take minutes to replay.
+        raise CodecError(f"a head of {len(parts)} parts, or with a part listed twice")
     if found != key:
         raise CodecError(f"the head of {found}, not of {key}")
     return Head(
@@ -298,12 +298,12 @@ def decode_head(key: NodeKey, data: bytes) -> Head:
 
 
 def _close(start: bytes, rest: bytes) -> bytes:
-    """Puts the checksum of both between the start of a value and the rest."""
+    """Inserts the checksum of both between the start of a value and its rest."""
     return start + _CHECKSUM.pack(zlib.crc32(rest, zlib.crc32(start))) + rest
 
 
 def _open(magic: bytes, data: bytes, versions: Collection[int]) -> tuple[int, int, bytes]:
-    """Checks what all values begin with; returns the version of the format, the flags and the rest."""
+    """Checks the start of any value; returns the format version, the flags and the rest."""
     rest_from = _START.size + _CHECKSUM.size
     if len(data) < rest_from:
         raise CodecError(f"a value of {len(data)} bytes")

@@ -1,4 +1,4 @@
-"""One node's cache while changes are applied to it, before anything is written."""
+"""One node's cache while changes are applied, before anything is written."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from pandawn_server.domain.catalog.inventory import (
 
 
 def random_id() -> int:
-    """A number of 64 random bits, not zero: an epoch, or the id of a part."""
+    """A random non-zero 64-bit number: an epoch, or the id of a part."""
     return 1 + randbelow(2**64 - 1)
 
 
 class Draft:
     """Starts from what is known of a node and collects what is to be written.
 
-    `state`, `file_count` and `total_bytes` are how the cache stands after the changes so far.
-    `changes` is one record a file; if `cleared`, they are all that there is, else they come after
-    what was known. `dirty` tells whether there is anything to write.
+    `state`, `file_count` and `total_bytes` reflect the changes so far. `changes` has one record per file; if
+    `cleared` is set they are all there is, else they follow what was known. `dirty` is set if there is anything
+    to write.
     """
 
     def __init__(
         self, view: View | None, entries: Entries | None = None, *, pack: bool = False
     ) -> None:
-        """Starts from a view, None for an unknown node.
+        """Starts from a view; None for an unknown node.
 
-        `entries` hold the same as the view; they are needed to delete files of which not all of
-        scope, LFN and version is told, and to `pack`, which makes `changes` begin with all that was known.
+        `entries` have the same content as the view. They are needed to delete files named by less than scope, LFN
+        and version, and to `pack`, which makes `changes` start with all that was known.
         """
         self.known = view is not None
         self.file_count = view.head.file_count if view else 0
@@ -55,7 +55,7 @@ class Draft:
         self._epoch, self._sequence, self._digest = start.epoch, start.sequence, start.digest
         self._view = view
         self._entries = entries
-        # Those among the changes, held or not. By name once somebody asks: inventories do not, mostly.
+        # Changed files, held or not. The index by name is built on first use: inventories rarely need it.
         self._by_name: dict[tuple[str, str], list[FileId]] | None = None
         self._by_guid: dict[str, list[FileId]] = {}
         if pack and entries is not None:
@@ -69,7 +69,7 @@ class Draft:
         return CacheState(self._epoch, self._sequence, self._digest) if self.known else None
 
     def apply(self, delta: Delta) -> DeltaOutcome:
-        """Applies a delta if it may be, see `domain.inventory.delta_result`."""
+        """Applies a delta if it is applicable, see `domain.inventory.delta_result`."""
         if delta.epoch == 0:
             if not self.known:
                 if not delta.added:
@@ -86,8 +86,8 @@ class Draft:
         return DeltaOutcome(DeltaResult.APPLIED, deleted)
 
     def replace(self, inventory: Inventory) -> Drift:
-        """Puts an inventory in the place of all files; returns how wrong the catalog was."""
-        # Of a file whose version is not known the last one counts, as in `_put`.
+        """Replaces all files by an inventory; returns how wrong the catalog was."""
+        # Of files with one name and unknown version, the last one counts, as in `_put`.
         files = {
             file.file_id if file.version else (file.scope, file.lfn): file
             for file in inventory.files
@@ -100,7 +100,7 @@ class Draft:
         return drift
 
     def flush(self, epoch: int) -> int | None:
-        """Begins a new epoch; returns how many files were forgotten, None for an unknown node."""
+        """Starts a new epoch; returns how many files were dropped, None for an unknown node."""
         if not self.known:
             return None
         if self._epoch == epoch:
@@ -134,7 +134,7 @@ class Draft:
     def _put(self, file: CachedFile) -> None:
         file_id = file.file_id
         if not file.version:
-            # Which file of that name it is nobody knows: it takes the place of the one before.
+            # A file of unknown version replaces the earlier one of that name.
             for before in self._unversioned(file.scope, file.lfn):
                 if before != file_id:
                     self._drop(before)
@@ -146,20 +146,20 @@ class Draft:
     def _drop(self, file_id: FileId) -> None:
         self._count(file_id, -1)
         scope, lfn, version, size = file_id
-        self._note(file_id, Record(scope, lfn, "", version, gone(size)))
+        self._set_record(file_id, Record(scope, lfn, "", version, gone(size)))
 
     def _record(self, file: CachedFile, file_id: FileId) -> None:
-        self._note(file_id, Record.of(file))
+        self._set_record(file_id, Record.of(file))
         if file.guid:
             self._by_guid.setdefault(file.guid, []).append(file_id)
 
-    def _note(self, file_id: FileId, record: Record) -> None:
+    def _set_record(self, file_id: FileId, record: Record) -> None:
         if self._by_name is not None and file_id not in self.changes:
             self._by_name.setdefault(file_id[:2], []).append(file_id)
         self.changes[file_id] = record
 
     def _changed(self, scope: str, lfn: str) -> Sequence[FileId]:
-        """The files of a name among the changes."""
+        """The changed files with a name."""
         if self._by_name is None:
             self._by_name = {}
             for file_id in self.changes:
@@ -183,7 +183,7 @@ class Draft:
         return self._view.held.place(name, key_of(name, version, size)) is not None
 
     def _meant(self, ref: FileRef) -> list[FileId]:
-        """The files held that are meant by names: without a version all of that name."""
+        """The held files that a reference matches: without a version, all with that name."""
         if ref.guid:
             changed: Sequence[FileId] = self._by_guid.get(ref.guid, ())
             found = [one for one in dict.fromkeys(changed) if self.changes[one].guid == ref.guid]
@@ -192,19 +192,19 @@ class Draft:
             found = [one for one in changed if self.changes[one].size_bytes >= 0]
         if ref.version:
             found = [one for one in found if one[2] == ref.version]
-        # A file changed in this draft is among those, if it still has the name.
+        # Changed files are already included, if they still have the name.
         found += [one for one in self._known(ref) if one not in self.changes]
         return found
 
     def _known(self, ref: FileRef) -> list[FileId]:
-        """The files meant by names, among those that were known before."""
+        """The matching files among those known before this draft."""
         if self.cleared:
             return []
         if self._entries is not None:
             return [file.file_id for file in self._entries.meant(ref)]
         if self._view is None:
             return []
-        assert ref.version, "to be looked for among the entries"
+        assert ref.version, "a reference without version needs the entries"
         sizes = self._view.held.versions(name_key(ref.scope, ref.lfn), ref.version)
         return [(ref.scope, ref.lfn, ref.version, size) for size in sizes]
 
@@ -218,7 +218,7 @@ class Draft:
         return found
 
     def _drift(self, true_files: Iterable[CachedFile]) -> Drift:
-        # All known files are wrong until the inventory confirms them.
+        # All known files count as wrong until the inventory confirms them.
         files, size_bytes = self.file_count, self.total_bytes
         for file in true_files:
             sign = -1 if self._holds(file.file_id) else 1
@@ -228,5 +228,5 @@ class Draft:
 
 
 def needs_entries(delta: Delta) -> bool:
-    """Whether only a draft with entries can apply a delta."""
+    """Whether a delta can only be applied by a draft with entries."""
     return any(not ref.lfn or not ref.version for ref in delta.deleted)

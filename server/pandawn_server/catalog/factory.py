@@ -3,7 +3,7 @@
     memory:                                  in this process
     memcached://HOST[:PORT][,HOST[:PORT]...] in a pool of memcached servers, by default at port 11211
 
-Options follow behind a `?`, as in `memcached://cache1,cache2?silence_hours=48&timeout_ms=1000`:
+Options follow after a `?`, as in `memcached://cache1,cache2?silence_hours=48&timeout_ms=1000`:
 see `CatalogOptions`.
 """
 
@@ -31,11 +31,11 @@ _MEBIBYTE = 2**20
 
 @dataclass(frozen=True, slots=True)
 class CatalogOptions:
-    """Options of a catalog URL; all are numbers above zero.
+    """Options of a catalog URL; all are positive numbers.
 
-    `silence_hours`: a node not heard of for so long is unknown. `max_files`: files whose key and
-    size this process keeps at hand, 24 bytes each. `memory_mib`: bytes of values of `memory:`.
-    `connect_timeout_ms` and `timeout_ms`: see `Timeouts`.
+    `silence_hours`: a node silent for this long is unknown. `max_files`: files whose key and size this process
+    caches, 24 bytes each. `memory_mib`: maximum size of all values of `memory:`. `connect_timeout_ms` and
+    `timeout_ms`: see `Timeouts`.
     """
 
     silence_hours: float = 24
@@ -47,14 +47,14 @@ class CatalogOptions:
 
 @dataclass(frozen=True, slots=True)
 class CatalogUrl:
-    """A catalog URL taken apart; `servers` are empty for the one in this process."""
+    """A parsed catalog URL; `servers` is empty for `memory:`."""
 
     servers: tuple[tuple[str, int], ...]
     options: CatalogOptions
 
 
 def parse_catalog_url(url: str) -> CatalogUrl:
-    """Takes a URL apart. Raises `ValueError` that says what is wrong with it."""
+    """Parses a URL. Raises `ValueError` with what is wrong."""
     place, _, query = url.partition("?")
     options = _options(query)
     if place in {"memory:", "memory://"}:
@@ -69,9 +69,9 @@ def parse_catalog_url(url: str) -> CatalogUrl:
 
 
 def open_catalog(url: str) -> PackedCatalog:
-    """Opens a catalog without asking its servers: `Catalog.unreachable` does.
+    """Opens a catalog without contacting its servers; call `Catalog.unreachable` for that.
 
-    Raises `ValueError` for a URL that makes no sense.
+    Raises `ValueError` for an invalid URL.
     """
     parsed = parse_catalog_url(url)
     options = parsed.options
@@ -92,7 +92,7 @@ def _server(text: str) -> tuple[str, int]:
     found = _SERVER.fullmatch(text)
     port = int(found["port"] or DEFAULT_PORT) if found else 0
     if found is None or not 0 < port < 65536:
-        # Somebody may have put a password there, where it means nothing and is logged.
+        # The text may contain a password, which has no meaning here and must not be logged.
         shown = text.rpartition("@")[2]
         raise ValueError(f"{shown!r} is not HOST:PORT of a memcached server")
     return found["host"].strip("[]").lower(), port

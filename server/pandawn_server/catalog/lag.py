@@ -1,4 +1,4 @@
-"""Whether a cache and the catalog disagree for good, or one of them is only a little ahead."""
+"""Decides whether a cache and the catalog disagree, or one of them is just a little behind."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pandawn_server.catalog.recent import Recent
 from pandawn_server.domain.catalog.inventory import CacheState, NodeKey
 
 GRACE = timedelta(seconds=60)
-"""How long the numbers of a cache and of the catalog may differ while deltas are on their way."""
+"""How long the sequence numbers of a cache and of the catalog may differ while deltas are on their way."""
 
 _REMEMBERED_NODES = 100_000
-"""Nodes whose lag is remembered; one forgotten gets a new grace."""
+"""Maximum nodes whose lag is tracked; one that is dropped gets a new grace period."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,28 +22,28 @@ class _Lag:
 
 
 class LagWatch:
-    """Remembers since when each cache has been ahead or behind, in this process only.
+    """Tracks since when each cache has been ahead or behind, in this process only.
 
-    Nothing is written for it: a read must not cost a write, and a second server process that
-    starts its own grace only asks a minute later.
+    Nothing is written for it, because a read must not cost a write. A second server process has its own
+    grace period and merely asks a minute later.
     """
 
     def __init__(self) -> None:
         self._lags: Recent[NodeKey, _Lag] = Recent(_REMEMBERED_NODES)
 
     def needs_inventory(
-        self, key: NodeKey, known: CacheState | None, told: CacheState, now: datetime
+        self, key: NodeKey, known: CacheState | None, reported: CacheState, now: datetime
     ) -> bool:
-        """Whether a cache should send a full inventory, given what it told and what is known.
+        """Whether a cache must send a full inventory, given its reported and its known state.
 
-        A cache behind the catalog is one that was restored from an older state, if it stays so:
-        its deltas would be taken for repeats.
+        A cache that stays behind the catalog was restored from an older state: its deltas would be taken for
+        repeats.
         """
-        if known is None or known.epoch != told.epoch:
+        if known is None or known.epoch != reported.epoch:
             return True
-        if known.sequence == told.sequence:
+        if known.sequence == reported.sequence:
             self._lags.drop(key)
-            return known.digest != told.digest
+            return known.digest != reported.digest
         lag = self._lags.get(key)
         if lag is None or lag.known != known:
             self._lags.put(key, _Lag(known, now))

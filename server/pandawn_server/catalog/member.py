@@ -1,4 +1,4 @@
-"""One memcached of a pool: its connections, and whether it is worth asking."""
+"""One memcached of a pool: its connections, and whether it answers."""
 
 from __future__ import annotations
 
@@ -25,45 +25,44 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _FIRST_REST_S = 2.0
-"""How long a lost server is left alone; doubled each time that it still does not answer."""
+"""Pause before a lost server is tried again; doubled after each failure."""
 
 _LONGEST_REST_S = 10.0
 
 _MAX_STRAYED = 200_000
-"""Routes remembered for one lost server. The state of each cache is compared at every contact
-anyway: what is forgotten here is only found later."""
+"""Maximum routes remembered per lost server. Caches report their state at every contact anyway, so for routes
+dropped here an outdated state is only found later."""
 
 _KEYS_AT_ONCE = 500
 
-# The last two: pymemcache reading the answer of something that is not memcached.
+# The last two occur when pymemcache reads the answer of something that is not memcached.
 _FAILURES = (OSError, MemcacheError, ValueError, KeyError)
 
 
 class LostError(Exception):
-    """The server does not answer; the member has gone to rest."""
+    """The server does not answer; it is tried again after a pause."""
 
 
 class NoRoomError(Exception):
-    """The server answers that it cannot store a value."""
+    """The server reports that it cannot store a value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long to wait for a server of the pool."""
+    """Time limits for a server of the pool."""
 
     connect: timedelta = timedelta(milliseconds=500)
-    """For a connection: a server on the same network accepts in less than one."""
+    """For connecting: a server on the same network accepts in less than one millisecond."""
 
     answer: timedelta = timedelta(seconds=1)
-    """For each piece of an answer. Memcached takes far less than a millisecond, but on a machine
-    that is busy with other work it may have to wait for its turn."""
+    """For each piece of an answer. Memcached takes far less than a millisecond, but on a busy machine it may wait
+    for its turn."""
 
 
 class Connection(Client):  # type: ignore[misc]  # pymemcache has no types
     """A connection that tries all addresses of a name.
 
-    pymemcache 4.0.0 tries the first only: `localhost` is `::1` first, where memcached
-    seldom listens.
+    pymemcache 4.0.0 tries only the first: for `localhost` that is `::1`, where memcached seldom listens.
     """
 
     def _connect(self) -> None:
@@ -75,12 +74,11 @@ class Connection(Client):  # type: ignore[misc]  # pymemcache has no types
 
 
 class Member:
-    """A server of the pool. May be used by several threads at once.
+    """A server of the pool. Thread-safe.
 
-    One that fails is lost: it goes to rest, so that a dead server costs one time-out every few
-    seconds and not one a call. After the rest one caller looks after it while the others go on
-    without it. Routes written elsewhere in the meantime have strayed: what the
-    server still has of them is outdated, and is deleted before it is asked anything again.
+    A server that fails is lost and not asked for a while, so that it costs one timeout every few seconds, not one
+    per call. After the pause one caller checks it while others go on without it. Routes written elsewhere
+    meanwhile have strayed: this server's values for them are outdated, and are deleted before it is used again.
     """
 
     def __init__(
@@ -104,7 +102,7 @@ class Member:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the server did not answer when it was last asked."""
+        """Whether the server did not answer last time."""
         return self._lost_until is not None
 
     @property
@@ -113,15 +111,15 @@ class Member:
         return f"memcached {self.name} does not answer: {self._cause}"
 
     def rest_left(self) -> float:
-        """Seconds until somebody may look after a lost server."""
+        """Seconds until a lost server may be checked again."""
         until = self._lost_until
         return 0.0 if until is None else max(0.0, until - self._monotonic())
 
     def call(self, run: Callable[[Connection], T]) -> T:
         """Runs commands over a connection. Raises `LostError`, or `NoRoomError`.
 
-        Commands may be run twice: connections that lay idle while the server was restarted
-        are dead, and that says nothing about the server.
+        Commands may run twice: connections that were idle while the server restarted are dead, but the server is
+        not.
         """
         while True:
             try:
@@ -138,16 +136,16 @@ class Member:
                 if is_new or isinstance(error, TimeoutError):
                     self._lose(error)
                     raise LostError(self.cause) from error
-                # The other idle ones are dead too.
+                # The other idle connections are dead too.
                 self.close()
             else:
                 self._idle.append(connection)
                 return result
 
     def stray(self, route: str) -> bool:
-        """Takes note that a route of this lost server is about to be written elsewhere.
+        """Records that a route of this lost server is about to be written elsewhere.
 
-        False if the server is back: then it must not be written elsewhere.
+        Returns False if the server is back: then the route must not be written elsewhere.
         """
         with self._lock:
             if self._lost_until is None:
@@ -157,10 +155,10 @@ class Member:
             return True
 
     def look_after(self, forget_elsewhere: Callable[[Collection[str]], None]) -> None:
-        """Sees whether a lost server answers again; does nothing while another thread does so.
+        """Checks whether a lost server answers again; does nothing while another thread does so.
 
-        `forget_elsewhere` deletes strayed routes from the other servers: kept there, they would
-        be outdated when this server is lost for a second time.
+        `forget_elsewhere` deletes strayed routes from the other servers: kept there, they would be outdated when
+        this server is lost again.
         """
         if not self._looking_after.acquire(blocking=False):
             return
@@ -173,7 +171,7 @@ class Member:
                 count += len(strayed)
                 with self._lock:
                     self._strayed.difference_update(strayed)
-            _log.info("memcached %s answers again; %d nodes are asked anew", self.name, count)
+            _log.info("memcached %s answers again; %d nodes must report anew", self.name, count)
         except (LostError, NoRoomError):
             with self._lock:
                 self._rest_s = min(2 * self._rest_s, _LONGEST_REST_S)
@@ -181,7 +179,7 @@ class Member:
             self._looking_after.release()
 
     def _strayed_or_found(self) -> list[str]:
-        """The routes that have strayed; with none left the server is no longer lost."""
+        """The strayed routes; if there are none left, marks the server as found."""
         with self._lock:
             if not self._strayed:
                 self._lost_until = None
@@ -215,14 +213,14 @@ class Member:
 
 
 def delete_keys(connection: Connection, keys: Collection[str]) -> None:
-    """Deletes keys, a few hundred at a time: answers to more would fill the pipe unread."""
+    """Deletes keys, a few hundred at a time: more answers would fill the pipe unread."""
     listed = list(keys)
     for start in range(0, len(listed), _KEYS_AT_ONCE):
         connection.delete_many(listed[start : start + _KEYS_AT_ONCE], noreply=False)
 
 
 def _text(error: Exception) -> str:
-    """What went wrong, in words: many of these errors have no text of their own."""
+    """Describes an error in words: many of these have no text of their own."""
     if isinstance(error, TimeoutError):
         return "timed out"
     if isinstance(error, MemcacheUnexpectedCloseError):

@@ -1,9 +1,9 @@
 """A store spread over a pool of memcached servers.
 
-Each node lives on one server, found by consistent hashing. While a server is lost its nodes
-move to the next one on the ring, where nobody knows them, so that their caches are asked for
-inventories. When it comes back it is given its nodes again, without those that were written
-elsewhere: what it still has of them is outdated, and no older state may come back to life.
+Consistent hashing assigns each node to one server. While a server is lost, its nodes move to the next one on the
+ring, which does not know them, so their caches must send inventories. When the server comes back it gets its
+nodes back, except for those written elsewhere: its values for these are outdated, and an older state must never
+reappear.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from pandawn_server.catalog.store import Pulse, Slot, Stored, Token
 from pandawn_server.domain.errors import UnavailableError
 
 _KEYS_AT_ONCE = 1000
-"""Keys in one command; a batch of pilots needs fewer, and locating a file at a big site more."""
+"""Maximum keys per command; a batch of pilots needs fewer, locating a file at a big site more."""
 
 _BYTES_AT_ONCE = 2**20
-"""Bytes of values in one command: all of it must be sent within one time-out."""
+"""Maximum bytes of values per command, which must be sent within one timeout."""
 
 _RELATIVE_EXPIRY_S = 30 * 24 * 3600
-"""Longer lives memcached takes for a point in time, in seconds since 1970."""
+"""Memcached takes longer lifetimes for a point in time, in seconds since 1970."""
 
 _PULSE_KEY = "pandawn-pulse"
-"""Holds a random value in each server until that forgets it, with all the rest."""
+"""Key of a random value in each server; it disappears when the server loses its content."""
 
 _LOST = "lost"
 
@@ -45,7 +45,7 @@ _MIN_RETRY_AFTER = timedelta(seconds=1)
 
 
 class MemcachedStore:
-    """A `Store` in memcached. May be used by several threads at once."""
+    """A `Store` in memcached. Thread-safe."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class MemcachedStore:
         timeouts: Timeouts,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Spreads values over servers, each a host and a port; they die after `silence`."""
+        """Spreads values over servers, given by host and port; values expire after `silence`."""
         self._members = [Member(host, port, timeouts, monotonic) for host, port in servers]
         self._ring = Ring([member.name for member in self._members])
         self._silence_s = max(1, round(silence.total_seconds()))
@@ -93,7 +93,7 @@ class MemcachedStore:
     def write_head(self, route: str, token: Token, value: bytes) -> Stored:
         """See `Store.write_head`."""
         member, skipped = self._home(route)
-        # Another server than it was read from, or one has just come back: read again.
+        # It was read from another server, or one has just come back: read again.
         if member.name != token.server or not all(lost.stray(route) for lost in skipped):
             return Stored.CONFLICT
         write = partial(
@@ -153,7 +153,7 @@ class MemcachedStore:
             member.close()
 
     def _home(self, route: str) -> tuple[Member, list[Member]]:
-        """Where a route lives now, and the lost servers before that on the ring."""
+        """The current server of a route, and the lost servers before it on the ring."""
         first = self._members[self._ring.first(route)]
         if not first.is_lost:
             return first, []
@@ -175,7 +175,7 @@ class MemcachedStore:
 
     def _look_after(self, lost: Member) -> None:
         def forget_elsewhere(routes: Collection[str]) -> None:
-            # Only on those that stand in for it; one before it on the ring is right, if it lives.
+            # Only from those after it on the ring, which stand in for it; one before it has priority.
             behind: dict[Member, list[str]] = {}
             for route in routes:
                 walk = [self._members[index] for index in self._ring.walk(route)]
@@ -183,7 +183,7 @@ class MemcachedStore:
                     behind.setdefault(other, []).append(route)
             for other, its_routes in behind.items():
                 if not _try_delete(other, its_routes):
-                    # It is lost itself: what it has of them will be outdated when it is back.
+                    # That server is lost too: its values will be outdated when it comes back.
                     for route in its_routes:
                         other.stray(route)
 
@@ -192,7 +192,7 @@ class MemcachedStore:
     def _on_members(
         self, routes: Iterable[str], run: Callable[[Member, list[str], Connection], None]
     ) -> None:
-        """Runs commands on each server for its routes, and again on the next where one is lost."""
+        """Runs commands on each server for its routes, and on the next server for those of a lost one."""
         left = list(routes)
         while left:
             by_member: dict[Member, list[str]] = {}
@@ -242,7 +242,7 @@ def _write_parts(connection: Connection, values: Mapping[str, bytes], expire: in
 def _read_pulse(connection: Connection) -> str:
     found = connection.get(_PULSE_KEY)
     if found is None:
-        # Another process may be faster: what it wrote counts.
+        # Another process may be faster: then its value counts.
         connection.add(_PULSE_KEY, secrets.token_bytes(8), expire=0)
         found = connection.get(_PULSE_KEY)
     return found.hex() if isinstance(found, bytes) else ""
@@ -252,7 +252,7 @@ def _stored(member: Member, write: Callable[[Connection], bool]) -> Stored:
     try:
         return Stored.DONE if member.call(write) else Stored.CONFLICT
     except LostError:
-        # Written or not: reading again will tell, elsewhere.
+        # Written or not: the next read will show, on another server.
         return Stored.CONFLICT
     except NoRoomError:
         return Stored.NO_ROOM

@@ -1,4 +1,4 @@
-"""A store in this process: bounded in bytes, forgetting what was unused for longest."""
+"""A store in this process: limited in bytes, evicting the least recently used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from threading import Lock
 from pandawn_server.catalog.store import Pulse, Slot, Stored, Token
 
 _OVERHEAD_BYTES = 200
-"""Counted for each value beside its bytes: the key, the objects and the place in the map."""
+"""Counted per value in addition to its bytes: the key, the objects and the map entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class _Item:
 
 
 class MemoryStore:
-    """A `Store` that behaves as one memcached does. May be used by several threads at once."""
+    """A `Store` that behaves like one memcached. Thread-safe."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class MemoryStore:
         max_bytes: int,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Forgets values after `silence`, or when there are more than `max_bytes` of them."""
+        """Values expire after `silence`; the oldest are evicted above `max_bytes`."""
         self._silence_s = silence.total_seconds()
         self._max_bytes = max_bytes
         self._monotonic = monotonic

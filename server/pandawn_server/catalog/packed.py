@@ -1,9 +1,9 @@
-"""The catalog over a store of values: one head a node, parts with the files of bigger ones.
+"""The catalog over a store of values: one head per node, and parts with the files of larger nodes.
 
-On the match path it costs one multi-get of heads for all nodes of a batch; only what changed since
-this process saw it last is read and decoded. Writers read a head, write parts under new
-random keys, and put the new head in its place by compare-and-set, so a reader sees one state or the
-other, and a half-finished write is never read. A part that got lost makes its node unknown.
+The match path costs one multi-get of heads for all nodes of a batch; only changes since this process last read
+are fetched and decoded. Writers read a head, write parts under new random keys, and replace the head by
+compare-and-set. So a reader sees one state or the other, never a half-finished write. A lost part makes its
+node unknown.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ _log = logging.getLogger(__name__)
 
 
 class PackedCatalog:
-    """A `Catalog` over a store. May be used by several threads at once."""
+    """A `Catalog` over a store. Thread-safe."""
 
     def __init__(self, store: Store, lifetimes: Lifetimes, max_files: int) -> None:
-        """Keeps its values in `store`, and views of up to `max_files` files in this process."""
+        """Keeps values in `store`, and caches views of up to `max_files` files."""
         self._store = store
         self._lifetimes = lifetimes
         self._snapshots = Snapshots(store, max_files)
@@ -83,14 +83,14 @@ class PackedCatalog:
     def touch(self, states: Sequence[tuple[NodeKey, CacheState]], now: datetime) -> list[bool]:
         """See `Catalog.touch`."""
         heads = self._snapshots.heads(key for key, _ in states)
-        return [self._needs_inventory(key, heads.get(key), told, now) for key, told in states]
+        return [self._needs_inventory(key, heads.get(key), state, now) for key, state in states]
 
     def holdings(
         self, queries: Sequence[tuple[NodeKey, Sequence[FileRef]]]
     ) -> list[list[int | None] | None]:
         """See `Catalog.holdings`."""
         views = self._snapshots.views(key for key, _ in queries)
-        # Queries that share a list share the work of preparing it.
+        # Queries that share a list are prepared once.
         uses = Counter(id(refs) for _, refs in queries)
         prepared: dict[int, Wanted | None] = {}
         answers: list[list[int | None] | None] = []
@@ -122,8 +122,8 @@ class PackedCatalog:
         found = self._snapshots.contents({key: version for key, version, _ in callers})
         heads = self._snapshots.decoded({key: has.version.head for key, has in found.items()})
         return [
-            (found.get(key), self._needs_inventory(key, heads.get(key), told, now))
-            for key, _, told in callers
+            (found.get(key), self._needs_inventory(key, heads.get(key), state, now))
+            for key, _, state in callers
         ]
 
     def summaries(self, keys: Sequence[NodeKey]) -> list[CacheSummary | None]:
@@ -149,10 +149,10 @@ class PackedCatalog:
         self._store.close()
 
     def _needs_inventory(
-        self, key: NodeKey, head: Head | None, told: CacheState, now: datetime
+        self, key: NodeKey, head: Head | None, reported: CacheState, now: datetime
     ) -> bool:
         known = head.state if head else None
-        if self._lag.needs_inventory(key, known, told, now):
+        if self._lag.needs_inventory(key, known, reported, now):
             return True
         return head is not None and not self._lifetimes.heard_of(key, head)
 

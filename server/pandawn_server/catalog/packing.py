@@ -1,8 +1,8 @@
-"""How a draft becomes stored values: what goes into the head, what into parts, when to pack.
+"""Turns a draft into stored values: what goes into the head, what into parts, and when to pack.
 
-A small change costs one small value: it goes into the tail of the head, and when the tail is full
-that becomes one more part. Only when many parts or outdated records have piled up is all written
-anew, so that keeping a cache of 100,000 files current does not cost 100,000 records a change.
+A small change costs one small value: it goes into the tail of the head, and a full tail becomes another part.
+Everything is rewritten only when many parts or outdated records have accumulated, so keeping a cache of 100,000
+files current does not cost 100,000 records per change.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from pandawn_server.catalog.draft import Draft, random_id
 from pandawn_server.domain.catalog.inventory import NodeKey
 
 _MAX_TAIL_BYTES = 1024
-"""Most bytes of records in a head: each match reads the heads anew, so they must stay small."""
+"""Maximum bytes of records in a head: each match reads the heads again, so they must stay small."""
 
 _MAX_PART_COST = 200_000
-"""Most characters in a part, where each record counts `_RECORD_COST` more.
+"""Maximum characters in a part, counting `_RECORD_COST` more for each record.
 
-Even if each character takes four bytes it stays below memcached's limit of 1 MiB for a value."""
+Even with four bytes per character it stays below memcached's limit of 1 MiB for a value."""
 
 _RECORD_COST = 16
-"""Bytes of a record beside its names: a size of 8 and four lengths of 2."""
+"""Bytes of a record besides its names: a size of 8 and four lengths of 2."""
 
 _MAX_APPENDED = 64
-"""Parts appended before all is packed: reading a node that is new to a process takes one
-multi-get of so many values more."""
+"""Maximum parts appended before a packing: a process that does not know the node reads that many more values in
+its multi-get."""
 
 _SPARE_RECORDS = 1024
-"""Outdated records that are not worth a packing; beyond them, as many as there are files."""
+"""Outdated records that do not justify a packing; beyond them, as many as there are files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What to store: the parts by id first, then the head. `outdated` parts may go after that."""
+    """What to store: first the parts by id, then the head. After that, `outdated` parts may be deleted."""
 
     head: Head
     parts: dict[int, bytes]
@@ -50,14 +50,14 @@ class Packed:
 
 
 def is_crowded(head: Head) -> bool:
-    """Whether the next change should pack all: then the draft begins with `pack=True`."""
+    """Whether the next change should pack everything: then make the draft with `pack=True`."""
     return (
         head.appended >= _MAX_APPENDED or head.part_records > 2 * head.file_count + _SPARE_RECORDS
     )
 
 
 def pack(key: NodeKey, draft: Draft, before: Head | None, now: datetime) -> Packed:
-    """Encodes a draft that is known; `before` is the head that it began with."""
+    """Encodes a draft of a known node; `before` is the head it started from."""
     assert draft.state is not None
     new = list(draft.changes.values())
     kept: tuple[int, ...] = ()

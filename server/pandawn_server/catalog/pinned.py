@@ -1,7 +1,7 @@
-"""A catalog that knows of pinned files too: what a node holds is what its cache reports, and its pins.
+"""A catalog that includes pinned files: a node holds what its cache reports, and its pins.
 
-Pins are answered with, and never written: deltas, inventories, digests and drift are about caches.
-A file that a cache reports and that is pinned is one file; another version or size of it is another.
+Pins appear in answers but are never written: deltas, inventories, digests and drift concern caches only. A file
+that is both reported and pinned counts once; another version or size is another file.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from pandawn_server.domain.catalog.inventory import (
 )
 
 _NO_CACHE = Version(b"", 0, 0)
-"""The version of a node of which nothing is known but pins."""
+"""The version of a node that has only pins."""
 
 
 class PinnedCatalog:
-    """A `Catalog` that adds the pins of a book to what another answers."""
+    """A `Catalog` that adds the pins of a book to another catalog's answers."""
 
     def __init__(self, caches: Catalog, book: PinBook) -> None:
         self._caches = caches
@@ -78,8 +78,8 @@ class PinnedCatalog:
         """See `Catalog.meet`."""
         met = self._caches.meet(callers, now)
         known = [(key, version) for key, version, _ in callers]
-        told = self._with_pins(known, [contents for contents, _ in met])
-        return [(contents, needed) for contents, (_, needed) in zip(told, met, strict=True)]
+        joined = self._with_pins(known, [contents for contents, _ in met])
+        return [(contents, needed) for contents, (_, needed) in zip(joined, met, strict=True)]
 
     def summaries(self, keys: Sequence[NodeKey]) -> list[CacheSummary | None]:
         """See `Catalog.summaries`."""
@@ -90,7 +90,7 @@ class PinnedCatalog:
         ]
 
     def list_files(self, key: NodeKey, after: FileId | None, limit: int) -> list[CachedFile] | None:
-        """See `Catalog.list_files`: of the cache only, as the book has no names."""
+        """See `Catalog.list_files`: only the cache's files, because the book has no names."""
         return self._caches.list_files(key, after, limit)
 
     def unreachable(self) -> list[str]:
@@ -110,7 +110,7 @@ class PinnedCatalog:
         known: Sequence[tuple[NodeKey, Version | None]],
         cached: list[Contents | None],
     ) -> list[Contents | None]:
-        """Adds pins to what caches hold; `cached` may be unchanged where the pins are not."""
+        """Adds pins to what caches hold; `cached` may be unchanged even if the pins are not."""
         nodes = self._book.nodes
         incomplete: list[tuple[int, NodeKey, PinnedFiles | None]] = []
         for position, (key, version) in enumerate(known):
@@ -120,7 +120,7 @@ class PinnedCatalog:
             if contents is not None and contents.files is None:
                 if version is not None and version.pins == (pins.version if pins else 0):
                     continue
-                # Only the pins have changed: their files alone are not all.
+                # Only the pins have changed, but the answer needs all files.
                 incomplete.append((position, key, pins))
             else:
                 cached[position] = _joined(version, contents, pins)
@@ -134,7 +134,7 @@ class PinnedCatalog:
 def _joined(
     known: Version | None, cached: Contents | None, pins: PinnedFiles | None
 ) -> Contents | None:
-    """What a cache told in full (None: it is unknown) and pins make together."""
+    """Joins a cache's full contents (None: unknown) with the pins."""
     if pins is None:
         return cached
     version = (cached.version if cached else _NO_CACHE)._replace(pins=pins.version)

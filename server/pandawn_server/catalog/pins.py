@@ -1,7 +1,7 @@
-"""What is pinned on nodes, as one server process knows it.
+"""The pinned files of nodes, as this server process knows them.
 
-The database has the pins, and `usecases.catalog.pins` brings them here: a pin is somebody's word that no
-cache would repeat, so the store of the catalog, which may forget anything, is no place for it.
+The database stores the pins, and `usecases.catalog.pins` loads them here. A pin is a person's statement that no
+cache would repeat, so it cannot be in the catalog's store, which may lose anything.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from pandawn_server.catalog.contents import HeldFiles, held_files, key_of, name_
 from pandawn_server.domain.catalog.inventory import CachedFile, FileRef, NodeKey
 
 DEFAULT_PIN_SILENCE = timedelta(days=30)
-"""How long a node may be silent before its pins are no longer believed: by then it is gone, as a
-node under repair is not."""
+"""How long a node may be silent before its pins no longer count: longer than a repair, so the node is gone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PinnedFiles:
-    """The pinned files of one node by name and by GUID; `version` (not 0) is another after each change."""
+    """The pinned files of a node by name and by GUID; each change makes a new `version`, never 0."""
 
     version: int
     by_name: HeldFiles
@@ -31,7 +30,7 @@ class PinnedFiles:
 
     @classmethod
     def of(cls, version: int, files: Iterable[CachedFile], update_time: datetime) -> PinnedFiles:
-        """From the files themselves, of which it keeps keys and sizes."""
+        """Makes it from files, of which it keeps keys and sizes."""
         known = {file.file_id: file for file in files}.values()
         by_name = held_files(
             _row(name_key(file.scope, file.lfn), file.version, file.size_bytes) for file in known
@@ -42,7 +41,7 @@ class PinnedFiles:
         return cls(version, by_name, by_guid, sum(by_name.sizes), update_time)
 
     def size(self, ref: FileRef) -> int | None:
-        """Size in bytes of the largest file meant, by LFN or GUID, None if none is pinned."""
+        """Size in bytes of the largest matching file, by LFN or GUID; None if none is pinned."""
         if ref.lfn:
             return self.by_name.size(name_key(ref.scope, ref.lfn), ref.version)
         return self.by_guid.size(_guid_key(ref.guid), ref.version)
@@ -57,20 +56,20 @@ def _guid_key(guid: str) -> int:
 
 
 class PinBook:
-    """The believed pins of all nodes. May be used by several threads at once."""
+    """The pins of all nodes that count. Thread-safe."""
 
     def __init__(self, silence: timedelta = DEFAULT_PIN_SILENCE) -> None:
-        """Pins of a node that was silent for longer than `silence` are not to be entered."""
+        """Leave out pins of nodes that were silent for longer than `silence`."""
         self.silence = silence
-        # Held from reading the database to `replace`: of two who bring news, the later one is right.
+        # Hold it from reading the database to `replace`, so that the later of two readers is right.
         self.refreshing = Lock()
         self._nodes: Mapping[NodeKey, PinnedFiles] = {}
 
     @property
     def nodes(self) -> Mapping[NodeKey, PinnedFiles]:
-        """All nodes with pins, as they are now: the mapping does not change later."""
+        """All nodes with pins. The mapping is a snapshot and never changes."""
         return self._nodes
 
     def replace(self, nodes: Mapping[NodeKey, PinnedFiles]) -> None:
-        """Puts what the database says in the place of all that was known."""
+        """Replaces all pins by those from the database."""
         self._nodes = dict(nodes)

@@ -1,4 +1,4 @@
-"""A bounded map of what was used last, shared by threads."""
+"""A bounded least-recently-used map, shared by threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """Keeps values up to a total cost and forgets those unused for longest."""
+    """Keeps values up to a total cost and evicts the least recently used."""
 
     def __init__(self, max_cost: int) -> None:
         self._max_cost = max_cost
@@ -20,7 +20,7 @@ class Recent(Generic[K, V]):
         self._lock = Lock()
 
     def get(self, key: K) -> V | None:
-        """The value of a key, which counts as used."""
+        """The value of a key; this counts as a use."""
         with self._lock:
             found = self._values.get(key)
             if found is None:
@@ -29,7 +29,7 @@ class Recent(Generic[K, V]):
             return found[0]
 
     def put(self, key: K, value: V, cost: int = 1) -> None:
-        """Keeps a value; one that alone exceeds the bound is not kept."""
+        """Adds a value, unless it alone exceeds the bound."""
         with self._lock:
             self._remove(key)
             if cost > self._max_cost:
@@ -41,7 +41,7 @@ class Recent(Generic[K, V]):
                 self._cost -= freed
 
     def drop(self, key: K) -> None:
-        """Forgets a key, if it is there."""
+        """Removes a key, if it is there."""
         with self._lock:
             self._remove(key)
 

@@ -1,4 +1,4 @@
-"""Consistent hashing: which server keeps a route, and which when that one is lost."""
+"""Consistent hashing: the server for a route, and the next one when that is lost."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 
 _POINTS_PER_SERVER = 160
-"""Places of each server on the ring: enough for the shares of three to differ by a tenth or so."""
+"""Points of each server on the ring: enough that the shares of three differ by about a tenth."""
 
 
 class Ring:
-    """Places servers, by name, on a ring of 64-bit numbers; a route belongs to the next one.
+    """Places servers by name on a ring of 64-bit numbers; a route belongs to the next server.
 
-    Taking a server away moves only its own routes, to all others alike.
+    Removing a server moves only its own routes, evenly to all others.
     """
 
     def __init__(self, servers: Sequence[str]) -> None:
-        """The order of `servers` does not matter, their spelling does: the same everywhere."""
+        """The order of `servers` does not matter, but their spelling does: use the same everywhere."""
         points = sorted(
             (_place(f"{server}#{number}"), index)
             for index, server in enumerate(servers)
@@ -28,11 +28,11 @@ class Ring:
         self._count = len(servers)
 
     def first(self, route: str) -> int:
-        """The index of the server that a route belongs to."""
+        """The index of the server that owns a route."""
         return self._servers[self._start(route)]
 
     def walk(self, route: str) -> Iterator[int]:
-        """The indices of the servers in the order in which they are to be tried for a route."""
+        """The indices of the servers in the order in which to try them for a route."""
         start = self._start(route)
         seen: set[int] = set()
         for step in range(len(self._servers)):

@@ -1,4 +1,4 @@
-"""Reads nodes out of a store and keeps what was decoded, so that only changes cost decoding."""
+"""Reads nodes from a store and caches what it decodes, so that only changes are decoded again."""
 
 from __future__ import annotations
 
@@ -20,30 +20,29 @@ from pandawn_server.catalog.views import Entries, View, follow
 from pandawn_server.domain.catalog.inventory import NodeKey
 
 _VIEW_COST = 43
-"""Cost of a view beside its files, in files of 24 bytes: the head, raw and decoded."""
+"""Cost of a view besides its files, in files of 24 bytes: its head, raw and decoded."""
 
 _MAX_ENTRIES = 250_000
-"""Entries kept decoded, in files of about 400 bytes: enough to page through a few nodes."""
+"""Maximum decoded entries cached, in files of about 400 bytes: enough to page through a few nodes."""
 
 _REMEMBERED_NODES = 100_000
-"""Nodes of which small things are remembered."""
+"""Maximum nodes for the caches of small values."""
 
 _ATTEMPTS = 3
-"""A writer may pack a node between our reading of its head and of its parts: then read again."""
+"""A writer may pack a node after its head was read and before its parts are: then read both again."""
 
 route = lru_cache(_REMEMBERED_NODES)(route_of)
-"""`route_of`, remembered: the match path asks for the same nodes over and over."""
+"""`route_of`, cached: the match path asks for the same nodes over and over."""
 
 
 class Snapshots:
-    """Views and entries of nodes, each true to one state of the node's head.
+    """Views and entries of nodes, each for one state of the node's head.
 
-    A node whose head or parts are missing or unreadable is unknown, and left out of what the
-    methods return.
+    A node with missing or unreadable values is unknown, and left out of the results.
     """
 
     def __init__(self, store: Store, max_files: int) -> None:
-        """Reads from a store and keeps views of up to `max_files` files, at 24 bytes each."""
+        """Reads from a store and caches views of up to `max_files` files, at 24 bytes each."""
         self._store = store
         self._heads: Recent[NodeKey, tuple[bytes, Head]] = Recent(_REMEMBERED_NODES)
         self._views: Recent[NodeKey, View] = Recent(max_files)
@@ -51,11 +50,11 @@ class Snapshots:
         self._broken: Recent[NodeKey, bytes] = Recent(_REMEMBERED_NODES)
 
     def heads(self, keys: Iterable[NodeKey]) -> dict[NodeKey, Head]:
-        """The heads of nodes; those known to have lost parts are left out."""
+        """The heads of nodes; leaves out those known to have lost parts."""
         return self.decoded(self._read(keys))
 
     def decoded(self, raws: Mapping[NodeKey, bytes]) -> dict[NodeKey, Head]:
-        """As `heads`, of values just read."""
+        """Like `heads`, for values just read."""
         found = {}
         for key, raw in raws.items():
             head = self._head(key, raw)
@@ -64,7 +63,7 @@ class Snapshots:
         return found
 
     def contents(self, known: Mapping[NodeKey, Version | None]) -> dict[NodeKey, Contents]:
-        """What nodes hold; without files where the version is the one that is known."""
+        """What nodes hold; without files if the version is the known one."""
         found: dict[NodeKey, Contents] = {}
         changed: dict[NodeKey, bytes] = {}
         for key, raw in self._read(known).items():
@@ -85,11 +84,11 @@ class Snapshots:
         return self._views_of(self._read(keys))
 
     def _views_of(self, read: Mapping[NodeKey, bytes]) -> dict[NodeKey, View]:
-        """The views that follow from heads just read, or from newer ones where those are outdated."""
+        """The views for heads just read, or for newer heads if those are outdated."""
         views: dict[NodeKey, View] = {}
         raws: dict[NodeKey, bytes] = {}
         for _ in range(_ATTEMPTS):
-            # Still the same head as when its parts were missing: they are lost, not packed.
+            # The same head again as when its parts were missing: they are lost, not packed.
             again = {key: raw for key, raw in read.items() if raws.get(key) != raw}
             fresh = self.resolve(again)
             views.update(fresh)
@@ -114,7 +113,7 @@ class Snapshots:
         return None
 
     def resolve(self, raws: Mapping[NodeKey, bytes]) -> dict[NodeKey, View]:
-        """The views that follow from heads just read."""
+        """The views for heads just read."""
         views: dict[NodeKey, View] = {}
         pending: list[tuple[NodeKey, Head, View | None]] = []
         for key, raw in raws.items():
@@ -147,7 +146,7 @@ class Snapshots:
         return views
 
     def expand(self, key: NodeKey, raw: bytes) -> Entries | None:
-        """All entries that follow from a head just read."""
+        """All entries for a head just read."""
         known = self._entries.get(key)
         if known is not None and known.raw == raw:
             return known
@@ -181,10 +180,9 @@ class Snapshots:
 
 
 def _base(known: View | None, head: Head) -> View | None:
-    """What to start from: the view at hand if the new head may continue it, else nothing.
+    """The view to start from: the cached one if the new head may continue it, else None.
 
-    If it does not, as after a flush, files are left over that the head does not count: see
-    `View.is_sound`.
+    If it does not really continue it, as after a flush, the sums do not match the head: see `View.is_sound`.
     """
     if known is None:
         return None
@@ -203,7 +201,7 @@ def _part_keys(key: NodeKey, part_ids: Iterable[int]) -> list[str]:
 def _news(
     key: NodeKey, head: Head, part_ids: Iterable[int], parts: Mapping[str, bytes]
 ) -> list[Records]:
-    """The records of some parts and of the tail; `CodecError` if a part is missing."""
+    """The records of some parts and of the tail; raises `CodecError` if a part is missing."""
     news = []
     for part_id in part_ids:
         value = parts.get(part_key(route(key), part_id))

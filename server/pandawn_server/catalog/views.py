@@ -1,4 +1,4 @@
-"""What this process keeps of a node to answer questions: a compact view, or all entries."""
+"""What this process keeps of a node to answer queries: a compact view, or all entries."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pandawn_server.catalog.contents import HeldFiles, first_not_before, held_fi
 from pandawn_server.domain.catalog.inventory import CachedFile, FileId, FileRef
 
 _INSERT_ONE_BY_ONE = 64
-"""Up to so many records are put into the arrays in place; more are merged through a dictionary."""
+"""Up to this many records are inserted into the arrays in place; more are merged through a dictionary."""
 
 _SCAN_FACTOR = 8
-"""A look-up by bisection costs about as much as passing over 8 keys in a row (measured)."""
+"""A look-up by bisection costs about as much as scanning 8 keys (measured)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """The files of one node, and the head that they follow from."""
+    """The files of one node, and the head they belong to."""
 
     raw: bytes
     head: Head
@@ -28,17 +28,17 @@ class View:
     total_bytes: int
 
     def is_sound(self) -> bool:
-        """Whether the files add up to what the head says.
+        """Whether the files add up to the sums in the head.
 
-        They do not when the view was carried on from one that the head does not continue: after a
-        flush, or when two servers went on apart while a memcached was out of reach for one.
+        They do not if the view continues one that the head does not continue: after a flush, or when two servers
+        went on separately while one of them could not reach a memcached.
         """
         sums = (self.head.file_count, self.head.total_bytes)
         return (len(self.held), self.total_bytes) == sums
 
 
 def follow(base: View | None, raw: bytes, head: Head, news: Iterable[Records]) -> View:
-    """The view after some records more than `base` has, which stays as it is; None: from nothing."""
+    """The view after `news`, starting from a copy of `base`, or from nothing if it is None."""
     held = (
         HeldFiles(base.held.names[:], base.held.keys[:], base.held.sizes[:])
         if base
@@ -56,7 +56,7 @@ def follow(base: View | None, raw: bytes, head: Head, news: Iterable[Records]) -
 
 
 def _changes(records: Records) -> dict[int, tuple[int, int]]:
-    """Of each file by key: the number of its name, and the size in its record."""
+    """Changes by file key: the number of the name, and the size in the record."""
     names = list(map(hash, zip(records.scopes, records.lfns, strict=True)))
     sizes = records.sizes
     if sizes and min(sizes) < 0:
@@ -66,7 +66,7 @@ def _changes(records: Records) -> dict[int, tuple[int, int]]:
 
 
 def _insert(held: HeldFiles, changes: Mapping[int, tuple[int, int]]) -> int:
-    """Puts changes into the arrays; returns by how many bytes the sum of sizes grew."""
+    """Applies changes to the arrays; returns by how many bytes the sum of sizes grew."""
     names, keys, sizes = held.names, held.keys, held.sizes
     more_bytes = 0
     for key, (name, size) in changes.items():
@@ -90,7 +90,7 @@ def _merged(held: HeldFiles, changes: Mapping[int, tuple[int, int]]) -> HeldFile
 
 
 class Wanted:
-    """A list of files by LFN, prepared to be looked up on one node or on many."""
+    """A list of files by LFN, prepared for look-ups on one node or on many."""
 
     def __init__(self, refs: Sequence[FileRef], *, in_many: bool) -> None:
         self._files = [(hash((ref.scope, ref.lfn)), ref.version) for ref in refs]
@@ -100,7 +100,7 @@ class Wanted:
                 self._places.setdefault(name, []).append(place)
 
     def sizes_in(self, held: HeldFiles) -> list[int | None]:
-        """The size of each file in the order of the list, None for one that is not held."""
+        """The size of each file, in the order of the list; None for one that is not held."""
         if len(held) >= _SCAN_FACTOR * len(self._places):
             return [held.size(name, version) for name, version in self._files]
         found: list[int | None] = [None] * len(self._files)
@@ -144,12 +144,12 @@ class Entries:
                 self._by_guid.setdefault(file.guid, []).append(file)
 
     def after(self, file_id: FileId | None, limit: int) -> list[CachedFile]:
-        """Up to `limit` files that come after one."""
+        """Up to `limit` files after `file_id`."""
         first = 0 if file_id is None else bisect_right(self._ids, file_id)
         return self.files[first : first + limit]
 
     def meant(self, ref: FileRef) -> Sequence[CachedFile]:
-        """The files of an LFN or a GUID; of one version, if that is told."""
+        """The files with an LFN or a GUID, and with the version if one is given."""
         found = self._by_guid.get(ref.guid, []) if ref.guid else self._named(ref.scope, ref.lfn)
         return [file for file in found if file.version == ref.version] if ref.version else found
 
@@ -163,5 +163,5 @@ class Entries:
         return found
 
     def size(self, ref: FileRef) -> int | None:
-        """Size in bytes of the largest file meant, None if none is held."""
+        """Size in bytes of the largest matching file; None if none is held."""
         return max((file.size_bytes for file in self.meant(ref)), default=None)

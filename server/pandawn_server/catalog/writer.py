@@ -1,4 +1,4 @@
-"""Writes nodes by compare-and-set, so that writers of all threads and servers take turns."""
+"""Writes nodes by compare-and-set, which serialises writers in all threads and servers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from pandawn_server.domain.errors import UnavailableError
 T = TypeVar("T")
 
 _ATTEMPTS = 12
-"""Tries to write a node that others write too; with the pauses between them about a second."""
+"""Attempts to write a node that others write too; with the pauses they take about a second."""
 
 _FIRST_PAUSE_S = 0.002
-"""Longest pause before the second try; it doubles from try to try, up to `_MAX_PAUSE_S`."""
+"""Maximum pause before the second attempt; it doubles for each attempt, up to `_MAX_PAUSE_S`."""
 
 _MAX_PAUSE_S = 0.2
 
@@ -34,14 +34,14 @@ _RETRY_AFTER = timedelta(seconds=5)
 
 @dataclass(frozen=True, slots=True)
 class Written(Generic[T]):
-    """What changes returned, by node, and the errors of nodes that could not be written."""
+    """The results of the changes, by node, and the errors of nodes that could not be written."""
 
     done: dict[NodeKey, T]
     failed: dict[NodeKey, UnavailableError]
 
 
 class Writer:
-    """Changes nodes, each in one compare-and-set."""
+    """Changes nodes, each by one compare-and-set."""
 
     def __init__(self, store: Store, snapshots: Snapshots, lifetimes: Lifetimes) -> None:
         self._store = store
@@ -54,10 +54,10 @@ class Writer:
         now: datetime,
         by_entries: Collection[NodeKey] = (),
     ) -> Written[T]:
-        """Changes each node by its function, which is called anew when another writer was faster.
+        """Changes each node by its function, which runs again whenever another writer was faster.
 
-        Nodes in `by_entries` get drafts that find files by less than name and version, which costs
-        decoding all entries.
+        Nodes in `by_entries` get drafts that find files by less than name and version; that costs decoding all
+        entries.
         """
         written: Written[T] = Written({}, {})
         left = set(changes)
@@ -75,7 +75,7 @@ class Writer:
                 draft = self._draft(key, slot, view, with_entries=key in by_entries)
                 if draft is None:
                     if unreadable.get(key) != slot.raw:
-                        # Perhaps another writer has just packed it: look again.
+                        # Perhaps another writer has just packed the node: read again.
                         unreadable[key] = slot.raw
                         continue
                     draft = Draft(None)
@@ -98,20 +98,20 @@ class Writer:
     def _draft(
         self, key: NodeKey, slot: Slot, view: View | None, *, with_entries: bool
     ) -> Draft | None:
-        """The draft to begin with; None if there is a head, but not all that it names."""
+        """The draft to start from; None if there is a head but some of its parts are missing."""
         if view is None:
             return Draft(None) if slot.raw is None else None
         crowded = is_crowded(view.head)
         if not with_entries and not crowded:
             return Draft(view)
-        # The view may have been made while parts were there that are gone by now.
+        # The view may be older than the loss of a part.
         entries = self._snapshots.expand(key, view.raw)
         return None if entries is None else Draft(view, entries, pack=crowded)
 
     def _put(
         self, key: NodeKey, slot: Slot, view: View | None, draft: Draft, now: datetime
     ) -> Stored:
-        """Writes parts, then the head that names them, then forgets what no head names any more."""
+        """Writes parts, then the head that refers to them, then deletes parts without a reference."""
         packed = pack(key, draft, view.head if view else None, now)
         parts = {part_key(route(key), part_id): part for part_id, part in packed.parts.items()}
         stored = Stored.DONE

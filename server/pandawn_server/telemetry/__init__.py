@@ -1,4 +1,4 @@
-"""Traces and metrics: what is measured (`names`), how code says so (`api`), where it goes (`otlp`).
+"""Traces and metrics: what is measured (`names`), the interface for code (`api`), the exporter (`otlp`).
 
-With no collector configured nothing but `names` and `api` is imported, and both do nothing.
+Without a collector only `names` and `api` are imported, and both do nothing.
 """

@@ -1,6 +1,6 @@
-"""How code says what it measures. `Telemetry` itself measures nothing: it is the one that is off.
+"""The interface for measurements. `Telemetry` itself measures nothing: it is what runs when telemetry is off.
 
-`telemetry.otlp` has the one that exports. Whoever composes the server chooses.
+`telemetry.otlp` has the implementation that exports. The composition of the server chooses one.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Attributes = Mapping[str, AttributeValue]
 """Attributes by name."""
 
 Carrier = Sequence[tuple[str, str | bytes]]
-"""Metadata of a call, which may carry the trace of its caller."""
+"""Metadata of a call, which may carry the caller's trace."""
 
 NO_ATTRIBUTES: Attributes = {}
 """No attributes."""
 
 
 class SpanRef:
-    """Names a span so that another can follow from it."""
+    """Identifies a span, so that another can follow from it."""
 
     __slots__ = ()
 
@@ -33,23 +33,23 @@ class SpanRef:
 class Observation:
     """One run of an operation: use it as a context manager, or call `begin` and `end`.
 
-    It belongs to the thread or task that began it; operations begun meanwhile in the same context
-    become its children.
+    It belongs to the thread or task that began it; operations that start meanwhile in the same context become
+    its children.
     """
 
     __slots__ = ()
 
     def begin(self) -> None:
-        """The operation begins."""
+        """Starts the operation."""
 
     def set(self, name: str, value: AttributeValue) -> None:
-        """Adds an attribute that is known only later."""
+        """Sets an attribute that only becomes known during the operation."""
 
     def fail(self, error_type: str) -> None:
-        """Marks the operation as failed, by a class of error or a status code."""
+        """Marks the operation as failed, with an error class or a status code."""
 
     def end(self) -> None:
-        """The operation ends."""
+        """Ends the operation."""
 
     def __enter__(self) -> Self:
         self.begin()
@@ -70,10 +70,10 @@ _NOTHING = Observation()
 
 
 class Telemetry:
-    """Measures nothing, and costs a call that returns at once."""
+    """Measures nothing; each call returns at once."""
 
     enabled = False
-    """Whether anything is measured; lets a hot path skip the preparation."""
+    """Whether anything is measured, so that hot paths can skip the preparation."""
 
     def observe(
         self,
@@ -84,16 +84,16 @@ class Telemetry:
         carrier: Carrier | None = None,
         causes: Sequence[SpanRef | None] = (),
     ) -> Observation:
-        """Prepares to observe an operation; `name` is the span's, from a small set.
+        """Prepares the observation of an operation; `name` is the span's, from a small set.
 
-        The span's parent is what `carrier` names, else the only one of `causes`, else what runs in
-        this context. It is linked to all `causes`.
+        The span's parent is the one in `carrier`, else the only one of `causes`, else the current span of this
+        context. It is linked to all `causes`.
         """
         del operation, name, attributes, carrier, causes
         return _NOTHING
 
     def here(self) -> SpanRef | None:
-        """The span that runs in this context, to be the cause of another."""
+        """The current span of this context, for use as a cause."""
         return None
 
     def count(
@@ -107,10 +107,10 @@ class Telemetry:
         """Adds a value to a distribution."""
 
     def watch(self, gauge: Gauge, read: Callable[[], Iterable[tuple[float, Attributes]]]) -> None:
-        """Has `read` called, from another thread, whenever metrics are exported."""
+        """Calls `read`, from another thread, whenever metrics are exported."""
 
     def close(self) -> None:
-        """Sends what is left, for at most a few seconds."""
+        """Sends what is left, within a few seconds."""
 
 
 OFF = Telemetry()

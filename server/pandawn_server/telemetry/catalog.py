@@ -1,4 +1,4 @@
-"""Spans and metrics of the catalog: one for each call of a backend, whichever it is."""
+"""Spans and metrics of the catalog: one per call, for any backend."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from pandawn_server.telemetry.names import (
 
 
 class ObservedCatalog:
-    """A catalog that does what another does, and has each call observed."""
+    """A catalog that forwards each call to another and observes it."""
 
     def __init__(self, catalog: Catalog, system: str, telemetry: Telemetry) -> None:
         """`system` names the backend in spans: `memory`, `memcached`."""

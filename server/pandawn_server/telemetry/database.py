@@ -1,7 +1,7 @@
-"""Spans and metrics of the database: one for each statement and commit, by SQLAlchemy's events.
+"""Spans and metrics of the database: one for each statement and commit, from SQLAlchemy's events.
 
-The official instrumentation package refuses SQLAlchemy 2.1 and knows nothing of commits, which is
-where a durable write spends its time.
+The official instrumentation package does not support SQLAlchemy 2.1 and ignores commits, which is where a durable
+write spends its time.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from pandawn_server.telemetry.names import (
 
 _RUNNING = "pandawn_observation"
 _QUERY_CHARACTERS = 2000
-"""Of a statement's text; those with thousands of parameters are no longer readable anyway."""
+"""Maximum length of a statement's text; one with thousands of parameters is unreadable anyway."""
 
 _WORD = re.compile(r"\s*(\w+)")
 _TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE|JOIN)\s+\"?(\w+)", re.IGNORECASE)
 
 
 def observe_database(engine: Engine, telemetry: Telemetry) -> None:
-    """Has all statements and commits of an engine observed, and the state of its pool."""
+    """Observes all statements and commits of an engine, and the state of its pool."""
     system = {"postgresql": "postgresql", "sqlite": "sqlite"}.get(engine.dialect.name, "other_sql")
 
     @event.listens_for(engine, "before_cursor_execute")
@@ -51,7 +51,7 @@ def observe_database(engine: Engine, telemetry: Telemetry) -> None:
         attributes: dict[str, AttributeValue] = {
             DB_SYSTEM: system,
             DB_OPERATION: operation,
-            # The text has placeholders: values of users never leave in a span.
+            # The text has placeholders, so users' values never leave in a span.
             DB_QUERY: statement[:_QUERY_CHARACTERS],
         }
         if table:
@@ -79,13 +79,13 @@ def observe_database(engine: Engine, telemetry: Telemetry) -> None:
         with telemetry.observe(DATABASE, "COMMIT", {DB_SYSTEM: system, DB_OPERATION: "COMMIT"}):
             commit(dbapi_connection)
 
-    # There is an event before a commit and none after it.
+    # SQLAlchemy has an event before a commit but none after it.
     engine.dialect.do_commit = observed_commit  # type: ignore[method-assign]
 
     if isinstance(engine.pool, QueuePool):
 
         def connections() -> Iterable[tuple[float, Attributes]]:
-            # Asked for each time: after a failover the engine has another one.
+            # Read each time, because the engine has a new pool after a failover.
             pool = engine.pool
             assert isinstance(pool, QueuePool)
             yield pool.checkedout(), {POOL_NAME: system, POOL_STATE: "used"}
@@ -95,7 +95,7 @@ def observe_database(engine: Engine, telemetry: Telemetry) -> None:
 
 
 def _named(statement: str) -> tuple[str, str]:
-    """The verb and the first table of a statement; the table is empty where none is named."""
+    """The verb and the first table of a statement; the table is empty if there is none."""
     verb = _WORD.match(statement)
     table = _TABLE.search(statement)
     return (verb[1].upper() if verb else "SQL"), (table[1] if table else "")

@@ -1,7 +1,7 @@
 """Every span, metric and attribute of the server, in one place.
 
-Names follow the OpenTelemetry semantic conventions where they have one, and begin with `pandawn.`
-where they don't. Attributes of metrics have few values: no identifiers of jobs, pilots or nodes.
+Names follow the OpenTelemetry semantic conventions where those define one, and begin with `pandawn.`
+elsewhere. Attributes of metrics have few values: no identifiers of jobs, pilots or nodes.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Side(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Something that takes time: each makes a span and a value of the histogram `metric` (seconds).
+    """Something that takes time: each run makes a span and a value of the histogram `metric` (seconds).
 
-    Of the attributes of the span those in `metric_attributes` go to the histogram too.
+    The histogram gets those attributes of the span that are in `metric_attributes`.
     """
 
     metric: str
@@ -33,7 +33,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """Something that is counted; `unit` in the notation of UCUM."""
+    """Something that is counted; `unit` in UCUM notation."""
 
     name: str
     description: str
@@ -42,7 +42,7 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Something whose sizes matter; `unit` in the notation of UCUM."""
+    """Something whose sizes matter; `unit` in UCUM notation."""
 
     name: str
     description: str
@@ -51,7 +51,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """Something that is read when metrics are exported."""
+    """Something that is read whenever metrics are exported."""
 
     name: str
     description: str
@@ -113,10 +113,10 @@ WORKER_RUN = Operation(
 )
 
 # Counters, distributions and gauges
-INCIDENTS = Counter("pandawn.incidents", "Errors that nobody foresaw", "{incident}")
+INCIDENTS = Counter("pandawn.incidents", "Unexpected errors", "{incident}")
 REFUSALS = Counter("pandawn.refusals", "Calls refused, by reason", "{call}")
 ADMISSIONS = Counter(
-    "pandawn.admissions", "Credentials read and found good, by their method", "{credential}"
+    "pandawn.admissions", "Credentials read and accepted, by method", "{credential}"
 )
 BATCH_SIZES = Distribution("pandawn.batch.size", "Calls that shared one batch", "{call}")
 CATALOG_DRIFT_FILES = Distribution(

@@ -1,7 +1,7 @@
-"""Telemetry that is exported by OTLP over gRPC.
+"""Telemetry exported by OTLP over gRPC.
 
-Importing this module costs half a second, so that it is done only when telemetry is on. The
-standard OTEL_* environment of the SDK applies (headers, certificates, sampler, intervals).
+Importing this module takes half a second, so it is imported only when telemetry is on. The SDK's standard OTEL_*
+environment variables apply (headers, certificates, sampler, intervals).
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from pandawn_server.telemetry.names import (
 )
 
 _EXPORT_TIMEOUT_S = 5
-"""Longest time for one export; a collector that is away may not hold up the end of the server."""
+"""Time limit for one export: a collector that is down must not delay the end of the server."""
 
-# Buckets for operations of half a millisecond to the minute of a long poll; the SDK's own begin
-# at 5 ms, where a statement is over.
+# Buckets from half a millisecond to the minute of a long poll. The SDK's own start at 5 ms, when a statement is
+# already over.
 _DURATION_BUCKETS_S = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
@@ -60,7 +60,7 @@ _KINDS = {
 
 
 class OtlpTelemetry(Telemetry):
-    """Sends spans and metrics to a collector, in threads of the SDK."""
+    """Sends spans and metrics to a collector, in the SDK's threads."""
 
     enabled = True
 
@@ -102,7 +102,7 @@ class OtlpTelemetry(Telemetry):
         elif len(parents) == 1:
             parent = trace.set_span_in_context(trace.NonRecordingSpan(parents[0]))
         elif parents:
-            # It follows from all of them, and belongs to none.
+            # It follows from all of them and is a child of none.
             parent = Context()
         span = self._tracer.start_span(
             name,

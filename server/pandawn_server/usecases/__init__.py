@@ -1,1 +1,1 @@
-"""What the system does: one verb a module. Each function takes lists and owns its one transaction."""
+"""What the system does: one verb per module. Each function takes lists and owns its one transaction."""

@@ -1,6 +1,6 @@
-"""What follows from what a transaction committed, whichever use case ran it: logs, memories, and who is woken.
+"""What follows from a committed transaction, whichever use case ran it: logs, caches, and polls to wake.
 
-A use case says nothing of this: `Database.after_commit` hands the effects of each transaction to `follow`.
+Use cases need not care: `Database.after_commit` passes the effects of each transaction to `follow`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _QUEUES = "QUEUE_APPLIED"
 
 
 def follow(context: Context, effects: Effects) -> Collection[str]:
-    """Brings what this process remembers up to date; returns the queues whose polls may have an answer now."""
+    """Updates what this process caches; returns the queues whose polls may now have an answer."""
     awake = set(effects.runnable)
     kinds = {event.kind for event in effects.events}
     if _QUEUES in kinds:
         _read_queues(context)
     if _QUEUES in kinds or any(kind.startswith(_NODES) for kind in kinds):
-        # A queue may be offline, or back; a node may get jobs again, or none.
+        # A queue may have gone offline or come back; a node may get jobs again, or no more.
         awake.update(context.desks.used())
     if any(kind.startswith(_NODES) for kind in kinds):
         for queue in context.desks.used():
@@ -54,15 +54,15 @@ def _read_queues(context: Context) -> None:
         with context.db.read() as tx:
             context.config.refresh(tx)
     except UnavailableError as error:
-        # The change is committed; the next look finds it.
+        # The change is committed; the next refresh finds it.
         _log.warning("queues not read after a change", reason=error.reason, message=error.message)
 
 
 def log_events(happened: Iterable[Event]) -> None:
-    """Logs events whose transaction is committed, with what they concern as fields."""
-    tells_all = _log.is_enabled_for(logging.INFO)
+    """Logs the events of a committed transaction, with their subjects as fields."""
+    logs_all = _log.is_enabled_for(logging.INFO)
     for event in happened:
-        if not tells_all and event.kind not in _WORRYING:
+        if not logs_all and event.kind not in _WORRYING:
             continue
         log = _log.warning if event.kind in _WORRYING else _log.info
         about = {

@@ -20,12 +20,11 @@ from pandawn_server.usecases.queues.cache import ConfigCache
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Handed to each use case. `clock` returns the time in UTC; `rng` draws identifiers and tokens.
+    """Passed to each use case. `clock` returns the time in UTC; `rng` draws identifiers and tokens.
 
-    `desks`, `known`, `refusals`, `sessions` and `config` are what this process remembers; the truth is in
-    the database.
-    `paces` are the times of payloads that it heard.
-    `pins` is the book whose pins the catalog answers with (`catalog.pinned.PinnedCatalog`).
+    `desks`, `known`, `refusals`, `sessions` and `config` cache data of the database in this process. `paces` has
+    recent run times of payloads. `pins` is the book of pins that the catalog includes in its answers
+    (`catalog.pinned.PinnedCatalog`).
     """
 
     db: Database

@@ -1,4 +1,4 @@
-"""What is to be done when the database was put back to an older copy of itself."""
+"""What to do after the database was restored from an older copy."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pandawn_server.usecases.access.sessions import rotate_key
 def pass_over_lost_numbers(
     db: Database, rng: random.Random, now: datetime, *, count: int
 ) -> dict[str, int]:
-    """Gives no number again that was given since the copy was made, if they were at most `count` of a kind.
+    """Skips `count` numbers of each kind, so that none given since the copy was made is given again.
 
-    Outputs carry the number of their task: a second one of that number would replace what the first has
-    stored. Pilots learn by the end of their sessions that the server is not what they knew. Returns the last
-    number passed over, by kind.
+    Outputs carry the number of their task: a second task with that number would replace the outputs of the first.
+    Pilots learn from the end of their sessions that the server has changed. Returns the last skipped number, by
+    kind.
     """
     with db.write() as tx:
         last = skip_identifiers(tx, count)

@@ -1,4 +1,4 @@
-"""What is old is deleted: tasks, events, audit, answers, sandboxes, pilots, nodes; a lot in each transaction."""
+"""Deletes what is old: tasks, events, audit, answers, sandboxes, pilots, nodes; in small transactions."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pandawn_server.storage.database import Database
 from pandawn_server.usecases.context import Context
 
 LOT = 1000
-"""Rows of one transaction: some hundredths of a second, in which nobody waits for long."""
+"""Rows per transaction: some hundredths of a second, so that nobody waits for long."""
 
 CLAIM_INTERVALS = 1.5
-"""Length of the claim in intervals, as the reaper's."""
+"""Duration of the claim in intervals, like the reaper's."""
 
 
 def retain(context: Context, owner: str, interval: timedelta, kept: Kept) -> bool:
-    """Deletes a lot of each kind that is old; returns whether there is more.
+    """Deletes up to `LOT` old rows of each kind; returns whether there is more.
 
-    To be repeated every `interval`, or at once where there is more, by each server process; one does the work.
+    Each server process runs it every `interval`, or at once if there is more; only one does the work.
     """
     with context.db.write() as tx:
         now = context.clock()
@@ -34,9 +34,9 @@ def delete_some(
     kept: Kept,
     deleted: MutableMapping[str, int],
 ) -> bool:
-    """Deletes a lot of each kind, and adds to `deleted` how many rows; returns whether there is more.
+    """Deletes up to `LOT` old rows of each kind and adds their number to `deleted`; returns whether there is more.
 
-    Of tasks their jobs are counted.
+    For tasks it counts their jobs.
     """
     is_behind = False
     for kind, age in kept.by_kind().items():

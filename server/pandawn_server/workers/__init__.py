@@ -1,1 +1,1 @@
-"""What the server does by itself, again and again."""
+"""Periodic work of the server."""

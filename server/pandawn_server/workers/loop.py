@@ -1,4 +1,4 @@
-"""Repeats one piece of work at an interval, and outlives its failures."""
+"""Runs a function periodically, and goes on after failures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pandawn_server.telemetry.api import OFF, Telemetry
 from pandawn_server.telemetry.names import INCIDENTS, WORKER_NAME, WORKER_RUN
 
 JITTER = 0.1
-"""Share of the interval by which a pause varies: replicas shall not all look at the same moment."""
+"""Fraction by which each pause varies, so that replicas do not all run at the same moment."""
 
 _log: Log = structlog.get_logger(__name__)
 
@@ -24,17 +24,17 @@ T = TypeVar("T")
 
 
 class Runs(Protocol):
-    """Runs a function away from the event loop: `wire.runner.Runner`."""
+    """Runs a function off the event loop: `wire.runner.Runner`."""
 
     def run(self, fn: Callable[[], T]) -> Awaitable[T]:
-        """Calls `fn` in a thread and returns or raises what it does."""
+        """Calls `fn` in a thread, and returns or raises its result."""
         ...
 
 
 class PeriodicWorker(Generic[T]):
-    """One loop. `fn` is called in a thread; `after` gets its result, in the event loop.
+    """A periodic loop. `fn` runs in a thread; `after` gets its result, in the event loop.
 
-    There is no pause after a result of which `is_behind` says that there is more to do.
+    There is no pause when `is_behind` is true of the result: there is more to do.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class PeriodicWorker(Generic[T]):
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begins with a first run at once."""
+        """Starts the loop; the first run is immediate."""
         self._task = asyncio.get_running_loop().create_task(self._loop(), name=self._name)
 
     async def stop(self) -> None:
-        """Lets a run in progress come to its end and begins no other."""
+        """Waits for a run in progress to end and starts no other."""
         self._stopping.set()
         if self._task is not None:
             await self._task
@@ -82,7 +82,7 @@ class PeriodicWorker(Generic[T]):
                 continue
 
     async def _run_once(self) -> bool:
-        """Whether to go on at once."""
+        """Returns whether to continue without a pause."""
         with self._telemetry.observe(
             WORKER_RUN, f"worker {self._name}", {WORKER_NAME: self._name}
         ) as observation:
@@ -92,7 +92,7 @@ class PeriodicWorker(Generic[T]):
                     self._after(result)
                 return self._is_behind is not None and self._is_behind(result)
             except UnavailableError as error:
-                # The database is away: it is tried again, and whoever asks us hears it too.
+                # The database is unavailable: the next run retries, and callers get this error too.
                 observation.fail(error.reason)
                 _log.warning("worker run failed", worker=self._name, message=error.message)
             except Exception as error:  # noqa: BLE001 (the loop must go on)

@@ -1,1 +1,1 @@
-"""Which node holds which files: caches and pins write it, everybody reads it."""
+"""Which node holds which files: written by caches and pins, read by everybody."""

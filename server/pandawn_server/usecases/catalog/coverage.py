@@ -15,15 +15,15 @@ from pandawn_server.usecases.access.authority import require_sight_of_task
 from pandawn_server.usecases.context import Context
 
 _NODES_AT_ONCE = 500
-"""Nodes whose contents are asked for together: bounds what is in memory at a time."""
+"""Nodes whose contents are read together: bounds the memory used."""
 
 _SCAN_FACTOR = 8
-"""A look-up by bisection costs about as much as passing over 8 files."""
+"""A look-up by bisection costs about as much as scanning 8 files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Files, and the sum of their sizes in bytes."""
+    """A number of files, and the sum of their sizes in bytes."""
 
     files: int = 0
     size_bytes: int = 0
@@ -33,8 +33,8 @@ class Amount:
 class Coverage:
     """What the nodes of a site hold of `total`.
 
-    `copies` has what is on how many nodes, by that number, 0 for what is nowhere; `shares` what each
-    node holds that holds any, the most bytes first.
+    `copies` maps a number of nodes to the files that are on so many, 0 for those on none. `shares` is what each
+    node holds, largest first; nodes that hold none are left out.
     """
 
     site: str
@@ -46,14 +46,14 @@ class Coverage:
 def cover_files(context: Context, site: str, wanted: Sequence[CachedFile]) -> Coverage:
     """Coverage of files by LFN.
 
-    One without a version may be of any version, one of size 0 counts with the size that a node holds.
+    A file without a version matches any version; one of size 0 counts with the size on the node.
     Raises `NotFoundError` (SITE_NOT_FOUND).
     """
     return _Count([_Wanted(file) for file in wanted]).over(context, site)
 
 
 def cover_task(context: Context, site: str, task_id: int, by: Principal) -> Coverage:
-    """Coverage of a task's input files, at its own site where none is given.
+    """Coverage of a task's input files, by default at the task's own site.
 
     Raises `NotFoundError` (TASK_NOT_FOUND, SITE_NOT_FOUND) and `ForbiddenError` (NOT_YOUR_TASK).
     """
@@ -63,7 +63,7 @@ def cover_task(context: Context, site: str, task_id: int, by: Principal) -> Cove
             raise task_not_found(task_id)
         require_sight_of_task(tx, by, task)
         inputs = files.task_inputs(tx, task_id)
-    # As dispatch counts: of an input without a version nobody can tell whether a node has it.
+    # As in dispatch, an input without a version counts as held nowhere.
     wanted = [
         _Wanted(
             CachedFile(file.lfn, file.size_bytes, file.scope, file.guid, file.version), exactly=True
@@ -74,7 +74,7 @@ def cover_task(context: Context, site: str, task_id: int, by: Principal) -> Cove
 
 
 class _Wanted:
-    """A file to look for, and what was seen of it; with `exactly` it is nowhere unless its version is told."""
+    """A file to look for, and what was found; with `exactly`, a file without a version is held nowhere."""
 
     __slots__ = ("copies", "exactly", "file", "key", "name", "size_bytes")
 
@@ -87,7 +87,7 @@ class _Wanted:
         self.size_bytes = file.size_bytes
 
     def is_held(self, key: int, size: int) -> bool:
-        """Whether a file of its name, by key and size, is the one."""
+        """Whether a file with the same name, by key and size, is the wanted one."""
         version, wanted = self.file.version, self.file.size_bytes
         if version and not wanted:
             return key == key_of(self.name, version, size)
@@ -97,7 +97,7 @@ class _Wanted:
 
 
 class _Count:
-    """Counts nodes and sizes of each wanted file."""
+    """Counts nodes and sizes for each wanted file."""
 
     def __init__(self, wanted: Sequence[_Wanted]) -> None:
         # Jobs of a task may share inputs.
@@ -107,7 +107,7 @@ class _Count:
             self._by_name.setdefault(one.name, []).append(one)
 
     def over(self, context: Context, site: str) -> Coverage:
-        """Goes over all nodes of a site. Raises `NotFoundError` (SITE_NOT_FOUND)."""
+        """Counts over all nodes of a site. Raises `NotFoundError` (SITE_NOT_FOUND)."""
         with context.db.read() as tx:
             keys = nodes.site_nodes(tx, site)
         if not keys:
@@ -134,7 +134,7 @@ class _Count:
         for name, key, size in self._of_wanted_names(held):
             for one in self._by_name[name]:
                 if one.is_held(key, size):
-                    # A node may hold several versions of a name, of which any will do.
+                    # A node may hold several versions of a name that match.
                     found[one.key] = max(size, found.get(one.key, 0))
         for key, size in found.items():
             self._wanted[key].copies += 1

@@ -1,4 +1,4 @@
-"""Caches and administrators write the catalog, and everybody asks it."""
+"""Writes of caches and administrators to the catalog, and everybody's queries."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from pandawn_server.usecases.context import Context
 def write_deltas(context: Context, deltas: Sequence[Delta]) -> list[DeltaOutcome | PandawnError]:
     """Applies changes of many caches in one round trip; one answer each, in order.
 
-    Raises `UnavailableError` (CATALOG_UNAVAILABLE). An answer may be `NotFoundError`
-    (NODE_NOT_FOUND): deleting without an epoch from a cache that is not known.
+    Raises `UnavailableError` (CATALOG_UNAVAILABLE). An answer is `NotFoundError` (NODE_NOT_FOUND) for a
+    deletion without an epoch from an unknown cache.
     """
     now = context.clock()
     outcomes: list[DeltaOutcome | PandawnError] = []
@@ -47,7 +47,7 @@ def write_deltas(context: Context, deltas: Sequence[Delta]) -> list[DeltaOutcome
             outcomes.append(next(applied))
     written = {delta.key for delta in deltas if delta.key not in unknown or delta.added}
     context.desks.nodes_changed(written)
-    _note_nodes(context, written)
+    _record_nodes(context, written)
     return outcomes
 
 
@@ -60,12 +60,12 @@ def _unknown_targets(context: Context, deltas: Sequence[Delta]) -> set[NodeKey]:
 
 
 def _has_cache(summary: CacheSummary | None) -> bool:
-    """Whether more is known of a node than what is pinned there."""
+    """Whether the node has a known cache, and not only pins."""
     return summary is not None and summary.state.epoch != 0
 
 
-def _note_nodes(context: Context, keys: set[NodeKey]) -> None:
-    # Nodes are listed from the database; a cache may speak up before any pilot of its node does.
+def _record_nodes(context: Context, keys: set[NodeKey]) -> None:
+    # Nodes are listed from the database; a cache may report before any pilot of its node registers.
     if not keys:
         return
     with context.db.read() as tx:
@@ -77,22 +77,22 @@ def _note_nodes(context: Context, keys: set[NodeKey]) -> None:
 
 
 def begin_epoch(context: Context, key: NodeKey, epoch: int) -> int:
-    """A cache was emptied, and `epoch` begins; returns files forgotten, none if it had begun before."""
+    """Starts `epoch` after a cache was emptied; returns files dropped, 0 if it had already started."""
     summary = context.catalog.summaries([key])[0]
     if summary is not None and summary.state.epoch == epoch:
         return 0
     forgotten = context.catalog.flush(key, epoch, context.clock())
     context.desks.nodes_changed([key])
-    _note_nodes(context, {key})
+    _record_nodes(context, {key})
     return forgotten or 0
 
 
 def flush_cache(context: Context, key: NodeKey, request_id: str, by: Principal) -> tuple[int, int]:
-    """Forgets a cache for somebody else; returns files forgotten and the epoch that begins, drawn here.
+    """Empties a cache's entry for somebody else; returns files dropped and the new epoch, which is random.
 
     The same `request_id` returns the same answer.
 
-    Raises `NotFoundError` (NODE_NOT_FOUND) when the cache is not known, and `ConflictError` (REQUEST_ID_REUSED).
+    Raises `NotFoundError` (NODE_NOT_FOUND) for an unknown cache, and `ConflictError` (REQUEST_ID_REUSED).
     """
     request = RequestKey(by.name, request_id, f"flush {key.site} {key.node}")
     with context.db.read() as tx:
@@ -103,7 +103,7 @@ def flush_cache(context: Context, key: NodeKey, request_id: str, by: Principal) 
         epoch = context.rng.getrandbits(63) + 1
         made = Answer(0, (begin_epoch(context, key, epoch), epoch))
         with context.db.write() as tx:
-            # Two at once may both have emptied it: no harm, and one answer.
+            # Two concurrent calls may both have emptied it: harmless, and both get one answer.
             answer = requests.get_answer(tx, request)
             if answer is None:
                 answer = made
@@ -113,17 +113,17 @@ def flush_cache(context: Context, key: NodeKey, request_id: str, by: Principal) 
 
 
 def replace_inventory(context: Context, inventory: Inventory) -> Drift:
-    """Puts a full inventory in place; returns how wrong the catalog was."""
+    """Replaces a node's inventory; returns how wrong the catalog was."""
     drift = context.catalog.replace(inventory, context.clock())
     context.desks.nodes_changed([inventory.key])
-    _note_nodes(context, {inventory.key})
+    _record_nodes(context, {inventory.key})
     return drift
 
 
 def check_files(
     context: Context, queries: Sequence[tuple[NodeKey, Sequence[FileRef]]]
 ) -> list[list[int | None] | PandawnError]:
-    """For each cache the sizes in bytes of files, None for one not held; or `NotFoundError` (NODE_NOT_FOUND)."""
+    """For each cache the files' sizes in bytes, None if not held; or `NotFoundError` (NODE_NOT_FOUND)."""
     answers = context.catalog.holdings(queries)
     return [
         node_not_found(key) if answer is None else answer
@@ -132,7 +132,7 @@ def check_files(
 
 
 def locate_files(context: Context, site: str, refs: Sequence[FileRef]) -> list[dict[str, int]]:
-    """For each file its size in bytes at the nodes of a site that hold it, by node name.
+    """For each file its size in bytes on the nodes of a site that hold it, by node name.
 
     Raises `NotFoundError` (SITE_NOT_FOUND).
     """
@@ -156,9 +156,9 @@ def list_files(
     *,
     pinned_only: bool = False,
 ) -> list[tuple[CachedFile, bool]]:
-    """Up to `limit` files of a node after one, each with whether it is pinned.
+    """Up to `limit` files of a node after `after`, each with whether it is pinned.
 
-    Raises `NotFoundError` (NODE_NOT_FOUND) when neither a cache nor a pin of it is known.
+    Raises `NotFoundError` (NODE_NOT_FOUND) if the node has neither a known cache nor a pin.
     """
     cached = None if pinned_only else context.catalog.list_files(key, after, limit)
     pinned = {file.file_id: file for file in pinned_files(context, key)}
@@ -170,7 +170,7 @@ def list_files(
 
 
 def get_cache(context: Context, key: NodeKey) -> CacheSummary:
-    """Where a cache stands. Raises `NotFoundError` (NODE_NOT_FOUND)."""
+    """The state of a cache. Raises `NotFoundError` (NODE_NOT_FOUND)."""
     summary = context.catalog.summaries([key])[0]
     if summary is None:
         raise node_not_found(key)

@@ -1,4 +1,4 @@
-"""Somebody's word that nodes have files which no cache reports: kept in the database, believed here."""
+"""Pins: a person's statement that a node has files which no cache reports; stored in the database."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from pandawn_server.storage.leases import nodes
 from pandawn_server.usecases.context import Context
 
 MAX_PINS = 100_000
-"""Most pinned files of a node: they are written as one value, and each server keeps them at hand."""
+"""Maximum pinned files per node: they are written as one value, and each server keeps them in memory."""
 
 _MAX_PACKED_BYTES = MAX_PLAIN_BYTES
-"""Most bytes of them before packing; names of usual length, with versions, take half of it."""
+"""Their maximum size before packing; names of usual length, with versions, take half of it."""
 
 _MAX_TOTAL_BYTES = 2**63 - 1
-"""What the database and the contracts hold of a sum; no node has as much."""
+"""Maximum sum that the database and the contracts can hold; no node has as much."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """What is pinned on a node after a change that added or removed `changed` files."""
+    """The pins of a node after a change that added or removed `changed` files."""
 
     changed: int
     file_count: int
@@ -41,10 +41,10 @@ class Pinned:
 
 
 def pin_files(context: Context, key: NodeKey, files: Sequence[CachedFile]) -> Pinned:
-    """Pins files on a node; one pinned already gets the GUID given here.
+    """Pins files on a node; a file that is already pinned gets the new GUID.
 
-    Another version or size is another file; but of the files of a name whose version nobody knows,
-    the last one pinned takes the place of the one before.
+    Another version or size is another file; but of files with one name and unknown version, the last one pinned
+    replaces the earlier one.
 
     Raises `ExhaustedError` (TOO_MANY_PINS), and then changes nothing.
     """
@@ -57,16 +57,16 @@ def pin_files(context: Context, key: NodeKey, files: Sequence[CachedFile]) -> Pi
         held.update(_distinct(files))
         pinned = _write(context, tx, key, before, held)
         if not nodes.get_nodes(tx, [key]):
-            # Listed and located from now on, as a node that a cache has told of.
+            # From now on it is listed and located like a node that a cache has reported.
             nodes.record_contact(tx, [key], context.clock())
     refresh_pins(context)
     return Pinned(len(held) - count_before, pinned.file_count, pinned.total_bytes)
 
 
 def unpin_files(context: Context, key: NodeKey, refs: Collection[FileRef] | None) -> Pinned:
-    """Takes away the pins of some files of a node, of all with None.
+    """Removes the pins of some files of a node, or all with `refs` None.
 
-    Raises `NotFoundError` (NODE_NOT_FOUND) when nothing is pinned there.
+    Raises `NotFoundError` (NODE_NOT_FOUND) if nothing is pinned there.
     """
     with context.db.write() as tx:
         before = pins.get_for_update(tx, key)
@@ -83,7 +83,7 @@ def unpin_files(context: Context, key: NodeKey, refs: Collection[FileRef] | None
 def list_pins(
     context: Context, after: NodeKey | None, limit: int, site: str
 ) -> list[tuple[NodePins, bool]]:
-    """Up to `limit` nodes with pins after a key, by (site, node), each with whether they are believed."""
+    """Up to `limit` nodes with pins after a key, by (site, node), each with whether they still count."""
     now = context.clock()
     with context.db.read() as tx:
         found = pins.list_pins(tx, after, limit, site)
@@ -91,16 +91,16 @@ def list_pins(
 
 
 def pinned_files(context: Context, key: NodeKey) -> list[CachedFile]:
-    """What is pinned on a node, believed or not."""
+    """The files pinned on a node, whether they count or not."""
     with context.db.read() as tx:
         packed = pins.get_pins(tx, [key]).get(key)
     return [] if packed is None else _unpacked(packed)
 
 
 def refresh_pins(context: Context) -> int:
-    """Brings this process up to date; returns on how many nodes something had changed.
+    """Reads changed pins from the database; returns the number of nodes that changed.
 
-    Pins of nodes that were silent for too long are left out until they are heard of again.
+    Pins of nodes that were silent for too long do not count until the nodes report again.
     """
     with context.pins.refreshing:
         changed = _refresh(context)
@@ -112,20 +112,20 @@ def _refresh(context: Context) -> set[NodeKey]:
     now = context.clock()
     known = context.pins.nodes
     with context.db.read() as tx:
-        believed = {
+        valid = {
             one.key: one.version
             for one in pins.all_pins(tx)
             if now - one.contact_time <= context.pins.silence
         }
         changed = {
             key
-            for key, version in believed.items()
+            for key, version in valid.items()
             if key not in known or known[key].version != version
         }
         read = pins.get_pins(tx, changed)
-    gone = known.keys() - believed.keys()
+    gone = known.keys() - valid.keys()
     if changed or gone:
-        kept = {key: known[key] for key in believed if key in known}
+        kept = {key: known[key] for key in valid if key in known}
         fresh = {
             key: PinnedFiles.of(packed.version, _unpacked(packed), packed.update_time)
             for key, packed in read.items()
@@ -155,7 +155,7 @@ def _write(
             metadata={"site": key.site, "node": key.node},
         )
     total_bytes = min(sum(file.size_bytes for file in files), _MAX_TOTAL_BYTES)
-    # Random: a number that went on counting would come again after all pins were taken away.
+    # Random, because a counter would start again after all pins were removed.
     version = context.rng.getrandbits(62) + 1
     packed = PackedPins(version, encode_part(version, records), context.clock())
     pins.put(tx, key, before, packed, file_count=len(files), total_bytes=total_bytes)
@@ -168,7 +168,7 @@ def _by_id(packed: PackedPins | None) -> dict[FileId, CachedFile]:
 
 
 def _distinct(files: Iterable[CachedFile]) -> dict[FileId, CachedFile]:
-    """The files by identity: of a name without versions the last one."""
+    """The files by identity; of files with one name and unknown version, the last one."""
     last = {file.file_id if file.version else (file.scope, file.lfn): file for file in files}
     return {file.file_id: file for file in last.values()}
 
@@ -182,7 +182,7 @@ def _unpacked(packed: PackedPins) -> list[CachedFile]:
 
 
 def _without(held: dict[FileId, CachedFile], refs: Iterable[FileRef]) -> dict[FileId, CachedFile]:
-    # Each with its version, and with none, which means any.
+    # A reference without a version matches any.
     names = {(ref.scope, ref.lfn, ref.version) for ref in refs if ref.lfn}
     guids = {(ref.guid, ref.version) for ref in refs if not ref.lfn}
     return {

@@ -1,4 +1,4 @@
-"""Finds out that the catalog has lost something, so that no call has to ask about each node time and again."""
+"""Notices when the catalog has lost data, so that calls need not compare each node every time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _log: Log = structlog.get_logger(__name__)
 
 
 def watch_catalog(context: Context) -> None:
-    """Looks how the servers of the catalog are, and reads pins that another process has changed.
+    """Reads the state of the catalog's servers, and the pins that other processes have changed.
 
-    When a server was lost or came back, each node is compared anew when it asks.
+    After a server was lost or came back, each node is compared again when it polls.
     """
-    # The time before the look: what is read after it is newer than the loss that it shows.
+    # Taken before the pulse is read, so that anything read later is newer than the loss.
     now = context.clock()
     if context.desks.record_pulse(context.catalog.pulse(), now):
-        _log.info("a server of the catalog was lost or came back; nodes are compared anew")
+        _log.info("a catalog server was lost or came back; nodes are compared again")
     refresh_pins(context)

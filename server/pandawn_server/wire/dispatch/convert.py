@@ -1,4 +1,4 @@
-"""What pilots send and get."""
+"""Conversion of messages between pilots and the domain."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def from_cache(
     check: Checker,
     request: dispatcher_pb2.AcquireJobsRequest | dispatcher_pb2.RenewLeasesRequest,
 ) -> CacheState:
-    """Where a node's cache stands, checked."""
+    """Checks and converts the state of a node's cache."""
     cache = request.cache
     check.require(cache.epoch != 0, "cache.epoch", "must not be 0")
     check.size("cache.sequence", cache.sequence)
@@ -55,7 +55,7 @@ def from_cache(
 def from_renewals(
     check: Checker, renewals: Iterable[dispatcher_pb2.LeaseRenewal]
 ) -> Iterator[Renewal]:
-    """Renewals, checked."""
+    """Checks and converts renewals."""
     for position, renewal in enumerate(renewals):
         path = ("renewals", position)
         ref = from_lease_ref(check, (*path, "lease"), renewal.lease, None)
@@ -68,7 +68,7 @@ def from_renewals(
 def from_lease_ref(
     check: Checker, path: Path, message: report_pb2.LeaseRef, session: Session | None
 ) -> LeaseRef:
-    """The names of a lease, checked, with the session of who shows it."""
+    """Checks and converts a lease reference, adding the caller's session."""
     check.number((*path, "job_id"), message.job_id)
     check.range((*path, "attempt"), message.attempt, 1, 2**31 - 1)
     check.identifier((*path, "lease_token"), message.lease_token)
@@ -78,7 +78,7 @@ def from_lease_ref(
 def from_report(
     check: Checker, path: Path, message: report_pb2.JobReport, session: Session | None
 ) -> Report:
-    """How an attempt ended, checked."""
+    """Checks and converts the report of an ended attempt."""
     failed = message.outcome == report_pb2.OUTCOME_FAILED
     check.require(
         failed or message.outcome == report_pb2.OUTCOME_FINISHED,
@@ -124,7 +124,7 @@ def _from_stored(check: Checker, path: Path, message: report_pb2.StoredFile) -> 
 
 
 def to_acquired(answer: AcquireAnswer, shutting_down: bool) -> dispatcher_pb2.AcquireJobsResponse:
-    """The leases a pilot gets, or when to ask again."""
+    """The leases for a pilot, or when to poll again."""
     message = dispatcher_pb2.AcquireJobsResponse(
         inventory_requested=answer.inventory_requested,
         idle_reason=answer.idle_reason,
@@ -136,12 +136,12 @@ def to_acquired(answer: AcquireAnswer, shutting_down: bool) -> dispatcher_pb2.Ac
     if not answer.grants:
         message.retry_after.FromTimedelta(answer.retry_after)
         if shutting_down:
-            message.idle_reason = "the server is stopping; ask again, another may answer"
+            message.idle_reason = "the server is stopping; ask again, another server may answer"
     return message
 
 
-# Messages are filled in place: one that is made first and then put into another is copied, which for
-# the parts of a lease was most of the time.
+# Messages are filled in place: a message that is made first and then put into another is copied, which for the
+# parts of a lease took most of the time.
 
 
 def _fill_lease(lease: dispatcher_pb2.Lease, grant: Grant) -> None:
@@ -160,7 +160,7 @@ def _fill_spec(message: dispatcher_pb2.JobSpec, grant: Grant) -> None:
     message.index = job.index
     message.queue_revision = grant.queue_revision
     if grant.library is None:
-        # A run job finds the user's code in the library, if there is one.
+        # A run job gets the user's code from the library, if there is one.
         message.sandbox_id = task.spec.sandbox_id
     add = message.inputs.add
     for file in grant.inputs:
@@ -178,7 +178,7 @@ def _fill_spec(message: dispatcher_pb2.JobSpec, grant: Grant) -> None:
 
 
 class _SameTask:
-    """A task on a queue as a key: a task stays what it is, and of the queue its limits count."""
+    """A task on a queue, as a cache key: a task does not change, and of the queue only its limits matter."""
 
     __slots__ = ("key", "queue", "task")
 
@@ -202,7 +202,7 @@ class _SameTask:
 
 @lru_cache(4096)
 def _same_in_all(same: _SameTask, kind: JobKind) -> bytes:
-    """What all jobs of a kind have in common in a task, as bytes that their messages begin with."""
+    """The fields that all jobs of one kind in a task share, serialised as the start of their messages."""
     spec = same.task.spec
     return dispatcher_pb2.JobSpec(
         task_id=same.task.task_id,

@@ -1,4 +1,4 @@
-"""The Dispatcher service: what pilots speak."""
+"""The Dispatcher service, which pilots call."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ from pandawn_server.wire.edge.values import from_requirements, to_duration
 from pandawn_server.wire.queues.convert import to_queue
 
 MAX_WAIT = timedelta(seconds=60)
-"""Longest long poll: below what proxies between a pilot and the server usually cut."""
+"""Maximum long poll: below the time after which proxies between pilots and servers usually close a call."""
 
 SHORTEST_LEASE = timedelta(seconds=1)
-"""The least that a pilot may ask for: below it, a lease would lapse between two heartbeats."""
+"""Minimum lease that a pilot may ask for: a shorter one would expire between two heartbeats."""
 
 LONGEST_LEASE = timedelta(days=1)
-"""The most that a pilot may ask for; its queue gives what it gives."""
+"""Maximum lease that a pilot may ask for; its queue may give less."""
 
 
 class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
@@ -80,7 +80,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
     async def RegisterPilot(  # noqa: N802 (gRPC's name)
         self, request: pilot_pb2.RegisterPilotRequest, context: ServicerContext
     ) -> pilot_pb2.RegisterPilotResponse:
-        """Makes a pilot known, and begins its session."""
+        """Registers a pilot and starts its session."""
         del context
         check = Checker()
         check.identifier("request_id", request.request_id)
@@ -124,7 +124,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
     async def DeregisterPilot(  # noqa: N802 (gRPC's name)
         self, request: pilot_pb2.DeregisterPilotRequest, context: ServicerContext
     ) -> pilot_pb2.DeregisterPilotResponse:
-        """Ends a pilot."""
+        """Deregisters a pilot."""
         del context
         check = Checker()
         check.identifier("pilot_id", request.pilot_id)
@@ -138,7 +138,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
     async def AcquireJobs(  # noqa: N802 (gRPC's name)
         self, request: dispatcher_pb2.AcquireJobsRequest, context: ServicerContext
     ) -> dispatcher_pb2.AcquireJobsResponse:
-        """Leases jobs, waiting for some if there are none."""
+        """Leases jobs; waits for some if there are none."""
         check = Checker()
         check.identifier("pilot_id", request.pilot_id)
         check.identifier("request_id", request.request_id)
@@ -163,7 +163,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
     async def RenewLeases(  # noqa: N802 (gRPC's name)
         self, request: dispatcher_pb2.RenewLeasesRequest, context: ServicerContext
     ) -> dispatcher_pb2.RenewLeasesResponse:
-        """Takes a heartbeat."""
+        """Processes a heartbeat: renews leases and compares the state of the cache."""
         del context
         check = Checker()
         check.identifier("pilot_id", request.pilot_id)
@@ -192,7 +192,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
     async def ReportJobs(  # noqa: N802 (gRPC's name)
         self, request: report_pb2.ReportJobsRequest, context: ServicerContext
     ) -> report_pb2.ReportJobsResponse:
-        """Takes reports of ended jobs."""
+        """Processes reports of ended attempts."""
         del context
         check = Checker()
         check.identifier("pilot_id", request.pilot_id)
@@ -211,7 +211,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
     async def ReleaseJobs(  # noqa: N802 (gRPC's name)
         self, request: dispatcher_pb2.ReleaseJobsRequest, context: ServicerContext
     ) -> dispatcher_pb2.ReleaseJobsResponse:
-        """Takes jobs back."""
+        """Takes back jobs that a pilot does not start."""
         del context
         check = Checker()
         check.identifier("pilot_id", request.pilot_id)
@@ -261,7 +261,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         await self._release.submit(refs)
 
     async def _check_speaks_for(self, by: Principal, pilot_id: str) -> None:
-        # Nearly always its own: the database is asked for others only.
+        # Nearly always its own; only others need the database.
         if by.session is not None and by.session.pilot_id != pilot_id:
             await self._deps.runner.run(check_speaks_for, self._deps.context, by, pilot_id)
 
@@ -272,7 +272,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         try:
             return await self._deps.runner.run(renew_session, context, by)
         except UnavailableError:
-            # The answer itself stands, jobs among it; the next call asks again.
+            # The answer itself is valid and may hold jobs; the next call retries.
             return ""
 
 

@@ -1,8 +1,7 @@
-"""The one table from errors of the domain to gRPC statuses, and how a status carries its details.
+"""Maps errors of the domain to gRPC statuses, in one table, and encodes their details.
 
-A refusal travels three ways: the status code with a sentence; `grpc-status-details-bin`, a
-`google.rpc.Status` for clients with a rich error library; and plain trailers that a bare pilot,
-which has no such library, can read.
+A refusal has three forms: the status code with a sentence; `grpc-status-details-bin`, a `google.rpc.Status` for
+clients with a rich error library; and plain trailers for a bare pilot without such a library.
 """
 
 from __future__ import annotations
@@ -25,22 +24,22 @@ REASON_TRAILER = "pandawn-reason"
 """Trailer with the UPPER_SNAKE reason."""
 
 RETRY_AFTER_TRAILER = "pandawn-retry-after-ms"
-"""Trailer with the milliseconds to wait before a retry; absent where a retry does not help."""
+"""Trailer with the milliseconds to wait before a retry; absent if a retry does not help."""
 
 PUSHBACK_TRAILER = "grpc-retry-pushback-ms"
-"""The same for the retries that gRPC libraries make by themselves, where a client has switched them on."""
+"""The same for the retries that gRPC libraries make, if a client has enabled them."""
 
 DETAILS_TRAILER = "grpc-status-details-bin"
 """Trailer with a serialised `google.rpc.Status`; gRPC's own convention."""
 
 MAX_VIOLATIONS = 50
-"""Violations that one reply lists; a request with more is not mended by reading on."""
+"""Maximum violations listed in a reply; more do not help anybody to fix the request."""
 
 DEFAULT_RETRY_AFTER = timedelta(seconds=1)
-"""Wait before a retry of an UNAVAILABLE call where the error itself says none."""
+"""Wait before a retry of an UNAVAILABLE call whose error names no time."""
 
-# Clients refuse headers and trailers above 8 KiB together (the default of most gRPC libraries),
-# and lose the whole status then. What remains below it is for the names and gRPC's own trailers.
+# Clients reject headers and trailers above 8 KiB together (the default of most gRPC libraries) and then lose the
+# whole status. The rest up to 8 KiB is for the names and gRPC's own trailers.
 _TRAILERS_BYTES = 7 * 1024
 _MESSAGE_BYTES = 1024
 _METADATA_VALUE_BYTES = 256
@@ -62,7 +61,7 @@ Trailers = tuple[tuple[str, str | bytes], ...]
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """How a call ends that does not succeed: ready for `ServicerContext.abort`."""
+    """How a failed call ends: ready for `ServicerContext.abort`."""
 
     code: grpc.StatusCode
     message: str
@@ -75,7 +74,7 @@ def status_code(code: Code) -> grpc.StatusCode:
 
 
 def refusal_of(error: PandawnError) -> Refusal:
-    """Puts an error into the form in which it leaves the server, cut to what trailers may hold."""
+    """Encodes an error for the client, cut to what trailers may hold."""
     retry_after = error.retry_after
     if retry_after is None and error.code is Code.UNAVAILABLE:
         retry_after = DEFAULT_RETRY_AFTER
@@ -90,7 +89,7 @@ def refusal_of(error: PandawnError) -> Refusal:
 
 
 def incident_refusal(incident: str) -> Refusal:
-    """The answer to an error nobody foresaw: it names the log entry and nothing of its content."""
+    """The answer to an unexpected error: it names the log entry and nothing of its content."""
     return _refusal(
         grpc.StatusCode.INTERNAL,
         "INTERNAL_ERROR",
@@ -146,15 +145,15 @@ def _refusal(
 
 
 def _bad_request(violations: tuple[Violation, ...], room: int) -> error_details_pb2.BadRequest:
-    """As many violations as fit into `room` bytes, the last line saying how many do not."""
+    """As many violations as fit in `room` bytes; the last line counts the others."""
     request = error_details_pb2.BadRequest()
-    # For the line about the rest, and the `Any` around it all.
+    # Space for the line about the others, and for the `Any` around it all.
     room -= 200
     for shown, violation in enumerate(violations):
         entry = error_details_pb2.BadRequest.FieldViolation(
             field=violation.field, description=_cut(violation.description, _METADATA_VALUE_BYTES)
         )
-        # Tag and length of the entry take up to 4 bytes.
+        # The entry's tag and length take up to 4 bytes.
         room -= entry.ByteSize() + 4
         if shown == MAX_VIOLATIONS or room < 0:
             request.field_violations.add(
@@ -170,7 +169,7 @@ def _pack(status: status_pb2.Status, detail: Message) -> None:
 
 
 def _cut(text: str, limit: int) -> str:
-    """The text, or as much of it as `limit` bytes of UTF-8 hold with an ellipsis."""
+    """The text, cut if necessary so that it fits in `limit` bytes of UTF-8, with an ellipsis."""
     utf8 = text.encode(errors="replace")
     if len(utf8) <= limit:
         return utf8.decode()
@@ -178,5 +177,5 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _percent_encoded_size(text: str) -> int:
-    """Bytes that gRPC makes of a status message: what is not printable ASCII takes three."""
+    """Size of a status message in gRPC's encoding: a byte that is not printable ASCII takes three."""
     return sum(1 if 0x20 <= byte <= 0x7E and byte != 0x25 else 3 for byte in text.encode())

@@ -1,7 +1,7 @@
-"""What each method asks of its caller: one table, and a test that fails for a method which is not in it.
+"""What each method requires of its caller: one table, and a test that fails for a method without an entry.
 
-A policy says which roles may call at all. Whether a caller may touch this task, this queue or this node
-is for the use case, which knows whose it is.
+A policy says which roles may call at all. Whether a caller may touch this task, queue or node is decided by the
+use case, which knows the owner.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ _PILOT, _USER, _ADMIN, _MONITOR = Role.PILOT, Role.USER, Role.SITE_ADMIN, Role.M
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Who may call a method. Operators may call all of them and are not named.
+    """Who may call a method. Operators may call all methods and are not listed.
 
-    `scope` is the WLCG scope that a token must have (WLCG Common JWT Profiles 1.0, capabilities of
-    computing), empty where any token will do; `changes` says that the outcome goes into the audit,
-    `people_change` that it does for callers with a credential of their own. A method that `begins_session`
-    looks at credentials and not at session tokens; one that `needs_session` is bound to one pilot or node;
-    one that `starts_work` is not for limited proxies. A pilot that has ended may still call one that is
-    allowed `after_end`.
+    `scope` is the WLCG scope that a token must have (WLCG Common JWT Profiles 1.0, capabilities of computing); empty
+    means any token. `changes`: accepted calls are audited; `people_change`: only those of callers with a credential
+    of their own. A method that `begins_session` checks credentials, not session tokens; one that `needs_session`
+    is bound to one pilot or node; one that `starts_work` is closed to limited proxies. A pilot that has ended may
+    still call methods with `after_end`.
     """
 
     roles: frozenset[Role]
@@ -51,12 +50,12 @@ def _starts(scope: str, *roles: Role) -> Policy:
 _EVERYBODY = (_PILOT, _USER, _ADMIN, _MONITOR)
 _PEOPLE = (_USER, _ADMIN, _MONITOR)
 
-# A pilot's own calls are many and each leaves an event, a lease or an attempt: they need no audit.
+# A pilot makes many calls, and each leaves an event, a lease or an attempt: they need no audit.
 _PILOTS_WORK = Policy(frozenset({_PILOT}), "compute.create", needs_session=True)
-# Repeated by a pilot that did not hear the answer, and whose session has ended with it.
-_GOODBYE = replace(_PILOTS_WORK, after_end=True)
+# A pilot that did not get the answer repeats the call after its session has ended.
+_AFTER_END = replace(_PILOTS_WORK, after_end=True)
 _BEGINS_SESSION = Policy(frozenset({_PILOT}), "compute.create", changes=True, begins_session=True)
-# What people write into the catalog is seldom, and nothing else tells of it.
+# People seldom write to the catalog, and nothing else records it.
 _CATALOG_WRITE = Policy(frozenset({_PILOT, _ADMIN}), "compute.modify", people_change=True)
 
 POLICIES: Mapping[str, Policy] = {
@@ -74,7 +73,7 @@ POLICIES: Mapping[str, Policy] = {
     "/pandawn.broker.v1.Broker/RetryJob": _starts("compute.modify", _USER, _ADMIN),
     "/pandawn.broker.v1.Broker/ExplainJob": _reads(*_PEOPLE),
     "/pandawn.dispatcher.v1.Dispatcher/RegisterPilot": _BEGINS_SESSION,
-    "/pandawn.dispatcher.v1.Dispatcher/DeregisterPilot": _GOODBYE,
+    "/pandawn.dispatcher.v1.Dispatcher/DeregisterPilot": _AFTER_END,
     "/pandawn.dispatcher.v1.Dispatcher/AcquireJobs": _PILOTS_WORK,
     "/pandawn.dispatcher.v1.Dispatcher/RenewLeases": _PILOTS_WORK,
     "/pandawn.dispatcher.v1.Dispatcher/ReportJobs": _PILOTS_WORK,
@@ -118,10 +117,10 @@ POLICIES: Mapping[str, Policy] = {
     "/pandawn.queueconfig.v1.QueueConfig/ResumeNode": _writes("compute.modify", _ADMIN),
     "/pandawn.queueconfig.v1.QueueConfig/RemoveNode": _writes("compute.modify", _ADMIN),
 }
-"""The policy of each method, by its full name as gRPC gives it."""
+"""The policy of each method, by its full name in gRPC's form."""
 
 OPERATORS_ONLY = Policy(frozenset(), "compute.modify")
-"""For what is in no table: gRPC's reflection, and services that others add."""
+"""For methods without an entry: gRPC's reflection, and services that others add."""
 
 OPEN_METHODS = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
-"""What anybody may call: balancers ask for the health, and have no credentials."""
+"""Open to anybody: load balancers check the health and have no credentials."""

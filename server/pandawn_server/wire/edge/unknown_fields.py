@@ -1,7 +1,7 @@
 """Finds fields of a request that this server does not know.
 
-gRPC passes over them in silence. Every method refuses them instead: something asked for would not happen, or a list
-would have what its filter excludes. `handlers` looks at each request once, before its servicer sees it.
+gRPC ignores them silently. Every method rejects them instead: otherwise part of the request would not be done, or a
+list would contain what its filter excludes. `handlers` checks each request once, before its servicer sees it.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 MAX_SHOWN = 50
-"""Places that are looked for. Whoever is to mend a request needs few; who sends millions, none."""
+"""Maximum fields to report: nobody needs more to fix a request, and an attacker may send millions."""
 
 _MAX_LOOKS = 10_000
-# Said of fields that lie deeper in a large request than it is worth to look.
+# Reported for fields too deep in a large request to be worth the search.
 _SOMEWHERE = "some field of an item"
 
 
 def drop_unknown_fields(request: Message) -> bool:
-    """Drops unknown fields, at any depth; returns whether there were some."""
-    # In C, and without a copy: of requests of 32 MiB that would be felt.
+    """Drops unknown fields at any depth; returns whether there were any."""
+    # In C and without a copy, which matters for requests of 32 MiB.
     size = request.ByteSize()
     request.DiscardUnknownFields()
     return request.ByteSize() != size
 
 
 def unknown_fields(request: Message) -> list[str]:
-    """Places of unknown fields, as `field 9`, or `files[3] field 9` in a message within; of many the first ones."""
+    """Names of unknown fields: `field 9`, or `files[3] field 9` in a nested message; the first ones if many."""
     looked = islice(_search(request, ""), _MAX_LOOKS)
     found = (f"{path} field {number}".strip() for path, number in looked if number)
-    # Each place once, whoever repeats a field a million times.
+    # Each name once, even if a field is repeated a million times.
     return list(dict.fromkeys(islice(found, MAX_SHOWN))) or [_SOMEWHERE]
 
 
 def _search(message: Message, path: str) -> Iterator[tuple[str, int]]:
-    """The places, and with number 0 each message that was looked at: it counts as a look."""
+    """Yields the fields, and each visited message with number 0, so that visits can be limited."""
     yield path, 0
     unknown = UnknownFieldSet(message)
     for at in range(min(len(unknown), MAX_SHOWN)):
         yield path, unknown[at].field_number
     for field, value in message.ListFields():
         if field.message_type is None or field.message_type.GetOptions().map_entry:
-            # Maps of our contracts hold texts.
+            # Maps in our contracts hold only texts.
             continue
         place = f"{path}.{field.name}" if path else field.name
         if isinstance(value, Message):

@@ -21,6 +21,7 @@ from pandawn.common.v1 import common_pb2
 from pandawn.monitor.v1 import monitor_pb2
 from pandawn.monitor.v1.monitor_pb2_grpc import MonitorStub
 from tests.fixtures.pilots import PATIENCE_S, wait_until
+from tests.fixtures.secure import SecureSite
 from tests.fixtures.tier3 import Tier3, path_of
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -29,7 +30,9 @@ PROTOS = DOCS.parent / "proto"
 
 
 class Start(Protocol):
-    def __call__(self, site: Tier3, **environment: str) -> subprocess.Popen[bytes]: ...
+    def __call__(
+        self, site: Tier3, server: str = "", **environment: str
+    ) -> subprocess.Popen[bytes]: ...
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def start(grpcurl: Path, tmp_path: Path) -> Iterator[Start]:
     """Starts the pilot of the page."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def begin(site: Tier3, **environment: str) -> subprocess.Popen[bytes]:
+    def begin(site: Tier3, server: str = "", **environment: str) -> subprocess.Popen[bytes]:
         # Each beat starts some programs: on a busy machine they take their time.
         site.apply_queue(
             lease_duration=Duration(seconds=60), heartbeat_interval=Duration(seconds=4)
@@ -45,7 +48,7 @@ def start(grpcurl: Path, tmp_path: Path) -> Iterator[Start]:
         work_dir = tmp_path / f"pilot-{len(started)}"
         search = f"{grpcurl.parent}:{os.environ['PATH']}"
         process = subprocess.Popen(
-            ["/bin/bash", str(PILOT), site.server.address, site.queue, str(work_dir)],
+            ["/bin/bash", str(PILOT), server or site.server.address, site.queue, str(work_dir)],
             env={"PATH": search, "PROTOS": str(PROTOS), "NODE": f"wn{len(started)}", **environment},
             start_new_session=True,
         )
@@ -161,6 +164,19 @@ def test_it_outlasts_the_server(own_tier3: Tier3, start: Start, tmp_path: Path) 
     own_tier3.server.start()
     own_tier3.finish(task)
     assert len(own_tier3.job(job_id).attempts) == 1
+
+
+def test_it_shows_a_token_over_tls_and_begins_another_session_when_its_own_is_over(
+    secure_site: SecureSite, start: Start, tmp_path: Path
+) -> None:
+    target = secure_site.start("auth=token&tls=on", session_life_seconds="3")
+    site = Tier3(secure_site.servers[-1], tmp_path / "tier3")
+    task = site.submit("sleep 8")
+    token = secure_site.issuer.token("robot")
+    start(site, target, BEARER_TOKEN=token, GRPCURL_FLAGS=f"-cacert {secure_site.ca_file}")
+    site.finish(task)
+    assert len(site.job(site.only_job(task)).attempts) == 1
+    site.close()
 
 
 def test_the_pilot_is_as_short_as_the_page_says() -> None:

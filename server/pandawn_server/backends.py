@@ -6,11 +6,13 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import structlog
 
+from pandawn_server.catalog.catalog import Catalog, Observe, unobserved
 from pandawn_server.catalog.factory import open_catalog
-from pandawn_server.catalog.protocol import Catalog
+from pandawn_server.catalog.pins import PinBook
 from pandawn_server.config import Settings, masked
 from pandawn_server.domain.errors import PandawnError, PreconditionError, UnavailableError
 from pandawn_server.logs import Log
@@ -128,9 +130,10 @@ def await_database(
             return database
 
 
-def open_some_catalog(settings: Settings) -> Catalog:
+def open_some_catalog(settings: Settings, observe: Observe = unobserved) -> Catalog:
     """Opens the catalog whether or not its servers answer: it only gives hints, and jobs run without them."""
-    catalog = open_catalog(settings.catalog)
+    pins = PinBook(timedelta(days=settings.pin_silence_days))
+    catalog = open_catalog(settings.catalog, pins, observe)
     for problem in catalog.unreachable():
         _log.warning(
             "catalog server does not answer; jobs run without its data until it does",

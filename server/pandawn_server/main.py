@@ -16,14 +16,19 @@ import structlog
 
 from pandawn_server.backends import Backends, await_database, open_some_catalog
 from pandawn_server.background import periodic_workers
-from pandawn_server.catalog.pinned import PinnedCatalog
-from pandawn_server.catalog.pins import PinBook
-from pandawn_server.catalog.protocol import Catalog
+from pandawn_server.catalog.catalog import Observe, unobserved
 from pandawn_server.config import Settings, masked
 from pandawn_server.logs import Log
 from pandawn_server.storage.database import Database, Effects
-from pandawn_server.telemetry.api import OFF, Attributes, Telemetry
-from pandawn_server.telemetry.names import POLLING_PILOTS, QUEUE
+from pandawn_server.telemetry.api import OFF, Attributes, Observation, Telemetry
+from pandawn_server.telemetry.names import (
+    CATALOG,
+    CATALOG_ITEMS,
+    CATALOG_OPERATION,
+    DB_SYSTEM,
+    POLLING_PILOTS,
+    QUEUE,
+)
 from pandawn_server.usecases.access.session_book import Sessions
 from pandawn_server.usecases.access.sessions import refresh_sessions
 from pandawn_server.usecases.committed import follow, log_events
@@ -62,10 +67,8 @@ def serve(settings: Settings, more_services: Sequence[Service] = ()) -> None:
         closing.callback(telemetry.close)
         database = await_database(settings)
         closing.callback(database.dispose)
-        catalog = open_some_catalog(settings)
+        catalog = open_some_catalog(settings, _observer(settings, database, telemetry))
         closing.callback(catalog.close)
-        if telemetry.enabled:
-            catalog = _observed(settings, database, catalog, telemetry)
         _calm_collector()
         with asyncio.Runner(loop_factory=_loop_factory()) as loop:
             loop.run(_serve(settings, Backends(database, catalog), telemetry, more_services))
@@ -153,13 +156,11 @@ async def _finish(deps: Deps, workers: Sequence[PeriodicWorker[Any]], auditor: A
 
 def _deps(settings: Settings, backends: Backends, telemetry: Telemetry) -> Deps:
     runner = Runner(settings.database_pool_size)
-    pins = PinBook(timedelta(days=settings.pin_silence_days))
     context = Context(
         db=backends.database,
-        catalog=PinnedCatalog(backends.catalog, pins),
+        catalog=backends.catalog,
         clock=backends.database.clock,
         rng=random.SystemRandom(),
-        pins=pins,
         sessions=Sessions(settings.session_life, settings.session_longest),
     )
     batchers = Batchers(
@@ -204,14 +205,23 @@ def _telemetry(settings: Settings) -> Telemetry:
     return OtlpTelemetry(settings.otlp_endpoint)
 
 
-def _observed(
-    settings: Settings, database: Database, catalog: Catalog, telemetry: Telemetry
-) -> Catalog:
-    from pandawn_server.telemetry.catalog import ObservedCatalog
+def _observer(settings: Settings, database: Database, telemetry: Telemetry) -> Observe:
+    if not telemetry.enabled:
+        return unobserved
     from pandawn_server.telemetry.database import observe_database
 
     observe_database(database.engine, telemetry)
-    return ObservedCatalog(catalog, settings.catalog.partition(":")[0], telemetry)
+    system = settings.catalog.partition(":")[0]
+
+    def observe(operation: str, items: int) -> Observation:
+        attributes: Attributes = {
+            DB_SYSTEM: system,
+            CATALOG_OPERATION: operation,
+            CATALOG_ITEMS: items,
+        }
+        return telemetry.observe(CATALOG, f"catalog {operation}", attributes)
+
+    return observe
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

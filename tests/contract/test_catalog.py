@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
+from pandawn_server.catalog.catalog import Catalog
 from pandawn_server.catalog.lag import GRACE
-from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.domain.catalog.inventory import (
     NO_DRIFT,
     CachedFile,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from pandawn_server.catalog.protocol import Catalog
+from pandawn_server.catalog.catalog import Catalog
 from pandawn_server.domain.catalog.inventory import (
     CachedFile,
     Delta,

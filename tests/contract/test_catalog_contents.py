@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pandawn_server.catalog.catalog import Catalog
 from pandawn_server.catalog.contents import Version
-from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.domain.catalog.inventory import CachedFile, NodeKey
 from tests.fixtures.catalog import (
     EPOCH,

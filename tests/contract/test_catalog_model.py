@@ -19,10 +19,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from pandawn_server.catalog.catalog import Catalog
 from pandawn_server.catalog.codec import decode_head
 from pandawn_server.catalog.contents import Version
 from pandawn_server.catalog.lag import GRACE
-from pandawn_server.catalog.protocol import Catalog
 from pandawn_server.catalog.store import Store, part_key, route_of
 from pandawn_server.domain.catalog.inventory import (
     CachedFile,

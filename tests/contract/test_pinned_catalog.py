@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
+from pandawn_server.catalog.catalog import Catalog
 from pandawn_server.catalog.contents import Version
-from pandawn_server.catalog.pinned import PinnedCatalog
-from pandawn_server.catalog.pins import PinBook, PinnedFiles
-from pandawn_server.catalog.protocol import Catalog
+from pandawn_server.catalog.pins import PinnedFiles
 from pandawn_server.domain.catalog.inventory import CachedFile, CacheState, FileRef, NodeKey
 from tests.fixtures.catalog import (
     EPOCH,
@@ -36,8 +35,7 @@ class Pinning:
     """A catalog with a book of pins to write into."""
 
     def __init__(self, caches: Catalog) -> None:
-        self.book = PinBook()
-        self.catalog = PinnedCatalog(caches, self.book)
+        self.catalog, self.book = caches, caches.pins
 
     def pin(self, key: NodeKey, version: int, files: Sequence[CachedFile]) -> None:
         pinned = PinnedFiles.of(version, files, NOW)

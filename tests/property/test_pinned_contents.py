@@ -12,8 +12,7 @@ from hypothesis.stateful import (
 )
 
 from pandawn_server.catalog.contents import Version
-from pandawn_server.catalog.pinned import PinnedCatalog
-from pandawn_server.catalog.pins import PinBook, PinnedFiles
+from pandawn_server.catalog.pins import PinnedFiles
 from pandawn_server.catalog.store import Token, route_of
 from pandawn_server.domain.catalog.inventory import CachedFile, NodeKey
 from tests.fixtures.catalog import (
@@ -47,8 +46,8 @@ class PinnedMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.store = memory_store()
-        self.book = PinBook()
-        self.catalog = PinnedCatalog(catalog_on(self.store), self.book)
+        self.catalog = catalog_on(self.store)
+        self.book = self.catalog.pins
         self.numbers = iter(range(1, 10_000))
         self.cached: dict[NodeKey, list[CachedFile]] = {}
         self.pinned: dict[NodeKey, list[CachedFile]] = {}

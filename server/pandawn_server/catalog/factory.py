@@ -15,11 +15,12 @@ from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from urllib.parse import parse_qsl
 
+from pandawn_server.catalog.catalog import Catalog, Observe, unobserved
 from pandawn_server.catalog.lifetimes import Lifetimes
 from pandawn_server.catalog.member import Timeouts
 from pandawn_server.catalog.memcached import MemcachedStore
 from pandawn_server.catalog.memory import MemoryStore
-from pandawn_server.catalog.packed import PackedCatalog
+from pandawn_server.catalog.pins import PinBook
 from pandawn_server.catalog.store import Store
 
 DEFAULT_PORT = 11211
@@ -68,7 +69,7 @@ def parse_catalog_url(url: str) -> CatalogUrl:
     return CatalogUrl(servers, options)
 
 
-def open_catalog(url: str) -> PackedCatalog:
+def open_catalog(url: str, pins: PinBook | None = None, observe: Observe = unobserved) -> Catalog:
     """Opens a catalog without contacting its servers; call `Catalog.unreachable` for that.
 
     Raises `ValueError` for an invalid URL.
@@ -85,7 +86,8 @@ def open_catalog(url: str) -> PackedCatalog:
         store = MemcachedStore(parsed.servers, silence, timeouts)
     else:
         store = MemoryStore(silence, int(options.memory_mib * _MEBIBYTE))
-    return PackedCatalog(store, Lifetimes(store, silence), int(options.max_files))
+    lifetimes = Lifetimes(store, silence)
+    return Catalog(store, lifetimes, int(options.max_files), pins, observe)
 
 
 def _server(text: str) -> tuple[str, int]:

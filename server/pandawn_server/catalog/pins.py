@@ -11,11 +11,27 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import Lock
 
-from pandawn_server.catalog.contents import HeldFiles, held_files, key_of, name_key
-from pandawn_server.domain.catalog.inventory import CachedFile, FileRef, NodeKey
+from pandawn_server.catalog.contents import (
+    Contents,
+    HeldFiles,
+    Version,
+    held_files,
+    key_of,
+    name_key,
+)
+from pandawn_server.domain.catalog.inventory import (
+    CachedFile,
+    CacheState,
+    CacheSummary,
+    FileRef,
+    NodeKey,
+)
 
 DEFAULT_PIN_SILENCE = timedelta(days=30)
 """How long a node may be silent before its pins no longer count: longer than a repair, so the node is gone."""
+
+_NO_CACHE = Version(b"", 0, 0)
+"""The version of a node that has only pins."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,3 +89,36 @@ class PinBook:
     def replace(self, nodes: Mapping[NodeKey, PinnedFiles]) -> None:
         """Replaces all pins by those from the database."""
         self._nodes = dict(nodes)
+
+
+def joined(
+    known: Version | None, cached: Contents | None, pins: PinnedFiles | None
+) -> Contents | None:
+    """Joins a cache's full contents (None: unknown) with the pins."""
+    if pins is None:
+        return cached
+    version = (cached.version if cached else _NO_CACHE)._replace(pins=pins.version)
+    if version == known:
+        return Contents(version, version.epoch, version.sequence, None)
+    files = pins.by_name
+    if cached is not None and cached.files is not None:
+        files = _union(files, cached.files)
+    return Contents(version, version.epoch, version.sequence, files)
+
+
+def larger(one: int | None, other: int | None) -> int | None:
+    """The larger of two sizes; None counts for nothing."""
+    if one is None or other is None:
+        return other if one is None else one
+    return max(one, other)
+
+
+def _union(pinned: HeldFiles, cached: HeldFiles) -> HeldFiles:
+    return held_files({*pinned, *cached})
+
+
+def with_sums(key: NodeKey, summary: CacheSummary | None, pins: PinnedFiles) -> CacheSummary:
+    """A cache's summary with the pins; None for an unknown cache."""
+    if summary is None:
+        summary = CacheSummary(key, CacheState(0, 0, 0), 0, 0, pins.update_time)
+    return summary.with_pins(len(pins.by_name), pins.total_bytes)

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pandawn_server.catalog.pins import PinBook
-from pandawn_server.catalog.protocol import Catalog
+from pandawn_server.catalog.catalog import Catalog
 from pandawn_server.storage.database import Database
 from pandawn_server.usecases.access.refusals import Refusals
 from pandawn_server.usecases.access.session_book import Sessions
@@ -23,8 +22,7 @@ class Context:
     """Passed to each use case. `clock` returns the time in UTC; `rng` draws identifiers and tokens.
 
     `desks`, `known`, `refusals`, `sessions` and `config` cache data of the database in this process. `paces` has
-    recent run times of payloads. `pins` is the book of pins that the catalog includes in its answers
-    (`catalog.pinned.PinnedCatalog`).
+    recent run times of payloads.
     """
 
     db: Database
@@ -36,7 +34,6 @@ class Context:
     refusals: Refusals = field(default_factory=Refusals)
     sessions: Sessions = field(default_factory=Sessions)
     config: ConfigCache = field(default_factory=ConfigCache)
-    pins: PinBook = field(default_factory=PinBook)
     paces: Paces = field(default_factory=Paces)
 
     def new_id(self) -> str:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from pandawn_server.catalog.packed import PackedCatalog
+from pandawn_server.catalog.catalog import Catalog
 from pandawn_server.catalog.store import route_of
 from pandawn_server.domain.catalog.inventory import DeltaResult, NodeKey
 from pandawn_server.domain.errors import UnavailableError
@@ -47,7 +47,7 @@ class Pool:
         # One that moves when the first server is lost.
         self.moved = min(self.of_first)
 
-    def open(self) -> PackedCatalog:
+    def open(self) -> Catalog:
         return self.opened(self.servers, self.clock)
 
     def lives_on(self, key: NodeKey, server: MemcachedServer) -> bool:

@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import pytest
 
+from pandawn_server.catalog.catalog import Catalog
 from pandawn_server.catalog.member import Timeouts
 from pandawn_server.catalog.memcached import MemcachedStore
-from pandawn_server.catalog.packed import PackedCatalog
 from pandawn_server.domain.catalog.inventory import DeltaResult, NodeKey
 from pandawn_server.domain.errors import UnavailableError
 from tests.fixtures.catalog import (
@@ -51,7 +51,7 @@ class Slowly:
         self.clock = ManualClock()
         self._opened = opened
 
-    def open(self, *ports: int) -> PackedCatalog:
+    def open(self, *ports: int) -> Catalog:
         servers = [(LOOPBACK, port) for port in ports]
         store = MemcachedStore(servers, SILENCE, Timeouts(answer=TIME_OUT), self.clock)
         return self._opened.keep(catalog_on(store, self.clock))

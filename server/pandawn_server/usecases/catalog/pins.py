@@ -87,7 +87,7 @@ def list_pins(
     now = context.clock()
     with context.db.read() as tx:
         found = pins.list_pins(tx, after, limit, site)
-    return [(one, now - one.contact_time <= context.pins.silence) for one in found]
+    return [(one, now - one.contact_time <= context.catalog.pins.silence) for one in found]
 
 
 def pinned_files(context: Context, key: NodeKey) -> list[CachedFile]:
@@ -102,7 +102,7 @@ def refresh_pins(context: Context) -> int:
 
     Pins of nodes that were silent for too long do not count until the nodes report again.
     """
-    with context.pins.refreshing:
+    with context.catalog.pins.refreshing:
         changed = _refresh(context)
     context.desks.nodes_changed(changed)
     return len(changed)
@@ -110,12 +110,12 @@ def refresh_pins(context: Context) -> int:
 
 def _refresh(context: Context) -> set[NodeKey]:
     now = context.clock()
-    known = context.pins.nodes
+    known = context.catalog.pins.nodes
     with context.db.read() as tx:
         valid = {
             one.key: one.version
             for one in pins.all_pins(tx)
-            if now - one.contact_time <= context.pins.silence
+            if now - one.contact_time <= context.catalog.pins.silence
         }
         changed = {
             key
@@ -130,7 +130,7 @@ def _refresh(context: Context) -> set[NodeKey]:
             key: PinnedFiles.of(packed.version, _unpacked(packed), packed.update_time)
             for key, packed in read.items()
         }
-        context.pins.replace({**kept, **fresh})
+        context.catalog.pins.replace({**kept, **fresh})
     return changed | gone
 
 

@@ -25,6 +25,7 @@ from pandawn_server.domain.catalog.inventory import (
     NodeKey,
 )
 from pandawn_server.domain.errors import ExhaustedError
+from pandawn_server.telemetry.names import CATALOG_DRIFT_BYTES, CATALOG_DRIFT_FILES
 from pandawn_server.usecases.access.open_session import open_session
 from pandawn_server.usecases.catalog import coverage, files, pins
 from pandawn_server.wire.auth.host import host_facts
@@ -192,6 +193,8 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         record_subject(About(site=key.site, node=key.node))
         inventory = Inventory(key, header.state.epoch, header.state.sequence, tuple(held))
         drift = await self._deps.runner.run(files.replace_inventory, self._deps.context, inventory)
+        self._deps.telemetry.record(CATALOG_DRIFT_FILES, drift.files)
+        self._deps.telemetry.record(CATALOG_DRIFT_BYTES, drift.size_bytes)
         return filecatalog_pb2.ReportInventoryResponse(
             file_count=len(held),
             drift_count=drift.files,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pandawn_server.catalog.protocol import Catalog
+from pandawn_server.catalog.catalog import Catalog
 from pandawn_server.domain.access.principals import LOCAL_OPERATOR
 from pandawn_server.domain.catalog.inventory import CachedFile
 from pandawn_server.domain.errors import NotFoundError

@@ -8,8 +8,6 @@ from datetime import timedelta
 
 import pytest
 
-from pandawn_server.catalog.pinned import PinnedCatalog
-from pandawn_server.catalog.pins import PinBook
 from pandawn_server.domain.access.principals import LOCAL_OPERATOR
 from pandawn_server.domain.catalog.inventory import CachedFile, Delta, FileRef, NodeKey
 from pandawn_server.domain.errors import ExhaustedError, NotFoundError, UnavailableError
@@ -39,14 +37,9 @@ SILENCE = timedelta(days=30)
 
 def server_on(database: Database, clock: SettableClock | None = None, seed: int = 1) -> Context:
     """A server process with a catalog and a book of pins of its own."""
-    book = PinBook(SILENCE)
-    return Context(
-        database,
-        PinnedCatalog(catalog_on(memory_store()), book),
-        clock or SettableClock(),
-        random.Random(seed),
-        pins=book,
-    )
+    catalog = catalog_on(memory_store())
+    catalog.pins.silence = SILENCE
+    return Context(database, catalog, clock or SettableClock(), random.Random(seed))
 
 
 @pytest.fixture

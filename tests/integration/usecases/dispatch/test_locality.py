@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pandawn_server.catalog.protocol import Catalog
+from pandawn_server.catalog.catalog import Catalog
 from pandawn_server.domain.access.principals import LOCAL_OPERATOR
 from pandawn_server.domain.catalog.inventory import (
     CachedFile,

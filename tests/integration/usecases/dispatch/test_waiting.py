@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from pandawn_server.catalog.protocol import Catalog
+from pandawn_server.catalog.catalog import Catalog
 from pandawn_server.domain.access.principals import LOCAL_OPERATOR
 from pandawn_server.domain.leases.attempts import MatchRule
 from pandawn_server.domain.leases.pilots import Pilot

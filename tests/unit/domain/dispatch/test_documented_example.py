@@ -61,7 +61,7 @@ LATER: Final = [job(8, 5, "D", "12:06:00"), job(9, 5, "BK", "12:06:00")]
 
 
 class Step(NamedTuple):
-    """A node asks and gets a job, or None, by a rule."""
+    """A node polls and gets a job, or None, by a rule."""
 
     clock: str
     node: str
@@ -115,7 +115,7 @@ def test_each_step_gives_the_job_that_the_page_says_for_the_reason_it_quotes() -
         given = site.ask(step)
         found = [(a.match.job_id, a.match.rule) for a in given]
         assert found == ([] if step.job_id is None else [(step.job_id, step.rule)]), step
-        place = find(f"{number}. {step.clock}, {step.node} asks", place)
+        place = find(f"{number}. {step.clock}, {step.node} polls", place)
         for assignment in given:
             place = find(f'"{sentence(assignment.match, assignment.node.node)}"', place)
 

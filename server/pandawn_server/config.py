@@ -85,26 +85,26 @@ class Settings(RetentionSettings):
     )
     catalog: str = Field(
         default="memory:",
-        description="memory: or memcached://HOST:PORT,HOST:PORT..., with options behind a ?",
+        description="memory: or memcached://HOST:PORT,HOST:PORT..., with options after a ?",
     )
     listen: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(DEFAULT_LISTEN,),
         min_length=1,
-        description="addresses to listen on, HOST:PORT or unix:PATH, with options behind a ?: "
-        "auth=x509+token+host, tls=on|proxy, proxies=accept, forwarded=on, mode=0660; port 0 takes a free one",
+        description="addresses to listen on, HOST:PORT or unix:PATH, with options after a ?: "
+        "auth=x509+token+host, tls=on|proxy, proxies=accept, forwarded=on, mode=0660; port 0 chooses a free one",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="networks (CIDR) of the proxies that say for whom they speak, where a listen "
+        description="networks (CIDR) of the proxies that may name their clients, where a listen "
         "entry has forwarded=on",
     )
     forwarded_header: str = Field(
         default="x-forwarded-for",
         pattern=r"^[a-z0-9_-]{1,64}$",
-        description="header in which they say it: addresses, separated by commas, the last the nearest",
+        description="header in which they name them: addresses separated by commas, the nearest last",
     )
     reflection: Literal["operators", "anybody"] = Field(
-        default="operators", description="who may ask for the contracts by gRPC's reflection"
+        default="operators", description="who may read the contracts by gRPC's reflection"
     )
     tls_certificate: Path | None = Field(
         default=None,
@@ -115,16 +115,16 @@ class Settings(RetentionSettings):
     )
     tls_client_ca: Path | None = Field(
         default=None,
-        description="authorities of clients' certificates: a file, or a directory as "
+        description="authorities of clients' certificates: a file, or a directory like "
         "/etc/grid-security/certificates",
     )
     tls_revocations: Path | None = Field(
         default=None,
-        description="lists of revoked certificates: a file, or a directory with .r0 and .crl files",
+        description="revocation lists: a file, or a directory with .r0 and .crl files",
     )
     admission_file: Path | None = Field(
         default=None,
-        description="rules that let in certificates and tokens, and the token issuers; read again "
+        description="rules that admit certificates and tokens, and the token issuers; read again "
         "when it changes (docs/identity.md)",
     )
     reuse_port: bool = Field(
@@ -133,38 +133,38 @@ class Settings(RetentionSettings):
     max_connections: int = Field(
         default=20_000,
         ge=1,
-        description="connections from the network that each address of listen takes; fewer where the limit of "
+        description="network connections that each address of listen accepts; fewer if the limit of "
         "open files is low",
     )
     max_connections_per_address: int = Field(
         default=4000,
         ge=1,
-        description="connections of one client address, whoever calls: all pilots behind a router have one",
+        description="connections of one client address; all pilots behind a router have the same address",
     )
     max_strangers_per_address: int = Field(
         default=100,
         ge=1,
-        description="connections of one client address on which nobody has shown a credential yet",
+        description="connections of one client address that have shown no credential yet",
     )
     stranger_seconds: float = Field(
         default=30.0,
         ge=0.1,
         le=3600,
-        description="time after which a connection is ended on which nobody has shown a credential",
+        description="time after which a connection without a credential is closed",
     )
     max_streams_per_connection: int = Field(
-        default=100, ge=1, description="calls that run at one time on one connection"
+        default=100, ge=1, description="concurrent calls on one connection"
     )
     session_life_seconds: float = Field(
         default=3600.0,
         ge=1,
         le=MAX_SESSION_LIFE / timedelta(seconds=1),
-        description="time for which a pilot's session token is good; it gets another in time",
+        description="lifetime of a pilot's session token; it is renewed in time",
     )
     session_longest_seconds: float = Field(
         default=7 * 86400.0,
         ge=1,
-        description="time from its beginning for which a pilot's session is renewed; then the pilot shows its "
+        description="longest time for which a pilot's session is renewed; after that the pilot shows its "
         "credential again",
     )
     grace_seconds: float = Field(
@@ -174,23 +174,23 @@ class Settings(RetentionSettings):
         default=60.0,
         ge=0,
         le=86400,
-        description="time for which a server that starts waits for a database that does not answer yet",
+        description="how long a starting server waits for a database that does not answer",
     )
     max_connection_age_seconds: float = Field(
         default=1800.0,
         ge=1,
-        description="age at which clients are asked to connect anew, so that replicas share load",
+        description="age at which clients must reconnect, so that replicas share the load",
     )
     reaper_interval_seconds: float = Field(
-        default=2.0, gt=0, le=3600, description="time between two looks for lapsed leases"
+        default=2.0, gt=0, le=3600, description="interval between searches for expired leases"
     )
     pin_silence_days: float = Field(
         default=30.0,
         gt=0,
         le=36500,
-        description="age of a node's last contact at which its pinned files are no longer believed",
+        description="age of a node's last contact from which its pinned files no longer count",
     )
-    log_level: LogLevel = Field(default="info", description="least severe events to log")
+    log_level: LogLevel = Field(default="info", description="lowest level to log")
     log_format: LogFormat = Field(
         default="auto", description="json, console, or auto: console on a terminal"
     )

@@ -17,31 +17,31 @@ class RetentionSettings(BaseSettings):
         default=180.0,
         ge=1,
         le=36500,
-        description="age at which tasks are deleted, with all their jobs, since their last job ended",
+        description="age, since their last job ended, at which tasks are deleted with all their jobs",
     )
     event_retention_days: float = Field(
         default=30.0, gt=0, le=36500, description="age at which events are deleted"
     )
     audit_retention_days: float = Field(
-        default=90.0, gt=0, le=36500, description="age at which lines of the audit are deleted"
+        default=90.0, gt=0, le=36500, description="age at which audit records are deleted"
     )
     sandbox_retention_days: float = Field(
         default=14.0,
         ge=1,
         le=36500,
-        description="age of their last upload at which sandboxes are deleted that no task uses",
+        description="age of the last upload at which unused sandboxes are deleted",
     )
     pilot_retention_days: float = Field(
         default=30.0,
         ge=1,
         le=36500,
-        description="age of their last contact at which pilots that have ended are deleted",
+        description="age of the last contact at which ended pilots are deleted",
     )
     node_retention_days: float = Field(
         default=90.0,
         ge=1,
         le=36500,
-        description="age of its last contact at which a node without pilots is deleted, with its pins",
+        description="age of the last contact at which nodes without pilots are deleted with their pins",
     )
 
     @property

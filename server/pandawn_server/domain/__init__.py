@@ -1,1 +1,1 @@
-"""Rules of the system as pure functions and frozen values: standard library only, no clock, no I/O."""
+"""The rules of the system as pure functions and frozen values: standard library only, no clock, no I/O."""

@@ -1,1 +1,1 @@
-"""SQL: the schema and one statement a function. Functions take the caller's transaction and never open one."""
+"""SQL: the schema, and functions with one statement each, which use the caller's transaction."""

@@ -1,4 +1,4 @@
-"""The condition that a column is one of many values, given to the database as one parameter."""
+"""The SQL condition that a column is one of many values, as a single parameter."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ Value = TypeVar("Value", int, str)
 def among(
     tx: Transaction, column: ColumnElement[Value], values: Iterable[Value]
 ) -> ColumnElement[bool]:
-    """Whether `column` is one of `values`, of which there may be any number.
+    """Whether `column` is one of any number of `values`.
 
-    A list of parameters would end at 65,535 of them in PostgreSQL (32,766 in SQLite), and would
-    be another statement to plan for each length. The values are sorted, so that transactions
-    which lock the same rows do it in the same order.
+    PostgreSQL allows at most 65,535 parameters (SQLite 32,766), and would plan a new statement for each
+    number of them. The values are sorted, so that transactions lock the same rows in the same order.
     """
     ordered = sorted(set(values))
     if tx.dialect.name == "sqlite":

@@ -1,7 +1,7 @@
-"""Inserts many rows by one parameter: a JSON document that the database itself takes apart.
+"""Inserts many rows with a single parameter: a JSON document that the database itself unpacks.
 
-With a parameter a value, most of the time of a large insert goes into handing parameters from layer
-to layer in Python; the document is encoded by one call.
+With one parameter per value, a large insert spends most of its time passing parameters between the layers
+in Python. The document is encoded in one call.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Value = (
     | Mapping[str, object]
     | None
 )
-"""What a column takes; lists and maps for JSON columns."""
+"""The value of a column; lists and maps are for JSON columns."""
 
 
 def insert_rows(
     tx: Transaction, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Value]]
 ) -> None:
-    """Inserts rows, each with a value for every one of `columns`, in their order."""
+    """Inserts rows, each with one value per column, in the order of `columns`."""
     embedded = tx.dialect.name == "sqlite"
     document = json.dumps(
         list(rows), default=_sqlite_time if embedded else _time, check_circular=False
@@ -50,7 +50,7 @@ def _time(value: object) -> str:
 
 def _sqlite_time(value: object) -> str:
     assert isinstance(value, datetime), "JSON knows all other types"
-    # As `storage.types.UtcDateTime` stores it.
+    # The format in which `storage.types.UtcDateTime` stores it.
     return with_zone(value).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 

@@ -1,4 +1,4 @@
-"""Periodic work: any server process may do it, exactly one does."""
+"""Claims on periodic work: any server process can do it, but only one does at a time."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def claim(
 ) -> tuple[bool, datetime | None]:
     """Claims the work `name` for `owner` until `now + length`, unless another owner's claim is live.
 
-    Returns whether it was granted, and when anybody last did the work. A claim that somebody is just making
-    is not waited for: that server may hang.
+    Returns whether the claim was granted, and when the work was last done by any owner. Does not wait for a claim
+    that another server is making: that server may hang.
     """
     row = _find(tx, select(claims).where(claims.c.name == name).with_for_update(skip_locked=True))
     if row is None:
         if _find(tx, select(claims).where(claims.c.name == name)) is not None:
             return False, None
         return _first_claim(tx, name, owner, now, length), None
-    # One that was made later than now was made before the database's clock was set back.
+    # A claim with a time in the future was made before the database's clock was set back.
     is_live = row["run_time"] <= now < row["expire_time"]
     if row["owner"] != owner and is_live:
         return False, row["run_time"]
@@ -38,7 +38,7 @@ def claim(
 
 
 def hold(tx: Transaction, name: str, owner: str, now: datetime, length: timedelta) -> None:
-    """Lets something hold until `now + length`, whoever said so before. For who has claimed other work."""
+    """Sets the mark `name` until `now + length`, and replaces an existing one. For the owner of another claim."""
     tx.execute(delete(claims).where(claims.c.name == name))
     tx.execute(
         insert(claims).values(name=name, owner=owner, run_time=now, expire_time=now + length)
@@ -46,7 +46,7 @@ def hold(tx: Transaction, name: str, owner: str, now: datetime, length: timedelt
 
 
 def is_held(tx: Transaction, name: str, now: datetime) -> bool:
-    """Whether something holds still."""
+    """Whether the mark `name` is still set."""
     return (
         _find(tx, select(claims).where(claims.c.name == name, claims.c.expire_time > now))
         is not None
@@ -58,7 +58,7 @@ def _find(tx: Transaction, query: Select[Any]) -> RowMapping | None:
 
 
 def _first_claim(tx: Transaction, name: str, owner: str, now: datetime, length: timedelta) -> bool:
-    """Makes the first claim of all; False if somebody else does. Would wait for a row that is locked."""
+    """Makes the first claim on the work; False if another process does. Would wait for a locked row."""
     dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
     statement = (
         dialect.insert(claims)

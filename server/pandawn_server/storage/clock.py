@@ -1,4 +1,4 @@
-"""What time it is by the database's clock: the one clock for leases, claims and whatever waits for a time."""
+"""The time by the database's clock: the only clock for leases, claims and pauses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pandawn_server.storage.types import with_zone
 
 
 def ticks() -> float:
-    """Seconds of a clock that nobody sets, and that goes on while the machine is suspended."""
+    """Seconds of a monotonic clock that continues while the machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -20,10 +20,10 @@ def machine_time() -> datetime:
 
 
 class DatabaseClock:
-    """The database's time, carried on between two measurements by a clock that nobody sets.
+    """The database's time, extrapolated between measurements with a monotonic clock. Thread-safe.
 
-    Each transaction measures it as it begins, so that where this machine's clock stands, or steps to, changes
-    nothing. Before the first measurement it is the machine's. Safe to share between threads.
+    Each transaction measures it when it begins, so that steps of this machine's clock change nothing. Before the
+    first measurement it is the machine's time.
     """
 
     def __init__(
@@ -43,16 +43,16 @@ class DatabaseClock:
             return self._machine_time()
         return datetime.fromtimestamp(origin + self._ticks(), UTC)
 
-    def note(self, told: datetime, asked: float, answered: float) -> None:
-        """Takes in what the database said its time was, at some moment between two of `ticks`.
+    def measure(self, time: datetime, sent: float, received: float) -> None:
+        """Takes a time that the database returned, for some moment between two values of `ticks`.
 
-        What was believed before stands while it agrees with that, so that a slow answer moves nothing.
+        The earlier estimate stays while it is consistent with this, so that a slow answer changes nothing.
         """
-        seconds = with_zone(told).timestamp()
-        earliest, latest = seconds - answered, seconds - asked
+        seconds = with_zone(time).timestamp()
+        earliest, latest = seconds - received, seconds - sent
         origin = self._origin
         self._origin = earliest if origin is None else min(max(origin, earliest), latest)
 
     def machine_is_ahead(self) -> timedelta:
-        """How far this machine's clock is ahead of the database's; negative where it is behind."""
+        """How far this machine's clock is ahead of the database's; negative if it is behind."""
         return self._machine_time() - self()

@@ -1,4 +1,4 @@
-"""How value types that several tables hold become columns, and back."""
+"""Converts value types that several tables store to columns, and back."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pandawn_server.domain.tasks.jobs import ErrorComponent, JobError, Requireme
 
 
 def seconds(span: timedelta | None) -> float | None:
-    """A span as seconds."""
+    """Converts a time span to seconds."""
     return None if span is None else span.total_seconds()
 
 
 def span(value: float | None) -> timedelta | None:
-    """Seconds as a span."""
+    """Converts seconds to a time span."""
     return None if value is None else timedelta(seconds=value)
 
 
@@ -41,7 +41,7 @@ def to_requirements(row: RowMapping, prefix: str = "") -> Requirements:
 
 
 def error_columns(error: JobError | None) -> dict[str, Any]:
-    """An error as columns, all NULL for none."""
+    """An error as columns; all are NULL for no error."""
     return {
         "error_component": None if error is None else error.component.value,
         "error_code": None if error is None else error.code,

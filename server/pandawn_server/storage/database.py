@@ -1,4 +1,4 @@
-"""The database: transactions, migrations, and how its errors look to callers."""
+"""The database: transactions, migrations, and the errors that callers see."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from pandawn_server.domain.errors import OutcomeUnknownError, PandawnError, Prec
 from pandawn_server.domain.monitor.events import Event
 from pandawn_server.storage.clock import DatabaseClock
 from pandawn_server.storage.engines import SQLITE_APPLICATION_ID, open_engine
-from pandawn_server.storage.troubles import RETRY_AFTER, Trouble, told_as, trouble_of
+from pandawn_server.storage.troubles import RETRY_AFTER, Trouble, error_for, trouble_of
 
 Transaction = Connection
-"""What use cases pass to the functions of this package."""
+"""The transaction that use cases pass to the functions of this package."""
 
 
 @dataclass(slots=True)
 class Effects:
-    """What a transaction did that matters to others once it is committed.
+    """The effects of a transaction that others must see after its commit.
 
     `events` are those that it wrote; `runnable` are the queues in which it made jobs runnable.
     """
@@ -40,7 +40,7 @@ class Effects:
 
 
 def effects_of(tx: Transaction) -> Effects:
-    """What a transaction has done so far; functions of this package add to it."""
+    """The effects of a transaction so far; functions of this package add to them."""
     found: Effects = tx.info[_EFFECTS]
     return found
 
@@ -50,7 +50,7 @@ _EFFECTS = "pandawn_effects"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 LOG_INTERVAL_S = 5.0
-"""Time between two lines about the same trouble: while the database is away every call has it."""
+"""Time between two log lines about the same trouble: while the database is unavailable every call fails."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,22 +60,22 @@ class Database:
 
     def __init__(self, engine: Engine, clock: DatabaseClock) -> None:
         self.engine = engine
-        # The time by which leases and claims are judged: the database's.
+        # The database's time, which leases and claims use.
         self.clock = clock
-        # Gets the effects of each transaction once it is committed, in the thread that ran it.
+        # Called with the effects of each transaction after its commit, in the thread that ran it.
         self.after_commit: Callable[[Effects], object] = lambda _: None
         self.is_embedded = engine.dialect.name == "sqlite"
-        # For messages: SQLAlchemy hides the password.
+        # For messages, without the password.
         self.shown_url = engine.url.render_as_string(hide_password=True)
         self._logged: dict[Trouble, float] = {}
 
     @classmethod
     def open(cls, url: str, pool_size: int = 5) -> Database:
-        """Opens `sqlite:///PATH` or `postgresql+psycopg://...`; connects to nothing yet.
+        """Opens `sqlite:///PATH` or `postgresql+psycopg://...`; makes no connection yet.
 
-        Raises `PreconditionError` (BAD_DATABASE_URL) for anything else.
+        Raises `PreconditionError` (BAD_DATABASE_URL) for other URLs.
         """
-        # SQLite has no clock but the machine's: nothing is noted of it.
+        # SQLite has only the machine's clock, so it is never measured.
         clock = DatabaseClock()
         return cls(open_engine(url, pool_size, clock), clock)
 
@@ -83,8 +83,8 @@ class Database:
     def write(self) -> Iterator[Transaction]:
         """A transaction that may write: commits at the end of the block, rolls back on any error.
 
-        Raises `UnavailableError` when the database does not answer or a concurrent transaction won, and
-        `OutcomeUnknownError`, which is one, when the answer to the commit was lost.
+        Raises `UnavailableError` if the database does not answer or a concurrent transaction won, and its
+        subclass `OutcomeUnknownError` if the answer to the commit was lost.
         """
         effects = Effects()
         with self._errors_for_callers(), self._begun(writes=True) as connection:
@@ -95,21 +95,21 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        """A transaction that only reads. Raises as `write`."""
+        """A transaction that only reads. Raises the same errors as `write`."""
         with self._errors_for_callers(), self._begun(writes=False) as connection:
             yield connection
 
     def migrate(self) -> None:
-        """Brings the schema to the newest version; one process at a time does the work.
+        """Upgrades the schema to the newest version; only one process at a time does it.
 
-        Raises `UnavailableError` when the database does not answer.
+        Raises `UnavailableError` if the database does not answer.
         """
         with self._errors_for_callers(), self._begun(writes=True) as connection:
             if not self.is_embedded:
-                # Large tables take their time, and so may another server that does the same.
+                # Large tables take long, and so may another server that migrates too.
                 connection.execute(text("SET LOCAL statement_timeout = 0"))
                 connection.execute(text("SET LOCAL lock_timeout = 0"))
-                # Two servers that start together: the second waits and finds nothing to do.
+                # If two servers start together, the second waits here and then has nothing to do.
                 connection.execute(
                     text("SELECT pg_advisory_xact_lock(:key)"), {"key": SQLITE_APPLICATION_ID}
                 )
@@ -119,10 +119,10 @@ class Database:
             command.upgrade(config, "head")
 
     def check(self) -> None:
-        """Asks whether the database answers and has the schema of this version.
+        """Checks that the database answers and has the schema of this version.
 
-        Raises `UnavailableError` if it does not answer, `PreconditionError` (SCHEMA_OUTDATED) if
-        its schema is another.
+        Raises `UnavailableError` if it does not answer, `PreconditionError` (SCHEMA_OUTDATED) if it has
+        another schema.
         """
         with self.read() as tx:
             current = MigrationContext.configure(tx).get_current_revision()
@@ -166,7 +166,7 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        # It broke while nobody used it, and so did the others of the pool probably; nothing was done on it.
+        # The connection broke while it was idle, as probably all in the pool did; nothing was executed on it.
         connection = self.engine.connect()
         try:
             return connection, self._begin_on(connection, writes=writes)
@@ -186,12 +186,12 @@ class Database:
         try:
             transaction.rollback()
         except DBAPIError:
-            # It is undone already, or the connection is no good: either way nobody shall have it again.
+            # It is rolled back already, or the connection is broken: in both cases it must not be reused.
             connection.invalidate()
         if trouble is not None and trouble.drops_connections and not connection.closed:
             connection.invalidate()
         if trouble is Trouble.READ_ONLY:
-            # All others lead to the same place, where nothing can be written any more.
+            # All other connections lead to the same read-only server.
             self.engine.dispose()
 
     @contextmanager
@@ -201,40 +201,41 @@ class Database:
         except PandawnError:
             raise
         except PoolTimeoutError as error:
-            raise self._told(Trouble.BUSY, "all connections are in use") from error
+            raise self._error(Trouble.BUSY, "all connections are in use") from error
         except DBAPIError as error:
             trouble = trouble_of(error)
             if trouble is None:
                 raise
-            raise self._told(trouble, str(error.orig).strip()) from error
+            raise self._error(trouble, str(error.orig).strip()) from error
 
-    def _told(self, trouble: Trouble, detail: str) -> PandawnError:
-        told = told_as(trouble)
+    def _error(self, trouble: Trouble, detail: str) -> PandawnError:
+        error = error_for(trouble)
         if trouble is not Trouble.LOST_RACE:
-            told.detail = f"database {self.shown_url}: {detail}"
-            self._log_at_times(trouble, told)
-        return told
+            error.detail = f"database {self.shown_url}: {detail}"
+            self._log_at_times(trouble, error)
+        return error
 
     def _unknown(self, error: DBAPIError) -> OutcomeUnknownError:
         unknown = OutcomeUnknownError(
             "DATABASE_UNAVAILABLE",
-            "the server's database did not say whether it has done it; repeat the call with the same request_id",
+            "the server's database did not confirm the change; repeat the call with the same request_id",
             retry_after=RETRY_AFTER,
         )
         unknown.detail = f"database {self.shown_url}: {str(error.orig).strip()}"
         self._log_at_times(Trouble.AWAY, unknown)
         return unknown
 
-    def _log_at_times(self, trouble: Trouble, told: PandawnError) -> None:
+    def _log_at_times(self, trouble: Trouble, error: PandawnError) -> None:
         now = time.monotonic()
         if now - self._logged.get(trouble, -LOG_INTERVAL_S) >= LOG_INTERVAL_S:
             self._logged[trouble] = now
-            _log.error("%s (%s)", told.message.partition("; repeat")[0], told.detail)
+            _log.error("%s (%s)", error.message.partition("; repeat")[0], error.detail)
 
 
 def _may_be_done(error: DBAPIError) -> bool:
-    """Whether a commit that failed so may have been carried out all the same.
+    """Whether a commit that failed with this error may still have been done.
 
-    PostgreSQL says when it was not; a connection that broke says nothing. SQLite's disk may fail after the last write.
+    PostgreSQL reports a commit that was not done, but a broken connection reports nothing. With SQLite the disk may
+    fail after the last write.
     """
     return error.connection_invalidated or trouble_of(error) is Trouble.AWAY

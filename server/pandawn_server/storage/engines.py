@@ -1,4 +1,4 @@
-"""Engines by URL: what is agreed with each kind of database about connections, transactions and deadlines."""
+"""Engines by URL: the settings of each kind of database for connections, transactions and deadlines."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from pandawn_server.domain.errors import PreconditionError
 from pandawn_server.storage.clock import DatabaseClock, ticks
 
 SQLITE_APPLICATION_ID = 0x5044574E
-"""Written into the application_id of SQLite files ("PDWN"), so that no other file is taken for ours."""
+"""The application_id of our SQLite files ("PDWN"), to recognise files of other programs."""
 
 STATEMENT_DEADLINE = timedelta(seconds=60)
-"""Longest time for one statement: more than the largest submission's takes."""
+"""The longest time for one statement: more than that of the largest submission."""
 
 LOCK_DEADLINE = timedelta(seconds=10)
-"""Longest wait for a lock. Nobody of us holds one for as long: an administrator does, or a server that hangs, and
-whoever waits would use up the connections."""
+"""The longest wait for a lock. We never hold one for so long; an administrator or a hanging server may, and calls
+that wait for it would use up all connections."""
 
 SILENCE_DEADLINE = timedelta(seconds=10)
-"""Longest silence inside a transaction: that of a server which was frozen is ended, with its locks."""
+"""The longest idle time inside a transaction: that of a frozen server is ended, and its locks are released."""
 
 CHECKOUT_DEADLINE_S = 10
-"""Longest wait for a connection of the pool, in seconds."""
+"""The longest wait for a connection from the pool, in seconds."""
 
-# A host that vanished without a word is found out within some ten seconds, whether it owes an answer (keepalives)
-# or the receipt of a question (tcp_user_timeout, in milliseconds). The URL may say otherwise.
+# Detects a vanished host within about ten seconds: keepalives while we wait for an answer, tcp_user_timeout (in
+# milliseconds) while we send. The URL can override them.
 _POSTGRES_DEFAULTS = {
     "connect_timeout": 5,
     "keepalives": 1,
@@ -52,8 +52,8 @@ def _milliseconds(span: timedelta) -> str:
     return str(span // timedelta(milliseconds=1))
 
 
-# One message for all that a transaction begins with. What is set holds for this transaction only, so that a pooler
-# may give the next one to another backend; it refuses most options at the start of a connection anyway.
+# One message for the start of a transaction. The settings hold for this transaction only, so that a pooler can send
+# the next one to another backend; poolers also refuse most options at the start of a connection.
 _BEGIN_POSTGRES = "BEGIN; SELECT " + ", ".join(
     (
         "clock_timestamp()",
@@ -66,22 +66,22 @@ _BEGIN_POSTGRES = "BEGIN; SELECT " + ", ".join(
 
 
 def embedded_path(url: str) -> Path | None:
-    """The file of an embedded database; None for all others."""
+    """The file of an embedded database; None for other databases."""
     prefix, found, path = url.partition(":///")
     return Path(path.partition("?")[0]) if found and prefix.startswith("sqlite") and path else None
 
 
 def open_engine(url: str, pool_size: int, clock: DatabaseClock) -> Engine:
-    """Opens `sqlite:///PATH` or `postgresql+psycopg://...`; connects to nothing yet.
+    """Opens `sqlite:///PATH` or `postgresql+psycopg://...`; makes no connection yet.
 
-    On PostgreSQL each transaction that begins tells `clock` the database's time. Raises `PreconditionError`
-    (BAD_DATABASE_URL) for any other URL.
+    On PostgreSQL each transaction measures the database's time for `clock` when it begins. Raises
+    `PreconditionError` (BAD_DATABASE_URL) for other URLs.
     """
     try:
         parsed = make_url(url)
     except ArgumentError as error:
         raise PreconditionError(
-            "BAD_DATABASE_URL", f"the database URL cannot be read: {error}"
+            "BAD_DATABASE_URL", f"the database URL cannot be parsed: {error}"
         ) from None
     if parsed.drivername in {"sqlite", "sqlite+pysqlite"}:
         return _open_sqlite(url, pool_size)
@@ -89,7 +89,7 @@ def open_engine(url: str, pool_size: int, clock: DatabaseClock) -> Engine:
         return _open_postgres(parsed, pool_size, clock)
     raise PreconditionError(
         "BAD_DATABASE_URL",
-        f"the database URL begins with {parsed.drivername!r}; "
+        f"the database URL starts with {parsed.drivername!r}; "
         "use sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME",
     )
 
@@ -101,29 +101,29 @@ def _open_postgres(url: URL, pool_size: int, clock: DatabaseClock) -> Engine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CHECKOUT_DEADLINE_S,
-        # The driver's own BEGIN would be one more message.
+        # The driver's own BEGIN would cost one more message.
         connect_args={**defaults, "autocommit": True},
     )
 
     @event.listens_for(engine, "connect")
-    def _look_for_pooler(connection: psycopg.Connection, _record: object) -> None:
-        # A pooler answers with a number of its own. What was prepared on one backend is not there on the next.
+    def _detect_pooler(connection: psycopg.Connection, _record: object) -> None:
+        # A pooler reports another PID than its backend. A statement prepared on one backend is missing on the next.
         row = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
         if row is None or row[0] != connection.info.backend_pid:
             connection.prepare_threshold = None
 
     def begin(connection: PoolProxiedConnection) -> None:
         cursor = connection.cursor()
-        asked = ticks()
+        sent = ticks()
         cursor.execute(_BEGIN_POSTGRES)
-        answered = ticks()
+        received = ticks()
         cursor.nextset()
-        for told, *_ in cursor.fetchall():
-            clock.note(told, asked, answered)
+        for time, *_ in cursor.fetchall():
+            clock.measure(time, sent, received)
         cursor.close()
 
-    # Not the event of this name: what fails there is no error of the database to SQLAlchemy, and a broken
-    # connection would go back to the pool.
+    # Not the event "begin": SQLAlchemy does not treat failures there as database errors, and would return a
+    # broken connection to the pool.
     engine.dialect.do_begin = begin  # type: ignore[method-assign,assignment]
     return engine
 
@@ -133,28 +133,28 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
     if not path or path == ":memory:":
         raise PreconditionError(
             "BAD_DATABASE_URL",
-            "an SQLite database in memory cannot be shared by threads; use sqlite:///PATH",
+            "threads cannot share an SQLite database in memory; use sqlite:///PATH",
         )
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PreconditionError(
             "BAD_DATABASE_URL",
-            f"the directory of {path} cannot be made: {error.strerror}; choose another",
+            f"the directory of {path} cannot be created: {error.strerror}; choose another",
         ) from None
     with contextlib.suppress(OSError):
-        # The keys of sessions are in it. What SQLite puts beside it gets the same mode; a file that is
-        # there already keeps the one that somebody gave it. An error will be SQLite's to report.
+        # The file contains the session keys. SQLite gives its other files the same mode; an existing file keeps
+        # its mode. SQLite itself will report an error.
         Path(path).touch(mode=0o600, exist_ok=True)
     engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=30)
 
     @event.listens_for(engine, "connect")
     def _configure(dbapi_connection: sqlite3.Connection, _record: object) -> None:
         _refuse_foreign(dbapi_connection, path)
-        # The driver's own transaction handling begins too late for reads and knows no IMMEDIATE.
+        # The driver's own transactions start too late for reads, and do not support IMMEDIATE.
         dbapi_connection.isolation_level = None
         for pragma in (
-            # Longer than the largest submission takes.
+            # Longer than the largest submission.
             "busy_timeout = 30000",
             "journal_mode = WAL",
             # Each commit reaches the disk: an acknowledged write survives a power cut.
@@ -165,20 +165,20 @@ def _open_sqlite(url: str, pool_size: int) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # IMMEDIATE takes the write lock at once; a lock taken in the middle of a transaction
-        # can fail without waiting.
+        # IMMEDIATE takes the write lock at once; to take it in the middle of a transaction can fail
+        # without waiting.
         connection.exec_driver_sql(connection.get_execution_options().get("pandawn_begin", "BEGIN"))
 
     return engine
 
 
 def _refuse_foreign(connection: sqlite3.Connection, path: str) -> None:
-    """Marks an empty file as ours, and raises `PreconditionError` for one that is another program's.
+    """Marks an empty file as ours; raises `PreconditionError` for a file of another program.
 
-    A mistyped path must not fill somebody's mail or bookmarks with our tables.
+    A mistyped path must not write our tables into another program's data.
     """
     try:
-        # In this order: another process may be filling the same new file, which it marks before.
+        # In this order: another process may be creating the same file, and sets the mark before the tables.
         has_tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,)
         (mark,) = connection.execute("PRAGMA application_id").fetchone()
     except sqlite3.DatabaseError as error:

@@ -1,4 +1,4 @@
-"""Numbers that the database gives to rows, each once."""
+"""Row numbers that the database assigns, each only once."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ NUMBERED = {
 
 
 def skip_identifiers(tx: Transaction, count: int) -> dict[str, int]:
-    """Lets the next `count` numbers of each kind be nobody's; returns the last one passed over, by kind."""
+    """Skips the next `count` numbers of each kind; returns the last skipped one, by kind."""
     return {kind: _skip(tx, kind, count) for kind in NUMBERED}
 
 
 def task_id_beyond_skipped(tx: Transaction) -> int | None:
-    """The number for a new task; None where the database itself passes over those that were skipped."""
+    """The number for a new task; None if the database itself skips the skipped ones."""
     if tx.dialect.name != "sqlite":
         return None
-    # Of this table SQLite gives the number after the largest there is, and heeds no note.
+    # In this table SQLite assigns the number after the largest existing one, and ignores its sequence table.
     newest: int = tx.execute(select(func.coalesce(func.max(tasks.c.task_id), 0))).scalar_one()
     skipped = _given(tx, tasks.name)
     return skipped + 1 if skipped > newest else None
@@ -43,7 +43,7 @@ def _skip(tx: Transaction, kind: str, count: int) -> int:
     newest: int = tx.execute(select(func.coalesce(func.max(column), 0))).scalar_one()
     if tx.dialect.name == "sqlite":
         last = max(newest, _given(tx, table)) + count
-        # The table has no key to decide between an update and an insert.
+        # The table has no key for an upsert.
         tx.execute(text("DELETE FROM sqlite_sequence WHERE name = :name"), {"name": table})
         tx.execute(
             text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :last)"),

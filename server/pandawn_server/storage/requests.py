@@ -1,4 +1,4 @@
-"""Answers given to requests, so that a repeated one gets the same."""
+"""Stored answers to requests, so that a repeated request gets the same answer."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pandawn_server.storage.upkeep_schema import requests
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request made: `task_id` is the task that it is about, 0 for none.
+    """The stored answer to a request; `task_id` is its task, 0 for none.
 
-    `numbers` is what else the answer needs, as the use case has it: new jobs, files forgotten.
+    `numbers` are other parts of the answer, defined by the use case, such as the number of new jobs.
     """
 
     task_id: int
@@ -25,7 +25,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """A user's request, by the identifier that the user drew; `fingerprint` digests what it asks for."""
+    """A user's request, by the identifier that the user chose; `fingerprint` is a digest of its content."""
 
     user: str
     request_id: str
@@ -33,14 +33,14 @@ class RequestKey:
 
     @property
     def stored(self) -> str:
-        """The name under which the answer is stored: two users may draw the same, and neither has a space in it."""
+        """The key of the stored answer. Two users may choose the same identifier; neither part contains a space."""
         return f"{self.user} {self.request_id}"
 
 
 def get_answer(tx: Transaction, key: RequestKey) -> Answer | None:
-    """The answer given to a request before, if any.
+    """The stored answer to a request; None if there is none.
 
-    Raises `ConflictError` (REQUEST_ID_REUSED) if that was another request.
+    Raises `ConflictError` (REQUEST_ID_REUSED) if it belongs to a different request.
     """
     query = select(requests).where(requests.c.request_id == key.stored)
     row = tx.execute(query).mappings().first()
@@ -49,7 +49,7 @@ def get_answer(tx: Transaction, key: RequestKey) -> Answer | None:
     if row["fingerprint"] != key.fingerprint:
         raise ConflictError(
             "REQUEST_ID_REUSED",
-            f"request_id {key.request_id!r} was used for another request; draw a new one for each",
+            f"request_id {key.request_id!r} was used for another request; choose a new one for each",
             metadata={"request_id": key.request_id},
         )
     return Answer(row["task_id"], tuple(row["numbers"]))

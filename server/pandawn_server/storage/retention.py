@@ -1,6 +1,6 @@
-"""Deletes what is old, in lots that hold no lock for long. Each function returns how many rows it dealt with.
+"""Deletes old rows, in batches that hold no lock for long. Each function returns the number of rows of its batch.
 
-A lot is full when it dealt with as many as it may: there is more then.
+If a batch is full, there may be more rows.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from pandawn_server.storage.tasks.schema import (
 from pandawn_server.storage.upkeep_schema import requests
 
 TASKS_A_LOT = 100
-"""Tasks that are begun at once."""
+"""The number of tasks whose deletion one batch starts."""
 
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
-"""When tasks ended that are being deleted: before all others."""
+"""The end time of tasks that are being deleted, so that they come before all others."""
 
 _Condition = ColumnElement[bool]
 
 
 def delete_tasks(tx: Transaction, before: datetime, limit: int) -> int:
-    """Deletes tasks that ended before a time with all their jobs, up to `limit` jobs; returns how many jobs.
+    """Deletes tasks that ended before a time, with up to `limit` of their jobs; returns the number of jobs.
 
-    A task with more is marked first, so that nobody retries what is left of it, and goes on with the next lot. Events
-    and lines of the audit that name it stay as long as others do.
+    Tasks are marked first, so that the rest of a large task cannot be retried; the next batch continues with it.
+    Events and audit lines about a task are kept as long as others.
     """
     begun = _ids(tx, tasks.c.task_id, _is_old_task(before), TASKS_A_LOT, tasks.c.close_time)
     if not begun:
         return 0
     mine = among(tx, tasks.c.task_id, begun)
-    # What is begun comes first, and goes on whatever becomes of the settings.
+    # A deletion that has started continues first, even if the settings change.
     tx.execute(
         update(tasks)
         .where(mine, tasks.c.remove_time.is_(None))
@@ -64,7 +64,7 @@ def delete_tasks(tx: Transaction, before: datetime, limit: int) -> int:
         for table in (requests, task_labels):
             tx.execute(delete(table).where(among(tx, table.c.task_id, begun)))
         tx.execute(delete(tasks).where(mine))
-    # A lot of tasks without jobs is full, too.
+    # A batch of tasks without jobs is full, too.
     return limit if len(begun) == TASKS_A_LOT else len(job_ids)
 
 
@@ -72,7 +72,7 @@ def delete_sandboxes(tx: Transaction, before: datetime, limit: int) -> int:
     """Deletes sandboxes that no task uses."""
     condition = _is_unused(before)
     locked = _ids(tx, sandboxes.c.sandbox_id, condition, limit)
-    # Looked at again behind the lock: whoever submits a task for one holds it.
+    # Checked again under the lock, which a submission of a task with this sandbox takes too.
     unused = select(sandboxes.c.sandbox_id).where(
         among(tx, sandboxes.c.sandbox_id, locked), condition
     )
@@ -83,7 +83,7 @@ def delete_sandboxes(tx: Transaction, before: datetime, limit: int) -> int:
 
 
 def delete_nodes(tx: Transaction, before: datetime, limit: int) -> int:
-    """Deletes nodes that nobody has heard of, and what was pinned on them; what an operator said of one keeps it."""
+    """Deletes nodes without a recent contact, with their pins, except those that an operator restricted."""
     query = (
         select(nodes.c.site, nodes.c.node)
         .where(_is_gone_node(before))
@@ -116,13 +116,13 @@ def _ids(
     limit: int,
     order: ColumnElement[datetime] | None = None,
 ) -> list[Any]:
-    """Keys of rows, which are locked; those that somebody else has locked are left for later."""
+    """Locks rows and returns their keys; skips rows that another transaction has locked."""
     query = select(column).where(condition).limit(limit).with_for_update(skip_locked=True)
     return list(tx.execute(query.order_by(column if order is None else order)).scalars())
 
 
 def _is_old_task(before: datetime) -> _Condition:
-    # The newest stays: SQLite would give its number again.
+    # Keeps the newest task, or SQLite would assign its number again.
     newest = select(func.max(tasks.c.task_id)).scalar_subquery()
     return and_(tasks.c.close_time < before, tasks.c.task_id < newest)
 
@@ -147,7 +147,7 @@ def _is_gone_node(before: datetime) -> _Condition:
 
 
 Deletion = Callable[[Transaction, datetime, int], int]
-"""Deletes what is older than a time, up to a number of rows; returns how many."""
+"""Deletes rows older than a time, up to a limit; returns how many."""
 
 DELETIONS: Mapping[str, Deletion] = {
     "events": _deleting(events, "event_id", lambda before: events.c.event_time < before),
@@ -172,13 +172,13 @@ _COUNTED: Mapping[str, tuple[Table, Callable[[datetime], _Condition]]] = {
 
 
 def count(tx: Transaction, kind: str, before: datetime) -> int:
-    """How many of a kind would be deleted now."""
+    """The number of rows of a kind that would be deleted now."""
     table, condition = _COUNTED[kind]
     return tx.execute(select(func.count()).select_from(table).where(condition(before))).scalar_one()
 
 
 def is_being_removed(tx: Transaction, task_ids: Collection[int]) -> bool:
-    """Whether one of the tasks is being deleted, and has lost some of its jobs perhaps."""
+    """Whether one of the tasks is being deleted, and may already lack some of its jobs."""
     query = select(tasks.c.task_id).where(
         among(tx, tasks.c.task_id, task_ids), tasks.c.remove_time.is_not(None)
     )

@@ -1,4 +1,4 @@
-"""All tables together. Migrations must lead to exactly this; a test compares them."""
+"""All tables. The migrations must produce exactly this schema; a test compares them."""
 
 from __future__ import annotations
 

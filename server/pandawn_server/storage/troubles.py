@@ -1,7 +1,7 @@
-"""What an error of the database means: whose trouble it is, whether it passes, and what is to be done with connections.
+"""Classifies errors of the database: their cause, whether a retry helps, and whether to drop connections.
 
-The one table of PostgreSQL's SQLSTATEs and SQLite's result codes. What is in neither is an error of ours, and
-stays an incident.
+This is the only table of PostgreSQL's SQLSTATEs and SQLite's result codes. Any other error is a bug of ours, and
+is reported as an incident.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from sqlalchemy.exc import DBAPIError
 from pandawn_server.domain.errors import UnavailableError
 
 RETRY_AFTER = timedelta(seconds=1)
-"""When to come back while the database does not answer: a restart of PostgreSQL takes about as long."""
+"""When to retry while the database does not answer: about the time of a PostgreSQL restart."""
 
 CONFLICT_RETRY_AFTER = timedelta(milliseconds=50)
-"""When to come back after a lost race with another transaction."""
+"""When to retry after a lost race with another transaction."""
 
 OPERATOR_RETRY_AFTER = timedelta(seconds=5)
-"""When to come back where somebody must do something first: make room, or bring the primary back."""
+"""When to retry if an operator must act first: free disk space, or bring back the primary."""
 
 
 class Trouble(Enum):
-    """What is wrong with the database. Each passes by itself, or is the operator's to mend; none is the caller's."""
+    """What is wrong with the database. It passes, or an operator must repair it; none is the caller's fault."""
 
     LOST_RACE = "lost race"
     AWAY = "away"
@@ -38,29 +38,29 @@ class Trouble(Enum):
 
     @property
     def drops_connections(self) -> bool:
-        """Whether connections that are open now are no good any more: what they lead to is another thing by now."""
+        """Whether open connections must be dropped, because their server has gone or changed its role."""
         return self in {Trouble.AWAY, Trouble.READ_ONLY}
 
 
 # By whole SQLSTATE first, then by its class.
 _STATES = MappingProxyType(
     {
-        # A unique key is taken. Every one that a race can hit guards a repeated request: the repeat of the loser
-        # finds what the winner wrote.
+        # A unique key exists already. In a race this means a repeated request: when the loser repeats it, it finds
+        # what the winner wrote.
         "23505": Trouble.LOST_RACE,
-        "25006": Trouble.READ_ONLY,  # after a failover we hold connections to what is a standby now
-        "25P03": Trouble.AWAY,  # we were silent inside a transaction for too long, and it was ended
-        "26000": Trouble.AWAY,  # a prepared statement that is gone: a pooler gave us another backend
-        "42P05": Trouble.AWAY,  # or one that is there already
-        "0A000": Trouble.AWAY,  # "cached plan must not change result type", after a migration beside us
+        "25006": Trouble.READ_ONLY,  # after a failover our connections lead to a standby
+        "25P03": Trouble.AWAY,  # the transaction was idle for too long, and was ended
+        "26000": Trouble.AWAY,  # a prepared statement is missing: a pooler gave us another backend
+        "42P05": Trouble.AWAY,  # or it exists already
+        "0A000": Trouble.AWAY,  # "cached plan must not change result type", after a concurrent migration
         "28000": Trouble.REFUSES_US,
         "28P01": Trouble.REFUSES_US,
         "3D000": Trouble.REFUSES_US,
-        "42501": Trouble.REFUSES_US,  # no right to a table, or to the schema: a restore by another owner
+        "42501": Trouble.REFUSES_US,  # no permission for a table or the schema: restored by another owner
         "53100": Trouble.FULL,
         "55006": Trouble.BUSY,
-        "55P03": Trouble.BUSY,  # a lock was not had within the deadline
-        "57014": Trouble.BUSY,  # a statement took longer than its deadline, or an administrator cancelled it
+        "55P03": Trouble.BUSY,  # a lock was not acquired before the deadline
+        "57014": Trouble.BUSY,  # a statement exceeded its deadline, or an administrator cancelled it
         "58030": Trouble.DAMAGED,
         "XX001": Trouble.DAMAGED,
         "XX002": Trouble.DAMAGED,
@@ -70,12 +70,12 @@ _CLASSES = MappingProxyType(
     {
         "08": Trouble.AWAY,  # connection
         "40": Trouble.LOST_RACE,  # deadlock, serialization
-        "53": Trouble.BUSY,  # out of connections, memory, or what the configuration allows
-        "57": Trouble.AWAY,  # the administrator stops it, it crashed, or it is starting
-        "58": Trouble.AWAY,  # of its operating system
+        "53": Trouble.BUSY,  # out of connections or memory, or over a configured limit
+        "57": Trouble.AWAY,  # it was shut down, crashed, or is starting
+        "58": Trouble.AWAY,  # errors of its operating system
     }
 )
-# By primary result code; extended ones have it in their low byte.
+# By primary result code, which is the low byte of extended codes.
 _SQLITE = MappingProxyType(
     {
         sqlite3.SQLITE_BUSY: Trouble.BUSY,
@@ -95,12 +95,12 @@ _SQLITE = MappingProxyType(
 )
 _SQLITE_UNIQUE = frozenset({sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE})
 
-# What callers read. Of the database they need not know where it is: the log says it.
-_TOLD: MappingProxyType[Trouble, tuple[str, str, timedelta]] = MappingProxyType(
+# The errors for callers. They do not contain the database's address, which is in the log.
+_ERRORS: MappingProxyType[Trouble, tuple[str, str, timedelta]] = MappingProxyType(
     {
         Trouble.LOST_RACE: (
             "DATABASE_CONFLICT",
-            "another transaction wrote the same thing first; repeat the call",
+            "another transaction wrote the same row first; repeat the call",
             CONFLICT_RETRY_AFTER,
         ),
         Trouble.AWAY: (
@@ -110,17 +110,17 @@ _TOLD: MappingProxyType[Trouble, tuple[str, str, timedelta]] = MappingProxyType(
         ),
         Trouble.BUSY: (
             "DATABASE_BUSY",
-            "the server's database is busy: a lock, a connection or an answer was not had in time; repeat the call",
+            "the server's database is busy: a lock, a connection or an answer took too long; repeat the call",
             RETRY_AFTER,
         ),
         Trouble.READ_ONLY: (
             "DATABASE_UNAVAILABLE",
-            "the server's database takes no writes now, after a failover perhaps; repeat the call",
+            "the server's database is read-only now, perhaps after a failover; repeat the call",
             RETRY_AFTER,
         ),
         Trouble.FULL: (
             "DATABASE_UNAVAILABLE",
-            "the disk of the server's database is full; its operator must make room; repeat the call later",
+            "the disk of the server's database is full; its operator must free space; repeat the call later",
             OPERATOR_RETRY_AFTER,
         ),
         Trouble.DAMAGED: (
@@ -130,7 +130,7 @@ _TOLD: MappingProxyType[Trouble, tuple[str, str, timedelta]] = MappingProxyType(
         ),
         Trouble.REFUSES_US: (
             "DATABASE_UNAVAILABLE",
-            "the server's database does not let the server in; its operator must mend that; repeat the call later",
+            "the server's database denies access to the server; its operator must fix this; repeat the call later",
             OPERATOR_RETRY_AFTER,
         ),
     }
@@ -138,10 +138,10 @@ _TOLD: MappingProxyType[Trouble, tuple[str, str, timedelta]] = MappingProxyType(
 
 
 def trouble_of(error: DBAPIError) -> Trouble | None:
-    """What an error of the driver means; None: it is ours."""
+    """Classifies an error of the driver; None if it is a bug of ours."""
     original = error.orig
     if isinstance(original, sqlite3.Error):
-        # Errors that the driver makes itself, not SQLite, have no code.
+        # Errors of the driver itself have no code.
         code = getattr(original, "sqlite_errorcode", None)
         if code is None:
             return None
@@ -152,12 +152,12 @@ def trouble_of(error: DBAPIError) -> Trouble | None:
         if found is not None:
             return found
     elif type(original).__name__ in {"OperationalError", "ConnectionTimeout", "InterfaceError"}:
-        # No connection was made, or it broke.
+        # The connection failed or broke.
         return Trouble.AWAY
     return Trouble.AWAY if error.connection_invalidated else None
 
 
-def told_as(trouble: Trouble) -> UnavailableError:
-    """What callers hear of it."""
-    reason, message, retry_after = _TOLD[trouble]
+def error_for(trouble: Trouble) -> UnavailableError:
+    """The error for callers."""
+    reason, message, retry_after = _ERRORS[trouble]
     return UnavailableError(reason, message, retry_after=retry_after)

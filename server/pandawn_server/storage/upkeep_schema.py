@@ -1,4 +1,4 @@
-"""The tables that serve all rooms: answers to repeated requests, and turns at periodic work."""
+"""The tables that all rooms share: answers to repeated requests, and claims on periodic work."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pandawn_server.storage.types import UtcDateTime
 requests = Table(
     "requests",
     metadata,
-    # Requests that were answered, so that a repeated one gets the same answer: by the user and the user's number.
+    # Answered requests, by user and request_id, so that a repeated request gets the same answer.
     Column("request_id", Text, primary_key=True),
     Column("fingerprint", Text, nullable=False),
-    # 0: it is about none.
+    # 0: no task.
     Column("task_id", BigInteger, nullable=False),
     Column("numbers", JSON, nullable=False),
     Column("create_time", UtcDateTime, nullable=False),
@@ -28,7 +28,7 @@ requests = Table(
 claims = Table(
     "claims",
     metadata,
-    # Which server process does a piece of periodic work, and when it last did.
+    # The server process that does a piece of periodic work, and when it last did it.
     Column("name", Text, primary_key=True),
     Column("owner", Text, nullable=False),
     Column("run_time", UtcDateTime, nullable=False),

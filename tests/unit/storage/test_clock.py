@@ -32,7 +32,7 @@ class Machine:
         asked = self.ticks()
         self.ticks.seconds += after_s
         self.wall.advance(after_s * SECOND)
-        self.clock.note(database_time, asked, self.ticks())
+        self.clock.measure(database_time, asked, self.ticks())
 
 
 @pytest.mark.parametrize("ahead", [timedelta(minutes=15), -timedelta(hours=1), timedelta(0)])

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from pandawn_server.domain.errors import Code
-from pandawn_server.storage.troubles import Trouble, told_as, trouble_of
+from pandawn_server.storage.troubles import Trouble, error_for, trouble_of
 
 
 def of_postgres(state: str, *, broken: bool = False) -> DBAPIError:
@@ -85,6 +85,6 @@ def test_a_connection_that_broke_is_an_outage_whatever_was_said_last() -> None:
 
 @pytest.mark.parametrize("trouble", Trouble)
 def test_each_trouble_is_told_as_one_that_passes_and_when_to_come_back(trouble: Trouble) -> None:
-    told = told_as(trouble)
+    told = error_for(trouble)
     assert told.code is Code.UNAVAILABLE
     assert told.retry_after

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class BrokerStub(object):
-    """Takes tasks, splits them into jobs, and answers for them.
+    """Takes tasks, splits them into jobs, and reports on both.
     """
 
     def __init__(self, channel):
@@ -103,55 +103,56 @@ class BrokerStub(object):
 
 
 class BrokerServicer(object):
-    """Takes tasks, splits them into jobs, and answers for them.
+    """Takes tasks, splits them into jobs, and reports on both.
     """
 
     def WhoAmI(self, request, context):
-        """Returns who the server takes the caller for, and by which rule. Needs no scope of a token.
+        """Returns the caller's identity, and the rule that admitted it. A token needs no scope for this.
 
         Errors:
-        * `UNAUTHENTICATED` (CREDENTIALS_REQUIRED): nothing was shown; what is wrong with a credential
-        has reasons of its own, as before any method.
-        * `PERMISSION_DENIED` (NOT_ADMITTED): it is good, and no rule admits its holder.
+        * `UNAUTHENTICATED` (CREDENTIALS_REQUIRED): the call has no credential. An invalid credential
+        has other reasons, the same as for all methods.
+        * `PERMISSION_DENIED` (NOT_ADMITTED): the credential is valid, but no rule admits its holder.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadSandbox(self, request_iterator, context):
-        """Stores the user's code, a gzip-compressed tar archive of at most 64 MiB, and
-        names it by its content: uploading the same archive again stores nothing new.
+        """Stores the user's code: a gzip-compressed tar archive of at most 64 MiB. Its
+        identifier is its checksum: uploading the same archive again stores nothing new.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty, or not a gzip-compressed archive.
-        * `RESOURCE_EXHAUSTED` (SANDBOX_TOO_LARGE, SANDBOX_QUOTA): larger than the limit, or than all of a user's may be.
+        * `RESOURCE_EXHAUSTED` (SANDBOX_TOO_LARGE, SANDBOX_QUOTA): above the limit of one archive, or of all of the user's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SubmitTask(self, request, context):
-        """Submits a task: one build job if it asks for one, and one run job for each
+        """Submits a task: one build job if `build` is set, and one run job for each
         `files_per_job` input files (or `job_count` jobs without input).
 
-        A retry with the same `request_id` returns the same task. It is unique among the requests of its caller, of all
-        methods that have one, for as long as answers are kept: draw it at random.
+        A retry with the same `request_id` returns the same task. The `request_id` must be unique among the caller's
+        requests to all methods, for as long as the server keeps the answers: choose it at random.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, EMPTY_FILE_LIST, DUPLICATE_LFN, TOO_MANY_JOBS): all
         violations are listed; a task may have 100,000 jobs.
-        * `INVALID_ARGUMENT` (JOB_TOO_LARGE): what a pilot is to be told of a job, the names and URLs of its inputs among
-        it, takes more than 3.5 MB.
+        * `INVALID_ARGUMENT` (JOB_TOO_LARGE): the description of a job, with the names and URLs of its inputs, takes
+        more than 3.5 MB.
         * `INVALID_ARGUMENT` (INPUT_TOO_LARGE): the inputs of a job exceed the queue's `max_input_bytes`.
-        * `NOT_FOUND` (QUEUE_NOT_FOUND, SITE_NOT_FOUND, SANDBOX_NOT_FOUND): no such thing.
-        * `FAILED_PRECONDITION` (QUEUE_OFFLINE, QUEUE_TEST, NO_QUEUE_AVAILABLE, NO_STORAGE_ROOT): the queue
-        takes no such task, or with no queue named, none does.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND, SITE_NOT_FOUND, SANDBOX_NOT_FOUND): no such queue, site or sandbox.
+        * `FAILED_PRECONDITION` (QUEUE_OFFLINE, QUEUE_TEST, NO_QUEUE_AVAILABLE, NO_STORAGE_ROOT): the queue does not
+        accept such a task; if the task names no queue, none does.
         * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another task.
-        * `ALREADY_EXISTS` (DATASET_EXISTS): the user has a task that writes this output dataset.
-        * `PERMISSION_DENIED` (NOT_YOUR_NAME): `user` is another one than the caller, who is no operator.
-        * `PERMISSION_DENIED` (PRIORITY_NOT_GRANTED): it would go before other users' jobs; the message says what may be asked.
-        * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the user may not use the queue, or none of those that
-        are online; the message says whom to ask.
+        * `ALREADY_EXISTS` (DATASET_EXISTS): another task of the user writes to this output dataset.
+        * `PERMISSION_DENIED` (NOT_YOUR_NAME): `user` is not the caller, and the caller is not an operator.
+        * `PERMISSION_DENIED` (PRIORITY_NOT_GRANTED): the priority would put the task before other users' jobs; the message
+        gives the highest priority allowed.
+        * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the user may not use the queue, or any queue that is online; the
+        message says whom to ask.
         * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): the user would have more jobs waiting on the queue
         than allowed; `waiting`, `new` and `limit` in the metadata are the numbers.
         """
@@ -160,15 +161,15 @@ class BrokerServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SubmitLargeTask(self, request_iterator, context):
-        """Submits a task whose inputs are more than one message holds: at most 500,000, of 384 MiB together. The first
-        message carries the header, and nothing is submitted until the stream has ended well.
+        """Submits a task with more inputs than one message holds: at most 500,000, of 384 MiB together. The first message
+        carries the header. Nothing is submitted before the stream has ended without error.
 
-        A retry sends the stream again; with the same `request_id` it returns the same task, in however many messages the
-        inputs come.
+        A retry sends the whole stream again. With the same `request_id` it returns the same task, even if the inputs are
+        divided into messages differently.
 
-        Errors, beside those of `SubmitTask`:
+        Errors, in addition to those of `SubmitTask`:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): no header, or more inputs or bytes than allowed.
-        * `RESOURCE_EXHAUSTED` (OVERLOADED): the server holds inputs of other such tasks now; retry after RetryInfo.
+        * `RESOURCE_EXHAUSTED` (OVERLOADED): the server is receiving other such tasks; retry after RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,7 +180,7 @@ class BrokerServicer(object):
 
         Errors:
         * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
-        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task belongs to another user; the message says whom to ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,7 +193,7 @@ class BrokerServicer(object):
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
         belongs to another filter.
-        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose tasks the caller may not see.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,7 +204,7 @@ class BrokerServicer(object):
 
         Errors:
         * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
-        * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
+        * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job belongs to another user; the message says whom to ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -216,18 +217,19 @@ class BrokerServicer(object):
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
         belongs to another filter.
-        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose tasks the caller may not see.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelTask(self, request, context):
-        """Cancels all jobs of a task that have not ended. Repeating it is harmless, and cancels what has come since.
+        """Cancels all jobs of a task that have not ended. Repeating it is harmless; it also cancels jobs that were added
+        since.
 
         Errors:
         * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
-        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task belongs to another user; the message says whom to ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -239,7 +241,7 @@ class BrokerServicer(object):
 
         Errors:
         * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
-        * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
+        * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job belongs to another user; the message says whom to ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,24 +249,24 @@ class BrokerServicer(object):
 
     def RetryTask(self, request, context):
         """Submits a new job for each failed or cancelled job of a task that has not been
-        retried; each names its parent.
+        retried yet. Each new job has the old one as its parent.
 
         A retry of the call with the same `request_id` returns the same jobs.
 
         Errors:
         * `NOT_FOUND` (TASK_NOT_FOUND, QUEUE_NOT_FOUND): no such task, or its queue was deleted.
-        * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): no job of the task failed, or all were retried.
+        * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): no job of the task failed, or all were retried already.
         * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another request.
-        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
-        * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the owner may not use the queue any more.
-        * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): too many jobs of the owner wait there.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task belongs to another user; the message says whom to ask.
+        * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the owner may no longer use the queue.
+        * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): too many jobs of the owner are waiting on the queue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetryJob(self, request, context):
-        """Submits a new job in place of one that failed or was cancelled; it names its parent.
+        """Submits a new job in place of one that failed or was cancelled, which becomes its parent.
 
         A retry of the call with the same `request_id` returns the same job.
 
@@ -273,9 +275,9 @@ class BrokerServicer(object):
         * `FAILED_PRECONDITION` (NOTHING_TO_RETRY): the job did not fail, or was retried already.
         * `FAILED_PRECONDITION` (UPSTREAM_FAILED): the build job failed; retry the task.
         * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another request.
-        * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
-        * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the owner may not use the queue any more.
-        * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): too many jobs of the owner wait there.
+        * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job belongs to another user; the message says whom to ask.
+        * `PERMISSION_DENIED` (QUEUE_ACCESS_DENIED): the owner may no longer use the queue.
+        * `RESOURCE_EXHAUSTED` (WAITING_LIMIT_REACHED): too many jobs of the owner are waiting on the queue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -287,7 +289,7 @@ class BrokerServicer(object):
         Errors:
         * `NOT_FOUND` (JOB_NOT_FOUND): no such job.
         * `UNAVAILABLE` (DATABASE_UNAVAILABLE): retry after RetryInfo.
-        * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job is another user's; the message says whom to ask.
+        * `PERMISSION_DENIED` (NOT_YOUR_JOB): the job belongs to another user; the message says whom to ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -370,7 +372,7 @@ def add_BrokerServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Broker(object):
-    """Takes tasks, splits them into jobs, and answers for them.
+    """Takes tasks, splits them into jobs, and reports on both.
     """
 
     @staticmethod

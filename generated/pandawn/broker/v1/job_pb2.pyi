@@ -39,7 +39,7 @@ class _FileRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FileRole.Val
     """The log tarball."""
 
 class FileRole(_FileRole, metaclass=_FileRoleEnumTypeWrapper):
-    """What a file is to a job."""
+    """Role of a file in a job."""
 
 FILE_ROLE_UNSPECIFIED: FileRole.ValueType  # 0
 """Not set."""
@@ -55,7 +55,7 @@ Global___FileRole: _TypeAlias = FileRole  # noqa: Y015
 
 @_typing.final
 class Job(_message.Message):
-    """A job as it stands, without its files."""
+    """The current state of a job, without its files."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -113,7 +113,7 @@ class Job(_message.Message):
     kind: _common_pb2.JobKind.ValueType
     """Build or run."""
     state: _common_pb2.JobState.ValueType
-    """Where it stands."""
+    """Its state."""
     user: _builtins.str
     """Who submitted it."""
     queue: _builtins.str
@@ -121,28 +121,28 @@ class Job(_message.Message):
     priority: _builtins.int
     """Priority."""
     attempt: _builtins.int
-    """Current or last attempt; 0: never given to a pilot."""
+    """Number of the current or last attempt; 0: never leased to a pilot."""
     max_attempts: _builtins.int
-    """Attempts before it fails."""
+    """Number of failed attempts after which the job fails."""
     node: _builtins.str
     """Node of the current or last attempt."""
     phase: _common_pb2.Phase.ValueType
-    """What the pilot is doing, while it has the job."""
+    """What the pilot is doing; set while a pilot has the job."""
     input_bytes: _builtins.int
     """Bytes of the input files of the job."""
     bytes_from_cache: _builtins.int
-    """Bytes of them that came out of the node's cache in the last attempt."""
+    """The part of `input_bytes` that came from the node's cache in the last attempt."""
     parent_job_id: _builtins.int
     """Job that this one replaces; 0: none."""
     retry_job_id: _builtins.int
     """Job that replaces this one; 0: none."""
     cancel_requested: _builtins.bool
-    """Whether somebody asked to cancel it and its pilot has not answered yet."""
+    """Whether it was cancelled and its pilot has not confirmed that yet."""
     failed_attempts: _builtins.int
     """Attempts that failed and count against `max_attempts`."""
     lost_attempts: _builtins.int
-    """Attempts that ended by no fault of the job: its pilot was lost, or its node or its storage had troubles. A
-    bound of its own, higher than `max_attempts`, holds for them.
+    """Attempts that ended through no fault of the job: its pilot was lost, or its node or storage failed. They have a
+    limit of their own, higher than `max_attempts`.
     """
     @_builtins.property
     def error(self) -> _common_pb2.JobError:
@@ -158,15 +158,15 @@ class Job(_message.Message):
 
     @_builtins.property
     def retry_time(self) -> _timestamp_pb2.Timestamp:
-        """When a WAITING job whose last attempt failed is tried again; unset for others."""
+        """When a WAITING job whose last attempt failed is retried; unset for others."""
 
     @_builtins.property
     def avoided_nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Nodes on which it is not tried again while there are others."""
+        """Nodes on which it is not retried while there are others."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Those of its task."""
+        """Labels of its task."""
 
     def __init__(
         self,
@@ -215,12 +215,12 @@ class JobFile(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     url: _builtins.str
-    """Where it is or will be."""
+    """Its location, or for an output not stored yet its destination."""
     role: Global___FileRole.ValueType
-    """What it is to the job."""
+    """Role of the file in the job."""
     @_builtins.property
     def file(self) -> _common_pb2.File:
-        """The file; size and checksum of an output are known when it is stored."""
+        """The file; size and checksum of an output are unknown until it is stored."""
 
     def __init__(
         self,
@@ -239,7 +239,7 @@ Global___JobFile: _TypeAlias = JobFile  # noqa: Y015
 
 @_typing.final
 class Attempt(_message.Message):
-    """One try at a job."""
+    """One attempt at a job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -264,15 +264,15 @@ class Attempt(_message.Message):
     node: _builtins.str
     """Node."""
     outcome: _common_pb2.JobState.ValueType
-    """How it ended: FINISHED, FAILED, CANCELLED, or ACTIVATED when it was given back; unspecified while it is live."""
+    """How it ended: FINISHED, FAILED, CANCELLED, or ACTIVATED when it was released; unspecified while it is live."""
     exit_code: _builtins.int
     """Exit status of the payload; unset when it was not started."""
     input_bytes: _builtins.int
     """Bytes staged in."""
     bytes_from_cache: _builtins.int
-    """Bytes of them that came out of the node's cache."""
+    """The part of `input_bytes` that came from the node's cache."""
     queue_revision: _builtins.int
-    """`Queue.revision` under which it was given out; 0: before revisions were written down."""
+    """`Queue.revision` at which it was leased; 0: leased before revisions were recorded."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it was leased."""
@@ -287,11 +287,11 @@ class Attempt(_message.Message):
 
     @_builtins.property
     def job_match(self) -> _common_pb2.Match:
-        """Why the job went there."""
+        """Why this pilot got the job."""
 
     @_builtins.property
     def resource_use(self) -> _common_pb2.ResourceUse:
-        """What it used."""
+        """Resources that it used."""
 
     @_builtins.property
     def phase_times(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PhaseTime]:
@@ -327,7 +327,7 @@ Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
 
 @_typing.final
 class Obstacle(_message.Message):
-    """A condition that a node or queue fails."""
+    """A condition that nodes or the queue do not meet."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -338,11 +338,11 @@ class Obstacle(_message.Message):
     predicate: _builtins.str
     """UPPER_SNAKE name of the condition."""
     excluded_nodes: _builtins.int
-    """Nodes that fail it."""
+    """Number of nodes that do not meet it."""
     detail: _builtins.str
-    """What is asked and what there is."""
+    """What is required and what is available."""
     remedy: _builtins.str
-    """The nearest change that would help."""
+    """The smallest change that would help."""
     def __init__(
         self,
         *,

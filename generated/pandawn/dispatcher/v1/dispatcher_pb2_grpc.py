@@ -29,7 +29,7 @@ if _version_not_supported:
 
 
 class DispatcherStub(object):
-    """Hands jobs to pilots and takes back their outcome.
+    """Leases jobs to pilots and takes reports of their outcome.
     """
 
     def __init__(self, channel):
@@ -76,23 +76,24 @@ class DispatcherStub(object):
 
 
 class DispatcherServicer(object):
-    """Hands jobs to pilots and takes back their outcome.
+    """Leases jobs to pilots and takes reports of their outcome.
     """
 
     def RegisterPilot(self, request, context):
-        """Registers a pilot: gives it an identifier, a session, and the queue's parameters.
+        """Registers a pilot: returns its identifier, a session token, and the queue's parameters.
 
-        A retry with the same `request_id` returns the same pilot, with another session token. The credential is one that
-        the queue takes for its pilots, not a session token.
+        A retry with the same `request_id` returns the same pilot, with another session token. The call needs a credential
+        that the queue accepts for its pilots; a session token is not one.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (QUEUE_NOT_FOUND, PILOT_NOT_FOUND): no such queue; the pilot of this `request_id` has ended.
         * `FAILED_PRECONDITION` (QUEUE_OFFLINE): the queue takes no pilots; exit.
-        * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED): the queue takes no pilots that show who they are in this way.
-        * `PERMISSION_DENIED` (NOT_YOUR_SITE): the caller may bring pilots of other sites only.
-        * `PERMISSION_DENIED` (HOST_NOT_ADMITTED): the address or the name of the node is not one that the queue admits.
-        * `PERMISSION_DENIED` (NODE_NAME_REFUSED, NODE_HELD): the node's name is another's, by credential or live pilots.
+        * `PERMISSION_DENIED` (PILOT_METHOD_REFUSED): the queue does not accept this kind of credential for its pilots.
+        * `PERMISSION_DENIED` (NOT_YOUR_SITE): the caller may run pilots only at other sites.
+        * `PERMISSION_DENIED` (HOST_NOT_ADMITTED): the queue does not admit the address or the name of the node.
+        * `PERMISSION_DENIED` (NODE_NAME_REFUSED, NODE_HELD): the credential is for other nodes; live pilots of another
+        machine or credential hold the node's name.
         * `UNAVAILABLE` (NAME_SERVICE_UNAVAILABLE): the name of the node cannot be confirmed now; retry after RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -100,13 +101,13 @@ class DispatcherServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeregisterPilot(self, request, context):
-        """Says that a pilot ends. Jobs it still holds are given to others at once.
+        """Deregisters a pilot that ends. Jobs that it still holds go to other pilots at once.
         Repeating it is harmless.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed identifier.
         * `NOT_FOUND` (PILOT_NOT_FOUND): no such pilot.
-        * `PERMISSION_DENIED` (NOT_YOUR_PILOT): neither the caller nor an earlier pilot of its node and queue.
+        * `PERMISSION_DENIED` (NOT_YOUR_PILOT): the pilot is neither the caller nor an earlier one of its node and queue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,15 +116,15 @@ class DispatcherServicer(object):
     def AcquireJobs(self, request, context):
         """Leases up to `max_jobs` jobs to the calling pilot.
 
-        Waits up to `wait` for work; an empty response is not an error. A retry with
-        the same `request_id` returns the same leases while they are live; it is unique among those of the pilot.
-        What is given is to be acknowledged at once, by RenewLeases (or a report). The reply is kept below
-        4 MiB by fewer jobs; submission takes none that is too long for it.
+        Waits up to `wait` for work; an empty response is not an error. A retry with the same `request_id` returns the
+        same leases while they are live. The `request_id` must be unique among those of the pilot. Acknowledge each lease
+        at once, by RenewLeases (or a report). To keep the reply below 4 MiB, the server may return fewer jobs;
+        submission refuses a job that is too large for a reply.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (PILOT_NOT_FOUND): unknown or forgotten pilot; register again.
-        * `PERMISSION_DENIED` (NOT_YOUR_PILOT): the session is another pilot's.
+        * `PERMISSION_DENIED` (NOT_YOUR_PILOT): the session belongs to another pilot.
         * `FAILED_PRECONDITION` (QUEUE_OFFLINE): the queue takes no pilots; exit.
         * `UNAVAILABLE` (SHUTTING_DOWN, DATABASE_UNAVAILABLE): retry after RetryInfo.
         """
@@ -132,18 +133,18 @@ class DispatcherServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RenewLeases(self, request, context):
-        """Renews all leases of a pilot and tells the phase and resource use of each
-        job. The reply tells for each job whether to go on. The heartbeat of a pilot:
-        send it also with no jobs. Repeating it is harmless: it renews once more.
+        """Renews all leases of a pilot and reports the phase and resource use of each
+        job. The reply says for each job whether to continue. This is the heartbeat of a
+        pilot: send it also without jobs. Repeating it is harmless: it renews again.
 
         Errors, for the call:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (PILOT_NOT_FOUND): unknown or forgotten pilot; register again, keep the jobs, report them.
-        * `PERMISSION_DENIED` (NOT_YOUR_PILOT): the session is another pilot's.
+        * `PERMISSION_DENIED` (NOT_YOUR_PILOT): the session belongs to another pilot.
         * `UNAVAILABLE` (SHUTTING_DOWN, DATABASE_UNAVAILABLE): retry after RetryInfo.
 
         Errors, for one lease, in its `status`:
-        * `FAILED_PRECONDITION` (STALE_LEASE): the attempt is over; stop the job and drop it.
+        * `FAILED_PRECONDITION` (STALE_LEASE): the attempt has ended; stop the job and discard it.
         * `PERMISSION_DENIED` (NOT_YOUR_LEASE): a pilot of another node or queue holds it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -156,30 +157,30 @@ class DispatcherServicer(object):
 
         Errors, for the call:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
-        * `PERMISSION_DENIED` (NOT_YOUR_PILOT): neither the caller nor an earlier pilot of its node and queue.
+        * `PERMISSION_DENIED` (NOT_YOUR_PILOT): the pilot is neither the caller nor an earlier one of its node and queue.
         * `UNAVAILABLE` (SHUTTING_DOWN, DATABASE_UNAVAILABLE): retry after RetryInfo.
 
         Errors, for one report, in its `status`:
-        * `FAILED_PRECONDITION` (STALE_LEASE): the attempt is over; the report changed nothing.
-        * `PERMISSION_DENIED` (NOT_YOUR_LEASE): the attempt was a pilot's of another node or queue.
-        * `INVALID_ARGUMENT` (OUTPUTS_MISSING): a finished job must name each of its outputs with size and checksum,
-        which of a library is a `sha256:`.
+        * `FAILED_PRECONDITION` (STALE_LEASE): the attempt has ended; the report changed nothing.
+        * `PERMISSION_DENIED` (NOT_YOUR_LEASE): a pilot of another node or queue held the attempt.
+        * `INVALID_ARGUMENT` (OUTPUTS_MISSING): the report of a finished job must name each output with size and
+        checksum; that of a library must be a `sha256:`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseJobs(self, request, context):
-        """Gives back jobs whose payload was not started. They do not count as attempts. Repeating it is harmless: what was
-        given back before answers STALE_LEASE.
+        """Releases jobs whose payload was not started. They do not count as attempts. Repeating it is harmless: a lease
+        that was released before gets STALE_LEASE.
 
         Errors, for the call:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
-        * `PERMISSION_DENIED` (NOT_YOUR_PILOT): neither the caller nor an earlier pilot of its node and queue.
+        * `PERMISSION_DENIED` (NOT_YOUR_PILOT): the pilot is neither the caller nor an earlier one of its node and queue.
         * `UNAVAILABLE` (SHUTTING_DOWN, DATABASE_UNAVAILABLE): retry after RetryInfo.
 
         Errors, for one lease, in its `status`:
-        * `FAILED_PRECONDITION` (STALE_LEASE): the attempt is over; nothing to give back.
+        * `FAILED_PRECONDITION` (STALE_LEASE): the attempt has ended; there is nothing to release.
         * `PERMISSION_DENIED` (NOT_YOUR_LEASE): a pilot of another node or queue holds it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -187,13 +188,13 @@ class DispatcherServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DownloadSandbox(self, request, context):
-        """Streams the user's code of a task as it was uploaded, to pilots that hold
-        one of its jobs.
+        """Streams the sandbox (the user's code) of a task, as it was uploaded, to pilots
+        that hold one of its jobs.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed identifier.
         * `NOT_FOUND` (SANDBOX_NOT_FOUND): no such sandbox.
-        * `PERMISSION_DENIED` (NOT_YOUR_SANDBOX): no pilot of this node and queue holds a job that needs it.
+        * `PERMISSION_DENIED` (NOT_YOUR_SANDBOX): no pilot of this node and queue has a job that needs it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -246,7 +247,7 @@ def add_DispatcherServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Dispatcher(object):
-    """Hands jobs to pilots and takes back their outcome.
+    """Leases jobs to pilots and takes reports of their outcome.
     """
 
     @staticmethod

@@ -30,14 +30,14 @@ class GetCoverageRequest(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     MAX_NODES_FIELD_NUMBER: _builtins.int
     site: _builtins.str
-    """Site to look in; may be left empty with a task, for its own site."""
+    """Site to search; may be empty with a task, for the task's own site."""
     task_id: _builtins.int
     """The inputs of this task."""
     max_nodes: _builtins.int
-    """Most nodes to name, 1 to 10,000; 0: 100."""
+    """Maximum number of nodes to name, 1 to 10,000; 0: 100."""
     @_builtins.property
     def files(self) -> Global___CoveredFiles:
-        """These."""
+        """These files."""
 
     def __init__(
         self,
@@ -59,14 +59,14 @@ Global___GetCoverageRequest: _TypeAlias = GetCoverageRequest  # noqa: Y015
 
 @_typing.final
 class CoveredFiles(_message.Message):
-    """Files that may lie on some nodes."""
+    """Files to search for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FILES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.File]:
-        """Files by LFN, 1 to 100,000. A size above 0 must be the one that a node holds to count."""
+        """Files by LFN, 1 to 100,000. If a size above 0 is given, a node's file counts only if it has that size."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ Global___CoveredFiles: _TypeAlias = CoveredFiles  # noqa: Y015
 
 @_typing.final
 class GetCoverageResponse(_message.Message):
-    """Says how much of the files is where."""
+    """Reports which nodes hold how much of the files."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -94,20 +94,20 @@ class GetCoverageResponse(_message.Message):
     NODES_FIELD_NUMBER: _builtins.int
     NODE_COUNT_FIELD_NUMBER: _builtins.int
     site: _builtins.str
-    """Site that was looked in."""
+    """Site that was searched."""
     file_count: _builtins.int
-    """Distinct files asked about."""
+    """Number of distinct files in the request."""
     total_bytes: _builtins.int
-    """Sum of their sizes in bytes; a file without a size counts with the one a node holds."""
+    """Sum of their sizes in bytes; a file without a size counts with the size that a node holds."""
     node_count: _builtins.int
-    """Number of nodes that hold any, named or not."""
+    """Number of all nodes that hold any of them, including nodes not named."""
     @_builtins.property
     def copies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Copies]:
-        """How many files are on how many nodes, by number of nodes; the files that are nowhere come first, with 0."""
+        """How many files are on how many nodes, ordered by number of nodes; files on no node come first, with 0."""
 
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeShare]:
-        """Nodes that hold any of the files, those with most bytes first."""
+        """Nodes that hold any of the files, most bytes first."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ Global___GetCoverageResponse: _TypeAlias = GetCoverageResponse  # noqa: Y015
 
 @_typing.final
 class Copies(_message.Message):
-    """Files of which there are equally many copies."""
+    """Files with the same number of copies."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -137,9 +137,9 @@ class Copies(_message.Message):
     FILE_COUNT_FIELD_NUMBER: _builtins.int
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     node_count: _builtins.int
-    """Nodes that hold each of them."""
+    """Number of nodes that hold each of them."""
     file_count: _builtins.int
-    """Files."""
+    """Number of files."""
     total_bytes: _builtins.int
     """Sum of their sizes in bytes."""
     def __init__(
@@ -159,7 +159,7 @@ Global___Copies: _TypeAlias = Copies  # noqa: Y015
 
 @_typing.final
 class NodeShare(_message.Message):
-    """What a node holds of a set of files."""
+    """The part of a set of files that a node holds."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -169,7 +169,7 @@ class NodeShare(_message.Message):
     node: _builtins.str
     """Full host name of the node, lower case."""
     file_count: _builtins.int
-    """Files."""
+    """Number of files."""
     total_bytes: _builtins.int
     """Sum of their sizes in bytes."""
     def __init__(

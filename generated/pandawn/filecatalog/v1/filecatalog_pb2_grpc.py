@@ -30,7 +30,7 @@ if _version_not_supported:
 
 
 class FileCatalogStub(object):
-    """Keeps and answers which node holds which file.
+    """Records which node holds which files, and answers queries about it.
     """
 
     def __init__(self, channel):
@@ -107,14 +107,14 @@ class FileCatalogStub(object):
 
 
 class FileCatalogServicer(object):
-    """Keeps and answers which node holds which file.
+    """Records which node holds which files, and answers queries about it.
     """
 
     def OpenSession(self, request, context):
-        """Begins a session for a tool of a node that is not a pilot, such as the pcache hook. Its token goes
-        with the other calls in the metadata as `pandawn-session`, and lets them change what is known of this
-        node's cache. The credential is one that the queue takes for its pilots. When the session has expired, open another.
-        Repeating it is harmless: each call gives a session of its own, and nothing else changes.
+        """Opens a session for a tool of a node that is not a pilot, such as the pcache hook. Send its token in the metadata
+        of the other calls as `pandawn-session`: it permits changes to the records of this node's cache. The call needs a
+        credential that the queue accepts for its pilots. When the session has expired, open another one.
+        Repeating it is harmless: each call opens its own session, and nothing else changes.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -128,18 +128,18 @@ class FileCatalogServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def AddFiles(self, request, context):
-        """Adds files that a cache now holds. Only confirmed files belong here: after
-        the transfer succeeded and the size was checked.
+        """Adds files that a cache now holds. Add only confirmed files: after the
+        transfer succeeded and the size was checked.
 
-        With an `epoch` the call is a delta of a cache: it is applied when its
-        sequence number follows the last one, ignored as a repeat when it is not
-        newer, and answered with `inventory_requested` when one is missing.
-        Without an epoch it is direct population (pre-placed data): always applied, and harmless to repeat, as a
-        cache holds a file once.
+        With an `epoch`, the call is a delta of a cache. It is applied when its
+        sequence number follows the last one, and ignored as a repeat when it is
+        not newer. When a delta is missing, the result requests an inventory.
+        Without an epoch, the call is direct population (pre-placed data): it is always applied, and harmless to repeat,
+        as a cache holds a file once.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
-        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): neither a session of this node nor an administrator of its site.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): the catalog's store does not answer; retry after RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -148,11 +148,11 @@ class FileCatalogServicer(object):
 
     def DeleteFiles(self, request, context):
         """Removes files that a cache no longer holds. Deltas are handled as in `AddFiles`. Repeating it is harmless:
-        what is gone is not counted again.
+        removed files are not counted again.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
-        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): neither a session of this node nor an administrator of its site.
         * `NOT_FOUND` (NODE_NOT_FOUND): without an epoch: the catalog knows no such cache.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
         """
@@ -161,14 +161,14 @@ class FileCatalogServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def FlushCache(self, request, context):
-        """Forgets all files of a cache, which begins a new epoch.
+        """Removes all files of a cache from the catalog and starts a new epoch.
 
-        A cache that empties itself names the epoch that begins, so that repeating the call changes nothing. Anybody else
-        gives a `request_id`: a retry with the same one for the same cache returns the same answer.
+        A cache that empties itself gives the epoch that starts, so that repeating the call changes nothing. Any other
+        caller gives a `request_id`: a retry with the same one for the same cache returns the same answer.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names, or neither epoch nor `request_id`.
-        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): neither a session of this node nor an administrator of its site.
         * `NOT_FOUND` (NODE_NOT_FOUND): with a `request_id`: the catalog knows no such cache.
         * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another request.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
@@ -178,13 +178,13 @@ class FileCatalogServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReportInventory(self, request_iterator, context):
-        """Replaces all that the catalog knows of a cache by the files of the stream.
-        The first message carries the header; nothing changes until the stream has
-        ended well. Repeating it puts the same in place.
+        """Replaces the catalog's files of a cache by the files of the stream. The first
+        message carries the header; nothing changes before the stream has ended without
+        error. Repeating it stores the same files again.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): no header, or malformed names.
-        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): neither a session of this node nor an administrator of its site.
         * `RESOURCE_EXHAUSTED` (INVENTORY_TOO_LARGE): more than 1,000,000 files.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
         """
@@ -193,12 +193,12 @@ class FileCatalogServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PinFiles(self, request, context):
-        """Pins files on a node, which need not have been heard of. A file pinned already
+        """Pins files on a node, which may be unknown so far. A file that is already pinned
         gets the GUID given here; another version or size is another file. Repeating it is harmless.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty file list or malformed names; all violations are listed.
-        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the caller looks after another site.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the caller does not administer the site.
         * `RESOURCE_EXHAUSTED` (TOO_MANY_PINS): the node would have more than 100,000 pinned files; nothing was pinned.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -206,13 +206,13 @@ class FileCatalogServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UnpinFiles(self, request, context):
-        """Removes pins: of some files of a node, or all of the node. Repeating it is harmless; a repetition of the call that
-        removed the last ones answers NODE_NOT_FOUND.
+        """Removes pins: those of some files of a node, or all of the node. Repeating it is harmless; a repeat of the call
+        that removed the last pins returns NODE_NOT_FOUND.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): neither files nor `all`, or malformed names.
-        * `PERMISSION_DENIED` (NOT_YOUR_NODE): the session is another node's, and the caller does not look after the site.
-        * `NOT_FOUND` (NODE_NOT_FOUND): no file is pinned on such a node.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): neither a session of this node nor an administrator of its site.
+        * `NOT_FOUND` (NODE_NOT_FOUND): the node has no pinned files.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -230,7 +230,7 @@ class FileCatalogServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CheckFiles(self, request, context):
-        """Says for each file whether a node holds it, in its cache or pinned.
+        """Returns for each file whether a node holds it, in its cache or pinned.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty list or malformed names.
@@ -242,11 +242,11 @@ class FileCatalogServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def LocateFiles(self, request, context):
-        """Says for each file which nodes of a site hold it.
+        """Returns for each file which nodes of a site hold it.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): empty list or malformed names.
-        * `NOT_FOUND` (SITE_NOT_FOUND): no node of such a site has ever reported.
+        * `NOT_FOUND` (SITE_NOT_FOUND): no node of this site has ever reported.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -254,14 +254,14 @@ class FileCatalogServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetCoverage(self, request, context):
-        """Says how much of a set of files the nodes of a site hold: of a task's inputs, or of a list.
+        """Returns how much of a set of files the nodes of a site hold: of a task's inputs, or of a list.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): neither task nor files, or malformed names.
         * `NOT_FOUND` (TASK_NOT_FOUND): no such task.
-        * `NOT_FOUND` (SITE_NOT_FOUND): no node of such a site has ever reported.
+        * `NOT_FOUND` (SITE_NOT_FOUND): no node of this site has ever reported.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
-        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task is another user's; the message says whom to ask.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the task belongs to another user; the message says whom to ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -271,7 +271,7 @@ class FileCatalogServicer(object):
         """Lists the files of one node, cached or pinned, in order of (scope, LFN, version, size), a page at a time.
 
         Errors:
-        * `PERMISSION_DENIED` (NOT_YOUR_NODE): for the node's sessions, monitors, and those who run the site.
+        * `PERMISSION_DENIED` (NOT_YOUR_NODE): neither a session of this node, a monitor, nor an administrator of its site.
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): malformed names or token.
         * `NOT_FOUND` (NODE_NOT_FOUND): the catalog knows no such cache.
         * `UNAVAILABLE` (CATALOG_UNAVAILABLE): retry after RetryInfo.
@@ -281,7 +281,7 @@ class FileCatalogServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetCache(self, request, context):
-        """Returns where the catalog believes a cache to stand: epoch, sequence, digest, sums.
+        """Returns the state of a cache as the catalog knows it: epoch, sequence, digest, sums.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): malformed names.
@@ -369,7 +369,7 @@ def add_FileCatalogServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FileCatalog(object):
-    """Keeps and answers which node holds which file.
+    """Records which node holds which files, and answers queries about it.
     """
 
     @staticmethod

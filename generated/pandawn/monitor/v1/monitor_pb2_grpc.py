@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class MonitorStub(object):
-    """Answers what is going on. Reads only.
+    """Reports jobs, pilots, nodes, events and the audit. Read-only.
     """
 
     def __init__(self, channel):
@@ -64,24 +64,24 @@ class MonitorStub(object):
 
 
 class MonitorServicer(object):
-    """Answers what is going on. Reads only.
+    """Reports jobs, pilots, nodes, events and the audit. Read-only.
     """
 
     def CountJobs(self, request, context):
-        """Counts jobs by queue, state and user, of those that the caller may see (`Broker.ListJobs`), a page at a time.
+        """Counts the jobs that the caller may see (`Broker.ListJobs`) by queue, state and user, a page at a time.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
         belongs to another filter.
-        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose work is not yours to see.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK): the filter names another user, whose jobs the caller may not see.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPilots(self, request, context):
-        """Lists pilots, last registered first, a page at a time. Identifiers, machines and batch
-        jobs are for monitors and those who run the site; others find these fields empty.
+        """Lists pilots, last registered first, a page at a time. Identifiers, machine names and batch identifiers are
+        shown to operators, monitors and administrators of the site; for others these fields are empty.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
@@ -103,30 +103,30 @@ class MonitorServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamEvents(self, request, context):
-        """Streams what happened, in order, and with `follow` what happens next: to users what concerns them, to
-        site administrators also what concerns queues and nodes of their sites.
+        """Streams events in order; with `follow`, also new ones as they happen. Users get the events that concern them;
+        site administrators also those of the queues and nodes of their sites.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-        * `UNAVAILABLE` (SHUTTING_DOWN): the server stops; call again, with the number of the last event.
-        * `NOT_FOUND` (TASK_NOT_FOUND, JOB_NOT_FOUND): no such thing; only where the caller may not see all.
-        * `PERMISSION_DENIED` (NOT_YOUR_TASK, NOT_YOUR_JOB): it is another user's.
+        * `UNAVAILABLE` (SHUTTING_DOWN): the server is stopping; call again with the number of the last event.
+        * `NOT_FOUND` (TASK_NOT_FOUND, JOB_NOT_FOUND): no such task or job; checked only if the caller may not see all.
+        * `PERMISSION_DENIED` (NOT_YOUR_TASK, NOT_YOUR_JOB): the task or job belongs to another user.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAudit(self, request, context):
-        """Lists who did what, newest first, a page at a time: each call that changed something, and each refusal.
-        Operators read all, site administrators what is about their sites and their queues.
+        """Lists the audit, newest first, a page at a time: each call that changed something, and each refusal.
+        Operators see all records; site administrators see those about their sites and queues.
 
-        A call that changed something is in the audit when it is answered. Refusals follow within seconds;
-        a flood of them is counted together.
+        A call that changed something is in the audit before it is answered. Refusals follow within seconds;
+        frequent ones are counted together.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
         belongs to another filter.
-        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the queue is of a site that the caller does not administer.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,7 +169,7 @@ def add_MonitorServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Monitor(object):
-    """Answers what is going on. Reads only.
+    """Reports jobs, pilots, nodes, events and the audit. Read-only.
     """
 
     @staticmethod

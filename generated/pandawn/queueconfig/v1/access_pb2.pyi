@@ -29,29 +29,29 @@ class _SubjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubjectKi
     SUBJECT_KIND_UNSPECIFIED: _SubjectKind.ValueType  # 0
     """Not set."""
     SUBJECT_KIND_USER: _SubjectKind.ValueType  # 1
-    """A user, by the name under which tasks are owned."""
+    """A user, by the name that owns the tasks."""
     SUBJECT_KIND_GROUP: _SubjectKind.ValueType  # 2
-    """A group of the caller, whichever credential names it."""
+    """A group of the caller, from any credential."""
     SUBJECT_KIND_TOKEN_GROUP: _SubjectKind.ValueType  # 3
-    """A group that a token names, or one below it: `/atlas` has `/atlas/higgs` in it."""
+    """A group that a token names, or one below it: `/atlas` includes `/atlas/higgs`."""
     SUBJECT_KIND_DN: _SubjectKind.ValueType  # 4
-    """Certificates whose whole distinguished name fits a pattern, in which `*` stands for any characters."""
+    """Certificates whose whole distinguished name matches a pattern, in which `*` stands for any characters."""
     SUBJECT_KIND_EVERYBODY: _SubjectKind.ValueType  # 5
     """Everybody."""
 
 class SubjectKind(_SubjectKind, metaclass=_SubjectKindEnumTypeWrapper):
-    """What an entry names."""
+    """The kind of subject that an entry names."""
 
 SUBJECT_KIND_UNSPECIFIED: SubjectKind.ValueType  # 0
 """Not set."""
 SUBJECT_KIND_USER: SubjectKind.ValueType  # 1
-"""A user, by the name under which tasks are owned."""
+"""A user, by the name that owns the tasks."""
 SUBJECT_KIND_GROUP: SubjectKind.ValueType  # 2
-"""A group of the caller, whichever credential names it."""
+"""A group of the caller, from any credential."""
 SUBJECT_KIND_TOKEN_GROUP: SubjectKind.ValueType  # 3
-"""A group that a token names, or one below it: `/atlas` has `/atlas/higgs` in it."""
+"""A group that a token names, or one below it: `/atlas` includes `/atlas/higgs`."""
 SUBJECT_KIND_DN: SubjectKind.ValueType  # 4
-"""Certificates whose whole distinguished name fits a pattern, in which `*` stands for any characters."""
+"""Certificates whose whole distinguished name matches a pattern, in which `*` stands for any characters."""
 SUBJECT_KIND_EVERYBODY: SubjectKind.ValueType  # 5
 """Everybody."""
 Global___SubjectKind: _TypeAlias = SubjectKind  # noqa: Y015
@@ -65,19 +65,19 @@ class _AccessEffectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccessEf
     ACCESS_EFFECT_UNSPECIFIED: _AccessEffect.ValueType  # 0
     """Not set."""
     ACCESS_EFFECT_ALLOW: _AccessEffect.ValueType  # 1
-    """Lets submit."""
+    """Allows submission."""
     ACCESS_EFFECT_DENY: _AccessEffect.ValueType  # 2
-    """Keeps out, whatever other entries say."""
+    """Denies submission, even if other entries allow it."""
 
 class AccessEffect(_AccessEffect, metaclass=_AccessEffectEnumTypeWrapper):
-    """What an entry does."""
+    """The effect of an entry."""
 
 ACCESS_EFFECT_UNSPECIFIED: AccessEffect.ValueType  # 0
 """Not set."""
 ACCESS_EFFECT_ALLOW: AccessEffect.ValueType  # 1
-"""Lets submit."""
+"""Allows submission."""
 ACCESS_EFFECT_DENY: AccessEffect.ValueType  # 2
-"""Keeps out, whatever other entries say."""
+"""Denies submission, even if other entries allow it."""
 Global___AccessEffect: _TypeAlias = AccessEffect  # noqa: Y015
 
 class _AccessGround:
@@ -95,10 +95,10 @@ class _AccessGroundEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccessGr
     ACCESS_GROUND_OPEN: _AccessGround.ValueType  # 3
     """No entry matches, and the queue is open."""
     ACCESS_GROUND_NOT_LISTED: _AccessGround.ValueType  # 4
-    """No entry matches, and the queue is for those on its list."""
+    """No entry matches, and the queue is not open."""
 
 class AccessGround(_AccessGround, metaclass=_AccessGroundEnumTypeWrapper):
-    """Why somebody may or may not submit."""
+    """Why a user may or may not submit."""
 
 ACCESS_GROUND_UNSPECIFIED: AccessGround.ValueType  # 0
 """Not set."""
@@ -109,16 +109,16 @@ ACCESS_GROUND_ALLOWED: AccessGround.ValueType  # 2
 ACCESS_GROUND_OPEN: AccessGround.ValueType  # 3
 """No entry matches, and the queue is open."""
 ACCESS_GROUND_NOT_LISTED: AccessGround.ValueType  # 4
-"""No entry matches, and the queue is for those on its list."""
+"""No entry matches, and the queue is not open."""
 Global___AccessGround: _TypeAlias = AccessGround  # noqa: Y015
 
 @_typing.final
 class AccessEntry(_message.Message):
-    """A line of a queue's list.
+    """An entry of a queue's access list.
 
-    Where several match, a denial wins. Each limit is that of the most specific matching entry which sets it
-    (user, then DN, token group, group, everybody; the longer pattern, the deeper group), among equally
-    specific ones the most generous, and without one the queue's own parameter.
+    If several entries match, a denial wins. Each limit comes from the most specific matching entry that sets it
+    (user, then DN, token group, group, everybody; the longer pattern, the deeper group). Among equally specific
+    entries the most generous limit applies. If no entry sets it, the queue's own parameter applies.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -141,20 +141,20 @@ class AccessEntry(_message.Message):
     subject: _builtins.str
     """Name or pattern, at most 512 bytes; empty for everybody."""
     effect: Global___AccessEffect.ValueType
-    """What it does."""
+    """Its effect."""
     max_running: _builtins.int
-    """Most jobs of one user that are runnable or run at a time; 0: no limit. Only with ALLOW."""
+    """Maximum number of runnable and running jobs of one user; 0: no limit. Only with ALLOW."""
     max_waiting: _builtins.int
-    """Most jobs of one user that wait; a submission above it is refused. 0: no limit. Only with ALLOW."""
+    """Maximum number of waiting jobs of one user; a submission above it is refused. 0: no limit. Only with ALLOW."""
     priority_offset: _builtins.int
-    """Added to the priority of tasks when they are submitted, -10,000 to 10,000. Only with ALLOW."""
+    """Added to the priority of tasks at submission, -10,000 to 10,000. Only with ALLOW."""
     message: _builtins.str
     """Why, for people; at most 2,000 bytes."""
     granted_by: _builtins.str
     """Who wrote it, set by the server."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ends by itself; unset: never."""
+        """When it expires; unset: never."""
 
     @_builtins.property
     def grant_time(self) -> _timestamp_pb2.Timestamp:
@@ -196,7 +196,7 @@ Global___AccessEntry: _TypeAlias = AccessEntry  # noqa: Y015
 
 @_typing.final
 class GrantAccessRequest(_message.Message):
-    """Asks to write an entry."""
+    """Writes an entry."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -220,7 +220,7 @@ Global___GrantAccessRequest: _TypeAlias = GrantAccessRequest  # noqa: Y015
 
 @_typing.final
 class GrantAccessResponse(_message.Message):
-    """Says what was written."""
+    """Returns what was written."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -228,14 +228,14 @@ class GrantAccessResponse(_message.Message):
     REPLACED_FIELD_NUMBER: _builtins.int
     IS_OPEN_FIELD_NUMBER: _builtins.int
     is_open: _builtins.bool
-    """Whether those on whom the list is silent may submit: the queue's `open_access`."""
+    """Whether users whom no entry matches may submit: the queue's `open_access`."""
     @_builtins.property
     def entry(self) -> Global___AccessEntry:
-        """The entry as it is now."""
+        """The entry after the call."""
 
     @_builtins.property
     def replaced(self) -> Global___AccessEntry:
-        """The entry of this subject as it was; unset when there was none."""
+        """The previous entry of this subject; unset when there was none."""
 
     def __init__(
         self,
@@ -254,7 +254,7 @@ Global___GrantAccessResponse: _TypeAlias = GrantAccessResponse  # noqa: Y015
 
 @_typing.final
 class RevokeAccessRequest(_message.Message):
-    """Asks to remove an entry."""
+    """Removes an entry."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -284,17 +284,17 @@ Global___RevokeAccessRequest: _TypeAlias = RevokeAccessRequest  # noqa: Y015
 
 @_typing.final
 class RevokeAccessResponse(_message.Message):
-    """Says what was removed."""
+    """Returns what was removed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ENTRY_FIELD_NUMBER: _builtins.int
     IS_OPEN_FIELD_NUMBER: _builtins.int
     is_open: _builtins.bool
-    """Whether those on whom the list is silent may submit."""
+    """Whether users whom no entry matches may submit."""
     @_builtins.property
     def entry(self) -> Global___AccessEntry:
-        """The entry as it was."""
+        """The removed entry."""
 
     def __init__(
         self,
@@ -320,9 +320,9 @@ class ListAccessRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most entries a page, 1 to 1,000; 0: 100."""
+    """Maximum number of entries on a page, 1 to 1,000; 0: 100."""
     page_token: _builtins.str
-    """`next_page_token` of the page before; empty for the first page."""
+    """`next_page_token` of the previous page; empty for the first page."""
     queue: _builtins.str
     """Queue."""
     def __init__(
@@ -350,9 +350,9 @@ class ListAccessResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     IS_OPEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Token of the next page; empty when this was the last."""
+    """Token of the next page; empty on the last page."""
     is_open: _builtins.bool
-    """Whether those on whom the list is silent may submit."""
+    """Whether users whom no entry matches may submit."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessEntry]:
         """Entries by kind and subject."""
@@ -374,7 +374,7 @@ Global___ListAccessResponse: _TypeAlias = ListAccessResponse  # noqa: Y015
 
 @_typing.final
 class CheckAccessRequest(_message.Message):
-    """Asks whether somebody may submit to a queue."""
+    """Asks whether a user may submit to a queue."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -387,7 +387,7 @@ class CheckAccessRequest(_message.Message):
     """Queue."""
     @_builtins.property
     def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Groups of the user, at most 100; empty: those that the user last showed."""
+        """Groups of the user, at most 100; empty: those of the user's last call."""
 
     def __init__(
         self,
@@ -406,17 +406,17 @@ Global___CheckAccessRequest: _TypeAlias = CheckAccessRequest  # noqa: Y015
 
 @_typing.final
 class AccessTerm(_message.Message):
-    """A number that holds for somebody."""
+    """A limit or offset that applies to a user."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUE_FIELD_NUMBER: _builtins.int
     ENTRY_FIELD_NUMBER: _builtins.int
     value: _builtins.int
-    """The number; for limits 0 is none."""
+    """The number; a limit of 0 means no limit."""
     @_builtins.property
     def entry(self) -> Global___AccessEntry:
-        """The entry that sets it; unset when the queue's own parameter does, or the caller does not keep the list."""
+        """The entry that sets it; unset when the queue's own parameter does, or the caller does not administer the list."""
 
     def __init__(
         self,
@@ -434,7 +434,7 @@ Global___AccessTerm: _TypeAlias = AccessTerm  # noqa: Y015
 
 @_typing.final
 class CheckAccessResponse(_message.Message):
-    """Says whether somebody may submit, and why."""
+    """Returns whether a user may submit, and why."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -451,32 +451,32 @@ class CheckAccessResponse(_message.Message):
     GROUPS_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
-    """Whether."""
+    """Whether the user may submit."""
     ground: Global___AccessGround.ValueType
     """Why."""
     sentence: _builtins.str
-    """The outcome in words."""
+    """The result as a sentence for people."""
     running_count: _builtins.int
-    """Jobs of the user on the queue that are with pilots now."""
+    """Number of the user's jobs on the queue that pilots have now."""
     waiting_count: _builtins.int
-    """Jobs of the user on the queue that are not with pilots yet."""
+    """Number of the user's jobs on the queue that no pilot has yet."""
     subject: _builtins.str
-    """What the user's credential says, a DN or a token's issuer and subject; empty: none was seen."""
+    """Subject of the user's credential, a DN or a token's issuer and subject; empty: none was seen."""
     @_builtins.property
     def entry(self) -> Global___AccessEntry:
-        """The entry that decides; unset when none matches, or the caller does not keep the list."""
+        """The entry that decides; unset when none matches, or the caller does not administer the list."""
 
     @_builtins.property
     def matching(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessEntry]:
-        """All entries that match, the most specific first; empty when the caller does not keep the list."""
+        """All entries that match, most specific first; empty when the caller does not administer the list."""
 
     @_builtins.property
     def max_running(self) -> Global___AccessTerm:
-        """Most jobs that are runnable or run at a time."""
+        """Maximum number of runnable and running jobs."""
 
     @_builtins.property
     def max_waiting(self) -> Global___AccessTerm:
-        """Most jobs that wait."""
+        """Maximum number of waiting jobs."""
 
     @_builtins.property
     def priority_offset(self) -> Global___AccessTerm:
@@ -484,7 +484,7 @@ class CheckAccessResponse(_message.Message):
 
     @_builtins.property
     def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Whom the list was asked about: the user's groups, as given or as last seen."""
+        """The user's groups that were checked, as given or as last seen."""
 
     def __init__(
         self,

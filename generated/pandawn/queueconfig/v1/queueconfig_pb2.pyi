@@ -3,8 +3,8 @@
 isort:skip_file
 The configuration of queues: what PanDA calls schedconfig.
 
-What a queue does is joined from documents: defaults, the document of its cloud, of its site, its own,
-and temporary overrides, each going before the earlier ones. Every change is a revision.
+The effective parameters of a queue are combined from the defaults, the document of its cloud, that of its
+site, its own, and temporary overrides; each level overrides the earlier ones. Every change is a revision.
 """
 
 from google.protobuf import descriptor as _descriptor

@@ -31,7 +31,7 @@ if _version_not_supported:
 
 
 class QueueConfigStub(object):
-    """Describes queues. A queue is the unit of configuration and of dispatch.
+    """Configures queues, nodes and access lists. A queue is the unit of configuration and of dispatch.
     """
 
     def __init__(self, channel):
@@ -138,11 +138,11 @@ class QueueConfigStub(object):
 
 
 class QueueConfigServicer(object):
-    """Describes queues. A queue is the unit of configuration and of dispatch.
+    """Configures queues, nodes and access lists. A queue is the unit of configuration and of dispatch.
     """
 
     def GetQueue(self, request, context):
-        """Returns one queue with every parameter filled in, and on request where each value comes from.
+        """Returns one queue with all its parameters, and on request the origin of each value.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): the name is malformed.
@@ -164,13 +164,13 @@ class QueueConfigServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchQueue(self, request, context):
-        """Streams a queue: as it is now, and again after each change of its effective values, whichever server
-        made it, within about two seconds. Ends without an error when the server stops: call again, with
-        `after_revision` of the last reply. A change that is undone before it was sent is not sent.
+        """Streams a queue: its current state, and its new state within about two seconds after each change of its
+        effective values, made by any server. The stream ends without an error when the server stops: call again, with
+        the revision of the last reply as `after_revision`. A change that is undone before it was sent is not sent.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-        * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue, or it was deleted meanwhile.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue, or it was deleted during the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,28 +178,28 @@ class QueueConfigServicer(object):
 
     def ApplyConfig(self, request, context):
         """Creates, changes and removes documents, one or thousands, in one transaction: all or none. Naturally
-        idempotent: what is already so is no change, and keeps its etag.
+        idempotent: a document that already has these values does not change, and keeps its etag.
 
-        With `validate_only` nothing is changed; the reply has what would change, and all violations.
+        With `validate_only` nothing is changed; the reply contains what would change, and all violations.
 
         Errors:
-        * `INVALID_ARGUMENT` (INVALID_REQUEST): something is wrong; as many violations as fit are listed,
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): the request has errors; as many violations as fit are listed,
         `validate_only` lists them all.
         * `ABORTED` (STALE_ETAG, STALE_REVISION): a document, or the configuration, was changed since it was
         read; read it again and repeat.
         * `FAILED_PRECONDITION` (TOO_MANY_QUEUES): it would delete or take offline more than a quarter of the
-        queues; `removals` in the metadata is the number to give as `allowed_removals` if that is meant.
+        queues; if that is intended, set `allowed_removals` to `removals` from the error's metadata.
         * `FAILED_PRECONDITION` (QUEUE_IN_USE): a queue to delete has jobs that have not ended, or live
-        pilots; take it offline and wait, or cancel them.
-        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
-        a cloud touches those of all queues in it.
+        pilots; take it offline and wait, or cancel the jobs.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that the change affects;
+        a cloud affects the sites of all its queues.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportConfig(self, request, context):
-        """Streams all documents as they are set, without defaults and overrides, of one revision: clouds, then
+        """Streams all documents of one revision as they were set, without defaults and overrides: clouds, then
         sites, then queues, each by name.
 
         Errors:
@@ -210,13 +210,13 @@ class QueueConfigServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SetOverride(self, request, context):
-        """Sets parameters of a queue for a time. What is set already is replaced, parameter by parameter. A retry with
-        the same `request_id` changes nothing, and gets the revision that the first call made.
+        """Sets parameters of a queue for a limited time. Existing overrides are replaced, parameter by parameter. A retry
+        with the same `request_id` changes nothing, and returns the revision that the first call made.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
-        * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for something else.
+        * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another request.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -224,7 +224,7 @@ class QueueConfigServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ClearOverride(self, request, context):
-        """Ends overrides of a queue before their time. Clearing what is not set changes nothing.
+        """Clears overrides of a queue before they expire. Clearing an override that is not set changes nothing.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -236,7 +236,7 @@ class QueueConfigServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListOverrides(self, request, context):
-        """Lists overrides that count now, by queue, a page at a time.
+        """Lists the overrides now in effect, by queue, a page at a time.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is
@@ -247,7 +247,7 @@ class QueueConfigServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListRevisions(self, request, context):
-        """Lists revisions, the newest first, a page at a time.
+        """Lists revisions, newest first, a page at a time.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is
@@ -258,8 +258,8 @@ class QueueConfigServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DiffRevisions(self, request, context):
-        """Streams what is different between two revisions: documents that differ, by kind and name. What was
-        changed and changed back is not among them. Overrides are not compared.
+        """Streams the documents that differ between two revisions, by kind and name. A document that was changed and
+        changed back does not differ. Overrides are not compared.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
@@ -270,28 +270,28 @@ class QueueConfigServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Rollback(self, request, context):
-        """Puts all documents back to what they were at a revision, by a new revision. Overrides stay: they end by
-        themselves, or are cleared.
+        """Rolls all documents back to an earlier revision, as a new revision. Overrides stay until they expire or are
+        cleared.
 
         Errors:
-        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed, or a document of then breaks rules of now.
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed, or an old document breaks current rules.
         * `NOT_FOUND` (REVISION_NOT_FOUND): no such revision.
         * `ABORTED` (STALE_REVISION): the configuration was changed since it was read.
         * `FAILED_PRECONDITION` (TOO_MANY_QUEUES, QUEUE_IN_USE): as for `ApplyConfig`.
-        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
-        a cloud touches those of all queues in it.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that the change affects;
+        a cloud affects the sites of all its queues.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DrainNode(self, request, context):
-        """Lets a node's jobs end and gives it no others: its pilots hear it at once, and end when their jobs have. It
-        stays so until `ResumeNode`. Doing it again changes the reason.
+        """Drains a node: its jobs continue, but it gets no others. Its pilots are notified at once, and end when their jobs
+        have ended. The node stays drained until `ResumeNode`. Repeating it changes the reason.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-        * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+        * `NOT_FOUND` (NODE_NOT_FOUND): the server does not know this node.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -299,11 +299,11 @@ class QueueConfigServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SuspendNode(self, request, context):
-        """Gives a node no jobs until `ResumeNode`; its pilots wait, and what runs goes on.
+        """Suspends a node: it gets no jobs until `ResumeNode`. Its pilots wait, and running jobs continue.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-        * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+        * `NOT_FOUND` (NODE_NOT_FOUND): the server does not know this node.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -311,12 +311,12 @@ class QueueConfigServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResumeNode(self, request, context):
-        """Gives a node jobs again, as many as it has slots, whoever had suspended or drained it; what happened on
-        it before is no evidence against it any more. A node that gets jobs stays as it is.
+        """Resumes a node, whether the server or an operator suspended or drained it: it gets jobs again, as many as it has
+        slots. Earlier failures no longer count as evidence against it. A node that gets jobs does not change.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-        * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+        * `NOT_FOUND` (NODE_NOT_FOUND): the server does not know this node.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -324,14 +324,14 @@ class QueueConfigServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RemoveNode(self, request, context):
-        """Forgets a node that is gone: its pilots end, their jobs go elsewhere without a failure, and what its cache
-        held is forgotten. A pilot that comes from it makes it known again: drain a node that is still there first.
+        """Removes a node that no longer exists: its pilots end, their jobs go elsewhere without counting as failed, and the
+        catalog drops the files of its cache. If a pilot of the node registers later, the node is known again: drain a
+        node that still exists first.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-        * `NOT_FOUND` (NODE_NOT_FOUND): no such node is known; after a repeated call that means that the first one did
-        it.
-        * `FAILED_PRECONDITION` (NODE_HAS_PINS): files are pinned there, and the request does not say to unpin them.
+        * `NOT_FOUND` (NODE_NOT_FOUND): the server does not know this node; on a repeat, the first call removed it.
+        * `FAILED_PRECONDITION` (NODE_HAS_PINS): the node has pinned files, and `unpin` is not set.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -339,8 +339,8 @@ class QueueConfigServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GrantAccess(self, request, context):
-        """Writes an entry of a queue's access list, over the one of the same subject. Writing what is there
-        already changes nothing.
+        """Writes an entry of a queue's access list; it replaces an entry of the same subject. Writing the same entry
+        again changes nothing.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -357,8 +357,8 @@ class QueueConfigServicer(object):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
-        * `NOT_FOUND` (QUEUE_NOT_FOUND, ACCESS_ENTRY_NOT_FOUND): no such queue, or no such entry; after a
-        repeated call the latter means that the first one did it.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND, ACCESS_ENTRY_NOT_FOUND): no such queue, or no such entry; on a
+        repeat, the latter means that the first call removed the entry.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -366,7 +366,7 @@ class QueueConfigServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListAccess(self, request, context):
-        """Lists the entries of a queue's access list, expired ones too, a page at a time.
+        """Lists the entries of a queue's access list, including expired ones, a page at a time.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
@@ -379,13 +379,13 @@ class QueueConfigServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CheckAccess(self, request, context):
-        """Says whether somebody may submit to a queue, how much, and which entries decide that. Users may ask
-        about themselves, and are told the outcome without the entries.
+        """Returns whether a user may submit to a queue, how much, and which entries decide that. Users may ask
+        about themselves, and get the outcome without the entries.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
-        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the question is about somebody else, and the caller does
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the request is about another user, and the caller does
         not administer the queue's site.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -499,7 +499,7 @@ def add_QueueConfigServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class QueueConfig(object):
-    """Describes queues. A queue is the unit of configuration and of dispatch.
+    """Configures queues, nodes and access lists. A queue is the unit of configuration and of dispatch.
     """
 
     @staticmethod

@@ -3,8 +3,8 @@
 isort:skip_file
 The configuration of queues: what PanDA calls schedconfig.
 
-What a queue does is joined from documents: defaults, the document of its cloud, of its site, its own,
-and temporary overrides, each going before the earlier ones. Every change is a revision.
+The effective parameters of a queue are combined from the defaults, the document of its cloud, that of its
+site, its own, and temporary overrides; each level overrides the earlier ones. Every change is a revision.
 """
 
 from collections import abc as _abc
@@ -36,14 +36,14 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class QueueConfigStub:
-    """Describes queues. A queue is the unit of configuration and of dispatch."""
+    """Configures queues, nodes and access lists. A queue is the unit of configuration and of dispatch."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> QueueConfigAsyncStub: ...
     GetQueue: _grpc.UnaryUnaryMultiCallable[_queue_pb2.GetQueueRequest, _queue_pb2.GetQueueResponse]
-    """Returns one queue with every parameter filled in, and on request where each value comes from.
+    """Returns one queue with all its parameters, and on request the origin of each value.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): the name is malformed.
@@ -57,51 +57,51 @@ class QueueConfigStub:
       malformed, or the token belongs to another filter.
     """
     WatchQueue: _grpc.UnaryStreamMultiCallable[_queue_pb2.WatchQueueRequest, _queue_pb2.WatchQueueResponse]
-    """Streams a queue: as it is now, and again after each change of its effective values, whichever server
-    made it, within about two seconds. Ends without an error when the server stops: call again, with
-    `after_revision` of the last reply. A change that is undone before it was sent is not sent.
+    """Streams a queue: its current state, and its new state within about two seconds after each change of its
+    effective values, made by any server. The stream ends without an error when the server stops: call again, with
+    the revision of the last reply as `after_revision`. A change that is undone before it was sent is not sent.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-    * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue, or it was deleted meanwhile.
+    * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue, or it was deleted during the call.
     """
     ApplyConfig: _grpc.UnaryUnaryMultiCallable[_document_pb2.ApplyConfigRequest, _document_pb2.ApplyConfigResponse]
     """Creates, changes and removes documents, one or thousands, in one transaction: all or none. Naturally
-    idempotent: what is already so is no change, and keeps its etag.
+    idempotent: a document that already has these values does not change, and keeps its etag.
 
-    With `validate_only` nothing is changed; the reply has what would change, and all violations.
+    With `validate_only` nothing is changed; the reply contains what would change, and all violations.
 
     Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): something is wrong; as many violations as fit are listed,
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): the request has errors; as many violations as fit are listed,
       `validate_only` lists them all.
     * `ABORTED` (STALE_ETAG, STALE_REVISION): a document, or the configuration, was changed since it was
       read; read it again and repeat.
     * `FAILED_PRECONDITION` (TOO_MANY_QUEUES): it would delete or take offline more than a quarter of the
-      queues; `removals` in the metadata is the number to give as `allowed_removals` if that is meant.
+      queues; if that is intended, set `allowed_removals` to `removals` from the error's metadata.
     * `FAILED_PRECONDITION` (QUEUE_IN_USE): a queue to delete has jobs that have not ended, or live
-      pilots; take it offline and wait, or cancel them.
-    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
-      a cloud touches those of all queues in it.
+      pilots; take it offline and wait, or cancel the jobs.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that the change affects;
+      a cloud affects the sites of all its queues.
     """
     ExportConfig: _grpc.UnaryStreamMultiCallable[_document_pb2.ExportConfigRequest, _document_pb2.ExportConfigResponse]
-    """Streams all documents as they are set, without defaults and overrides, of one revision: clouds, then
+    """Streams all documents of one revision as they were set, without defaults and overrides: clouds, then
     sites, then queues, each by name.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
     """
     SetOverride: _grpc.UnaryUnaryMultiCallable[_override_pb2.SetOverrideRequest, _override_pb2.SetOverrideResponse]
-    """Sets parameters of a queue for a time. What is set already is replaced, parameter by parameter. A retry with
-    the same `request_id` changes nothing, and gets the revision that the first call made.
+    """Sets parameters of a queue for a limited time. Existing overrides are replaced, parameter by parameter. A retry
+    with the same `request_id` changes nothing, and returns the revision that the first call made.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
-    * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for something else.
+    * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another request.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
     """
     ClearOverride: _grpc.UnaryUnaryMultiCallable[_override_pb2.ClearOverrideRequest, _override_pb2.ClearOverrideResponse]
-    """Ends overrides of a queue before their time. Clearing what is not set changes nothing.
+    """Clears overrides of a queue before they expire. Clearing an override that is not set changes nothing.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -109,79 +109,79 @@ class QueueConfigStub:
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
     """
     ListOverrides: _grpc.UnaryUnaryMultiCallable[_override_pb2.ListOverridesRequest, _override_pb2.ListOverridesResponse]
-    """Lists overrides that count now, by queue, a page at a time.
+    """Lists the overrides now in effect, by queue, a page at a time.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is
       malformed, or the token belongs to another filter.
     """
     ListRevisions: _grpc.UnaryUnaryMultiCallable[_revision_pb2.ListRevisionsRequest, _revision_pb2.ListRevisionsResponse]
-    """Lists revisions, the newest first, a page at a time.
+    """Lists revisions, newest first, a page at a time.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is
       malformed, or the token belongs to another filter.
     """
     DiffRevisions: _grpc.UnaryStreamMultiCallable[_revision_pb2.DiffRevisionsRequest, _revision_pb2.DiffRevisionsResponse]
-    """Streams what is different between two revisions: documents that differ, by kind and name. What was
-    changed and changed back is not among them. Overrides are not compared.
+    """Streams the documents that differ between two revisions, by kind and name. A document that was changed and
+    changed back does not differ. Overrides are not compared.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
     * `NOT_FOUND` (REVISION_NOT_FOUND): no such revision.
     """
     Rollback: _grpc.UnaryUnaryMultiCallable[_revision_pb2.RollbackRequest, _revision_pb2.RollbackResponse]
-    """Puts all documents back to what they were at a revision, by a new revision. Overrides stay: they end by
-    themselves, or are cleared.
+    """Rolls all documents back to an earlier revision, as a new revision. Overrides stay until they expire or are
+    cleared.
 
     Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed, or a document of then breaks rules of now.
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed, or an old document breaks current rules.
     * `NOT_FOUND` (REVISION_NOT_FOUND): no such revision.
     * `ABORTED` (STALE_REVISION): the configuration was changed since it was read.
     * `FAILED_PRECONDITION` (TOO_MANY_QUEUES, QUEUE_IN_USE): as for `ApplyConfig`.
-    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
-      a cloud touches those of all queues in it.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that the change affects;
+      a cloud affects the sites of all its queues.
     """
     DrainNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.DrainNodeRequest, _node_pb2.DrainNodeResponse]
-    """Lets a node's jobs end and gives it no others: its pilots hear it at once, and end when their jobs have. It
-    stays so until `ResumeNode`. Doing it again changes the reason.
+    """Drains a node: its jobs continue, but it gets no others. Its pilots are notified at once, and end when their jobs
+    have ended. The node stays drained until `ResumeNode`. Repeating it changes the reason.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-    * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+    * `NOT_FOUND` (NODE_NOT_FOUND): the server does not know this node.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
     """
     SuspendNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.SuspendNodeRequest, _node_pb2.SuspendNodeResponse]
-    """Gives a node no jobs until `ResumeNode`; its pilots wait, and what runs goes on.
+    """Suspends a node: it gets no jobs until `ResumeNode`. Its pilots wait, and running jobs continue.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-    * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+    * `NOT_FOUND` (NODE_NOT_FOUND): the server does not know this node.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
     """
     ResumeNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.ResumeNodeRequest, _node_pb2.ResumeNodeResponse]
-    """Gives a node jobs again, as many as it has slots, whoever had suspended or drained it; what happened on
-    it before is no evidence against it any more. A node that gets jobs stays as it is.
+    """Resumes a node, whether the server or an operator suspended or drained it: it gets jobs again, as many as it has
+    slots. Earlier failures no longer count as evidence against it. A node that gets jobs does not change.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-    * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+    * `NOT_FOUND` (NODE_NOT_FOUND): the server does not know this node.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
     """
     RemoveNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.RemoveNodeRequest, _node_pb2.RemoveNodeResponse]
-    """Forgets a node that is gone: its pilots end, their jobs go elsewhere without a failure, and what its cache
-    held is forgotten. A pilot that comes from it makes it known again: drain a node that is still there first.
+    """Removes a node that no longer exists: its pilots end, their jobs go elsewhere without counting as failed, and the
+    catalog drops the files of its cache. If a pilot of the node registers later, the node is known again: drain a
+    node that still exists first.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-    * `NOT_FOUND` (NODE_NOT_FOUND): no such node is known; after a repeated call that means that the first one did
-      it.
-    * `FAILED_PRECONDITION` (NODE_HAS_PINS): files are pinned there, and the request does not say to unpin them.
+    * `NOT_FOUND` (NODE_NOT_FOUND): the server does not know this node; on a repeat, the first call removed it.
+    * `FAILED_PRECONDITION` (NODE_HAS_PINS): the node has pinned files, and `unpin` is not set.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
     """
     GrantAccess: _grpc.UnaryUnaryMultiCallable[_access_pb2.GrantAccessRequest, _access_pb2.GrantAccessResponse]
-    """Writes an entry of a queue's access list, over the one of the same subject. Writing what is there
-    already changes nothing.
+    """Writes an entry of a queue's access list; it replaces an entry of the same subject. Writing the same entry
+    again changes nothing.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -194,12 +194,12 @@ class QueueConfigStub:
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
-    * `NOT_FOUND` (QUEUE_NOT_FOUND, ACCESS_ENTRY_NOT_FOUND): no such queue, or no such entry; after a
-      repeated call the latter means that the first one did it.
+    * `NOT_FOUND` (QUEUE_NOT_FOUND, ACCESS_ENTRY_NOT_FOUND): no such queue, or no such entry; on a
+      repeat, the latter means that the first call removed the entry.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
     """
     ListAccess: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListAccessRequest, _access_pb2.ListAccessResponse]
-    """Lists the entries of a queue's access list, expired ones too, a page at a time.
+    """Lists the entries of a queue's access list, including expired ones, a page at a time.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
@@ -208,23 +208,23 @@ class QueueConfigStub:
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
     """
     CheckAccess: _grpc.UnaryUnaryMultiCallable[_access_pb2.CheckAccessRequest, _access_pb2.CheckAccessResponse]
-    """Says whether somebody may submit to a queue, how much, and which entries decide that. Users may ask
-    about themselves, and are told the outcome without the entries.
+    """Returns whether a user may submit to a queue, how much, and which entries decide that. Users may ask
+    about themselves, and get the outcome without the entries.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
-    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the question is about somebody else, and the caller does
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the request is about another user, and the caller does
       not administer the queue's site.
     """
 
 @_typing.type_check_only
 class QueueConfigAsyncStub(QueueConfigStub):
-    """Describes queues. A queue is the unit of configuration and of dispatch."""
+    """Configures queues, nodes and access lists. A queue is the unit of configuration and of dispatch."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetQueue: _aio.UnaryUnaryMultiCallable[_queue_pb2.GetQueueRequest, _queue_pb2.GetQueueResponse]  # type: ignore[assignment]
-    """Returns one queue with every parameter filled in, and on request where each value comes from.
+    """Returns one queue with all its parameters, and on request the origin of each value.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): the name is malformed.
@@ -238,51 +238,51 @@ class QueueConfigAsyncStub(QueueConfigStub):
       malformed, or the token belongs to another filter.
     """
     WatchQueue: _aio.UnaryStreamMultiCallable[_queue_pb2.WatchQueueRequest, _queue_pb2.WatchQueueResponse]  # type: ignore[assignment]
-    """Streams a queue: as it is now, and again after each change of its effective values, whichever server
-    made it, within about two seconds. Ends without an error when the server stops: call again, with
-    `after_revision` of the last reply. A change that is undone before it was sent is not sent.
+    """Streams a queue: its current state, and its new state within about two seconds after each change of its
+    effective values, made by any server. The stream ends without an error when the server stops: call again, with
+    the revision of the last reply as `after_revision`. A change that is undone before it was sent is not sent.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-    * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue, or it was deleted meanwhile.
+    * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue, or it was deleted during the call.
     """
     ApplyConfig: _aio.UnaryUnaryMultiCallable[_document_pb2.ApplyConfigRequest, _document_pb2.ApplyConfigResponse]  # type: ignore[assignment]
     """Creates, changes and removes documents, one or thousands, in one transaction: all or none. Naturally
-    idempotent: what is already so is no change, and keeps its etag.
+    idempotent: a document that already has these values does not change, and keeps its etag.
 
-    With `validate_only` nothing is changed; the reply has what would change, and all violations.
+    With `validate_only` nothing is changed; the reply contains what would change, and all violations.
 
     Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): something is wrong; as many violations as fit are listed,
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): the request has errors; as many violations as fit are listed,
       `validate_only` lists them all.
     * `ABORTED` (STALE_ETAG, STALE_REVISION): a document, or the configuration, was changed since it was
       read; read it again and repeat.
     * `FAILED_PRECONDITION` (TOO_MANY_QUEUES): it would delete or take offline more than a quarter of the
-      queues; `removals` in the metadata is the number to give as `allowed_removals` if that is meant.
+      queues; if that is intended, set `allowed_removals` to `removals` from the error's metadata.
     * `FAILED_PRECONDITION` (QUEUE_IN_USE): a queue to delete has jobs that have not ended, or live
-      pilots; take it offline and wait, or cancel them.
-    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
-      a cloud touches those of all queues in it.
+      pilots; take it offline and wait, or cancel the jobs.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that the change affects;
+      a cloud affects the sites of all its queues.
     """
     ExportConfig: _aio.UnaryStreamMultiCallable[_document_pb2.ExportConfigRequest, _document_pb2.ExportConfigResponse]  # type: ignore[assignment]
-    """Streams all documents as they are set, without defaults and overrides, of one revision: clouds, then
+    """Streams all documents of one revision as they were set, without defaults and overrides: clouds, then
     sites, then queues, each by name.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
     """
     SetOverride: _aio.UnaryUnaryMultiCallable[_override_pb2.SetOverrideRequest, _override_pb2.SetOverrideResponse]  # type: ignore[assignment]
-    """Sets parameters of a queue for a time. What is set already is replaced, parameter by parameter. A retry with
-    the same `request_id` changes nothing, and gets the revision that the first call made.
+    """Sets parameters of a queue for a limited time. Existing overrides are replaced, parameter by parameter. A retry
+    with the same `request_id` changes nothing, and returns the revision that the first call made.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
-    * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for something else.
+    * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another request.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
     """
     ClearOverride: _aio.UnaryUnaryMultiCallable[_override_pb2.ClearOverrideRequest, _override_pb2.ClearOverrideResponse]  # type: ignore[assignment]
-    """Ends overrides of a queue before their time. Clearing what is not set changes nothing.
+    """Clears overrides of a queue before they expire. Clearing an override that is not set changes nothing.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -290,79 +290,79 @@ class QueueConfigAsyncStub(QueueConfigStub):
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
     """
     ListOverrides: _aio.UnaryUnaryMultiCallable[_override_pb2.ListOverridesRequest, _override_pb2.ListOverridesResponse]  # type: ignore[assignment]
-    """Lists overrides that count now, by queue, a page at a time.
+    """Lists the overrides now in effect, by queue, a page at a time.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is
       malformed, or the token belongs to another filter.
     """
     ListRevisions: _aio.UnaryUnaryMultiCallable[_revision_pb2.ListRevisionsRequest, _revision_pb2.ListRevisionsResponse]  # type: ignore[assignment]
-    """Lists revisions, the newest first, a page at a time.
+    """Lists revisions, newest first, a page at a time.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is
       malformed, or the token belongs to another filter.
     """
     DiffRevisions: _aio.UnaryStreamMultiCallable[_revision_pb2.DiffRevisionsRequest, _revision_pb2.DiffRevisionsResponse]  # type: ignore[assignment]
-    """Streams what is different between two revisions: documents that differ, by kind and name. What was
-    changed and changed back is not among them. Overrides are not compared.
+    """Streams the documents that differ between two revisions, by kind and name. A document that was changed and
+    changed back does not differ. Overrides are not compared.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
     * `NOT_FOUND` (REVISION_NOT_FOUND): no such revision.
     """
     Rollback: _aio.UnaryUnaryMultiCallable[_revision_pb2.RollbackRequest, _revision_pb2.RollbackResponse]  # type: ignore[assignment]
-    """Puts all documents back to what they were at a revision, by a new revision. Overrides stay: they end by
-    themselves, or are cleared.
+    """Rolls all documents back to an earlier revision, as a new revision. Overrides stay until they expire or are
+    cleared.
 
     Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed, or a document of then breaks rules of now.
+    * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed, or an old document breaks current rules.
     * `NOT_FOUND` (REVISION_NOT_FOUND): no such revision.
     * `ABORTED` (STALE_REVISION): the configuration was changed since it was read.
     * `FAILED_PRECONDITION` (TOO_MANY_QUEUES, QUEUE_IN_USE): as for `ApplyConfig`.
-    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
-      a cloud touches those of all queues in it.
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that the change affects;
+      a cloud affects the sites of all its queues.
     """
     DrainNode: _aio.UnaryUnaryMultiCallable[_node_pb2.DrainNodeRequest, _node_pb2.DrainNodeResponse]  # type: ignore[assignment]
-    """Lets a node's jobs end and gives it no others: its pilots hear it at once, and end when their jobs have. It
-    stays so until `ResumeNode`. Doing it again changes the reason.
+    """Drains a node: its jobs continue, but it gets no others. Its pilots are notified at once, and end when their jobs
+    have ended. The node stays drained until `ResumeNode`. Repeating it changes the reason.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-    * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+    * `NOT_FOUND` (NODE_NOT_FOUND): the server does not know this node.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
     """
     SuspendNode: _aio.UnaryUnaryMultiCallable[_node_pb2.SuspendNodeRequest, _node_pb2.SuspendNodeResponse]  # type: ignore[assignment]
-    """Gives a node no jobs until `ResumeNode`; its pilots wait, and what runs goes on.
+    """Suspends a node: it gets no jobs until `ResumeNode`. Its pilots wait, and running jobs continue.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-    * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+    * `NOT_FOUND` (NODE_NOT_FOUND): the server does not know this node.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
     """
     ResumeNode: _aio.UnaryUnaryMultiCallable[_node_pb2.ResumeNodeRequest, _node_pb2.ResumeNodeResponse]  # type: ignore[assignment]
-    """Gives a node jobs again, as many as it has slots, whoever had suspended or drained it; what happened on
-    it before is no evidence against it any more. A node that gets jobs stays as it is.
+    """Resumes a node, whether the server or an operator suspended or drained it: it gets jobs again, as many as it has
+    slots. Earlier failures no longer count as evidence against it. A node that gets jobs does not change.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-    * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+    * `NOT_FOUND` (NODE_NOT_FOUND): the server does not know this node.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
     """
     RemoveNode: _aio.UnaryUnaryMultiCallable[_node_pb2.RemoveNodeRequest, _node_pb2.RemoveNodeResponse]  # type: ignore[assignment]
-    """Forgets a node that is gone: its pilots end, their jobs go elsewhere without a failure, and what its cache
-    held is forgotten. A pilot that comes from it makes it known again: drain a node that is still there first.
+    """Removes a node that no longer exists: its pilots end, their jobs go elsewhere without counting as failed, and the
+    catalog drops the files of its cache. If a pilot of the node registers later, the node is known again: drain a
+    node that still exists first.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-    * `NOT_FOUND` (NODE_NOT_FOUND): no such node is known; after a repeated call that means that the first one did
-      it.
-    * `FAILED_PRECONDITION` (NODE_HAS_PINS): files are pinned there, and the request does not say to unpin them.
+    * `NOT_FOUND` (NODE_NOT_FOUND): the server does not know this node; on a repeat, the first call removed it.
+    * `FAILED_PRECONDITION` (NODE_HAS_PINS): the node has pinned files, and `unpin` is not set.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
     """
     GrantAccess: _aio.UnaryUnaryMultiCallable[_access_pb2.GrantAccessRequest, _access_pb2.GrantAccessResponse]  # type: ignore[assignment]
-    """Writes an entry of a queue's access list, over the one of the same subject. Writing what is there
-    already changes nothing.
+    """Writes an entry of a queue's access list; it replaces an entry of the same subject. Writing the same entry
+    again changes nothing.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -375,12 +375,12 @@ class QueueConfigAsyncStub(QueueConfigStub):
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
-    * `NOT_FOUND` (QUEUE_NOT_FOUND, ACCESS_ENTRY_NOT_FOUND): no such queue, or no such entry; after a
-      repeated call the latter means that the first one did it.
+    * `NOT_FOUND` (QUEUE_NOT_FOUND, ACCESS_ENTRY_NOT_FOUND): no such queue, or no such entry; on a
+      repeat, the latter means that the first call removed the entry.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
     """
     ListAccess: _aio.UnaryUnaryMultiCallable[_access_pb2.ListAccessRequest, _access_pb2.ListAccessResponse]  # type: ignore[assignment]
-    """Lists the entries of a queue's access list, expired ones too, a page at a time.
+    """Lists the entries of a queue's access list, including expired ones, a page at a time.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
@@ -389,18 +389,18 @@ class QueueConfigAsyncStub(QueueConfigStub):
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
     """
     CheckAccess: _aio.UnaryUnaryMultiCallable[_access_pb2.CheckAccessRequest, _access_pb2.CheckAccessResponse]  # type: ignore[assignment]
-    """Says whether somebody may submit to a queue, how much, and which entries decide that. Users may ask
-    about themselves, and are told the outcome without the entries.
+    """Returns whether a user may submit to a queue, how much, and which entries decide that. Users may ask
+    about themselves, and get the outcome without the entries.
 
     Errors:
     * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
     * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
-    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the question is about somebody else, and the caller does
+    * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the request is about another user, and the caller does
       not administer the queue's site.
     """
 
 class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
-    """Describes queues. A queue is the unit of configuration and of dispatch."""
+    """Configures queues, nodes and access lists. A queue is the unit of configuration and of dispatch."""
 
     @_abc_1.abstractmethod
     def GetQueue(
@@ -408,7 +408,7 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         request: _queue_pb2.GetQueueRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_queue_pb2.GetQueueResponse, _abc.Awaitable[_queue_pb2.GetQueueResponse]]:
-        """Returns one queue with every parameter filled in, and on request where each value comes from.
+        """Returns one queue with all its parameters, and on request the origin of each value.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): the name is malformed.
@@ -434,13 +434,13 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         request: _queue_pb2.WatchQueueRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_queue_pb2.WatchQueueResponse], _abc.AsyncIterator[_queue_pb2.WatchQueueResponse]]:
-        """Streams a queue: as it is now, and again after each change of its effective values, whichever server
-        made it, within about two seconds. Ends without an error when the server stops: call again, with
-        `after_revision` of the last reply. A change that is undone before it was sent is not sent.
+        """Streams a queue: its current state, and its new state within about two seconds after each change of its
+        effective values, made by any server. The stream ends without an error when the server stops: call again, with
+        the revision of the last reply as `after_revision`. A change that is undone before it was sent is not sent.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-        * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue, or it was deleted meanwhile.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue, or it was deleted during the call.
         """
 
     @_abc_1.abstractmethod
@@ -450,21 +450,21 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_document_pb2.ApplyConfigResponse, _abc.Awaitable[_document_pb2.ApplyConfigResponse]]:
         """Creates, changes and removes documents, one or thousands, in one transaction: all or none. Naturally
-        idempotent: what is already so is no change, and keeps its etag.
+        idempotent: a document that already has these values does not change, and keeps its etag.
 
-        With `validate_only` nothing is changed; the reply has what would change, and all violations.
+        With `validate_only` nothing is changed; the reply contains what would change, and all violations.
 
         Errors:
-        * `INVALID_ARGUMENT` (INVALID_REQUEST): something is wrong; as many violations as fit are listed,
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): the request has errors; as many violations as fit are listed,
           `validate_only` lists them all.
         * `ABORTED` (STALE_ETAG, STALE_REVISION): a document, or the configuration, was changed since it was
           read; read it again and repeat.
         * `FAILED_PRECONDITION` (TOO_MANY_QUEUES): it would delete or take offline more than a quarter of the
-          queues; `removals` in the metadata is the number to give as `allowed_removals` if that is meant.
+          queues; if that is intended, set `allowed_removals` to `removals` from the error's metadata.
         * `FAILED_PRECONDITION` (QUEUE_IN_USE): a queue to delete has jobs that have not ended, or live
-          pilots; take it offline and wait, or cancel them.
-        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
-          a cloud touches those of all queues in it.
+          pilots; take it offline and wait, or cancel the jobs.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that the change affects;
+          a cloud affects the sites of all its queues.
         """
 
     @_abc_1.abstractmethod
@@ -473,7 +473,7 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         request: _document_pb2.ExportConfigRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_document_pb2.ExportConfigResponse], _abc.AsyncIterator[_document_pb2.ExportConfigResponse]]:
-        """Streams all documents as they are set, without defaults and overrides, of one revision: clouds, then
+        """Streams all documents of one revision as they were set, without defaults and overrides: clouds, then
         sites, then queues, each by name.
 
         Errors:
@@ -486,13 +486,13 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         request: _override_pb2.SetOverrideRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_override_pb2.SetOverrideResponse, _abc.Awaitable[_override_pb2.SetOverrideResponse]]:
-        """Sets parameters of a queue for a time. What is set already is replaced, parameter by parameter. A retry with
-        the same `request_id` changes nothing, and gets the revision that the first call made.
+        """Sets parameters of a queue for a limited time. Existing overrides are replaced, parameter by parameter. A retry
+        with the same `request_id` changes nothing, and returns the revision that the first call made.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
-        * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for something else.
+        * `ALREADY_EXISTS` (REQUEST_ID_REUSED): the `request_id` was used for another request.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
         """
 
@@ -502,7 +502,7 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         request: _override_pb2.ClearOverrideRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_override_pb2.ClearOverrideResponse, _abc.Awaitable[_override_pb2.ClearOverrideResponse]]:
-        """Ends overrides of a queue before their time. Clearing what is not set changes nothing.
+        """Clears overrides of a queue before they expire. Clearing an override that is not set changes nothing.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -516,7 +516,7 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         request: _override_pb2.ListOverridesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_override_pb2.ListOverridesResponse, _abc.Awaitable[_override_pb2.ListOverridesResponse]]:
-        """Lists overrides that count now, by queue, a page at a time.
+        """Lists the overrides now in effect, by queue, a page at a time.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is
@@ -529,7 +529,7 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         request: _revision_pb2.ListRevisionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_revision_pb2.ListRevisionsResponse, _abc.Awaitable[_revision_pb2.ListRevisionsResponse]]:
-        """Lists revisions, the newest first, a page at a time.
+        """Lists revisions, newest first, a page at a time.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is
@@ -542,8 +542,8 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         request: _revision_pb2.DiffRevisionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_revision_pb2.DiffRevisionsResponse], _abc.AsyncIterator[_revision_pb2.DiffRevisionsResponse]]:
-        """Streams what is different between two revisions: documents that differ, by kind and name. What was
-        changed and changed back is not among them. Overrides are not compared.
+        """Streams the documents that differ between two revisions, by kind and name. A document that was changed and
+        changed back does not differ. Overrides are not compared.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
@@ -556,16 +556,16 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         request: _revision_pb2.RollbackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_revision_pb2.RollbackResponse, _abc.Awaitable[_revision_pb2.RollbackResponse]]:
-        """Puts all documents back to what they were at a revision, by a new revision. Overrides stay: they end by
-        themselves, or are cleared.
+        """Rolls all documents back to an earlier revision, as a new revision. Overrides stay until they expire or are
+        cleared.
 
         Errors:
-        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed, or a document of then breaks rules of now.
+        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed, or an old document breaks current rules.
         * `NOT_FOUND` (REVISION_NOT_FOUND): no such revision.
         * `ABORTED` (STALE_REVISION): the configuration was changed since it was read.
         * `FAILED_PRECONDITION` (TOO_MANY_QUEUES, QUEUE_IN_USE): as for `ApplyConfig`.
-        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that it touches;
-          a cloud touches those of all queues in it.
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that the change affects;
+          a cloud affects the sites of all its queues.
         """
 
     @_abc_1.abstractmethod
@@ -574,12 +574,12 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.DrainNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.DrainNodeResponse, _abc.Awaitable[_node_pb2.DrainNodeResponse]]:
-        """Lets a node's jobs end and gives it no others: its pilots hear it at once, and end when their jobs have. It
-        stays so until `ResumeNode`. Doing it again changes the reason.
+        """Drains a node: its jobs continue, but it gets no others. Its pilots are notified at once, and end when their jobs
+        have ended. The node stays drained until `ResumeNode`. Repeating it changes the reason.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-        * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+        * `NOT_FOUND` (NODE_NOT_FOUND): the server does not know this node.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
         """
 
@@ -589,11 +589,11 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.SuspendNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.SuspendNodeResponse, _abc.Awaitable[_node_pb2.SuspendNodeResponse]]:
-        """Gives a node no jobs until `ResumeNode`; its pilots wait, and what runs goes on.
+        """Suspends a node: it gets no jobs until `ResumeNode`. Its pilots wait, and running jobs continue.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-        * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+        * `NOT_FOUND` (NODE_NOT_FOUND): the server does not know this node.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
         """
 
@@ -603,12 +603,12 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.ResumeNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.ResumeNodeResponse, _abc.Awaitable[_node_pb2.ResumeNodeResponse]]:
-        """Gives a node jobs again, as many as it has slots, whoever had suspended or drained it; what happened on
-        it before is no evidence against it any more. A node that gets jobs stays as it is.
+        """Resumes a node, whether the server or an operator suspended or drained it: it gets jobs again, as many as it has
+        slots. Earlier failures no longer count as evidence against it. A node that gets jobs does not change.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-        * `NOT_FOUND` (NODE_NOT_FOUND): no such node was ever heard of.
+        * `NOT_FOUND` (NODE_NOT_FOUND): the server does not know this node.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
         """
 
@@ -618,14 +618,14 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.RemoveNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.RemoveNodeResponse, _abc.Awaitable[_node_pb2.RemoveNodeResponse]]:
-        """Forgets a node that is gone: its pilots end, their jobs go elsewhere without a failure, and what its cache
-        held is forgotten. A pilot that comes from it makes it known again: drain a node that is still there first.
+        """Removes a node that no longer exists: its pilots end, their jobs go elsewhere without counting as failed, and the
+        catalog drops the files of its cache. If a pilot of the node registers later, the node is known again: drain a
+        node that still exists first.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed.
-        * `NOT_FOUND` (NODE_NOT_FOUND): no such node is known; after a repeated call that means that the first one did
-          it.
-        * `FAILED_PRECONDITION` (NODE_HAS_PINS): files are pinned there, and the request does not say to unpin them.
+        * `NOT_FOUND` (NODE_NOT_FOUND): the server does not know this node; on a repeat, the first call removed it.
+        * `FAILED_PRECONDITION` (NODE_HAS_PINS): the node has pinned files, and `unpin` is not set.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the node's site.
         """
 
@@ -635,8 +635,8 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.GrantAccessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.GrantAccessResponse, _abc.Awaitable[_access_pb2.GrantAccessResponse]]:
-        """Writes an entry of a queue's access list, over the one of the same subject. Writing what is there
-        already changes nothing.
+        """Writes an entry of a queue's access list; it replaces an entry of the same subject. Writing the same entry
+        again changes nothing.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
@@ -655,8 +655,8 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
-        * `NOT_FOUND` (QUEUE_NOT_FOUND, ACCESS_ENTRY_NOT_FOUND): no such queue, or no such entry; after a
-          repeated call the latter means that the first one did it.
+        * `NOT_FOUND` (QUEUE_NOT_FOUND, ACCESS_ENTRY_NOT_FOUND): no such queue, or no such entry; on a
+          repeat, the latter means that the first call removed the entry.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer the queue's site.
         """
 
@@ -666,7 +666,7 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.ListAccessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.ListAccessResponse, _abc.Awaitable[_access_pb2.ListAccessResponse]]:
-        """Lists the entries of a queue's access list, expired ones too, a page at a time.
+        """Lists the entries of a queue's access list, including expired ones, a page at a time.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, or the token
@@ -681,13 +681,13 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.CheckAccessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.CheckAccessResponse, _abc.Awaitable[_access_pb2.CheckAccessResponse]]:
-        """Says whether somebody may submit to a queue, how much, and which entries decide that. Users may ask
-        about themselves, and are told the outcome without the entries.
+        """Returns whether a user may submit to a queue, how much, and which entries decide that. Users may ask
+        about themselves, and get the outcome without the entries.
 
         Errors:
         * `INVALID_ARGUMENT` (INVALID_REQUEST): all violations are listed.
         * `NOT_FOUND` (QUEUE_NOT_FOUND): no such queue.
-        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the question is about somebody else, and the caller does
+        * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the request is about another user, and the caller does
           not administer the queue's site.
         """
 

@@ -9,8 +9,7 @@ from pandawn_server.domain.access.audit import AuditFilter, AuditRecord, Numbere
 from pandawn_server.domain.access.principals import Principal, Role
 from pandawn_server.storage.access import audit
 from pandawn_server.storage.queues import queues
-from pandawn_server.usecases.access.authority import require_sites
-from pandawn_server.usecases.access.reach import merged
+from pandawn_server.usecases.access.reach import merged, require_sites
 from pandawn_server.usecases.context import Context
 
 

@@ -28,8 +28,8 @@ from pandawn_server.storage.access import limits, lists
 from pandawn_server.storage.access.limits import Load
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.monitor import events
-from pandawn_server.usecases.access.authority import require_sites
 from pandawn_server.usecases.access.limits import decisions, rules_of
+from pandawn_server.usecases.access.reach import require_sites
 from pandawn_server.usecases.context import Context
 
 

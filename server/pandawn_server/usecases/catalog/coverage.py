@@ -11,7 +11,7 @@ from pandawn_server.domain.catalog.inventory import CachedFile, site_not_found
 from pandawn_server.domain.tasks.tasks import task_not_found
 from pandawn_server.storage.leases import nodes
 from pandawn_server.storage.tasks import files, tasks
-from pandawn_server.usecases.access.authority import require_sight_of_task
+from pandawn_server.usecases.access.reach import require_sight_of_task
 from pandawn_server.usecases.context import Context
 
 _NODES_AT_ONCE = 500

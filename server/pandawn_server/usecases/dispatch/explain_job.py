@@ -30,8 +30,8 @@ from pandawn_server.storage.leases import attempts, nodes, pilots
 from pandawn_server.storage.queues import revisions
 from pandawn_server.storage.tasks import files, jobs, tasks
 from pandawn_server.storage.tasks.labels import labelled
-from pandawn_server.usecases.access.authority import require_sight_of_job
 from pandawn_server.usecases.access.limits import running_limit
+from pandawn_server.usecases.access.reach import require_sight_of_job
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.dispatch.feeding import MAX_LIVE_NODES, feed_nodes, load_jobs
 

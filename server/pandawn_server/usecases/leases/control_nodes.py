@@ -15,7 +15,7 @@ from pandawn_server.domain.tasks.jobs import ErrorComponent, JobError, JobState
 from pandawn_server.storage.catalog import pins
 from pandawn_server.storage.leases import leases, nodes, pilots
 from pandawn_server.storage.monitor import events
-from pandawn_server.usecases.access.authority import require_sites
+from pandawn_server.usecases.access.reach import require_sites
 from pandawn_server.usecases.catalog.pins import refresh_pins
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.leases.ending import end_attempts, ending

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pandawn_server.domain.access.ownership import may_see
 from pandawn_server.domain.access.principals import Principal
+from pandawn_server.domain.access.reach import may_see
 from pandawn_server.domain.catalog.inventory import CacheSummary, NodeKey
 from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.leases.nodes import Condition, Node
@@ -22,8 +22,11 @@ from pandawn_server.storage.monitor import counts, events
 from pandawn_server.storage.monitor.events import Scope
 from pandawn_server.storage.queues import queues
 from pandawn_server.storage.tasks import jobs, tasks
-from pandawn_server.usecases.access.authority import require_sight_of_job, require_sight_of_task
-from pandawn_server.usecases.access.reach import parts_within
+from pandawn_server.usecases.access.reach import (
+    parts_within,
+    require_sight_of_job,
+    require_sight_of_task,
+)
 from pandawn_server.usecases.context import Context
 
 LOOKED_AT = 20_000

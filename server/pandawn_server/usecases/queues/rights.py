@@ -9,7 +9,7 @@ from pandawn_server.domain.queues.configuration import Configuration
 from pandawn_server.domain.queues.layers import Document, DocumentKey, DocumentKind
 from pandawn_server.domain.queues.queues import QueueSettings
 from pandawn_server.domain.queues.revisions import Author, Change
-from pandawn_server.usecases.access.authority import require_among
+from pandawn_server.usecases.access.reach import require_among
 
 
 def require_author_of(author: Author, base: Configuration, changes: Sequence[Change]) -> None:

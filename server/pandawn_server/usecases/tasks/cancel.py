@@ -15,7 +15,7 @@ from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.monitor import events
 from pandawn_server.storage.tasks import job_moves, jobs, tasks
 from pandawn_server.storage.tasks.labels import labelled
-from pandawn_server.usecases.access.authority import require_job, require_task
+from pandawn_server.usecases.access.reach import require_job, require_task
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.leases.ending import settle_dependants
 from pandawn_server.usecases.tasks.submit import view_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pandawn_server.domain.access.ownership import Reach, may_see
 from pandawn_server.domain.access.principals import Principal
+from pandawn_server.domain.access.reach import Reach, may_see
 from pandawn_server.domain.leases.attempts import Attempt
 from pandawn_server.domain.tasks.jobs import Job, JobFilter, job_not_found
 from pandawn_server.domain.tasks.tasks import (
@@ -21,8 +21,12 @@ from pandawn_server.storage.leases import attempts
 from pandawn_server.storage.tasks import files, jobs, tasks
 from pandawn_server.storage.tasks.job_files import input_files
 from pandawn_server.storage.tasks.labels import labelled
-from pandawn_server.usecases.access.authority import require_sight_of_job, require_sight_of_task
-from pandawn_server.usecases.access.reach import merged, parts_within
+from pandawn_server.usecases.access.reach import (
+    merged,
+    parts_within,
+    require_sight_of_job,
+    require_sight_of_task,
+)
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.tasks.submit import view_of
 

@@ -26,12 +26,12 @@ from pandawn_server.storage.requests import Answer, RequestKey
 from pandawn_server.storage.retention import is_being_removed
 from pandawn_server.storage.tasks import files, job_moves, jobs, tasks
 from pandawn_server.storage.tasks.labels import labelled
-from pandawn_server.usecases.access.authority import require_job, require_task
 from pandawn_server.usecases.access.limits import (
     identity_for,
     release,
     require_room,
 )
+from pandawn_server.usecases.access.reach import require_job, require_task
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.tasks.submit import view_of
 

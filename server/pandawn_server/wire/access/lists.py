@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pandawn.queueconfig.v1 import access_pb2, queueconfig_pb2_grpc
-from pandawn_server.domain.access.ownership import may_see
+from pandawn_server.domain.access.reach import may_see
 from pandawn_server.usecases.access import lists
 from pandawn_server.wire.access.convert import (
     MAX_SUBJECT_BYTES,

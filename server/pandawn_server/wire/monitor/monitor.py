@@ -10,8 +10,8 @@ from functools import partial
 from pandawn.common.v1 import common_pb2
 from pandawn.monitor.v1 import audit_pb2, monitor_pb2, monitor_pb2_grpc
 from pandawn_server.domain.access.audit import AuditFilter
-from pandawn_server.domain.access.ownership import may_change, may_see, sees_inside
 from pandawn_server.domain.access.principals import Principal
+from pandawn_server.domain.access.reach import may_change, may_see, sees_inside
 from pandawn_server.domain.catalog.inventory import NodeKey
 from pandawn_server.domain.errors import UnavailableError
 from pandawn_server.domain.leases.nodes import Condition

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from pandawn.queueconfig.v1 import document_pb2, override_pb2, queue_pb2, revision_pb2
-from pandawn_server.domain.access.ownership import sites_to_change
+from pandawn_server.domain.access.reach import sites_to_change
 from pandawn_server.domain.errors import Violation
 from pandawn_server.domain.queues.layers import Document, DocumentKey, DocumentKind
 from pandawn_server.domain.queues.queues import NOTHING_SET, SETTING_NAMES, QueueSettings

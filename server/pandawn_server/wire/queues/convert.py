@@ -9,8 +9,8 @@ from typing import Any, Literal, cast
 from google.protobuf.duration_pb2 import Duration
 
 from pandawn.queueconfig.v1 import parameters_pb2, queue_pb2
-from pandawn_server.domain.access.ownership import sees_inside
 from pandawn_server.domain.access.principals import Principal
+from pandawn_server.domain.access.reach import sees_inside
 from pandawn_server.domain.errors import Violation
 from pandawn_server.domain.queues.queues import (
     PARAMETERS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc
-from pandawn_server.domain.access.ownership import may_see
+from pandawn_server.domain.access.reach import may_see
 from pandawn_server.domain.tasks.jobs import JobFilter
 from pandawn_server.usecases.dispatch.explain_job import explain_job
 from pandawn_server.usecases.tasks import cancel, read, retry

@@ -214,7 +214,7 @@ class Life(RuleBasedStateMachine):
         if not self.requests:
             return
         chosen = data.draw(st.sets(st.sampled_from(sorted(self.requests)), max_size=3))
-        self.matchmaker.withdraw(chosen)
+        self.matchmaker.cancel(chosen)
         for name in chosen:
             del self.requests[name]
 
@@ -315,11 +315,11 @@ class Life(RuleBasedStateMachine):
                     assert standing.held_for is not None or self.promise_just_ended(job_id)
 
     def promise_just_ended(self, job_id: int) -> bool:
-        lapse = self.matchmaker.next_lapse()
-        return lapse is not None and lapse <= self.now and job_id in self.jobs
+        end = self.matchmaker.next_hold_end()
+        return end is not None and end <= self.now and job_id in self.jobs
 
     def teardown(self) -> None:
-        self.matchmaker.withdraw(list(self.requests))
+        self.matchmaker.cancel(list(self.requests))
         for _ in range(2 * JOBS):
             self.requests = {
                 str(number): Request(str(number), node_key(number), Requirements(), 5)
@@ -334,7 +334,7 @@ class Life(RuleBasedStateMachine):
                 for job_id in large:
                     del self.jobs[job_id]
                 self.now += timedelta(hours=1)
-            self.matchmaker.withdraw(list(self.requests))
+            self.matchmaker.cancel(list(self.requests))
         assert not self.jobs
         for number in range(1, NODES + 1):
             self.matchmaker.forget(node_key(number))

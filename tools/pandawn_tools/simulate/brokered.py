@@ -79,7 +79,7 @@ class Brokered:
         for request_id in gone:
             del self._asking[request_id]
         self._new = [request for request in self._new if request.request_id not in gone]
-        self._matchmaker.withdraw(gone)
+        self._matchmaker.cancel(gone)
 
     def repaired(self, node: Node, now: float) -> None:
         """See `Policy.repaired`."""
@@ -104,9 +104,9 @@ class Brokered:
     def next_wake(self, now: float) -> float | None:
         """See `Policy.next_wake`."""
         del now
-        lapse = self._matchmaker.next_lapse()
+        end = self._matchmaker.next_hold_end()
         due = self._heard.next_due()
-        at = None if lapse is None else (lapse - _BEGINNING).total_seconds()
+        at = None if end is None else (end - _BEGINNING).total_seconds()
         if at is None or due is None:
             return due if at is None else at
         return min(at, due)

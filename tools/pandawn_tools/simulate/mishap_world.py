@@ -163,7 +163,7 @@ class MishapWorld:
     def _ask(self, name: str, now: float) -> None:
         """The node asks for as many jobs as it may have, in the place of what it asked before."""
         host = self._hosts[name]
-        self._matchmaker.withdraw([name])
+        self._matchmaker.cancel([name])
         condition = host.node.condition(_time(now))
         room = host.free - host.running
         if condition is Condition.PROBATION:

@@ -318,7 +318,7 @@ class Band:
         if found is not None:
             return Pick(2, 0, found.ordinal, found, MatchRule.AGE)
         for lane, _ in lanes:
-            lane.lapse(now)
+            lane.expire_holds(now)
         found = self._oldest(lanes, Lane.oldest_free)
         if found is None:
             # Those found to be elsewhere are all held; there may be others behind them.
@@ -372,9 +372,9 @@ class Band:
         first = next((job for job in self._arrivals if not job.removed), entry)
         return min(max(entry.ordinal - first.ordinal, 0), self.count - 1)
 
-    def lapse(self, now: float) -> list[Entry]:
+    def expire_holds(self, now: float) -> list[Entry]:
         """Releases the jobs whose hold has ended; returns them."""
-        return [entry for lane in self._lanes.values() for entry in lane.lapse(now)]
+        return [entry for lane in self._lanes.values() for entry in lane.expire_holds(now)]
 
     def free_promised(self, node: Node) -> list[Entry]:
         """Releases the jobs in a node's list that are held for it; returns them."""
@@ -388,7 +388,7 @@ class Band:
                 freed.append(entry)
         return freed
 
-    def next_lapse(self) -> float | None:
+    def next_hold_end(self) -> float | None:
         """When the next hold ends; None if no job is held."""
         heads = [lane.held[0][0] for lane in self._lanes.values() if lane.held]
         return min(heads, default=None)

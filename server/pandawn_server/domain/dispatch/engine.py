@@ -228,24 +228,24 @@ class Matchmaker:
     # Requests.
 
     def ask(self, requests: Iterable[Request]) -> None:
-        """Adds requests. `match` answers them, now or later; `withdraw` cancels them."""
+        """Adds requests. `match` answers them, now or later; `cancel` cancels them."""
         holdings = self._state.holdings
         for request in requests:
             node = holdings.node(request.node)
             if not node.live:
                 holdings.set_live(node, live=True)
             # A repeated request replaces the first.
-            self._state.idle.withdraw(request.request_id)
+            self._state.idle.remove(request.request_id)
             asking = Asking(request, node)
             if asking.doubts and not self._state.has_others(frozenset({node.key.node})):
                 asking.doubts = frozenset()
             node.record_offer(asking.offer)
             self._state.asked.append(asking)
 
-    def withdraw(self, request_ids: Collection[str]) -> None:
+    def cancel(self, request_ids: Collection[str]) -> None:
         """Cancels waiting requests."""
         for request_id in request_ids:
-            self._state.idle.withdraw(request_id)
+            self._state.idle.remove(request_id)
         if self._state.asked:
             self._state.asked = [
                 asking
@@ -260,12 +260,12 @@ class Matchmaker:
         """
         return Round(self._state, now).run()
 
-    def next_lapse(self) -> datetime | None:
+    def next_hold_end(self) -> datetime | None:
         """When to call `match` next at the latest, because a hold ends; None if no request waits."""
         state = self._state
         if not state.idle:
             return None
-        times = [at for mine in state.bands() if (at := mine.next_lapse()) is not None]
+        times = [at for mine in state.bands() if (at := mine.next_hold_end()) is not None]
         return datetime.fromtimestamp(min(times), UTC) if times else None
 
     # Explanation.

@@ -79,7 +79,7 @@ class IdlePool:
 
     def add(self, asking: Asking) -> None:
         """Adds a waiting request; replaces one with the same identifier."""
-        self.withdraw(asking.request.request_id)
+        self.remove(asking.request.request_id)
         kind = self._kinds.setdefault(asking.kind, _Kind())
         node = asking.node
         old = kind.count(node)
@@ -89,7 +89,7 @@ class IdlePool:
         self._by_id[asking.request.request_id] = asking
         self._unmet.clear()
 
-    def withdraw(self, request_id: str) -> None:
+    def remove(self, request_id: str) -> None:
         """Removes a request, if it waits."""
         asking = self._by_id.pop(request_id, None)
         if asking is None:

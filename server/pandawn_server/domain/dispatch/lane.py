@@ -219,15 +219,15 @@ class Lane:
             self.held_count -= 1
             entry.promised_to = None
 
-    def lapse(self, now: float) -> list[Entry]:
+    def expire_holds(self, now: float) -> list[Entry]:
         """Releases the jobs whose hold has ended; returns them."""
-        lapsed = []
+        expired = []
         while self.held and (self.held[0][0] <= now or not _is_held(self.held[0][2])):
             entry = heappop(self.held)[2]
             if _is_held(entry):
                 self.free_held(entry)
-                lapsed.append(entry)
-        return lapsed
+                expired.append(entry)
+        return expired
 
     def free_held(self, entry: Entry) -> None:
         """Releases a held job."""

@@ -59,18 +59,18 @@ class Round:
         asked, state.asked = state.asked, []
         if state.idle:
             for mine in state.bands():
-                state.fresh += mine.lapse(self._at)
-        for entry in state.shy.lapsed(self._at):
+                state.fresh += mine.expire_holds(self._at)
+        for entry in state.avoiding.expired(self._at):
             state.take(entry, given=False)
             state.enter_again(entry, self._at, anywhere=True)
-        for number in sorted({*state.order} | state.shy.numbers, reverse=True):
-            if state.shy:
-                self._serve_shy(number, asked)
+        for number in sorted({*state.order} | state.avoiding.numbers, reverse=True):
+            if state.avoiding:
+                self._serve_avoiding(number, asked)
             self._serve_level(number, asked)
         if state.idle:
             self._place_fresh()
         for asking in self._served:
-            state.idle.withdraw(asking.request.request_id)
+            state.idle.remove(asking.request.request_id)
         state.fresh.clear()
         state.dirty.clear()
         for asking in asked:
@@ -78,14 +78,14 @@ class Round:
                 state.idle.add(asking)
         return self._assignments
 
-    def _serve_shy(self, number: int, asked: Sequence[Asking]) -> None:
+    def _serve_avoiding(self, number: int, asked: Sequence[Asking]) -> None:
         """Gives jobs of one band that avoid nodes to new requests, then to waiting ones."""
         state = self._state
         for asking in (*asked, *state.idle.some(WAITING_LOOKED_AT)):
             while asking.left:
                 node = asking.node.key.node
                 offer, doubts = asking.offer, asking.doubts
-                entry = state.shy.first(number, node, offer, doubts, state.has_others)
+                entry = state.avoiding.first(number, node, offer, doubts, state.has_others)
                 if entry is None:
                     break
                 self._assign(asking, entry, MatchRule.AGE, candidates=1, held=0)
@@ -281,7 +281,7 @@ class Round:
         local = sum([file.size for file in entry.files if file.number in files])
         waits = asking.request.request_id in state.idle
         if waits:
-            state.idle.withdraw(asking.request.request_id)
+            state.idle.remove(asking.request.request_id)
             self._served.append(asking)
         asking.left -= 1
         state.give(entry, node, self._at)

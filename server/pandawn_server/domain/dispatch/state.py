@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from pandawn_server.domain.dispatch.avoiding import AvoidingJobs
 from pandawn_server.domain.dispatch.band import Band
 from pandawn_server.domain.dispatch.entries import Entry
 from pandawn_server.domain.dispatch.fairness import Usage
@@ -14,7 +15,6 @@ from pandawn_server.domain.dispatch.holdings import Holdings
 from pandawn_server.domain.dispatch.idle import Asking, IdlePool
 from pandawn_server.domain.dispatch.matching import Rules, band, too_large
 from pandawn_server.domain.dispatch.nodes import Node
-from pandawn_server.domain.dispatch.shy import Shy
 
 NOMINATED: Final = 6
 """Waiting jobs examined when a node gets new files: bounds the work of a match. Others that read the
@@ -39,7 +39,7 @@ class State:
         # The band numbers, highest first.
         self.order: list[int] = []
         # Jobs that avoid nodes are kept here, and in no band.
-        self.shy = Shy()
+        self.avoiding = AvoidingJobs()
         self.usage = Usage()
         self.asked: list[Asking] = []
         self.idle = IdlePool()
@@ -73,7 +73,7 @@ class State:
             return
         if entry.avoids:
             self.jobs[entry.job_id] = entry
-            self.shy.add(entry, self._number(entry))
+            self.avoiding.add(entry, self._number(entry))
             return
         self._ordinal += 1
         self._announce(entry, self._band_for(entry).add(entry, self._ordinal, at))
@@ -113,7 +113,7 @@ class State:
         del self.jobs[entry.job_id]
         if entry.avoids:
             entry.alive, entry.removed = False, not given
-            self.shy.remove(entry, self._number(entry))
+            self.avoiding.remove(entry, self._number(entry))
             return
         mine = self.band_of(entry)
         mine.take(entry, given=given)

@@ -136,7 +136,7 @@ class Desk:
         """Cancels a call; returns False if it was not waiting here."""
         if self.polls.pop(name, None) is None:
             return False
-        self.matchmaker.withdraw([name])
+        self.matchmaker.cancel([name])
         return True
 
     def evict(self, nodes: Collection[NodeKey]) -> list[Caller]:

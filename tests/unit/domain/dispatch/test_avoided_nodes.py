@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pandawn_server.domain.dispatch.shy import AVOID_S
+from pandawn_server.domain.dispatch.avoiding import AVOID_S
 from pandawn_server.domain.dispatch.values import Request
 from pandawn_server.domain.tasks.jobs import Requirements
 from tests.fixtures.dispatch import GB, Desk

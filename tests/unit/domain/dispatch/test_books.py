@@ -338,8 +338,8 @@ def test_two_matchmakers_that_are_told_the_same_do_the_same() -> None:
 def test_a_matchmaker_of_nothing_answers() -> None:
     matchmaker = Matchmaker(make_rules())
     assert matchmaker.match(NOON) == []
-    assert matchmaker.next_lapse() is None
+    assert matchmaker.next_hold_end() is None
     assert len(matchmaker) == 0
     assert matchmaker.oldest(10) == []
-    matchmaker.withdraw(["nobody"])
+    matchmaker.cancel(["nobody"])
     assert_empty(matchmaker)

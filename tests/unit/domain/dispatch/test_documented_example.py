@@ -96,7 +96,7 @@ class Site:
         self.matchmaker.ask([Request(name, NodeKey("T3", step.node), Requirements())])
         given = self.matchmaker.match(at(step.clock))
         if not waits:
-            self.matchmaker.withdraw([name])
+            self.matchmaker.cancel([name])
         return given
 
     def run(self, until: str) -> list[Assignment]:

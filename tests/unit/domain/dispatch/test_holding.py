@@ -128,10 +128,10 @@ def test_who_waits_gets_a_job_at_once_when_its_hold_ends_early() -> None:
 
 def test_who_waits_gets_a_job_when_its_hold_is_over() -> None:
     desk = desk_with_holder()
-    assert desk.matchmaker.next_lapse() is None
+    assert desk.matchmaker.next_hold_end() is None
     assert desk.matched(desk.request(2)) == []
-    lapse = desk.matchmaker.next_lapse()
-    assert lapse == desk.time + WAIT
+    end = desk.matchmaker.next_hold_end()
+    assert end == desk.time + WAIT
     desk.now = 600
     assert [a.match.job_id for a in desk.matched()] == [1]
 

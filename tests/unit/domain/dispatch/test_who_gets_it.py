@@ -152,7 +152,7 @@ def test_a_waiting_request_for_several_gets_several_new_jobs_at_once() -> None:
 def test_a_waiting_request_that_is_withdrawn_gets_nothing() -> None:
     desk = Desk()
     waiting(desk, 1)
-    desk.matchmaker.withdraw(["of 1"])
+    desk.matchmaker.cancel(["of 1"])
     desk.add(1)
     assert desk.matched() == []
 
@@ -160,7 +160,7 @@ def test_a_waiting_request_that_is_withdrawn_gets_nothing() -> None:
 def test_a_request_may_be_withdrawn_before_it_was_looked_at() -> None:
     desk = Desk()
     desk.matchmaker.ask([desk.request(1, name="first"), desk.request(2, name="second")])
-    desk.matchmaker.withdraw(["first", "unheard of"])
+    desk.matchmaker.cancel(["first", "unheard of"])
     desk.add(1)
     assert by_request(desk.matched()) == {"second": [1]}
 

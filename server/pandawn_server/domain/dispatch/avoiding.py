@@ -16,7 +16,7 @@ _LOOKS: Final = 64
 """Jobs examined for one request: bounds the work of a match."""
 
 
-class Shy:
+class AvoidingJobs:
     """Jobs that avoid nodes, by priority band, in order of arrival."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Shy:
                 return entry
         return None
 
-    def lapsed(self, now: float) -> list[Entry]:
+    def expired(self, now: float) -> list[Entry]:
         """The jobs that have waited long enough for other nodes."""
         found = []
         for level in self._levels.values():

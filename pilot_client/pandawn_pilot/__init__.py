@@ -2,6 +2,6 @@
 
 import os
 
-# What gRPC itself writes to the standard error, in a form of its own; the errors of calls say it, too.
-# It looks at the variable when it is loaded.
+# Silences gRPC's own lines on the standard error: errors of calls carry the same text.
+# gRPC reads the variable when it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

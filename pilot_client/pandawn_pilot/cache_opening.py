@@ -1,4 +1,4 @@
-"""Opens the cache that a pilot was told to use, and what keeps the catalog up to date about it."""
+"""Opens the cache that the options name, and the loop that reports it to the catalog."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from pandawn_pilot.pcache.command import PcacheCommand
 
 @dataclass(frozen=True)
 class OpenCache:
-    """A cache and the loop that tells of it; both None where there is none."""
+    """A cache and the loop that reports it; both None without a cache."""
 
     inputs: InputCache | None = None
     catalog: CatalogLoop | None = None
 
 
 def open_cache(options: PilotOptions, client: CatalogClient, log: Log) -> OpenCache:
-    """Opens it. One that cannot be used is logged, and done without: jobs run all the same."""
+    """Opens the cache. If that fails, logs why and goes on without: jobs run all the same."""
     try:
         if options.pcache is not None:
             return _open_pcache(options, options.pcache, client, log)
         if options.cache_dir is not None:
             return _open_own(options, options.cache_dir, client, log)
     except OSError as error:
-        log.warning("works without a cache, for it cannot be used: %s", error)
+        log.warning("working without a cache, as it cannot be used: %s", error)
     return OpenCache()
 
 
@@ -54,7 +54,7 @@ def _open_own(options: PilotOptions, directory: Path, client: CatalogClient, log
     limits = default_limits(directory, options.cache_bytes, options.cache_low_water)
     cache = NodeCache(directory, limits, log)
     cache.heal()
-    # What the node's own server holds is told by the hook, in one inventory with our cache.
+    # The hook reports the files of the node's XRootD server in the same inventory.
     if options.local_xrootd is not None:
         expect_more(directory)
     journal = NodeJournal(directory) if has_more(directory) else cache.journal

@@ -1,7 +1,7 @@
-"""What the pilot's threads leave to a thread that may wait for a disk, or for the server, in their place.
+"""A background thread for work that may block on a disk or on the server.
 
-A disk that hangs must not hold up heartbeats. What is lost when the pilot dies before a chore is done
-is a convenience of its next life.
+A disk that hangs must not delay heartbeats. If the pilot dies before a chore is done, its next run only
+loses a convenience.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 from pandawn_pilot.logs import Log
 
-# More than ever wait, unless the disk hangs: then those that come are dropped.
+# Never reached unless the disk hangs; further chores are dropped then.
 _MOST = 100
 
 
 class Chores:
-    """Does what it is given, one after the other, in a thread of its own."""
+    """Runs chores in order in one background thread."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -26,14 +26,16 @@ class Chores:
         self._thread.start()
 
     def later(self, work: Callable[[], None]) -> None:
-        """Lets something be done soon; returns at once."""
+        """Queues `work` and returns at once; drops it if the queue is full."""
         try:
             self._waiting.put_nowait(work)
         except queue.Full:
-            self._log.warning("the disk of the work directory does not answer")
+            self._log.warning(
+                "the disk of the work directory does not respond; a background write was dropped"
+            )
 
     def within(self, seconds: float, work: Callable[[], None]) -> bool:
-        """Lets something be done now, and waits for it, but no longer than so; whether it was done."""
+        """Queues `work` and waits for it, at most `seconds`; returns whether it was done."""
         done = threading.Event()
 
         def run() -> None:
@@ -51,6 +53,6 @@ class Chores:
             try:
                 work()
             except OSError as error:
-                self._log.warning("the work directory cannot be written: %s", error)
+                self._log.warning("cannot write to the work directory: %s", error)
             except Exception:  # noqa: BLE001 (a worker loop)
-                self._log.exception("a chore met an error of the pilot's own")
+                self._log.exception("a background chore failed with an internal error")

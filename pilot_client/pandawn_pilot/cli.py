@@ -1,8 +1,8 @@
 """The command `pandawn-pilot`.
 
-Exit statuses: 0 ended as it should (idle, drained, out of time, queue offline); 1 an error of the
-pilot's own; 2 wrong usage or unusable directories; 3 refused by the server; 4 the server cannot be
-reached; 5 stopped by signals, with jobs that had to end.
+Exit statuses: 0 normal end (idle, drained, out of time, queue offline); 1 internal error; 2 wrong usage
+or unusable directories; 3 refused by the server; 4 server unreachable; 5 stopped by signals, which
+ended running jobs.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from pandawn_pilot.ending import (
 )
 from pandawn_pilot.exit_status import ExitStatus
 from pandawn_pilot.job.work_dir import WorkDirBusyError
-from pandawn_pilot.logs import drain_logs, make_patient_log
+from pandawn_pilot.logs import drain_logs, make_nonblocking_log
 from pandawn_pilot.node.accounts import SAME, AccountChoice, AccountError, parse_choice
 from pandawn_pilot.node.hardening import hide_memory
 from pandawn_pilot.node.node_name import NoNodeNameError, node_name
-from pandawn_pilot.node.utf8 import speak_utf8
+from pandawn_pilot.node.utf8 import use_utf8
 from pandawn_pilot.options import PilotOptions
 from pandawn_pilot.pcache.command import PcacheCommand
 from pandawn_pilot.pilot import Pilot
@@ -46,39 +46,39 @@ from pandawn_transports.xrootd.address import Location, parse_location
 
 _STATUSES = """\
 exit statuses:
-  0  ended as it should: idle, drained, out of wall time, queue offline
-  1  an error of the pilot's own
+  0  normal end: idle, drained, out of wall time, queue offline
+  1  internal error
   2  wrong usage, or directories that cannot be used
   3  refused by the server
-  4  the server cannot be reached
-  5  stopped by signals: running payloads were ended
+  4  server unreachable
+  5  stopped by signals, which ended running payloads
 
 signals (SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGXCPU, SIGALRM, SIGPWR):
-  the first one lets the pilot take no more jobs. With --grace, and in batch systems, it ends within
-  that time: what cannot finish is given back, and is no failure of the job. Without, running jobs
-  finish. The second signal ends them, the third kills them.
+  after the first one the pilot takes no more jobs. With --grace, and in batch systems, it ends within
+  that time: jobs that cannot finish are released, which does not count as a failure. Otherwise running
+  jobs finish. The second signal stops them, the third kills them.
 """
-# For the last lines of the log, on a disk that may hang.
+# To write the last log lines, on a disk that may hang.
 _LOG_SECONDS = 5.0
-# As the default of an option.
+# Default of --grace: the batch system decides.
 _BY_ENVIRONMENT = -1.0
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-# Those that tell where a job is, and not who it is.
+# Variables that hold a path of the job, not its identifier.
 _NO_IDENTIFIERS = ("_CONDOR_SCRATCH_DIR", "_CONDOR_JOB_AD")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     if arguments is None:
-        speak_utf8()
-    # First of all: later there is something to see.
+        use_utf8()
+    # Before any secret is read.
     hide_memory()
     parser = _parser()
     given = parser.parse_args(arguments)
     for kind, option in (("own", "cache_dir"), ("pcache", "pcache_cmd"), ("none", "no_cache")):
         if given.cache == kind and not getattr(given, option):
-            parser.error(f"--cache {kind} goes with --{option.replace('_', '-')}")
+            parser.error(f"--cache {kind} requires --{option.replace('_', '-')}")
     try:
         credentials = read_credentials(given, given.server)
     except CredentialError as error:
@@ -87,35 +87,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _options(given)
     except NoNodeNameError as error:
         parser.error(str(error))
-    # Before the first thread: all of them inherit that the signals do not reach them.
+    # Before the first thread starts: all threads inherit the mask.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    log = make_patient_log(as_json=given.json_log, node=options.node)
+    log = make_nonblocking_log(as_json=given.json_log, node=options.node)
     for skipped in credentials.skipped:
-        log.warning("an authority is skipped: %s", skipped)
+        log.warning("skipped a certificate authority: %s", skipped)
     connection = Connection(options.server, credentials)
     pilot = Pilot(options, connection, credentials, log)
-    _heed_signals(pilot)
+    _handle_signals(pilot)
     try:
         status = pilot.run()
     except (WorkDirBusyError, AccountError, CredentialError, OSError) as error:
-        log.error("the pilot cannot work here: %s", error)  # noqa: TRY400 (the message says it all)
+        log.error("the pilot cannot run here: %s", error)  # noqa: TRY400 (no traceback needed)
         status = ExitStatus.USAGE
     except Exception:
-        log.exception("the pilot met an error of its own")
+        log.exception("the pilot failed with an internal error")
         status = ExitStatus.INTERNAL_ERROR
     finally:
         connection.close()
-    log.info("ends with status %d", status)
+    log.info("exiting with status %d", status)
     drain_logs(_LOG_SECONDS)
     return int(status)
 
 
-def _heed_signals(pilot: Pilot) -> None:
-    """Lets a thread of its own wait for signals: a handler could not take a lock in safety."""
+def _handle_signals(pilot: Pilot) -> None:
+    """Waits for signals in a separate thread, as a signal handler cannot take locks safely."""
 
     def wait() -> None:
         while True:
-            pilot.ending.heed(signal.Signals(signal.sigwait(SIGNALS)))
+            pilot.ending.handle(signal.Signals(signal.sigwait(SIGNALS)))
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
 
@@ -152,7 +152,11 @@ def _add_places(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--queue", required=True, help="queue to work for")
     run.add_argument(
-        "--work-dir", required=True, type=Path, metavar="DIR", help="where jobs run; one a pilot"
+        "--work-dir",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="where jobs run; each pilot needs its own",
     )
     cache = run.add_mutually_exclusive_group(required=True)
     cache.add_argument(
@@ -174,12 +178,12 @@ def _add_places(run: argparse.ArgumentParser) -> None:
         "--local-xrootd",
         type=_location,
         metavar="root://HOST:PORT//DIR",
-        help="an XRootD server on this very node: what it holds is read from there",
+        help="an XRootD server on this node: files that it holds are read from it",
     )
     run.add_argument(
         "--cache",
         choices=("own", "pcache", "none"),
-        help="which kind of cache; follows from the option that says where it is",
+        help="kind of cache (default: implied by --cache-dir, --pcache-cmd or --no-cache)",
     )
     run.add_argument("--node", help="name of the worker node (default: the full host name)")
     run.add_argument(
@@ -192,20 +196,21 @@ def _add_places(run: argparse.ArgumentParser) -> None:
 
 def _add_security(run: argparse.ArgumentParser) -> None:
     group = run.add_argument_group(
-        "credentials and payloads", "what the server is shown, and what payloads are kept from"
+        "credentials and payloads",
+        "how the pilot authenticates, and how payloads are isolated from it",
     )
     add_credential_options(group)
     group.add_argument(
         "--keep-token-file",
         action="store_true",
-        help="do not remove the token's file where payloads, under the same account, can read it",
+        help="keep the token file even if payloads, under the same account, can read it",
     )
     group.add_argument(
         "--payload-user",
         type=_account_choice,
         metavar="USER",
-        help="as root: account of payloads, a name, a number, or FIRST-LAST for one each"
-        f" (default: as the queue says, else a free number for each); {SAME!r}: the pilot's own",
+        help="as root: account of payloads, a name, a number, or FIRST-LAST for one per job"
+        f" (default: as the queue says, else a free number per job); {SAME!r}: the pilot's own",
     )
 
 
@@ -214,34 +219,35 @@ def _add_bounds(run: argparse.ArgumentParser) -> None:
         "--max-jobs", type=_count, default=1, metavar="N", help="jobs at a time (default: 1)"
     )
     run.add_argument(
-        "--idle-exit", type=_seconds, metavar="SECONDS", help="end after this time without a job"
+        "--idle-exit", type=_seconds, metavar="SECONDS", help="exit after this time without a job"
     )
     run.add_argument(
         "--wall-time",
         type=_seconds,
         metavar="SECONDS",
-        help="time that the pilot has altogether (default: as Slurm says, else no limit)",
+        help="total time of the pilot (default: from Slurm, else no limit)",
     )
     run.add_argument(
         "--grace",
         type=_grace,
         default=_BY_ENVIRONMENT,
         metavar="SECONDS",
-        help="from a signal to the pilot's end, less than the time after which it is killed; none: as"
-        f" long as running jobs take (default: {BATCH_GRACE_SECONDS:.0f} in a batch system, else none)",
+        help="time from a signal to the pilot's end; must be shorter than the batch system's delay before"
+        f" SIGKILL; none: until running jobs end (default: {BATCH_GRACE_SECONDS:.0f} in a batch system,"
+        " else none)",
     )
     run.add_argument(
         "--connect-timeout",
         type=_seconds,
         default=600.0,
         metavar="SECONDS",
-        help="at the start, how long to try to reach the server (default: 600)",
+        help="how long to retry reaching the server at the start (default: 600)",
     )
     run.add_argument(
         "--heartbeat",
         type=_seconds,
         metavar="SECONDS",
-        help="between heartbeats (default: as the queue says)",
+        help="interval between heartbeats (default: as the queue says)",
     )
     run.add_argument(
         "--cache-size",
@@ -254,7 +260,7 @@ def _add_bounds(run: argparse.ArgumentParser) -> None:
         type=_fraction,
         default=DEFAULT_LOW_WATER,
         metavar="FRACTION",
-        help=f"what a full cache is brought down to, of its size (default: {DEFAULT_LOW_WATER})",
+        help=f"low water mark as a fraction of --cache-size (default: {DEFAULT_LOW_WATER})",
     )
 
 
@@ -262,7 +268,7 @@ def _add_offer(run: argparse.ArgumentParser) -> None:
     run.add_argument("--cores", type=_count, metavar="N", help="cores for each job")
     run.add_argument("--memory", type=parse_size, metavar="BYTES", help="memory for each job")
     run.add_argument(
-        "--disk", type=parse_size, metavar="BYTES", help="disk for each job (default: what is free)"
+        "--disk", type=parse_size, metavar="BYTES", help="disk for each job (default: free space)"
     )
 
 
@@ -300,7 +306,7 @@ def parse_size(text: str) -> int:
     """Bytes of `12`, `12GB`, `1.5 GiB`. Raises argparse.ArgumentTypeError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", text, re.IGNORECASE)
     if match is None or (match[3] and not match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write it like 500M or 20GiB")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write it like 500M or 20GiB")
     unit = match[2].upper()
     factor = _BINARY_UNITS[unit] if match[3] else _UNITS[unit]
     return int(float(match[1]) * factor)
@@ -329,7 +335,7 @@ def _account_choice(text: str) -> AccountChoice:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 100")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 100")
     return int(text)
 
 
@@ -339,7 +345,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return value
 
 
@@ -353,7 +359,7 @@ def _fraction(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no fraction from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction from 0 to 1")
     return value
 
 

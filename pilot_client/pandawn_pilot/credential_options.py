@@ -1,4 +1,4 @@
-"""The options and variables that say where the server is, and what a program of a node shows to it."""
+"""Options and variables for the server's address and the credentials of a node's programs."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def server_argument(text: str) -> str:
 def add_credential_options(
     parser: argparse._ActionsContainer,
 ) -> None:
-    """Adds the options that say what to show."""
+    """Adds the options for TLS, certificates and tokens."""
     parser.add_argument(
         "--tls",
         action=argparse.BooleanOptionalAction,
-        help="speak TLS (default: PANDAWN_TLS, else with all servers that are not on this machine)",
+        help="use TLS (default: PANDAWN_TLS, else for all servers that are not on this machine)",
     )
     parser.add_argument(
         "--ca",
         type=Path,
         metavar="PATH",
-        help="the authorities that the server's certificate is checked against, a file or a"
+        help="certificate authorities that may sign the server's certificate, a file or a"
         " directory (default: PANDAWN_CA, X509_CERT_DIR, the system's)",
     )
     parser.add_argument(
@@ -60,16 +60,16 @@ def add_credential_options(
     parser.add_argument(
         "--token-file",
         metavar="FILE",
-        help="bearer token that begins the session, - for the standard input"
+        help="file of the bearer token that starts the session, - for the standard input"
         " (default: BEARER_TOKEN or BEARER_TOKEN_FILE)",
     )
 
 
 def read_credentials(given: argparse.Namespace, server: str) -> Credentials:
-    """Reads what options and environment name, for a server. Raises CredentialError.
+    """Reads the credentials for a server from options and environment. Raises CredentialError.
 
-    Tokens are taken out of the environment: payloads could read them there. A token that lies in a shared
-    place is nobody's in particular, and not shown.
+    Removes tokens from the environment, where payloads could read them. Ignores a token in a shared
+    place such as /tmp, as it may belong to another user.
     """
     environ = {
         **os.environ,

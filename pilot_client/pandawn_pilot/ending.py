@@ -1,14 +1,14 @@
-"""How a pilot ends when it is told to: whom it tells, what its jobs may still do, and for how long.
+"""How a pilot reacts to signals: drain, release jobs, stop payloads and exit, within the grace period.
 
-Batch systems warn and end their jobs each in a way of its own, and all of them kill in the end:
+Batch systems differ in how they warn a job, and all kill it in the end:
 
 Slurm     SIGTERM, after KillWait (30 s) SIGKILL; --signal names another warning, often SIGUSR1
 PBS       SIGTERM, after kill_delay (10 s; Torque 2 s) SIGKILL
-HTCondor  SIGTERM or what kill_sig says, after MachineMaxVacateTime (10 min) SIGKILL
+HTCondor  SIGTERM or kill_sig, after MachineMaxVacateTime (10 min) SIGKILL
 LSF       SIGUSR2 or SIGXCPU, then SIGINT, SIGTERM, SIGKILL, JOB_TERMINATE_INTERVAL (10 s) apart
 SGE       SIGUSR1 and SIGXCPU for soft limits, SIGUSR2 before SIGKILL (60 s) with -notify
 
-Often they send it to the payload as well: what a payload makes of that is not its failure.
+Often the signal reaches the payload as well; its exit is then not the payload's failure.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SIGNALS = frozenset(
         signal.SIGPWR,
     }
 )
-# Set for the jobs of a batch system; those at the beginning tell the identifier.
+# Set in jobs of a batch system; the first six hold the job's identifier.
 BATCH_VARIABLES = (
     "SLURM_JOB_ID",
     "PBS_JOBID",
@@ -47,85 +47,84 @@ BATCH_VARIABLES = (
     "_CONDOR_SCRATCH_DIR",
     "_CONDOR_JOB_AD",
 )
-# Where it is seen, from the first signal to the pilot's end, unless an option says otherwise.
+# Default grace in a batch system, from the first signal to the pilot's end.
 BATCH_GRACE_SECONDS = 20.0
-# Of the grace: for ending payloads, storing their logs, and reporting ...
+# Part of the grace for stopping payloads, storing their logs, and reporting ...
 _ENDING_SECONDS, _ENDING_SHARE = 15.0, 0.1
-# ... and of that, for the report and the goodbye alone, and for the process to end.
+# ... of which for the report and deregistering, and for the exit of the process.
 _REPORT_SECONDS, _REPORT_SHARE = 3.0, 0.2
 _EXIT_SECONDS, _EXIT_SHARE = 1.0, 0.07
-# Where there is no grace to go by, a service manager may still kill within this time.
+# Without a grace, a service manager may still kill the pilot within this time.
 WATCHFUL_SECONDS = 120.0
-# The payload may be hit by a signal this much earlier than the pilot hears of it, or hears of it at
-# all; and what it does about it may last this long.
+# A signal may hit the payload this long before the pilot, and the payload may take this long to end.
 _NOTICE_SECONDS, _AFTERMATH_SECONDS = 1.0, 10.0
 
 
 def batch_grace(environment: Mapping[str, str]) -> float | None:
-    """The grace where nobody said another: bounded in a batch system, else as long as jobs take."""
+    """The default grace in seconds: bounded in a batch system; None elsewhere, as long as jobs take."""
     return BATCH_GRACE_SECONDS if any(name in environment for name in BATCH_VARIABLES) else None
 
 
 class Ending:
-    """Takes the signals. `grace` in seconds; None: jobs may take as long as they like.
+    """Handles the signals. `grace` in seconds; None: running jobs may finish.
 
-    The pilot gives what is to be done at each step; they are called by threads of their own.
+    The pilot sets a callback for each step; callbacks run in other threads.
     """
 
     def __init__(self, grace: float | None, log: Log) -> None:
         self._grace = grace
         self._log = log
-        self._told = threading.Event()
-        self._told_at = 0.0
+        self._signalled = threading.Event()
+        self._first_at = 0.0
         self._count = 0
         self._first = ""
-        # Takes no more jobs, and tells the server that the pilot may be gone in a moment.
+        # Drains, and asks the server for short leases, as the pilot may be killed soon.
         self.on_first: Callable[[str, float], None] = lambda _why, _within: None
-        # Gives back what has not begun to run; then what runs, too.
+        # Releases jobs whose payload has not started; with True, running ones too.
         self.on_evict: Callable[[bool], None] = lambda _running: None
-        # Ends all at once; then without any politeness.
+        # Stops all jobs; then kills their payloads.
         self.on_halt: Callable[[str], None] = lambda _why: None
         self.on_hurry: Callable[[], None] = lambda: None
-        # Time is up: whatever still runs, the server is told.
+        # The grace is over: deregisters and exits, whatever still runs.
         self.on_over: Callable[[], None] = lambda: None
 
     @property
-    def is_told(self) -> bool:
-        """Whether the pilot was told to end."""
-        return self._told.is_set()
+    def is_ending(self) -> bool:
+        """Whether a signal has arrived."""
+        return self._signalled.is_set()
 
     @property
     def watchful_seconds(self) -> float:
-        """How long after the first signal the pilot has to expect to be killed at any moment."""
+        """How many seconds after the first signal the pilot may be killed at any moment."""
         return WATCHFUL_SECONDS if self._grace is None else self._grace
 
-    def heed(self, number: signal.Signals) -> None:
-        """Takes one signal: the first gives the grace, the second ends all, the third kills."""
-        if number is signal.SIGXCPU and self.is_told:
-            # Of a process over its soft limit the kernel reminds each second.
+    def handle(self, number: signal.Signals) -> None:
+        """Handles one signal: the first starts the grace, the second stops all jobs, the third kills them."""
+        if number is signal.SIGXCPU and self.is_ending:
+            # The kernel repeats it each second for a process over its soft limit.
             return
         self._count += 1
         if self._count == 1:
-            self._first, self._told_at = number.name, time.monotonic()
-            self._told.set()
+            self._first, self._first_at = number.name, time.monotonic()
+            self._signalled.set()
             self.on_first(f"received {number.name}", self.watchful_seconds)
             if self._grace is not None:
                 threading.Thread(target=self._run_out, name="ending", daemon=True).start()
         elif self._count == 2:
-            self._log.warning("received %s after %s, ending all jobs", number.name, self._first)
+            self._log.warning("received %s after %s, stopping all jobs", number.name, self._first)
             self.on_halt(f"received {self._first} and {number.name}")
         else:
             self.on_hurry()
 
     def excuse(self, failure: JobFailedError, exit_code: int) -> JobFailedError:
-        """The failure of a payload, or that of the pilot's end if it is what has ended the payload."""
+        """The failure of a payload; PILOT_STOPPED instead if the signal to the pilot caused it."""
         if failure.fault not in (PAYLOAD_KILLED, PAYLOAD_FAILED):
             return failure
         with contextlib.suppress(ValueError):
-            if signal.Signals(exit_code - 128) in SIGNALS and self._told.wait(_NOTICE_SECONDS):
+            if signal.Signals(exit_code - 128) in SIGNALS and self._signalled.wait(_NOTICE_SECONDS):
                 return self._instead_of(failure)
-        lately = time.monotonic() - self._told_at < _AFTERMATH_SECONDS
-        if self.is_told and (lately or self._grace is not None):
+        lately = time.monotonic() - self._first_at < _AFTERMATH_SECONDS
+        if self.is_ending and (lately or self._grace is not None):
             return self._instead_of(failure)
         return failure
 
@@ -137,8 +136,8 @@ class Ending:
     def _run_out(self) -> None:
         assert self._grace is not None
         grace = self._grace
-        end = self._told_at + grace
-        self._log.info("ends within %.0f s", grace)
+        end = self._first_at + grace
+        self._log.info("draining: the pilot exits within %.0f s", grace)
         self.on_evict(False)  # noqa: FBT003 (as declared above)
         _sleep_until(end - min(grace, max(_ENDING_SECONDS, grace * _ENDING_SHARE)))
         self.on_evict(True)  # noqa: FBT003
@@ -150,7 +149,7 @@ class Ending:
 
 
 def wall_time_left(environment: Mapping[str, str]) -> float | None:
-    """Seconds that the batch system gives this job from now on, where it tells; None where not."""
+    """Seconds until the batch system ends this job; None if it does not say."""
     try:
         left = float(environment["SLURM_JOB_END_TIME"]) - time.time()
     except (KeyError, ValueError):
@@ -159,7 +158,7 @@ def wall_time_left(environment: Mapping[str, str]) -> float | None:
 
 
 def exit_at_once(status: int) -> None:
-    """Ends the process whatever its threads wait for; payloads end with their wrappers' input."""
+    """Exits whatever the threads wait for; payloads end because their wrappers' input closes."""
     drain_logs(_EXIT_SECONDS)
     os._exit(status)
 

@@ -45,37 +45,37 @@ WRAPPER_VANISHED = Fault("WRAPPER_VANISHED", 1176, Component.PILOT)
 # In the user's own code.
 PAYLOAD_NOT_FOUND = Fault("PAYLOAD_NOT_FOUND", 1305, Component.PAYLOAD)
 PAYLOAD_NOT_EXECUTABLE = Fault("PAYLOAD_NOT_EXECUTABLE", 1305, Component.PAYLOAD)
-# A program of the node that the command names, or the interpreter that the user's code asks for, is
-# not here or does not run here. The node's or the command's: another node can tell.
+# The command's program, or the interpreter of the user's code, is missing or cannot run on this node.
+# The cause is the node or the command; a retry on another node shows which.
 PROGRAM_NOT_FOUND = Fault("PROGRAM_NOT_FOUND", 1305, Component.PAYLOAD)
 PROGRAM_NOT_EXECUTABLE = Fault("PROGRAM_NOT_EXECUTABLE", 1305, Component.PAYLOAD)
-# Command and environment are longer than a program can be given: the user's request.
+# Command and environment exceed the kernel's limit: the user's request.
 ARGUMENTS_TOO_LONG = Fault("ARGUMENTS_TOO_LONG", 1305, Component.PAYLOAD)
 # The node could start no process (EAGAIN, ENOMEM, EIO ...), or not from the work directory's disk.
 PAYLOAD_NOT_STARTED = Fault("PAYLOAD_NOT_STARTED", 1305, Component.PILOT)
-# The queue's set-up command failed before the payload began: the node's or the site's.
+# The queue's set-up command failed before the payload started: the node's or the site's fault.
 SETUP_FAILED = Fault("SETUP_FAILED", 1110, Component.PILOT)
-# A file met the limit that the pilot's batch system sets (ulimit -f), not one of queue or task.
+# A file hit the batch system's limit (ulimit -f), not one of queue or task.
 FILE_SIZE_LIMITED = Fault("FILE_SIZE_LIMITED", 1104, Component.PILOT)
-# What a build has made cannot be packed for its task's other jobs: the user's.
+# The result of a build job cannot be packed for the task's other jobs: the user's fault.
 LIBRARY_NOT_PACKED = Fault("LIBRARY_NOT_PACKED", 1165, Component.PAYLOAD)
 PAYLOAD_FAILED = Fault("PAYLOAD_FAILED", 1305, Component.PAYLOAD)
 PAYLOAD_KILLED = Fault("PAYLOAD_KILLED", 1305, Component.PAYLOAD)
 OUTPUT_MISSING = Fault("OUTPUT_MISSING", 1165, Component.PAYLOAD)
 STAGE_OUT_FAILED = Fault("STAGE_OUT_FAILED", 1137, Component.PILOT)
 STORAGE_FULL = Fault("STORAGE_FULL", 1119, Component.PILOT)
-# The storage does not answer, hangs, or fails by itself (EIO, ESTALE): passing, and not the node's.
+# The storage does not respond or fails (EIO, ESTALE): temporary, and not the node's fault.
 STORAGE_UNAVAILABLE = Fault("STORAGE_UNAVAILABLE", 1324, Component.PILOT)
 STORAGE_READ_ONLY = Fault("STORAGE_READ_ONLY", 1324, Component.PILOT)
-# The storage's root is not there as seen from this node: not mounted, as a rule. The node's.
+# The storage's root is missing on this node, usually not mounted: the node's fault.
 STORAGE_NOT_MOUNTED = Fault("STORAGE_NOT_MOUNTED", 1133, Component.PILOT)
-# The pilot may not write where the queue says that outputs go: the site's configuration.
+# The pilot cannot write to the queue's storage_root: the site's configuration.
 STORAGE_FORBIDDEN = Fault("STORAGE_FORBIDDEN", 1137, Component.PILOT)
-# The node's own disk fails (EIO, read-only), not for want of room.
+# The node's own disk fails (EIO, read-only), other than by being full.
 LOCAL_DISK_FAILED = Fault("LOCAL_DISK_FAILED", 1098, Component.PILOT)
-# The file is not what the submitter named, or was written to while it was copied: the user's.
+# The file differs from the one submitted, or changed while it was copied: the user's fault.
 INPUT_CHANGED = Fault("INPUT_CHANGED", 1175, Component.PILOT)
-# Something still wrote to it after the payload's end.
+# A process still wrote to the output after the payload's end.
 OUTPUT_CHANGED = Fault("OUTPUT_CHANGED", 1165, Component.PAYLOAD)
 CANCELLED = Fault("CANCELLED", 1144, Component.PILOT)
 PILOT_STOPPED = Fault("PILOT_STOPPED", 1201, Component.PILOT)
@@ -83,7 +83,7 @@ PILOT_ERROR = Fault("PILOT_ERROR", 1112, Component.PILOT)
 
 
 class JobFailedError(Exception):
-    """Ends the work on a job: the reason, and one sentence for people."""
+    """A job failed: the fault, and one sentence for its user."""
 
     def __init__(self, fault: Fault, text: str) -> None:
         self.fault = fault
@@ -92,6 +92,6 @@ class JobFailedError(Exception):
 
 
 def printable(text: str) -> str:
-    """The text as the contract takes it: one line, no control characters, at most 2,000 bytes."""
+    """The text as the contract requires: one line, no control characters, at most 2,000 bytes."""
     clean = "".join(letter if letter.isprintable() else " " for letter in text)
     return clean.encode("utf-8", "replace")[:MAX_TEXT_BYTES].decode("utf-8", "ignore")

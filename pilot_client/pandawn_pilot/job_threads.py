@@ -1,4 +1,4 @@
-"""The pilot's jobs, each in a thread of its own from its lease to the end of its report."""
+"""Runs each of the pilot's jobs in its own thread, from lease to report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOK_SECONDS = 1.0
 
 
 class JobThreads:
-    """Starts jobs, and ends them on demand. `table` has those that were not reported yet."""
+    """Starts and stops jobs. `table` holds those that are not reported yet."""
 
     def __init__(
         self,
@@ -42,42 +42,44 @@ class JobThreads:
         self._halted = threading.Event()
 
     def start(self, job: LiveJob, surroundings: Surroundings) -> None:
-        """Begins to work on a job, unless that was begun before: the server may repeat an answer."""
+        """Starts a job; ignores one that has started already, as the server may repeat a response."""
         if not self.table.add(job):
             return
         if self._halted.is_set():
             job.end(StopReason.SHUTDOWN)
         name = f"job-{job.spec.job_id}"
         try:
-            # A daemon: should the main thread die of an error, jobs may not keep the process alive.
+            # A daemon: if the main thread dies of an error, jobs must not keep the process alive.
             threading.Thread(
                 target=self._work_on, args=(job, surroundings), name=name, daemon=True
             ).start()
         except RuntimeError as error:
-            # A limit on processes, say. A lease that nobody works under may not be renewed.
+            # For example at a process limit. A lease without a worker must not be renewed.
             self.table.remove(job)
-            self._log.warning("job %d is given back: %s", job.spec.job_id, error)
+            self._log.warning(
+                "released job %d, cannot start a thread for it: %s", job.spec.job_id, error
+            )
             self._reporting.release(self._session.pilot_id, [job.reference()])
 
     def halt(self) -> None:
-        """Ends all jobs, also those that are started later."""
+        """Stops all jobs, including those started later."""
         self._halted.set()
         for job in self.table.all():
             job.end(StopReason.SHUTDOWN)
 
     def evict(self, *, running: bool) -> None:
-        """Ends the jobs whose payload has not begun, or all that have not got to their outputs yet."""
+        """Stops jobs that are still in stage-in; with `running`, also those whose payload runs."""
         for job in self.table.all():
             if job.phase == PHASE_STAGE_IN or (running and job.phase == PHASE_PAYLOAD):
                 job.end(StopReason.EVICTED)
 
     def hurry(self) -> None:
-        """Lets jobs that were asked to end do it without politeness to their payloads."""
+        """Kills the payloads of jobs that are stopping, without a further warning."""
         for job in self.table.all():
             job.stop.hurry()
 
     def wait(self, over: threading.Event) -> None:
-        """Waits until all jobs have ended, or time is over."""
+        """Waits until all jobs have ended or `over` is set."""
         while not over.is_set() and not self.table.wait_below(1, _LOOK_SECONDS):
             pass
 
@@ -91,15 +93,17 @@ class JobThreads:
                 return
             self._run(job, directory, surroundings)
         except Exception as error:  # noqa: BLE001 (a worker loop)
-            self._log.exception("job %d met an error of the pilot's own", job.spec.job_id)
+            self._log.exception(
+                "job %d failed with an internal error of the pilot", job.spec.job_id
+            )
             self._report_error(job, error)
         finally:
-            # Whatever happens to its directory: a job that stays in the table keeps its lease for ever.
+            # Always: the lease of a job that stays in the table would be renewed for ever.
             try:
                 if not self._options.keep_work_dir:
                     directory.remove()
             except Exception:  # noqa: BLE001
-                self._log.exception("the directory of job %d stays", job.spec.job_id)
+                self._log.exception("cannot remove the directory of job %d", job.spec.job_id)
             finally:
                 self.table.remove(job)
 
@@ -107,7 +111,7 @@ class JobThreads:
         job_id, attempt = job.key
         log = JobLog(self._log, directory.log, job=str(job_id), attempt=str(attempt))
         try:
-            log.info("begins: %s", job.lease.job_match.summary or "the server gives no reason")
+            log.info("job starts: %s", job.lease.job_match.summary or "the server gave no reason")
             report = JobRunner(job, directory, surroundings, log).run()
             if report is not None:
                 self._report(job, report, log)
@@ -119,24 +123,27 @@ class JobThreads:
             log.close()
 
     def _report_error(self, job: LiveJob, error: Exception) -> None:
-        """Ends the attempt at the server, too: until its lease lapses, nobody else would get the job."""
+        """Reports the failure, so that the job is free before its lease expires."""
         failure = JobFailedError(PILOT_ERROR, f"{type(error).__name__}: {error}")
         try:
             self._report(job, _report_of(job, failure), self._log)
         except Exception:  # noqa: BLE001
-            self._log.exception("job %d cannot even be reported", job.spec.job_id)
+            self._log.exception(
+                "cannot report the failure of job %d; the server requeues it when its lease expires",
+                job.spec.job_id,
+            )
 
     def _report(self, job: LiveJob, report: JobReport, log: Log) -> None:
         try:
             self._reporting.report(self._session.pilot_id, report, stop=job.silence, log=log)
         except StoppedError as stopped:
-            log.warning("the report was not delivered: %s", stopped)
+            log.warning("report not delivered: %s", stopped)
         except CallError as failure:
-            log.warning("the report was not delivered: %s", failure)
+            log.warning("report not delivered: %s", failure)
 
 
 def _report_of(job: LiveJob, failure: JobFailedError) -> JobReport:
-    """The report of a job that came to nothing."""
+    """The report of a job that failed before it had results."""
     return make_report(
         job,
         failure=failure,

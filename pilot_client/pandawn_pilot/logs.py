@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 else:
     _Adapter = logging.LoggerAdapter
 
-# Of a longer message, its beginning and its end are logged: nobody fills a disk by what he is called.
+# Longer messages lose their middle, so that a long name cannot fill a disk.
 MAX_LINE_CHARACTERS = 8000
-# What a line is about, in the order in which it is printed.
+# Context of a line, in the order in which it is printed.
 CONTEXT_FIELDS = ("node", "pilot", "job", "attempt")
 _LOGGER = "pandawn_pilot"
-# That wait to be written.
+# Most lines that wait to be written.
 _MOST_LINES = 10_000
 
 
 class Log(_Adapter):
-    """A logger that knows what its lines are about."""
+    """A logger that adds a context (node, pilot, job, attempt) to its lines."""
 
     def process(
         self, msg: str, kwargs: MutableMapping[str, Any]
@@ -39,26 +39,26 @@ class Log(_Adapter):
         return msg, kwargs
 
     def set(self, **context: str) -> None:
-        """Lets all further lines be about more."""
+        """Adds to the context of all further lines."""
         self.extra = {**(self.extra or {}), **context}
 
 
 class JobLog(Log):
-    """The log of one job: its lines also go to a file that travels with the job's log tarball."""
+    """The log of one job: its lines also go to a file in the job's log tarball."""
 
     def __init__(self, log: Log, path: Path, *, job: str, attempt: str) -> None:
         super().__init__(log.logger, {**(log.extra or {}), "job": job, "attempt": attempt})
         self._stream = path.open("a", encoding="utf-8")
-        # Payloads of other accounts pass by here.
+        # Payloads of other accounts must not read it.
         os.fchmod(self._stream.fileno(), 0o600)
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ANN401 (as in LoggerAdapter)
-        """Logs a line, in both places."""
+        """Logs a line in both places."""
         super().log(level, msg, *args, **kwargs)
         if not self._stream.closed:
             text = str(msg) % args if args else str(msg)
             line = f"{_utc(time.time())} {logging.getLevelName(level)} {visible(text)}\n"
-            # A payload that filled the disk may not take the job's report with it.
+            # A payload that filled the disk must not prevent the job's report.
             with contextlib.suppress(OSError):
                 self._stream.write(line)
                 self._stream.flush()
@@ -97,10 +97,10 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(document)
 
 
-class PatientHandler(logging.Handler):
-    """Hands lines to a thread that writes them: a log on a disk that hangs holds up nobody.
+class NonblockingHandler(logging.Handler):
+    """Writes lines in a background thread, so that a log on a hanging disk blocks no one.
 
-    When more wait than is reasonable, lines are dropped; one on a full disk is lost.
+    Lines are dropped when 10,000 wait already, and on a full disk.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -110,13 +110,13 @@ class PatientHandler(logging.Handler):
         threading.Thread(target=self._write, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Takes a line."""
+        """Queues a line."""
         line = f"{self.format(record)}\n".encode(errors="backslashreplace")
         with contextlib.suppress(queue.Full):
             self._lines.put_nowait(line)
 
     def drain(self, seconds: float) -> None:
-        """Waits until all lines are written, but no longer than so."""
+        """Waits until all lines are written, at most `seconds`."""
         written = threading.Thread(target=self._lines.join, daemon=True)
         written.start()
         written.join(seconds)
@@ -130,15 +130,15 @@ class PatientHandler(logging.Handler):
             self._lines.task_done()
 
 
-def make_patient_log(*, as_json: bool, node: str) -> Log:
-    """The log of a process that has better things to do than to wait for its standard error."""
-    return _log_to(PatientHandler(sys.stderr.fileno()), as_json, node, logging.INFO)
+def make_nonblocking_log(*, as_json: bool, node: str) -> Log:
+    """The log of a process that must not block on its standard error."""
+    return _log_to(NonblockingHandler(sys.stderr.fileno()), as_json, node, logging.INFO)
 
 
 def drain_logs(seconds: float) -> None:
-    """Gives lines that are on their way so much time, before the process ends."""
+    """Waits for queued lines before the process ends, at most `seconds`."""
     for handler in logging.getLogger(_LOGGER).handlers:
-        if isinstance(handler, PatientHandler):
+        if isinstance(handler, NonblockingHandler):
             handler.drain(seconds)
 
 
@@ -163,11 +163,10 @@ def _context(record: logging.LogRecord) -> dict[str, str]:
 
 
 def visible(text: str, at_most: int = MAX_LINE_CHARACTERS) -> str:
-    """The text in one line of bounded length, in which nothing can act on a terminal or an editor.
+    """The text as one line of bounded length that is safe for terminals and editors.
 
-    What users name and payloads print comes into logs: control characters, and those that turn the
-    direction of what follows or are not seen, are written as in Python, so that all that was there can
-    be told.
+    Logs contain names from users and output of payloads. Control, bidirectional and invisible characters
+    are written as Python escapes, so that nothing is lost.
     """
     text = _bounded(text, at_most)
     if text.isprintable():

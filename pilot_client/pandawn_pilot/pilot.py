@@ -1,4 +1,4 @@
-"""The pilot: takes jobs as long as it may, works on several at a time, and leaves nothing behind."""
+"""The pilot: polls for jobs until it should end, runs several at a time, and cleans up at its end."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ from pandawn_pilot.stop import Stop, StoppedError, StopReason
 from pandawn_pilot.time_left import TimeLeft
 from pandawn_pilot.xrootd.local_server import LocalServer
 
-# How long the server may keep a request for jobs waiting.
+# How long the server may hold a poll for jobs.
 ACQUIRE_WAIT_SECONDS = 20.0
-# A match should see what the cache holds, but it is not worth waiting long for.
+# The matchmaker should see the latest contents of the cache, but they are not worth a long wait.
 FLUSH_SECONDS = 2.0
-# After an error of the pilot's own; after so many, one after the other, it ends with its jobs.
+# Pause after an internal error; after this many in a row the pilot drains.
 ERROR_PAUSE_SECONDS = 5.0
 MOST_ERRORS = 10
 
 
 class Pilot:
-    """One life of a pilot. `drain`, `halt` and `ending` may be used from other threads."""
+    """One run of a pilot. `drain`, `halt` and `ending` are thread-safe."""
 
     def __init__(
         self, options: PilotOptions, connection: Connection, credentials: Credentials, log: Log
@@ -84,7 +84,7 @@ class Pilot:
         self._heartbeat: Heartbeat | None = None
         self._over = threading.Event()
         self.ending = Ending(options.grace, log)
-        self.ending.on_first = self._told_to_end
+        self.ending.on_first = self._expect_end
         self.ending.on_evict = self._evict
         self.ending.on_halt = self.halt
         self.ending.on_hurry = self._jobs.hurry
@@ -99,24 +99,24 @@ class Pilot:
         self._isolated = False
 
     def drain(self, why: str) -> None:
-        """Takes no more jobs; ends when those at hand are done."""
+        """Takes no more jobs; the pilot ends when its running jobs are done."""
         if self._drain.reason is None:
             self._why = why
-            self._log.info("takes no more jobs: %s", why)
+            self._log.info("draining, takes no more jobs: %s", why)
         self._drain.request(StopReason.SHUTDOWN)
 
     def halt(self, why: str) -> None:
-        """Ends the jobs at hand, too, and then the pilot."""
+        """Drains, stops the running jobs, and then ends the pilot."""
         self.drain(why)
         if len(self._jobs.table):
             self._status = ExitStatus.STOPPED
         self._jobs.halt()
 
-    def _told_to_end(self, why: str, within: float) -> None:
+    def _expect_end(self, why: str, within: float) -> None:
         self.drain(why)
         heartbeat = self._heartbeat
         if heartbeat is not None:
-            heartbeat.expect_the_end(within)
+            heartbeat.expect_kill(within)
 
     def _evict(self, running: bool) -> None:
         self._jobs.evict(running=running)
@@ -124,16 +124,16 @@ class Pilot:
             self._status = ExitStatus.STOPPED
 
     def _end_now(self) -> None:
-        """Says goodbye for jobs that did not end in time, and ends the process whatever it waits for."""
+        """Deregisters, which releases jobs that did not end in time, and exits whatever the threads wait for."""
         self._over.set()
-        self._session.take_leave(self._why)
-        self._log.warning("ends at once with status %d: time is up", self._status)
+        self._session.deregister(self._why)
+        self._log.warning("exiting at once with status %d: the grace period is over", self._status)
         exit_at_once(self._status)
 
     def run(self) -> ExitStatus:
-        """Lives.
+        """Runs the pilot to its end; returns the exit status.
 
-        Raises WorkDirBusyError, AccountError, CredentialError and OSError when it cannot work here.
+        Raises WorkDirBusyError, AccountError, CredentialError and OSError when it cannot work on this node.
         """
         with self._work_dir.occupied(), ExitStack() as stack:
             former = self._work_dir.former_pilot()
@@ -145,11 +145,11 @@ class Pilot:
             except CallError as failure:
                 self._end_by(failure)
                 return self._status
-            stack.callback(self._take_leave)
-            self._session.note()
+            stack.callback(self._deregister)
+            self._session.store_pilot_id()
             accounts = self._open_accounts()
             try:
-                self._settle_earlier_life(former)
+                self._clean_up_after(former)
             except StoppedError:
                 return self._status
             except CallError as failure:
@@ -168,15 +168,15 @@ class Pilot:
                 self._refused,
                 self._log,
             )
-            # What a session is refused for, the heartbeat finds out and mends.
+            # The heartbeat finds out why a session is refused, and registers again if that helps.
             self._connection.identity.on_refused = heartbeat.beat_now
             heartbeat.start()
             stack.callback(heartbeat.stop)
             self._heartbeat = heartbeat
-            if self.ending.is_told:
-                heartbeat.expect_the_end(self.ending.watchful_seconds)
+            if self.ending.is_ending:
+                heartbeat.expect_kill(self.ending.watchful_seconds)
             self._isolated = not isinstance(accounts, SameAccount)
-            self._queue.on_change = self._heed_queue
+            self._queue.on_change = self._on_queue_change
             watch = QueueWatch(self._queue, self._connection, self._log)
             watch.start()
             stack.callback(watch.stop)
@@ -203,31 +203,31 @@ class Pilot:
         accounts = open_accounts(choice, self._options.max_jobs)
         if wants_isolation(queue.parameters) and isinstance(accounts, SameAccount):
             raise AccountError(
-                f"queue {queue.name} wants payloads to run under another account than their pilot;"
+                f"queue {queue.name} requires payloads to run under another account than the pilot's;"
                 " run the pilot as root, and without --payload-user same"
             )
         self._token.hide_from_payloads(same_account=isinstance(accounts, SameAccount))
         if not isinstance(accounts, SameAccount):
-            self._work_dir.let_pass()
+            self._work_dir.allow_traversal()
             check_account(accounts, self._work_dir.jobs)
         return accounts
 
     def _can_separate(self) -> bool:
-        """Whether payloads get name spaces of their own, where they have accounts of their own."""
+        """Whether payloads with their own accounts also get their own name spaces."""
         if not self._isolated:
             return False
         why_not = why_not_separate()
         if why_not is not None:
-            self._log.warning("payloads get no name spaces of their own: %s", why_not)
+            self._log.warning("payloads run without their own name spaces: %s", why_not)
         return why_not is None
 
-    def _settle_earlier_life(self, former: str) -> None:
-        """Ends what a pilot that died in this directory has left: its reports first, then its leases."""
+    def _clean_up_after(self, former: str) -> None:
+        """Delivers the reports of a pilot that died in this directory, then deregisters it."""
         queue = self._queue.latest.parameters
         if queue.job_recovery or not queue.HasField("job_recovery"):
             self._reporting.deliver_old(self._drain, self._options.connect_timeout)
         if former:
-            self._session.take_leave_of(former, "the pilot died")
+            self._session.deregister_pilot(former, "the pilot died")
         if not self._options.keep_work_dir:
             self._work_dir.clear_jobs()
 
@@ -239,9 +239,9 @@ class Pilot:
         self._cache, self._catalog = opened.inputs, opened.catalog
 
     def _take_jobs(self, surroundings: Surroundings) -> None:
-        """Asks for jobs and starts them, until told to drain.
+        """Polls for jobs and starts them, until the pilot drains.
 
-        An error of ours ends neither the jobs that run nor, if it passes, the pilot.
+        An internal error ends neither the running jobs nor, if it passes, the pilot.
         """
         errors = 0
         while self._drain.reason is None:
@@ -256,17 +256,17 @@ class Pilot:
                 self.drain(str(busy))
             except Exception:  # noqa: BLE001 (a worker loop)
                 errors += 1
-                self._log.exception("asking for jobs met an error of the pilot's own")
+                self._log.exception("polling for jobs failed with an internal error")
                 if errors == MOST_ERRORS:
                     self._status = ExitStatus.INTERNAL_ERROR
-                    self.drain("too many errors of its own")
+                    self.drain(f"{MOST_ERRORS} internal errors in a row")
                 self._drain.wait(ERROR_PAUSE_SECONDS)
             else:
                 errors = 0
 
     def _take_more(self, surroundings: Surroundings) -> None:
         if len(self._jobs.table):
-            self._time.note_work()
+            self._time.record_work()
         over = self._time.why_over(self._queue.latest, has_jobs=len(self._jobs.table) > 0)
         if over is not None:
             self.drain(over)
@@ -281,10 +281,10 @@ class Pilot:
     def _keep_work_dir(self) -> None:
         if self._work_dir.restore():
             self._log.warning(
-                "%s was taken away and is made anew: something on this node cleans up there",
+                "%s was deleted by another program and was created again; exclude it from clean-up on this node",
                 self._work_dir.root,
             )
-            self._session.note()
+            self._session.store_pilot_id()
 
     def _idle_left(self) -> float | None:
         return self._time.for_idling(has_jobs=len(self._jobs.table) > 0)
@@ -316,7 +316,7 @@ class Pilot:
         if response.inventory_requested and self._catalog is not None:
             self._catalog.ask_inventory()
         if response.drain:
-            self.drain(why_to_end(self._queue.latest) or "the queue goes offline")
+            self.drain(why_to_end(self._queue.latest) or "the queue is going offline")
         given = [LiveJob(lease) for lease in response.leases]
         if self._drain.reason is not None:
             self._reporting.release(self._session.pilot_id, [job.reference() for job in given])
@@ -327,27 +327,27 @@ class Pilot:
         if not given:
             self._rest(response)
         elif self._heartbeat is not None:
-            # Until it is renewed, a lease is a short one: the server does not know that it arrived.
+            # The first lease is short, as the server does not know that it arrived: renew it now.
             self._heartbeat.beat_now()
 
-    def _heed_queue(self, queue: Queue) -> None:
-        """Follows a change of the queue as far as it concerns the pilot; jobs keep what they began with."""
+    def _on_queue_change(self, queue: Queue) -> None:
+        """Drains if the changed queue says so; running jobs keep their revision."""
         why = why_to_end(queue)
         if why is None and wants_isolation(queue.parameters) and not self._isolated:
-            why = f"queue {queue.name} wants payloads to run under another account than their pilot"
+            why = f"queue {queue.name} requires payloads to run under another account than the pilot's"
         if why is not None:
             self.drain(why)
 
     def _rest(self, response: AcquireJobsResponse) -> None:
         if response.idle_reason != self._idle_reason:
             self._idle_reason = response.idle_reason
-            self._log.info("no job: %s", response.idle_reason or "the server gives no reason")
+            self._log.info("no job: %s", response.idle_reason or "the server gave no reason")
         idle_left = self._idle_left()
         pause = seconds(response.retry_after)
         self._drain.wait(pause if idle_left is None else min(pause, idle_left))
 
     def _end_by(self, failure: CallError) -> None:
-        """Ends the pilot because of what the server said, or because it said nothing."""
+        """Drains because the server refused the pilot or cannot be reached."""
         if failure.reason == "QUEUE_OFFLINE":
             self.drain(failure.message)
             return
@@ -357,13 +357,17 @@ class Pilot:
         self.drain(f"the server {what}")
 
     def _refused(self, failure: CallError) -> None:
-        """The server does not let the pilot in any more: what it still does would be in vain."""
+        """Stops the running jobs too: the server refuses this pilot, so no result could be reported."""
         self._end_by(failure)
         self._jobs.halt()
 
-    def _take_leave(self) -> None:
+    def _deregister(self) -> None:
         if self._reporting.has_undelivered():
-            # A goodbye would end the leases that the reports need.
-            self._log.warning("leaves without a goodbye: reports wait for the pilot's next life")
+            # Deregistering would end the leases that the reports need.
+            self._log.warning(
+                "not deregistered: undelivered reports remain in %s; the next pilot that starts with"
+                " this --work-dir sends them",
+                self._work_dir.reports,
+            )
             return
-        self._session.take_leave(self._why)
+        self._session.deregister(self._why)

@@ -1,4 +1,4 @@
-"""Which release this is."""
+"""The version of this release."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.metadata
 
 
 def version() -> str:
-    """The version of the package, or `unknown` where it is run without being installed."""
+    """The version of the package, or `unknown` if it is not installed."""
     try:
         return importlib.metadata.version("pandawn-pilot")
     except importlib.metadata.PackageNotFoundError:
@@ -15,10 +15,10 @@ def version() -> str:
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
-    """Adds the option that prints it."""
+    """Adds --version."""
     parser.add_argument(
         "--version",
         action="version",
         version=f"%(prog)s {version()}",
-        help="print the version and end",
+        help="print the version and exit",
     )

@@ -1,4 +1,4 @@
-"""Where the programs of a node begin: Ctrl-C while their modules are read ends them without a traceback."""
+"""Entry points of the programs of a node: Ctrl-C during imports ends them without a traceback."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def wrapper() -> int:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    # Whoever started it with SIGINT ignored wants it to go on.
-    if heeded:
+    handled = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    # Started with SIGINT ignored (nohup, background jobs): keep ignoring it.
+    if handled:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     yield
-    if heeded:
+    if handled:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""Asking running work to stop, and saying why."""
+"""Requests that running work stops, with a reason."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class StopReason(Enum):
     """Why work is stopped."""
 
     CANCELLED = "the server asked to stop the job"
-    STALE = "the lease is over, the job belongs to somebody else"
+    STALE = "the lease is over, the job may run elsewhere"
     SHUTDOWN = "the pilot was told to stop at once"
-    EVICTED = "the pilot was told to end, and has no time left for the job"
+    EVICTED = "the pilot is ending and has no time left for the job"
 
 
 class StoppedError(Exception):
@@ -24,9 +24,9 @@ class StoppedError(Exception):
 
 
 class Stop:
-    """A flag with a reason. Set once by whoever wants the work to end, looked at by the work.
+    """A thread-safe stop flag with a reason, which the work polls.
 
-    STALE beats the other reasons whenever it comes: work whose lease is over must not be reported.
+    STALE replaces any other reason: work whose lease is over must not be reported.
     """
 
     def __init__(self) -> None:
@@ -36,19 +36,19 @@ class Stop:
         self._is_urgent = False
 
     def request(self, reason: StopReason) -> None:
-        """Asks for the end. The first reason is kept, but for STALE."""
+        """Sets the flag. The first reason is kept, except that STALE replaces it."""
         with self._lock:
             if self._reason is None or reason is StopReason.STALE:
                 self._reason = reason
         self._event.set()
 
     def hurry(self) -> None:
-        """Lets work that was asked to stop end without politeness."""
+        """Makes the stop urgent: kill at once, without a warning."""
         self._is_urgent = True
 
     @property
     def is_urgent(self) -> bool:
-        """Whether there is no time for politeness: to nobody, when somebody else has the job by now."""
+        """Whether to kill at once; always so for STALE, as the job may run elsewhere by now."""
         return self._is_urgent or self.reason is StopReason.STALE
 
     @property

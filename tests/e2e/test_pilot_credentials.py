@@ -178,7 +178,7 @@ def test_a_session_that_expired_in_an_outage_is_begun_again_by_the_same_pilot(
     hasty_site.apply_queue(site=hasty_site.site, lease_duration=Duration(seconds=60))
     task = hasty_site.submit("sleep 2")
     pilot = start(hasty_site, start_pilot, token_file=hasty_site.token_file())
-    pilot.wait_for_log("payload begins")
+    pilot.wait_for_log("payload starts")
     server = hasty_site.secure.servers[-1]
     server.terminate()
     # The job ends meanwhile, and the session and its renewals with it.
@@ -205,7 +205,7 @@ def test_a_pilot_that_is_let_in_no_more_ends_and_its_next_life_reports(
     place = PilotPlace(pilot_root / "p")
     task = hasty_site.submit("sleep 3")
     pilot = start(hasty_site, start_pilot, place=place, token_file=hasty_site.token_file())
-    pilot.wait_for_log("payload begins")
+    pilot.wait_for_log("payload starts")
     server.terminate()
     pilot.wait_for_log("stored file:")
     rules.write_text(admitted.replace('subject = "robot"', 'subject = "another"'))
@@ -218,7 +218,7 @@ def test_a_pilot_that_is_let_in_no_more_ends_and_its_next_life_reports(
     rules.write_text(admitted)
     server.start()
     again = start(hasty_site, start_pilot, place=place, token_file=hasty_site.token_file())
-    again.wait_for_log("for an earlier life")
+    again.wait_for_log("of an earlier run")
     (job,) = hasty_site.finish(task)
     assert job.attempt == 1
 

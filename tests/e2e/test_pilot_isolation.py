@@ -250,7 +250,7 @@ def test_payloads_of_other_slots_cannot_look_into_each_others_directories(
 ) -> None:
     sleeper = site.submit("echo private > f; chmod 666 f; sleep 600", outputs=[])
     pilot = start_pilot(site, max_jobs=2)
-    pilot.wait_for_log("payload begins")
+    pilot.wait_for_log("payload starts")
     (directory,) = (pilot.work_dir / "jobs").iterdir()
     wait_until((directory / "work/f").exists)
     script = (

@@ -95,7 +95,7 @@ def test_a_second_task_finds_its_files_on_the_node_and_the_catalog_knows_them(
     wait_until(lambda: tier3.cached("wn07.example.org") == names)
     second = tier3.finish(tier3.submit('cat "$@" > /dev/null', inputs, files_per_job=3))
     assert [(job.input_bytes, job.bytes_from_cache) for job in second] == [(6000, 6000)]
-    assert "out of the cache" in pilot.log
+    assert "from the cache" in pilot.log
 
 
 def test_a_flushed_catalog_is_filled_again_by_the_node_itself(
@@ -212,7 +212,7 @@ def test_a_cancel_reaches_a_running_payload(tier3: Tier3, start_pilot: StartPilo
     task = tier3.submit("trap '' TERM; sleep 600 & sleep 600; sleep 600")
     pilot = start_pilot(tier3)
     job_id = tier3.only_job(task)
-    pilot.wait_for_log("payload begins")
+    pilot.wait_for_log("payload starts")
     wait_until(lambda: len(payload_processes(pilot.pid)) >= 3)
     tier3.broker.CancelTask(broker_pb2.CancelTaskRequest(task_id=task))
     tier3.wait_for_state(job_id, common_pb2.JOB_STATE_CANCELLED)
@@ -226,7 +226,7 @@ def test_the_first_signal_lets_jobs_finish_and_takes_no_more(
 ) -> None:
     first = tier3.submit("sleep 2")
     pilot = start_pilot(tier3)
-    pilot.wait_for_log("payload begins")
+    pilot.wait_for_log("payload starts")
     second = tier3.submit("true")
     pilot.signal(signal.SIGTERM)
     assert pilot.wait() == 0
@@ -239,7 +239,7 @@ def test_the_second_signal_ends_jobs_and_they_are_tried_again(
 ) -> None:
     task = tier3.submit('[ "$PANDAWN_ATTEMPT" -gt 1 ] || sleep 600')
     pilot = start_pilot(tier3)
-    pilot.wait_for_log("payload begins")
+    pilot.wait_for_log("payload starts")
     pilot.signal(signal.SIGTERM)
     pilot.wait_for_log("takes no more jobs")
     pilot.signal(signal.SIGTERM)

@@ -52,7 +52,7 @@ def test_a_pilot_of_a_queue_that_goes_offline_finishes_what_it_runs(
     task = tier3.submit("until [ -f go ]; do sleep 0.2; done; echo done > out", outputs=["out"])
     waiting = tier3.submit("true")
     pilot = start_pilot(tier3)
-    pilot.wait_for_log("payload begins")
+    pilot.wait_for_log("payload starts")
     tier3.apply_queue(status=parameters_pb2.QUEUE_STATUS_OFFLINE)
     pilot.wait_for_log("takes no more jobs: queue")
     (directory,) = (pilot.work_dir / "jobs").iterdir()
@@ -89,7 +89,7 @@ def test_a_job_goes_by_the_queue_as_it_was_when_it_was_given_out(
     script = 'echo "$PLACE $OURS" > out; until [ -f go ]; do sleep 0.2; done'
     task = tier3.submit(script, outputs=["out"], environment={"OURS": "task"})
     pilot = start_pilot(tier3)
-    pilot.wait_for_log("payload begins")
+    pilot.wait_for_log("payload starts")
     first = revision_on_disk(pilot.work_dir)
     tier3.apply_queue(
         environment=parameters_pb2.StringMap(values={"PLACE": "after"}), app_dir="/sw"
@@ -99,7 +99,7 @@ def test_a_job_goes_by_the_queue_as_it_was_when_it_was_given_out(
     (directory / "work/go").touch()
     (job,) = tier3.finish(task)
     assert output_of(tier3, job.job_id) == "before task\n"
-    assert f"goes by revision {first} of queue {tier3.queue}" in log_of(
+    assert f"using revision {first} of queue {tier3.queue}" in log_of(
         tier3, job.job_id, "pilot.log"
     )
     assert json.loads(log_of(tier3, job.job_id, "job.json"))["queue_revision"] == str(first)
@@ -117,11 +117,11 @@ def test_a_pilot_goes_on_with_the_queue_it_knows_while_the_server_is_away(
         "until [ -f go ]; do sleep 0.2; done; echo $FROM > out", outputs=["out"]
     )
     pilot = start_pilot(own_tier3)
-    pilot.wait_for_log("payload begins")
+    pilot.wait_for_log("payload starts")
     own_tier3.server.kill9()
     (directory,) = (pilot.work_dir / "jobs").iterdir()
     (directory / "work/go").touch()
-    pilot.wait_for_log("asking whether the lease holds failed")
+    pilot.wait_for_log("lease check failed")
     own_tier3.server.start()
     (job,) = own_tier3.finish(task)
     assert (job.attempt, output_of(own_tier3, job.job_id)) == (1, "queue\n")
@@ -136,7 +136,7 @@ def test_a_pilot_takes_no_job_after_the_window_for_further_jobs(
     tier3.apply_queue(multi_job_window=Duration(seconds=3))
     first = tier3.submit("sleep 4")
     pilot = start_pilot(tier3)
-    pilot.wait_for_log("payload begins")
+    pilot.wait_for_log("payload starts")
     second = tier3.submit("true")
     tier3.finish(first)
     assert pilot.wait() == 0
@@ -175,7 +175,7 @@ def test_a_file_is_tried_as_often_as_the_queue_says(tier3: Tier3, start_pilot: S
     # The storage's trouble: the job waits for another time and another node.
     wait_until(lambda: tier3.jobs(task_id)[0].lost_attempts == 1)
     assert tier3.jobs(task_id)[0].error.reason == "STORAGE_NOT_MOUNTED"
-    assert "trying again" not in pilot.log
+    assert "retrying" not in pilot.log
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_a_server_that_is_away_is_named_and_costs_the_attempt_and_not_the_job(
     attempt, _, _ = pilot.log.partition("failed: STORAGE_UNAVAILABLE")
     assert f"127.0.0.1:{server.port}" in attempt
     # The queue allows two attempts (`stage_in_attempts`).
-    assert attempt.count("trying again") == 1
+    assert attempt.count("retrying") == 1
     # The storage's trouble fails no job.
     tier3.wait_for_state(tier3.only_job(task), JOB_STATE_WAITING)
 
@@ -105,7 +105,7 @@ def test_a_server_that_comes_back_in_time_is_waited_for(
     task = tier3.submit(READ_ALL, [put(server, "a")])
     server.kill()
     pilot = start_pilot(tier3)
-    pilot.wait_for_log("trying again")
+    pilot.wait_for_log("retrying")
     server.start()
     tier3.finish(task)
 

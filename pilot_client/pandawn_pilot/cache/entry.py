@@ -1,9 +1,9 @@
-"""One file in the node cache: where it lies, what is known of it, and whether it can be trusted.
+"""One file in the node cache: its path, its metadata, and whether it is still valid.
 
 An entry is a directory `files/<2 hex>/<40 hex>/` with the file, `data`, and `meta.json`. It is
-made under another name and renamed, so it is complete or not there. Its time of last use is the
-mtime of `meta.json`. Users' code lies below `code/` in the same way: it is nobody's input, and the
-catalog is not told of it.
+created under another name and renamed, so it is complete or absent. Its time of last use is the mtime
+of `meta.json`. Sandboxes and libraries are below `code/` in the same form; they are not reported to the
+catalog.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from pandawn_pilot.stop import Stop
 from pandawn_transports.base import SourceStat
 from pandawn_transports.checksums import FileSums, agrees, read_sums, tells
 
-# Entries of format 1 did not say which version they hold, and serve nobody.
+# Entries of format 1 have no version and cannot be used.
 FORMAT = 2
 FILES, CODE = "files", "code"
-# Versions that say nothing of the content, or too little: the source must be as it was.
+# Kinds of versions that do not prove the content: the source must be unchanged.
 _BY_SOURCE = frozenset({VersionKind.ADLER32, VersionKind.MD5, VersionKind.MODIFY_TIME})
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """How a file arrived: the sums of its content, and what its storage said of it then, if asked."""
+    """A fetched file: the checksums of its content, and its source at that time, if known."""
 
     sums: FileSums
     source: SourceStat | None = None
@@ -40,11 +40,11 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Meta:
-    """What was known of the data when it was last read: names, sums, and the marks of the inode.
+    """Metadata from when the data was last read: names, checksums, inode, mtime and boot.
 
-    As long as inode, mtime and boot are the same, nobody has written to the data, and it need not
-    be read. After a reboot it must be: the kernel may not have written it out before a power cut.
-    `source` is what its storage said of the file that was fetched.
+    While inode, mtime and boot are the same, the data is unchanged and need not be read. After a reboot
+    it must be, as a power cut may have lost writes. `source` is the state of the source when the file was
+    fetched.
     """
 
     format: int
@@ -69,12 +69,12 @@ class Meta:
         )
 
     def sums(self) -> FileSums:
-        """The sums of the data."""
+        """The checksums of the data."""
         return FileSums(self.size_bytes, self.adler32, self.md5, self.sha256)
 
 
 class Entry:
-    """The place of a file in a cache; the file may or may not be there."""
+    """The paths of a file in a cache; the file need not exist."""
 
     def __init__(self, root: Path, name: str, top: str = FILES) -> None:
         self.name = name
@@ -86,33 +86,33 @@ class Entry:
 
     @classmethod
     def of(cls, root: Path, key: FileKey, top: str = FILES) -> Entry:
-        """The place of the file with that scope, LFN and version."""
+        """The entry of the file with this scope, LFN and version."""
         parts = [part.encode() for part in key]
         text = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
         return cls(root, blake2b(text, digest_size=20, person=top.encode()).hexdigest(), top)
 
     def read_meta(self) -> Meta | None:
-        """What is known of the file; None when it is not there or its description is damaged."""
+        """The metadata; None if it is missing or damaged."""
         return read_meta(self.meta_path)
 
     def touch(self) -> None:
-        """Notes that the file is used now."""
+        """Sets the time of last use to now."""
         now = time.time()
         os.utime(self.meta_path, (now, now))
 
     def age(self) -> None:
-        """Lets the file be the first to go: its source has become another."""
+        """Makes the file the first to be evicted, as its source has changed."""
         os.utime(self.meta_path, (0, 0))
 
     def why_unusable(self, wanted: CachedFile, source: SourceStat | None, stop: Stop) -> str | None:
-        """Why the entry cannot serve as `wanted`; None when it can. Reads the data only if it must.
+        """Why the entry is not valid for `wanted`; None if it is. Reads the data only if necessary.
 
-        `source` is what the storage says of the file now. To be called by the holder of the entry's
-        lock. Raises OSError for data that cannot be read.
+        `source` is the current state of the source. The caller must hold the entry's lock. Raises OSError
+        for data that cannot be read.
         """
         meta = self.read_meta()
         if meta is None or meta.file().key != wanted.key:
-            return "its description is missing or damaged"
+            return "its metadata is missing or damaged"
         try:
             status = self.data.stat()
         except FileNotFoundError:
@@ -122,7 +122,7 @@ class Entry:
         if status.st_size != meta.size_bytes:
             return f"its data has {status.st_size} bytes instead of {meta.size_bytes}"
         if rests_on_source(wanted.version) and (source is None or source != meta.source):
-            return "its source is not as it was"
+            return "its source has changed"
         checksums = proofs(wanted)
         sums = meta.sums()
         untouched = (status.st_ino, status.st_mtime_ns, boot_id()) == (
@@ -142,18 +142,18 @@ class Entry:
 
 
 def proofs(wanted: CachedFile) -> list[str]:
-    """The checksums that the content of a file must have: the task's, and that in its version."""
+    """The checksums that the content must have: the task's, and the one in its version."""
     version = parse_version(wanted.version)
     return [checksum for checksum in (wanted.checksum, version.checksum) if checksum]
 
 
 def rests_on_source(version: str) -> bool:
-    """Whether a file is of that version only as long as its source is as it was."""
+    """Whether a cached file of this version is valid only while its source is unchanged."""
     return parse_version(version).kind in _BY_SOURCE
 
 
 def read_meta(path: Path) -> Meta | None:
-    """Reads a description; None when it is missing, damaged or of another format."""
+    """Reads the metadata; None if it is missing, damaged or of another format."""
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         if fields["format"] != FORMAT:
@@ -167,7 +167,7 @@ def read_meta(path: Path) -> Meta | None:
 
 
 def describe(file: CachedFile, data: Path, arrival: Arrival) -> str:
-    """The description of data that was read just now."""
+    """The metadata, as JSON, of data that was just read."""
     status = data.stat()
     sums = arrival.sums
     confirmed = replace(file, size_bytes=sums.size_bytes, checksum=file.checksum or sums.adler32)
@@ -192,7 +192,7 @@ def describe(file: CachedFile, data: Path, arrival: Arrival) -> str:
 
 @cache
 def boot_id() -> str:
-    """Names the time since the machine was switched on; empty where the kernel does not tell."""
+    """The identifier of the machine's current boot; empty if the kernel does not say."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""What stage-in asks of a cache of input files: the node's own, or one that the site runs."""
+"""The interface of input caches to stage-in: the node's own cache, or the site's pcache."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ READ_ONLY = 0o444
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a file comes from; called with a path, it makes that a copy, checked, past any cache.
+    """The origin of a file; a call fetches a verified copy to a path, without any cache.
 
-    `source` is what the storage said of the file just now, None if it was not asked; `look` asks
-    again. All of it as `reader`, the payload's account; None: as the pilot.
+    `source` is the current state of the source, None if unknown; `look` asks the storage again. All as
+    `reader`, the payload's account; None: as the pilot.
     """
 
     url: str
@@ -31,7 +31,7 @@ class Origin:
     reader: Account | None = None
 
     def __call__(self, destination: Path) -> Arrival:
-        """Fetches. Raises what stage-in's own transfers raise, JobFailedError for other content."""
+        """Fetches the file. Raises as stage-in's transfers do; JobFailedError for wrong content."""
         return self.fetch(destination)
 
 
@@ -40,24 +40,24 @@ class InputCache(Protocol):
 
     @property
     def root(self) -> Path:
-        """A directory on the disk where the files lie."""
+        """A directory on the disk of the cached files."""
         ...
 
     def deliver(self, wanted: CachedFile, destination: Path, origin: Origin, stop: Stop, /) -> bool:
-        """Puts a file, read-only, into a job's directory; returns whether it came out of the cache.
+        """Puts a file, read-only, into a job's directory; returns whether it came from the cache.
 
-        What comes out of the cache is proved to be what `wanted` says: by its content, by a source
-        that is still as it was when the file was fetched, or by a name that is enough. Raises
-        StoppedError, and what `origin` raises; trouble of the cache's own is no reason to fail.
+        A cached file is verified against `wanted`: by its content, by a source that is unchanged since
+        the fetch, or by a name that identifies the content. Raises StoppedError, and what `origin`
+        raises; never fails because of the cache itself.
         """
         ...
 
     def deliver_code(
         self, digest: str, destination: Path, fetch: Callable[[Path], None], stop: Stop, /
     ) -> bool:
-        """Puts a sandbox, named by its SHA-256, at `destination`; returns whether the cache had it.
+        """Puts a sandbox, named by its SHA-256, at `destination`; returns whether it was cached.
 
-        `fetch` brings it and checks what it has brought; what it raises is raised.
+        `fetch` downloads and verifies it; its exceptions propagate.
         """
         ...
 
@@ -66,5 +66,5 @@ class InputCache(Protocol):
         ...
 
     def evictable_bytes(self) -> int:
-        """Bytes that the cache can free for a file that has to come."""
+        """Bytes that the cache can free for a new file."""
         ...

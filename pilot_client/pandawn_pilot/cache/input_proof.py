@@ -1,4 +1,4 @@
-"""Whether a file is the one that a task means: what its storage says of it, and what its bytes are."""
+"""Verifies that a file is the one that a task names, by its source and by its content."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from pandawn_transports.base import SourceStat
 from pandawn_transports.checksums import FileSums, agrees, read_sums
 
 _SECOND_NS = 10**9
-# File systems whose inode numbers are made up by each machine that mounts them.
+# File systems whose inode numbers differ between machines.
 _OWN_INODES = ("fuse", "9p", "overlay", "cifs", "smb")
 
 
 def wanted_file(item: InputFile, source: SourceStat | None = None) -> CachedFile:
-    """The file of an input as the cache knows files; without a version, by what its source says."""
+    """The input's file for the cache; a missing version is derived from the source."""
     file = item.file
     version = file.version if is_version(file.version) else ""
     if not version:
@@ -54,30 +54,30 @@ def wanted_file(item: InputFile, source: SourceStat | None = None) -> CachedFile
 
 
 def check_source(item: InputFile, version: str, source: SourceStat) -> None:
-    """Raises JobFailedError (INPUT_CHANGED) if a source is not what the submitter named."""
-    told = parse_version(version)
+    """Raises JobFailedError (INPUT_CHANGED) if the source differs from the submitted file."""
+    submitted = parse_version(version)
     if source.size_bytes != item.file.size_bytes:
         what = f"has {source.size_bytes} bytes, the task says {item.file.size_bytes}"
-    elif told.kind is VersionKind.MODIFY_TIME and not _same_time(
-        told.modify_time_ns or 0, source.mtime_ns
+    elif submitted.kind is VersionKind.MODIFY_TIME and not _same_time(
+        submitted.modify_time_ns or 0, source.mtime_ns
     ):
-        what = "was written to since the task was submitted"
+        what = "was modified after the task was submitted"
     elif (
-        told.inode
+        submitted.inode
         and source.inode
-        and told.inode != source.inode
-        # By another name, or another kind of mount, it may have another number.
-        and told.source == source_mark(item.url)
+        and submitted.inode != source.inode
+        # Under another URL, or another kind of mount, the number may differ.
+        and submitted.source == source_mark(item.url)
         and not _has_own_inodes(source.device)
     ):
-        what = "was replaced by another file since the task was submitted"
+        what = "was replaced by another file after the task was submitted"
     else:
         return
     raise JobFailedError(INPUT_CHANGED, changed_text(item.url, what))
 
 
 def changed_text(url: str, what: str) -> str:
-    """The sentence for a source that is not what the submitter named."""
+    """The message for a source that differs from the submitted file."""
     return f"{url} {what}; submit the task again with the file as it is now"
 
 
@@ -99,11 +99,11 @@ def check_content(data: Path, wanted: CachedFile, stop: Stop) -> FileSums:
     return sums
 
 
-def _same_time(told_ns: int, found_ns: int) -> bool:
-    if found_ns % _SECOND_NS == 0 or told_ns % _SECOND_NS == 0:
-        # One of the two was seen through a door that tells seconds only.
-        return told_ns // _SECOND_NS == found_ns // _SECOND_NS
-    return told_ns == found_ns
+def _same_time(submitted_ns: int, found_ns: int) -> bool:
+    if found_ns % _SECOND_NS == 0 or submitted_ns % _SECOND_NS == 0:
+        # One of the two protocols returns whole seconds only.
+        return submitted_ns // _SECOND_NS == found_ns // _SECOND_NS
+    return submitted_ns == found_ns
 
 
 def _has_own_inodes(device: int) -> bool:
@@ -112,7 +112,7 @@ def _has_own_inodes(device: int) -> bool:
 
 @lru_cache(maxsize=64)
 def _file_system(device: int) -> str:
-    """The type of a mounted file system by its device; empty where the kernel does not tell."""
+    """The type of a mounted file system by its device; empty if unknown."""
     number = f"{os.major(device)}:{os.minor(device)}"
     try:
         lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")

@@ -1,14 +1,14 @@
-"""The cache of input files on a node, shared by all its pilots, any of which may die at any moment.
+"""The cache of input files on a node, shared by all its pilots, which may die at any moment.
 
-    files/      the entries, see cache_entry
-    code/       sandboxes and libraries, by their SHA-256; the catalog is not told of them
-    incoming/   transfers under way, and entries on their way out
-    locks/      one lock a file, so that each is transferred once
-    journal/    what the cache holds, and what of it was reported, see journal
-    counted     the epoch of the journal that was compared with the entries, see cache_upkeep
+    files/      the entries, see entry.py
+    code/       sandboxes and libraries, by their SHA-256; not reported to the catalog
+    incoming/   running transfers, and entries that are being removed
+    locks/      one lock per file, so that each is transferred once
+    journal/    contents of the cache, and which of them are reported, see catalog/journal.py
+    counted     the epoch of the journal that was compared with the entries, see upkeep.py
 
-Order of the locks: a file's, then the room's, then the journal's. The room only tries for locks of
-files. Whatever goes wrong with the cache's disk, a file then goes past the cache.
+Lock order: a file's, then the room's, then the journal's; the room never waits for a file's lock. After
+any error of the cache's disk, files are transferred without the cache.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from pandawn_pilot.stop import Stop
 from pandawn_transports.base import SourceStat, TransferError, TransferFault
 from pandawn_transports.checksums import read_sums
 
-# What a disk says of data that it has lost, or that its file system cannot believe.
+# Errors of a disk that lost data, or of a damaged file system.
 _DAMAGED = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ESTALE, errno.ENODATA})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-# While another process transfers a file it is waited for, but not for one that is stopped: at most this,
-# and the time that so slow a transfer takes.
+# Longest wait for another process's transfer, which may be suspended: this, and the time of a transfer at
+# the rate below.
 TURN_SECONDS = 300.0
 _MIN_BYTES_PER_SECOND = 1_000_000
 
 
 class NodeCache:
-    """The cache in a directory, which is made if it is missing. Raises OSError if that cannot be."""
+    """The cache in a directory, which is created if missing. Raises OSError if that fails."""
 
     def __init__(self, root: Path, limits: CacheLimits, log: Log) -> None:
         self.root = root
@@ -60,22 +60,22 @@ class NodeCache:
         self._trouble = CacheTrouble(root, log)
 
     def deliver(self, wanted: CachedFile, destination: Path, origin: Origin, stop: Stop) -> bool:
-        """See InputCache. A file of an unknown version goes past the cache.
+        """See InputCache. A file of unknown version bypasses the cache.
 
-        While one process transfers a file, others that want it wait, a bounded time, and then find
-        it. A file for which there is no room goes past the cache, too, and so do all while its disk is in trouble.
+        While one process transfers a file, others wait for it, for a bounded time. A file also bypasses
+        the cache if there is no room, and if its disk fails.
         """
         if wanted.version:
             try:
                 hit = self._deliver(wanted, destination, origin, stop)
             except CacheFullError as full:
-                self._log.warning("%s goes past the cache: %s", wanted.lfn, full)
+                self._log.warning("%s is not cached: %s", wanted.lfn, full)
             except OSError as error:
                 self._trouble.met(error)
             else:
                 self._trouble.over()
                 return hit
-        # It may be a link to what is in the cache.
+        # It may be a hard link to a cached file.
         destination.unlink(missing_ok=True)
         origin(destination)
         destination.chmod(READ_ONLY)
@@ -99,7 +99,7 @@ class NodeCache:
                 fetched = True
                 self._adopt(entry, code, destination, stop)
         except CacheFullError as full:
-            self._log.info("a sandbox is not kept in the cache: %s", full)
+            self._log.info("the sandbox is not cached: %s", full)
         except OSError as error:
             self._trouble.met(error)
         if not fetched:
@@ -125,11 +125,11 @@ class NodeCache:
             return 0
 
     def heal(self) -> None:
-        """Brings journal and files into step; to be called when a pilot starts. Raises OSError."""
+        """Repairs the journal to match the files; call it when a pilot starts. Raises OSError."""
         self._upkeep.heal()
 
     def look(self) -> None:
-        """Notes what others have taken out of the cache; to be called now and then. Raises OSError."""
+        """Records files that other programs deleted; call it regularly. Raises OSError."""
         self._upkeep.look()
 
     def _deliver(self, wanted: CachedFile, destination: Path, origin: Origin, stop: Stop) -> bool:
@@ -150,7 +150,7 @@ class NodeCache:
         source: SourceStat | None,
         stop: Stop,
     ) -> bool:
-        """Delivers out of the cache what can serve; what cannot is removed. The caller has the lock."""
+        """Delivers a valid entry; removes an invalid one. The caller holds its lock."""
         try:
             if not self._has(entry, wanted, source, stop):
                 return False
@@ -158,7 +158,7 @@ class NodeCache:
         except OSError as error:
             if error.errno not in _DAMAGED or _is_readable(entry.data, stop):
                 raise
-            self._log.warning("%s is damaged in the cache, and removed: %s", wanted.lfn, error)
+            self._log.warning("removed %s from the cache, as it is damaged: %s", wanted.lfn, error)
             self._drop(entry, wanted)
             return False
         with contextlib.suppress(OSError):
@@ -166,20 +166,20 @@ class NodeCache:
         return True
 
     def _has(self, entry: Entry, wanted: CachedFile, source: SourceStat | None, stop: Stop) -> bool:
-        """Whether the entry can serve; one that cannot is removed. The caller holds its lock."""
+        """Whether the entry is valid; removes an invalid one. The caller holds its lock."""
         if not entry.directory.exists():
             if wanted.listed and self.journal.find(wanted.key) is not None:
-                self._log.warning("%s has vanished from the cache", wanted.lfn)
+                self._log.warning("%s was deleted from the cache by another program", wanted.lfn)
                 self.journal.record(deleted=[wanted.key])
             return False
         why = entry.why_unusable(wanted, source, stop)
         if why is None:
-            # A payload that owns the file can have made it writable for all who come after.
+            # A payload that owns the file may have made it writable.
             if stat.S_IMODE(entry.data.stat().st_mode) != READ_ONLY:
                 entry.data.chmod(READ_ONLY)
-            self._note(entry, wanted)
+            self._record(entry, wanted)
             return True
-        self._log.warning("%s is transferred anew: in the cache, %s", wanted.lfn, why)
+        self._log.warning("transferring %s again, its cache entry is invalid: %s", wanted.lfn, why)
         self._drop(entry, wanted)
         return False
 
@@ -199,7 +199,7 @@ class NodeCache:
                 if error.fault is TransferFault.LOCAL:
                     raise OSError(errno.EIO, str(error)) from error
                 if error.fault is TransferFault.OTHER:
-                    # A program that copies does not say which end it means.
+                    # A copy program does not say whether source or destination failed.
                     self._probe()
                 raise
 
@@ -208,7 +208,7 @@ class NodeCache:
             self._age_others(wanted)
 
     def _adopt(self, entry: Entry, code: CachedFile, source: Path, stop: Stop) -> None:
-        """Keeps a copy of a sandbox that was brought."""
+        """Adds a copy of a downloaded sandbox."""
         self._upkeep.ensure_counted()
 
         def fetch(data: Path) -> Arrival:
@@ -239,22 +239,22 @@ class NodeCache:
         except BaseException as error:
             shutil.rmtree(staging, ignore_errors=True)
             if _is_full(error):
-                raise CacheFullError(f"the disk of {self.root} filled up: {error}") from error
+                raise CacheFullError(f"the disk of {self.root} is full: {error}") from error
             raise
-        self._note(entry, wanted)
+        self._record(entry, wanted)
 
-    def _note(self, entry: Entry, wanted: CachedFile) -> None:
+    def _record(self, entry: Entry, wanted: CachedFile) -> None:
         meta = entry.read_meta()
         if not wanted.listed or meta is None:
             return
         try:
             self.journal.record(added=[meta.file()])
         except OSError as error:
-            # The file is there all the same. Whoever uses or heals the cache next will note it.
-            self._log.warning("%s is not noted in the journal: %s", wanted.lfn, error)
+            # The file is cached all the same; its next use, or the next repair, records it.
+            self._log.warning("cannot record %s in the journal: %s", wanted.lfn, error)
 
     def _age_others(self, wanted: CachedFile) -> None:
-        """Lets earlier versions of a file from the same source go first: nobody can name them any more."""
+        """Makes older versions of a file from the same source the first to be evicted."""
         if not rests_on_source(wanted.version):
             return
         mark = wanted.version.rpartition("@")[2]
@@ -264,7 +264,7 @@ class NodeCache:
                     Entry.of(self.root, other.key).age()
 
     def _probe(self) -> None:
-        """Raises OSError if the cache's disk takes no file now."""
+        """Raises OSError if the cache's disk is not writable now."""
         probe = self.room.incoming / f"removed-probe-{secrets.token_hex(8)}"
         try:
             probe.write_bytes(b"probe")
@@ -274,9 +274,9 @@ class NodeCache:
 
 
 def _make_directory(directory: Path) -> None:
-    """Makes a directory of the cache, closed to others: they might not be able to read the sources."""
+    """Creates a private directory of the cache: others may not be allowed to read the sources."""
     directory.mkdir(parents=True, exist_ok=True)
-    # Unless accounts share the cache, and are trusted with all of it.
+    # Unless several trusted accounts share the cache.
     is_shared = directory.parent.stat().st_mode & 0o022
     status = directory.stat()
     if not is_shared and status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != 0o700:

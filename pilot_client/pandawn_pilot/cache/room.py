@@ -1,4 +1,4 @@
-"""The room of a node cache: reserved for transfers, made by removing what was unused longest."""
+"""The space of a node cache: reserves it for transfers, and evicts the least recently used files."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from pandawn_pilot.catalog.inventory import FileKey
 from pandawn_pilot.catalog.journal import Journal
 from pandawn_pilot.logs import Log
 from pandawn_pilot.node import locks
-from pandawn_pilot.sizes import said
+from pandawn_pilot.sizes import size_text
 from pandawn_pilot.stop import Stop
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-# pcache's: a cache with the disk for itself leaves a fifth to the jobs.
+# As in pcache: a fifth of the disk is left to the jobs.
 DEFAULT_SHARE_OF_DISK = 0.8
 DEFAULT_LOW_WATER = 0.75
-# Removing many files from a busy disk takes its time. A process that is stopped may not stop all others.
+# Evicting many files on a busy disk takes long, but a suspended process must not block all others.
 _LOCK_SECONDS = 120.0
 
 
 class CacheFullError(Exception):
-    """There is no room for a file, not even by removing others."""
+    """There is no room for a file, even after eviction."""
 
 
 @dataclass(frozen=True)
 class CacheLimits:
-    """When the files would exceed `high_bytes`, they are brought down to `low_bytes`."""
+    """When the files would exceed `high_bytes`, files are evicted down to `low_bytes`."""
 
     high_bytes: int
     low_bytes: int
@@ -47,14 +47,14 @@ class _Candidate:
 
 
 def default_limits(directory: Path, high_bytes: int | None, low_fraction: float) -> CacheLimits:
-    """Limits of a cache in `directory`; without `high_bytes` they follow from its disk."""
+    """Limits of a cache in `directory`; without `high_bytes`, a share of its disk."""
     if high_bytes is None:
         high_bytes = int(shutil.disk_usage(directory).total * DEFAULT_SHARE_OF_DISK)
     return CacheLimits(high_bytes, int(high_bytes * low_fraction))
 
 
 class CacheRoom:
-    """Hands out the room of the cache at `root`, for all processes of the node."""
+    """Manages the space of the cache at `root` for all processes of the node."""
 
     def __init__(self, root: Path, journal: Journal, limits: CacheLimits, log: Log) -> None:
         self.limits = limits
@@ -65,25 +65,27 @@ class CacheRoom:
         self.incoming = root / "incoming"
 
     def reserve(self, data: Path, size_bytes: int, stop: Stop) -> None:
-        """Makes `data`, a new file below `incoming`, occupy the room that a transfer needs.
+        """Allocates the space for a transfer to `data`, a new file below `incoming`.
 
-        Removes other files if it must. Raises CacheFullError when that does not help, and OSError.
+        Evicts other files if necessary. Raises CacheFullError when that does not help, and OSError.
         """
         with locks.exclusive(self._lock_path, stop, wait_seconds=_LOCK_SECONDS):
             self._shrink(size_bytes)
             if _allocate(data, size_bytes):
                 return
-            # The disk is smaller, or fuller by others, than the limits say.
+            # The disk is smaller than the limits, or others fill it.
             self._evict(size_bytes)
             if not _allocate(data, size_bytes):
-                raise CacheFullError(f"the disk of {self._root} has no room for {said(size_bytes)}")
+                raise CacheFullError(
+                    f"the disk of {self._root} has no room for {size_text(size_bytes)}"
+                )
 
     def evictable_bytes(self) -> int:
-        """Bytes that removing files would free."""
+        """Bytes that eviction can free."""
         return sum(candidate.size_bytes for candidate in self._candidates())
 
     def discard(self, entry: Entry) -> None:
-        """Removes an entry from the tree, whole. To be called by the holder of its lock."""
+        """Removes an entry atomically. The caller holds its lock."""
         grave = self.incoming / f"removed-{secrets.token_hex(8)}"
         try:
             entry.directory.rename(grave)
@@ -97,21 +99,21 @@ class CacheRoom:
         excess = used + size_bytes - self.limits.high_bytes
         if excess <= 0:
             return
-        # Asked first, so that a file which cannot fit does not empty the cache for nothing.
+        # Checked first, so that a file that cannot fit does not empty the cache.
         if size_bytes > self.limits.high_bytes or excess > self.evictable_bytes():
             raise CacheFullError(
-                f"{self._root} may hold {said(self.limits.high_bytes)}, {said(used)} are in use"
+                f"{self._root} has a limit of {size_text(self.limits.high_bytes)}, {size_text(used)} in use"
             )
         self._evict(max(excess, used + size_bytes - self.limits.low_bytes))
 
     def _evict(self, wanted_bytes: int) -> None:
-        """Removes the files that were not used for longest, until they amount to `wanted_bytes`."""
+        """Evicts the least recently used files until `wanted_bytes` are free."""
         freed = 0
         gone: list[FileKey] = []
         for candidate in sorted(self._candidates(), key=_last_use):
             if freed >= wanted_bytes:
                 break
-            # Whoever holds the lock uses the file now.
+            # A file whose lock is held is in use.
             with locks.attempt(candidate.entry.lock_path) as held:
                 meta = candidate.entry.read_meta() if held else None
                 if meta is None or not _frees_room(candidate.entry.data):
@@ -121,12 +123,12 @@ class CacheRoom:
             freed += candidate.size_bytes
             if candidate.entry.top == FILES:
                 gone.append(meta.file().key)
-        # After the fact, and once for all of them.
+        # After the removal, and once for all files.
         self._journal.record(deleted=gone)
-        self._log.info("removed %d files of %d bytes from the cache", len(gone), freed)
+        self._log.info("evicted %d files from the cache, freed %d bytes", len(gone), freed)
 
     def _candidates(self) -> Iterator[_Candidate]:
-        # A running job's hard link keeps the blocks: removing our name would free nothing.
+        # Removing a file with a running job's hard link would free nothing.
         for top in (FILES, CODE):
             yield from (found for found in self._found(top) if found.links == 1)
 
@@ -150,7 +152,7 @@ class CacheRoom:
 
 
 def entries(root: Path, top: str = FILES) -> Iterator[Entry]:
-    """All entries of a cache, whole or not, in no order."""
+    """All entries of a cache, complete or not, in no particular order."""
     for group in _children(root / top):
         for directory in _children(group):
             yield Entry(root, directory.name, top)
@@ -177,7 +179,7 @@ def _frees_room(data: Path) -> bool:
 
 
 def _allocate(data: Path, size_bytes: int) -> bool:
-    """Makes the file occupy its blocks; False when the disk is full."""
+    """Allocates the file's blocks; False when the disk is full."""
     descriptor = os.open(data, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         if size_bytes:
@@ -188,7 +190,7 @@ def _allocate(data: Path, size_bytes: int) -> bool:
             return False
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
             raise
-        # A file system that cannot reserve: at least the other pilots see what is on its way.
+        # The file system cannot allocate; the size still shows other pilots what is coming.
         os.ftruncate(descriptor, size_bytes)
     finally:
         os.close(descriptor)

@@ -1,7 +1,7 @@
-"""Keeps the journal of a node cache true to its tree: at the start, and while pilots live.
+"""Repairs the journal of a node cache to match its files, at the start and while pilots run.
 
-A kill between a change and its line in the journal, a power cut, somebody who empties the directory,
-or a cleaner of old files part the two. The tree is right.
+They differ after a kill between a change and its line in the journal, after a power cut, and when other
+programs delete files. The files are right.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pandawn_pilot.logs import Log
 from pandawn_pilot.node import locks
 from pandawn_pilot.node.durable import replace_text
 
-# Between two looks whether the files are still there: at least this, ...
+# Interval between checks whether the files exist: at least this, ...
 LOOK_SECONDS = 10.0
-# ... and so long that they take no more than this share of one processor.
+# ... and so long that checks use at most this share of one CPU.
 _LOOK_SHARE = 0.02
-# A heal by another process, of a large cache on a busy disk.
+# Longest wait for a repair by another process, of a large cache on a busy disk.
 _HEAL_SECONDS = 120.0
 
 
 class CacheUpkeep:
-    """Looks after the cache at `root`. All methods raise OSError when it cannot be used."""
+    """Repairs the cache at `root`. All methods raise OSError when it cannot be used."""
 
     def __init__(self, root: Path, journal: Journal, room: CacheRoom, log: Log) -> None:
         self._root = root
@@ -40,15 +40,15 @@ class CacheUpkeep:
         self._look_at = 0.0
 
     def heal(self) -> None:
-        """Makes the journal say what the tree holds, and removes what dead processes left behind."""
+        """Repairs the journal, and removes leftovers of dead processes."""
         with locks.attempt(self._root / "heal.lock") as held:
             if held:
                 self._heal()
 
     def ensure_counted(self) -> None:
-        """Heals, if the journal has begun anew since it was last compared with the tree.
+        """Repairs the journal if it was reset since it was last compared with the files.
 
-        Then it was damaged, and knows nothing of files that take room all the same.
+        A damaged journal is reset, and then lacks files that use space.
         """
         epoch = self._journal.position().epoch
         if epoch == self._counted:
@@ -60,7 +60,7 @@ class CacheUpkeep:
                 self._heal()
 
     def look(self) -> None:
-        """Notes files that somebody has taken away. To be called often: it keeps to its share of time."""
+        """Records files that other programs deleted. Call it often: it limits its own CPU use."""
         now = time.monotonic()
         if now < self._look_at:
             return
@@ -69,9 +69,11 @@ class CacheUpkeep:
             self._mend(file.key)
         if gone:
             self._log.warning(
-                "%d files have vanished from the cache, %s among them", len(gone), gone[0].lfn
+                "other programs deleted %d files from the cache, for example %s",
+                len(gone),
+                gone[0].lfn,
             )
-        # A journal that begins anew while nothing is transferred is found here.
+        # Notices a journal that was reset while nothing is transferred.
         self.ensure_counted()
         took = time.monotonic() - now
         self._look_at = now + max(LOOK_SECONDS, took / _LOOK_SHARE)
@@ -102,7 +104,7 @@ class CacheUpkeep:
 
     def _clear_incoming(self) -> None:
         for left in self._room.incoming.glob("*"):
-            # A transfer holds the lock of its file: if we get it, whoever transferred is dead.
+            # A transfer holds the lock of its file: if the lock is free, its process is dead.
             lock_path = Entry(self._root, left.name.partition(".")[0]).lock_path
             with locks.attempt(lock_path) as held:
                 if held:
@@ -110,7 +112,7 @@ class CacheUpkeep:
                     lock_path.unlink(missing_ok=True)
 
     def _scan(self, top: str) -> list[Meta]:
-        """What the entries say of themselves; those that say nothing, or in an old format, go."""
+        """The metadata of all entries; removes entries without, or with an old format."""
         found: list[Meta] = []
         for entry in entries(self._root, top):
             meta = entry.read_meta()
@@ -123,7 +125,7 @@ class CacheUpkeep:
         return found
 
     def _mend(self, key: FileKey) -> None:
-        """Looks again, under the lock: the file may have come or gone since the scan."""
+        """Checks a file again under its lock, as it may have changed since the scan."""
         entry = Entry.of(self._root, key)
         with locks.attempt(entry.lock_path) as held:
             if not held:

@@ -41,9 +41,9 @@ from pandawn_pilot.hooks.command import (
 from pandawn_pilot.hooks.pcache_sync import add_sync
 from pandawn_pilot.hooks.session import add_session_options, connect, helps_to_repeat
 from pandawn_pilot.hooks.xrootd_sync import add_xrootd
-from pandawn_pilot.node.utf8 import speak_utf8
+from pandawn_pilot.node.utf8 import use_utf8
 from pandawn_pilot.release import add_version
-from pandawn_pilot.sizes import said
+from pandawn_pilot.sizes import size_text
 
 _PROGRAM = "pandawn-pcache-hook"
 
@@ -67,7 +67,7 @@ EntryT = TypeVar("EntryT", File, FileRef)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     if arguments is None:
-        speak_utf8()
+        use_utf8()
     given = _parser().parse_args(arguments)
     try:
         run: Run = given.run
@@ -107,7 +107,9 @@ def _add(given: argparse.Namespace) -> str:
             request = wire.AddFilesRequest(site=given.site, node=node, files=batch)
             hook.call(hook.catalog.AddFiles, request)
     size = sum(file.size_bytes for file in files)
-    return f"{_count(len(files))}, {said(size)}, added to the catalog for {node} at {given.site}"
+    return (
+        f"{_count(len(files))}, {size_text(size)}, added to the catalog for {node} at {given.site}"
+    )
 
 
 def _delete(given: argparse.Namespace) -> str:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from pandawn_pilot.node.utf8 import speak_utf8
+from pandawn_pilot.node.utf8 import use_utf8
 from pandawn_pilot.pcache.layout import Invocation, Place, read_options
 from pandawn_pilot.release import version
 
@@ -66,7 +66,7 @@ class _Child:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     if arguments is None:
-        speak_utf8()
+        use_utf8()
     words = sys.argv[1:] if arguments is None else list(arguments)
     command = shlex.split(os.environ.get("PANDAWN_PCACHE_CMD", "")) or ["pcache.py"]
     if words == ["--version"]:

@@ -144,7 +144,7 @@ def run_xrootd(given: argparse.Namespace) -> str:
     try:
         if given.watch:
             watcher = Watcher(books, reporter, connection, given.interval, log)
-            _heed_signals(watcher.stop, connection, log)
+            _handle_signals(watcher.stop, connection, log)
             watcher.run()
             return f"no longer watching {top.url}"
         change = look(books)
@@ -267,7 +267,7 @@ def _report(
         raise CacheError("BUSY", "another process is still reporting this server; it will tell")
 
 
-def _heed_signals(stop: Stop, connection: Connection, log: Log) -> None:
+def _handle_signals(stop: Stop, connection: Connection, log: Log) -> None:
     """Lets a thread of its own wait for signals: a handler could not take a lock in safety."""
 
     def wait() -> None:

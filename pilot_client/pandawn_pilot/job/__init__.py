@@ -1,1 +1,1 @@
-"""One job on its way: its directory, inputs, sandbox, outputs, log and report."""
+"""Runs one job: directory, inputs, sandbox, outputs, log and report."""

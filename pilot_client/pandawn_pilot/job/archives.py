@@ -1,4 +1,4 @@
-"""Tar archives: unpacked without trusting them, packed so that equal trees give equal bytes."""
+"""Tar archives: untrusted ones are unpacked safely; equal trees are packed into equal bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pandawn_pilot.errors import (
 from pandawn_pilot.job.unpacking import CPU_SECONDS, Order
 from pandawn_pilot.node.disk_use import free_bytes
 from pandawn_pilot.payload.command import without_secrets
-from pandawn_pilot.sizes import said as size_said
+from pandawn_pilot.sizes import size_text
 from pandawn_pilot.stop import Stop
 from pandawn_transports.account import Account
 
@@ -36,53 +36,54 @@ _UNPACK = (
     "import sys; sys.path.append(sys.argv[1]);"
     " from pandawn_pilot.job.unpacking import main; sys.exit(main())"
 )
-# Of what the disk has free, what one archive may fill: others write to it, too.
+# Share of the free disk that one archive may fill, as other jobs write to it, too.
 _SHARE = 0.9
 _POLL_SECONDS = 0.1
 _SHOWN_CHARACTERS = 300
-# What is wrong with the disk that is written to, not with what is packed.
+# Errors of the disk that holds the archive, not of the files that are packed.
 _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
-# What is not the archive's fault, when its process died of it: somebody else ended it.
+# Signals from outside: the archive is not why the process died.
 _OTHERS_SIGNALS = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT})
 
 
 def unpack(
     archive: Path, directory: Path, *, max_bytes: int, stop: Stop, account: Account | None = None
 ) -> None:
-    """Unpacks a tar archive, compressed or not, below `directory`; `max_bytes` 0: as the disk has room.
+    """Unpacks a tar archive, compressed or not, below `directory`; `max_bytes` 0: limited by the disk only.
 
-    A process of its own does it, bounded in memory and time, under `account`, which then owns what
-    was unpacked; None: the pilot's own. Nothing is written outside `directory` whatever the archive
-    says: absolute names, `..` and devices are refused, and no name is followed through a link. Links
-    themselves may lead anywhere: a virtual environment's do. Owners are not restored, set-user-ID
-    bits are dropped. Raises JobFailedError (BAD_ARCHIVE, WORK_DIR_TOO_LARGE, NO_LOCAL_SPACE,
-    PAYLOAD_NOT_STARTED), OSError and StoppedError.
+    A separate process does it, bounded in memory and time, under `account`, which then owns the files;
+    None: the pilot's account. Nothing is written outside `directory`: absolute names, `..` and devices
+    are refused, and links are not followed. Links themselves may point anywhere, as those of virtual
+    environments do. Owners are not restored, set-user-ID bits are dropped. Raises JobFailedError
+    (BAD_ARCHIVE, WORK_DIR_TOO_LARGE, NO_LOCAL_SPACE, PAYLOAD_NOT_STARTED), OSError and StoppedError.
     """
     room = int(free_bytes(directory) * _SHARE)
     limit = min(max_bytes, room) if max_bytes > 0 else room
-    said = _run(archive, directory, limit, account, stop)
-    if "too_large" in said:
+    result = _run(archive, directory, limit, account, stop)
+    if "too_large" in result:
         fault = WORK_DIR_TOO_LARGE if limit == max_bytes else NO_LOCAL_SPACE
-        raise JobFailedError(fault, f"{archive.name} unpacks to more than {size_said(limit)}")
-    if "refused" in said:
-        raise JobFailedError(BAD_ARCHIVE, str(said["refused"]))
-    if "errno" in said:
-        number = int(said["errno"])
+        raise JobFailedError(fault, f"{archive.name} unpacks to more than {size_text(limit)}")
+    if "refused" in result:
+        raise JobFailedError(BAD_ARCHIVE, str(result["refused"]))
+    if "errno" in result:
+        number = int(result["errno"])
         if number in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENOTDIR):
             raise JobFailedError(
-                BAD_ARCHIVE, f"{archive.name} has a name that the node cannot make: {said['text']}"
+                BAD_ARCHIVE,
+                f"{archive.name} has a name that this node cannot create: {result['text']}",
             )
         if number == errno.EFBIG:
             raise JobFailedError(
-                FILE_SIZE_LIMITED, f"a file of {archive.name} met the batch system's limit of files"
+                FILE_SIZE_LIMITED,
+                f"a file in {archive.name} exceeds the batch system's file size limit",
             )
-        raise OSError(number, f"{archive.name} cannot be unpacked: {said['text']}")
+        raise OSError(number, f"{archive.name} cannot be unpacked: {result['text']}")
 
 
 def _run(
     archive: Path, directory: Path, limit: int, account: Account | None, stop: Stop
 ) -> dict[str, str | int]:
-    """Unpacks in another process; returns what it said. Raises JobFailedError and StoppedError."""
+    """Unpacks in another process; returns its result. Raises JobFailedError and StoppedError."""
     opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         ids = (-1, -1) if account is None else (account.uid, account.gid)
@@ -122,8 +123,8 @@ def _run(
         child.communicate()
         raise
     if child.returncode == 0 and answer:
-        said: dict[str, str | int] = json.loads(answer)
-        return said
+        result: dict[str, str | int] = json.loads(answer)
+        return result
     if child.returncode == -signal.SIGXCPU:
         return {"refused": f"{archive.name} took more than {CPU_SECONDS} s to unpack"}
     if -child.returncode in _OTHERS_SIGNALS:
@@ -131,7 +132,7 @@ def _run(
             PAYLOAD_NOT_STARTED,
             f"the process that unpacks {archive.name} was killed by signal {-child.returncode}",
         )
-    return {"refused": f"{archive.name} ended its process with status {child.returncode}"}
+    return {"refused": f"unpacking {archive.name} failed with status {child.returncode}"}
 
 
 def pack(
@@ -140,13 +141,12 @@ def pack(
     stop: Stop,
     may_take: Callable[[os.stat_result], bool] = lambda _: True,
 ) -> None:
-    """Packs all below `directory` into a gzip-compressed tar archive that depends on it alone.
+    """Packs all below `directory` into a reproducible gzip-compressed tar archive.
 
     Times, owners and the order of the directory are left out; so are sockets, pipes and devices,
-    and files that `may_take` refuses. Links stay links, wherever they lead; those that name
-    something below `directory` by its whole path are made relative, as the path is another job's
-    later. Raises JobFailedError (LIBRARY_NOT_PACKED) for what cannot be read, OSError for an archive
-    that cannot be written.
+    and files that `may_take` refuses. Links stay links. Absolute links to something below `directory`
+    become relative, as another job's directory has another path. Raises JobFailedError
+    (LIBRARY_NOT_PACKED) for a file that cannot be read, OSError for an archive that cannot be written.
     """
     with (
         archive.open("wb") as raw,
@@ -176,7 +176,7 @@ def _add(
     member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
     if member.issym():
         member.linkname = _movable(member.linkname, path, directory)
-    # A second name of one file is stored as a file: its first name may lie outside.
+    # A hard link is stored as a file, as its first name may be outside.
     if member.islnk():
         member.type, member.linkname = tarfile.REGTYPE, ""
         member.size = path.stat().st_size
@@ -189,7 +189,7 @@ def _add(
 
 
 def _movable(target: str, link: Path, directory: Path) -> str:
-    """What a link says, without the path of a directory that its next reader does not have."""
+    """The target of a link, relative if it is below `directory`."""
     if not Path(target).is_relative_to(directory):
         return target
     return os.path.relpath(target, link.parent)

@@ -1,9 +1,9 @@
-"""A job's directories in the hands of its payload's account, and back; what may be taken out of them.
+"""Lends a job's directories to its payload's account and takes them back; checks its outputs.
 
-While a payload runs, its directories belong to its account, its inputs to the pilot: a hard link to
-a cached file is read-only for everybody but its owner. Afterwards the pilot takes all directories
-back before it looks at anything: from then on no name in them changes, and what a link leads to can
-be judged. Without that a link, drawn at the right moment, would make root read its own secrets out.
+While a payload runs, its account owns its directories. The pilot owns the inputs: a hard link to a
+cached file is read-only for all but its owner. Afterwards the pilot first takes all directories back:
+then no name in them changes, and links can be checked. Otherwise a payload could swap in a link at the
+right moment and make root read secrets.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pandawn_pilot.stop import Stop
 from pandawn_transports.account import Account
 
 _PRIVATE = 0o700
-# The payload's group may pass through a job's directory to those below it, and list nothing.
+# The payload's group may traverse a job's directory, but not list it.
 _PASSABLE = 0o710
 _READ_ONLY = 0o444
 
@@ -32,7 +32,7 @@ _READ_ONLY = 0o444
 def lent(
     directory: JobDir, account: Account | None, inputs: Collection[Path], stop: Stop
 ) -> Iterator[None]:
-    """Gives the payload's directories to its account for a time. Nothing for the pilot's own."""
+    """Lends the payload's directories to its account. Does nothing for the pilot's own (None)."""
     if account is None:
         yield
         return
@@ -51,10 +51,10 @@ def lent(
 
 
 def find_output(directory: JobDir, name: str, account: Account | None) -> Path:
-    """Where an output of the payload really is. Raises JobFailedError for one it may not offer.
+    """The real path of an output. Raises JobFailedError for one that the payload must not publish.
 
-    That is a link that leads out of its directories (to /proc/self/environ, say, which would be the
-    pilot's), and a file that it could not have read itself.
+    That is a link out of its directories (such as /proc/self/environ, which would be the pilot's), or a
+    file that the payload itself cannot read.
     """
     try:
         path = Path(os.path.realpath(directory.work / name))
@@ -66,10 +66,11 @@ def find_output(directory: JobDir, name: str, account: Account | None) -> Path:
             )
         if path.exists() and not may_offer(path.stat(), account):
             raise JobFailedError(
-                OUTPUT_MISSING, f"the output {name!r} is a file that the payload may not read"
+                OUTPUT_MISSING,
+                f"the output {name!r} is a file that the payload is not allowed to read",
             )
     except (OSError, ValueError) as error:
-        # ValueError: a NUL in the name, which no honest server lets through.
+        # ValueError: a NUL in the name, which the server should have refused.
         raise JobFailedError(
             OUTPUT_MISSING, f"the output {name!r} cannot be found: {error}"
         ) from error
@@ -77,12 +78,12 @@ def find_output(directory: JobDir, name: str, account: Account | None) -> Path:
 
 
 def may_offer(status: os.stat_result, account: Account | None) -> bool:
-    """Whether a payload of the account could have read a file: its own, or one that all may read."""
+    """Whether the account can read a file: its own, or a world-readable one."""
     return account is None or status.st_uid == account.uid or bool(status.st_mode & stat.S_IROTH)
 
 
 def _part_from(path: Path, account: Account, stop: Stop) -> None:
-    """Makes an input a file of its own if the account owns the cached one, and could write to it."""
+    """Replaces an input by a copy if the account owns the cached file, and could write to it."""
     status = path.lstat()
     if status.st_uid != account.uid:
         return
@@ -93,7 +94,7 @@ def _part_from(path: Path, account: Account, stop: Stop) -> None:
 
 
 def _give(top: Path, account: Account, keep: Collection[Path]) -> None:
-    """Gives a tree to an account, its top last: before that nobody else can be inside."""
+    """Gives a tree to an account, its top last, so that the account cannot enter before."""
     ours = {status.st_ino for status in map(Path.lstat, keep)}
 
     def look(directory: int) -> list[str]:
@@ -102,7 +103,7 @@ def _give(top: Path, account: Account, keep: Collection[Path]) -> None:
             for item in items:
                 status = item.stat(follow_symlinks=False)
                 is_directory = stat.S_ISDIR(status.st_mode)
-                # A second name of a file may be that of somebody else's file.
+                # A hard link may be another user's file.
                 if (is_directory or status.st_nlink == 1) and status.st_ino not in ours:
                     os.chown(
                         item.name,
@@ -121,9 +122,9 @@ def _give(top: Path, account: Account, keep: Collection[Path]) -> None:
 
 
 def _take_back(top: Path) -> None:
-    """Takes the directories of a tree back from above: below one that is ours, no name changes.
+    """Takes the directories of a tree back, top first, so that no name below changes.
 
-    Of any depth, for a file far down has its name in a library, too.
+    At any depth: a library has files far down.
     """
 
     def look(directory: int) -> list[str]:
@@ -132,6 +133,6 @@ def _take_back(top: Path) -> None:
         with os.scandir(directory) as items:
             return [item.name for item in items if item.is_dir(follow_symlinks=False)]
 
-    # The payload may have removed its directory; then there is nothing to take.
+    # The payload may have removed its directory.
     with contextlib.suppress(OSError):
         walk(top, look)

@@ -1,4 +1,4 @@
-"""A leased job as all threads of the pilot see it: its lease, what it is doing, and whether it should stop."""
+"""A leased job, shared by the pilot's threads: its lease, phase, resource use and stop flags."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pandawn_pilot.stop import Stop, StopReason
 class LiveJob:
     """One attempt at one job, from its lease to its report.
 
-    `stop` ends the work on it; `abandon` also what follows the work: its log; `silence` the repeating of
-    its report, which goes on when the lease is over: that may be because the report was taken.
+    `stop` ends the work; `abandon` also skips the log after it; `silence` ends the retries of the report,
+    which go on after the lease: it may be over because the report was accepted.
     """
 
     def __init__(self, lease: Lease) -> None:
@@ -27,7 +27,7 @@ class LiveJob:
         self.silence = Stop()
         self.phase = common_pb2.PHASE_STAGE_IN
         self.use = Use()
-        # Length of the lease as it was last given.
+        # Length of the lease at its last renewal.
         self.lease_seconds = seconds(lease.lease_duration)
 
     @property
@@ -41,7 +41,7 @@ class LiveJob:
         return (self.lease.job.job_id, self.lease.attempt)
 
     def end(self, reason: StopReason) -> None:
-        """Asks for the end of the job; for STALE and SHUTDOWN also of what would follow it."""
+        """Stops the job; for STALE and SHUTDOWN also skips its log."""
         if reason in (StopReason.STALE, StopReason.SHUTDOWN):
             self.abandon.request(reason)
         if reason is StopReason.SHUTDOWN:
@@ -49,28 +49,27 @@ class LiveJob:
         self.stop.request(reason)
 
     def renewed(self, lease_seconds: float) -> None:
-        """Notes a renewal, and for how long."""
+        """Records a renewal and its length in seconds."""
         self.lease_seconds = lease_seconds
 
     def confirm(self, ask: Callable[[LiveJob], None]) -> None:
-        """Returns when the server has just said that the lease holds.
+        """Returns once the server has confirmed the lease.
 
-        Called before a file becomes visible: a pilot that was cut off from the server, or stood
-        still, while its job was given to another must not overwrite what the other has stored. No
-        clock of ours can tell: those of a paused machine stand still. Raises StoppedError when the
-        lease turns out to be over.
+        Called before a file becomes visible: a pilot that was disconnected or suspended must not
+        overwrite the files of the pilot that has the job now. A local clock cannot show that, as it
+        stops during a suspend. Raises StoppedError when the lease is over.
         """
         self.abandon.check()
         ask(self)
 
     def reference(self) -> LeaseRef:
-        """Names the lease."""
+        """The reference to the lease."""
         return LeaseRef(
             job_id=self.spec.job_id, attempt=self.lease.attempt, lease_token=self.lease.lease_token
         )
 
     def renewal(self) -> LeaseRenewal:
-        """What the next heartbeat says of the job."""
+        """The job's entry in the next heartbeat."""
         return LeaseRenewal(
             lease=self.reference(), phase=self.phase, resource_use=use_message(self.use)
         )
@@ -84,27 +83,27 @@ class JobTable:
         self._jobs: dict[tuple[int, int], LiveJob] = {}
 
     def add(self, job: LiveJob) -> bool:
-        """Takes a job in; False when it is there already."""
+        """Adds a job; False if it is there already."""
         with self._changed:
             return self._jobs.setdefault(job.key, job) is job
 
     def remove(self, job: LiveJob) -> None:
-        """Lets a job go, and wakes who waits for that."""
+        """Removes a job, and wakes waiting threads."""
         with self._changed:
             self._jobs.pop(job.key, None)
             self._changed.notify_all()
 
     def all(self) -> list[LiveJob]:
-        """The jobs now."""
+        """All current jobs."""
         with self._changed:
             return list(self._jobs.values())
 
     def shortest_lease(self) -> float | None:
-        """Length in seconds of the lease that lapses first if none is renewed; None without jobs."""
+        """Length in seconds of the shortest lease; None without jobs."""
         return min((job.lease_seconds for job in self.all()), default=None)
 
     def wait_below(self, count: int, timeout: float) -> bool:
-        """Waits until there are fewer than `count` jobs, at most `timeout` seconds; whether there are."""
+        """Waits until there are fewer than `count` jobs, at most `timeout` seconds; True if so."""
         with self._changed:
             return self._changed.wait_for(lambda: len(self._jobs) < count, timeout)
 
@@ -114,7 +113,7 @@ class JobTable:
 
 
 def use_message(use: Use) -> common_pb2.ResourceUse:
-    """Resource use as it goes over the wire."""
+    """Resource use as a message."""
     return common_pb2.ResourceUse(
         cpu_seconds=use.cpu_seconds,
         max_rss_bytes=use.max_rss_bytes,

@@ -1,4 +1,4 @@
-"""Packs what people need to see why a job ended as it did."""
+"""Packs the log tarball, which shows how a job ran and ended."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pandawn_pilot.job.work_dir import JobDir
 
-# Of a longer file its beginning and its end are kept: there the causes and the complaints are.
+# Longer files lose their middle; causes and errors are at the beginning and the end.
 HEAD_BYTES = 1 * 1024 * 1024
 TAIL_BYTES = 7 * 1024 * 1024
 
@@ -17,7 +17,7 @@ TAIL_BYTES = 7 * 1024 * 1024
 def pack_log(job_dir: JobDir, archive: Path) -> None:
     """Packs the payload's output, the pilot's log and the job's description into a tar.gz archive.
 
-    The archive is bounded whatever the payload has printed. Raises OSError.
+    The archive's size is bounded. Raises OSError.
     """
     with tarfile.open(archive, "w:gz") as tar:
         for path in (job_dir.stdout, job_dir.stderr, job_dir.log, job_dir.spec):
@@ -31,7 +31,7 @@ def pack_log(job_dir: JobDir, archive: Path) -> None:
 
 
 def _bounded(path: Path) -> bytes:
-    # A payload of the pilot's account can put a link here; what that leads to is not for the log.
+    # A payload of the pilot's account can put a link here; it is not followed.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         if size <= HEAD_BYTES + TAIL_BYTES:

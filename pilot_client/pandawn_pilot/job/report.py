@@ -1,4 +1,4 @@
-"""Puts together what the server is told of an ended attempt."""
+"""Builds the report of an ended attempt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COMPONENTS = {
 
 
 class PhaseClock:
-    """Tells a job's phase to the heartbeat, and how long each phase took."""
+    """Sets a job's phase for the heartbeat, and measures each phase."""
 
     def __init__(self, job: LiveJob) -> None:
         self._job = job
@@ -29,7 +29,7 @@ class PhaseClock:
 
     @contextmanager
     def phase(self, phase: Phase.ValueType) -> Iterator[None]:
-        """The time inside belongs to the phase."""
+        """Counts the time inside for the phase."""
         self._job.phase = phase
         begin = time.monotonic()
         try:
@@ -38,7 +38,7 @@ class PhaseClock:
             self._spent[phase] = self._spent.get(phase, 0.0) + time.monotonic() - begin
 
     def times(self) -> list[PhaseTime]:
-        """Phases in the order in which they began."""
+        """Phases with their durations, in the order in which they started."""
         return [
             PhaseTime(phase=phase, duration=duration(spent)) for phase, spent in self._spent.items()
         ]
@@ -54,7 +54,7 @@ def make_report(
     sums: StageInSums,
     times: Sequence[PhaseTime],
 ) -> JobReport:
-    """The report of an attempt: it finished, unless there is a failure."""
+    """The report of an attempt: finished, unless there is a failure."""
     return JobReport(
         lease=job.reference(),
         outcome=OUTCOME_FINISHED if failure is None else OUTCOME_FAILED,
@@ -70,7 +70,7 @@ def make_report(
 
 
 def error_message(failure: JobFailedError) -> JobError:
-    """A failure as it goes over the wire."""
+    """A failure as a message."""
     fault: Fault = failure.fault
     return JobError(
         component=_COMPONENTS[fault.component],

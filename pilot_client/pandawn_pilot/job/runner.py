@@ -1,4 +1,4 @@
-"""Does one job: stage-in, payload, stage-out, log. What comes of it is a report, or nothing for a lost lease."""
+"""Runs one job: stage-in, payload, stage-out, log. Returns its report, or None if the lease is lost."""
 
 from __future__ import annotations
 
@@ -70,27 +70,27 @@ from pandawn_pilot.stop import StoppedError, StopReason
 from pandawn_pilot.xrootd.local_server import LocalServer
 from pandawn_transports.account import Account
 
-# Of the command, what is logged.
+# Longer commands are shortened in the log.
 MAX_COMMAND_CHARACTERS = 2000
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a job needs of its pilot. `deadline`, by clock.now(), is when payloads must end."""
+    """What a job needs from its pilot. `deadline`, by clock.now(), is when payloads must end."""
 
     connection: Connection
     cache: InputCache | None
-    # Asks the server whether the job's lease holds; raises StoppedError if not.
+    # Renews the job's lease at the server; raises StoppedError if it is over.
     renew_now: Callable[[LiveJob], None]
     deadline: float | None
     accounts: Accounts
-    # As it was when the job was given out; what becomes of it later is of no concern to the job.
+    # The revision under which the job was leased.
     queue: Queue
     local_server: LocalServer | None = None
-    # Whether payloads that have another account can get name spaces of their own.
+    # Whether payloads with another account can have their own name spaces.
     name_spaces: bool = False
-    # What a payload's failure is when what ends the pilot has ended the payload, too.
+    # Replaces a payload's failure if a signal to the pilot caused it.
     excuse: Callable[[JobFailedError, int], JobFailedError] = lambda failure, _code: failure
 
 
@@ -116,13 +116,13 @@ class JobRunner:
         )
         self._exit_code: int | None = None
         self._payload_started = False
-        # Under which the payload ran; None: the pilot's own.
+        # Account of the payload; None: the pilot's own.
         self._account: Account | None = None
 
     def run(self) -> JobReport | None:
-        """Does the job; None when it was not started or must not be reported, because its lease is over.
+        """Runs the job; None when its payload was not started, or when its lease is over.
 
-        Such a job, unless its lease is over, should be given back.
+        Unless its lease is over, the caller must release such a job.
         """
         outputs: list[StoredFile] = []
         failure: JobFailedError | None = None
@@ -143,12 +143,12 @@ class JobRunner:
                 NO_LOCAL_SPACE if error.errno in _FULL else PILOT_ERROR, str(error)
             )
         except Exception as error:  # noqa: BLE001 (a worker loop)
-            # An error of the pilot's own may not take the job's outcome with it.
-            self._log.exception("the pilot met an error of its own")
+            # Even then the job must be reported.
+            self._log.exception("the job failed with an internal error of the pilot")
             failure = JobFailedError(PILOT_ERROR, f"{type(error).__name__}: {error}")
         if failure is not None:
             failure = self._of_a_lost_directory(failure)
-            self._log.error("failed: %s", failure)
+            self._log.error("job failed: %s", failure)
         try:
             log = self._store_log()
         except StoppedError as stopped:
@@ -165,13 +165,13 @@ class JobRunner:
         )
 
     def _of_a_lost_directory(self, failure: JobFailedError) -> JobFailedError:
-        """What failed because somebody took the job's directory away is not its own fault."""
+        """NO_WORK_DIR in place of a failure if the job's directory was deleted meanwhile."""
         if failure.fault in (CANCELLED, PILOT_STOPPED) or self._dir.is_there():
             return failure
         return JobFailedError(
             NO_WORK_DIR,
-            f"{self._dir.root} was taken away while the job ran: something on the node cleans up"
-            f" there ({failure})",
+            f"{self._dir.root} was deleted while the job ran; exclude it from clean-up on this node"
+            f" ({failure})",
         )
 
     def _work(self) -> list[StoredFile]:
@@ -180,15 +180,15 @@ class JobRunner:
             self._stage_in_and_run()
         with self._clock.phase(PHASE_STAGE_OUT):
             self._job.stop.check()
-            self._log.info("stage-out begins: %d files", len(spec.outputs))
+            self._log.info("stage-out of %d files", len(spec.outputs))
             return self._store_outputs()
 
     def _stage_in_and_run(self) -> None:
         spec = self._job.spec
         with self._clock.phase(PHASE_STAGE_IN):
             queue = self._pilot.queue
-            self._log.info("goes by revision %d of queue %s", queue.revision, queue.name)
-            self._log.info("stage-in begins: %d files", len(spec.inputs))
+            self._log.info("using revision %d of queue %s", queue.revision, queue.name)
+            self._log.info("stage-in of %d files", len(spec.inputs))
             self._stage_in.check_limits(spec.inputs, spec.limits, self._dir.work)
             names = self._bring_files()
         with self._clock.phase(PHASE_PAYLOAD):
@@ -212,7 +212,7 @@ class JobRunner:
             self._unpack_library(library, max_bytes)
         names = local_names(own)
         for item, name in zip(own, names):
-            # In the place of a link of that name, not where it leads.
+            # Replace a link of that name; do not write through it.
             if (work / name).is_symlink():
                 (work / name).unlink()
             self._stage_in.bring(item, work / name)
@@ -276,22 +276,22 @@ class JobRunner:
         self._payload_started = True
         who = "" if self._account is None else f" (as {self._account.name})"
         self._log.info(
-            "payload begins%s: %s", who, visible(" ".join(arguments), MAX_COMMAND_CHARACTERS)
+            "payload starts%s: %s", who, visible(" ".join(arguments), MAX_COMMAND_CHARACTERS)
         )
         inputs = [self._dir.work / name for name in names]
         with lent(self._dir, self._account, inputs, self._job.stop):
             end = run_payload(
-                program, self._limits(), self._note_use, self._job.stop, self._log.warning
+                program, self._limits(), self._record_use, self._job.stop, self._log.warning
             )
         self._exit_code = end.exit_code
-        self._note_use(end.use)
+        self._record_use(end.use)
         self._log.info(
-            "payload ended with status %d, %.1f s of processor time, %d bytes of memory",
+            "payload ended with status %d, %.1f s of CPU time, %d bytes of memory",
             end.exit_code,
             end.use.cpu_seconds,
             end.use.max_rss_bytes,
         )
-        # Whoever wanted the end is the cause, whatever the payload made of it.
+        # A requested stop is the cause, whatever status the payload returned.
         self._job.stop.check()
         if end.failure is not None:
             raise self._pilot.excuse(end.failure, end.exit_code)
@@ -319,7 +319,7 @@ class JobRunner:
         outputs = self._job.spec.outputs
         if len(outputs) != 1:
             raise JobFailedError(
-                OUTPUT_MISSING, f"a build job has one output, its library, not {len(outputs)}"
+                OUTPUT_MISSING, f"a build job must have one output, its library, not {len(outputs)}"
             )
         library = self._dir.root / "packed.tar.gz"
         pack(self._dir.work, library, self._job.stop, lambda of: may_offer(of, self._account))
@@ -328,7 +328,7 @@ class JobRunner:
         return stored
 
     def _store_log(self) -> StoredFile | None:
-        """Stores the log tarball if that can be done; a job does not fail for want of it."""
+        """Stores the log tarball; a job does not fail without it."""
         if not self._job.spec.log.url:
             return None
         with self._clock.phase(PHASE_STAGE_OUT):
@@ -338,7 +338,7 @@ class JobRunner:
                 self._pack_log(archive)
                 return self._stage_out(is_log=True).store(archive, self._job.spec.log)
             except (JobFailedError, OSError) as failure:
-                self._log.warning("the log was not stored: %s", failure)
+                self._log.warning("log tarball not stored: %s", failure)
                 return None
 
     def _pack_log(self, archive: Path) -> None:
@@ -347,7 +347,7 @@ class JobRunner:
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            # Outputs, if any, are stored by now: what fills the disk is of no more use.
+            # Outputs are stored by now, so the directory can make room.
             remove_tree(self._dir.work)
             pack_log(self._dir, archive)
 
@@ -355,9 +355,9 @@ class JobRunner:
         return StageOut(
             self._job.spec.job_id,
             self._job.lease.attempt,
-            # Nobody else stores a log under the name of this attempt's: the server need not be asked.
+            # Each attempt's log has its own name: no need to ask the server.
             self._job.abandon.check if is_log else lambda: self._job.confirm(self._pilot.renew_now),
-            # The log of a cancelled job is worth having.
+            # Store the log of a cancelled job, too.
             self._job.abandon if is_log else self._job.stop,
             self._log,
             self._pilot.queue.parameters.stage_out_attempts or DEFAULT_TRIES,
@@ -366,28 +366,28 @@ class JobRunner:
             is_library=is_library,
         )
 
-    def _note_use(self, use: Use) -> None:
+    def _record_use(self, use: Use) -> None:
         self._job.use = use
 
 
 def prepare(job: LiveJob, directory: JobDir) -> None:
-    """Makes the job's directory and writes down what is to do. Raises JobFailedError."""
+    """Creates the job's directory and writes job.json. Raises JobFailedError."""
     try:
         directory.create()
-        # Without the lease's token, which is a secret of the pilot: the log tarball has the file.
+        # Without the lease token, which is secret: the log tarball includes this file.
         text = json_format.MessageToJson(
             _without_values(job.spec), preserving_proto_field_name=True
         )
         replace_text(directory.spec, text + "\n", private=True)
     except OSError as error:
-        raise JobFailedError(NO_WORK_DIR, f"cannot make {directory.root}: {error}") from error
+        raise JobFailedError(NO_WORK_DIR, f"cannot create {directory.root}: {error}") from error
 
 
 def _without_values(spec: JobSpec) -> JobSpec:
-    """The job as its log may show it: variables are where users put what nobody else should read."""
+    """The job without the values of variables, which may be secrets of the user."""
     shown = JobSpec()
     shown.CopyFrom(spec)
-    # What is written while one iterates moves entries of the map: some would be passed over.
+    # A copy of the names: writing during the iteration would skip entries.
     for name in list(shown.environment):
         shown.environment[name] = "(not shown)"
     return shown

@@ -1,4 +1,4 @@
-"""Fetches the user's code of a task from the server."""
+"""Fetches the sandbox, a task's user code, from the server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pandawn_pilot.errors import SANDBOX_FAILED, JobFailedError
 from pandawn_pilot.logs import Log
 from pandawn_pilot.stop import Stop
 
-# A sandbox has at most 64 MiB; ten minutes would be a very slow line.
+# A sandbox has at most 64 MiB, so this allows a very slow connection.
 DOWNLOAD_TIMEOUT_SECONDS = 600.0
 
 
@@ -26,7 +26,7 @@ def bring_sandbox(
     stop: Stop,
     log: Log,
 ) -> None:
-    """Puts the archive at `archive`, once a node over the network where there is a cache.
+    """Puts the archive at `archive`; with a cache, a node downloads it once.
 
     Raises what `download_sandbox` raises.
     """
@@ -37,7 +37,7 @@ def bring_sandbox(
     if cache is None:
         download(archive)
     elif cache.deliver_code(sandbox_id, archive, download, stop):
-        log.info("sandbox %s comes out of the cache", sandbox_id)
+        log.info("sandbox %s taken from the cache", sandbox_id)
 
 
 def download_sandbox(
@@ -45,7 +45,7 @@ def download_sandbox(
 ) -> None:
     """Writes the archive to `archive` and checks that it is the one asked for.
 
-    Tries as long as the server cannot be reached. Raises JobFailedError (SANDBOX_FAILED) and
+    Retries while the server is unreachable. Raises JobFailedError (SANDBOX_FAILED) and
     StoppedError.
     """
     try:
@@ -59,7 +59,7 @@ def download_sandbox(
         raise JobFailedError(
             SANDBOX_FAILED, f"cannot fetch sandbox {sandbox_id}: {failure}"
         ) from failure
-    # A sandbox is named by its content.
+    # The identifier is the SHA-256 of the content.
     if digest != sandbox_id:
         raise JobFailedError(SANDBOX_FAILED, f"sandbox {sandbox_id} arrived with SHA-256 {digest}")
 

@@ -1,4 +1,4 @@
-"""Brings a job's input files into its work directory, by way of the node's cache."""
+"""Stages a job's input files into its work directory, through the node's cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pandawn_pilot.errors import (
 )
 from pandawn_pilot.logs import Log
 from pandawn_pilot.node.disk_use import free_bytes, same_disk
-from pandawn_pilot.sizes import said, said_against
+from pandawn_pilot.sizes import size_text, size_texts
 from pandawn_pilot.stop import Stop
 from pandawn_pilot.xrootd.local_server import LocalServer
 from pandawn_transports import (
@@ -42,11 +42,10 @@ from pandawn_transports import (
 )
 from pandawn_transports.account import Account
 
-# Before the second try at one file, for what may be a passing trouble of the storage; then three times
-# that, and so on.
+# Pause before the second try at a file after a temporary failure; it triples with each further try.
 PAUSE_SECONDS = 2.0
 
-# Tries at one file, where the queue does not say.
+# Tries at one file if the queue does not set them.
 DEFAULT_TRIES = 3
 
 ResultT = TypeVar("ResultT")
@@ -68,7 +67,7 @@ _FAULTS = {
 
 @dataclass
 class StageInSums:
-    """Bytes that were staged in, and those of them that came out of the cache."""
+    """Bytes that were staged in, and how many of them came from the cache."""
 
     input_bytes: int = 0
     bytes_from_cache: int = 0
@@ -90,9 +89,9 @@ class StageIn:
     ) -> None:
         self.sums = StageInSums()
         self._local_server = local_server
-        # Whether the server knew some of the job's files to be on this node.
+        # Whether the catalog listed some of the job's files on this node.
         self._expect_local = expect_local
-        # The payload must not get what its account may not read itself; None: it is the pilot's.
+        # Sources are read with this account's rights, so that a payload gets no more; None: the pilot's.
         self._reader = reader
         self._cache = cache
         self._stop = stop
@@ -100,14 +99,14 @@ class StageIn:
         self._tries = tries
 
     def check_limits(self, inputs: Sequence[InputFile], limits: Limits, work_dir: Path) -> None:
-        """Raises JobFailedError if the files are too large together; no byte is copied before."""
+        """Raises JobFailedError if the files together are too large; call it before any transfer."""
         total = sum(item.file.size_bytes for item in inputs)
         for limit, what in (
             (limits.max_input_bytes, "input files"),
             (limits.max_work_dir_bytes, "work directory"),
         ):
             if 0 < limit < total:
-                size, most = said_against(total, limit)
+                size, most = size_texts(total, limit)
                 raise JobFailedError(
                     INPUT_TOO_LARGE,
                     f"the {len(inputs)} input files have {size}, the limit for the {what} is"
@@ -123,18 +122,18 @@ class StageIn:
         if destination.is_dir():
             raise JobFailedError(
                 STAGE_IN_FAILED,
-                f"the user's code has a directory {destination.name!r}, which is an input file's name",
+                f"the sandbox has a directory {destination.name!r}, which is also the name of an input file",
             )
         try:
-            wanted, hit, whence = self._bring(item, destination)
+            wanted, hit, origin = self._bring(item, destination)
         except TransferError as error:
             raise JobFailedError(_FAULTS[error.fault], str(error)) from error
         self.sums.input_bytes += wanted.size_bytes
         self.sums.bytes_from_cache += wanted.size_bytes if hit else 0
-        self._log.info("staged in %s, %d bytes, %s", wanted.lfn, wanted.size_bytes, whence)
+        self._log.info("staged in %s, %d bytes, %s", wanted.lfn, wanted.size_bytes, origin)
 
     def _bring(self, item: InputFile, destination: Path) -> tuple[CachedFile, bool, str]:
-        """Brings a file; returns what it is, whether the node had it, and from where it came."""
+        """Stages a file; returns the file, whether the node had it, and where it came from."""
         source = None
         if self._needs_look(item):
             source = self._look(item)
@@ -153,17 +152,17 @@ class StageIn:
             self._fetch_checked(origin, destination)
             return wanted, False, item.url
         hit = self._cache.deliver(wanted, destination, origin, self._stop)
-        return wanted, hit, "out of the cache" if hit else item.url
+        return wanted, hit, "from the cache" if hit else item.url
 
     def _needs_look(self, item: InputFile) -> bool:
-        """Whether the source is asked before a cache is: for its rights, or for its version."""
+        """Whether the source is checked before the cache, for its permissions or its version."""
         if local_path(item.url) is not None:
             return True
         version = wanted_file(item).version
         return not version or rests_on_source(version)
 
     def _look(self, item: InputFile) -> SourceStat:
-        """What the source of an input is now. Raises JobFailedError if it is not what the task names."""
+        """The current state of an input's source. Raises JobFailedError if it differs from the task's."""
         transport = transport_for(item.url, self._reader)
         source = self._persist(lambda: transport.look(item.url, self._stop))
         check_source(item, wanted_file(item, source).version, source)
@@ -172,7 +171,7 @@ class StageIn:
     def _copy_from_local_server(
         self, item: InputFile, wanted: CachedFile, destination: Path
     ) -> str | None:
-        """Takes the file from this node's own server and returns its URL; None: it is to come another way."""
+        """Copies the file from this node's own XRootD server; returns its URL, or None if that failed."""
         if self._local_server is None or not wanted.version or not wanted.listed:
             return None
         if self._cache is not None and self._cache.holds(wanted):
@@ -192,7 +191,7 @@ class StageIn:
         return url
 
     def _fetch_checked(self, origin: Origin, destination: Path) -> None:
-        """Transfers a file for this job only; what is not right does not stay."""
+        """Transfers a file for this job only; removes it on failure."""
         try:
             origin(destination)
         except BaseException:
@@ -201,10 +200,10 @@ class StageIn:
         destination.chmod(READ_ONLY)
 
     def _fetch(self, item: InputFile, wanted: CachedFile, destination: Path) -> Arrival:
-        """Transfers a file, several times if need be, and checks it. Raises TransferError and JobFailedError."""
+        """Transfers a file with retries, and checks it. Raises TransferError and JobFailedError."""
         transport = transport_for(item.url, self._reader)
         if not self._needs_look(item):
-            # Not asked yet: of a file that is not the task's, no byte is to be moved.
+            # Not checked yet: do not transfer a file that is not the task's.
             self._look(item)
         first = ""
         while True:
@@ -218,17 +217,17 @@ class StageIn:
                 if bad.fault is not INPUT_CHECKSUM_MISMATCH:
                     raise
                 if bad.text == first:
-                    # What arrives in the same way twice is not an accident of the transfer.
+                    # The same wrong content twice is not a transfer error.
                     raise JobFailedError(
                         INPUT_CHANGED, changed_text(item.url, f"has other content: {bad.text}")
                     ) from bad
                 if first:
                     raise
                 first = bad.text
-                self._log.warning("trying again: %s", bad.text)
+                self._log.warning("stage-in failed, retrying: %s", bad.text)
 
     def _persist(self, transfer: Callable[[], ResultT]) -> ResultT:
-        """Asks the storage, several times if its trouble may pass. Raises TransferError."""
+        """Calls `transfer`, with retries after temporary failures. Raises TransferError."""
         number = 0
         while True:
             try:
@@ -238,14 +237,14 @@ class StageIn:
                 if error.fault not in PASSING or number >= self._tries:
                     raise
                 pause = PAUSE_SECONDS * 3 ** (number - 1)
-                self._log.warning("trying again in %.0f s: %s", pause, error)
+                self._log.warning("stage-in failed, retrying in %.0f s: %s", pause, error)
                 self._stop.sleep(pause)
 
     def _check_disk(self, inputs: Sequence[InputFile], total: int, work_dir: Path) -> None:
-        """Raises JobFailedError if the disk cannot take what has to come, even with an emptied cache."""
+        """Raises JobFailedError if the disk has no room for the inputs, even after evicting the cache."""
         needed, available = total, free_bytes(work_dir)
         if self._cache is not None and _same_disk(self._cache.root, work_dir):
-            # What the cache holds is linked, and its other files can make room.
+            # Cached inputs are linked, and other cached files can be evicted.
             needed -= sum(
                 item.file.size_bytes for item in inputs if self._cache.holds(wanted_file(item))
             )
@@ -254,7 +253,8 @@ class StageIn:
         if needed > available:
             raise JobFailedError(
                 NO_LOCAL_SPACE,
-                f"{said(needed)} of input have to come, the disk of {work_dir} has room for {said(available)}",
+                f"{size_text(needed)} of input do not fit: the disk of {work_dir} has"
+                f" {size_text(available)} free",
             )
 
 
@@ -262,14 +262,14 @@ def _same_disk(cache: Path, work_dir: Path) -> bool:
     try:
         return same_disk(cache, work_dir)
     except OSError:
-        # A cache that is gone has no room to give.
+        # The cache is gone.
         return False
 
 
 def local_names(inputs: Sequence[InputFile]) -> list[str]:
     """Names of the input files in the work directory, in order: the last part of each LFN.
 
-    A name that an earlier file has is told apart by the file's number, as in `2_data.root`.
+    A duplicate name gets the file's number as prefix, as in `2_data.root`.
     """
     names: list[str] = []
     taken: set[str] = set()

@@ -1,4 +1,4 @@
-"""Stores a job's outputs: complete and on disk before they get their names, with size and checksum."""
+"""Stores a job's outputs: written and synced before they get their names, with size and checksum."""
 
 from __future__ import annotations
 
@@ -34,17 +34,15 @@ from pandawn_transports import (
     transport_for,
 )
 
-# Before the second try at one file, for what may be a passing trouble of the storage; then twice that,
-# and so on.
+# Pause before the second try at a file after a temporary failure; it doubles with each further try.
 PAUSE_SECONDS = 2.0
 MAX_PAUSE_SECONDS = 20.0
-# While the storage is away, tries go on for so long whatever their number: behind the output may be
-# hours of computing.
+# Retries last at least this long while the storage is unavailable: the output may be hours of computing.
 AWAY_SECONDS = 60.0
-# The log is worth less, and is in the way of the slot's next job.
+# The log is worth less, and delays the slot's next job.
 LOG_PATIENCE_SECONDS = 10.0
 
-# Tries at one file, where the queue does not say.
+# Tries at one file if the queue does not set them.
 DEFAULT_TRIES = 3
 
 _FAULTS = {
@@ -62,14 +60,14 @@ _FAULTS = {
 }
 
 
-# What pilots have warned of; once is enough.
+# Warnings that were logged already: each is logged once.
 _warned: set[str] = set()
 
 
 class StageOut:
-    """Stores the files of one attempt. `confirm_lease` is asked before each of them becomes visible.
+    """Stores the files of one attempt. Calls `confirm_lease` before each becomes visible.
 
-    `storage_root` is the queue's. A log is given up early; a library goes by its SHA-256.
+    `storage_root` is the queue's. A log is given up early; a library's checksum is its SHA-256.
     """
 
     def __init__(
@@ -123,7 +121,7 @@ class StageOut:
                 is_away = error.fault in STORAGE_AWAY and time.monotonic() + pause < give_up_at
                 if error.fault not in PASSING or (tried >= self._tries and not is_away):
                     raise JobFailedError(_FAULTS[error.fault], str(error)) from error
-                self._log.warning("trying again in %.0f s: %s", pause, error)
+                self._log.warning("stage-out failed, retrying in %.0f s: %s", pause, error)
                 self._stop.sleep(pause)
                 pause = min(2 * pause, MAX_PAUSE_SECONDS)
 

@@ -1,9 +1,9 @@
-"""Unpacks an archive that nobody trusts: the process that does it, and may die of it.
+"""The process that unpacks an untrusted archive.
 
-Started by `archives.unpack` with `python -I -S`, so of the standard library only. What it is given: the
+Started by `archives.unpack` with `python -I -S`, so it uses the standard library only. It gets the
 archive as its standard input, the directory as a descriptor, and an `Order` as its argument. It first
-gives up what it does not need: the pilot's account where the payload has another, memory, time of the
-processor. What it says is one line of JSON.
+limits its memory and CPU time, and changes to the payload's account if that differs. It prints its
+result as one line of JSON.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from pandawn_pilot.payload.start import change_account
 
 # More files than any user's code has, fewer than a disk has inodes.
 MAX_MEMBERS = 200_000
-# A header of an archive may say that it is as long as it likes, and is read into memory.
+# Headers of an archive can be of any length, and are read into memory.
 MEMORY_BYTES = 512 * 1024 * 1024
-# For 64 MiB of the best compressed zeros that a sandbox may have.
+# Enough for a sandbox of 64 MiB of highly compressed zeros.
 CPU_SECONDS = 900
 _CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Order:
-    """What to unpack where: `directory` is a descriptor, `name` what the archive is called in errors.
+    """What to unpack where: `directory` is a descriptor, `name` the archive's name in errors.
 
-    `max_bytes` is the most that may come out. `uid` -1: the account stays.
+    `max_bytes` limits the unpacked size. `uid` -1: keep the account.
     """
 
     directory: int
@@ -46,11 +46,11 @@ class Order:
 
 
 class RefusedError(Exception):
-    """The archive is not one that is unpacked; the message says why."""
+    """The archive is refused; the message says why."""
 
 
 class TooLargeError(Exception):
-    """More would come out than may."""
+    """The unpacked size would exceed `max_bytes`."""
 
 
 def main() -> int:
@@ -60,16 +60,16 @@ def main() -> int:
         _confine(order)
         unpack_here(order.name, order.max_bytes)
     except RefusedError as refused:
-        said: dict[str, str | int] = {"refused": str(refused)}
+        result: dict[str, str | int] = {"refused": str(refused)}
     except TooLargeError:
-        said = {"too_large": 1}
+        result = {"too_large": 1}
     except MemoryError:
-        said = {"refused": f"{order.name} takes more memory than a tar archive needs"}
+        result = {"refused": f"{order.name} needs more memory than is allowed for a tar archive"}
     except OSError as error:
-        said = {"errno": error.errno or 0, "text": str(error)}
+        result = {"errno": error.errno or 0, "text": str(error)}
     else:
-        said = {}
-    os.write(1, json.dumps(said).encode() + b"\n")
+        result = {}
+    os.write(1, json.dumps(result).encode() + b"\n")
     return 0
 
 
@@ -89,7 +89,7 @@ def _confine(order: Order) -> None:
 
 
 def unpack_here(name: str, max_bytes: int) -> None:
-    """Unpacks what comes by the standard input below the working directory.
+    """Unpacks the standard input below the working directory.
 
     Raises RefusedError, TooLargeError, OSError and MemoryError.
     """
@@ -100,7 +100,7 @@ def unpack_here(name: str, max_bytes: int) -> None:
             tarfile.open(fileobj=stream, mode="r:*") as tar,
         ):
             for count, member in enumerate(tar):
-                # It keeps all that it has seen, for those who want to go back.
+                # tarfile keeps all members for random access; drop them to bound memory.
                 tar.members = []  # type: ignore[attr-defined]
                 if count >= MAX_MEMBERS:
                     raise RefusedError(f"more than {MAX_MEMBERS} files in {name}")
@@ -110,9 +110,9 @@ def unpack_here(name: str, max_bytes: int) -> None:
                         raise TooLargeError
                 _extract(tar, member)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
-        raise RefusedError(f"{name} is not a whole tar archive: {error}") from error
+        raise RefusedError(f"{name} is not a complete tar archive: {error}") from error
     except ValueError as error:
-        raise RefusedError(f"{name} is not a tar archive that can be read: {error}") from error
+        raise RefusedError(f"{name} is not a readable tar archive: {error}") from error
 
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
@@ -137,20 +137,20 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
             shutil.copyfileobj(content, stream, _CHUNK_BYTES)
         target.chmod(0o755 if member.mode & 0o100 else 0o644)
     elif member.issym():
-        # Wherever it leads: it is the payload that follows it, with its own rights. Nothing is
-        # written through it, and the pilot takes no output that lies behind it.
+        # It may point anywhere: only the payload follows it, with its own rights. Nothing is written
+        # through it, and the pilot takes no output behind it.
         target.symlink_to(member.linkname)
     elif member.islnk():
         original = _safe_parts(member.linkname)
         if _is_link_or_below(original) or not Path(*original).is_file():
-            raise RefusedError(f"{member.name!r} links to {member.linkname!r}, no file")
+            raise RefusedError(f"{member.name!r} links to {member.linkname!r}, which is not a file")
         shutil.copy2(Path(*original), target)
     else:
         raise RefusedError(f"{member.name!r} is neither file, directory nor link")
 
 
 def _safe_parts(name: str) -> list[str]:
-    """The parts of a name below the directory. Raises RefusedError if it leads out."""
+    """The parts of a relative name. Raises RefusedError if it leads out of the directory."""
     if name.startswith("/"):
         raise RefusedError(f"{name!r} is an absolute name")
     parts = list(PurePosixPath(name).parts)
@@ -160,7 +160,7 @@ def _safe_parts(name: str) -> list[str]:
 
 
 def _make_parents(parts: list[str]) -> None:
-    """Makes the directories above a name; none of them may be a link, which could lead anywhere."""
+    """Creates the directories above a name; refuses links among them, which could lead anywhere."""
     current = Path()
     for part in parts[:-1]:
         current /= part

@@ -1,19 +1,18 @@
 """The directory that a pilot works in.
 
-lock             held as long as the pilot lives
-pilot.json       the pilot's registration at the server, while it lasts; for the pilot's eyes
+lock             held while the pilot runs
+pilot.json       the pilot's registration at the server, while it lasts; private
 jobs/<job>.<attempt>/
     job.json     what to do, without the values of the user's environment
-    inputs.txt   names of the input files in work/, a line each
-    pilot.log    what the pilot did
+    inputs.txt   names of the input files in work/, one per line
+    pilot.log    the pilot's log of the job
     payload.stdout, payload.stderr
     work/        the payload's directory
     tmp/         its TMPDIR
-queue.json       the queue that the pilot works for, as it was last seen
-reports/         see recovery; for the pilot's eyes
+queue.json       the last known revision of the pilot's queue
+reports/         undelivered reports, see server/stored_reports.py; private
 
-What other accounts may see of it is what its payloads, if they have other accounts, have to pass
-through.
+Other accounts can only traverse it, and only if payloads have other accounts.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ FORMAT_VERSION = 1
 
 
 class WorkDirBusyError(Exception):
-    """Another pilot works in the directory."""
+    """Another pilot uses the directory."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class JobDir:
 
     @property
     def tmp(self) -> Path:
-        """Where the payload puts what nobody needs later; not part of a library that it builds."""
+        """The payload's temporary directory; not part of a library that it builds."""
         return self.root / "tmp"
 
     @property
@@ -61,42 +60,42 @@ class JobDir:
 
     @property
     def inputs(self) -> Path:
-        """Names of the input files in the payload's directory, one a line."""
+        """Names of the input files in the payload's directory, one per line."""
         return self.root / "inputs.txt"
 
     @property
     def log(self) -> Path:
-        """What the pilot did."""
+        """The pilot's log of the job."""
         return self.root / "pilot.log"
 
     @property
     def stdout(self) -> Path:
-        """What the payload printed."""
+        """The payload's standard output."""
         return self.root / "payload.stdout"
 
     @property
     def stderr(self) -> Path:
-        """What the payload complained of."""
+        """The payload's standard error."""
         return self.root / "payload.stderr"
 
     def is_there(self) -> bool:
-        """Whether it is, with what a payload has in it."""
+        """Whether it exists, with the payload's directories."""
         return self.work.is_dir() and self.tmp.is_dir()
 
     def create(self) -> None:
-        """Makes the directory, empty even if an earlier life of the pilot has left something in it."""
+        """Creates the directory, empty even if an earlier run left files in it."""
         remove_tree(self.root)
         self.root.mkdir(mode=0o700, parents=True)
         self.work.mkdir()
         self.tmp.mkdir()
 
     def remove(self) -> None:
-        """Removes everything; what cannot be removed stays for the next start."""
+        """Removes everything; the next start removes what could not be removed now."""
         remove_tree(self.root)
 
 
 class WorkDir:
-    """A pilot's directory. Only one pilot may be inside at a time."""
+    """A pilot's directory. Only one pilot can use it at a time."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -105,31 +104,31 @@ class WorkDir:
         self.jobs = root / "jobs"
         self._pilot = root / "pilot.json"
         self._lock = root / "lock"
-        # What ends with the pilot's life here, and which file its lock is.
+        # Held until the pilot ends; device and inode of its lock.
         self._held = ExitStack()
         self._locked: tuple[int, int] | None = None
         self._passable = False
 
     @contextmanager
     def occupied(self) -> Iterator[None]:
-        """Makes the directory and holds its lock. Raises WorkDirBusyError and OSError."""
+        """Creates the directory and holds its lock. Raises WorkDirBusyError and OSError."""
         with self._held:
             self._occupy()
             self._check_programs_run()
-            # Those of a pilot that was killed together with their wrappers.
+            # Payloads of a pilot that was killed together with its wrappers.
             end_processes_in(self.jobs)
             yield
 
     def restore(self) -> bool:
-        """Makes the directory anew where somebody has taken it away, as cleaners of /tmp do; whether that was so.
+        """Creates the directory again if it was deleted, as cleaners of /tmp do; returns whether it was.
 
-        Raises OSError, and WorkDirBusyError when another pilot has moved in.
+        Raises OSError, and WorkDirBusyError when another pilot uses it now.
         """
         if self._is_whole():
             return False
         self._occupy()
         if self._passable:
-            self.let_pass()
+            self.allow_traversal()
         return True
 
     def _is_whole(self) -> bool:
@@ -145,13 +144,13 @@ class WorkDir:
     def _occupy(self) -> None:
         self.jobs.mkdir(parents=True, exist_ok=True)
         self.reports.mkdir(exist_ok=True)
-        # Leases are in there: who has them can report in the pilot's name.
+        # Reports contain lease tokens, which allow to report as this pilot.
         self.reports.chmod(0o700)
         if not self._lock.exists() or _identity(self._lock) != self._locked:
-            # The lock of before is kept, too: only so the number of its file is nobody else's.
+            # The old lock stays open, so that its inode number is not reused.
             if not self._held.enter_context(locks.attempt(self._lock)):
                 raise WorkDirBusyError(
-                    f"another pilot works in {self.root}; give each pilot a --work-dir of its own"
+                    f"another pilot uses {self.root}; give each pilot its own --work-dir"
                 )
             self._locked = _identity(self._lock)
         self._held.enter_context(locks.kept_from_cleaners(self.root))
@@ -160,42 +159,41 @@ class WorkDir:
         if os.statvfs(self.root).f_flag & os.ST_NOEXEC:
             raise PermissionError(
                 errno.EACCES,
-                "it lies on a disk that is mounted noexec, so no job could start a program of its own;"
-                " choose another --work-dir",
+                "its disk is mounted noexec, so jobs could not run their programs; choose another"
+                " --work-dir",
                 str(self.root),
             )
 
-    def let_pass(self) -> None:
-        """Lets all accounts through to the directories of jobs, each of which has its own guard."""
+    def allow_traversal(self) -> None:
+        """Lets all accounts traverse to the directories of jobs, each with its own permissions."""
         self._passable = True
         for directory in (self.root, self.jobs):
             directory.chmod(directory.stat().st_mode & 0o7777 | 0o111)
 
     def job(self, job_id: int, attempt: int) -> JobDir:
-        """Place of one attempt at one job."""
+        """The directory of one attempt at one job."""
         return JobDir(self.jobs / f"{job_id}.{attempt}")
 
     def clear_jobs(self) -> None:
-        """Removes what earlier lives of the pilot have left behind."""
+        """Removes the job directories of earlier runs."""
         for left in self.jobs.iterdir():
             remove_tree(left)
 
     def former_pilot(self) -> str:
-        """Identifier of a pilot that worked here and did not take leave; empty when there is none."""
+        """Identifier of a pilot that ran here and did not deregister; empty if none."""
         try:
             document = json.loads(self._pilot.read_text(encoding="utf-8"))
             return str(document["pilot_id"]) if document["version"] == FORMAT_VERSION else ""
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return ""
 
-    def note_pilot(self, pilot_id: str) -> None:
-        """Notes who works here now. Raises OSError; then the note of before is gone, too."""
+    def store_pilot(self, pilot_id: str) -> None:
+        """Stores the pilot's identifier. Raises OSError; the old identifier is removed then, too."""
         text = json.dumps({"version": FORMAT_VERSION, "pilot_id": pilot_id})
         try:
             replace_text(self._pilot, text, private=True)
         except OSError:
-            # On a full disk there is still room for a name in the place of another, and none at all
-            # is better than a wrong one.
+            # On a full disk the file can still be overwritten; no identifier is better than a wrong one.
             if not self._overwrite_pilot(text):
                 self.forget_pilot()
                 raise
@@ -210,7 +208,7 @@ class WorkDir:
         return True
 
     def forget_pilot(self) -> None:
-        """Notes that the pilot has taken leave."""
+        """Removes the identifier: the pilot has deregistered."""
         self._pilot.unlink(missing_ok=True)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pandawn_pilot.node.trees import walk
-from pandawn_pilot.sizes import said
+from pandawn_pilot.sizes import size_text
 
 # The unit of `st_blocks`, whatever the disk's own blocks are.
 _BLOCK_BYTES = 512
@@ -73,7 +73,7 @@ def why_full(directory: Path) -> str | None:
         return None
     free = state.f_bavail * state.f_frsize
     if free < FULL_DISK_BYTES:
-        return f"{said(free)} are free"
+        return f"{size_text(free)} are free"
     if state.f_files and state.f_favail < FULL_DISK_INODES:
         return f"its {state.f_files} inodes are used up"
     try:

@@ -6,7 +6,7 @@ import os
 import sys
 
 
-def speak_utf8() -> None:
+def use_utf8() -> None:
     """Starts this program anew, as the same process, unless Python takes file names for UTF-8.
 
     On a node with a Latin-1 locale a name that came from the server would else become other bytes than

@@ -1,1 +1,1 @@
-"""The user's program: how it is started, watched, limited and ended."""
+"""Starts, watches, limits and ends the payload, the user's program."""

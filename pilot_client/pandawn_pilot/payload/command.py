@@ -1,4 +1,4 @@
-"""What exactly is started for a job: arguments, program and environment."""
+"""The arguments, program and environment of a job's payload."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from pandawn_pilot.errors import (
 from pandawn_transports.account import Account
 
 INPUT_NAMES = "%IN"
-# Where a batch job has no PATH at all.
+# If the batch job has no PATH.
 _USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
-# The kernel takes 128 KiB in one word; what is longer than this is in PANDAWN_INPUTS_FILE only.
+# The kernel allows 128 KiB per variable; longer lists are in PANDAWN_INPUTS_FILE only.
 MAX_INPUTS_BYTES = 64 * 1024
-# docs/pilot.md lists all of these, and says why.
-# The pilot's own settings, and places and contents of credentials: none of the payload's business.
+# docs/pilot.md lists all of these, with reasons.
+# The pilot's settings, and paths and contents of credentials, which payloads must not see.
 _SECRET = re.compile(
     r"PANDAWN_|GRPC_|BEARER_TOKEN|X509_|SSH_|GPG_|KRB5|_CONDOR_CREDS|_?SCITOKENS?|AWS_|GOOGLE_|OS_|KUBE"
     r"|XDG_RUNTIME_DIR$|XAUTHORITY$|DBUS_|NETRC$|PGPASS"
     r"|.*(TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE_KEY|API_KEY|PROXY_FILE)",
     re.IGNORECASE,
 )
-# What the pilot itself was started with or by, and what would make the payload another program than
-# its user tried: search paths of loaders and interpreters, service managers, ranks of MPI programs,
-# desktops, and places in the home of the pilot's account.
+# Variables of the pilot's own start, which would make the payload behave differently from its user's
+# test: search paths of loaders and interpreters, service managers, ranks of MPI programs, desktops, and
+# paths in the home of the pilot's account.
 _PILOTS_OWN = re.compile(
     r"LD_|GCONV_PATH$|GLIBC_|MALLOC_|PYTHON|VIRTUAL_ENV|CONDA_|_CE_|PERL|RUBY|GEM_|BUNDLE_|NODE_|CLASSPATH$"
     r"|JAVA_TOOL_OPTIONS$|_JAVA_OPTIONS$|R_LIBS|LUA_|TCLLIBPATH$|GUILE_|ROOTSYS$"
@@ -45,13 +45,13 @@ _PILOTS_OWN = re.compile(
     r"|DISPLAY$|WAYLAND_|DESKTOP_|SUDO_|XDG_(CACHE|CONFIG|DATA|STATE)_HOME$|XDG_SESSION|XDG_SEAT|XDG_VTNR"
     r"|TMP$|TEMP$|TMPDIR$|TEMPDIR$|OLDPWD$|PWD$|SHLVL$|_$|HISTFILE$|MAIL$|LC_CTYPE_COERCED$"
 )
-# Directories that all may read, by which a payload knows the servers that it speaks to.
+# Public directories that payloads need to verify servers.
 _SHOWN = frozenset({"X509_CERT_DIR", "X509_VOMS_DIR", "X509_VOMSES"})
 _LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")
 
 
 def substitute_inputs(command: Sequence[str], input_names: Sequence[str]) -> list[str]:
-    """Puts the names of the input files in the place of `%IN`, as `JobSpec.command` says."""
+    """Replaces `%IN` by the names of the input files, see `JobSpec.command`."""
     arguments: list[str] = []
     for argument in command:
         if argument == INPUT_NAMES:
@@ -66,10 +66,10 @@ def find_program(
 ) -> str:
     """The path of the program that a shell in `work_dir` would start, looking there last.
 
-    For an account a program counts as missing from a directory that the account may not enter.
+    Ignores programs in directories that `account` cannot enter.
 
-    Raises JobFailedError: PAYLOAD_NOT_FOUND or PAYLOAD_NOT_EXECUTABLE for what must be in the user's
-    code, PROGRAM_NOT_FOUND or PROGRAM_NOT_EXECUTABLE for what the node might have had.
+    Raises JobFailedError: PAYLOAD_NOT_FOUND or PAYLOAD_NOT_EXECUTABLE for a program of the sandbox,
+    PROGRAM_NOT_FOUND or PROGRAM_NOT_EXECUTABLE for one of the node.
     """
     if "/" in name:
         candidates = [work_dir / name]
@@ -84,7 +84,7 @@ def find_program(
     for candidate in present:
         if os.access(candidate, os.X_OK):
             return str(candidate)
-    # By its mode it is a program: on a disk that is mounted noexec access says no of any. The kernel will say so.
+    # Executable by its mode: access() fails on a noexec disk, and exec will report that.
     for candidate in present:
         if candidate.stat().st_mode & 0o111 and is_noexec(candidate):
             return str(candidate)
@@ -92,16 +92,16 @@ def find_program(
         ours = present[0].is_relative_to(work_dir)
         raise JobFailedError(
             PAYLOAD_NOT_EXECUTABLE if ours else PROGRAM_NOT_EXECUTABLE,
-            f"the command {name!r} is a file that may not be executed ({present[0]}); chmod +x it, "
-            "or name its interpreter in the command",
+            f"the command {name!r} is a file without execute permission ({present[0]}); chmod +x it, "
+            "or start it with its interpreter",
         )
     if "/" in name:
-        # A link in the user's code may lead to what another node has.
+        # A link in the sandbox may point to a program that other nodes have.
         ours = candidates[0].is_relative_to(work_dir) and not candidates[0].is_symlink()
         raise JobFailedError(
             PAYLOAD_NOT_FOUND if ours else PROGRAM_NOT_FOUND,
-            f"the command {name!r} is not there"
-            + (": it is not in the task's code" if ours else " on this node"),
+            f"the command {name!r} does not exist"
+            + (": it is not in the task's sandbox" if ours else " on this node"),
         )
     raise JobFailedError(
         PROGRAM_NOT_FOUND,
@@ -110,12 +110,12 @@ def find_program(
 
 
 def is_noexec(path: Path) -> bool:
-    """Whether nothing can be executed from the file system that `path` lies on. Raises OSError."""
+    """Whether the file system of `path` is mounted noexec. Raises OSError."""
     return bool(os.statvfs(path).f_flag & os.ST_NOEXEC)
 
 
 def inputs_variable(names: Sequence[str]) -> dict[str, str]:
-    """PANDAWN_INPUTS, as long as a variable can hold it."""
+    """PANDAWN_INPUTS; empty if the names are too long for a variable."""
     text = ",".join(names)
     return {"PANDAWN_INPUTS": text} if len(os.fsencode(text)) <= MAX_INPUTS_BYTES else {}
 
@@ -129,10 +129,10 @@ def payload_environment(
     account: Account | None = None,
     of_queue: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """The environment of a payload; docs/pilot.md has it as a table.
+    """The environment of a payload; docs/pilot.md has a table.
 
-    The batch job's without secrets and without what is the pilot's own, the queue's, the user's, the
-    job's.
+    Later ones win: the batch job's without secrets and the pilot's own variables, the queue's, the user's,
+    the job's.
     """
     environment = {
         name: value
@@ -144,7 +144,7 @@ def payload_environment(
         user = environment.get("USER") or _own_name()
     else:
         user = account.name
-        # A shell takes what it may not look at for what it may not execute.
+        # A shell reports a directory that it cannot enter as "permission denied".
         environment["PATH"] = _passable_path(environment["PATH"], account)
     environment.update({"USER": user, "LOGNAME": user, "SHELL": "/bin/sh"})
     if not any(environment.get(name) for name in _LOCALE):
@@ -157,7 +157,7 @@ def payload_environment(
 
 
 def without_secrets(inherited: Mapping[str, str]) -> dict[str, str]:
-    """An environment without the pilot's settings and whatever may be or lead to a credential."""
+    """The environment without the pilot's settings, credentials, and paths to credentials."""
     return {
         name: value
         for name, value in inherited.items()
@@ -173,7 +173,7 @@ def _own_name() -> str:
 
 
 def _without_pilot(search_path: str, inherited: Mapping[str, str]) -> str:
-    """A PATH without the programs of the virtual environment that the pilot is part of."""
+    """PATH without the pilot's own virtual environment."""
     tops = {inherited.get(name, "") for name in ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME")}
     if sys.prefix != sys.base_prefix:
         tops.add(sys.prefix)
@@ -197,9 +197,9 @@ def _passable_path(search_path: str, account: Account) -> str:
 
 
 def _may_reach(program: Path, work_dir: Path, account: Account) -> bool:
-    """Whether all directories on the way to a program let the account pass, by their modes."""
+    """Whether the account can traverse all directories above a program, by their modes."""
     ways = {*program.absolute().parents, *program.resolve().parents}
-    # The account's own: given to it when its payload starts.
+    # These are given to the account when its payload starts.
     ours = {work_dir, *work_dir.parents}
     return all(_lets_pass(way, account) for way in ways if way not in ours)
 

@@ -1,4 +1,4 @@
-"""Whose fault it is that a payload did not begin, or did not end well."""
+"""Classifies why a payload did not start, or failed."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from pandawn_pilot.payload.program import Program
 from pandawn_pilot.payload.queue_rules import SETUP_OVER, SETUP_PROGRAM_MISSING
 
 _STDERR_TAIL_BYTES = 1000
-# What a shell gives for a program that is not there, and for one that cannot be executed.
+# A shell's status for a missing program, and for one that cannot be executed.
 NOT_FOUND_STATUS, NOT_EXECUTABLE_STATUS = 127, 126
-# Of a script's first line, what the kernel looks at.
+# The kernel reads this much of a script's first line.
 _FIRST_LINE_BYTES = 256
 _ELF = b"\x7fELF"
-# What says that a program, or something on the way to it, is not there.
+# The program, or a part of its path, does not exist.
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
-# What says that it is there and cannot be run as it is. All else is trouble of the node.
+# The program exists and cannot be run as it is. All other errors are the node's.
 _UNFIT = frozenset(
     {errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.EINVAL, errno.EISDIR, errno.ELIBBAD}
 )
 
 
 def why_not_started(program: Program, number: int, step: str) -> tuple[int, JobFailedError]:
-    """The status that a shell would have given, and the failure; `step` is one of StartError's."""
+    """The status that a shell would return, and the failure; `step` is one of StartError's."""
     name = program.arguments[0]
     why = os.strerror(number)
     if step == "arguments":
@@ -49,7 +49,7 @@ def why_not_started(program: Program, number: int, step: str) -> tuple[int, JobF
         )
     if step == "account":
         return NOT_EXECUTABLE_STATUS, JobFailedError(
-            NO_ACCOUNT, f"the payload's account could not be taken: {why}"
+            NO_ACCOUNT, f"cannot change to the payload's account: {why}"
         )
     if step != "exec":
         return NOT_EXECUTABLE_STATUS, JobFailedError(
@@ -69,60 +69,60 @@ def why_not_started(program: Program, number: int, step: str) -> tuple[int, JobF
 
 
 def too_long(arguments: list[str], environment: dict[str, str]) -> JobFailedError:
-    """The failure of a command that no program can be given."""
+    """The failure of a command that exceeds the kernel's limit."""
     size = sum(len(os.fsencode(word)) + 1 for word in arguments)
     rest = sum(len(os.fsencode(f"{name}={value}")) + 1 for name, value in environment.items())
     longest = max((len(os.fsencode(word)) for word in arguments), default=0)
     return JobFailedError(
         ARGUMENTS_TOO_LONG,
         f"the command has {len(arguments)} arguments of {size} bytes, the longest of {longest}, and"
-        f" {rest} bytes of environment: more than a program can be given; leave %IN away and read"
-        " the names of the input files from the file that PANDAWN_INPUTS_FILE names",
+        f" {rest} bytes of environment: more than the kernel allows; leave out %IN and read the"
+        " names of the input files from the file in PANDAWN_INPUTS_FILE",
     )
 
 
 def why_failed(program: Program, number: int, code: int, setup: str | None) -> JobFailedError:
     """The failure of a payload that ended by a signal (`number`, else 0) or with a status.
 
-    `setup` is what the queue's set-up told of itself; None: there is none.
+    `setup` is what the queue's set-up reported; None: no set-up.
     """
-    said = _said(program.stderr)
+    detail = _stderr_detail(program.stderr)
     full = why_full(program.measured)
     if full is not None:
-        # Neither the payload's status nor its last words tell it: those found no room.
+        # The payload's status and stderr do not show it: the disk had no room for them.
         return JobFailedError(
             NO_LOCAL_SPACE, f"the payload ended with status {code} on a full disk ({full})"
         )
     if setup == SETUP_PROGRAM_MISSING:
         return JobFailedError(
-            PROGRAM_NOT_FOUND, f"the command is not there after the queue's set-up{said}"
+            PROGRAM_NOT_FOUND, f"the command does not exist after the queue's set-up{detail}"
         )
     if setup is not None and setup != SETUP_OVER:
         return JobFailedError(
-            SETUP_FAILED, f"the queue's set-up command ended with status {code}{said}"
+            SETUP_FAILED, f"the queue's set-up command ended with status {code}{detail}"
         )
     if number:
         name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
-        return JobFailedError(PAYLOAD_KILLED, f"the payload was killed by signal {name}{said}")
-    return JobFailedError(PAYLOAD_FAILED, f"the payload ended with status {code}{said}")
+        return JobFailedError(PAYLOAD_KILLED, f"the payload was killed by signal {name}{detail}")
+    return JobFailedError(PAYLOAD_FAILED, f"the payload ended with status {code}{detail}")
 
 
 def _absent(program: Program, why: str) -> JobFailedError:
     name = program.arguments[0]
     wanted = _interpreter(name)
     if wanted is not None:
-        # Its program is there, so it is what the program asks for that is not.
+        # The script exists, so its interpreter is missing.
         ours = _is_in(wanted, program)
         return JobFailedError(
             PAYLOAD_NOT_FOUND if ours else PROGRAM_NOT_FOUND,
-            f"{name}: its interpreter {wanted} is not there",
+            f"{name}: its interpreter {wanted} does not exist",
         )
     if not Path(name).exists():
         ours = _is_in(name, program) and not Path(name).is_symlink()
         return JobFailedError(
             PAYLOAD_NOT_FOUND if ours else PROGRAM_NOT_FOUND, f"{name}: no such program ({why})"
         )
-    return JobFailedError(PROGRAM_NOT_FOUND, f"{name}: its loader or interpreter is not there")
+    return JobFailedError(PROGRAM_NOT_FOUND, f"{name}: its loader or interpreter does not exist")
 
 
 def _unfit(program: Program, number: int, why: str) -> JobFailedError:
@@ -131,23 +131,22 @@ def _unfit(program: Program, number: int, why: str) -> JobFailedError:
     if ours and os.statvfs(program.work_dir).f_flag & os.ST_NOEXEC:
         return JobFailedError(
             PAYLOAD_NOT_STARTED,
-            f"{name} cannot be executed: the node's work directory lies on a disk that is mounted"
-            " noexec",
+            f"{name} cannot be executed: the disk of the node's work directory is mounted noexec",
         )
     if number in (errno.ENOEXEC, errno.EINVAL) and _begins(name).startswith(_ELF):
-        # For another kind of processor; where it was built is where it runs.
+        # Built for another architecture: it may run on another node.
         ours = False
     fault = PAYLOAD_NOT_EXECUTABLE if ours else PROGRAM_NOT_EXECUTABLE
     return JobFailedError(fault, f"{name} cannot be executed: {why}")
 
 
 def _is_in(path: str, program: Program) -> bool:
-    """Whether a path leads into what the user sent, and not to what the node has."""
+    """Whether a path is in the user's work directory, not elsewhere on the node."""
     return Path(program.work_dir, path).is_relative_to(program.work_dir)
 
 
 def _interpreter(name: str) -> str | None:
-    """What the first line of a script asks for."""
+    """The interpreter in the first line of a script; None if it is not a script."""
     line = _begins(name)
     if not line.startswith(b"#!"):
         return None
@@ -163,8 +162,8 @@ def _begins(name: str) -> bytes:
         return b""
 
 
-def _said(stderr: Path) -> str:
-    """The last line of what the payload complained of, for the end of a sentence."""
+def _stderr_detail(stderr: Path) -> str:
+    """The last line of stderr, to append to a sentence."""
     try:
         with os.fdopen(os.open(stderr, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as stream:
             stream.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""Processes of payloads whose pilot and wrapper were both killed: found by where and for what they run."""
+"""Finds and kills processes of payloads whose pilot and wrapper were both killed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from pandawn_pilot.payload.process_tree import has_terminal
 
-# In each payload's environment: the directory that it was started in, by which its processes are known.
+# In each payload's environment: its work directory, which identifies its processes.
 MARK = "PANDAWN_WORK_DIR"
-# A process that does not die from SIGKILL waits for a dead disk.
+# A process that survives SIGKILL waits for a hanging disk.
 _KILL_PATIENCE_SECONDS = 10.0
 
 
 def end_processes_in(directory: Path) -> list[int]:
-    """Kills payloads that work below a directory, until none is left; returns whom it found first.
+    """Kills payloads below a directory until none is left; returns the process numbers found at first.
 
-    Those are processes whose environment says so, or that have a working directory there and no
-    terminal, which people have who look around. Who may not be looked at is no payload of ours.
+    These are processes with the directory in their environment, or as working directory without a
+    terminal (administrators have one). Processes that cannot be inspected are not our payloads.
     """
     deadline = time.monotonic() + _KILL_PATIENCE_SECONDS
     first = left = processes_in(directory)
@@ -34,7 +34,7 @@ def end_processes_in(directory: Path) -> list[int]:
 
 
 def processes_in(directory: Path) -> list[int]:
-    """Process numbers of payloads that work in a directory or below it."""
+    """Process numbers of payloads in a directory or below it."""
     top = os.fsencode(os.path.realpath(directory))
     mark = b"\0" + MARK.encode() + b"="
     own = os.getpid()
@@ -55,7 +55,7 @@ def processes_in(directory: Path) -> list[int]:
 
 
 def _directory_of(process: str) -> str:
-    # Of a directory that was removed the name is followed by a word that says so.
+    # The kernel appends " (deleted)" for a removed directory.
     return str(Path(process, "cwd").readlink()).removesuffix(" (deleted)")
 
 

@@ -1,4 +1,4 @@
-"""What the kernel says of processes that it killed for want of memory."""
+"""Counts processes that the kernel's OOM killer killed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _COUNTER = "oom_kill"
 
 
 def oom_kills(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int | None:
-    """How many processes of our control group, else of the machine, it has killed so; None: it does not say.
+    """OOM kills in our control group, else on the machine; None if the kernel does not say.
 
-    Payloads are in the pilot's group. What a group above ours ran out of is counted with those that died of it.
+    Payloads are in the pilot's group. A kill caused by a parent group's limit counts in the killed group.
     """
     for counters in (*_of_group(proc, cgroups), proc / "vmstat"):
         try:

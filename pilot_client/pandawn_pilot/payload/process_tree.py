@@ -1,4 +1,4 @@
-"""What a tree of processes uses, as the kernel counts it in /proc."""
+"""Resource use of a tree of processes, from /proc."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from pandawn_pilot.payload.wrapper import descendants
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-# Places in /proc/<pid>/stat behind the program's name, see proc(5); state is place 0.
+# Fields of /proc/<pid>/stat after the program's name, see proc(5); state is field 0.
 _TERMINAL, _UTIME, _CSTIME, _RSS = 4, 11, 14, 21
 
 
 @dataclass(frozen=True)
 class TreeUse:
-    """Processor time so far, that of ended children included, and resident memory now."""
+    """CPU time so far, including ended children, and resident memory now."""
 
     cpu_seconds: float
     rss_bytes: int
 
 
 def tree_use(root: int) -> TreeUse:
-    """Use of all processes below `root`. Memory that they share is counted for each of them."""
+    """Use of all processes below `root`. Shared memory is counted for each process."""
     ticks = 0
     pages = 0
     for process in [root, *descendants(root)]:
         fields = _stat(process)
         if fields is None:
             continue
-        # Of the root itself only what it has inherited from ended children.
+        # Of the root itself, only the time of its ended children.
         own = fields[_UTIME : _CSTIME + 1]
         ticks += sum(int(field) for field in (own[2:] if process == root else own))
         pages += 0 if process == root else int(fields[_RSS])
@@ -54,7 +54,7 @@ def proportional_bytes(root: int) -> int:
 
 
 def has_terminal(process: int) -> bool:
-    """Whether a process belongs to somebody's terminal."""
+    """Whether a process has a controlling terminal."""
     fields = _stat(process)
     return fields is not None and fields[_TERMINAL] != "0"
 

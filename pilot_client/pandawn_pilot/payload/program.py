@@ -1,4 +1,4 @@
-"""What is run as a payload."""
+"""The program of a payload."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pandawn_transports.account import Account
 
 @dataclass(frozen=True)
 class Program:
-    """What to run, where, and the files that take what it prints.
+    """What to run, where, and the files for its output.
 
-    What counts for the size of the work directory is all below `measured`. `account` None: the
-    pilot's own. `separate`: in name spaces of its own. `behind_setup`: what is run is the queue's
-    set-up, with the payload behind it.
+    All below `measured` counts for the size of the work directory. `account` None: the pilot's own.
+    `separate`: with its own name spaces. `behind_setup`: the program is the queue's set-up, which then
+    runs the payload.
     """
 
     arguments: list[str]

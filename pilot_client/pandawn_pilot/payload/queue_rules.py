@@ -1,4 +1,4 @@
-"""What the parameters of a queue mean to a pilot and its jobs. Options of the pilot go before them."""
+"""How a queue's parameters affect a pilot and its jobs. Options of the pilot override them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pandawn.queueconfig.v1.queue_pb2 import Queue
 from pandawn_pilot.node.accounts import SAME, AccountChoice
 from pandawn_pilot.payload.start import SETUP_DESCRIPTOR
 
-# What the queue's set-up tells of itself: that it is over, or that the program is not there after it.
+# What the queue's set-up reports: it is over, or the program does not exist after it.
 SETUP_OVER = "over"
 SETUP_PROGRAM_MISSING = "missing"
 
 
 def why_to_end(queue: Queue) -> str | None:
-    """Why a pilot of the queue takes no more jobs; None while it may."""
+    """Why a pilot of the queue must drain; None if it need not."""
     if queue.parameters.status != QUEUE_STATUS_OFFLINE:
         return None
     reason = queue.parameters.state_reason
@@ -32,7 +32,7 @@ def why_to_end(queue: Queue) -> str | None:
 def account_choice(
     queue: QueueParameters, option: AccountChoice | None, *, is_root: bool
 ) -> AccountChoice | None:
-    """Under which account payloads are to run; None: the safest that the pilot can give."""
+    """The account of payloads; None: the safest choice that the pilot can make."""
     if option is not None or not is_root:
         return option
     if queue.payload_isolation == PAYLOAD_ISOLATION_NONE:
@@ -46,12 +46,12 @@ def wants_isolation(queue: QueueParameters) -> bool:
 
 
 def uses_cache(queue: QueueParameters) -> bool:
-    """Whether inputs are kept in the node's cache."""
+    """Whether jobs use the node's cache."""
     return queue.use_pcache or not queue.HasField("use_pcache")
 
 
 def local_input(item: InputFile, queue: QueueParameters) -> InputFile:
-    """An input with the URL under which this queue's nodes find it: the longest known beginning counts."""
+    """The input with its URL rewritten for this queue's nodes; the longest matching prefix wins."""
     begins = [key for key in queue.url_prefixes.values if key and item.url.startswith(key)]
     if not begins:
         return item
@@ -63,7 +63,7 @@ def local_input(item: InputFile, queue: QueueParameters) -> InputFile:
 
 
 def queue_environment(queue: QueueParameters) -> dict[str, str]:
-    """What payloads of the queue find in their environment; their tasks may say otherwise."""
+    """The queue's variables for payloads; a task's variables override them."""
     environment = dict(queue.environment.values)
     if queue.app_dir:
         environment["PANDAWN_APP_DIR"] = queue.app_dir
@@ -73,9 +73,9 @@ def queue_environment(queue: QueueParameters) -> dict[str, str]:
 def behind_setup(queue: QueueParameters, arguments: Sequence[str]) -> list[str]:
     """The command that runs the queue's set-up and then the payload, in one shell.
 
-    The shell looks for the program, as the set-up may change where it is; last in the work directory,
-    as ever. It tells how far it got on a descriptor that the payload does not have: a set-up that
-    fails is the node's or the site's fault, and not the payload's.
+    The shell searches for the program, as the set-up may change PATH; in the work directory last, as
+    without a set-up. It reports its progress on a descriptor that the payload does not have: a failed
+    set-up is the node's or the site's fault, not the payload's.
     """
     script = f"""{queue.setup_command}
 PATH="$PATH:$PANDAWN_WORK_DIR"

@@ -1,4 +1,4 @@
-"""Runs one payload under its wrapper and holds it to its limits."""
+"""Runs one payload under its wrapper and enforces its limits."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ from pandawn_pilot.payload.oom import oom_kills
 from pandawn_pilot.payload.process_tree import proportional_bytes, tree_use
 from pandawn_pilot.payload.program import Program
 from pandawn_pilot.payload.start import Order
-from pandawn_pilot.sizes import said, said_against
+from pandawn_pilot.sizes import size_text, size_texts
 from pandawn_pilot.stop import Stop
 
-# How often memory, disk and time are looked at.
+# How often memory, disk and time are measured.
 LOOK_SECONDS = 1.0
-# The share of time that looking at a large work directory may take.
+# Share of the time that measuring a large work directory may take.
 LOOK_SHARE = 0.05
 # From SIGTERM to SIGKILL.
 GRACE_SECONDS = 10.0
-# From SIGKILL to giving up on a process that waits for a dead disk.
+# From SIGKILL to giving up on a process that waits for a hanging disk.
 PATIENCE_SECONDS = 30.0
 _POLL_SECONDS = 0.2
-# Where this package lies, and what the wrapper is started with; its Python looks there last.
+# The parent directory of this package, last in the wrapper's sys.path, and how the wrapper is started.
 _CODE = Path(__file__).parents[2]
 _PYTHON = (sys.executable, "-I", "-S", "-X", "utf8", "-c")
 _IMPORT = "import sys; sys.path.append(sys.argv[1]); from pandawn_pilot.payload.wrapper import "
 _WRAPPER = f"{_IMPORT}main; sys.exit(main())"
 _TRIAL = f"{_IMPORT}try_namespaces; try_namespaces()"
 
-# A line of what the wrapper says.
+# One line of the wrapper's output.
 _Answer = dict[str, "float | str"]
 
 
 @dataclass(frozen=True)
 class Use:
-    """What a payload has used; memory is the largest seen, the others are sums."""
+    """Resource use of a payload; `max_rss_bytes` is the largest measured."""
 
     cpu_seconds: float = 0.0
     max_rss_bytes: int = 0
@@ -65,7 +65,7 @@ class Use:
 
 @dataclass(frozen=True)
 class PayloadLimits:
-    """What a payload may use; 0 and None: no limit. `wall_fault` is the reason when time is up."""
+    """Limits of a payload; 0 and None: no limit. `wall_fault` is the fault at the time limit."""
 
     wall_seconds: float | None
     wall_fault: Fault
@@ -75,7 +75,7 @@ class PayloadLimits:
 
 @dataclass(frozen=True)
 class PayloadEnd:
-    """How a payload ended: its status as a shell would give it, and the failure, if it is one."""
+    """How a payload ended: its status as a shell returns it, the failure or None, and its use."""
 
     exit_code: int
     failure: JobFailedError | None
@@ -83,7 +83,7 @@ class PayloadEnd:
 
 
 def why_not_separate() -> str | None:
-    """Why payloads get no name spaces of their own here; None: they can have them."""
+    """Why payloads cannot have their own name spaces here; None if they can."""
     done = subprocess.run(
         [*_PYTHON, _TRIAL, str(_CODE)],
         stdin=subprocess.DEVNULL,
@@ -106,11 +106,11 @@ def run_payload(
     stop: Stop,
     warn: Callable[[str], None] = lambda _: None,
 ) -> PayloadEnd:
-    """Runs the program to its end, or ends it: when a limit is passed or `stop` is set.
+    """Runs the program to its end; ends it when it exceeds a limit or `stop` is set.
 
-    `warn` is told what could not be done for the payload without ending it. Returns in any case but
-    two: JobFailedError, WRAPPER_VANISHED when the end could not be learned, PAYLOAD_NOT_STARTED when
-    the node has no processes left.
+    `warn` gets problems that do not end the payload. Raises JobFailedError in two cases only:
+    WRAPPER_VANISHED when the payload's status is unknown, PAYLOAD_NOT_STARTED when the wrapper cannot be
+    started.
     """
     return _Run(program, limits, on_use, stop, warn).run()
 
@@ -133,9 +133,9 @@ class _Run:
         self._failure: JobFailedError | None = None
         self._kill_at: float | None = None
         self._give_up_at: float | None = None
-        # All of the payload is below it, and it is none of the payload.
+        # The keeper's process: the parent of all processes of the payload.
         self._keeper: int | None = None
-        # The largest file that the kernel lets it write; 0: as large as it likes.
+        # The largest file that the kernel lets it write; 0: no limit.
         self._file_limit = 0
         self._setup: str | None = None
         self._measured = True
@@ -149,10 +149,10 @@ class _Run:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
-                # Of a signal to the pilot's group the payload's wrapper should hear nothing.
+                # A signal to the pilot's group must not reach the payload's wrapper.
                 start_new_session=True,
                 cwd="/",
-                # Of ours, what it needs to run, and nothing that a payload could read there.
+                # Without secrets: a payload can read its environment in /proc.
                 env=without_secrets(os.environ),
             )
         except OSError as error:
@@ -162,7 +162,7 @@ class _Run:
         try:
             return self._run(wrapper)
         finally:
-            # Its input ends here at the latest: then the wrapper kills what is left, and ends.
+            # When its input closes, the wrapper kills what is left of the payload, and exits.
             assert wrapper.stdin is not None
             assert wrapper.stdout is not None
             wrapper.stdin.close()
@@ -200,15 +200,15 @@ class _Run:
                     return PayloadEnd(code, failure, self._use)
                 if "ended" in answer:
                     return self._ended(answer)
-                self._heed(answer)
+                self._handle(answer)
             now = time.monotonic()
-            self._obey(wrapper, now)
+            self._stop_if_asked(wrapper, now)
             if now >= look_at:
                 self._look(now - begin)
                 looked = time.monotonic() - now
                 look_at = now + max(LOOK_SECONDS, looked / LOOK_SHARE)
 
-    def _heed(self, answer: _Answer) -> None:
+    def _handle(self, answer: _Answer) -> None:
         if "keeper" in answer:
             self._keeper = int(answer["keeper"])
         elif "note" in answer:
@@ -227,15 +227,15 @@ class _Run:
         if not piece:
             self._clean_up_after_wrapper()
             raise self._failure or JobFailedError(
-                WRAPPER_VANISHED, "the process that watches the payload was killed by somebody"
+                WRAPPER_VANISHED, "the pilot's process that watches the payload was killed"
             )
         *lines, self._unread = (self._unread + piece).split(b"\n")
         return [json.loads(line) for line in lines]
 
-    def _obey(self, wrapper: subprocess.Popen[bytes], now: float) -> None:
-        """Carries out a wish to stop, politely first."""
+    def _stop_if_asked(self, wrapper: subprocess.Popen[bytes], now: float) -> None:
+        """Sends SIGTERM, then SIGKILL, when asked to stop or after a limit."""
         if self._stop.is_urgent and self._stop.reason and self._give_up_at is None:
-            # Somebody else runs the job by now: no time for politeness.
+            # The job may run elsewhere by now: kill at once.
             self._kill_at = now
         elif self._kill_at is None and (self._stop.reason or self._failure):
             _send(wrapper, b"T")
@@ -245,16 +245,17 @@ class _Run:
             self._give_up_at = now + PATIENCE_SECONDS
         if self._give_up_at is not None and now >= self._give_up_at:
             raise self._failure or JobFailedError(
-                WRAPPER_VANISHED, "processes of the payload cannot be killed: they wait for a disk"
+                WRAPPER_VANISHED,
+                "processes of the payload survive SIGKILL: they wait for a hanging disk",
             )
 
     def _look(self, elapsed: float) -> None:
-        """Measures, and notes the first limit that was passed."""
+        """Measures the payload, and records the first exceeded limit."""
         limits = self._limits
         if self._keeper is None:
             return
         tree = tree_use(self._keeper)
-        self._note(tree.cpu_seconds, tree.rss_bytes)
+        self._record(tree.cpu_seconds, tree.rss_bytes)
         if self._failure is not None:
             return
         if limits.wall_seconds is not None and elapsed > limits.wall_seconds:
@@ -264,18 +265,18 @@ class _Run:
         elif 0 < limits.work_dir_bytes < self._use.work_dir_bytes:
             self._failure = self._too_large()
         elif 0 < limits.memory_bytes < tree.rss_bytes:
-            # Shared pages were counted for each process: worth the slow look only now.
+            # Shared pages were counted for each process: measure exactly, which is slow, only now.
             used = proportional_bytes(self._keeper)
             if used > limits.memory_bytes:
-                is_used, may_be_used = said_against(used, limits.memory_bytes)
+                is_used, may_be_used = size_texts(used, limits.memory_bytes)
                 self._failure = JobFailedError(
                     MEMORY_EXCEEDED,
-                    f"the payload used {is_used} of memory, it may use {may_be_used}",
+                    f"the payload used {is_used} of memory, its limit is {may_be_used}",
                 )
 
     def _ended(self, answer: _Answer) -> PayloadEnd:
         status = int(answer["ended"])
-        self._note(float(answer["cpu_seconds"]), int(answer["max_rss_bytes"]))
+        self._record(float(answer["cpu_seconds"]), int(answer["max_rss_bytes"]))
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         code = 128 + number if number else os.WEXITSTATUS(status)
         if self._failure is None:
@@ -286,20 +287,20 @@ class _Run:
         return PayloadEnd(code, self._failure, self._use)
 
     def _over_limit(self, number: int, code: int) -> JobFailedError | None:
-        """The failure of a payload that met a limit of its directory or of a file."""
+        """The failure of a payload at the limit of its directory or of a file."""
         limit, used = self._limits.work_dir_bytes, self._use.work_dir_bytes
         if number == signal.SIGXFSZ:
             fault = WORK_DIR_TOO_LARGE if self._file_limit == limit else FILE_SIZE_LIMITED
             return JobFailedError(
-                fault, f"a file of the payload met its limit of {said(self._file_limit)}"
+                fault, f"a file of the payload reached the limit of {size_text(self._file_limit)}"
             )
-        # What a write beyond the limit of a single file ends in may be an error like others.
+        # A payload may report a failed write at the file limit as any other error.
         if 0 < limit < used or (limit and code != 0 and used >= limit):
             return self._too_large()
         return None
 
     def _out_of_memory(self, code: int) -> JobFailedError | None:
-        """The failure of a payload that the kernel killed for want of memory."""
+        """The failure of a payload that the kernel's OOM killer killed."""
         if code != 128 + signal.SIGKILL:
             return None
         before, after = self._oom_kills, oom_kills()
@@ -307,21 +308,21 @@ class _Run:
             return None
         return JobFailedError(
             MEMORY_EXCEEDED,
-            "the kernel killed the payload for want of memory: the batch job or the node had no more;"
-            f" {self._use.max_rss_bytes} bytes were seen in use",
+            "the kernel's OOM killer killed the payload: the batch job or the node ran out of memory;"
+            f" the payload used at least {self._use.max_rss_bytes} bytes",
         )
 
     def _too_large(self) -> JobFailedError:
-        used, allowed = said_against(self._use.work_dir_bytes, self._limits.work_dir_bytes)
+        used, allowed = size_texts(self._use.work_dir_bytes, self._limits.work_dir_bytes)
         return JobFailedError(
             WORK_DIR_TOO_LARGE,
-            f"the work directory has {used}, it may have {allowed}",
+            f"the work directory has {used}, its limit is {allowed}",
         )
 
-    def _note(self, cpu_seconds: float, rss_bytes: int) -> None:
+    def _record(self, cpu_seconds: float, rss_bytes: int) -> None:
         disk = directory_use(self._program.measured)
         if disk.trouble and self._measured:
-            # No reason to end a payload; the disk's own end is noticed by what it writes.
+            # No reason to end a payload; a full disk still fails its writes.
             self._warn(disk.trouble)
             self._measured = False
         self._use = Use(
@@ -332,13 +333,13 @@ class _Run:
         self._on_use(self._use)
 
     def _clean_up_after_wrapper(self) -> None:
-        """Kills what can be found when keeper and wrapper were killed both."""
+        """Kills what can be found after keeper and wrapper were both killed."""
         end_processes_in(self._program.measured)
 
 
 def _send(wrapper: subprocess.Popen[bytes], content: bytes) -> None:
     assert wrapper.stdin is not None
-    # A dead wrapper is noticed by the end of its output.
+    # The end of its output shows that the wrapper is dead.
     with contextlib.suppress(BrokenPipeError):
         while content:
             content = content[os.write(wrapper.stdin.fileno(), content) :]

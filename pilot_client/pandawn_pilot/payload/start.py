@@ -1,4 +1,4 @@
-"""How a process of the wrapper becomes the payload. Of the standard library only, as the wrapper is."""
+"""Turns a child of the keeper into the payload. Standard library only, as in the wrapper."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
-# What a payload under an account of its own makes is nobody else's business.
+# Files of a payload with its own account are private.
 _PRIVATE_UMASK = 0o077
-# What others get to see of a payload of the pilot's account, is what they would of one that the
-# user had started himself; a batch system's umask is the batch job's.
+# Under the pilot's account, the umask of an ordinary login; not that of the batch job.
 _USUAL_UMASK = 0o022
-# A program may be open for writing for a moment: by whoever copied it, in a child that it started.
+# A program may still be open for writing for a moment, in a child of the process that copied it.
 _BUSY_SECONDS = 5.0
 # The number of the system call `keyctl`, its operations, and names of keyrings; see keyctl(2).
 _KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}
 _JOIN_SESSION_KEYRING, _CLEAR, _GET_PERSISTENT = 1, 7, 22
 _PROCESS_KEYRING, _USER_KEYRING, _USER_SESSION_KEYRING = -2, -4, -5
 _OWN_UID = -1
-# For want of processes or memory, which may pass.
+# Retry a lack of processes or memory for this long.
 _SHORT_SECONDS = 3.0
 _PAUSE_SECONDS = 0.1
-# The descriptor on which the queue's set-up says how far it got, see `behind_setup`.
+# The descriptor on which the queue's set-up reports its progress, see `behind_setup`.
 SETUP_DESCRIPTOR = 9
 
 
@@ -40,9 +39,9 @@ SETUP_DESCRIPTOR = 9
 class Order:
     """What to run: `arguments[0]` is the path of the program. `max_file_bytes` 0 means no limit.
 
-    `uid` and `gid` are those of the payload's account; -1: it runs under this process's account.
-    `made`: nobody else has the account. `separate`: in name spaces of its own. `setup`: the program
-    tells on SETUP_DESCRIPTOR how far the queue's set-up got.
+    `uid` and `gid` are the payload's; -1: those of this process. `made`: no one else has the account.
+    `separate`: with its own name spaces. `setup`: the program reports the queue's set-up on
+    SETUP_DESCRIPTOR.
     """
 
     arguments: list[str]
@@ -59,7 +58,7 @@ class Order:
 
 
 class StartError(Exception):
-    """The payload did not begin: the number of the error, and the step in which it came up."""
+    """The payload did not start: `number` is the errno, `step` where it failed."""
 
     def __init__(self, number: int, step: str) -> None:
         self.number = number
@@ -69,9 +68,9 @@ class StartError(Exception):
 
 @dataclass(frozen=True)
 class Started:
-    """A payload that runs. `notes` are what could not be done for it and is worth a line in the log.
+    """A running payload. `notes` are problems to log.
 
-    `setup` is where the queue's set-up says how far it got.
+    `setup` is the descriptor to read the queue's set-up report from.
     """
 
     process: int
@@ -82,28 +81,28 @@ class Started:
 
 def start(order: Order) -> Started:
     """Starts the payload. Raises StartError."""
-    told, tell = os.pipe()
+    reader, writer = os.pipe()
     setup, setup_writer = os.pipe()
     os.set_blocking(setup, False)
     parent = os.getpid()
     child = _fork()
     if child == 0:
-        _run_child(order, parent, tell, setup_writer)
-    os.close(tell)
+        _run_child(order, parent, writer, setup_writer)
+    os.close(writer)
     os.close(setup_writer)
-    # Closed by the successful exec, like all that Python opens.
-    story = b"".join(iter(lambda: os.read(told, 65536), b""))
-    os.close(told)
+    # The successful exec closes it, like all descriptors of Python.
+    messages = b"".join(iter(lambda: os.read(reader, 65536), b""))
+    os.close(reader)
     notes: list[str] = []
     limit = 0
-    for line in story.splitlines():
-        said = json.loads(line)
-        if "failed" in said:
+    for line in messages.splitlines():
+        message = json.loads(line)
+        if "failed" in message:
             os.waitpid(child, 0)
-            raise StartError(said["failed"], said["step"])
-        if "note" in said:
-            notes.append(said["note"])
-        limit = said.get("file_limit", limit)
+            raise StartError(message["failed"], message["step"])
+        if "note" in message:
+            notes.append(message["note"])
+        limit = message.get("file_limit", limit)
     return Started(child, notes, limit, setup)
 
 
@@ -126,9 +125,9 @@ def _fork() -> int:
             time.sleep(_PAUSE_SECONDS)
 
 
-def _run_child(order: Order, parent: int, tell: int, setup: int) -> NoReturn:
+def _run_child(order: Order, parent: int, writer: int, setup: int) -> NoReturn:
     try:
-        become = _Becoming(order, parent, tell, setup)
+        become = _Becoming(order, parent, writer, setup)
     except OSError:
         os._exit(127)
     try:
@@ -136,44 +135,44 @@ def _run_child(order: Order, parent: int, tell: int, setup: int) -> NoReturn:
     except OSError as error:
         become.say(failed=error.errno or 0, step=become.step)
     except ValueError:
-        # An argument or a variable with a zero byte, which no program can be given.
+        # An argument or a variable contains a zero byte.
         become.say(failed=errno.EINVAL, step="arguments")
     finally:
         os._exit(127)
 
 
 class _Becoming:
-    """The way of one process to become a payload; `step` is where on it it is."""
+    """Turns this process into a payload; `step` is the current step."""
 
-    def __init__(self, order: Order, parent: int, tell: int, setup: int) -> None:
+    def __init__(self, order: Order, parent: int, writer: int, setup: int) -> None:
         self._order = order
         self._parent = parent
-        # Out of the way of the numbers that the payload gets.
-        self._tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, SETUP_DESCRIPTOR + 1)
+        # Above the descriptors that the payload gets.
+        self._writer = fcntl.fcntl(writer, fcntl.F_DUPFD_CLOEXEC, SETUP_DESCRIPTOR + 1)
         self._setup = fcntl.fcntl(setup, fcntl.F_DUPFD_CLOEXEC, SETUP_DESCRIPTOR + 1)
-        os.close(tell)
+        os.close(writer)
         os.close(setup)
         self.step = "session"
 
     def say(self, **document: int | str) -> None:
-        os.write(self._tell, json.dumps(document).encode() + b"\n")
+        os.write(self._writer, json.dumps(document).encode() + b"\n")
 
     def payload(self) -> NoReturn:
         order = self._order
         os.setsid()
         self._limit(resource.RLIMIT_CORE, "core files", 0)
         if order.max_file_bytes > 0:
-            # Between two looks at the directory, this keeps a single file from filling the disk.
+            # Keeps a single file from filling the disk between two measurements.
             self._limit(resource.RLIMIT_FSIZE, "file size", order.max_file_bytes)
         soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
         if soft != resource.RLIM_INFINITY:
             self.say(file_limit=soft)
-        # When memory runs out, the kernel should choose the payload and not the pilot.
+        # The OOM killer should choose the payload, not the pilot.
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals():
-            # SIGKILL and SIGSTOP cannot be set, and need not.
+            # SIGKILL and SIGSTOP cannot be set.
             with contextlib.suppress(OSError, ValueError):
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -187,7 +186,7 @@ class _Becoming:
             if order.made:
                 clear_keys()
         os.umask(_PRIVATE_UMASK if order.uid >= 0 else _USUAL_UMASK)
-        # Should its parent be killed, the payload goes with it. A change of account would undo it.
+        # The payload dies with its parent. Set after the change of account, which resets it.
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != self._parent:
             os._exit(127)
@@ -195,16 +194,16 @@ class _Becoming:
         self._execute()
 
     def _limit(self, which: int, what: str, wanted: int) -> None:
-        """Sets a limit, or leaves the batch system's where that is lower."""
+        """Sets a limit; keeps the batch system's if that is lower."""
         _, hard = resource.getrlimit(which)
         limit = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
         try:
             resource.setrlimit(which, (limit, limit))
         except (OSError, ValueError) as error:
-            self.say(note=f"the limit of {what} could not be set to {limit}: {error}")
+            self.say(note=f"cannot set the limit of {what} to {limit}: {error}")
         else:
             if limit != wanted:
-                self.say(note=f"the limit of {what} is {limit}, which the batch system has set")
+                self.say(note=f"the limit of {what} is {limit}, set by the batch system")
 
     def _open_streams(self) -> None:
         order = self._order
@@ -215,7 +214,7 @@ class _Becoming:
         for stream, path in ((1, order.stdout), (2, order.stderr)):
             opened = os.open(path, flags, 0o600)
             if order.uid >= 0:
-                # /dev/stdout is opened by name, with the rights of the payload.
+                # The payload can then open /dev/stdout by name.
                 os.fchown(opened, order.uid, order.gid)
             os.dup2(opened, stream)
 
@@ -233,23 +232,23 @@ class _Becoming:
 
 
 def change_account(uid: int, gid: int) -> None:
-    """Gives up this account for good: real, effective and saved numbers, groups, capabilities."""
+    """Changes the account for good: real, effective and saved IDs, groups, capabilities."""
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
-    # Neither set-user-ID programs nor file capabilities lead back.
+    # Set-user-ID programs and file capabilities must not undo it.
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    # Keys that the account of the pilot has are not the payload's.
+    # The payload must not have the keys of the pilot's account.
     _new_keyring()
 
 
 def _new_keyring() -> None:
-    """A session keyring without the pilot's keys, which goes with its last process."""
+    """Joins a new session keyring without the pilot's keys; it ends with its last process."""
     _keyctl(_JOIN_SESSION_KEYRING, 0)
 
 
 def clear_keys() -> None:
-    """Empties what keys this process's account has: they outlive its last process."""
+    """Clears the keyrings of this process's account, which outlive its last process."""
     persistent = _keyctl(_GET_PERSISTENT, _OWN_UID, _PROCESS_KEYRING)
     for keyring in (persistent, _USER_KEYRING, _USER_SESSION_KEYRING):
         _keyctl(_CLEAR, keyring)
@@ -257,7 +256,7 @@ def clear_keys() -> None:
 
 
 def _keyctl(operation: int, *arguments: int) -> int:
-    """The system call. Where the kernel has no keys, there are none to be left."""
+    """The system call; returns -1 where keyrings are not supported."""
     number = _KEYCTL.get(os.uname().machine)
     if number is None:
         return -1

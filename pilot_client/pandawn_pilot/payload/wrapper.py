@@ -1,23 +1,23 @@
-"""The processes between the pilot and a payload, which let nothing of the payload outlive any of them.
+"""The processes between the pilot and a payload: if any of them dies, the payload is killed.
 
-Started with `python -I -S`, so this must import the standard library only, and what is part of it.
-There are two of them, the wrapper and below it the keeper, so that whichever of pilot, wrapper and
-keeper is killed, another is left to kill the payload. The keeper
+Started with `python -I -S`, so it imports the standard library only, and modules that do the same.
+There are two, the wrapper and its child, the keeper. Whichever of pilot, wrapper and keeper is killed,
+another is left to kill the payload. The keeper
 
-- starts the payload in a session of its own, with its limits, streams and environment,
-- adopts whatever the payload leaves behind: nothing escapes it. It is the first process of a name
-  space of processes where that can be had, which the kernel ends with it; else it is their
-  subreaper (PR_SET_CHILD_SUBREAPER), and the wrapper is that after it,
-- kills all of that when the payload ends, when the pilot says so, and when pilot or wrapper dies,
-- counts the processor time of all of it.
+- starts the payload in its own session, with its limits, streams and environment,
+- adopts orphans of the payload, so that none escapes. If PID name spaces are available, it is the
+  first process of one, and the kernel kills the rest with it; else it is a subreaper
+  (PR_SET_CHILD_SUBREAPER), and the wrapper is one after it,
+- kills all of them when the payload ends, on the pilot's command, and when pilot or wrapper dies,
+- counts their CPU time.
 
-The pilot talks to the keeper by way of the standard input, first a line of JSON (see `Order`), then
-single bytes: `T` sends SIGTERM to all processes of the payload, `K` kills them. The end of the input
-means that the pilot is dead. The answers are lines of JSON on the standard output:
+The pilot sends to the keeper's standard input a line of JSON (see `Order`), then single bytes: `T`
+sends SIGTERM to all processes of the payload, `K` kills them. The end of the input means that the pilot
+is dead. The answers are lines of JSON on the standard output:
 `{"keeper": pid}`, `{"note": text}`, `{"started": 1, "file_limit": bytes}` or
 `{"failed": errno, "step": where}`, later `{"ended": status, ...}`.
 
-The pilot runs gRPC's threads and must not fork; these processes have one thread and may.
+The pilot has gRPC's threads and must not fork; these processes have one thread, so they can.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from pandawn_pilot.payload.start import Order, StartError, change_account, clear
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
-# A process that does not die from SIGKILL waits for a dead disk: it is left to the kernel.
+# A process that survives SIGKILL waits for a hanging disk: it is left to the kernel.
 _KILL_PATIENCE_SECONDS = 10.0
-# These a process raises against itself; all others may come from a batch system that warns or ends
-# the processes of a node, and the pilot decides what comes of it.
+# Signals of a process's own faults. All others may come from a batch system and are ignored: the pilot
+# decides how to react.
 _OWN_SIGNALS = frozenset(
     {
         *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL),
@@ -69,7 +69,7 @@ def main() -> int:
         _keep(order, rest, alive)
     os.close(alive)
     _answer(keeper=keeper)
-    # A process of the same account may not put words into our mouth.
+    # A payload of the same account must not control this process or fake its answers.
     prctl(_PR_SET_DUMPABLE, 0)
     _stand_by(keeper)
     _Kept(whole=False).kill()
@@ -77,7 +77,7 @@ def main() -> int:
 
 
 def try_namespaces() -> None:
-    """Makes name spaces as for a payload, in this process and a child. Raises OSError."""
+    """Creates name spaces as for a payload, in this process and a child. Raises OSError."""
     separate()
     child = os.fork()
     if child == 0:
@@ -115,7 +115,7 @@ def _parent_of(process: int) -> int | None:
         text = Path(f"/proc/{process}/stat").read_bytes()
     except OSError:
         return None
-    # The name of the program, in parentheses, may hold anything, parentheses too.
+    # The program's name, in parentheses, may contain parentheses itself.
     return int(text[text.rindex(b")") + 2 :].split()[1])
 
 
@@ -127,7 +127,7 @@ def _ignore_signals() -> None:
 
 
 def _wake_by_children() -> int:
-    """A descriptor that can be read when a child has ended."""
+    """A descriptor that becomes readable when a child has ended."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
@@ -137,11 +137,11 @@ def _wake_by_children() -> int:
 
 
 def _stand_by(keeper: int) -> None:
-    """Waits for the keeper's end. When the pilot is gone, the keeper has some time to end by itself."""
+    """Waits for the keeper's end. If the pilot dies, kills the keeper after a while."""
     wakeup = _wake_by_children()
     poll = select.poll()
     poll.register(wakeup, select.POLLIN)
-    # What the pilot says is the keeper's to read; that it hung up is told in any case.
+    # The keeper reads the input; poll reports the hang-up in any case.
     poll.register(0, 0)
     deadline: float | None = None
     while True:
@@ -162,12 +162,12 @@ def _stand_by(keeper: int) -> None:
 
 
 def _keep(order: Order, commands: bytes, alive: int) -> NoReturn:
-    """The keeper's life."""
+    """Runs the keeper."""
     kept = _Kept(whole=order.separate)
     wakeup = _wake_by_children()
     try:
         if order.separate:
-            # All in the name space go with it.
+            # The kernel kills all in the name space with it.
             prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             furnish(order.directory)
         else:
@@ -179,7 +179,7 @@ def _keep(order: Order, commands: bytes, alive: int) -> NoReturn:
     except OSError as error:
         _answer(failed=error.errno or 0, step="name spaces")
         os._exit(0)
-    # As for the wrapper; only now, for what it has forked needed to look at its parent.
+    # As in the wrapper; only now, as its child had to inspect its parent.
     prctl(_PR_SET_DUMPABLE, 0)
     for note in started.notes:
         _answer(note=note)
@@ -200,7 +200,7 @@ def _keep(order: Order, commands: bytes, alive: int) -> NoReturn:
 
 
 def _clear_keys_of(order: Order) -> None:
-    """Done by a process of the account: nobody else may."""
+    """Clears the account's keys in a process of that account: no other is allowed to."""
     with contextlib.suppress(OSError):
         child = os.fork()
         if child == 0:
@@ -233,12 +233,12 @@ class _Kept:
                 os.read(wakeup, 4096)
             commands = os.read(0, 4096) if 0 in ready else b""
             if alive in ready or (0 in ready and not commands):
-                # Pilot or wrapper is dead. Nobody will ask how it ended.
+                # Pilot or wrapper is dead: no one reads the status.
                 self.kill()
                 os._exit(0)
 
     def kill(self) -> None:
-        """Kills until none is left: a process may fork while we look."""
+        """Kills in a loop until none is left, as processes may fork meanwhile."""
         deadline = time.monotonic() + _KILL_PATIENCE_SECONDS
         while time.monotonic() < deadline:
             self._signal(signal.SIGKILL)
@@ -249,7 +249,7 @@ class _Kept:
 
     def _signal(self, number: int) -> None:
         if self._whole:
-            # To all but the first process, at one stroke: none can fork its way out.
+            # Signals all but the first process atomically: none can escape by forking.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(-1, number)
             return
@@ -284,6 +284,6 @@ def _read_line(descriptor: int) -> tuple[bytes, bytes]:
 
 
 def _answer(**document: float | str) -> None:
-    # The pilot may be gone; then nobody waits for the answer.
+    # The pilot may be dead.
     with contextlib.suppress(BrokenPipeError):
         os.write(1, json.dumps(document).encode() + b"\n")

@@ -1,1 +1,1 @@
-"""What a pilot asks and tells the server: session, jobs, leases, reports, its queue."""
+"""A pilot's calls to the server: session, jobs, leases, reports, queue."""

@@ -1,4 +1,4 @@
-"""Asks the server for jobs: one request at a time, repeated until answered, left at once when told to drain."""
+"""Polls the server for jobs: one request at a time, retried until answered, cancelled when draining."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from pandawn_pilot.logs import Log
 from pandawn_pilot.server.session import Session
 from pandawn_pilot.stop import Stop
 
-# The server's answer may take this much longer than it was allowed to wait for work.
+# Margin of the call's deadline over the time that the server may hold the poll.
 _MARGIN_SECONDS = 15.0
 _POLL_SECONDS = 0.1
-# For asking what became of a request that was left.
+# To ask for the response to a cancelled request.
 _SALVAGE_SECONDS = 5.0
 _NOTHING = AcquireJobsResponse()
 
 
 class Acquirer:
-    """Asks for jobs in the name of a session."""
+    """Polls for jobs in a session."""
 
     def __init__(self, connection: Connection, session: Session, log: Log) -> None:
         self._connection = connection
@@ -46,8 +46,8 @@ class Acquirer:
     ) -> AcquireJobsResponse:
         """Asks for up to `max_jobs` jobs.
 
-        When `drain` is set meanwhile, returns what the server may have given by then: it is to be
-        given back. Raises CallError when the server refuses, or does not answer for
+        When `drain` is set meanwhile, returns the jobs that the server has leased by then; the caller
+        must release them. Raises CallError when the server refuses, or does not respond for
         `give_up_after` seconds.
         """
         request = AcquireJobsRequest(
@@ -69,7 +69,7 @@ class Acquirer:
                 response = self._ask(request, wait_seconds + _MARGIN_SECONDS, drain)
             except CallError as failure:
                 if self._session.is_over(failure, request.pilot_id):
-                    self._session.begin_again(count, failure, drain)
+                    self._session.register_again(count, failure, drain)
                     request.pilot_id = self._session.pilot_id
                     continue
                 out_of_time = (
@@ -79,33 +79,32 @@ class Acquirer:
                     raise
                 failures += 1
                 if failures == 1:
-                    self._log.warning("asking for jobs failed, trying again: %s", failure)
-                # Once a heartbeat is through, there is nothing to wait for.
+                    self._log.warning("polling for jobs failed, retrying: %s", failure)
+                # The pause ends early when a heartbeat succeeds.
                 pause = backoff.next_pause(failure.retry_after)
                 self._connection.contact.pause(drain, pause, failure.retry_after or 0.0)
             else:
                 if failures:
-                    self._log.info("asking for jobs succeeded after %d failures", failures)
+                    self._log.info("polling for jobs works again after %d failures", failures)
                 if response is not None:
                     self._connection.identity.renew(response.session_token)
                     self._session.queue.catch_up(response.queue_revision)
                     return response
-        # A request that was never sent left nothing behind.
+        # A request that was never sent has no leases.
         return self._salvage(request) if was_sent else _NOTHING
 
     def _ask(
         self, request: AcquireJobsRequest, timeout: float, drain: Stop
     ) -> AcquireJobsResponse | None:
-        """One call; None when it was left because of `drain`, or of a line that fell silent.
+        """One call; None when it was cancelled, because of `drain` or of a new connection.
 
-        The main thread makes these calls and has to hear signals meanwhile, so it does not wait
-        inside gRPC.
+        The main thread makes these calls and must react to `drain`, so it does not block in gRPC.
         """
         line = self._connection.line
         future = self._connection.dispatcher.AcquireJobs.future(request, timeout=timeout)
         while not future.done():
             if drain.wait(_POLL_SECONDS) or line != self._connection.line:
-                # Asked again on the line of now, the same request gets what it was given before.
+                # Repeated on the new connection, the same request gets the same leases.
                 future.cancel()
                 return None
         try:
@@ -114,11 +113,11 @@ class Acquirer:
             raise failure_of(error) from error
 
     def _salvage(self, request: AcquireJobsRequest) -> AcquireJobsResponse:
-        """The answer to a request that was left: leases may have been on their way."""
+        """The response to a cancelled request, which may have got leases."""
         request.wait.Clear()
         try:
             method = self._connection.dispatcher.AcquireJobs
             return call(method, request, _SALVAGE_SECONDS)
         except CallError:
-            # Then the leases, if any, end with our goodbye, or by themselves.
+            # Then the leases, if any, end when the pilot deregisters, or expire.
             return _NOTHING

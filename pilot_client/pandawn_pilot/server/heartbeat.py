@@ -1,6 +1,6 @@
-"""The heartbeat: one thread that renews all leases of the pilot, whatever its jobs are doing.
+"""The heartbeat: one thread that renews all leases of the pilot, whatever its jobs do.
 
-It waits for nothing but the server: no lock that another process of the node may hold, and no disk.
+It waits for the server only: never for a disk, nor for a lock that another process may hold.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from pandawn_pilot.node.clock import Jumps
 from pandawn_pilot.server.session import Session
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
 
-# A heartbeat may take this share of the shortest lease, within these bounds: one that is not answered
-# is tried again, on another line, long before the lease lapses.
+# The timeout of a heartbeat is this share of the shortest lease, within these bounds: one without a
+# response is retried, on another connection, long before the lease expires.
 _LEASE_SHARE = 0.25
 _SHORTEST_TIMEOUT_SECONDS = 1.0
 _LONGEST_TIMEOUT_SECONDS = 15.0
-# Of a pilot without jobs no lease can lapse.
+# Assumed lease of a pilot without jobs.
 _IDLE_LEASE_SECONDS = 40.0
-# How often the clocks are looked at between two beats.
+# How often the clocks are compared between two beats.
 _LOOK_SECONDS = 1.0
-# Of clocks that go on jumping a line each so often is enough.
+# At most one log line per this time for clocks that keep jumping.
 _QUIET_SECONDS = 60.0
-# A pilot that may be killed at any moment wants leases of this length, and beats this often. The
-# lease is longer on a slow line: so many times what a beat takes there.
+# Lease length and interval of a pilot that may be killed at any moment. On a slow connection the lease
+# is this many times the duration of a beat.
 ENDING_LEASE_SECONDS = 4.0
 ENDING_PAUSE_SECONDS = 1.0
 _ENDING_BEATS = 8
@@ -50,9 +50,9 @@ _REFUSALS = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSI
 
 
 class Heartbeat:
-    """Beats from `start` to `stop`. `on_drain` is told why the server wants the pilot to end.
+    """Beats from `start` to `stop`. Calls `on_drain` with the reason when the server drains the pilot.
 
-    `on_refusal` is told that the server does not let the pilot in any more; the beat ends then.
+    Calls `on_refusal` and ends when the server refuses the pilot for good.
     """
 
     def __init__(
@@ -82,49 +82,49 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begins to beat."""
+        """Starts the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the beat."""
+        """Ends the thread, and waits for it."""
         self._end.request(StopReason.SHUTDOWN)
         self._now.set()
         self._thread.join()
 
     def beat_now(self) -> None:
-        """Asks for a beat before its time."""
+        """Requests a beat at once."""
         self._now.set()
 
-    def expect_the_end(self, within: float) -> None:
-        """Asks for short leases for so many seconds: somebody who told the pilot to end may kill it."""
+    def expect_kill(self, within: float) -> None:
+        """Requests short leases for `within` seconds, as the pilot may be killed at any moment."""
         self._ending_until = time.monotonic() + within
         self._now.set()
 
     def confirm(self, job: LiveJob) -> None:
-        """Returns when the server has said, after this was called, that the lease of the job holds.
+        """Renews the job's lease at the server; returns once it is confirmed.
 
-        Raises StoppedError when it does not, or when the job is abandoned meanwhile.
+        Raises StoppedError when the lease is over, or when the job is abandoned meanwhile.
         """
 
         def ask() -> RenewLeasesResponse:
             try:
                 return self._renew([job], None)
             except CallError as failure:
-                # What it takes to be let in again, the heartbeat does; or it ends the job.
+                # The heartbeat registers again or ends the job, so keep retrying here.
                 self._now.set()
                 failure.transient = True
                 raise
 
         response = persist(
             ask,
-            "asking whether the lease holds",
+            "lease check",
             self._log,
             stop=job.abandon,
             contact=self._connection.contact,
         )
         self._take([job], response.results)
         if response.results[0].status.code != 0:
-            # Whatever the reason is: nothing may be published without a lease.
+            # Whatever the reason: nothing may be published without a lease.
             job.end(StopReason.STALE)
         job.abandon.check()
 
@@ -132,7 +132,7 @@ class Heartbeat:
         failures = 0
         backoff = self._backoff()
         while self._end.reason is None:
-            # What is asked for from now on asks for another beat than this one.
+            # A request from here on gets another beat after this one.
             self._now.clear()
             pause = self._pause()
             try:
@@ -143,16 +143,16 @@ class Heartbeat:
                     return
                 failures += 1
                 if failures == 1:
-                    self._log.warning("heartbeat failed, trying again: %s", failure)
+                    self._log.warning("heartbeat failed, retrying: %s", failure)
                 pause = min(pause, backoff.next_pause(failure.retry_after))
             except StoppedError:
                 return
             except Exception:  # noqa: BLE001 (a worker loop)
-                # The last loop that may die: without it the server would give all jobs away.
-                self._log.exception("heartbeat met an error of the pilot's own")
+                # This loop must never die: without it the server would requeue all jobs.
+                self._log.exception("heartbeat failed with an internal error")
             else:
                 if failures:
-                    self._log.info("heartbeat succeeded after %d failures", failures)
+                    self._log.info("heartbeat works again after %d failures", failures)
                 failures, backoff = 0, self._backoff()
             self._wait(min(pause, self._pause()))
 
@@ -170,14 +170,16 @@ class Heartbeat:
         return time.monotonic() < self._ending_until
 
     def _wait(self, pause: float) -> None:
-        """Sleeps until the next beat, or until the machine has stood still: leases have run on."""
+        """Sleeps until the next beat; returns early after a suspend, as leases have run on."""
         end = time.monotonic() + pause
         while (left := end - time.monotonic()) > 0 and not self._now.wait(min(left, _LOOK_SECONDS)):
             jump = self._jumps.look()
             if jump:
                 if time.monotonic() >= self._quiet_until:
                     self._quiet_until = time.monotonic() + _QUIET_SECONDS
-                    self._log.warning("the machine stood still or its clock was set: %+.0f s", jump)
+                    self._log.warning(
+                        "the machine was suspended or its clock was set: %+.0f s", jump
+                    )
                 return
 
     def _beat(self, failures: int) -> None:
@@ -189,7 +191,7 @@ class Heartbeat:
         except CallError as failure:
             if not self._session.is_over(failure, pilot_id):
                 raise
-            self._session.begin_again(count, failure, self._end)
+            self._session.register_again(count, failure, self._end)
             self._now.set()
             return
         self._beat_seconds = time.monotonic() - asked
@@ -198,7 +200,7 @@ class Heartbeat:
         if response.inventory_requested and self._catalog is not None:
             self._catalog.ask_inventory()
         if response.drain:
-            self._on_drain(response.drain_reason or "the server wants the pilot to end")
+            self._on_drain(response.drain_reason or "the server drains the pilot")
 
     def _renew(
         self, jobs: Sequence[LiveJob], catalog: CatalogLoop | None, failures: int = 0
@@ -213,7 +215,7 @@ class Heartbeat:
         if self._is_ending():
             longest = max(ENDING_LEASE_SECONDS, self._beat_seconds * _ENDING_BEATS)
             request.lease_duration.CopyFrom(duration(longest))
-        # A line that is slow, and not dead, gets more time at each try.
+        # A slow connection gets more time at each retry.
         share = self._lease_seconds() * _LEASE_SHARE * (1 + failures / 2)
         timeout = min(max(share, _SHORTEST_TIMEOUT_SECONDS), _LONGEST_TIMEOUT_SECONDS)
         response = call(self._connection.dispatcher.RenewLeases, request, timeout)
@@ -232,5 +234,5 @@ class Heartbeat:
                     job.end(StopReason.CANCELLED)
             else:
                 self._log.warning(
-                    "job %d was not renewed: %s", job.spec.job_id, result.status.message
+                    "lease of job %d not renewed: %s", job.spec.job_id, result.status.message
                 )

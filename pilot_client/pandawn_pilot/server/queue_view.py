@@ -1,7 +1,7 @@
-"""The queue as the pilot knows it: its latest revision, the last few before, and a copy on disk.
+"""The queue as the pilot knows it: its latest revisions in memory, and a copy on disk.
 
-The copy is what a pilot goes by that begins while the server is away, and what people look at. A job
-is done by the revision under which it was given out, whatever becomes of the queue meanwhile.
+The copy serves a pilot that starts while the server is unreachable, and administrators. A job keeps the
+revision under which it was leased, however the queue changes meanwhile.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pandawn_pilot.logs import Log
 from pandawn_pilot.node.durable import replace_text
 
 FORMAT_VERSION = 2
-# Jobs that were given out under older ones are done by the oldest that is known.
+# Jobs that were leased under older ones use the oldest of these.
 MAX_REVISIONS = 16
-# For a revision that a reply has told of; the stream brings it, too.
+# To fetch a revision that a response has named; the stream brings it, too.
 _CATCH_UP_SECONDS = 5.0
 
 
 class QueueView:
-    """One queue, for all threads. `on_change` is called, by whoever brought it, for each new revision."""
+    """One queue; thread-safe. `on_change` is called for each new revision, in the thread that took it."""
 
     def __init__(
         self, name: str, path: Path, connection: Connection, log: Log, chores: Chores
@@ -47,11 +47,11 @@ class QueueView:
 
     @property
     def latest(self) -> Queue:
-        """The queue as it is now, as far as is known. Not to be changed."""
+        """The latest known revision. Do not modify it."""
         return self._latest
 
     def load(self) -> None:
-        """Takes what an earlier life of the pilot has kept, if it is of this queue."""
+        """Loads the copy of an earlier run, if it is of this queue."""
         try:
             document = json.loads(self._path.read_text(encoding="utf-8"))
             if document["version"] != FORMAT_VERSION:
@@ -62,13 +62,13 @@ class QueueView:
         if queue.name == self.name:
             self._latest = queue
 
-    def take(self, queue: Queue, *, anew: bool = False) -> None:
-        """Takes the queue as the server gave it; an older revision than that at hand changes nothing.
+    def take(self, queue: Queue, *, is_registration: bool = False) -> None:
+        """Takes the queue from the server; ignores a revision that is not newer.
 
-        But for a registration, which counts `anew`: the server may have been given another database.
+        Except at a registration: the server may have got another database.
         """
         with self._lock:
-            if anew and queue.revision < self._latest.revision:
+            if is_registration and queue.revision < self._latest.revision:
                 self._known.clear()
             is_first = not self._known
             if not is_first and queue.revision <= self._latest.revision:
@@ -76,10 +76,10 @@ class QueueView:
             self._latest = self._known[queue.revision] = queue
             while len(self._known) > MAX_REVISIONS:
                 self._known.popitem(last=False)
-        # Heartbeats bring the queue, too, and wait for no disk.
+        # Heartbeats also call this, and must not wait for a disk.
         self._chores.later(lambda: self._keep(queue))
         self._log.info(
-            "the queue %s is at revision %d%s",
+            "queue %s is at revision %d%s",
             queue.name,
             queue.revision,
             "" if is_first else " now",
@@ -87,7 +87,7 @@ class QueueView:
         self.on_change(queue)
 
     def at(self, revision: int) -> Queue:
-        """The queue as it was at a revision; the nearest that is known, if that one is not."""
+        """The queue at a revision; the nearest known one if that is unknown."""
         self.catch_up(revision)
         with self._lock:
             exact = self._known.get(revision)
@@ -97,7 +97,7 @@ class QueueView:
             return self._known[min(later)] if later else self._latest
 
     def catch_up(self, revision: int) -> None:
-        """Asks for the queue if the server has told of a later revision. One try: there are others."""
+        """Fetches the queue if `revision` is newer than the latest known. One try: others follow."""
         if revision <= self._latest.revision:
             return
         try:
@@ -107,12 +107,12 @@ class QueueView:
                 _CATCH_UP_SECONDS,
             )
         except CallError as failure:
-            self._log.warning("revision %d of the queue cannot be had yet: %s", revision, failure)
+            self._log.warning("cannot fetch revision %d of the queue yet: %s", revision, failure)
             return
         self.take(response.queue)
 
     def catch_up_later(self, revision: int) -> None:
-        """As `catch_up`, for who cannot wait."""
+        """As `catch_up`, in the background."""
         if revision > self._latest.revision:
             self._chores.later(lambda: self.catch_up(revision))
 
@@ -122,5 +122,5 @@ class QueueView:
         try:
             replace_text(self._path, json.dumps(document, indent=1) + "\n")
         except OSError as error:
-            # A full disk, say. In memory it is good for this life.
-            self._log.warning("the queue cannot be kept on disk: %s", error)
+            # For example on a full disk. This run has it in memory.
+            self._log.warning("cannot write the copy of the queue: %s", error)

@@ -1,4 +1,4 @@
-"""The thread that follows the queue: changes reach a pilot within seconds, also one that waits for a job."""
+"""The thread that watches the queue, so that changes reach even an idle pilot within seconds."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pandawn_client.refusals import failure_of
 from pandawn_pilot.logs import Log
 from pandawn_pilot.server.queue_view import QueueView
 
-# A stream that ended well is begun again after this: the server stops, or sheds load.
+# Pause before a stream that ended normally is reopened: the server stops, or sheds load.
 _PAUSE_SECONDS = 1.0
-# Of a server that has no such stream, replies to heartbeats tell the same, later.
+# Codes of a server without this stream; heartbeats bring the same changes, later.
 _HOPELESS = frozenset({grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED})
 
 
 class QueueWatch:
-    """Follows from `start` to `stop`, through outages of the server."""
+    """Watches from `start` to `stop`, through outages of the server."""
 
     def __init__(self, view: QueueView, connection: Connection, log: Log) -> None:
         self._view = view
@@ -32,7 +32,7 @@ class QueueWatch:
         self._thread = threading.Thread(target=self._run, name="queue", daemon=True)
 
     def start(self) -> None:
-        """Begins to follow."""
+        """Starts the thread."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -55,12 +55,14 @@ class QueueWatch:
                 if self._ended.is_set():
                     return
                 if failure.code in _HOPELESS:
-                    self._log.info("changes of the queue come with heartbeats only: %s", failure)
+                    self._log.info(
+                        "cannot watch the queue, changes arrive with heartbeats only: %s", failure
+                    )
                     return
                 pause = max(_PAUSE_SECONDS, backoff.next_pause(failure.retry_after))
             except Exception:  # noqa: BLE001 (a worker loop)
-                # Heartbeats tell of changes, too: no reason to end the pilot.
-                self._log.exception("following the queue met an error of the pilot's own")
+                # No reason to end the pilot: heartbeats bring changes, too.
+                self._log.exception("watching the queue failed with an internal error")
             self._ended.wait(pause)
 
     def _follow(self) -> None:
@@ -68,7 +70,7 @@ class QueueWatch:
         with self._lock:
             if self._ended.is_set():
                 return
-            # Without a deadline: keepalive finds out about a server that is gone.
+            # No deadline: keepalive detects a server that is gone.
             stream = self._connection.queues.WatchQueue(request)
             self._call = stream
         for response in stream:

@@ -1,4 +1,4 @@
-"""Takes reports of ended jobs to the server, however long that takes."""
+"""Delivers reports of ended jobs to the server, however long that takes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from pandawn_pilot.logs import Log
 from pandawn_pilot.server.stored_reports import StoredReport, store_report, stored_reports
 from pandawn_pilot.stop import Stop
 
-# Giving back jobs is a courtesy: their leases end by themselves.
+# Jobs that cannot be released in this time are requeued when their leases expire.
 RELEASE_SECONDS = 5.0
-# For the answer to one report. Many outputs on a busy database take their time.
+# Timeout of one report. Many outputs take long on a busy database.
 REPORT_SECONDS = 30.0
 
 
 class Reporting:
-    """Sends reports and keeps those that were not taken yet in `directory`."""
+    """Sends reports, and stores undelivered ones in `directory`."""
 
     def __init__(self, connection: Connection, directory: Path, log: Log) -> None:
         self._connection = connection
@@ -48,54 +48,60 @@ class Reporting:
         log: Log,
         give_up_after: float | None = None,
     ) -> None:
-        """Writes a report down and sends it until the server has answered.
+        """Stores a report on disk and sends it until the server responds.
 
-        Raises StoppedError when `stop` is set, and CallError after `give_up_after` seconds: then
-        the report stays on disk for the pilot's next life.
+        Raises StoppedError when `stop` is set, and CallError after `give_up_after` seconds; the report
+        then stays on disk for the next run.
         """
         try:
             stored = store_report(self._directory, pilot_id, report)
         except OSError as error:
-            # A full disk, say. The report can still be sent, if this life lasts long enough.
-            log.warning("the report cannot be kept on disk: %s", error)
+            # For example on a full disk. The report can still be sent in this run.
+            log.warning("cannot store the report on disk, sending it from memory: %s", error)
             stored = StoredReport(None, pilot_id, report)
         self._deliver(stored, stop, log, give_up_after)
 
     def deliver_old(self, stop: Stop, give_up_after: float) -> None:
-        """Sends what an earlier life of the pilot could not. Raises CallError and StoppedError."""
+        """Sends the reports that an earlier run could not. Raises CallError and StoppedError."""
         for stored in stored_reports(self._directory):
-            self._log.info("reporting job %d for an earlier life", stored.report.lease.job_id)
+            self._log.info("reporting job %d of an earlier run", stored.report.lease.job_id)
             try:
                 self._deliver(stored, stop, self._log, give_up_after)
             except CallError as failure:
                 if failure.transient:
                     raise
-                # Of another queue or node, say: it is not for this pilot to report.
-                self._log.error("the report is set aside: %s", failure)
+                # For example a report of another queue or node.
+                self._log.error(
+                    "the server refuses the report of job %d, kept as .refused: %s",
+                    stored.report.lease.job_id,
+                    failure,
+                )
                 stored.set_aside()
 
     def has_undelivered(self) -> bool:
-        """Whether reports wait for the server."""
+        """Whether undelivered reports are stored."""
         return bool(stored_reports(self._directory))
 
     def release(self, pilot_id: str, leases: list[LeaseRef]) -> None:
-        """Gives back jobs that were not started. Not for long: the leases end by themselves, too."""
+        """Releases jobs that were not started; gives up soon, as their leases expire anyway."""
         if not leases:
             return
         request = ReleaseJobsRequest(pilot_id=pilot_id, leases=leases)
         try:
             persist(
                 lambda: call(self._connection.dispatcher.ReleaseJobs, request, RELEASE_SECONDS),
-                "giving back",
+                "release of jobs",
                 self._log,
                 stop=Stop(),
                 give_up_after=RELEASE_SECONDS,
                 contact=self._connection.contact,
             )
         except CallError as failure:
-            self._log.warning("could not give back %d jobs: %s", len(leases), failure)
+            self._log.warning(
+                "cannot release %d jobs, their leases will expire: %s", len(leases), failure
+            )
         else:
-            self._log.info("gave back %d jobs that were not started", len(leases))
+            self._log.info("released %d jobs that were not started", len(leases))
 
     def _deliver(
         self, stored: StoredReport, stop: Stop, log: Log, give_up_after: float | None
@@ -105,17 +111,17 @@ class Reporting:
             result = self._send(stored.pilot_id, report, stop, log, give_up_after)
         except CallError as failure:
             if failure.transient or failure.code is grpc.StatusCode.PERMISSION_DENIED:
-                # Somebody may mend who is let in: the report stays for the pilot's next life.
+                # An administrator may restore the permission: the next run tries again.
                 raise
             log.error("the server refuses the report: %s", failure)  # noqa: TRY400 (no bug)
             stored.forget()
             return
         if result.status.code == 0:
-            log.info("reported, the job is now %s", JobState.Name(result.state))
+            log.info("reported, job state is now %s", JobState.Name(result.state))
         elif result.status.reason == "STALE_LEASE":
-            log.warning("dropped the report, the attempt was over: %s", result.status.message)
+            log.warning("report dropped, the lease was over: %s", result.status.message)
         elif report.outcome == OUTCOME_FINISHED:
-            log.error("the server takes the job for failed: %s", result.status.message)
+            log.error("the server counts the job as failed: %s", result.status.message)
             failed = failed_instead(report, result.status.message)
             stored.forget()
             self.report(stored.pilot_id, failed, stop=stop, log=log, give_up_after=give_up_after)
@@ -140,7 +146,7 @@ class Reporting:
 
 
 def failed_instead(report: JobReport, why: str) -> JobReport:
-    """The report of a job that finished by the pilot's book and not by the server's."""
+    """The failed report for a job that the pilot finished but the server refuses as finished."""
     failed = JobReport()
     failed.CopyFrom(report)
     failed.outcome = OUTCOME_FAILED

@@ -1,8 +1,7 @@
-"""A pilot's standing at the server: its identifier, its session, and registering anew when either is over.
+"""A pilot's identifier and session at the server, and registration again when either is over.
 
-A session that has expired is begun again by the same registration, and the pilot stays who it is. A
-pilot that the server has ended, or a session that it does not know, makes a new pilot of it; its jobs
-and its reports go with it.
+After an expired session the same registration continues the same pilot. If the server has ended the
+pilot, or does not know the session, the registration makes a new pilot, which keeps jobs and reports.
 """
 
 from __future__ import annotations
@@ -36,22 +35,22 @@ from pandawn_pilot.server.queue_view import QueueView
 from pandawn_pilot.stop import Stop
 from pandawn_transports import TRANSPORTS
 
-# A goodbye is a courtesy; a pilot does not wait long for a server that does not answer.
-GOODBYE_SECONDS = 5.0
-# A registration; one that is not answered is repeated, on another line.
+# Short, as the server finds out about a lost pilot anyway.
+DEREGISTER_SECONDS = 5.0
+# Timeout of a registration; it is retried on another connection.
 REGISTER_SECONDS = 15.0
-# For reading a token again before that.
+# To read the token file again before a registration.
 TOKEN_SECONDS = 5.0
-# A server that takes registrations and not the sessions that it gives for them is not asked for ever.
-MAX_BEGINNINGS = 5
-BEGINNINGS_SECONDS = 60.0
-# The server knows the pilot: only its session is over. Of all else it says that it does not.
+# Limits a loop with a server that accepts registrations but refuses the sessions that it returns.
+MAX_REGISTRATIONS = 5
+REGISTRATIONS_SECONDS = 60.0
+# Reasons after which the server still knows the pilot: only its session is over.
 _LASTING_REASONS = frozenset({"SESSION_EXPIRED", "CREDENTIALS_REQUIRED"})
 _SHORTEST_HEARTBEAT_SECONDS = 0.2
 
 
 class Session:
-    """A registered pilot, for all threads. `pilot_id` changes when the server has forgotten it."""
+    """A registered pilot; thread-safe. `pilot_id` changes when the server does not know it any more."""
 
     def __init__(
         self,
@@ -70,108 +69,111 @@ class Session:
         self._chores = chores
         self._offered_heartbeat_seconds = 0.0
         self._log = log
-        # Held while registering, which may last as long as the server is away: reading needs no
-        # lock.
+        # Held while registering, which may last as long as an outage; readers need no lock.
         self._registering = threading.Lock()
         self._request_id = ""
-        self._beginnings: deque[float] = deque(maxlen=MAX_BEGINNINGS)
-        # Grows with each registration: who makes a call notes it before, and tells it after.
+        self._registrations: deque[float] = deque(maxlen=MAX_REGISTRATIONS)
+        # Number of registrations: a caller reads it before a call, and passes it to `register_again`.
         self.count = 0
         self.pilot_id = ""
         self.queue = queue
 
     @property
     def heartbeat_seconds(self) -> float:
-        """Time between two heartbeats: as the option says, else as the queue says now."""
-        said = self._options.heartbeat or seconds(self.queue.latest.parameters.heartbeat_interval)
-        return max(said or self._offered_heartbeat_seconds, _SHORTEST_HEARTBEAT_SECONDS)
+        """Interval between heartbeats: from the option, else from the queue."""
+        interval = self._options.heartbeat or seconds(
+            self.queue.latest.parameters.heartbeat_interval
+        )
+        return max(interval or self._offered_heartbeat_seconds, _SHORTEST_HEARTBEAT_SECONDS)
 
     def register(self, stop: Stop) -> None:
-        """Introduces the pilot. Raises CallError (refused, or out of reach for too long), StoppedError."""
+        """Registers the pilot. Raises CallError (refused, or unreachable for too long) and StoppedError."""
         with self._registering:
             self._register(stop, self._options.connect_timeout)
 
-    def note(self) -> None:
-        """Notes on disk who the pilot is. Raises OSError: who cannot write there can do no job."""
-        self._work_dir.note_pilot(self.pilot_id)
+    def store_pilot_id(self) -> None:
+        """Stores the pilot's identifier. Raises OSError: the work directory is not writable then."""
+        self._work_dir.store_pilot(self.pilot_id)
 
-    def begin_again(self, count: int, failure: CallError, stop: Stop) -> None:
-        """Registers anew after such a failure, unless that was done since `count`.
+    def register_again(self, count: int, failure: CallError, stop: Stop) -> None:
+        """Registers again after a failure, unless another thread did so since `count`.
 
-        To be called where `is_over` says so. Raises CallError when the server does not let the pilot
-        in any more, and StoppedError.
+        Call it when `is_over` is true. Raises CallError when the server refuses the pilot, and
+        StoppedError.
         """
         with self._registering:
             if self.count != count:
                 return
-            if self._is_circling():
+            if self._is_looping():
                 failure.transient = False
                 raise failure
             if failure.reason in _LASTING_REASONS:
                 self._log.warning("the session is over, registering again: %s", failure)
             else:
-                self._log.warning("the pilot is known no more, registering another: %s", failure)
+                self._log.warning(
+                    "the server does not know this pilot, registering a new one: %s", failure
+                )
                 self._request_id = ""
-            self._register_anew(stop, None)
+            self._register_or_replace(stop, None)
             pilot_id = self.pilot_id
-            self._chores.later(lambda: self._work_dir.note_pilot(pilot_id))
+            self._chores.later(lambda: self._work_dir.store_pilot(pilot_id))
 
-    def _register_anew(self, stop: Stop, give_up_after: float | None) -> None:
+    def _register_or_replace(self, stop: Stop, give_up_after: float | None) -> None:
         try:
             self._register(stop, give_up_after)
         except CallError as refused:
             if refused.reason != "PILOT_NOT_FOUND":
                 raise
-            # It ended while its session was over.
+            # The server ended the pilot while its session was over.
             self._request_id = ""
             self._register(stop, give_up_after)
 
     def is_over(self, failure: CallError, pilot_id: str) -> bool:
-        """Whether a call that `pilot_id` made failed because its standing is over."""
+        """Whether a call by `pilot_id` failed because its session or registration is over."""
         if failure.code is grpc.StatusCode.PERMISSION_DENIED:
-            # Made under the identifier of before, with the session of now.
+            # The call had the old identifier and the new session.
             return failure.reason == "NOT_YOUR_PILOT" and pilot_id != self.pilot_id
         return (
             failure.code is grpc.StatusCode.UNAUTHENTICATED or failure.reason == "PILOT_NOT_FOUND"
         )
 
-    def take_leave(self, reason: str) -> None:
-        """Says goodbye. A server that does not answer will find out by itself."""
-        if self.take_leave_of(self.pilot_id, reason):
+    def deregister(self, reason: str) -> None:
+        """Deregisters this pilot. Logs a failure: the server notices lost pilots anyway."""
+        if self.deregister_pilot(self.pilot_id, reason):
             self._work_dir.forget_pilot()
 
-    def take_leave_of(self, pilot_id: str, reason: str) -> bool:
-        """Says goodbye for a pilot, which may be an earlier life of this one; False if unheard."""
+    def deregister_pilot(self, pilot_id: str, reason: str) -> bool:
+        """Deregisters a pilot, maybe one of an earlier run; False if the server was unreachable."""
         request = DeregisterPilotRequest(pilot_id=pilot_id, reason=reason)
         try:
-            response = self._say_goodbye(request)
+            response = self._call_deregister(request)
         except CallError as failure:
-            self._log.warning("could not take leave of the server: %s", failure)
+            self._log.warning("cannot deregister: %s", failure)
             return not failure.transient
         if response.requeued_count:
-            self._log.info("the server takes back %d jobs", response.requeued_count)
+            self._log.info("the server requeues %d jobs", response.requeued_count)
         return True
 
-    def _say_goodbye(self, request: DeregisterPilotRequest) -> DeregisterPilotResponse:
+    def _call_deregister(self, request: DeregisterPilotRequest) -> DeregisterPilotResponse:
         method = self._connection.dispatcher.DeregisterPilot
         try:
-            return call(method, request, GOODBYE_SECONDS)
+            return call(method, request, DEREGISTER_SECONDS)
         except CallError as failure:
             if failure.reason not in _LASTING_REASONS:
                 raise
-            # The session ended just now, and no heartbeat is there any more to begin another.
+            # The session has just expired, and the heartbeat that would renew it has ended.
             with self._registering:
-                self._register(Stop(), GOODBYE_SECONDS)
-            return call(method, request, GOODBYE_SECONDS)
+                self._register(Stop(), DEREGISTER_SECONDS)
+            return call(method, request, DEREGISTER_SECONDS)
 
-    def _is_circling(self) -> bool:
-        recent = [at for at in self._beginnings if time.monotonic() - at < BEGINNINGS_SECONDS]
-        return len(recent) == MAX_BEGINNINGS
+    def _is_looping(self) -> bool:
+        recent = [at for at in self._registrations if time.monotonic() - at < REGISTRATIONS_SECONDS]
+        return len(recent) == MAX_REGISTRATIONS
 
     def _register(self, stop: Stop, give_up_after: float | None) -> None:
-        # The file may lie on a disk that does not answer.
+        # The file may be on a disk that hangs.
         self._chores.within(TOKEN_SECONDS, self._refresh_token)
-        self._beginnings.append(time.monotonic())
+        self._registrations.append(time.monotonic())
         self._request_id = self._request_id or secrets.token_hex(16)
         request = RegisterPilotRequest(
             request_id=self._request_id,
@@ -196,12 +198,12 @@ class Session:
         self._offered_heartbeat_seconds = seconds(response.heartbeat_interval)
         self._log.set(pilot=response.pilot_id)
         self._log.info(
-            "registered for queue %s of site %s, heartbeat each %.1f s",
+            "registered for queue %s of site %s, heartbeat every %.1f s",
             response.queue.name,
             response.queue.parameters.site,
             self.heartbeat_seconds,
         )
-        self.queue.take(response.queue, anew=True)
+        self.queue.take(response.queue, is_registration=True)
 
     def _ask_to_register(self, request: RegisterPilotRequest) -> RegisterPilotResponse:
         try:

@@ -1,4 +1,4 @@
-"""Reports on their way: kept on disk until the server has taken them, so that they outlive their pilot."""
+"""Undelivered reports, stored on disk so that they outlive their pilot."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class StoredReport:
-    """A report, the pilot that wrote it, and where it lies; `path` is None for one that does not."""
+    """A report, its pilot, and its file; `path` is None for one that could not be stored."""
 
     path: Path | None
     pilot_id: str
     report: JobReport
 
     def forget(self) -> None:
-        """Removes it from the disk: the server has answered."""
+        """Removes the file: the server has responded."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 
     def set_aside(self) -> None:
-        """Lets it lie for people to look at: nobody will send it."""
+        """Renames the file to `.refused`, for administrators: it will not be sent again."""
         if self.path is not None:
             self.path.rename(self.path.with_suffix(".refused"))
 
 
 def store_report(directory: Path, pilot_id: str, report: JobReport) -> StoredReport:
-    """Writes a report down, to the disk."""
+    """Stores a report, synced to disk. Raises OSError."""
     path = directory / f"{report.lease.job_id}.{report.lease.attempt}.json"
     document = {
         "version": FORMAT_VERSION,
@@ -46,7 +46,7 @@ def store_report(directory: Path, pilot_id: str, report: JobReport) -> StoredRep
 
 
 def stored_reports(directory: Path) -> list[StoredReport]:
-    """All reports that were not delivered; what cannot be read is left where it is."""
+    """All undelivered reports; skips files that cannot be read."""
     found: list[StoredReport] = []
     for path in sorted(directory.glob("*.json")):
         try:

@@ -1,7 +1,7 @@
-"""A pilot's bearer token: kept in memory, read again where its file stays, removed where it may not.
+"""A pilot's bearer token: held in memory, and read again from its file if that stays.
 
-Payloads under the pilot's own account could read the file. So it goes once the pilot is registered,
-unless whoever started the pilot wants to keep it, and with it its renewals.
+Payloads under the pilot's account could read the file. So the pilot removes it after registering,
+unless --keep-token-file keeps it, and with it renewals by the batch system.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pandawn_pilot.logs import Log
 
 
 class TokenKeeper:
-    """Looks after the token of an identity."""
+    """Refreshes the token of an identity, and removes its file."""
 
     def __init__(
         self, identity: Identity, credentials: Credentials, log: Log, *, keep_file: bool
@@ -36,26 +36,28 @@ class TokenKeeper:
         try:
             self._token.read_again()
         except CredentialError as error:
-            self._log.warning("going on with the token that was read before: %s", error)
+            self._log.warning("cannot read the renewed token, keeping the previous one: %s", error)
             return
         self._identity.token = self._token.text
         self._read = stamp
-        self._log.info("the token was read again from %s", self._path)
+        self._log.info("token refreshed from %s", self._path)
 
     def hide_from_payloads(self, *, same_account: bool) -> None:
-        """Leaves no file behind that payloads could read a credential from. Raises CredentialError."""
+        """Removes the token file if payloads could read it. Raises CredentialError."""
         if not same_account:
             return
         if self._key_file is not None:
             self._log.warning(
-                "payloads run under the pilot's account and can read the key in %s; a pilot that runs"
-                " as root, or a token, keeps its credentials from them",
+                "payloads run under the pilot's account and can read the key in %s; run the pilot as"
+                " root or use a token to protect it",
                 self._key_file,
             )
         if self._path is None:
             return
         if self._keep_file:
-            self._log.warning("payloads can read the token in %s, which is kept", self._path)
+            self._log.warning(
+                "payloads can read the token in %s, kept because of --keep-token-file", self._path
+            )
             return
         try:
             self._path.unlink(missing_ok=True)
@@ -63,10 +65,10 @@ class TokenKeeper:
             raise CredentialError(
                 "CREDENTIAL_EXPOSED",
                 f"payloads could read the token in {self._path}, which cannot be removed"
-                f" ({error.strerror}); if that is meant, say --keep-token-file",
+                f" ({error.strerror}); to accept that, use --keep-token-file",
             ) from error
         self._log.info(
-            "removed %s: the token is in memory now, out of reach of payloads", self._path
+            "removed %s: payloads could read it; the pilot has the token in memory", self._path
         )
         self._path = None
 

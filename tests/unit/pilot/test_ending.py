@@ -51,7 +51,7 @@ class Watched:
 
 def test_with_a_grace_all_is_over_within_it() -> None:
     watched = Watched(0.5)
-    watched.ending.heed(signal.SIGUSR1)
+    watched.ending.handle(signal.SIGUSR1)
     assert watched.over.wait(PATIENCE_S)
     assert watched.steps == [
         "received SIGUSR1, 0 s",
@@ -65,17 +65,17 @@ def test_with_a_grace_all_is_over_within_it() -> None:
 
 def test_without_a_grace_running_jobs_finish_unless_a_second_signal_comes() -> None:
     watched = Watched(None)
-    watched.ending.heed(signal.SIGTERM)
+    watched.ending.handle(signal.SIGTERM)
     assert watched.steps == ["received SIGTERM, 120 s"]
-    watched.ending.heed(signal.SIGINT)
-    watched.ending.heed(signal.SIGTERM)
+    watched.ending.handle(signal.SIGINT)
+    watched.ending.handle(signal.SIGTERM)
     assert watched.steps[1:] == ["halt", "hurry"]
 
 
 def test_the_kernels_reminders_of_a_soft_limit_are_no_second_signal() -> None:
     watched = Watched(None)
     for _ in range(5):
-        watched.ending.heed(signal.SIGXCPU)
+        watched.ending.handle(signal.SIGXCPU)
     assert watched.steps == ["received SIGXCPU, 120 s"]
 
 
@@ -113,7 +113,7 @@ def test_a_payload_that_went_down_with_its_pilot_has_not_failed(
     grace: float | None, fault: Fault, status: int
 ) -> None:
     watched = Watched(grace)
-    watched.ending.heed(signal.SIGTERM)
+    watched.ending.handle(signal.SIGTERM)
     excused = watched.ending.excuse(make_failure(fault), status)
     assert excused.fault is PILOT_STOPPED
     assert "SIGTERM" in excused.text
@@ -122,13 +122,13 @@ def test_a_payload_that_went_down_with_its_pilot_has_not_failed(
 def test_a_payload_that_fails_by_itself_is_not_excused() -> None:
     watched = Watched(None)
     assert watched.ending.excuse(make_failure(), 143).fault is PAYLOAD_FAILED
-    watched.ending.heed(signal.SIGTERM)
+    watched.ending.handle(signal.SIGTERM)
     assert watched.ending.excuse(make_failure(MEMORY_EXCEEDED), 137).fault is MEMORY_EXCEEDED
 
 
 def test_a_signal_that_hits_the_payload_a_moment_earlier_is_the_pilots_all_the_same() -> None:
     watched = Watched(None)
-    later = threading.Timer(0.05, lambda: watched.ending.heed(signal.SIGTERM))
+    later = threading.Timer(0.05, lambda: watched.ending.handle(signal.SIGTERM))
     later.start()
     assert watched.ending.excuse(make_failure(PAYLOAD_KILLED), 143).fault is PILOT_STOPPED
     later.join()

@@ -33,7 +33,7 @@ from pandawn_pilot.job.live_job import LiveJob
 from pandawn_pilot.job.report import error_message
 from pandawn_pilot.job.runner import prepare
 from pandawn_pilot.job.work_dir import JobDir, WorkDir
-from pandawn_pilot.logs import JobLog, PatientHandler, make_log
+from pandawn_pilot.logs import JobLog, NonblockingHandler, make_log
 from pandawn_pilot.server.reporting import Reporting, failed_instead
 from pandawn_pilot.server.stored_reports import store_report, stored_reports
 from pandawn_pilot.stop import Stop, StoppedError, StopReason
@@ -303,7 +303,7 @@ def test_help_tells_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit) as ended:
         main(["run", "--help"])
     assert ended.value.code == 0
-    assert "the server cannot be reached" in capsys.readouterr().out
+    assert "server unreachable" in capsys.readouterr().out
 
 
 def test_on_a_node_with_another_locale_a_program_takes_file_names_for_utf8(tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_on_a_node_with_another_locale_a_program_takes_file_names_for_utf8(tmp_p
         pytest.skip("the sources of locales are not here")
     program = tmp_path / "program"
     program.write_text(
-        "import os, sys\nfrom pandawn_pilot.node.utf8 import speak_utf8\nspeak_utf8()\n"
+        "import os, sys\nfrom pandawn_pilot.node.utf8 import use_utf8\nuse_utf8()\n"
         "print(sys.getfilesystemencoding(), os.getpid(), ascii(sys.argv[1]))\n"
     )
     with subprocess.Popen(
@@ -347,7 +347,7 @@ def test_a_jobs_description_has_no_values_of_variables_and_is_the_pilots_alone(
 
 def test_a_log_whose_disk_hangs_holds_up_nobody() -> None:
     reader, writer = os.pipe()
-    handler = PatientHandler(writer)
+    handler = NonblockingHandler(writer)
     # More than a pipe holds: whoever wrote them would wait for a reader.
     record = logging.LogRecord("x", logging.INFO, "", 0, "x" * 1000, (), None)
     for _ in range(1000):
@@ -363,16 +363,16 @@ def test_on_a_full_disk_the_pilots_new_name_takes_the_place_of_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = WorkDir(tmp_path)
-    directory.note_pilot("the-old-one")
+    directory.store_pilot("the-old-one")
 
     def full(*_arguments: object, **_options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     # No room for a file beside it.
     monkeypatch.setattr(work_dir, "replace_text", full)
-    directory.note_pilot("the-new-one")
+    directory.store_pilot("the-new-one")
     assert directory.former_pilot() == "the-new-one"
     (tmp_path / "pilot.json").unlink()
     with pytest.raises(OSError, match="No space"):
-        directory.note_pilot("a-third-one")
+        directory.store_pilot("a-third-one")
     assert directory.former_pilot() == "", "none at all is better than a wrong one"

@@ -58,7 +58,7 @@ def test_files_go_past_a_cache_that_cannot_be_used_and_the_log_says_so_once(
     (tmp_path / "c" / part).unlink()
     shutil.move(tmp_path / "away", tmp_path / "c" / part)
     assert deliver(cache, source, wanted_file(), tmp_path / "after") is True
-    assert "can be used again" in stream.getvalue()
+    assert "works again" in stream.getvalue()
 
 
 def test_a_cache_that_is_removed_during_a_transfer_costs_nothing(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_times_told_in_seconds_are_compared_in_seconds() -> None:
     item = InputFile(file=File(lfn="f", size_bytes=1), url="root://se//f")
     version = file_version(item.url, modify_time_ns=5_000_000_007)
     check_source(item, version, SourceStat(1, 5_000_000_000))
-    with pytest.raises(JobFailedError, match="was written to"):
+    with pytest.raises(JobFailedError, match="was modified after"):
         check_source(item, version, SourceStat(1, 6_000_000_000))
 
 

@@ -176,7 +176,7 @@ def test_an_archive_cut_short_is_refused(tmp_path: Path, kept: float) -> None:
 
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tar.gz").write_bytes(b"<html>not found</html>")
-    with pytest.raises(JobFailedError, match="not a whole tar archive"):
+    with pytest.raises(JobFailedError, match="not a complete tar archive"):
         unpack(tmp_path / "a.tar.gz", tmp_path, max_bytes=0, stop=Stop())
 
 

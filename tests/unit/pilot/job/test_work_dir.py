@@ -17,7 +17,7 @@ def test_a_directory_that_was_taken_away_is_made_anew_and_still_belongs_to_its_p
 ) -> None:
     ours, theirs = WorkDir(tmp_path / "w"), WorkDir(tmp_path / "w")
     with ours.occupied():
-        ours.let_pass()
+        ours.allow_traversal()
         assert not ours.restore()
         shutil.rmtree(ours.root)
         assert ours.restore()

@@ -157,7 +157,7 @@ def test_a_batch_systems_limit_on_files_is_kept_where_it_is_lower_than_the_queue
         tmp_path, "--fsize=2000000:2000000", "ulimit -f", work_dir_bytes=32_000_000_000
     )
     assert reason == "FINISHED"
-    assert "2000000, which the batch system has set" in warning
+    assert "2000000, set by the batch system" in warning
 
 
 def test_a_file_that_meets_the_batch_systems_limit_is_no_fault_of_the_payload(

@@ -359,8 +359,8 @@ def test_an_inotify_that_cannot_watch_says_why(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--cache=pcache", "--cache-dir=/c"], "--cache pcache goes with --pcache-cmd"),
-        (["--cache=own", "--pcache-cmd=pcache.py -s /s"], "--cache own goes with --cache-dir"),
+        (["--cache=pcache", "--cache-dir=/c"], "--cache pcache requires --pcache-cmd"),
+        (["--cache=own", "--pcache-cmd=pcache.py -s /s"], "--cache own requires --cache-dir"),
         (["--pcache-cmd=pcache.py --odd"], "is no pcache command"),
     ],
 )

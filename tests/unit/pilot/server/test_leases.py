@@ -143,7 +143,7 @@ def test_a_pilot_that_was_told_to_end_asks_for_short_leases_at_once(
     (usual,) = wait_for_beats(fake_dispatcher, 1)
     assert not usual.HasField("lease_duration")
     # Its next beat would be in an hour.
-    pilot.heartbeat.expect_the_end(60)
+    pilot.heartbeat.expect_kill(60)
     ending = wait_for_beats(fake_dispatcher, 3)[1]
     pilot.heartbeat.stop()
     assert ENDING_LEASE_SECONDS <= seconds(ending.lease_duration) < 30

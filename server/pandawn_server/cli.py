@@ -82,7 +82,7 @@ def migrate(loaded: Loaded) -> None:
 @app.command("rotate-session-key")
 @with_settings
 def rotate_session_key(loaded: Loaded) -> None:
-    """Make a new key for session tokens. It is used from a minute from now on, and sessions continue."""
+    """Make a new key for session tokens. Servers use it after a minute, and sessions continue."""
     _rotate(loaded, end_sessions=False)
 
 
@@ -167,7 +167,7 @@ def retention(
 @app.command("check-config")
 @with_settings
 def check_config(loaded: Loaded) -> None:
-    """Show each setting and its origin. Reads the files of all addresses and tries database and catalog."""
+    """Show each setting and its origin; try the files of addresses, database and catalog. Changes nothing."""
     from pandawn_server.backends import (
         NO_DATABASE,
         open_reachable_catalog,

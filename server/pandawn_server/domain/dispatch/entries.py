@@ -38,7 +38,7 @@ def _class_of(memory: int, cores: int, disk: int, wall: int) -> NeedsClass:
 
 
 Places = int | tuple[int, ...] | set[int] | None
-"""Numbers of the live nodes where a file is or soon will be: None, one number, or several."""
+"""Numbers of the live nodes where a file is or soon will be: none, one, some, or more than `files.MANY_HOLDERS`."""
 
 
 class File:

@@ -140,7 +140,7 @@ def nearest_change(
 ) -> str:
     """What to ask for instead, when no node can take the job: the changes for the node that comes closest.
 
-    Empty if some node can take it, or if all nodes are suspended.
+    Empty if some node can take it, or if no node gets jobs.
     """
     lacks = [
         (unmet(job, offer, rules), node)

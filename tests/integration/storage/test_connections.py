@@ -168,7 +168,7 @@ def test_after_a_failover_the_connections_to_the_standby_are_dropped(
     with pytest.raises(UnavailableError) as caught:
         note(database)
     assert caught.value.reason == "DATABASE_UNAVAILABLE"
-    assert "no writes" in caught.value.message
+    assert "read-only" in caught.value.message
     assert caught.value.retry_after
     for _ in range(3):
         note(database)

@@ -1,4 +1,4 @@
-"""What is seen while the demo runs: a board on a terminal, a line for each job elsewhere."""
+"""The progress display of the demo: a live table on a terminal, otherwise one line per job."""
 
 import time
 from collections.abc import Sequence
@@ -20,36 +20,36 @@ from pandawn_tools.demo.users import NODES
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a task stands, with its jobs."""
+    """A task and its jobs at one time."""
 
     task: task_pb2.Task
     jobs: Sequence[job_pb2.Job]
 
 
 class Board:
-    """Shows how the demo goes, on standard error."""
+    """Shows the progress of the demo on standard error."""
 
     def __init__(self) -> None:
-        """Draws nothing before it is entered by `live`."""
+        """Draws nothing before `live` is entered."""
         self._console: Console = stderr_console()
         self._begin = time.monotonic()
         self._live: Live | None = None
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
 
     @property
     def seconds(self) -> float:
-        """Time since the demo began."""
+        """Time since the start of the demo."""
         return time.monotonic() - self._begin
 
     def live(self) -> AbstractContextManager[object]:
-        """Context in which `show` draws; on a terminal it vanishes at the end."""
+        """A context in which `show` draws on a terminal; the drawing is removed at the end."""
         if not self._console.is_terminal:
             return nullcontext()
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         return self._live
 
     def step(self, text: str) -> None:
-        """Says a step of the story, which stays on the screen."""
+        """Prints a step of the demo, which stays on the screen."""
         line = Table.grid(padding=(0, 2, 0, 0))
         line.add_column(no_wrap=True, style="dim")
         line.add_column(overflow="fold")
@@ -57,15 +57,15 @@ class Board:
         self._console.print(line)
 
     def show(self, standings: Sequence[Standing]) -> None:
-        """Shows how the tasks stand."""
+        """Shows the state of the tasks."""
         if self._live is not None:
             bars = [bar(standing.task) for standing in standings]
             self._live.update(Group("", _nodes(standings), "", *bars), refresh=True)
             return
         for standing in standings:
             for job in standing.jobs:
-                if job.state in words.FINAL_JOB_STATES and job.job_id not in self._told:
-                    self._told.add(job.job_id)
+                if job.state in words.FINAL_JOB_STATES and job.job_id not in self._reported:
+                    self._reported.add(job.job_id)
                     self.step(_ended(job))
 
 

@@ -1,4 +1,4 @@
-"""Kills the server in the middle of the demo, and checks afterwards that nothing was lost."""
+"""Kills the server in the middle of the demo, and then checks that no job was lost."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from pandawn_tools.demo.result import JobDetail
 from pandawn_tools.demo.users import ANALYSES
 
 KILL_SERVER = "kill-server"
-# Jobs that have finished before the kill: the middle, not the beginning.
+# The number of finished jobs before the kill, so that it happens in the middle.
 _FINISHED_BEFORE = 3
 
 
@@ -23,8 +23,8 @@ def check_name(chaos: str | None) -> None:
     if chaos not in {None, KILL_SERVER}:
         raise usage_error(
             "INVALID_OPTION",
-            f"--chaos {chaos}: there is no such thing",
-            remedies=[f"there is one: --chaos {KILL_SERVER}"],
+            f"--chaos {chaos}: unknown value",
+            remedies=[f"the only value is: --chaos {KILL_SERVER}"],
         )
 
 
@@ -32,13 +32,13 @@ class ServerKiller:
     """Kills the server once in each task, when some jobs are done and others run."""
 
     def __init__(self, cluster: Cluster, say: Callable[[str], None]) -> None:
-        """`say` is told of each kill."""
+        """`say` is called for each kill."""
         self._cluster = cluster
         self._say = say
         self._killed: set[int] = set()
 
     def look(self, standing: Standing) -> None:
-        """Kills if it is time to. The supervisor starts the server again."""
+        """Kills the server if the task is in the middle. The supervisor restarts it."""
         task_id = standing.task.task_id
         states = Counter(job.state for job in standing.jobs)
         is_middle = (
@@ -53,17 +53,17 @@ class ServerKiller:
 
     @property
     def kills(self) -> int:
-        """How often it killed."""
+        """The number of kills so far."""
         return len(self._killed)
 
 
 def verify(place: Place, details: Mapping[str, Sequence[JobDetail]], kills: int) -> str:
-    """Checks that each job ran to its end once, by the attempts and by what payloads left behind.
+    """Checks that each job finished exactly once, with its attempts and the lines that payloads wrote.
 
-    `details` are the jobs by user. Returns what was checked, in a sentence.
+    `details` are the jobs by user. Returns a sentence about the checks.
 
     Raises:
-        CliError: A job did not finish, or ran twice to its end; or the server was not killed.
+        CliError: A job did not finish, or finished twice; or the server was not killed.
     """
     problems = [] if kills else ["the tasks ended before the server could be killed"]
     for jobs in details.values():
@@ -75,7 +75,7 @@ def verify(place: Place, details: Mapping[str, Sequence[JobDetail]], kills: int)
     for analysis in ANALYSES:
         witnesses = Counter(_witnesses(place, analysis.user))
         problems += (
-            f"the payload of {analysis.user} over {name} ran {witnesses[name]} times to its end"
+            f"the payload of {analysis.user} over {name} succeeded {witnesses[name]} times"
             for name in FILE_NAMES
             if witnesses[name] != 1
         )

@@ -1,4 +1,4 @@
-"""The processes of a demo: a server and pilots, started, killed, started again, ended by pid."""
+"""The processes of a demo: starts, restarts and ends a server and pilots, by pid."""
 
 import os
 import random
@@ -16,9 +16,9 @@ from pathlib import Path
 
 from pandawn_tools.cli.errors import CliError, ExitStatus
 
-# A laptop that does other work as well needs a few seconds; more than this is a failure.
+# A busy laptop needs a few seconds; more than this is a failure.
 _START_TIMEOUT_S = 60.0
-# What a process that was asked to end gets before it is asked again, and then before it is killed.
+# How long a process has after the first SIGTERM, and after the second, before it is killed.
 _QUIET_STOP_S = 3.0
 _STOP_TIMEOUT_S = 12.0
 _POLL_S = 0.05
@@ -26,28 +26,28 @@ _TAIL_LINES = 10
 
 _LISTENING = re.compile(r"^pandawn-server listening on ", re.MULTILINE)
 _LOOPBACK = "127.0.0.1"
-# Below those that the kernel gives to outgoing connections: such a port is still free when a
-# killed server is started again.
+# Below the kernel's range for outgoing connections, so that the port is still free when a killed
+# server is restarted.
 _PORTS = range(20_000, 32_768)
 _PORT_TRIES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """What the server keeps its state in, as URLs."""
+    """The server's database and catalog, as URLs."""
 
     database: str
     catalog: str
 
     @property
     def is_embedded(self) -> bool:
-        """Whether the server brings the schema of its database up to date by itself."""
+        """Whether the server itself migrates its database."""
         return self.database.startswith("sqlite:")
 
 
 @dataclass
 class Process:
-    """A child with its log. It has a session of its own: Ctrl-C at the terminal is not for it."""
+    """A child process with its log, in its own session, so that Ctrl-C at the terminal does not reach it."""
 
     name: str
     command: Sequence[str]
@@ -58,7 +58,7 @@ class Process:
         self.start()
 
     def start(self) -> None:
-        """Starts it, again if it has ended."""
+        """Starts or restarts it."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.child = subprocess.Popen(
@@ -81,17 +81,17 @@ class Process:
             self.child.send_signal(signal.SIGTERM)
 
     def wait(self, deadline: float) -> None:
-        """Waits until it has ended, or until the monotonic time `deadline`."""
+        """Waits until it ends, at most until the monotonic time `deadline`."""
         with suppress(subprocess.TimeoutExpired):
             self.child.wait(max(0.0, deadline - time.monotonic()))
 
     def kill(self) -> None:
-        """Sends SIGKILL, if it has not ended, and waits."""
+        """Sends SIGKILL if it is running, and waits."""
         self.child.kill()
         self.child.wait()
 
     def failure(self, what: str) -> CliError:
-        """Returns the error that tells what went wrong, with the end of the log."""
+        """Returns an error that says what went wrong, with the end of the log."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         ended = self.child.poll()
         status = "is still running" if ended is None else f"ended with status {ended}"
@@ -99,8 +99,8 @@ class Process:
             ExitStatus.WORK_FAILED,
             "DEMO_FAILED",
             f"{self.name} {what}; it {status}",
-            details=lines[-_TAIL_LINES:] or ["it said nothing"],
-            remedies=[f"its whole log: {self.log}"],
+            details=lines[-_TAIL_LINES:] or ["its log is empty"],
+            remedies=[f"the whole log: {self.log}"],
         )
 
 
@@ -117,7 +117,7 @@ class Cluster:
 
     @property
     def address(self) -> str:
-        """Address of the server; it has the same after a restart, whoever restarts it."""
+        """Address of the server; it stays the same after a restart, even by hand."""
         return f"{_LOOPBACK}:{self._port}"
 
     @property
@@ -129,15 +129,15 @@ class Cluster:
 
     @property
     def running(self) -> list[Process]:
-        """All processes that run, pilots first."""
+        """All running processes, pilots first."""
         everyone = [*self.pilots, *([self.server] if self.server else [])]
         return [process for process in everyone if process.is_running]
 
     def migrate(self) -> None:
-        """Brings the schema of a database that is not embedded up to date.
+        """Migrates a database that is not embedded.
 
         Raises:
-            CliError: The command failed; with what it said.
+            CliError: The command failed; with its output.
         """
         if self._engines.is_embedded:
             return
@@ -155,13 +155,13 @@ class Cluster:
         """Starts the server and waits until it listens.
 
         Raises:
-            CliError: It did not begin to listen; with the end of its log.
+            CliError: It does not listen; with the end of its log.
         """
         log = self._logs / "server.log"
         position = log.stat().st_size if log.exists() else 0
         command = [_program("pandawn-server"), "serve", "--listen", self.address]
         command += ["--database", self._engines.database, "--catalog", self._engines.catalog]
-        # The log is for people here.
+        # Here people read the log.
         command += ["--log-format", "console"]
         self.server = server = Process("the server", command, log)
         deadline = time.monotonic() + _START_TIMEOUT_S
@@ -173,7 +173,7 @@ class Cluster:
             time.sleep(_POLL_S)
 
     def is_port_taken(self) -> bool:
-        """Whether somebody listens where the server should: our child, or one started by hand."""
+        """Whether a server listens on the port: our child, or one started by hand."""
         try:
             socket.create_connection((_LOOPBACK, self._port), timeout=1).close()
         except OSError:
@@ -185,7 +185,7 @@ class Cluster:
         command = [
             *(_program("pandawn-pilot"), "run", "--server", self.address, "--queue", queue),
             *("--node", node, "--cache-dir", str(disk / "cache"), "--work-dir", str(disk / "work")),
-            # Payloads use the demo's own Python, which may lie where other accounts may not look.
+            # Payloads use the demo's own Python, which other accounts may not be able to read.
             *("--payload-user", "same"),
         ]
         disk.mkdir(parents=True, exist_ok=True)
@@ -193,9 +193,9 @@ class Cluster:
         self.pilots.append(Process(f"the pilot of {node}", command, log))
 
     def stop(self) -> None:
-        """Ends all processes by their ids: the pilots first, so that they can say goodbye."""
+        """Ends all processes by pid: the pilots first, so that they can deregister."""
         for group in (self.pilots, [self.server] if self.server else []):
-            # To a pilot the first signal says: no more jobs; the second: end those that run.
+            # At the first signal a pilot takes no more jobs; at the second it ends the running ones.
             for patience_s in (_QUIET_STOP_S, _STOP_TIMEOUT_S):
                 deadline = time.monotonic() + patience_s
                 for process in group:
@@ -219,13 +219,13 @@ def _free_port() -> int:
     raise CliError(
         ExitStatus.WORK_FAILED,
         "DEMO_FAILED",
-        f"no free port was found between {_PORTS.start} and {_PORTS.stop}",
-        remedies=["end some of the servers on this machine"],
+        f"there is no free port between {_PORTS.start} and {_PORTS.stop}",
+        remedies=["stop some of the servers on this machine"],
     )
 
 
 def _program(name: str) -> str:
-    """Returns the path of a command of this distribution: beside the interpreter, or in PATH."""
+    """Returns the path of a command of this distribution: next to the interpreter, or in PATH."""
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
@@ -239,16 +239,13 @@ def _program(name: str) -> str:
 
 
 def search_path() -> str:
-    """Returns the PATH of payloads: with this interpreter as `python3`, as on a node set up for it."""
+    """Returns the PATH of payloads, in which `python3` is this interpreter."""
     path = os.environ.get("PATH", os.defpath)
     return os.pathsep.join([str(Path(sys.executable).parent), path])
 
 
 def _environment() -> dict[str, str]:
-    """Returns the environment of the children.
-
-    Without the user's own settings of Pandawn; and loopback is not for a proxy.
-    """
+    """The environment of the children: without the user's Pandawn settings, and without a proxy for loopback."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PANDAWN_")}
     environment["no_grpc_proxy"] = _LOOPBACK
     # Several payloads share few cores here.

@@ -1,4 +1,4 @@
-"""Draws the result: the Z peak of both analyses, and where their input bytes came from."""
+"""Draws the result: the Z peak of both analyses, and the sources of their input bytes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-# Before pyplot: there may be no screen.
+# Must be set before pyplot is imported; there may be no screen.
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
@@ -35,7 +35,7 @@ _CACHED = "#2a9d8f"
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """Outputs of a task, put together: masses in GeV, each pair of muons once."""
+    """The merged outputs of a task: masses in GeV, each pair of muons once."""
 
     masses: npt.NDArray[np.float64]
     files: int
@@ -43,10 +43,10 @@ class Merged:
 
 
 def merge(output_dir: Path) -> Merged:
-    """Puts the outputs of a task together; a pair that several inputs held counts once.
+    """Merges the outputs of a task; a pair that is in several inputs counts once.
 
     Raises:
-        CliError: There are none, or one cannot be read.
+        CliError: There are no outputs, or one cannot be read.
     """
     paths = sorted(output_dir.glob(f"*.{OUTPUT}"))
     try:
@@ -102,7 +102,7 @@ def _draw_peak(axes: Axes, merged: Sequence[Merged]) -> None:
     alice, bob = (np.histogram(one.masses, edges)[0] for one in merged)
     axes.stairs(alice, edges, fill=True, color=_ALICE, alpha=0.30)
     axes.stairs(alice, edges, color=_ALICE, linewidth=1.4, label=f"{ALICE.user}: {ALICE.title}")
-    # A histogram too, not points: those would be read as data over a simulation, and these are some of the same pairs.
+    # A histogram too, because points would look like data over a simulation, but these are some of the same pairs.
     axes.stairs(bob, edges, fill=True, color=_BOB, alpha=0.30)
     axes.stairs(bob, edges, color=_BOB, linewidth=1.4, label=f"{BOB.user}: {_in_maths(BOB.title)}")
     axes.axvline(_Z_MASS_GEV, color=_MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
@@ -135,7 +135,7 @@ def _draw_peak(axes: Axes, merged: Sequence[Merged]) -> None:
 
 
 def _in_maths(title: str) -> str:
-    """Sets the quantities of a selection as physicists write them."""
+    """Formats the quantities of a selection in mathematical notation."""
     return title.replace("pT", r"$p_T$").replace("|eta|", r"$|\eta|$")
 
 
@@ -170,7 +170,7 @@ def _draw_bytes(axes: Axes, tasks: Sequence[TaskResult]) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    # Written whole or not at all, for whoever watches the file.
+    # Replaced atomically, for viewers that watch the file.
     draft = path.with_suffix(".part")
     figure.savefig(draft, format="png", dpi=160)
     plt.close(figure)

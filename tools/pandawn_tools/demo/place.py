@@ -1,4 +1,4 @@
-"""Where a demo keeps its things, and the physics files that it begins with."""
+"""The directory of a demo, and its physics files."""
 
 import importlib.util
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pandawn_tools.cli.errors import usage_error
 
-# The same collisions in six compressions, and the same simulated events in six: that is what
-# there is. Twelve files that differ in every byte, of which the analysis counts each pair once.
+# The available data: the same collisions in six compressions, and the same simulated events in six.
+# The twelve files differ in every byte, and the analysis counts each pair once.
 COMPRESSIONS = ("", "-lz4", "-lzma", "-uncompressed", "-zlib", "-zstd")
 FILE_NAMES = tuple(
     f"uproot-{sample}{compression}.root"
@@ -25,38 +25,38 @@ _NEEDED = (_DATA_PACKAGE, "uproot", "awkward", "numpy", "matplotlib", "pandawn_s
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The directory of a demo. `run_id` tells this run from others on the same database."""
+    """The directory of a demo. `run_id` distinguishes this run from others on the same database."""
 
     root: Path
     run_id: str
 
     @property
     def storage(self) -> Path:
-        """Plays the shared file system of the site."""
+        """The shared file system of the site."""
         return self.root / "storage"
 
     @property
     def data(self) -> Path:
-        """Input files."""
+        """The input files."""
         return self.storage / "data"
 
     @property
     def logs(self) -> Path:
-        """What server and pilots say."""
+        """The logs of server and pilots."""
         return self.root / "logs" / self.run_id
 
     @property
     def picture(self) -> Path:
-        """The result."""
+        """The picture of the result."""
         return self.root / "zpeak.png"
 
     @property
     def completions(self) -> Path:
-        """One line for each payload that ran to its end, written under `--chaos`."""
+        """A file with one line for each payload that succeeded, written with `--chaos`."""
         return self.root / f"completions-{self.run_id}"
 
     def node(self, name: str) -> Path:
-        """The local disk of a node: cold in each run."""
+        """The local disk of a node; it starts empty in each run."""
         return self.root / "nodes" / self.run_id / name
 
 
@@ -66,7 +66,7 @@ def analysis_dir() -> Path:
 
 
 def check_packages() -> None:
-    """Raises `CliError` if the packages of the `[demo]` extra are not all there."""
+    """Raises `CliError` if a package of the `[demo]` extra is missing."""
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise usage_error(
@@ -78,12 +78,12 @@ def check_packages() -> None:
 
 
 def prepare(directory: Path | None) -> Place:
-    """Makes the directory and fills its storage.
+    """Creates the directory and fills its storage.
 
-    A directory that was used before is used again: storage stays, node caches begin empty.
+    A directory of an earlier run can be used again: it keeps its storage, but node caches start empty.
 
     Raises:
-        CliError: The directory cannot be made or written.
+        CliError: The directory cannot be created or written.
     """
     try:
         if directory is None:
@@ -102,18 +102,18 @@ def prepare(directory: Path | None) -> Place:
             "DIRECTORY_UNUSABLE",
             f"the demo cannot write to {error.filename or directory}",
             details=[error.strerror or str(error)],
-            remedies=["name a directory of yours: pandawn demo --dir DIR"],
+            remedies=["use a directory that you can write to: pandawn demo --dir DIR"],
         ) from error
     return place
 
 
 def input_paths(place: Place) -> Sequence[Path]:
-    """Returns the input files in their order."""
+    """Returns the input files, in order."""
     return [place.data / name for name in FILE_NAMES]
 
 
 def _source_dir() -> Path:
-    # Found without importing it: its import looks for tools to fetch files that it does not ship.
+    # Not imported, because its import looks for tools to fetch files that it does not contain.
     spec = importlib.util.find_spec(_DATA_PACKAGE)
     if spec is None or spec.origin is None:
         raise FileNotFoundError(2, "the package is not installed", _DATA_PACKAGE)

@@ -1,4 +1,4 @@
-"""Tells people how the demo went: what ran where, what moved, where the outputs are, and why."""
+"""Reports the result of the demo: what ran where and why, what was moved, and where the outputs are."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,12 +21,12 @@ def print_report(
     """Prints the report to standard output.
 
     Raises:
-        CliError: The server cannot be asked for the explanation.
+        CliError: The server does not return the explanation.
     """
     console = stdout_console()
     console.print()
     console.print(_what_ran_where(result.tasks, details))
-    console.print(Text("Each run job also reads the library that the build job has made.", "dim"))
+    console.print(Text("Each run job also reads the library that the build job made.", "dim"))
     console.print()
     for task in result.tasks:
         console.print(_sentence(task))
@@ -43,7 +43,7 @@ def print_report(
 
 
 def print_kept(address: str, pids: Sequence[int]) -> None:
-    """Says how to look at what was left running, and how to end it."""
+    """Prints how to use the processes that were left running, and how to end them."""
     console = stdout_console()
     lines = (
         ("still running", f"server at {address}, pilots on {', '.join(NODES)}"),
@@ -63,7 +63,7 @@ def _fact(name: str, text: str) -> Text:
 def _what_ran_where(
     tasks: Sequence[TaskResult], details: Mapping[str, Sequence[JobDetail]]
 ) -> Table:
-    """Builds a row for each input file: who read it on which node, from where."""
+    """Builds a row for each input file: which node read it for each user, and from where."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("input", overflow="fold")
     for task in tasks:
@@ -108,14 +108,14 @@ def _sentence(task: TaskResult) -> Text:
     text.append(
         f"{task.jobs_finished} jobs finished{failed}; "
         f"{format_size(task.input_bytes - task.bytes_from_cache)} moved to nodes, "
-        f"{format_size(task.bytes_from_cache)} ({share}) out of their caches",
+        f"{format_size(task.bytes_from_cache)} ({share}) from their caches",
         style="not bold",
     )
     return text
 
 
 def _explain(client: Client, details: Mapping[str, Sequence[JobDetail]]) -> Text | None:
-    """Returns the server's word on a job that went where its file was; None if none did."""
+    """Returns the server's explanation of a job that ran where its file was; None if there is none."""
     for detail in reversed([detail for jobs in details.values() for detail in jobs]):
         job = detail.job
         if not detail.input_lfn or not job.bytes_from_cache:

@@ -1,4 +1,4 @@
-"""What a demo has brought, in the form that programs get and that all reports are made of."""
+"""The result of a demo, for JSON output and for all reports."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -44,7 +44,7 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """All of it; the fields are the keys of the JSON object."""
+    """The whole result; the fields are the keys of the JSON object."""
 
     tasks: Sequence[TaskResult]
     plot: str
@@ -57,7 +57,7 @@ class DemoResult:
 
 @dataclass(frozen=True, slots=True)
 class JobDetail:
-    """What else is known of a job: its input file, and how often it ran to its end."""
+    """More about a job: its input file, and how often it finished."""
 
     job: job_pb2.Job
     input_lfn: str
@@ -96,7 +96,7 @@ def output_dir(task: task_pb2.Task) -> Path:
 
 
 def job_details(client: Client, standing: Standing) -> list[JobDetail]:
-    """Asks for the input file and the attempts of each job.
+    """Fetches the input file and the attempts of each job.
 
     Raises:
         CliError: The server refused or cannot be reached.

@@ -1,4 +1,4 @@
-"""Runs the demo from an empty directory to a picture."""
+"""Runs the demo, from an empty directory to the picture."""
 
 import signal
 import sys
@@ -26,14 +26,14 @@ from pandawn_tools.demo.result import DemoResult, job_details, task_result
 from pandawn_tools.demo.supervisor import Supervisor
 
 _POLL_S = 0.4
-# The tasks take half a minute; a demo that takes longer than this hangs.
+# The tasks take half a minute; after this time the demo must be hanging.
 _TASK_TIMEOUT_S = 300.0
 _TERMINATED = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the user asked for; the options of `pandawn demo`."""
+    """The options of `pandawn demo`."""
 
     directory: Path | None
     database: str | None
@@ -44,10 +44,10 @@ class Settings:
 
 
 def run(settings: Settings) -> bool:
-    """Runs the demo; True if all jobs of both tasks finished.
+    """Runs the demo; returns True if all jobs of both tasks finished.
 
     Raises:
-        CliError: It could not be set up, or broke down; all its processes have ended then.
+        CliError: The set-up or the demo failed; all its processes have been ended.
     """
     chaos.check_name(settings.chaos)
     places.check_packages()
@@ -101,13 +101,13 @@ def _play(settings: Settings, board: Board, place: places.Place, cluster: Cluste
             )
             watch = _Watch(client, supervisor.check, board, standings, killer)
             standings.append(watch.until_over(task))
-            _tell_end(board, standings[-1].task)
+            _report_end(board, standings[-1].task)
         return _conclude(settings, board, place, client, standings, killer)
 
 
 @dataclass
 class _Watch:
-    """Looks at a task until it is over."""
+    """Polls a task until it is over."""
 
     client: Client
     check: Callable[[], None]
@@ -116,7 +116,7 @@ class _Watch:
     killer: chaos.ServerKiller | None
 
     def until_over(self, task: task_pb2.Task) -> Standing:
-        """Returns how the task stands when all its jobs have ended."""
+        """Returns the task and its jobs when all jobs have ended."""
         deadline = time.monotonic() + _TASK_TIMEOUT_S
         with self.board.live():
             while True:
@@ -138,14 +138,14 @@ class _Watch:
 
 
 def _look(client: Client, task_id: int) -> Standing:
-    # The task first: if it is over, all its jobs are seen as they ended.
+    # The task first: if it is over, the list shows the final state of all its jobs.
     request = broker.GetTaskRequest(task_id=task_id)
     task = client.call(client.broker.GetTask, request).task
     jobs, _ = list_jobs(client, broker.ListJobsRequest(task_id=task_id), limit=None)
     return Standing(task, [job for job in jobs if not job.retry_job_id])
 
 
-def _tell_end(board: Board, task: task_pb2.Task) -> None:
+def _report_end(board: Board, task: task_pb2.Task) -> None:
     board.step(f"task {task.task_id} has ended ({describe_counts(task)}): {describe_bytes(task)}")
 
 
@@ -162,7 +162,7 @@ def _conclude(
     finished = all(s.task.state == task_pb2.TASK_STATE_FINISHED for s in standings)
     plot = ""
     if finished:
-        # A second to import, and not needed before.
+        # Imported here, because it takes a second.
         from pandawn_tools.demo.picture import draw
 
         draw(tasks, place.picture)
@@ -179,7 +179,7 @@ def _conclude(
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Turns SIGTERM into an exception, so that children are ended on the way out."""
+    """Turns SIGTERM into an exception, so that the children are ended before the exit."""
 
     def end(_signal: int, _frame: FrameType | None) -> None:
         sys.exit(_TERMINATED)

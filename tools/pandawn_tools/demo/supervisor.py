@@ -1,7 +1,7 @@
-"""Starts again what has died: plays the init system of the server and the batch system of pilots.
+"""Restarts processes that died, in place of the server's init system and the pilots' batch system.
 
-So the demo goes on when somebody kills one of its processes to see what happens. A server that
-somebody has started again by hand, at the same address, is left alone.
+So the demo continues if you kill one of its processes to see what happens. It leaves a server alone that you
+restart by hand at the same address.
 """
 
 import threading
@@ -15,17 +15,17 @@ from pandawn_tools.cli.errors import CliError
 from pandawn_tools.demo.cluster import Cluster, Process
 
 _POLL_S = 0.2
-# Time that somebody gets to start a killed server by hand.
+# Time to restart a killed server by hand.
 _GRACE_S = 3.0
-# What dies more often than this does not die of being killed.
+# A process that dies more often than this was not killed by hand.
 _MOST_RESTARTS = 3
 
 
 class Supervisor:
-    """Watches over a cluster while it is entered."""
+    """Watches a cluster while the context is entered."""
 
     def __init__(self, cluster: Cluster, say: Callable[[str], None]) -> None:
-        """`say` is told of each death and each start, from another thread."""
+        """`say` is called for each death and each restart, from another thread."""
         self._cluster = cluster
         self._say = say
         self._stop = threading.Event()
@@ -49,7 +49,7 @@ class Supervisor:
         self._thread.join()
 
     def check(self) -> None:
-        """Raises `CliError` if something died too often or cannot be started again."""
+        """Raises `CliError` if a process died too often or cannot be restarted."""
         if self._failure is not None:
             raise self._failure
 
@@ -73,7 +73,7 @@ class Supervisor:
         if self._cluster.is_port_taken():
             if not self._is_foreign:
                 self._is_foreign = True
-                self._say("somebody has started a server at its address; it is left alone")
+                self._say("another server was started by hand at its address; it is left alone")
             return
         if now - self._server_died < _GRACE_S:
             return
@@ -82,7 +82,7 @@ class Supervisor:
         try:
             self._cluster.start_server()
         except CliError:
-            # Whoever starts it by hand may have been faster to the port, and slower to listen.
+            # A server started by hand may have taken the port, but may not listen yet.
             if not self._cluster.is_port_taken():
                 raise
             return

@@ -1,4 +1,4 @@
-"""What the two users of the demo want: two tasks over the same files."""
+"""The two users of the demo, with two tasks over the same files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,26 +17,26 @@ OUTPUT = "zpeak.npz"
 FILES_PER_JOB = 1
 NODES = ("wn01", "wn02", "wn03")
 
-# Short, so that nobody who kills a process waits long for what happens then.
+# Short, so that the effect of a killed process is visible soon.
 _LEASE = timedelta(seconds=15)
-# Longer than any job here runs: a job then waits for the node that has its file.
+# Longer than any job of the demo, so that a job waits for the node that has its file.
 _LOCALITY_WAIT = timedelta(seconds=15)
 
-# Appends the names of a job's inputs to a file when its payload has ended well: a short line in
-# append mode is written whole or not at all, whoever else writes.
+# Appends the name of a job's input to a file after its payload has succeeded. A short line in append
+# mode is written atomically, even if others write too.
 _WITNESS = 'out=$1; shift; python3 "$@" && for name; do :; done && echo "$name" >> "$out"'
 
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What one user asks for."""
+    """The analysis of one user."""
 
     user: str
     title: str
     selection: Sequence[str]
 
     def dataset(self, place: Place) -> str:
-        """Name of the output dataset: no two runs share one."""
+        """The name of the output dataset, unique to this run."""
         return f"zpeak.{self.user}.{place.run_id}"
 
 
@@ -46,12 +46,12 @@ ANALYSES = (ALICE, BOB)
 
 
 def queue_name(place: Place) -> str:
-    """Name of the queue, and of the site: each run has its own, whatever the database holds."""
+    """The name of the queue and the site, unique to this run, even on a shared database."""
     return f"DEMO-{place.run_id}"
 
 
 def apply_queue(client: Client, place: Place) -> None:
-    """Makes the queue.
+    """Creates the queue.
 
     Raises:
         CliError: The server refused or cannot be reached.
@@ -62,7 +62,7 @@ def apply_queue(client: Client, place: Place) -> None:
         storage_root=place.storage.as_uri(),
         lease_duration=to_duration(_LEASE),
         locality_wait=to_duration(_LOCALITY_WAIT),
-        # The pilots' own Python is not for payloads, but here it is what has the libraries.
+        # Payloads normally do not use the pilots' Python, but here it has the libraries.
         environment=parameters_pb2.StringMap(values={"PATH": search_path()}),
     )
     change = document_pb2.DocumentChange(
@@ -76,7 +76,7 @@ def submit_analysis(
 ) -> task_pb2.Task:
     """Submits the task of a user: a build job, and run jobs over all files.
 
-    With `witness`, each payload that ran to its end leaves a line in `place.completions`.
+    With `witness`, each payload that succeeds adds a line to `place.completions`.
 
     Raises:
         CliError: The server refused or cannot be reached.

@@ -1,1 +1,1 @@
-"""What a policy gains: the rules of matching on a cluster under a virtual clock (`pandawn simulate`)."""
+"""Simulates the rules of matching on a cluster with a virtual clock, to measure their gain (`pandawn simulate`)."""

@@ -1,4 +1,4 @@
-"""The policy of Pandawn: the server's own matchmaker, unchanged, fed as the server feeds it."""
+"""Pandawn's policy: the server's own matchmaker, unchanged, with the same inputs as in the server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SITE = "SIMULATED"
 
 
 class Brokered:
-    """Each free slot is a pilot that waits in a long poll until the matchmaker has a job for it."""
+    """Each free slot is a pilot in a long poll, which waits until the matchmaker has a job for it."""
 
     def __init__(
         self, *, locality_wait_s: float, priority_band: int, faults: Faults, seed: int
@@ -73,7 +73,7 @@ class Brokered:
         self._heard.changed(self._keys[node.number], added, deleted, now)
 
     def failed(self, node: Node, now: float) -> None:
-        """Its connections break: requests that wait are taken back. Of its jobs nothing is known yet."""
+        """Its connections break, so its polls are withdrawn. The server does not know yet that its jobs failed."""
         del now
         gone = {request_id for request_id, asking in self._asking.items() if asking is node}
         for request_id in gone:
@@ -86,7 +86,7 @@ class Brokered:
         self._heard.wiped(self._keys[node.number], now)
 
     def expired(self, node: Node, now: float) -> None:
-        """See `Policy.expired`. The server sees its pilots as lost; a request would make it live again."""
+        """See `Policy.expired`. The server marks its pilots as lost; a new poll would make the node live again."""
         del now
         if not node.up:
             self._matchmaker.set_live(self._keys[node.number], live=False)

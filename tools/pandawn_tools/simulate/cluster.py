@@ -1,4 +1,4 @@
-"""The nodes of a simulation: slots, a cache that drops what was unused for longest, one link each."""
+"""The nodes of a simulation, each with slots, an LRU cache and one network link."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What the nodes are. `mtbf_s` is the mean time between failures of one node, 0 for never.
+    """The properties of the nodes. `mtbf_s` is the mean time between failures of one node; 0 means no failures.
 
-    A node that failed is back, with an empty cache, after `repair_s`. `lease_s` and `heartbeat_s` are
-    those of the queue: the jobs of a failed node run again when their leases have lapsed.
+    A failed node comes back with an empty cache after `repair_s`. `lease_s` and `heartbeat_s` are those of
+    the queue: the jobs of a failed node become runnable again when their leases have lapsed.
     """
 
     nodes: int = 100
@@ -27,10 +27,10 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """What it takes to have the inputs of a job on a node, from a given time on.
+    """The stage-in of a job's inputs on a node.
 
-    All are there at `ready`; `moved_bytes` come over the link for it, in the files `fetched`, the last at `came`;
-    `hits` files are in the cache or on their way for another job.
+    All inputs are there at time `ready`. The files `fetched`, with `moved_bytes` together, come over the link, the
+    last one at time `came`. `hits` files are in the cache, or already on their way for another job.
     """
 
     ready: float
@@ -41,10 +41,10 @@ class Staged:
 
 
 class Node:
-    """A worker node. `free` counts its slots without a job; `coming` are files by when they are there.
+    """A worker node. `free` counts its slots without a job; `coming` are files with their arrival times.
 
-    `life` grows with each failure: what was planned in another life does not happen. `running` are the
-    jobs with the time at which each was given to it.
+    `life` is incremented at each failure; events planned in an earlier life are ignored. `running` are the
+    jobs with the times at which they were dispatched.
     """
 
     __slots__ = (
@@ -73,7 +73,7 @@ class Node:
         self.life = 0
 
     def stage(self, inputs: Iterable[tuple[int, int]], now: float, bytes_per_s: float) -> Staged:
-        """Begins to move what is missing: one file after the other over the link of the node."""
+        """Starts to move the missing files, one after the other, over the node's link."""
         ready = now
         moved_bytes = hits = 0
         fetched = []
@@ -94,7 +94,7 @@ class Node:
         return Staged(ready, self.link_free_at, moved_bytes, hits, fetched)
 
     def keep(self, fetched: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
-        """Takes files that came into the cache; returns what was added, and what had to go for it."""
+        """Adds arrived files to the cache; returns the added files, and those evicted for them."""
         added, deleted = [], []
         for file, size in fetched:
             if self.coming.pop(file, None) is not None:
@@ -108,7 +108,7 @@ class Node:
         return added, deleted
 
     def fail(self) -> dict[int, float]:
-        """Loses everything; returns the jobs that ran, with the times at which they were given to it."""
+        """Loses everything; returns the running jobs, with the times at which they were dispatched."""
         lost, self.running = self.running, {}
         self.up = False
         self.life += 1

@@ -1,4 +1,4 @@
-"""What a run comes to: bytes spared, how long jobs waited, and how evenly."""
+"""The figures of a run: saved bytes, waiting times, and fairness."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pandawn_tools.simulate.world import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Figures of one policy. Hits are shares of what jobs read, by bytes and by files.
+    """Figures of one policy. Hits are fractions of all reads, by bytes and by files.
 
-    Times in seconds; `makespan_s` and `t95_s` from the first arrival until all, or 95 % of the jobs, are done. A
-    wait is how long a job was runnable without a slot. `jain_fairness` is over tasks, see `fairness`.
+    Times are in seconds. `makespan_s` and `t95_s` are from the first arrival until all, or 95 % of the jobs, have
+    ended. A wait is the time that a job was runnable without a slot. `jain_fairness` is over tasks, see `fairness`.
     """
 
     byte_hit: float
@@ -31,7 +31,7 @@ class Figures:
 
 
 def figures(jobs: Sequence[SimJob], outcome: Outcome) -> Figures:
-    """The figures of a run over `jobs`, which are not empty."""
+    """The figures of a run over `jobs`, which must not be empty."""
     first = jobs[0].at
     ends = sorted(outcome.end)
     waits = sorted(outcome.wait_s)
@@ -49,15 +49,15 @@ def figures(jobs: Sequence[SimJob], outcome: Outcome) -> Figures:
 
 
 def quantile(ordered: Sequence[float], part: float) -> float:
-    """The smallest value that at least `part` of all do not exceed; `ordered` is not empty."""
+    """The smallest value that at least a fraction `part` of all values do not exceed; `ordered` is not empty."""
     return ordered[max(ceil(part * len(ordered)) - 1, 0)]
 
 
 def fairness(jobs: Sequence[SimJob], outcome: Outcome) -> float:
-    """Jain's index over tasks: (sum x)^2 / (n sum x^2), 1 when all are served alike, 1/n when one is.
+    """Jain's index over tasks: (sum x)^2 / (n sum x^2), 1 if all are served equally, 1/n if only one is.
 
-    x is the part of a task's time in the system in which it ran: the run time of its jobs over their run time and
-    wait. (R. Jain, D. Chiu, W. Hawe, DEC-TR-301, 1984.)
+    x is the fraction of a task's time in the system in which it ran: the run time of its jobs divided by their run
+    time plus wait. (R. Jain, D. Chiu, W. Hawe, DEC-TR-301, 1984.)
     """
     ran: dict[int, float] = defaultdict(float)
     waited: dict[int, float] = defaultdict(float)

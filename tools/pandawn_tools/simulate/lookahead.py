@@ -1,4 +1,4 @@
-"""Policies that look at the head of the queue: first come first served, the rules of 2010, fewest bytes."""
+"""Policies that compare the first jobs of the queue: first come first served, PanDA's rules of 2010, fewest bytes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pandawn_tools.simulate.policy import Given
 from pandawn_tools.simulate.workload import SimJob
 
 FIRST_TEN: Final = 10
-"""Jobs that PanDA looked at in 2010 (`maxAttemptIDx` in `getJobs`)."""
+"""The number of jobs that PanDA compared in 2010 (`maxAttemptIDx` in `getJobs`)."""
 
 EXPIRY_S: Final = 86_400.0
-"""How long memcached kept an entry of 2010 (`memcached_exptime`)."""
+"""The lifetime of an entry in memcached in 2010 (`memcached_exptime`)."""
 
 Cost = Callable[[SimJob, Node, float], int]
-"""What a job costs on a node at a time; the lowest is taken, of equal ones the oldest."""
+"""The cost of a job on a node at a time. The job with the lowest cost is chosen, among equals the oldest."""
 
 
 class Lookahead:
-    """A free slot takes the cheapest of the first `depth` jobs of the highest priority.
+    """A free slot gets the cheapest of the first `depth` jobs of the highest priority.
 
-    Where several slots are free, each is as likely as the other to ask first.
+    If several slots are free, a random one polls first.
     """
 
     def __init__(self, depth: int, cost: Cost | None, seed: int) -> None:
@@ -52,7 +52,7 @@ class Lookahead:
         self._idle.append(node)
 
     def changed(self, node: Node, added: Sequence[int], deleted: Sequence[int], now: float) -> None:
-        """See `Policy.changed`. The cache itself is looked at."""
+        """See `Policy.changed`. This policy reads the caches directly."""
 
     def failed(self, node: Node, now: float) -> None:
         """See `Policy.failed`."""
@@ -80,7 +80,7 @@ class Lookahead:
         return chosen
 
     def given(self, given: Given, now: float) -> None:
-        """Notes that a job was given."""
+        """Called for each dispatched job."""
 
     def next_wake(self, now: float) -> float | None:
         """See `Policy.next_wake`."""
@@ -108,7 +108,7 @@ def fifo(seed: int) -> Lookahead:
 
 
 def missing_bytes(job: SimJob, node: Node, now: float) -> int:
-    """Bytes of the job that are neither on the node nor on their way there."""
+    """The input bytes of the job that are neither on the node nor on their way there."""
     del now
     return sum(
         size for file, size in job.inputs if file not in node.cache and file not in node.coming
@@ -116,14 +116,14 @@ def missing_bytes(job: SimJob, node: Node, now: float) -> int:
 
 
 def fewest_bytes(depth: int, seed: int) -> Lookahead:
-    """The job with the fewest bytes to move, of the first `depth`; it knows each cache as it is."""
+    """The job with the fewest bytes to move, among the first `depth`, with perfect knowledge of the caches."""
     return Lookahead(depth, missing_bytes, seed)
 
 
 class Panda2010(Lookahead):
-    """The rules of 2010: of the first ten, the one with most files in the catalog of that time.
+    """The rules of 2010: among the first ten jobs, the one with the most files in the catalog of that time.
 
-    All inputs were entered when a job was given out; no deletion was ever told; entries lived a day.
+    All inputs were entered when a job was dispatched; deletions were never reported; entries expired after a day.
     """
 
     def __init__(self, seed: int) -> None:
@@ -137,12 +137,12 @@ class Panda2010(Lookahead):
         return -sum(entries.get(file, -1.0) > now for file, _ in job.inputs)
 
     def given(self, given: Given, now: float) -> None:
-        """Enters all inputs, before any is there."""
+        """Enters all inputs, before any of them has arrived."""
         entries = self._entries.setdefault(given.node.number, {})
         for file, _ in self._jobs[given.job].inputs:
             entries[file] = now + EXPIRY_S
 
     def repaired(self, node: Node, now: float) -> None:
-        """The pcache of the time flushed the node when it found its directory gone."""
+        """The pcache of that time flushed the node's entries when its directory had gone."""
         super().repaired(node, now)
         self._entries.pop(node.number, None)

@@ -1,4 +1,4 @@
-"""A site on which users' mistakes and broken nodes meet the server's own rules of blame, retries and suspension."""
+"""Simulates users' mistakes and broken nodes at a site with the server's own rules of blame, retries and suspension."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ from pandawn_tools.simulate.mishaps import (
 _BEGINNING = datetime(2011, 2, 1, tzinfo=UTC)
 _COMPARED = 60
 _ASKS_S = 1.0
-"""A pilot whose job has ended asks after this."""
+"""Time from the end of a job until its pilot polls again."""
 
 
 @dataclass(slots=True)
 class _Host:
-    """A node as it is, what the server makes of it, and what was counted."""
+    """A node: its true state, the server's view of it, and counters."""
 
     node: Node
     free: int
@@ -71,17 +71,17 @@ class _Host:
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of a task: its ends and what runs, by node."""
+    """The attempts of a task: ended and running ones, by node."""
 
     finished: deque[tuple[str, timedelta]] = field(default_factory=lambda: deque(maxlen=_COMPARED))
     failed: deque[tuple[str, Fault]] = field(default_factory=lambda: deque(maxlen=_COMPARED))
-    # By job: where, and since when its payload runs.
+    # By job: its node, and when its payload started.
     running: dict[int, tuple[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a simulation; `waits` are jobs ended on each broken node until it was suspended, by sort."""
+    """The result; `waits` are, for each broken node, its sort and the jobs that ended there before its suspension."""
 
     jobs: int
     attempts: int
@@ -115,7 +115,7 @@ class MishapWorld:
         self._open = 0
 
     def run(self) -> Outcome:
-        """Runs it."""
+        """Runs the simulation."""
         for task in self._tasks.values():
             self._at(task.arrival, "arrive", task)
         for name in self._hosts:
@@ -161,7 +161,7 @@ class MishapWorld:
         self._matchmaker.add([waiting], _time(now))
 
     def _ask(self, name: str, now: float) -> None:
-        """The node asks for as many jobs as it may have, in the place of what it asked before."""
+        """Replaces the node's poll by one for as many jobs as it may get."""
         host = self._hosts[name]
         self._matchmaker.cancel([name])
         condition = host.node.condition(_time(now))
@@ -186,7 +186,7 @@ class MishapWorld:
         self._at(now + _ASKS_S, "ask", name)
 
     def _fate(self, job: Job, host: _Host, now: float) -> tuple[str, float, float]:
-        """What an attempt ends with, empty if well, after how long, and how long its payload took."""
+        """The reason with which an attempt ends (empty: success), its duration, and that of its payload, in seconds."""
         task = self._tasks[job.task_id]
         runtime = task.runtimes[job.index]
         sort = host.broken.sort if host.broken is not None and now >= host.broken.since else None
@@ -218,7 +218,7 @@ class MishapWorld:
     ) -> None:
         host, job = self._hosts[name], self._jobs[job_id]
         host.running -= 1
-        # What began before it broke goes on as it was.
+        # Attempts that started before the node broke are not affected.
         began_broken = host.broken is not None and begun >= host.broken.since
         if began_broken and host.suspended_after is None:
             host.ended_broken += 1
@@ -261,17 +261,17 @@ class MishapWorld:
             pause = verdict.not_before - _time(now) if verdict.not_before else timedelta(0)
             self._at(now + pause.total_seconds(), "again", job.job_id)
 
-    # As `usecases.leases.node_health` does it, on what is kept here in the place of the database.
+    # Like `usecases.leases.node_health`, with the data of this object instead of the database.
 
     def _judge_node(self, host: _Host, ended: EndedAttempt, now: float) -> None:
         host.window.appendleft(ended)
         there = self._elsewhere(host, ended.task_id, now)
         match host.node.condition(_time(now)):
             case Condition.PROBATION:
-                said = probe(ended, there)
-                if said is Probe.BAD:
+                result = probe(ended, there)
+                if result is Probe.BAD:
                     self._suspend(host, now)
-                elif said is Probe.GOOD:
+                elif result is Probe.GOOD:
                     good = host.node.good_probes + 1
                     host.node = replace(host.node, good_probes=good)
                     if good >= GOOD_PROBES:

@@ -1,4 +1,4 @@
-"""Work with mistakes in it, and nodes of which some are broken: what `pandawn simulate-faults` draws."""
+"""Draws the tasks with mistakes and the broken nodes of `pandawn simulate-faults`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from math import exp, log
 from random import Random
 
 BAD_TASKS = 0.3
-"""Part of tasks with a mistake of their user's."""
+"""The fraction of tasks with a user's mistake."""
 
 BAD_NODES = 0.03
-"""Part of nodes that break some time."""
+"""The fraction of nodes that break at some time."""
 
 STAGE_IN_S = 60.0
-"""How long the inputs of a job take to come."""
+"""The duration of a stage-in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """What a user got wrong: the reason that jobs end with, after a part of their run time, and how many of them do.
+    """A user's mistake: a fraction `jobs` of the jobs fails with `reason` after a fraction `part` of the run time.
 
-    With `passing` each attempt is drawn anew, else the same jobs fail wherever they run.
+    `share` is the fraction of the bad tasks with this mistake. With `passing` each attempt is drawn separately;
+    otherwise the same jobs fail on every node.
     """
 
     reason: str
@@ -41,11 +42,11 @@ MISTAKES = (
     Mistake("WALL_TIME_EXCEEDED", part=1.0, jobs=1.0, share=0.1),
     Mistake("OUTPUT_MISSING", part=1.0, jobs=1.0, share=0.05),
 )
-"""The shares are of the bad tasks; what analyses at Tier 2 sites end with most, in about that order."""
+"""The most frequent failures of analyses at Tier 2 sites, in about this order."""
 
 
 class Sort(Enum):
-    """What is broken on a node."""
+    """How a node is broken."""
 
     NO_PROGRAM = "no program"
     NO_EXEC = "no exec"
@@ -55,12 +56,12 @@ class Sort(Enum):
 
 
 SLOW_FACTOR = 6.0
-"""How many times as long a payload takes on a slow node."""
+"""The factor by which payloads take longer on a slow node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A node that breaks at a time, in a way."""
+    """How and when a node breaks."""
 
     sort: Sort
     since: float
@@ -68,7 +69,7 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class MishapTask:
-    """A task: jobs that arrive together, and what is wrong with them."""
+    """A task: jobs that arrive together, and their mistake."""
 
     task_id: int
     user: str
@@ -80,7 +81,7 @@ class MishapTask:
 
 
 def draw_tasks(rng: Random, jobs: int, users: int, span_s: float) -> list[MishapTask]:
-    """Tasks of some 40 jobs of 40 min in the mean, that arrive over `span_s` seconds."""
+    """Draws tasks, with a mean of 40 jobs of 40 min, that arrive over `span_s` seconds."""
     tasks: list[MishapTask] = []
     left = jobs
     while left > 0:
@@ -95,7 +96,7 @@ def draw_tasks(rng: Random, jobs: int, users: int, span_s: float) -> list[Mishap
         )
         # Some users know how long their jobs take.
         wall_s = max(runtimes) * 1.5 if rng.random() < 0.3 else None
-        # A few submit most of it: of forty users the busiest has a fifth, the busiest five a half.
+        # A few users submit most tasks: of forty users the busiest submits a fifth, the busiest five half.
         (user,) = rng.choices(range(users), [1 / (n + 1) for n in range(users)])
         tasks.append(
             MishapTask(
@@ -113,7 +114,7 @@ def draw_tasks(rng: Random, jobs: int, users: int, span_s: float) -> list[Mishap
 
 
 def draw_broken(rng: Random, nodes: int, span_s: float) -> dict[int, Broken]:
-    """The nodes that break, of each sort as many as of the others, the half of them from the beginning."""
+    """Draws the nodes that break, equally many of each sort, half of them from the beginning."""
     sorts = list(Sort)
     count = max(len(sorts), round(nodes * BAD_NODES))
     chosen = rng.sample(range(nodes), count)

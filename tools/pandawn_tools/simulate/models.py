@@ -1,9 +1,9 @@
-"""Workloads made up by a model: the published shape of ATLAS work at NDGF, and its opposite.
+"""Model workloads: the published properties of ATLAS work at NDGF, and the opposite.
 
-The figures are those of "ATLAS workload at NDGF", Feb-Jul 2011 (Karpenko, Vitenberg, Read, SC'12
-companion): 6.6 inputs a job, 338 MB an input, 11.07 million downloads of 2.84 million files. What they
-leave open (how tasks walk datasets, and which they read again) is a parameter each; `docs/simulation.md`
-says why the defaults are what they are.
+The figures are from "ATLAS workload at NDGF", Feb-Jul 2011 (Karpenko, Vitenberg, Read, SC'12 companion):
+6.6 inputs per job, 338 MB per input, 11.07 million downloads of 2.84 million files. Properties that are not
+published (how tasks split datasets, and which they read again) are parameters; `docs/simulation.md` explains
+the defaults.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import Final
 from pandawn_tools.simulate.workload import SimJob
 
 _ROUNDS: Final = 12
-"""Attempts at the wanted number of inputs a job: the rest of each dataset falls to a short last job."""
+"""Attempts to reach the requested number of inputs per job: the last job of each dataset is shorter."""
 
 _TOLERANCE: Final = 0.003
-"""Part by which the number of inputs a job may miss what is wanted."""
+"""The relative error allowed for the number of inputs per job."""
 
 _PULL: Final = 2
-"""How strongly the reads a file are drawn to what is wanted while tasks are made."""
+"""How strongly the reads per file are steered to the requested number while tasks are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
     """Parameters of both models; sigmas are those of log-normal distributions.
 
-    A task reads a dataset of `dataset_files` files, so many a job. It is a new one, or one that was read
-    before: with `reuse_any` any, otherwise one among the latest (exponential with `reuse_depth`).
-    With `own_cut` it takes another number of files a job than the first reader. Of `hot_files` small files each
-    job reads one with `hot_share`. `reads` is how often each of the other files is read. `mean_mb` is the mean
-    over all inputs of jobs.
+    A task reads a dataset of `dataset_files` files, split into jobs. The dataset is new or was read before: with
+    probability `reuse_any` any of these, otherwise a recent one (exponential with `reuse_depth`). With probability
+    `own_cut` the task uses another number of files per job than the first reader. With probability `hot_share` a job
+    also reads one of `hot_files` small files. `reads` is how often each of the other files is read. `mean_mb` is the
+    mean over all inputs of jobs.
     """
 
     jobs: int = 83_000
@@ -57,7 +57,7 @@ class Model:
 
 @dataclass(slots=True)
 class _Plan:
-    """Datasets by their number of files; tasks by dataset and number of files a job."""
+    """Datasets by number of files; tasks by dataset and number of files per job."""
 
     datasets: list[int] = field(default_factory=list)
     tasks: list[tuple[int, int]] = field(default_factory=list)
@@ -67,7 +67,7 @@ class _Plan:
 
 
 def ndgf(model: Model, seed: int) -> list[SimJob]:
-    """Tasks that walk datasets, most of them read again soon after."""
+    """Tasks over whole datasets, most of which are read again soon."""
     hot_share = min(model.hot_share, model.inputs) if model.hot_files else 0.0
     wanted = model.inputs - hot_share
     scale = 1.0
@@ -105,7 +105,7 @@ def ndgf(model: Model, seed: int) -> list[SimJob]:
 def _plan(model: Model, cut: float, seed: int) -> _Plan:
     draw = random.Random(seed)
     plan = _Plan()
-    # Of a log-normal number of files a job, the mean over *jobs* is what is wanted: few files make many jobs.
+    # The number of files per job is log-normal, and its mean over *jobs* is given: fewer files mean more jobs.
     mu = math.log(max(cut, 0.01)) + model.cut_sigma**2 / 2
     first_cut: list[int] = []
     latest: list[int] = []
@@ -138,11 +138,11 @@ def _plan(model: Model, cut: float, seed: int) -> _Plan:
 
 
 def scattered(model: Model, seed: int) -> list[SimJob]:
-    """Jobs that have nothing in common: each reads files drawn from all, any as likely as the other."""
+    """Jobs with nothing in common: each reads files drawn uniformly from all."""
     draw = random.Random(seed)
     files = max(1, round(model.jobs * model.inputs / model.reads))
     sizes = [_size(draw, model.mean_mb, model.size_sigma) for _ in range(files)]
-    # A whole number of files a job, and one more for some.
+    # An integer number of files per job, and one more for some jobs.
     whole, rest = divmod(model.inputs, 1)
     span_s = model.hours * 3600
     jobs: list[SimJob] = []

@@ -1,4 +1,4 @@
-"""Draws a comparison: what each policy spares of what can be spared, and how long jobs wait for it."""
+"""Draws a comparison: the bytes that each policy saves, with the upper bound, and how long jobs wait."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-# Before pyplot: there may be no screen.
+# Must be set before pyplot is imported; there may be no screen.
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
@@ -21,7 +21,7 @@ _OTHERS = "#b8c4ce"
 
 
 def draw(comparison: Comparison, path: Path) -> None:
-    """Writes the picture; the suffix of `path` decides of what kind. Raises OSError or ValueError."""
+    """Writes the picture; the suffix of `path` sets its format. Raises OSError or ValueError."""
     figure, (hits, waits) = plt.subplots(1, 2, figsize=(9.5, 3.6), constrained_layout=True)
     names = list(comparison.policies)
     found = list(comparison.policies.values())
@@ -32,7 +32,7 @@ def draw(comparison: Comparison, path: Path) -> None:
     hits.axhline(bound, color=_MUTED, linestyle="--", linewidth=1)
     hits.text(-0.4, bound + 0.015, f"one infinite cache: {bound:.2f}", color=_MUTED, fontsize=9)
     hits.set_ylim(0, 1)
-    hits.set_title("Part of the input bytes found on the node", fontsize=11, color=_INK)
+    hits.set_title("Fraction of input bytes found on the node", fontsize=11, color=_INK)
     places = range(len(names))
     for offset, label, seconds, colour in (
         (-0.27, "half of the jobs", [one.wait_p50_s for one in found], "#cfd8df"),

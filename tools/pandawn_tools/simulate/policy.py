@@ -1,4 +1,4 @@
-"""What a simulation asks of a policy: it is told what happens, and says which job goes to which node."""
+"""The interface of a policy: it is notified of events, and chooses the node of each job."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from pandawn_tools.simulate.workload import SimJob
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A job, by its place in the workload, for a free slot of a node."""
+    """A job, by its index in the workload, that goes to a free slot of a node."""
 
     job: int
     node: Node
 
 
 class Policy(Protocol):
-    """Times are seconds of the simulation; they never go back."""
+    """A policy. Times are seconds of the simulation, and never decrease."""
 
     def begin(self, jobs: Sequence[SimJob], nodes: Sequence[Node]) -> None:
-        """Gets to know the workload, none of which has arrived, and the nodes, all slots of which are free."""
+        """Gets the workload, before any job has arrived, and the nodes, with all slots free."""
         ...
 
     def arrive(self, jobs: Sequence[int], now: float) -> None:
-        """Jobs became runnable, for the first time or again."""
+        """Jobs have become runnable, for the first time or again."""
         ...
 
     def slot_free(self, node: Node, now: float) -> None:
-        """One more slot of a node asks for a job."""
+        """One more slot of a node polls for a job."""
         ...
 
     def changed(self, node: Node, added: Sequence[int], deleted: Sequence[int], now: float) -> None:
-        """The cache of a node took files in and dropped some."""
+        """The cache of a node added some files and evicted others."""
         ...
 
     def failed(self, node: Node, now: float) -> None:
-        """A node went down: its slots ask no more, and its cache is lost."""
+        """A node has failed: its slots stop polling, and its cache is lost."""
         ...
 
     def repaired(self, node: Node, now: float) -> None:
-        """A node is back with an empty cache; its slots will ask."""
+        """A node is back with an empty cache; its slots will poll."""
         ...
 
     def expired(self, node: Node, now: float) -> None:
-        """The leases of a node that failed have lapsed: the server knows that it is gone."""
+        """The leases of a failed node have lapsed: the server now knows that it has failed."""
         ...
 
     def choose(self, now: float) -> Sequence[Given]:
-        """Matches jobs with slots. Each job and each slot is given once; what is left goes on waiting."""
+        """Matches jobs with slots, each at most once; the remaining ones keep waiting."""
         ...
 
     def next_wake(self, now: float) -> float | None:
-        """When to be asked again at the latest, though nothing happens; None for never."""
+        """When to call `choose` again even if nothing happens; None means never."""
         ...

@@ -1,7 +1,7 @@
-"""What the server hears of the caches: late, in part, or not at all; and how it finds out.
+"""Simulates the reports of caches to the server, which may be late, lost or incomplete, and how it detects that.
 
-The rules are the catalog's own: sequenced deltas (`inventory.delta_result`), digests compared at
-each contact (`catalog.lag`), a full inventory on request. Here are only the ways in which they are put to the test.
+The rules are the catalog's own: sequenced deltas (`inventory.delta_result`), digests compared at each contact
+(`catalog.lag`), a full inventory on request. This module only injects the faults that test them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pandawn_server.domain.dispatch.engine import Matchmaker
 from pandawn_tools.simulate.cluster import Node
 
 CONTACT_S: Final = 60.0
-"""How soon after a change a node's digest is compared. Pilots renew leases every 10 s: this is on the safe side."""
+"""Time from a change until a node's digest is compared. Conservative: pilots renew leases every 10 s."""
 
 _DIGEST_BITS: Final = (1 << 64) - 1
 _SALT: Final = 0x5BD1E995
@@ -33,9 +33,9 @@ _SALT: Final = 0x5BD1E995
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What is wrong with the catalog: reports come `stale_s` late, a share of `lost` deltas never does.
+    """Faults of the catalog: reports are `stale_s` late, and a fraction `lost` of the deltas never arrives.
 
-    In each interval of `down`, from and until, in seconds, it answers nothing; and it comes back empty.
+    In each interval of `down` (start and end, in seconds) it is unavailable, and afterwards it is empty.
     """
 
     stale_s: float = 0.0
@@ -45,7 +45,7 @@ class Faults:
 
 @dataclass(slots=True)
 class _Cache:
-    """A cache as it knows itself. `contact_at` is when its digest will be compared, if that is planned."""
+    """The true state of a cache. `contact_at` is when its digest will be compared, if planned."""
 
     node: Node
     key: NodeKey
@@ -80,14 +80,14 @@ class _Contact(NamedTuple):
 
 
 class _Loss(NamedTuple):
-    """The store goes down, and forgets."""
+    """The catalog becomes unavailable, and loses its content."""
 
 
 _Message = _Delta | _Inventory | _Contact | _Loss
 
 
 class Reports:
-    """Feeds a matchmaker with what the catalog comes to know. Times are seconds of the simulation."""
+    """Feeds a matchmaker with what the catalog knows. Times are seconds of the simulation."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Reports:
     def changed(
         self, key: NodeKey, added: Sequence[int], deleted: Sequence[int], now: float
     ) -> None:
-        """A cache took files in and dropped some: it reports that, and is asked for its digest soon."""
+        """A cache has added and evicted files: it reports a delta, and its digest is compared soon."""
         cache = self._caches[key]
         cache.sequence += 1
         cache.digest ^= _digest(added) ^ _digest(deleted)
@@ -125,7 +125,7 @@ class Reports:
         self._plan_contact(cache, now)
 
     def wiped(self, key: NodeKey, now: float) -> None:
-        """A cache begins a new life, empty."""
+        """A cache starts a new epoch, empty."""
         cache = self._caches[key]
         cache.epoch += 1
         cache.sequence = cache.digest = 0
@@ -133,7 +133,7 @@ class Reports:
         self._compare(cache, now)
 
     def advance(self, now: float) -> None:
-        """Lets everything happen that is due."""
+        """Handles all messages that are due."""
         while self._messages and self._messages[0][0] <= now:
             message = heappop(self._messages)[2]
             match message:
@@ -151,7 +151,7 @@ class Reports:
                         self._matchmaker.forget(key)
 
     def next_due(self) -> float | None:
-        """When `advance` has something to do."""
+        """When the next message is due; None if there is none."""
         return self._messages[0][0] if self._messages else None
 
     def _send(self, at: float, message: _Message) -> None:
@@ -182,7 +182,7 @@ class Reports:
 
     def _compare(self, cache: _Cache, now: float) -> None:
         cache.contact_at = None
-        # A node that is down is heard of again when it is back.
+        # A failed node has no contact until it is repaired.
         if not cache.node.up:
             return
         known = self._known.get(cache.key)
@@ -216,6 +216,6 @@ class Reports:
 def _digest(files: Sequence[int]) -> int:
     digest = 0
     for file in files:
-        # Any mix of all bits does: the catalog's own needs names, which models have none of.
+        # Any hash is good enough here; the catalog's own needs names, which models do not have.
         digest ^= hash((file, _SALT))
     return digest & _DIGEST_BITS

@@ -1,4 +1,4 @@
-"""What a comparison looks like: as JSON, and as a table for people."""
+"""Formats a comparison as JSON, and as a table for people."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def to_json(comparison: Comparison) -> dict[str, Json]:
 
 
 def describe(comparison: Comparison) -> str:
-    """The workload in a sentence."""
+    """Describes the workload in a sentence."""
     workload = comparison.workload
     return (
         f"{format_count(workload.jobs, 'job')} of {format_count(workload.tasks, 'task')} over "
-        f"{workload.hours:.1f} h; {workload.inputs_per_job:.1f} inputs a job, "
+        f"{workload.hours:.1f} h; {workload.inputs_per_job:.1f} inputs per job, "
         f"{workload.mean_input_bytes / 1e6:,.0f} MB each, "
         f"{workload.input_bytes / 1e12:,.1f} TB in all; each of {workload.files:,} files is read "
         f"{workload.reads_per_file:.1f} times; mean run time {workload.mean_runtime_s:,.0f} s"
@@ -41,7 +41,7 @@ def describe(comparison: Comparison) -> str:
 
 def to_table(comparison: Comparison) -> Table:
     """The figures of each policy, and the bound."""
-    table = Table(title="Bytes and files that a job found on its node, and the price")
+    table = Table(title="Bytes and files found on the job's node, and the cost")
     table.add_column("policy")
     for name in ("byte hit", "file hit", "moved TB", "95 % done", "all done"):
         table.add_column(name, justify="right")

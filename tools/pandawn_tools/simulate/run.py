@@ -1,4 +1,4 @@
-"""Runs a workload under one policy after the other."""
+"""Runs a workload with one policy after the other."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from pandawn_tools.simulate.world import World
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where a workload is run.
+    """The setting of a run.
 
-    `locality_wait_s` and `priority_band` are those of the queue; `faults` hit the catalog that the policy
-    `pandawn` relies on; `seed` is that of all that is left to chance.
+    `locality_wait_s` and `priority_band` are parameters of the queue; `faults` affect the catalog that the policy
+    `pandawn` uses; `seed` is for all random numbers.
     """
 
     cluster: Cluster = field(default_factory=Cluster)
@@ -63,7 +63,7 @@ def compare(
     policies: Sequence[str],
     say: Callable[[str], None],
 ) -> Comparison:
-    """Runs `jobs`, in the order of time, under each policy, and tells how it goes on."""
+    """Runs `jobs`, sorted by time, with each policy; reports the progress to `say`."""
     workload = statistics(jobs)
     found = {}
     for name in policies:
@@ -71,5 +71,5 @@ def compare(
         world = World(jobs, setting.cluster, _MAKERS[name](setting), setting.seed)
         found[name] = figures(jobs, world.run())
         took = time.monotonic() - begin
-        say(f"{name}: {found[name].byte_hit:.1%} of the bytes spared ({took:.1f} s)")
+        say(f"{name}: {found[name].byte_hit:.1%} of the bytes saved ({took:.1f} s)")
     return Comparison(workload, found)

@@ -1,4 +1,4 @@
-"""Reads a workload that was recorded: JSON lines, one for each job."""
+"""Reads a recorded workload: JSON lines, one per job."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _FORM = (
 
 
 class TraceError(Exception):
-    """A trace that cannot be used; the text names the file, the line and what is wrong."""
+    """An invalid trace; the text names the file, the line and the error."""
 
 
 def read_trace(path: Path) -> list[SimJob]:
-    """Reads a trace; its jobs in the order of time. Raises `TraceError`."""
+    """Reads a trace; returns its jobs sorted by time. Raises `TraceError`."""
     try:
         with path.open(encoding="utf-8") as lines:
             return parse_trace(lines, str(path))
@@ -30,10 +30,10 @@ def read_trace(path: Path) -> list[SimJob]:
 
 
 def parse_trace(lines: Iterable[str], name: str) -> list[SimJob]:
-    """Reads the lines of a trace called `name`; empty ones are passed over. Raises `TraceError`."""
+    """Reads the lines of a trace called `name`, and skips empty ones. Raises `TraceError`."""
     jobs: list[SimJob] = []
     tasks: dict[str, int] = {}
-    # A file, a name at a version, has one size: the first that is told.
+    # A file is a name at a version, and has one size: the first in the trace.
     files: dict[tuple[str, str], tuple[int, int]] = {}
     names: set[str] = set()
     for number, line in enumerate(lines, start=1):
@@ -59,10 +59,10 @@ def parse_trace(lines: Iterable[str], name: str) -> list[SimJob]:
 def _record(line: str, names: set[str]) -> Mapping[str, object]:
     record = json.loads(line)
     if not isinstance(record, dict):
-        raise TypeError("it is no object")
+        raise TypeError("the line is not a JSON object")
     name = str(record["job"])
     if name in names:
-        raise ValueError(f"job {name!r} was there before")
+        raise ValueError(f"job {name!r} occurs twice")
     names.add(name)
     return record
 
@@ -74,11 +74,11 @@ def _job(
 ) -> SimJob:
     priority = record.get("priority", 0)
     if not isinstance(priority, int):
-        raise TypeError("priority is no whole number")
+        raise TypeError("priority is not an integer")
     inputs = record["inputs"]
     if not isinstance(inputs, list):
-        raise TypeError("inputs is no list")
-    # One read of each file: a pilot stages a file once, however often it is named.
+        raise TypeError("inputs is not a list")
+    # Each file counts once: a pilot stages a file only once, even if it is listed several times.
     read: dict[int, int] = {}
     for entry in inputs:
         if not (isinstance(entry, list) and len(entry) in {2, 3} and isinstance(entry[0], str)):
@@ -97,7 +97,7 @@ def _job(
 
 def _number(value: object, what: str, *, may_be_negative: bool = False) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TypeError(f"{what} is no number")
+        raise TypeError(f"{what} is not a number")
     if value < 0 and not may_be_negative:
-        raise ValueError(f"{what} is below 0")
+        raise ValueError(f"{what} is negative")
     return value

@@ -1,4 +1,4 @@
-"""The jobs of a simulation, in the order in which they become runnable, and what they have in common."""
+"""The jobs of a simulation, sorted by the time when they become runnable, and their statistics."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from random import Random
 
 @dataclass(frozen=True, slots=True)
 class SimJob:
-    """A job: runnable `at` seconds after the beginning; `inputs` are files by number, with sizes in bytes.
+    """A job: runnable `at` seconds after the start; `inputs` are files by number, with sizes in bytes.
 
-    `task` is the number of its task, from 1 on.
+    `task` is the number of its task, from 1.
     """
 
     at: float
@@ -23,7 +23,7 @@ class SimJob:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What a workload is like. `bound_*_hit` is what one infinite cache shared by all nodes would spare."""
+    """Statistics of a workload. `bound_*_hit` is the hit rate of one infinite cache shared by all nodes."""
 
     jobs: int
     tasks: int
@@ -39,7 +39,7 @@ class Statistics:
 
 
 def statistics(jobs: Sequence[SimJob]) -> Statistics:
-    """Counts; `jobs` are not empty. Shares are 0 where nothing is read."""
+    """Computes the statistics of `jobs`, which must not be empty. Fractions are 0 if nothing is read."""
     sizes: dict[int, int] = {}
     reads = input_bytes = 0
     for job in jobs:
@@ -63,17 +63,17 @@ def statistics(jobs: Sequence[SimJob]) -> Statistics:
 
 
 def stretched(jobs: Sequence[SimJob], hours: float) -> list[SimJob]:
-    """The same jobs, arriving over another span of time."""
+    """The same jobs, with arrivals scaled to `hours`."""
     first, span = jobs[0].at, jobs[-1].at - jobs[0].at
     factor = hours * 3600 / span if span else 0.0
     return [replace(job, at=(job.at - first) * factor) for job in jobs]
 
 
 def rewritten(jobs: Sequence[SimJob], share: float, seed: int) -> list[SimJob]:
-    """The same jobs, where a part of the files is written anew once, at some time while jobs arrive.
+    """The same jobs, but a fraction `share` of the files is rewritten once, at some time while jobs arrive.
 
-    A job reads the version that there is when it arrives: another file, of the same name and size.
-    What caches have of the old one is of use to those who came before only. `jobs` in the order of time.
+    A job reads the version that exists when it arrives. A new version is another file of the same size, so
+    that cached copies of the old one serve only jobs that arrived earlier. `jobs` are sorted by time.
     """
     rng = Random(f"rewritten {seed}")
     files = sorted({file for job in jobs for file, _ in job.inputs})
@@ -91,5 +91,5 @@ def rewritten(jobs: Sequence[SimJob], share: float, seed: int) -> list[SimJob]:
 
 
 def hours_for(jobs: Sequence[SimJob], load: float, slots: int) -> float:
-    """The span of arrivals, in hours, in which jobs ask for `load` times what `slots` slots can run in it."""
+    """The span of arrivals, in hours, for which the jobs need `load` times the capacity of `slots` slots."""
     return sum(job.runtime_s for job in jobs) / slots / load / 3600

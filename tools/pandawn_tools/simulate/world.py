@@ -1,4 +1,4 @@
-"""The virtual clock: jobs arrive, are staged and run on nodes, as a policy has it; nodes fail and come back."""
+"""The simulation with its virtual clock: jobs arrive and run on nodes as a policy decides; nodes fail and recover."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pandawn_tools.simulate.workload import SimJob
 
 
 class StuckError(Exception):
-    """A policy left jobs waiting for ever while slots were free."""
+    """A policy lets jobs wait forever although slots are free."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What happened; `input_bytes` and `reads` count each attempt.
+    """The result of a run; `input_bytes` and `reads` count each attempt.
 
-    `wait_s` is how long each job was runnable without a slot, over all its attempts, `end` when it was done.
+    `wait_s` is the time that each job was runnable without a slot, summed over its attempts; `end` is when it ended.
     """
 
     moved_bytes: int = 0
@@ -34,7 +34,7 @@ class Outcome:
 
 
 class _What(IntEnum):
-    """What happens; of what happens at once, in this order."""
+    """The kinds of events, in the order in which simultaneous events are handled."""
 
     ARRIVAL = 0
     FILES_CAME = 1
@@ -55,10 +55,10 @@ class _Event:
 
 
 class World:
-    """One run of one workload under one policy; to be used once."""
+    """One run of one workload with one policy; can be used only once."""
 
     def __init__(self, jobs: Sequence[SimJob], cluster: Cluster, policy: Policy, seed: int) -> None:
-        """`jobs` in the order of time. The same seed gives the same failures under any policy."""
+        """`jobs` are sorted by time. The same seed gives the same failures with any policy."""
         self._jobs = jobs
         self._cluster = cluster
         self._policy = policy
@@ -111,7 +111,7 @@ class World:
         wake = self._policy.next_wake(self._now)
         if wake is None:
             return
-        # The clock must go on, whatever the policy asks for.
+        # The clock must advance, even if the policy returns an earlier time.
         wake = max(wake, self._now + 0.001)
         planned = self._woken_at
         if planned is None or planned <= self._now or wake < planned:
@@ -176,7 +176,7 @@ class World:
         self._outcome.lost_attempts += len(lost)
         beat_s = self._cluster.heartbeat_s
         for job, given_at in lost.items():
-            # The lease lasts from the last heartbeat that came through.
+            # The lease was last renewed by the last heartbeat before the failure.
             last = given_at + (self._now - given_at) // beat_s * beat_s
             lapse = last + self._cluster.lease_s
             self._since[job] = lapse

@@ -1,7 +1,7 @@
-"""Reads pairs of muons out of ROOT files, whichever of two layouts they have.
+"""Reads pairs of muons from ROOT files of two layouts.
 
-`uproot-Zmumu*`: data of CMS of 2010; a row for each pair of muons, which the tree names 1 and 2.
-`uproot-HZZ*`: simulated events; a row for each, with lists of muons.
+`uproot-Zmumu*`: CMS data of 2010, with one row per pair of muons, numbered 1 and 2.
+`uproot-HZZ*`: simulated events, with one row per event and lists of muons.
 """
 
 from typing import Any
@@ -18,10 +18,10 @@ PAIR = np.dtype([(name, float) for name in ("pt1", "pt2", "eta1", "eta2", "mass"
 
 
 def read_pairs(path: str) -> npt.NDArray[np.void]:
-    """Returns the pairs of oppositely charged muons of a file.
+    """Returns the pairs of oppositely charged muons in a file.
 
-    Fields as in `PAIR`: transverse momenta (GeV, the larger first), pseudorapidities in the same
-    order, and the invariant mass of the pair (GeV).
+    The fields are those of `PAIR`: transverse momenta (GeV, the larger first), pseudorapidities in the
+    same order, and the invariant mass of the pair (GeV).
     """
     with uproot.open(path) as file:
         tree = file["events"]
@@ -33,8 +33,8 @@ def _named(tree: Any) -> tuple[Legs, Legs]:  # noqa: ANN401  # uproot has no typ
     names = ("px", "py", "pz", "E")
     columns = [f"{name}{leg}" for leg in (1, 2) for name in (*names, "Q")]
     rows = tree.arrays([*columns, "Type"], library="np")
-    # The tree has a pair up to four times, by how its muons were found: this is the one with both
-    # found by the whole detector.
+    # The tree has a pair up to four times, by the type of its muons. Type GG means that the whole
+    # detector found both.
     kept = (rows["Type"].astype(str) == "GG") & (rows["Q1"] * rows["Q2"] < 0)
     first, second = (
         {name: rows[f"{name}{leg}"][kept].astype(float) for name in names} for leg in (1, 2)

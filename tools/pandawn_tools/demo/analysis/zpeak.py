@@ -2,8 +2,8 @@
 
     zpeak.py --out hist.npz [--min-pt GEV] [--max-eta ETA] FILE...
 
-Writes the selected pairs and their histogram. The pairs go along so that whoever merges the
-outputs of many jobs can count a pair once that several input files hold.
+Writes the selected pairs and their histogram. The pairs are included so that a merge of many outputs
+can count a pair once that is in several input files.
 """
 
 import argparse
@@ -16,7 +16,7 @@ LOW_GEV, HIGH_GEV, BINS = 60.0, 120.0, 60
 
 
 def main() -> None:
-    """Runs over the files and writes one output."""
+    """Reads the files and writes one output."""
     parser = argparse.ArgumentParser()
     parser.add_argument("files", nargs="+")
     parser.add_argument("--out", required=True)

@@ -75,7 +75,7 @@ def test_the_demo_survives_kills_of_the_server_and_can_be_looked_at_afterwards(
     pids = [int(word) for word in kill.partition("kill")[2].split()]
     try:
         assert f"2 kills of the server; all {2 * JOBS} jobs finished, none ran twice" in err
-        for word in ("wn01", "uproot-Zmumu", "out of their caches", "pandawn why", str(place)):
+        for word in ("wn01", "uproot-Zmumu", "from their caches", "pandawn why", str(place)):
             assert word in out
         (address,) = [
             line.partition("PANDAWN_SERVER=")[2]
@@ -132,7 +132,7 @@ def test_a_demo_that_cannot_start_tells_what_the_server_said(
     said = pandawn.run("demo", "--dir", str(tmp_path / "demo"), "--database", database)
     assert said.status == 1
     assert "127.0.0.1:1" in said.err
-    assert "its whole log:" in said.err
+    assert "the whole log:" in said.err
     assert "Traceback" not in said.err
 
 

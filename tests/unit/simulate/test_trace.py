@@ -56,14 +56,14 @@ def test_empty_lines_are_passed_over() -> None:
     ("bad", "said"),
     [
         ("{", "Expecting"),
-        ("[]", "no object"),
+        ("[]", "not a JSON object"),
         ('{"t": 1}', "'job' is missing"),
-        (line(runtime_s=-1), "runtime_s is below 0"),
-        (line(t="now"), "t is no number"),
+        (line(runtime_s=-1), "runtime_s is negative"),
+        (line(t="now"), "t is not a number"),
         (line(priority=1.5), "priority"),
         (line(inputs=[["f1"]]), "input"),
-        (line(inputs=[["f1", -5]]), "a size is below 0"),
-        (line(runtime_s=True), "runtime_s is no number"),
+        (line(inputs=[["f1", -5]]), "a size is negative"),
+        (line(runtime_s=True), "runtime_s is not a number"),
     ],
 )
 def test_a_line_that_makes_no_sense_is_named_with_what_is_wrong(bad: str, said: str) -> None:
@@ -73,7 +73,7 @@ def test_a_line_that_makes_no_sense_is_named_with_what_is_wrong(bad: str, said: 
 
 
 def test_a_job_told_twice_is_an_error() -> None:
-    with pytest.raises(TraceError, match="was there before"):
+    with pytest.raises(TraceError, match="occurs twice"):
         parse_trace([line(), line()], "trace")
 
 

@@ -167,7 +167,7 @@ def test_chaos_has_won_when_a_payload_ran_twice_to_its_end(tmp_path: Path) -> No
     with pytest.raises(CliError) as caught:
         chaos.verify(place, {"alice": [make_detail(1)]}, kills=1)
     assert caught.value.details == (
-        f"the payload of alice over {FILE_NAMES[3]} ran 2 times to its end",
+        f"the payload of alice over {FILE_NAMES[3]} succeeded 2 times",
     )
 
 

@@ -166,9 +166,7 @@ def test_chaos_has_won_when_a_payload_ran_twice_to_its_end(tmp_path: Path) -> No
     write_witnesses(place, twice=FILE_NAMES[3])
     with pytest.raises(CliError) as caught:
         chaos.verify(place, {"alice": [make_detail(1)]}, kills=1)
-    assert caught.value.details == (
-        f"the payload of alice over {FILE_NAMES[3]} succeeded 2 times",
-    )
+    assert caught.value.details == (f"the payload of alice over {FILE_NAMES[3]} succeeded 2 times",)
 
 
 @pytest.mark.parametrize(("completions", "kills"), [(0, 1), (2, 1), (1, 0)])

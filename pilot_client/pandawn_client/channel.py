@@ -16,7 +16,7 @@ from pandawn_client.address import is_local
 from pandawn_client.credentials import NOTHING, Credentials
 from pandawn_client.signing import Bearer, Identity, Signer
 
-# The server takes messages up to this size and sends none larger.
+# The server takes requests up to this size. Its replies keep to gRPC's default limit.
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 PROXY_VARIABLE = "grpc_proxy"
 # What other programs go by, and gRPC would, too.
@@ -24,7 +24,6 @@ _WEB_PROXIES = ("https_proxy", "http_proxy")
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     # A matched pair with the server's: it takes a ping each 10 s, more would be answered by a
     # disconnect. What a firewall has forgotten is found out about within half a minute.
     ("grpc.keepalive_time_ms", 20_000),

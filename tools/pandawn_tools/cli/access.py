@@ -315,6 +315,8 @@ def _facts(reply: access.CheckAccessResponse) -> Iterator[tuple[str, Cell]]:
     yield "credential", reply.subject
     for entry in reply.matching:
         yield "matches", f"{_may(entry)} {_who(entry)}{_terms(entry)}"
+    if reply.match_count > len(reply.matching):
+        yield "", f"and {reply.match_count - len(reply.matching):,} more entries that match"
 
 
 def _fact(term: access.AccessTerm, most: str, now: int) -> str:

@@ -450,6 +450,7 @@ class CheckAccessResponse(_message.Message):
     WAITING_COUNT_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
+    MATCH_COUNT_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
     """Whether the user may submit."""
     ground: Global___AccessGround.ValueType
@@ -462,6 +463,8 @@ class CheckAccessResponse(_message.Message):
     """Number of the user's jobs on the queue that no pilot has yet."""
     subject: _builtins.str
     """Subject of the user's credential, a DN or a token's issuer and subject; empty: none was seen."""
+    match_count: _builtins.int
+    """Number of entries that match. If `matching` has fewer, they did not fit in one reply."""
     @_builtins.property
     def entry(self) -> Global___AccessEntry:
         """The entry that decides; unset when none matches, or the caller does not administer the list."""
@@ -501,10 +504,11 @@ class CheckAccessResponse(_message.Message):
         waiting_count: _builtins.int = ...,
         groups: _abc.Iterable[_builtins.str] | None = ...,
         subject: _builtins.str = ...,
+        match_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "max_running", b"max_running", "max_waiting", b"max_waiting", "priority_offset", b"priority_offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "entry", b"entry", "ground", b"ground", "groups", b"groups", "matching", b"matching", "max_running", b"max_running", "max_waiting", b"max_waiting", "priority_offset", b"priority_offset", "running_count", b"running_count", "sentence", b"sentence", "subject", b"subject", "waiting_count", b"waiting_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "entry", b"entry", "ground", b"ground", "groups", b"groups", "match_count", b"match_count", "matching", b"matching", "max_running", b"max_running", "max_waiting", b"max_waiting", "priority_offset", b"priority_offset", "running_count", b"running_count", "sentence", b"sentence", "subject", b"subject", "waiting_count", b"waiting_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

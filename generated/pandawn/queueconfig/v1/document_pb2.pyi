@@ -302,12 +302,17 @@ class ApplyConfigRequest(_message.Message):
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     ALLOWED_REMOVALS_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     validate_only: _builtins.bool
     """Whether to report only what would change."""
     expected_revision: _builtins.int
     """Revision of the configuration as the caller read it (`ExportConfigResponse.revision`); unset: not checked."""
     allowed_removals: _builtins.int
     """Maximum number of queues that the call may delete or take offline. Unset: a quarter of all."""
+    page_token: _builtins.str
+    """Only with `validate_only`: `next_page_token` of the previous page; the other fields must not change. Empty: the
+    first page.
+    """
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentChange]:
         """The changes, 1 to 30,000."""
@@ -324,10 +329,11 @@ class ApplyConfigRequest(_message.Message):
         expected_revision: _builtins.int | None = ...,
         allowed_removals: _builtins.int | None = ...,
         note: Global___ChangeNote | None = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_allowed_removals", b"_allowed_removals", "_expected_revision", b"_expected_revision", "allowed_removals", b"allowed_removals", "expected_revision", b"expected_revision", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allowed_removals", b"_allowed_removals", "_expected_revision", b"_expected_revision", "allowed_removals", b"allowed_removals", "changes", b"changes", "expected_revision", b"expected_revision", "note", b"note", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allowed_removals", b"_allowed_removals", "_expected_revision", b"_expected_revision", "allowed_removals", b"allowed_removals", "changes", b"changes", "expected_revision", b"expected_revision", "note", b"note", "page_token", b"page_token", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allowed_removals: _TypeAlias = _typing.Literal["allowed_removals"]  # noqa: Y015
     _WhichOneofArgType__allowed_removals: _TypeAlias = _typing.Literal["_allowed_removals", b"_allowed_removals"]  # noqa: Y015
@@ -352,12 +358,22 @@ class ApplyConfigResponse(_message.Message):
     REMOVALS_FIELD_NUMBER: _builtins.int
     REMOVALS_LIMIT_FIELD_NUMBER: _builtins.int
     QUEUES_IN_USE_FIELD_NUMBER: _builtins.int
+    DIFF_COUNT_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Revision that the call made; if it changed nothing, the current one."""
     removals: _builtins.int
     """Number of queues that it deletes or takes offline, through any document."""
     removals_limit: _builtins.int
     """More removals than this need `allowed_removals`."""
+    diff_count: _builtins.int
+    """Total number of documents that differ. If `diffs` has fewer, they did not fit in one reply: with `validate_only`,
+    read the next pages; after a change, call `DiffRevisions` from the revision before this one to this one.
+    """
+    next_page_token: _builtins.str
+    """Only with `validate_only`: token of the next page of `violations`, `diffs` and `queues_in_use`; empty: this
+    was the last.
+    """
     @_builtins.property
     def diffs(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentDiff]:
         """Documents that differ, in the order of the request."""
@@ -379,10 +395,12 @@ class ApplyConfigResponse(_message.Message):
         removals: _builtins.int = ...,
         removals_limit: _builtins.int = ...,
         queues_in_use: _abc.Iterable[_builtins.str] | None = ...,
+        diff_count: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["diffs", b"diffs", "queues_in_use", b"queues_in_use", "removals", b"removals", "removals_limit", b"removals_limit", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["diff_count", b"diff_count", "diffs", b"diffs", "next_page_token", b"next_page_token", "queues_in_use", b"queues_in_use", "removals", b"removals", "removals_limit", b"removals_limit", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -159,7 +159,8 @@ class QueueParameters(_message.Message):
     """The parameters of a queue. Unset is not zero: the value of an earlier level applies. A list or a map is one value:
     a later level replaces it as a whole.
 
-    Texts have at most 4,000 bytes and no control characters, lists and maps at most 1,000 elements.
+    Texts have at most 4,000 bytes and no control characters, lists and maps at most 1,000 elements of
+    100,000 bytes together.
     --- Status. What the queue is and whether it takes work.
     """
 

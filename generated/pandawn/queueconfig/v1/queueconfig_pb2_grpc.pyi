@@ -69,13 +69,14 @@ class QueueConfigStub:
     """Creates, changes and removes documents, one or thousands, in one transaction: all or none. Naturally
     idempotent: a document that already has these values does not change, and keeps its etag.
 
-    With `validate_only` nothing is changed; the reply contains what would change, and all violations.
+    With `validate_only` nothing is changed; the reply contains what would change, and all violations. If they do not
+    fit in one reply, repeat the request with `page_token` set to its `next_page_token`.
 
     Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): the request has errors; as many violations as fit are listed,
-      `validate_only` lists them all.
+    * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): the request has errors; as many violations as fit are
+      listed, `validate_only` lists them all. Or the token belongs to another request.
     * `ABORTED` (STALE_ETAG, STALE_REVISION): a document, or the configuration, was changed since it was
-      read; read it again and repeat.
+      read, or since the page before; read it again and repeat from the first page.
     * `FAILED_PRECONDITION` (TOO_MANY_QUEUES): it would delete or take offline more than a quarter of the
       queues; if that is intended, set `allowed_removals` to `removals` from the error's metadata.
     * `FAILED_PRECONDITION` (QUEUE_IN_USE): a queue to delete has jobs that have not ended, or live
@@ -132,12 +133,13 @@ class QueueConfigStub:
     """
     Rollback: _grpc.UnaryUnaryMultiCallable[_revision_pb2.RollbackRequest, _revision_pb2.RollbackResponse]
     """Rolls all documents back to an earlier revision, as a new revision. Overrides stay until they expire or are
-    cleared.
+    cleared. With `validate_only` the reply has pages, as for `ApplyConfig`.
 
     Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed, or an old document breaks current rules.
+    * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, an old document breaks current
+      rules, or the token belongs to another request.
     * `NOT_FOUND` (REVISION_NOT_FOUND): no such revision.
-    * `ABORTED` (STALE_REVISION): the configuration was changed since it was read.
+    * `ABORTED` (STALE_REVISION): the configuration was changed since it was read, or since the page before.
     * `FAILED_PRECONDITION` (TOO_MANY_QUEUES, QUEUE_IN_USE): as for `ApplyConfig`.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that the change affects;
       a cloud affects the sites of all its queues.
@@ -250,13 +252,14 @@ class QueueConfigAsyncStub(QueueConfigStub):
     """Creates, changes and removes documents, one or thousands, in one transaction: all or none. Naturally
     idempotent: a document that already has these values does not change, and keeps its etag.
 
-    With `validate_only` nothing is changed; the reply contains what would change, and all violations.
+    With `validate_only` nothing is changed; the reply contains what would change, and all violations. If they do not
+    fit in one reply, repeat the request with `page_token` set to its `next_page_token`.
 
     Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): the request has errors; as many violations as fit are listed,
-      `validate_only` lists them all.
+    * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): the request has errors; as many violations as fit are
+      listed, `validate_only` lists them all. Or the token belongs to another request.
     * `ABORTED` (STALE_ETAG, STALE_REVISION): a document, or the configuration, was changed since it was
-      read; read it again and repeat.
+      read, or since the page before; read it again and repeat from the first page.
     * `FAILED_PRECONDITION` (TOO_MANY_QUEUES): it would delete or take offline more than a quarter of the
       queues; if that is intended, set `allowed_removals` to `removals` from the error's metadata.
     * `FAILED_PRECONDITION` (QUEUE_IN_USE): a queue to delete has jobs that have not ended, or live
@@ -313,12 +316,13 @@ class QueueConfigAsyncStub(QueueConfigStub):
     """
     Rollback: _aio.UnaryUnaryMultiCallable[_revision_pb2.RollbackRequest, _revision_pb2.RollbackResponse]  # type: ignore[assignment]
     """Rolls all documents back to an earlier revision, as a new revision. Overrides stay until they expire or are
-    cleared.
+    cleared. With `validate_only` the reply has pages, as for `ApplyConfig`.
 
     Errors:
-    * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed, or an old document breaks current rules.
+    * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, an old document breaks current
+      rules, or the token belongs to another request.
     * `NOT_FOUND` (REVISION_NOT_FOUND): no such revision.
-    * `ABORTED` (STALE_REVISION): the configuration was changed since it was read.
+    * `ABORTED` (STALE_REVISION): the configuration was changed since it was read, or since the page before.
     * `FAILED_PRECONDITION` (TOO_MANY_QUEUES, QUEUE_IN_USE): as for `ApplyConfig`.
     * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that the change affects;
       a cloud affects the sites of all its queues.
@@ -452,13 +456,14 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         """Creates, changes and removes documents, one or thousands, in one transaction: all or none. Naturally
         idempotent: a document that already has these values does not change, and keeps its etag.
 
-        With `validate_only` nothing is changed; the reply contains what would change, and all violations.
+        With `validate_only` nothing is changed; the reply contains what would change, and all violations. If they do not
+        fit in one reply, repeat the request with `page_token` set to its `next_page_token`.
 
         Errors:
-        * `INVALID_ARGUMENT` (INVALID_REQUEST): the request has errors; as many violations as fit are listed,
-          `validate_only` lists them all.
+        * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): the request has errors; as many violations as fit are
+          listed, `validate_only` lists them all. Or the token belongs to another request.
         * `ABORTED` (STALE_ETAG, STALE_REVISION): a document, or the configuration, was changed since it was
-          read; read it again and repeat.
+          read, or since the page before; read it again and repeat from the first page.
         * `FAILED_PRECONDITION` (TOO_MANY_QUEUES): it would delete or take offline more than a quarter of the
           queues; if that is intended, set `allowed_removals` to `removals` from the error's metadata.
         * `FAILED_PRECONDITION` (QUEUE_IN_USE): a queue to delete has jobs that have not ended, or live
@@ -557,12 +562,13 @@ class QueueConfigServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_revision_pb2.RollbackResponse, _abc.Awaitable[_revision_pb2.RollbackResponse]]:
         """Rolls all documents back to an earlier revision, as a new revision. Overrides stay until they expire or are
-        cleared.
+        cleared. With `validate_only` the reply has pages, as for `ApplyConfig`.
 
         Errors:
-        * `INVALID_ARGUMENT` (INVALID_REQUEST): a field is malformed, or an old document breaks current rules.
+        * `INVALID_ARGUMENT` (INVALID_REQUEST, INVALID_PAGE_TOKEN): a field is malformed, an old document breaks current
+          rules, or the token belongs to another request.
         * `NOT_FOUND` (REVISION_NOT_FOUND): no such revision.
-        * `ABORTED` (STALE_REVISION): the configuration was changed since it was read.
+        * `ABORTED` (STALE_REVISION): the configuration was changed since it was read, or since the page before.
         * `FAILED_PRECONDITION` (TOO_MANY_QUEUES, QUEUE_IN_USE): as for `ApplyConfig`.
         * `PERMISSION_DENIED` (SITE_ADMIN_REQUIRED): the caller does not administer all sites that the change affects;
           a cloud affects the sites of all its queues.

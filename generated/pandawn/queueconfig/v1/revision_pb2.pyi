@@ -252,6 +252,7 @@ class RollbackRequest(_message.Message):
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     ALLOWED_REMOVALS_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Revision to roll back to; 1 or more."""
     validate_only: _builtins.bool
@@ -260,6 +261,10 @@ class RollbackRequest(_message.Message):
     """Current revision as the caller read it; unset: not checked."""
     allowed_removals: _builtins.int
     """Maximum number of queues that the call may delete or take offline. Unset: a quarter of all."""
+    page_token: _builtins.str
+    """Only with `validate_only`: `next_page_token` of the previous page; the other fields must not change. Empty: the
+    first page.
+    """
     @_builtins.property
     def note(self) -> _document_pb2.ChangeNote:
         """Note to record with the change."""
@@ -272,10 +277,11 @@ class RollbackRequest(_message.Message):
         expected_revision: _builtins.int | None = ...,
         allowed_removals: _builtins.int | None = ...,
         note: _document_pb2.ChangeNote | None = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_allowed_removals", b"_allowed_removals", "_expected_revision", b"_expected_revision", "allowed_removals", b"allowed_removals", "expected_revision", b"expected_revision", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allowed_removals", b"_allowed_removals", "_expected_revision", b"_expected_revision", "allowed_removals", b"allowed_removals", "expected_revision", b"expected_revision", "note", b"note", "revision", b"revision", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allowed_removals", b"_allowed_removals", "_expected_revision", b"_expected_revision", "allowed_removals", b"allowed_removals", "expected_revision", b"expected_revision", "note", b"note", "page_token", b"page_token", "revision", b"revision", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allowed_removals: _TypeAlias = _typing.Literal["allowed_removals"]  # noqa: Y015
     _WhichOneofArgType__allowed_removals: _TypeAlias = _typing.Literal["_allowed_removals", b"_allowed_removals"]  # noqa: Y015
@@ -299,12 +305,22 @@ class RollbackResponse(_message.Message):
     REMOVALS_FIELD_NUMBER: _builtins.int
     REMOVALS_LIMIT_FIELD_NUMBER: _builtins.int
     QUEUES_IN_USE_FIELD_NUMBER: _builtins.int
+    DIFF_COUNT_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Revision that the call made; if it changed nothing, the current one."""
     removals: _builtins.int
     """Number of queues that it deletes or takes offline."""
     removals_limit: _builtins.int
     """More removals than this need `allowed_removals`."""
+    diff_count: _builtins.int
+    """Total number of documents that differ. If `diffs` has fewer, they did not fit in one reply: with `validate_only`,
+    read the next pages; after a change, call `DiffRevisions` from the revision before this one to this one.
+    """
+    next_page_token: _builtins.str
+    """Only with `validate_only`: token of the next page of `diffs` and `queues_in_use`; empty: this
+    was the last.
+    """
     @_builtins.property
     def diffs(self) -> _containers.RepeatedCompositeFieldContainer[_document_pb2.DocumentDiff]:
         """Documents that differ, by kind and name."""
@@ -321,10 +337,12 @@ class RollbackResponse(_message.Message):
         removals: _builtins.int = ...,
         removals_limit: _builtins.int = ...,
         queues_in_use: _abc.Iterable[_builtins.str] | None = ...,
+        diff_count: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["diffs", b"diffs", "queues_in_use", b"queues_in_use", "removals", b"removals", "removals_limit", b"removals_limit", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["diff_count", b"diff_count", "diffs", b"diffs", "next_page_token", b"next_page_token", "queues_in_use", b"queues_in_use", "removals", b"removals", "removals_limit", b"removals_limit", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

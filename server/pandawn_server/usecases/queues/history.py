@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pandawn_server.domain.errors import NotFoundError
 from pandawn_server.domain.queues.layers import DocumentKey
 from pandawn_server.domain.queues.queues import NOTHING_SET
@@ -53,7 +55,8 @@ def rollback(
         _require(revision, head)
         wanted = _wanted(tx, revision, head)
     if validate_only:
-        return preview_documents(context, wanted)
+        # Of the revision that `wanted` was made from, though another change may just have come in.
+        return replace(preview_documents(context, wanted), revision=head)
     if guards.expected_revision is None:
         # What to undo was found at this revision: nothing may come in between.
         guards = Guards(head, guards.allowed_removals)

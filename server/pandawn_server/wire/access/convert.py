@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 
 from pandawn.queueconfig.v1 import access_pb2
 from pandawn_server.domain.access.lists import AccessEntry, Effect, SubjectKind, Term
+from pandawn_server.domain.dispatch.reply_size import LIST_BYTES
 from pandawn_server.usecases.access.lists import Checked
 from pandawn_server.wire.edge.enums import ACCESS_EFFECT, ACCESS_GROUND, SUBJECT_KIND
+from pandawn_server.wire.edge.pages import fitting
 from pandawn_server.wire.edge.validation import Checker
 from pandawn_server.wire.edge.values import to_timestamp
 
@@ -110,7 +112,8 @@ def to_checked(checked: Checked) -> access_pb2.CheckAccessResponse:
         ground=ACCESS_GROUND.to_wire(decision.ground),
         sentence=checked.sentence,
         entry=to_entry(decision.entry) if shows and decision.entry is not None else None,
-        matching=[to_entry(entry) for entry in decision.matching] if shows else [],
+        matching=fitting(decision.matching, to_entry, LIST_BYTES) if shows else [],
+        match_count=len(decision.matching) if shows else 0,
         max_running=term(decision.max_running),
         max_waiting=term(decision.max_waiting),
         priority_offset=term(decision.priority_offset),

@@ -16,6 +16,7 @@ from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.edge.caller import caller
 from pandawn_server.wire.edge.handlers import ServicerContext
 from pandawn_server.wire.edge.page_token import decode_page_token, encode_page_token
+from pandawn_server.wire.edge.pages import page_of
 from pandawn_server.wire.edge.validation import Checker
 
 MAX_GROUPS = 100
@@ -80,13 +81,11 @@ class AccessMethods(queueconfig_pb2_grpc.QueueConfigServicer):
             size + 1,
             by,
         )
+        page, ends = page_of(found, size, to_entry)
         token = ""
-        if len(found) > size:
-            last = found[size - 1]
+        for last in ends:
             token = encode_page_token("ListAccess", filters, (last.kind.value, last.subject))
-        return access_pb2.ListAccessResponse(
-            entries=map(to_entry, found[:size]), next_page_token=token, is_open=is_open
-        )
+        return access_pb2.ListAccessResponse(entries=page, next_page_token=token, is_open=is_open)
 
     async def CheckAccess(  # noqa: N802 (gRPC's name)
         self, request: access_pb2.CheckAccessRequest, context: ServicerContext

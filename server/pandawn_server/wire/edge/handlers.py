@@ -25,7 +25,7 @@ from pandawn_server.wire.edge.policies import POLICIES
 from pandawn_server.wire.edge.unknown_fields import drop_unknown_fields, unknown_fields
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-"""Maximum message size in either direction; clients check what they send against the same number."""
+"""Maximum size of a request; clients check what they send against the same number."""
 
 USUAL_MESSAGE_BYTES = 4 * 1024 * 1024
 """Maximum request size of methods without long lists: a hundred reports need less. A decoded message may take

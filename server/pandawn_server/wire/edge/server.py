@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from pandawn_server.domain.dispatch.reply_size import MAX_REPLY_BYTES
 from pandawn_server.listeners import Listener
 from pandawn_server.telemetry.api import Telemetry
 from pandawn_server.wire.auth.front import TlsFront
@@ -205,7 +206,7 @@ def _options(listening: Listening, door: Door) -> dict[str, int]:
     millisecond = timedelta(milliseconds=1)
     options = {
         "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
-        "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
+        "grpc.max_send_message_length": MAX_REPLY_BYTES,
         # gRPC's default would let two servers share a port by accident.
         "grpc.so_reuseport": int(listening.reuse_port),
         "grpc.http2.min_recv_ping_interval_without_data_ms": CLIENT_PING_INTERVAL // millisecond,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from google.protobuf.message import Message
+
 from pandawn.queueconfig.v1 import document_pb2, override_pb2, queue_pb2, revision_pb2
 from pandawn_server.domain.access.reach import sites_to_change
-from pandawn_server.domain.errors import Violation
+from pandawn_server.domain.errors import AbortedError, Violation
 from pandawn_server.domain.queues.layers import Document, DocumentKey, DocumentKind
 from pandawn_server.domain.queues.queues import NOTHING_SET, SETTING_NAMES, QueueSettings
 from pandawn_server.domain.queues.revisions import Author, Change, Revision
@@ -22,26 +25,34 @@ from pandawn_server.wire.edge.enums import (
     LEVEL,
     REVISION_CAUSE,
 )
+from pandawn_server.wire.edge.page_token import decode_page_token, encode_page_token
+from pandawn_server.wire.edge.pages import page_of
 from pandawn_server.wire.edge.rules import name_problem
 from pandawn_server.wire.edge.validation import MAX_NAME_CHARACTERS, Checker
-from pandawn_server.wire.edge.values import to_timestamp
+from pandawn_server.wire.edge.values import digest_of, to_timestamp
 from pandawn_server.wire.queues.convert import from_settings, to_settings
 
 A_MESSAGE = 500
-"""Documents or differences of one message of a stream."""
+"""Most documents or differences of one message of a stream; it has fewer where they are long."""
 
 MAX_TOOL_BYTES = 200
 """Longest name of the program that makes a change."""
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+Request = document_pb2.ApplyConfigRequest | revision_pb2.RollbackRequest
 
 UNKNOWN_PARAMETER = "{!r} is not a parameter; they are " + ", ".join(SETTING_NAMES)
 
 
-def portions(found: Sequence[T]) -> Iterator[Sequence[T]]:
+def portions(found: Sequence[T], convert: Callable[[T], M]) -> Iterator[list[M]]:
     """What the messages of a stream hold; there is at least one, if an empty one."""
-    for start in range(0, max(len(found), 1), A_MESSAGE):
-        yield found[start : start + A_MESSAGE]
+    while True:
+        page, more = page_of(found, A_MESSAGE, convert)
+        yield page
+        if not more:
+            return
+        found = found[len(page) :]
 
 
 def author_of(check: Checker, note: document_pb2.ChangeNote) -> Author:
@@ -57,10 +68,10 @@ def author_of(check: Checker, note: document_pb2.ChangeNote) -> Author:
     )
 
 
-def guards_of(
-    check: Checker, request: document_pb2.ApplyConfigRequest | revision_pb2.RollbackRequest
-) -> Guards:
+def guards_of(check: Checker, request: Request) -> Guards:
     """What must hold for a change."""
+    alone = not request.page_token or request.validate_only
+    check.require(alone, "page_token", "needs validate_only: only a plan has pages")
     expected = request.expected_revision if request.HasField("expected_revision") else None
     allowed = request.allowed_removals if request.HasField("allowed_removals") else None
     check.require((allowed or 0) >= 0, "allowed_removals", "must be at least 0")
@@ -123,30 +134,75 @@ def _from_change(
     )
 
 
-def to_applied(outcome: Outcome) -> document_pb2.ApplyConfigResponse:
-    """What documents became, or would."""
-    return document_pb2.ApplyConfigResponse(
-        revision=outcome.revision,
-        diffs=map(to_diff, outcome.changes),
-        violations=to_faults(outcome.faults),
+def to_applied(request: Request, outcome: Outcome) -> document_pb2.ApplyConfigResponse:
+    """What documents became, or would: as much as one reply holds, from the request's page token on.
+
+    Raises `InvalidRequestError` (INVALID_PAGE_TOKEN) and `AbortedError` (STALE_REVISION).
+    """
+    # Queues may be used, or not any more, between two pages: at the end they move nothing else.
+    rows: list[Fault | Change | str] = [*outcome.faults, *outcome.changes, *outcome.in_use]
+    call, filters = request.DESCRIPTOR.name, _asked(request) if request.validate_only else ()
+    key = decode_page_token(request.page_token, call, filters, (int, int)) or (outcome.revision, 0)
+    revision, start = map(int, key)
+    if revision != outcome.revision:
+        raise AbortedError(
+            "STALE_REVISION",
+            f"the configuration is at revision {outcome.revision}, and the page before was made at {revision}; "
+            "start again without page_token",
+            metadata={"revision": str(outcome.revision)},
+        )
+    parts, more = page_of(rows[start:], len(rows), _to_part)
+    reply = document_pb2.ApplyConfigResponse(
+        revision=revision,
         removals=outcome.removals,
         removals_limit=outcome.removals_limit,
-        queues_in_use=outcome.in_use,
+        diff_count=len(outcome.changes),
+    )
+    for part in parts:
+        reply.MergeFrom(part)
+    if more and request.validate_only:
+        reply.next_page_token = encode_page_token(call, filters, (revision, start + len(parts)))
+    return reply
+
+
+def to_rolled_back(
+    request: revision_pb2.RollbackRequest, outcome: Outcome
+) -> revision_pb2.RollbackResponse:
+    """The same for a rollback."""
+    applied = to_applied(request, replace(outcome, faults=()))
+    return revision_pb2.RollbackResponse(
+        revision=applied.revision,
+        diffs=applied.diffs,
+        removals=applied.removals,
+        removals_limit=applied.removals_limit,
+        queues_in_use=applied.queues_in_use,
+        diff_count=applied.diff_count,
+        next_page_token=applied.next_page_token,
     )
 
 
-def to_faults(faults: Iterable[Fault]) -> list[document_pb2.DocumentViolation]:
-    """All that is wrong."""
-    return [
-        document_pb2.DocumentViolation(
-            position=fault.position,
-            kind=DOCUMENT_KIND.to_wire(fault.key.kind),
-            name=fault.key.name,
-            field=fault.violation.field,
-            description=fault.violation.description,
-        )
-        for fault in faults
-    ]
+def _asked(request: Request) -> tuple[str]:
+    """Digest of what a page token belongs to: the request without it."""
+    plain = type(request)()
+    plain.CopyFrom(request)  # type: ignore[arg-type]
+    plain.ClearField("page_token")
+    return (digest_of(plain),)
+
+
+def _to_part(row: Fault | Change | str) -> document_pb2.ApplyConfigResponse:
+    if isinstance(row, Change):
+        return document_pb2.ApplyConfigResponse(diffs=[to_diff(row)])
+    if isinstance(row, str):
+        return document_pb2.ApplyConfigResponse(queues_in_use=[row])
+    violation = document_pb2.DocumentViolation(
+        position=row.position,
+        kind=DOCUMENT_KIND.to_wire(row.key.kind),
+        # A name that is too long may be as long as the request.
+        name=row.key.name[:MAX_NAME_CHARACTERS],
+        field=row.violation.field,
+        description=row.violation.description,
+    )
+    return document_pb2.ApplyConfigResponse(violations=[violation])
 
 
 def to_diff(change: Change) -> document_pb2.DocumentDiff:

@@ -35,6 +35,9 @@ MAX_TEXT_BYTES = 4_000
 MAX_ELEMENTS = 1_000
 """Most elements of a list or a map."""
 
+MAX_VALUE_BYTES = 100_000
+"""Maximum size of a list or a map. Thirteen of them, old and new, are the largest difference that a reply has."""
+
 _NANOSECONDS_A_MICROSECOND = 1000
 # Beyond all bounds, and far from where Python's spans end.
 _LONG_S = 10**9
@@ -132,19 +135,23 @@ def _isolation(number: int) -> tuple[PayloadIsolation, Problem]:
 
 def _list(message: parameters_pb2.StringList) -> tuple[tuple[str, ...], Problem]:
     values = tuple(message.values)
-    return values, _many_problem(len(values)) or _first_problem(values)
+    return values, _many_problem(len(values), values) or _first_problem(values)
 
 
 def _map(message: parameters_pb2.StringMap) -> tuple[Mapping[str, str], Problem]:
     # In one order, so that the same map looks the same whoever sends it.
     values = dict(sorted(message.values.items()))
-    problem = _many_problem(len(values)) or _first_problem((*values, *values.values()))
+    texts = (*values, *values.values())
+    problem = _many_problem(len(values), texts) or _first_problem(texts)
     return values, problem or ("has an empty key" if "" in values else None)
 
 
-def _many_problem(count: int) -> Problem:
+def _many_problem(count: int, texts: tuple[str, ...]) -> Problem:
     if count > MAX_ELEMENTS:
         return f"has {count:,} elements; {MAX_ELEMENTS:,} are allowed"
+    size = sum(len(text.encode()) for text in texts)
+    if size > MAX_VALUE_BYTES:
+        return f"has {size:,} bytes; {MAX_VALUE_BYTES:,} are allowed"
     return None
 
 

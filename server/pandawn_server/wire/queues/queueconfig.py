@@ -134,7 +134,7 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             outcome = await self._run(
                 change.change_documents, self._context, wanted, author, guards
             )
-        return await self._run(convert.to_applied, outcome)
+        return await self._run(convert.to_applied, request, outcome)
 
     async def ExportConfig(  # noqa: N802 (gRPC's name)
         self, request: document_pb2.ExportConfigRequest, context: ServicerContext
@@ -152,10 +152,8 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             self._context,
             [kind for kind in kinds if kind is not None],
         )
-        for some in convert.portions(found):
-            yield document_pb2.ExportConfigResponse(
-                revision=revision, documents=map(convert.to_document, some)
-            )
+        for some in convert.portions(found, convert.to_document):
+            yield document_pb2.ExportConfigResponse(revision=revision, documents=some)
 
     async def SetOverride(  # noqa: N802 (gRPC's name)
         self, request: override_pb2.SetOverrideRequest, context: ServicerContext
@@ -278,10 +276,8 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             request.from_revision,
             request.to_revision,
         )
-        for some in convert.portions(changes):
-            yield revision_pb2.DiffRevisionsResponse(
-                to_revision=newer, diffs=map(convert.to_diff, some)
-            )
+        for some in convert.portions(changes, convert.to_diff):
+            yield revision_pb2.DiffRevisionsResponse(to_revision=newer, diffs=some)
 
     async def Rollback(  # noqa: N802 (gRPC's name)
         self, request: revision_pb2.RollbackRequest, context: ServicerContext
@@ -301,13 +297,7 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             guards,
             validate_only=request.validate_only,
         )
-        return revision_pb2.RollbackResponse(
-            revision=outcome.revision,
-            diffs=map(convert.to_diff, outcome.changes),
-            removals=outcome.removals,
-            removals_limit=outcome.removals_limit,
-            queues_in_use=outcome.in_use,
-        )
+        return await self._run(convert.to_rolled_back, request, outcome)
 
 
 def _same_values(one: Queue, other: Queue) -> bool:

@@ -31,8 +31,10 @@ RETRY_AFTER = timedelta(seconds=15)
 class HeldInputs:
     """The bytes of inputs that a process holds. To be used from the event loop only."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_HELD_BYTES, most_of_one: int = MAX_TASK_BYTES) -> None:
         self.size = 0
+        self.most = most
+        self.most_of_one = most_of_one
 
 
 class LargeTask:
@@ -107,10 +109,12 @@ class LargeTask:
             self._hold(check, len(encoded))
 
     def _hold(self, check: Checker, size: int) -> None:
-        if self._size + size > MAX_TASK_BYTES:
-            check.add("task.inputs", f"take more than {MAX_TASK_BYTES:,} bytes; split the task")
+        if self._size + size > self._held.most_of_one:
+            check.add(
+                "task.inputs", f"take more than {self._held.most_of_one:,} bytes; split the task"
+            )
             check.done()
-        if self._held.size + size > MAX_HELD_BYTES:
+        if self._held.size + size > self._held.most:
             raise ExhaustedError(
                 "OVERLOADED",
                 "the server holds the inputs of other large tasks now; try again soon",

@@ -85,6 +85,41 @@ def fetch_configuration(
     return Configuration(revision, found)
 
 
+ChangeT = TypeVar("ChangeT", document_pb2.ApplyConfigRequest, revision_pb2.RollbackRequest)
+ChangedT = TypeVar("ChangedT", document_pb2.ApplyConfigResponse, revision_pb2.RollbackResponse)
+
+
+def change_configuration(
+    client: Client, method: grpc.UnaryUnaryMultiCallable[ChangeT, ChangedT], request: ChangeT
+) -> ChangedT:
+    """Plans a change or makes it; returns one reply with all differences, which may come in several.
+
+    Raises:
+        CliError: The server refused, or the configuration was changed between two pages of a plan.
+    """
+    reply = client.call(method, request)
+    following = type(request)()
+    following.CopyFrom(request)
+    while reply.next_page_token:
+        following.page_token = reply.next_page_token
+        reply.ClearField("next_page_token")
+        reply.MergeFrom(client.call(method, following))
+    if len(reply.diffs) < reply.diff_count:
+        made = revision_pb2.DiffRevisionsRequest(
+            from_revision=reply.revision - 1, to_revision=reply.revision
+        )
+        # By document: a stream that breaks off begins again.
+        rest = {
+            Key(diff.kind, diff.name): diff
+            for part in client.follow(client.queues.DiffRevisions, lambda: made)
+            for diff in part.diffs
+        }
+        for diff in reply.diffs:
+            del rest[Key(diff.kind, diff.name)]
+        reply.diffs.extend(rest.values())
+    return reply
+
+
 def standing_revision(client: Client) -> int:
     """Returns the number of the last revision; 0 where there is none."""
     request = revision_pb2.ListRevisionsRequest(page_size=1)

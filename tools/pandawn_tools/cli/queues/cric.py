@@ -18,6 +18,7 @@ from pandawn_tools.cli.errors import CliError, usage_error
 from pandawn_tools.cli.queues.common import (
     Configuration,
     RemovalsOption,
+    change_configuration,
     change_note,
     fetch_configuration,
     standing_revision,
@@ -195,7 +196,7 @@ def _send(client: Client, wish: _Wish, queues: Sequence[CricQueue], listed: Cric
     for _ in range(_MOST_PASSES):
         if not request.changes:
             return _Sent(document_pb2.ApplyConfigResponse(revision=before.revision), gone)
-        reply = client.call(client.queues.ApplyConfig, request)
+        reply = change_configuration(client, client.queues.ApplyConfig, request)
         busy = {*reply.queues_in_use} & {item.name for item in farewells if item.remove}
         if not reply.violations and not busy:
             break
@@ -211,7 +212,7 @@ def _send(client: Client, wish: _Wish, queues: Sequence[CricQueue], listed: Cric
     ):
         raise _TooManyError(_Sent(reply, gone))
     request.validate_only = False
-    return _Sent(client.call(client.queues.ApplyConfig, request), gone)
+    return _Sent(change_configuration(client, client.queues.ApplyConfig, request), gone)
 
 
 def _request(

@@ -18,6 +18,7 @@ from pandawn_tools.cli.jsonout import Json, message_json, print_json
 from pandawn_tools.cli.queues.changes import counts, print_diffs
 from pandawn_tools.cli.queues.common import (
     Configuration,
+    change_configuration,
     change_note,
     fetch_configuration,
     too_many_removals,
@@ -192,7 +193,7 @@ def apply_directory(
         allowed_removals=allowed,
         note=change_note(message),
     )
-    reply = client.call(client.queues.ApplyConfig, request)
+    reply = change_configuration(client, client.queues.ApplyConfig, request)
     if json_output:
         print_json(message_json(reply))
     note(f"revision {reply.revision}: {counts(reply.diffs, done=True)}")
@@ -253,7 +254,7 @@ def _plan(
         reply = document_pb2.ApplyConfigResponse(revision=before.revision)
     else:
         request = document_pb2.ApplyConfigRequest(changes=changes, validate_only=True)
-        reply = client.call(client.queues.ApplyConfig, request)
+        reply = change_configuration(client, client.queues.ApplyConfig, request)
     problems = [_placed(violation, wanted, directory) for violation in reply.violations]
     return _Planned(before, changes, reply, problems, [] if delete else missing)
 

@@ -12,6 +12,7 @@ from pandawn_tools.cli.queues.changes import counts, print_diffs
 from pandawn_tools.cli.queues.common import (
     MessageOption,
     RemovalsOption,
+    change_configuration,
     change_note,
     too_many_removals,
 )
@@ -156,14 +157,14 @@ def _roll_back(
         allowed_removals=allowed,
         note=change_note(message or f"back to revision {revision}"),
     )
-    planned = client.call(client.queues.Rollback, request)
+    planned = change_configuration(client, client.queues.Rollback, request)
     if dry_run or not planned.diffs:
         return planned
     removals, limit = planned.removals, planned.removals_limit
     if removals > limit and (allowed is None or removals > allowed):
         raise too_many_removals(removals, limit, f"going back to revision {revision}")
     request.validate_only = False
-    return client.call(client.queues.Rollback, request)
+    return change_configuration(client, client.queues.Rollback, request)
 
 
 def _row(revision: revision_pb2.Revision) -> list[Cell]:

@@ -106,7 +106,7 @@ def test_a_spoiled_file_in_the_pcache_is_transferred_anew(
     assert (job.input_bytes, job.bytes_from_cache) == (1000, 0)
     (output,) = tier3.stored(job.job_id, FILE_ROLE_OUTPUT)
     assert output.read_bytes() == path_of(item.url).read_bytes() == data.read_bytes()
-    assert "is transferred anew" in pilot.log
+    assert "its pcache entry is invalid" in pilot.log
 
 
 def test_an_input_that_is_gone_fails_the_job_with_the_reason_that_it_has_without_pcache(
@@ -131,7 +131,7 @@ def test_a_pcache_that_does_not_work_costs_speed_only(
     )
     (job,) = tier3.finish(tier3.submit(READ_ALL, inputs))
     assert job.bytes_from_cache == 0
-    assert "goes past pcache" in pilot.log
+    assert "is transferred without pcache" in pilot.log
 
 
 def test_pilots_of_one_node_fetch_a_file_once(

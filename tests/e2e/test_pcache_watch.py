@@ -84,7 +84,7 @@ def test_what_comes_goes_and_is_wiped_is_followed(
     assert pcache.get(pcache.make("mc/g")[0]) == TRANSFERRED
     pcache.wait_for_agreement(shared_server, lambda held: set(held) == {"g"})
     assert stop(watch) == 0
-    assert "ended by SIGTERM; all is told" in (tmp_path / "watch.log").read_text()
+    assert "ended by SIGTERM; all changes are reported" in (tmp_path / "watch.log").read_text()
 
 
 def test_what_happened_while_the_server_was_away_is_told_when_it_is_back(
@@ -164,5 +164,7 @@ def test_a_watcher_that_runs_out_of_watches_says_so_and_looks_every_few_seconds(
     # pcache, unlike us, would have written down the new size, which is what is looked at.
     (pcache.cache / "size").touch()
     pcache.wait_for_agreement(shared_server, lambda held: set(held) == {"two"})
-    assert "fs.inotify.max_user_watches is used up" in (tmp_path / "watch.log").read_text()
+    assert (
+        "the limit fs.inotify.max_user_watches is reached" in (tmp_path / "watch.log").read_text()
+    )
     assert stop(watch) == 0

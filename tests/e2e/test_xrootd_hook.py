@@ -315,7 +315,7 @@ def test_a_watch_sees_files_come_and_go(hook: Hook, watches: list[Watch], tmp_pa
     wait_until(lambda: hook.known() == {"b": 1})
     assert hook.cache().state.epoch == epoch
     assert watches[0].end() == 0
-    watches[0].wait_for("no longer watching root://")
+    watches[0].wait_for("stopped watching root://")
 
 
 def test_a_watch_outlives_an_outage_of_xrootd(
@@ -329,12 +329,12 @@ def test_a_watch_outlives_an_outage_of_xrootd(
     watches.append(Watch(hook, tmp_path / "log"))
     wait_until(lambda: hook.known() == {"a": 7})
     hook.xrootd.kill()
-    watches[0].wait_for("the XRootD server cannot be asked, trying again")
+    watches[0].wait_for("the XRootD server does not respond, retrying")
     assert hook.known() == {"a": 7}
     hook.xrootd.put("b")
     hook.xrootd.start()
     wait_until(lambda: hook.known() == {"a": 7, "b": 7})
-    watches[0].wait_for("the XRootD server answers again")
+    watches[0].wait_for("the XRootD server responds again")
     assert watches[0].end(signal.SIGINT) == 0
 
 
@@ -350,12 +350,12 @@ def test_a_watch_outlives_an_outage_of_the_pandawn_server(
     wait_until(lambda: hook.known() == {"a": 7})
     embedded_server.kill9()
     xrootd.put("b")
-    watches[0].wait_for("the Pandawn server cannot be asked, trying again")
+    watches[0].wait_for("the Pandawn server does not respond, retrying")
     # Its catalog was in the process, and is empty now.
     embedded_server.start()
     wait_until(lambda: hook.known() == {"a": 7, "b": 7})
     embedded_server.kill9()
-    watches[0].wait_for("the Pandawn server answers again")
+    watches[0].wait_for("the Pandawn server responds again")
     assert watches[0].end() == 0
 
 

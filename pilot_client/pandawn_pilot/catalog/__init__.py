@@ -1,1 +1,1 @@
-"""What a cache tells the file catalog: the inventory, the journal of its changes, the reports."""
+"""Reports a cache to the file catalog: its inventory, the journal of changes, the reports."""

@@ -1,4 +1,4 @@
-"""The calls to the catalog that a cache makes about itself, in the cache's own words."""
+"""The calls of a cache to the catalog, with the cache's own types."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INVENTORY_TIMEOUT_SECONDS = 300.0
 
 
 class DeltaResult(Enum):
-    """How the catalog took a delta."""
+    """The catalog's response to a delta."""
 
     APPLIED = "applied"
     REPEATED = "repeated"
@@ -27,16 +27,16 @@ class DeltaResult(Enum):
 
 
 class HasCatalog(Protocol):
-    """Where the catalog is called; the stub may be another one at each call."""
+    """A connection to the catalog; its stub may change between calls."""
 
     @property
     def catalog(self) -> FileCatalogStub:
-        """The stub in use."""
+        """The current stub."""
         ...
 
 
 class CatalogClient:
-    """The catalog as seen by the cache of one node. All methods raise CallError."""
+    """The catalog for the cache of one node. All methods raise CallError."""
 
     def __init__(self, connection: HasCatalog, site: str, node: str) -> None:
         self.site = site
@@ -71,7 +71,7 @@ class CatalogClient:
     def report_inventory(
         self, epoch: int, sequence: int, digest: int, files: Sequence[CachedFile]
     ) -> int:
-        """Replaces what the catalog knows of the cache; returns how many files it had wrong."""
+        """Replaces the catalog's list of the cache; returns how many files differed."""
         state = wire.CacheState(epoch=epoch, sequence=sequence, digest=digest)
         header = wire.InventoryHeader(site=self.site, node=self.node, state=state)
 
@@ -87,7 +87,7 @@ class CatalogClient:
         return response.drift_count
 
     def cache_state(self) -> CacheState:
-        """Where the catalog believes the cache to stand; NODE_NOT_FOUND when it knows none."""
+        """The cache's state in the catalog. Raises CallError NODE_NOT_FOUND for an unknown node."""
         state = call(
             self._stub.GetCache, wire.GetCacheRequest(site=self.site, node=self.node)
         ).cache.state
@@ -95,7 +95,7 @@ class CatalogClient:
 
 
 def file_message(file: CachedFile) -> File:
-    """A file as it goes over the wire."""
+    """A file as a message."""
     return File(
         lfn=file.lfn,
         scope=file.scope,
@@ -107,7 +107,7 @@ def file_message(file: CachedFile) -> File:
 
 
 def state_message(state: CacheState) -> wire.CacheState:
-    """A cache's state as it goes over the wire."""
+    """A cache's state as a message."""
     return wire.CacheState(epoch=state.epoch, sequence=state.sequence, digest=state.digest)
 
 
@@ -116,5 +116,5 @@ def _result(result: wire.DeltaResult.ValueType) -> DeltaResult:
         return DeltaResult.APPLIED
     if result == wire.DELTA_RESULT_REPEATED:
         return DeltaResult.REPEATED
-    # Also for a value that a newer server may add: an inventory is always right.
+    # Also for unknown values of a newer server: an inventory is always correct.
     return DeltaResult.INVENTORY_REQUESTED

@@ -1,4 +1,4 @@
-"""What a file is called in the catalog, told from where it lies in somebody else's cache."""
+"""Derives a file's name in the catalog from its path in a cache of the site."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from hashlib import md5
 
 MAX_NAME_BYTES = 255
 
-# The server refuses a report as a whole for one name that breaks these rules of the contract.
+# The contract's rules of names; the server refuses a whole report for one name that breaks them.
 _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
 )
 _SCOPE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-# The first parts of scopes that Rucio makes a directory of their own.
+# First parts of scopes for which Rucio uses a separate directory.
 _SPLIT_SCOPES = ("user", "group")
 
 
 @dataclass(frozen=True)
 class Naming:
-    """How a path becomes a name: its last `lfn_depth` parts, or scope and name where Rucio laid it out.
+    """How a path becomes a name: its last `lfn_depth` parts, or scope and name in Rucio's layout.
 
-    With a depth of 0 the whole path is the name. The default is the last part, as `pandawn submit`
-    names input files.
+    With a depth of 0 the whole path is the name. The default is the last part, as in `pandawn submit`.
     """
 
     lfn_depth: int = 1
@@ -31,10 +30,10 @@ class Naming:
 
 
 def name_of(path: str, naming: Naming) -> tuple[str, str]:
-    """Scope, which may be empty, and LFN of the file at a relative path."""
+    """Scope (may be empty) and LFN of the file at a relative path."""
     parts = path.split("/")
     if naming.rucio:
-        # The hash is the proof that this is no other directory that happens to look alike.
+        # The hash proves that the path follows Rucio's layout.
         for scope in _scopes_in(parts):
             if f"/{path}".endswith(f"/{rucio_path(scope, parts[-1])}"):
                 return scope, parts[-1]
@@ -42,7 +41,7 @@ def name_of(path: str, naming: Naming) -> tuple[str, str]:
 
 
 def rucio_path(scope: str, name: str) -> str:
-    """Where Rucio's deterministic layout puts a file, relative to its top."""
+    """The relative path of a file in Rucio's deterministic layout."""
     first, dot, rest = scope.partition(".")
     directory = f"{first}/{rest}" if dot and first in _SPLIT_SCOPES else scope
     text = f"{scope}:{name}".encode(errors="surrogateescape")
@@ -51,7 +50,7 @@ def rucio_path(scope: str, name: str) -> str:
 
 
 def is_good_name(scope: str, lfn: str) -> bool:
-    """Whether the catalog takes a file of that name."""
+    """Whether the catalog accepts this name."""
     try:
         size = len(lfn.encode())
     except UnicodeEncodeError:
@@ -65,7 +64,7 @@ def is_good_name(scope: str, lfn: str) -> bool:
 
 
 def _scopes_in(parts: Sequence[str]) -> list[str]:
-    """What could be the scope in a path of scope, two parts of a hash, and name."""
+    """Possible scopes in a path of scope, two parts of a hash, and name."""
     if len(parts) < 4:
         return []
     scopes = [parts[-4]]

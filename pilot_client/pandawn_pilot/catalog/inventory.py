@@ -1,19 +1,19 @@
-"""What a cache holds and where it stands, in the words of `filecatalog.proto`."""
+"""The files and the state of a cache, see `filecatalog.proto`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
 
-# Name space, logical name and version: what tells one file from another.
+# Scope, LFN and version, which identify a file.
 FileKey = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
 class CachedFile:
-    """A file that a cache holds, complete and checked.
+    """A complete and verified file in a cache.
 
-    One that is not `listed`, users' code, is nobody's business but the cache's.
+    A file that is not `listed` (a sandbox or library) is not reported to the catalog.
     """
 
     lfn: str
@@ -32,7 +32,7 @@ class CachedFile:
 
 @dataclass(frozen=True)
 class CacheState:
-    """Where a cache stands: its epoch (not zero), the number of its last delta, its digest."""
+    """The state of a cache: its epoch (not zero), the number of its last delta, its digest."""
 
     epoch: int
     sequence: int
@@ -42,7 +42,7 @@ class CacheState:
 def file_digest(file: CachedFile) -> int:
     """Digest of one file, an unsigned 64-bit number, by the formula in `filecatalog.proto`.
 
-    The digest of a cache is the XOR over its files, so that a change costs one more XOR.
+    The digest of a cache is the XOR over its files, so each change costs one XOR.
     """
     scope = file.scope.encode()
     lfn = file.lfn.encode()

@@ -1,7 +1,7 @@
-"""The journal of a cache: which files it holds, in which epoch, and every change since the base.
+"""The journal of a cache: its epoch, its files, and every change since the base.
 
-It is shared by all processes of a node that work on the cache. Each keeps a replica in memory and
-brings it up to date, under the journal's lock, before it looks or writes.
+All processes of a node share it. Each has a copy in memory, and updates it under the journal's lock
+before each read or write.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ from pandawn_pilot.node import locks
 
 # A base of 100,000 files takes about a second to write, so it is rewritten rarely.
 COMPACT_AFTER_CHANGES = 10_000
-# With a server that does not answer for days the changes are not kept for ever: an inventory
-# replaces them.
+# Bounds the changes during a long outage of the server: an inventory replaces them.
 FORGET_AFTER_CHANGES = 100_000
-# Whoever holds the lock needs milliseconds. One that is stopped, or waits for a dead disk, may not
-# stop all others.
+# The lock is held for milliseconds. A holder that is suspended, or waits for a hanging disk, must not block
+# all others.
 LOCK_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Position:
-    """A point in a cache's life: its epoch, the number of its last change, the digest after it."""
+    """A point in a cache's history: its epoch, the number of its last change, the digest after it."""
 
     epoch: int
     number: int
@@ -45,9 +44,9 @@ class Snapshot:
 
 
 class Journal:
-    """The journal in a directory, made if it is missing; a new journal begins a new epoch.
+    """The journal in a directory, created if missing; a new journal starts a new epoch.
 
-    All methods raise OSError when the directory cannot be used, or its lock cannot be had in time.
+    All methods raise OSError when the directory cannot be used, or on a timeout of its lock.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -65,10 +64,9 @@ class Journal:
             pass
 
     def record(self, *, added: Iterable[CachedFile] = (), deleted: Iterable[FileKey] = ()) -> None:
-        """Writes down what has already happened to the cache: deletions, then additions.
+        """Records changes that the cache has already made: deletions, then additions.
 
-        A deletion of a file that the journal does not know, and an addition of one that it knows
-        with the same size, say nothing new and are left out.
+        Skips deletions of unknown files, and additions of known files with the same size.
         """
         with self._up_to_date():
             planned = self._plan(added, deleted)
@@ -86,42 +84,42 @@ class Journal:
                 self._compact()
 
     def begin_epoch(self, files: Iterable[CachedFile] = ()) -> None:
-        """Begins a new epoch, in which the cache holds `files`: its past counts no more."""
+        """Starts a new epoch in which the cache holds `files`; drops its history."""
         with self._up_to_date():
             journal_files.write_base(
                 self.directory, Base(journal_files.new_epoch(), 0, tuple(files))
             )
 
     def compact(self) -> None:
-        """Folds the changes into the base if there are many. To be called when all are reported."""
+        """Merges the changes into the base if there are many. Call it when all are reported."""
         with self._up_to_date():
             if len(self._changes) > max(COMPACT_AFTER_CHANGES, len(self._files)):
                 self._compact()
 
     def position(self) -> Position:
-        """Where the cache stands now."""
+        """The current position."""
         with self._up_to_date():
             return self._position()
 
     def snapshot(self) -> Snapshot:
-        """All files, and where the cache stands with them."""
+        """All files, with the current position."""
         with self._up_to_date():
             return Snapshot(self._position(), tuple(self._files.values()))
 
     def changes_after(self, epoch: int, number: int) -> tuple[Change, ...] | None:
-        """Changes after number `number` of the epoch, oldest first; None when forgotten."""
+        """Changes after number `number` of the epoch, oldest first; None if they were dropped."""
         with self._up_to_date():
             if epoch != self._base.epoch or not self._base.number <= number <= self._number:
                 return None
             return tuple(self._changes[number - self._base.number :])
 
     def find(self, key: FileKey) -> CachedFile | None:
-        """The file of that name and version, None when the cache does not hold it."""
+        """The file with this key; None if the cache does not hold it."""
         with self._up_to_date():
             return self._files.get(key)
 
     def versions(self, scope: str, lfn: str) -> list[CachedFile]:
-        """The files of that name."""
+        """All cached versions of a file."""
         with self._up_to_date():
             return [file for file in self._files.values() if (file.scope, file.lfn) == (scope, lfn)]
 
@@ -163,7 +161,7 @@ class Journal:
     def _load(self) -> None:
         base = journal_files.read_base(self.directory)
         if base is None:
-            # Never written, wiped or damaged: what the catalog knew of the cache means nothing now.
+            # New, wiped or damaged: the catalog's list of the cache is obsolete.
             base = Base(journal_files.new_epoch(), 0, ())
             journal_files.write_base(self.directory, base)
         self._signature = journal_files.signature(self.directory)
@@ -177,21 +175,20 @@ class Journal:
             self._put(file)
 
     def _read_on(self) -> None:
-        """Takes over what other processes have written since we looked."""
+        """Applies what other processes have written since the last read."""
         try:
             changes, self._offset = journal_files.read_changes(self._changes_path, self._offset)
             for number, operation, file in changes:
                 self._apply(number, operation, file)
         except (ValueError, TypeError, KeyError):
-            # A damaged line: what follows it cannot be believed. The cache finds its files again
-            # by itself.
+            # A damaged line: the rest cannot be trusted. The cache's repair finds its files again.
             journal_files.write_base(self.directory, Base(journal_files.new_epoch(), 0, ()))
             self._load()
 
     def _plan(
         self, added: Iterable[CachedFile], deleted: Iterable[FileKey]
     ) -> list[tuple[Operation, CachedFile]]:
-        """The changes that say something new, in order; each is one XOR of the digest."""
+        """The effective changes, in order; each is one XOR of the digest."""
         planned: list[tuple[Operation, CachedFile]] = []
         touched: dict[FileKey, CachedFile | None] = {}
         for key in deleted:

@@ -1,8 +1,8 @@
 """The two files of a journal and their format: a base, and the changes that follow it.
 
 `index.json` holds the epoch, the number of the last change it includes, and the files. The changes
-that follow are lines of `changes-<epoch>-<number>.jsonl`. As the name of the second file follows
-from the content of the first, replacing `index.json` switches both at one stroke.
+that follow are lines of `changes-<epoch>-<number>.jsonl`. As the first file's content determines the
+name of the second, replacing `index.json` switches both atomically.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORMAT_VERSION = 2
 
 
 class Operation(Enum):
-    """What a change does."""
+    """The kind of a change."""
 
     ADD = "add"
     DELETE = "del"
@@ -49,7 +49,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Signature:
-    """Tells one `index.json` from the next without reading it."""
+    """Identifies a version of `index.json` without reading it."""
 
     inode: int
     mtime_ns: int
@@ -57,22 +57,22 @@ class Signature:
 
 
 def new_epoch() -> int:
-    """Draws an epoch, which is never zero."""
+    """A random epoch, never zero."""
     return secrets.randbits(64) or 1
 
 
 def index_path(directory: Path) -> Path:
-    """Where the base is."""
+    """The path of the base."""
     return directory / "index.json"
 
 
 def changes_path(directory: Path, epoch: int, number: int) -> Path:
-    """Where the changes after a base are."""
+    """The path of the changes after a base."""
     return directory / f"changes-{epoch:016x}-{number}.jsonl"
 
 
 def signature(directory: Path) -> Signature | None:
-    """Signature of the base, None when there is none."""
+    """The signature of the base; None if it is missing."""
     try:
         stat = index_path(directory).stat()
     except FileNotFoundError:
@@ -93,7 +93,7 @@ def read_base(directory: Path) -> Base | None:
 
 
 def write_base(directory: Path, base: Base) -> None:
-    """Replaces the base and removes the changes of the one before."""
+    """Replaces the base and removes the changes of the previous one."""
     document = {
         "version": FORMAT_VERSION,
         "epoch": f"{base.epoch:016x}",
@@ -114,10 +114,10 @@ def change_line(number: int, operation: Operation, file: CachedFile) -> bytes:
 
 
 def read_changes(path: Path, offset: int) -> tuple[list[tuple[int, Operation, CachedFile]], int]:
-    """Reads the whole lines from `offset` on, and where they end.
+    """Reads the complete lines from `offset`; returns the changes, and where the lines end.
 
-    A writer that died in the middle of a line has not confirmed its change: such a rest is left
-    out, and the next writer cuts it off.
+    An incomplete line of a writer that died is not a change: it is skipped here, and the next writer
+    truncates it.
     """
     try:
         with path.open("rb") as stream:
@@ -134,10 +134,10 @@ def read_changes(path: Path, offset: int) -> tuple[list[tuple[int, Operation, Ca
 
 
 def append_lines(path: Path, offset: int, lines: Iterable[bytes]) -> int:
-    """Writes lines at `offset`, which is where the last whole line ends; returns the new end.
+    """Writes lines at `offset`, the end of the last complete line; returns the new end.
 
-    No fsync: after a power cut the catalog sees by the digest that lines are missing, and asks for
-    an inventory. That is cheaper than waiting for the disk at each file.
+    No fsync: after a power cut, the digest shows the catalog that lines are missing, and it requests an
+    inventory. That is cheaper than a sync for each file.
     """
     content = b"".join(lines)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)

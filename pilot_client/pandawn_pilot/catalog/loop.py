@@ -1,4 +1,4 @@
-"""The thread that keeps the catalog up to date while the pilot works."""
+"""The thread that reports the cache to the catalog."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from pandawn_pilot.catalog.inventory import CacheState
 from pandawn_pilot.catalog.reporter import CatalogReporter
 from pandawn_pilot.logs import Log
 
-# Changes made by other pilots of the node, and those that failed to go out, are looked for this
-# often.
+# Interval of checks for changes by other pilots of the node, and for unsent ones.
 LOOK_SECONDS = 10.0
-# How long another process of the node may be at it before we look again.
+# Pause before a retry while another process of the node reports.
 _TURN_SECONDS = 1.0
-# For the thread to end.
+# Longest wait for the thread to end.
 STOP_SECONDS = 5.0
 
 
 class CatalogLoop:
-    """Reports from `start` to `stop`; `look` is called before each look for something to report."""
+    """Reports from `start` to `stop`; calls `look` before each regular check for changes."""
 
     def __init__(
         self, reporter: CatalogReporter, log: Log, look: Callable[[], None] = lambda: None
@@ -32,25 +31,25 @@ class CatalogLoop:
         self._kicked = threading.Event()
         self._ended = threading.Event()
         self._failing = False
-        # The rest is guarded by this, which is held for moments only.
+        # Guards the attributes below; held only briefly.
         self._idle = threading.Condition()
         self._state: CacheState | None = None
         self._look_is_due = True
-        # Rounds that began and that ended, and whether the last one left nothing to report.
+        # Numbers of started and ended rounds, and whether the last one reported everything.
         self._begun = self._ended_rounds = 0
         self._is_clean = False
-        # Whether somebody waited in vain for the round under way.
+        # Whether a `flush` timed out during the current round.
         self._is_stuck = False
         self._thread = threading.Thread(target=self._run, name="catalog", daemon=True)
 
     def start(self) -> None:
-        """Begins to report."""
+        """Starts the thread."""
         self._thread.start()
 
     def stop(self, cut: Callable[[], None] | None = None) -> None:
-        """Ends the reporting after the call under way, which `cut` may end.
+        """Stops after the current call, which `cut` may abort.
 
-        A thread that waits for a disk is left behind.
+        A thread that waits for a disk is abandoned.
         """
         self._ended.set()
         self._kicked.set()
@@ -59,28 +58,27 @@ class CatalogLoop:
         self._thread.join(STOP_SECONDS)
 
     def state(self) -> CacheState | None:
-        """Where the cache stood at the last look, as far as the catalog was told; None before the first.
+        """The reported state of the cache at the last round; None before the first.
 
-        Never waits: heartbeats tell it, and the disk or another process of the node may keep the
-        journal for as long as they like.
+        Never blocks: heartbeats call it, while a hanging disk or another process may hold the journal.
         """
         return self._state
 
     def kick(self) -> None:
-        """Lets it look for something to report now, not only in a while."""
+        """Requests a check for changes at once."""
         with self._idle:
             self._look_is_due = True
         self._kicked.set()
 
     def ask_inventory(self) -> None:
-        """Notes that the server found its picture to differ."""
+        """Requests a comparison with the catalog, as the server found a difference."""
         self._reporter.ask_inventory()
         self._kicked.set()
 
     def flush(self, seconds: float) -> bool:
-        """Lets what is pending be reported now; waits at most `seconds`. Returns whether nothing is left."""
+        """Reports pending changes now; waits at most `seconds`. Returns whether all are reported."""
         with self._idle:
-            # While the catalog does not answer, or the disk, nobody waits for it.
+            # Do not wait while the catalog or the disk does not respond.
             if self._failing or self._is_stuck:
                 return False
             wanted = self._begun + 1
@@ -93,7 +91,7 @@ class CatalogLoop:
     def _run(self) -> None:
         backoff = Backoff()
         while not self._ended.is_set():
-            # What asks from now on asks for another round than this one.
+            # A request from here on gets another round after this one.
             self._kicked.clear()
             pause, is_clean, trouble = LOOK_SECONDS, False, ""
             try:
@@ -101,41 +99,41 @@ class CatalogLoop:
                 pause = LOOK_SECONDS if is_clean else _TURN_SECONDS
             except CallError as failure:
                 pause = backoff.next_pause(failure.retry_after)
-                trouble = f"the catalog could not be told, trying again: {failure}"
+                trouble = f"cannot report to the catalog, retrying: {failure}"
             except OSError as error:
                 pause = backoff.next_pause()
-                trouble = f"the cache could not be looked at, trying again: {error}"
+                trouble = f"cannot read the cache, retrying: {error}"
             except Exception:  # noqa: BLE001 (a worker loop)
                 if self._ended.is_set():
-                    # The connection was cut beneath the call.
+                    # The connection was closed during the call.
                     return
-                # The catalog is a hint: trouble with it may cost speed, never the pilot.
+                # The catalog is a hint: its errors may cost speed, but must not end the pilot.
                 pause = backoff.next_pause()
-                trouble = "telling the catalog met an error of the pilot's own"
+                trouble = "reporting to the catalog failed with an internal error"
                 if not self._failing:
                     self._log.exception(trouble)
             else:
                 backoff = Backoff()
-            self._note(trouble)
+            self._log_change(trouble)
             with self._idle:
                 self._ended_rounds, self._is_clean, self._is_stuck = self._begun, is_clean, False
                 self._idle.notify_all()
             if self._failing:
-                # A kick does not help a server that does not answer.
+                # A kick does not shorten the pause while the server does not respond.
                 self._ended.wait(pause)
             elif not self._kicked.wait(pause):
                 self._look_is_due = True
 
-    def _note(self, trouble: str) -> None:
-        """Trouble is logged when it begins and when it ends, not at each try."""
+    def _log_change(self, trouble: str) -> None:
+        """Logs a failure when it starts and when it ends, not at each try."""
         if trouble and not self._failing:
             self._log.warning("%s", trouble)
         elif self._failing and not trouble:
-            self._log.info("the catalog is told again")
+            self._log.info("reporting to the catalog works again")
         self._failing = bool(trouble)
 
     def _round(self) -> bool:
-        """Looks, and reports; whether nothing is left. Raises CallError and what the cache raises."""
+        """Checks and reports; returns whether all is reported. Raises CallError and OSError."""
         with self._idle:
             self._begun += 1
             look, self._look_is_due = self._look_is_due, False

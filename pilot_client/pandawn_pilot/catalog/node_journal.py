@@ -1,11 +1,11 @@
-"""What a node holds altogether: what its pilots cached, and what others keep beside that.
+"""The journal of all files of a node: those of its pilots' cache, and those of other stores.
 
-To the catalog a node has one inventory. Where the pilots of a node keep a cache and the node runs
-a data server, too, two reporters with a journal each would take turns in replacing what the other
-has told. So both report this journal, which follows theirs:
+In the catalog a node has one inventory. If a node has a pilot cache and a data server, two reporters with
+separate journals would replace each other's inventories. So both report this journal, which follows
+theirs:
 
-    <cache>/journal/            the node cache's own, see node_cache
-    <cache>/beside/<name>/      of what else there is; kept by `pandawn-pcache-hook xrootd`
+    <cache>/journal/            the node cache's own, see cache/node_cache.py
+    <cache>/beside/<name>/      of another store; written by `pandawn-pcache-hook xrootd`
     <cache>/together/           this one
 """
 
@@ -22,44 +22,43 @@ _BESIDE = "beside"
 
 
 def expect_more(cache_dir: Path) -> None:
-    """Lets all who report a cache report the whole node, for there is going to be more than the cache."""
+    """Makes all reporters of a cache report the whole node: another store will be added."""
     (cache_dir / _BESIDE).mkdir(parents=True, exist_ok=True)
 
 
 def has_more(cache_dir: Path) -> bool:
-    """Whether the node of a cache holds more than that cache, or is expected to."""
+    """Whether the node has other stores than the cache, or expects one."""
     return (cache_dir / _BESIDE).is_dir()
 
 
 def beside(cache_dir: Path, name: str) -> Path:
-    """Where the journal of something beside a node cache has its place."""
+    """The directory of another store's journal."""
     return cache_dir / _BESIDE / name
 
 
 class NodeJournal(Journal):
-    """The journal of all that is known of a node under a cache directory, its cache's first.
+    """The journal of all stores of a node, its cache first.
 
-    A file that is in several places is held as long as one of them has it; with different sizes,
-    as the first one has it.
+    A file in several stores is listed while one of them has it; if sizes differ, with that of the first.
     """
 
     def __init__(self, cache_dir: Path) -> None:
         self._cache_dir = cache_dir
         self._parts: dict[Path, Journal] = {}
-        # What of the parts is in here as far as this process knows, and in which epoch of ours.
+        # The positions of the parts that this journal includes, and the epoch of ours.
         self._followed: dict[Path, Position] = {}
         self._followed_epoch = 0
         super().__init__(cache_dir / "together")
 
     def position(self) -> Position:
-        """Where the node stands now, all that its parts say included."""
-        # Under a lock, or a slow process could put back what a faster one has taken further.
+        """The current position, after following all parts."""
+        # Under a lock: else a slow process could undo the progress of a faster one.
         with locks.exclusive(self.directory / "follow.lock", wait_seconds=LOCK_SECONDS):
             self._follow()
         return super().position()
 
     def snapshot(self) -> Snapshot:
-        """See Journal; all that the parts hold is included."""
+        """See Journal; includes all parts."""
         self.position()
         return super().snapshot()
 
@@ -91,7 +90,7 @@ class NodeJournal(Journal):
         self._followed, self._followed_epoch = positions, epoch
 
     def _touched(self, parts: Sequence[Journal], epoch: int) -> set[FileKey] | None:
-        """Names that the parts have changed since we looked; None when all have to be compared."""
+        """Keys that the parts changed since the last call; None if all must be compared."""
         if epoch != self._followed_epoch or {part.directory for part in parts} != {*self._followed}:
             return None
         touched: set[FileKey] = set()

@@ -1,4 +1,4 @@
-"""How far the catalog has followed a cache: what was reported to it and acknowledged by it."""
+"""Which changes of a cache the catalog has acknowledged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Reported:
-    """The catalog has taken `sequence` deltas of the epoch, up to change `number`."""
+    """The catalog has acknowledged `sequence` deltas of the epoch, up to change `number`."""
 
     epoch: int
     sequence: int
@@ -23,12 +23,12 @@ class Reported:
 
     @property
     def state(self) -> CacheState:
-        """The same in the words of the contract."""
+        """The same as a cache state."""
         return CacheState(self.epoch, self.sequence, self.digest)
 
 
 def read_reported(path: Path) -> Reported | None:
-    """Reads the state; None, which makes an inventory due, when it cannot be read."""
+    """Reads the state; None if it is not readable, which requires an inventory."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["version"] != FORMAT_VERSION:
@@ -44,7 +44,7 @@ def read_reported(path: Path) -> Reported | None:
 
 
 def write_reported(path: Path, reported: Reported) -> None:
-    """Replaces the state. To be called by the holder of the reporting lock only."""
+    """Replaces the state. The caller must hold the reporting lock. Raises OSError."""
     document = {
         "version": FORMAT_VERSION,
         "epoch": f"{reported.epoch:016x}",

@@ -1,8 +1,8 @@
-"""Brings the catalog's picture of a cache up to date: deltas in order, or the whole inventory.
+"""Reports a cache to the catalog: deltas in order, or the full inventory.
 
-The journal says what has happened, `reported-*.json` how much of it the catalog has acknowledged.
-Deltas get their sequence numbers here, when they are sent: neighbouring additions travel together.
-Only one process of a node reports at a time, under a lock; whoever holds it reports for all.
+The journal has all changes, `reported-*.json` how many of them the catalog has acknowledged. Deltas get
+their sequence numbers when they are sent: consecutive additions share one delta. One process of a node
+reports at a time, under a lock, for all.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pandawn_pilot.catalog.rivals import Rivals
 from pandawn_pilot.logs import Log
 from pandawn_pilot.node import locks
 
-# A catalog may forget a node that has been silent for 18 hours. Where pilots run, their
-# heartbeats count; where only a cache reports that does not change, this has to.
+# The catalog may drop a node after 18 hours of silence. Heartbeats of pilots count; for an unchanged cache
+# without pilots, the inventory is sent again after this time.
 LIFE_SIGN_SECONDS = 4 * 3600.0
 
 
@@ -34,8 +34,7 @@ class CatalogReporter:
         self._catalog = catalog
         self._log = log
         self._inventory_asked = threading.Event()
-        # A cache that works for two sites is two caches to the catalog, each with its own count of
-        # deltas.
+        # For the catalog, a cache of two sites is two caches, each with its own deltas.
         parts = f"{len(catalog.site)}:{catalog.site}{catalog.node}"
         name = blake2b(parts.encode(), digest_size=8).hexdigest()
         self._state_path = journal.directory / f"reported-{name}.json"
@@ -43,9 +42,9 @@ class CatalogReporter:
         self._lock_path = journal.directory / f"reported-{name}.lock"
 
     def state(self) -> CacheState | None:
-        """Where the cache stands as far as the catalog was told; goes with requests for jobs.
+        """The reported state of the cache, which is sent with polls for jobs.
 
-        None: another cache has the name of the node, and ours is not the catalog's business.
+        None: another cache has the name of the node, and ours is not reported.
         """
         reported = read_reported(self._state_path)
         epoch = self._journal.position().epoch
@@ -56,26 +55,26 @@ class CatalogReporter:
         return reported.state
 
     def ask_inventory(self) -> None:
-        """Notes that the server found its picture to differ; the next `report` looks into it."""
+        """Requests that the next `report` compares the catalog with the cache."""
         self._inventory_asked.set()
 
     def pending(self) -> bool:
-        """Whether something waits to be reported."""
+        """Whether there is something to report."""
         reported = read_reported(self._state_path)
         position = self._journal.position()
         if self._rivals.gives_way(position.epoch):
             return self._rivals.is_time_to_look()
-        told = reported is not None and (reported.epoch, reported.number) == (
+        is_reported = reported is not None and (reported.epoch, reported.number) == (
             position.epoch,
             position.number,
         )
-        return self._inventory_asked.is_set() or not told
+        return self._inventory_asked.is_set() or not is_reported
 
     def report(self, wait_seconds: float = 0.0) -> bool:
-        """Reports all that is pending; waits at most `wait_seconds` while another process does.
+        """Reports all pending changes; waits at most `wait_seconds` while another process reports.
 
-        Returns False when the other process did not end in time. Raises CallError; what was
-        acknowledged until then stays so, the rest is sent next time.
+        Returns False when the other process did not finish in time. Raises CallError; acknowledged changes
+        stay so, the rest is sent next time.
         """
         with locks.attempt(self._lock_path, wait_seconds) as held:
             if not held:
@@ -92,16 +91,15 @@ class CatalogReporter:
         if self._rivals.gives_way(epoch) and not self._look_again(epoch):
             return False
         if reported is None or reported.epoch != epoch:
-            self._send_inventory(None, "the cache begins a new epoch")
+            self._send_inventory(None, "the cache started a new epoch")
             return True
         if self._inventory_asked.is_set():
             self._inventory_asked.clear()
-            # All pilots of a node are asked at about the same time; the first one has mended it
-            # for all.
+            # The server asks all pilots of a node at about the same time; the first one repairs it for all.
             if not self._catalog_agrees(reported):
                 return self._replace(reported, "the catalog differs from the cache")
             if self._silent_seconds() > LIFE_SIGN_SECONDS:
-                self._send_inventory(reported, "the catalog forgets who is silent")
+                self._send_inventory(reported, "the catalog drops silent nodes")
             return True
         changes = self._journal.changes_after(reported.epoch, reported.number)
         if changes is None:
@@ -119,17 +117,19 @@ class CatalogReporter:
         else:
             result = self._catalog.delete_files(reported.epoch, sequence, files)
         after = Reported(reported.epoch, sequence, batch[-1].number, batch[-1].digest)
-        # A repeat is what we see when the reply to an earlier try was lost. But the earlier try
-        # may have been a shorter batch, of a process that died since: the digest tells.
+        # REPEATED means that the response to an earlier try was lost. That try may have been a shorter
+        # batch, of a process that died since: the digest shows it.
         if result is DeltaResult.APPLIED or (
             result is DeltaResult.REPEATED and self._catalog_agrees(after)
         ):
             write_reported(self._state_path, after)
             return True
-        return self._replace(after, f"delta {sequence} was answered with '{result.value}'")
+        return self._replace(
+            after, f"the catalog's result for delta {sequence} was '{result.value}'"
+        )
 
     def _replace(self, reported: Reported, why: str) -> bool:
-        """Sends the inventory, unless another cache has the name of the node. Whether it did."""
+        """Sends the inventory, unless another cache has the node's name; returns whether it did."""
         found = self._catalog_state()
         is_other = found is not None and found.epoch not in (0, reported.epoch)
         if found is not None and is_other and not self._rivals.meet(reported.epoch, found.epoch):
@@ -138,7 +138,7 @@ class CatalogReporter:
         return True
 
     def _look_again(self, epoch: int) -> bool:
-        """Whether the other cache, to which ours gave way, is gone."""
+        """Checks whether the other cache, to which ours yields, is gone."""
         self._inventory_asked.clear()
         if not self._rivals.is_time_to_look():
             return False
@@ -153,8 +153,7 @@ class CatalogReporter:
     def _send_inventory(self, reported: Reported | None, why: str) -> None:
         snapshot = self._journal.snapshot()
         position = snapshot.position
-        # Beyond every number that was used before, so that a delta still under way is taken for a
-        # repeat.
+        # Higher than all used numbers, so that a delta still in transit counts as a repeat.
         known = reported is not None and reported.epoch == position.epoch
         sequence = reported.sequence + 1 if known and reported is not None else 0
         files = sorted(snapshot.files, key=_key)
@@ -163,7 +162,7 @@ class CatalogReporter:
             self._state_path, Reported(position.epoch, sequence, position.number, position.digest)
         )
         self._log.info(
-            "sent the inventory of %d files, the catalog was off by %d: %s", len(files), drift, why
+            "sent the inventory of %d files, %d differed in the catalog: %s", len(files), drift, why
         )
 
     def _silent_seconds(self) -> float:
@@ -176,7 +175,7 @@ class CatalogReporter:
         return self._catalog_state() == reported.state
 
     def _catalog_state(self) -> CacheState | None:
-        """Where the catalog believes the cache to stand; None where it knows of none."""
+        """The cache's state in the catalog; None if it does not know the node."""
         try:
             return self._catalog.cache_state()
         except CallError as failure:
@@ -186,7 +185,7 @@ class CatalogReporter:
 
 
 def first_batch(changes: tuple[Change, ...]) -> tuple[Change, ...]:
-    """The longest beginning of `changes` that fits one request: one operation, no file twice."""
+    """The longest prefix of `changes` for one request: a single operation, no file twice."""
     seen: set[FileKey] = set()
     end = 0
     for change in changes[:MAX_FILES_PER_MESSAGE]:

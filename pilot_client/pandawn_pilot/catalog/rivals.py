@@ -1,9 +1,9 @@
-"""Another cache under our node's name: noticed, and one of the two is not reported.
+"""Detects another cache under the same node name; one of the two is then not reported.
 
-To the catalog a node has one cache. Two pilots of a machine with a directory each would replace each
-other's inventory without end. What we have replaced and is there again is such a cache; a flush, or
-an earlier life of ours, is not heard of twice. The cache with the larger epoch gives way, on both
-sides by the same rule.
+In the catalog a node has one cache. Two pilots with separate directories would replace each other's
+inventory for ever. An epoch that we replaced and that returns belongs to such a cache; a flush, or an
+earlier epoch of ours, does not return. The cache with the larger epoch yields, by the same rule on both
+sides.
 """
 
 from __future__ import annotations
@@ -17,79 +17,79 @@ from pandawn_pilot.logs import Log
 from pandawn_pilot.node.durable import replace_text
 
 FORMAT_VERSION = 1
-# Who has given way looks again after this: the other may be gone.
+# The cache that yields checks again after this time whether the other is gone.
 LOOK_AGAIN_SECONDS = 300.0
-# Who has not, and meets one that does not give way either, replaces it no more often than this.
+# The other one replaces a cache that does not yield at most this often.
 PERSIST_SECONDS = 60.0
 
 
 @dataclass
 class _Known:
-    """What all pilots of our cache know. Times are by time.time()."""
+    """The state shared by all pilots of our cache. Times are by time.time()."""
 
-    # Epochs that were there when ours should have been: how often we replaced them, and when last.
+    # Epochs found in place of ours: how often we replaced each, and when last.
     replaced: dict[str, tuple[int, float]] = field(default_factory=dict)
-    # Ours, and the one that it gives way to; empty: to none.
+    # Our epoch, and the one that it yields to; empty if none.
     ours: str = ""
     other: str = ""
     since: float = 0.0
 
 
 class Rivals:
-    """Keeps, in a file, what is known of other caches under the name of `node`. Raises OSError."""
+    """Stores in a file which other caches use the name of `node`. Raises OSError."""
 
     def __init__(self, path: Path, node: str, log: Log) -> None:
         self._path = path
         self._node = node
         self._log = log
-        self._told = ""
+        self._warned = ""
 
     def gives_way(self, epoch: int) -> bool:
-        """Whether our cache, in that epoch, is not to be reported, nor spoken of."""
+        """Whether our cache, in this epoch, yields and must not be reported."""
         known = self._read()
         return known.other != "" and known.ours == _text(epoch)
 
     def is_time_to_look(self) -> bool:
-        """Whether it should be found out if the other cache is still there."""
+        """Whether it is time to check if the other cache is gone."""
         return not 0 <= time.time() - self._read().since < LOOK_AGAIN_SECONDS
 
     def meet(self, epoch: int, found: int) -> bool:
-        """Whether our cache may take the place of the one found in the catalog, of epoch `found`."""
+        """Whether our cache may replace the one in the catalog, of epoch `found`."""
         known, other, now = self._read(), _text(found), time.time()
         count, last = known.replaced.get(other, (0, 0.0))
         if count:
-            self._tell(other, epoch, gives_way=found < epoch)
+            self._warn(other, epoch, gives_way=found < epoch)
         if count and found < epoch:
             self._write(_Known(known.replaced, _text(epoch), other, now))
             return False
-        # The other has to see ours twice before it gives way.
+        # The other must see ours twice before it yields.
         if count > 1 and 0 <= now - last < PERSIST_SECONDS:
             return False
         self._write(_Known({**known.replaced, other: (count + 1, now)}))
         return True
 
     def clear(self) -> None:
-        """Notes that the other cache is gone."""
+        """Records that the other cache is gone."""
         if self._read().other:
-            self._told = ""
-            self._log.info("our cache is the one of node %s again", self._node)
+            self._warned = ""
+            self._log.info("the other cache of node %s is gone, reporting ours again", self._node)
             self._write(_Known())
 
     def still(self, epoch: int, found: int) -> None:
-        """Notes that the other cache is still there."""
+        """Records that the other cache is still there."""
         self._write(_Known(self._read().replaced, _text(epoch), _text(found), time.time()))
 
-    def _tell(self, other: str, epoch: int, *, gives_way: bool) -> None:
-        if self._told == other:
+    def _warn(self, other: str, epoch: int, *, gives_way: bool) -> None:
+        if self._warned == other:
             return
-        self._told = other
+        self._warned = other
         self._log.warning(
-            "another cache is reported under the name of node %s (its epoch is %s, ours %s): give all"
-            " pilots of a node one --cache-dir, or each a --node of its own; %s",
+            "another cache is reported under the name of node %s (its epoch is %s, ours %s): use one"
+            " --cache-dir for all pilots of a node, or a different --node for each; %s",
             self._node,
             other,
             _text(epoch),
-            "our files are not reported" if gives_way else "ours takes its place",
+            "our files are not reported" if gives_way else "ours replaces it",
         )
 
     def _read(self) -> _Known:

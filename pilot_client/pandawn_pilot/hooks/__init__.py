@@ -1,1 +1,1 @@
-"""The command `pandawn-pcache-hook`, by which other caches of a node tell the catalog what they hold."""
+"""The command `pandawn-pcache-hook`, which reports other caches of a node to the catalog."""

@@ -1,4 +1,4 @@
-"""What the sub-commands of `pandawn-pcache-hook` share: how they are told where, and how they fail."""
+"""Common options and errors of the sub-commands of `pandawn-pcache-hook`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import IntEnum
 from pandawn_client.address import parse_server
 from pandawn_pilot.node.node_name import NoNodeNameError, node_name
 
-# A cache does not wait long for those who keep books about it.
+# Short, as caches call the hook and wait for it.
 DEFAULT_PATIENCE_SECONDS = 30.0
 
 STATUSES = """\
@@ -19,18 +19,17 @@ exit statuses:
   2  wrong usage
   3  refused by the server
   4  the server, or the catalog behind it, could not be reached in time
-  5  the cache itself could not be looked at
+  5  the cache itself could not be read
   130  interrupted by Ctrl-C
 """
 
-# Does what a sub-command is for, and returns what there is to say about it. Raises UsageError,
-# CacheError and CallError.
+# Runs a sub-command and returns the message to print. Raises UsageError, CacheError and CallError.
 Run = Callable[[argparse.Namespace], str]
 Commands = argparse._SubParsersAction  # noqa: SLF001 (argparse has no public name for it)
 
 
 class ExitStatus(IntEnum):
-    """What the command ends with."""
+    """Exit statuses of the command."""
 
     DONE = 0
     USAGE = 2
@@ -41,7 +40,7 @@ class ExitStatus(IntEnum):
 
 
 class UsageError(Exception):
-    """What was asked for makes no sense; `reason` is UPPER_SNAKE."""
+    """The arguments are wrong; `reason` is UPPER_SNAKE."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -49,7 +48,7 @@ class UsageError(Exception):
 
 
 class CacheError(Exception):
-    """What a cache holds could not be found out; `reason` is UPPER_SNAKE."""
+    """The cache cannot be read; `reason` is UPPER_SNAKE."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -59,7 +58,7 @@ class CacheError(Exception):
 def add_command(
     commands: Commands[argparse.ArgumentParser], name: str, run: Run, what: str, epilog: str
 ) -> argparse.ArgumentParser:
-    """Adds a sub-command with the options that all have: server, site, node, patience."""
+    """Adds a sub-command with the common options: server, site, node, timeout."""
     parser = commands.add_parser(
         name, help=what, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -76,13 +75,13 @@ def add_command(
         type=seconds,
         default=DEFAULT_PATIENCE_SECONDS,
         metavar="SECONDS",
-        help=f"how long to try (default: {DEFAULT_PATIENCE_SECONDS:g})",
+        help=f"how long to retry (default: {DEFAULT_PATIENCE_SECONDS:g})",
     )
     return parser
 
 
 def server_of(given: argparse.Namespace) -> str:
-    """The server to speak to. Raises UsageError when none is named."""
+    """The server's address. Raises UsageError if none is given."""
     server = str(given.server or os.environ.get("PANDAWN_SERVER", ""))
     if not server:
         raise UsageError(
@@ -95,7 +94,7 @@ def server_of(given: argparse.Namespace) -> str:
 
 
 def node_of(given: argparse.Namespace) -> str:
-    """The node that is spoken of, by the name under which its pilots register. Raises UsageError."""
+    """The node, by the name under which its pilots register. Raises UsageError."""
     try:
         return node_name(given.node, getattr(given, "cache_dir", None))
     except NoNodeNameError as error:
@@ -103,7 +102,7 @@ def node_of(given: argparse.Namespace) -> str:
 
 
 def utf8(text: str) -> str:
-    """An argument as text: bytes that are not UTF-8 have no place in a name."""
+    """An argument as text. Raises ArgumentTypeError for bytes that are not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -112,11 +111,11 @@ def utf8(text: str) -> str:
 
 
 def seconds(text: str) -> float:
-    """An argument as a span of time."""
+    """An argument as seconds. Raises ArgumentTypeError."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return value

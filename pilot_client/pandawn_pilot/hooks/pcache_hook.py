@@ -1,10 +1,10 @@
-"""The command `pandawn-pcache-hook`: tells the catalog what changed in a node's cache.
+"""The command `pandawn-pcache-hook`: reports changes of a node's cache to the catalog.
 
-For caches that are not the pilot's own, pcache above all, and for whoever places files on a node
-by other means. Changes made this way carry no sequence number and are always applied.
+For caches other than the pilot's own, such as pcache, and for files that are placed on a node by other
+means. Such changes have no sequence number and are always applied.
 
 Exit statuses: 0 done; 2 wrong usage; 3 refused by the server; 4 the server, or the catalog behind
-it, could not be reached in time; 5 the cache itself could not be looked at.
+it, could not be reached in time; 5 the cache itself could not be read.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _STANDARD_INPUT = 0
 
 _EPILOG = (
     """\
-LIST is a file with one JSON object a line, or - for the standard input:
+LIST is a file with one JSON object per line, or - for the standard input:
   {"lfn": "data.1.root", "size_bytes": 1048576, "scope": "user.anna", "guid": "..."}
 add needs "lfn" and "size_bytes"; delete needs "lfn" (and "scope"), or "guid".
 
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitStatus.INTERRUPTED
     except CallError as error:
         if error.transient and error.code is not grpc.StatusCode.UNAUTHENTICATED:
-            text = f"{error.message} (server {server_of(given)}, tried for {given.timeout:g} s)"
+            text = f"{error.message} (server {server_of(given)}, retried for {given.timeout:g} s)"
             return _complain(ExitStatus.UNREACHABLE, error.reason, text)
         return _complain(ExitStatus.REFUSED, error.reason, error.message)
     return ExitStatus.DONE
@@ -91,7 +91,7 @@ def _complain(status: ExitStatus, reason: str, text: str) -> int:
     return status
 
 
-# The subcommands: each reads all it needs before it calls anybody, and returns what it has done.
+# The sub-commands: each reads all its input before the first call, and returns its message.
 
 
 def _add(given: argparse.Namespace) -> str:
@@ -99,7 +99,9 @@ def _add(given: argparse.Namespace) -> str:
     files += [_listed_file(entry, given.scope) for entry in _entries(given.list)]
     if given.guid:
         if len(files) != 1:
-            raise UsageError("INVALID_OPTION", f"--guid names one file, and {len(files)} are given")
+            raise UsageError(
+                "INVALID_OPTION", f"--guid requires exactly one file, {len(files)} are given"
+            )
         files[0].guid = given.guid
     node = node_of(given)
     with _Hook(given) as hook:
@@ -130,7 +132,7 @@ def _delete(given: argparse.Namespace) -> str:
 
 def _flush(given: argparse.Namespace) -> str:
     node = node_of(given)
-    # Drawn here, so that a retry of a call whose reply got lost is known for one.
+    # Chosen here, so that the server recognizes a retry after a lost response.
     epoch = 1 + secrets.randbelow(2**64 - 1)
     request = wire.FlushCacheRequest(site=given.site, node=node, epoch=epoch)
     with _Hook(given) as hook:
@@ -139,7 +141,7 @@ def _flush(given: argparse.Namespace) -> str:
 
 
 class _Hook:
-    """A connection to the server, over which each call is tried again for a bounded time."""
+    """A connection to the server that retries each call for a bounded time."""
 
     def __init__(self, given: argparse.Namespace) -> None:
         self._connection = connect(given)
@@ -155,9 +157,9 @@ class _Hook:
     def call(
         self, method: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT], request: RequestT
     ) -> ResponseT:
-        """Calls, and again while that may help and there is time. Raises CallError.
+        """Calls a method, with retries until the timeout. Raises CallError.
 
-        A change that was applied, and only its reply lost, does no harm a second time.
+        Repeating a change is harmless if only its response was lost.
         """
         backoff = Backoff()
         while True:
@@ -178,7 +180,7 @@ class _Hook:
 
 
 def _file_argument(text: str, scope: str) -> File:
-    # From the right: an LFN may contain the sign, a size does not.
+    # Split at the last "=": an LFN may contain one, a size does not.
     lfn, _, size = text.rpartition("=")
     if not lfn or not (size.isascii() and size.isdecimal()) or int(size) >= 2**63:
         raise UsageError("INVALID_FILE", f"{text!r} is not LFN=SIZE with the size in bytes")
@@ -186,7 +188,7 @@ def _file_argument(text: str, scope: str) -> File:
 
 
 class _Entry:
-    """One line of a list: an object, and where it stands."""
+    """One line of a list: an object, and its position for errors."""
 
     def __init__(self, where: str, line: str) -> None:
         self.where = where
@@ -198,7 +200,7 @@ class _Entry:
             raise self.error("not a JSON object")
 
     def error(self, text: str) -> UsageError:
-        """The error for something wrong with this line."""
+        """An error about this line."""
         return UsageError("INVALID_LIST", f"{self.where}: {text}")
 
     def has(self, field: str) -> bool:
@@ -206,7 +208,7 @@ class _Entry:
         return bool(self._fields.get(field) not in (None, ""))
 
     def read(self, message: EntryT) -> EntryT:
-        """Fills a message; a field that it does not have is an error."""
+        """Fills a message. Raises UsageError for unknown fields."""
         try:
             return json_format.ParseDict(self._fields, message)
         except (json_format.ParseError, ValueError, TypeError) as error:
@@ -214,7 +216,7 @@ class _Entry:
 
 
 def _listed_file(entry: _Entry, scope: str) -> File:
-    # In the message a size left out is 0, and 0 is a size.
+    # In a message a missing size is 0, which is a valid size.
     if not entry.has("lfn") or not entry.has("size_bytes"):
         raise entry.error('needs "lfn" and "size_bytes"')
     file = entry.read(File())
@@ -236,7 +238,7 @@ def _entries(path: str | None) -> Iterator[_Entry]:
         return
     name = "standard input" if path == "-" else path
     try:
-        # The descriptor itself: the list is UTF-8 whatever the locale of a batch job is.
+        # Open the descriptor itself: the list is UTF-8 whatever the locale is.
         source = _STANDARD_INPUT if path == "-" else path
         with open(source, encoding="utf-8", closefd=path != "-") as lines:
             for number, line in enumerate(lines, start=1):
@@ -248,7 +250,9 @@ def _entries(path: str | None) -> Iterator[_Entry]:
 
 def _batches(items: Sequence[EntryT]) -> Iterator[Sequence[EntryT]]:
     if not items:
-        raise UsageError("EMPTY_FILE_LIST", "no files are given; name some, or a --file LIST")
+        raise UsageError(
+            "EMPTY_FILE_LIST", "no files are given; name files, or a list with --file LIST"
+        )
     for begin in range(0, len(items), MAX_FILES_PER_MESSAGE):
         yield items[begin : begin + MAX_FILES_PER_MESSAGE]
 
@@ -260,7 +264,7 @@ def _count(files: int) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=_PROGRAM,
-        description="Tells the catalog of a Pandawn server what changed in a node's cache.",
+        description="Reports changes of a node's cache to the catalog of a Pandawn server.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -270,15 +274,15 @@ def _parser() -> argparse.ArgumentParser:
         commands,
         "add",
         _add,
-        "the cache holds files now: whole, with their sizes checked",
+        "files are in the cache now: complete, with verified sizes",
         _EPILOG,
     )
     add.add_argument(
         "files", nargs="*", type=utf8, metavar="LFN=SIZE", help="a file and its size in bytes"
     )
-    add.add_argument("--guid", type=utf8, default="", help="GUID of the file, if there is one only")
+    add.add_argument("--guid", type=utf8, default="", help="GUID of the file, if only one is given")
     _add_list(add)
-    delete = add_command(commands, "delete", _delete, "the cache holds files no longer", _EPILOG)
+    delete = add_command(commands, "delete", _delete, "files are no longer in the cache", _EPILOG)
     delete.add_argument(
         "names", nargs="*", type=utf8, metavar="NAME", help="LFNs, or GUIDs with --guid"
     )
@@ -295,7 +299,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", dest="list", metavar="LIST", help="more files; see below")
     parser.add_argument(
-        "--scope", type=utf8, default="", help="name space of the LFNs for which none is given"
+        "--scope", type=utf8, default="", help="scope of LFNs that are given without one"
     )
 
 

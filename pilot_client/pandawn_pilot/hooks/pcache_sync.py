@@ -1,4 +1,4 @@
-"""`pandawn-pcache-hook sync`: tells the catalog what a site's pcache holds, once or as it changes."""
+"""`pandawn-pcache-hook sync`: reports a site's pcache to the catalog, once or continuously."""
 
 from __future__ import annotations
 
@@ -24,53 +24,53 @@ from pandawn_pilot.logs import Log, make_log
 from pandawn_pilot.pcache.books import Books, Holding
 from pandawn_pilot.pcache.layout import Place
 
-# How long pcache's cleaner, which goes on after pcache has ended, must have been quiet ...
+# pcache's cleaner runs on after pcache: the sync waits until it has changed nothing for this long ...
 _QUIET_SECONDS = 2.0
-# ... and after how long it is left to the next sync.
+# ... but at most this long; the next sync reports the rest.
 _SETTLE_SECONDS = 120.0
 _SETTLE_POLL_SECONDS = 0.5
 
 
 def add_sync(commands: Commands[argparse.ArgumentParser], epilog: str) -> None:
     """Adds the sub-command."""
-    what = "tell what a pcache holds: the changes since the last time, or all of it"
+    what = "report a pcache: the changes since the last report, or all files"
     sync = add_command(commands, "sync", run_sync, what, epilog)
     sync.add_argument(
         "--scratch-dir",
         required=True,
         metavar="DIR",
-        help="pcache's option of that name; the cache is DIR/pcache",
+        help="as pcache's --scratch-dir; the cache is DIR/pcache",
     )
     sync.add_argument(
         "--lfn-depth",
         type=_depth,
         metavar="N",
-        help="an LFN is the last N parts of the source's path (default: as the last time, or 1)",
+        help="an LFN is the last N parts of the source's path (default: as before, or 1)",
     )
     sync.add_argument(
         "--rucio",
         action="store_true",
         default=None,
-        help="take scope and name from Rucio's deterministic paths (default: as the last time)",
+        help="take scope and name from Rucio's deterministic paths (default: as before)",
     )
     how = sync.add_mutually_exclusive_group()
-    how.add_argument("--watch", action="store_true", help="go on, and tell each change at once")
+    how.add_argument("--watch", action="store_true", help="run on, and report each change at once")
     how.add_argument(
-        "--settle", action="store_true", help="once more when pcache's cleaner has come to rest"
+        "--settle", action="store_true", help="report again after pcache's cleaner has finished"
     )
     sync.add_argument(
         "--poll",
         action="store_true",
-        help="with --watch: look every few seconds instead of using inotify",
+        help="with --watch: check every few seconds instead of using inotify",
     )
 
 
 def run_sync(given: argparse.Namespace) -> str:
-    """Does it; returns what there is to say. Raises UsageError and CallError."""
+    """Runs the sub-command; returns the message to print. Raises UsageError and CallError."""
     node = node_of(given)
-    # Of a server that is not named, first of all.
+    # A missing server is the first error to report.
     server_of(given)
-    # What goes wrong, and for a service all that happens.
+    # Logs failures only; as a service, all events.
     log = make_log(as_json=False, node=node, level=logging.INFO if given.watch else logging.WARNING)
     books = open_books(given, log)
     connection = connect(given)
@@ -97,12 +97,12 @@ def run_sync(given: argparse.Namespace) -> str:
     count = "1 file" if holding.file_count == 1 else f"{holding.file_count} files"
     return (
         f"{count}, {holding.total_bytes} bytes, in {books.place.root}{left_out}:"
-        f" the catalog has them for {node} at {given.site}"
+        f" reported to the catalog for {node} at {given.site}"
     )
 
 
 def open_books(given: argparse.Namespace, log: Log) -> Books:
-    """The books of the pcache that the options name. Raises UsageError."""
+    """Opens the books of the pcache that the options name. Raises UsageError."""
     place = Place(os.path.abspath(given.scratch_dir))  # noqa: PTH100 (links are to stay)
     naming = None
     if given.lfn_depth is not None or given.rucio is not None:
@@ -116,7 +116,7 @@ def open_books(given: argparse.Namespace, log: Log) -> Books:
 def _sync_once(
     books: Books, reporter: CatalogReporter, connection: Connection, patience_seconds: float
 ) -> Holding:
-    """Looks and reports, for some time if need be. Raises CallError."""
+    """Scans and reports, with retries. Raises CallError."""
     deadline = time.monotonic() + patience_seconds
     holding, _ = books.scan()
     backoff = Backoff()
@@ -132,7 +132,7 @@ def _sync_once(
 
 
 def _report(reporter: CatalogReporter, wait_seconds: float) -> None:
-    # Also without a change: what the catalog has may have got lost.
+    # Even without a change: the catalog may have lost its data.
     reporter.ask_inventory()
     if not reporter.report(wait_seconds):
         text = "another process is still reporting this cache"
@@ -140,7 +140,7 @@ def _report(reporter: CatalogReporter, wait_seconds: float) -> None:
 
 
 def _settle(books: Books, holding: Holding, sync_once: Callable[[], Holding]) -> Holding:
-    """Looks again as long as something changes."""
+    """Reports again while something changes."""
     end = time.monotonic() + _SETTLE_SECONDS
     stamp, quiet_since = books.place.stamp(), time.monotonic()
     while time.monotonic() < min(end, quiet_since + _QUIET_SECONDS):
@@ -153,7 +153,7 @@ def _settle(books: Books, holding: Holding, sync_once: Callable[[], Holding]) ->
 
 
 def _say_done() -> None:
-    """Tells who started us that the first report is out, and then leaves them alone."""
+    """Tells the parent process that the first report is sent, and closes its streams."""
     with contextlib.suppress(OSError):
         sys.stdout.write("reported\n")
         sys.stdout.flush()
@@ -164,11 +164,11 @@ def _say_done() -> None:
 
 
 def _unusable(place: Place, error: OSError) -> UsageError:
-    text = f"the books of {place.root} cannot be kept in {place.books}: {error}"
+    text = f"cannot write the state of {place.root} to {place.books}: {error}"
     return UsageError("UNUSABLE_DIRECTORY", text)
 
 
 def _depth(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 100")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 100")
     return int(text)

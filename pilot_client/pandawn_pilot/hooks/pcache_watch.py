@@ -1,8 +1,8 @@
-"""`pandawn-pcache-hook sync --watch`: follows a pcache as it changes, until a signal ends it.
+"""`pandawn-pcache-hook sync --watch`: reports changes of a pcache until a signal ends it.
 
-With inotify a change is in the catalog within a second. Without it, or when the watches are used
-up, the stamp of the cache is looked at every few seconds. Either way all is looked at now and then,
-for what neither can see.
+With inotify a change is in the catalog within a second. Without it, or at the limit of watches, the stamp
+of the cache is checked every few seconds. Either way a full scan runs regularly, for changes that neither
+shows.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from pandawn_pilot.pcache.inotify import Inotify, WatchError
 from pandawn_pilot.pcache.layout import Stamp
 from pandawn_pilot.pcache.watched import WatchedTree
 
-# Between two looks at everything.
+# Interval of full scans.
 FULL_SECONDS = 300.0
-# pcache does several things for one file; changes are gathered for so long.
+# pcache makes several changes per file; they are collected for this long.
 _GATHER_SECONDS = 0.2
 _POLL_SECONDS = 2.0
 _RETRY_SECONDS = 10.0
-# The share of one processor that polling a large cache may take.
+# Share of one CPU that polling a large cache may use.
 _POLL_SHARE = 0.05
-# What is pending at the end may take so long.
-_GOODBYE_SECONDS = 5.0
+# Time for the last report before the end.
+_FLUSH_SECONDS = 5.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class _Ending:
-    """Says which signal came; `descriptor` has something to read from then on."""
+    """The signal that ends the command; `descriptor` is readable after it."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -50,7 +50,7 @@ class _Ending:
         self.name = self.name or signal.Signals(number).name
 
     def wait(self, seconds: float) -> None:
-        """Sleeps, until the signal comes."""
+        """Sleeps, at most until a signal arrives."""
         select.select([self.descriptor], [], [], max(seconds, 0.0))
 
 
@@ -78,23 +78,23 @@ def watch(
     *,
     use_inotify: bool,
 ) -> str:
-    """Follows until SIGTERM, SIGINT or SIGHUP; returns what there is to say."""
+    """Reports until SIGTERM, SIGINT or SIGHUP; returns the message to print."""
     catalog = CatalogLoop(reporter, log)
     with _ending() as ending:
         catalog.start()
         try:
             follower = _Follower(books, catalog, ending, log)
             follower.follow(use_inotify=use_inotify)
-            is_told = catalog.flush(_GOODBYE_SECONDS)
+            is_reported = catalog.flush(_FLUSH_SECONDS)
         finally:
-            # A server that does not answer may not keep us from ending.
+            # A server that does not respond must not delay the end.
             catalog.stop(connection.close)
-    rest = "all is told" if is_told else "what is left will be told the next time"
+    rest = "all changes are reported" if is_reported else "the next sync reports the rest"
     return f"ended by {ending.name}; {rest}"
 
 
 class _Follower:
-    """Brings the books into step with the tree, and has the catalog told."""
+    """Updates the books from the tree, and triggers reports."""
 
     def __init__(self, books: Books, catalog: CatalogLoop, ending: _Ending, log: Log) -> None:
         self._books = books
@@ -105,12 +105,12 @@ class _Follower:
         self._scan_seconds = 0.0
 
     def follow(self, *, use_inotify: bool) -> None:
-        """Follows until the end."""
+        """Runs until a signal."""
         if use_inotify:
             try:
                 self._follow_events()
             except WatchError as error:
-                self._log.warning("looks every few seconds instead of watching: %s", error)
+                self._log.warning("checking every few seconds instead of watching: %s", error)
         self._follow_stamp()
 
     def _follow_events(self) -> None:
@@ -119,7 +119,7 @@ class _Follower:
             tree = WatchedTree(inotify, str(cache))
             while not self._ending.name:
                 changed = tree.changed()
-                # One that was made anew is not watched yet.
+                # A cache that was created again is not watched yet.
                 is_new = not tree.is_rooted and cache.is_dir()
                 if changed is None or is_new or time.monotonic() >= self._full_at:
                     self._scan(tree)
@@ -153,7 +153,7 @@ class _Follower:
             holding.total_bytes,
             self._scan_seconds,
         )
-        # Besides what is new: the catalog may have lost what it was told.
+        # Even without changes: the catalog may have lost its data.
         self._catalog.ask_inventory()
         return stamp
 
@@ -169,6 +169,6 @@ class _Follower:
         self._catalog.kick()
 
     def _complain(self, error: OSError) -> None:
-        # Where there is no room for the books, say, or no leave to read: it may pass.
-        self._log.warning("cannot look at the cache, trying again: %s", error)
+        # For example a full disk or missing permissions: it may be temporary.
+        self._log.warning("cannot scan the cache, retrying: %s", error)
         self._full_at = time.monotonic() + _RETRY_SECONDS

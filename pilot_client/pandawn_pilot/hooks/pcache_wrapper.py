@@ -1,8 +1,8 @@
-"""The command `pandawn-pcache`: stands where a site had pcache.py, runs that, and has the catalog told.
+"""The command `pandawn-pcache`: replaces a site's pcache.py, runs it, and reports to the catalog.
 
-Options, output, signals and exit statuses are those of the real one, which PANDAWN_PCACHE_CMD names
-(default: `pcache.py`). Where to report is said by PANDAWN_SERVER, PANDAWN_SITE (or pcache's `-S`, or
-SITE) and PANDAWN_NODE. What becomes of the report changes nothing of all this.
+Options, output, signals and exit statuses are those of the real pcache in PANDAWN_PCACHE_CMD (default:
+`pcache.py`). PANDAWN_SERVER, PANDAWN_SITE (or pcache's `-S`, or SITE) and PANDAWN_NODE say where to
+report. A failed report does not change the exit status.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from pandawn_pilot.node.utf8 import use_utf8
 from pandawn_pilot.pcache.layout import Invocation, Place, read_options
 from pandawn_pilot.release import version
 
-# pcache's caller waits for its file: the report goes on without us after this.
+# pcache's caller waits for its file: after this the report continues in the background.
 _PATIENCE_SECONDS = 5.0
-# How long it tries to reach the server then.
+# How long the report retries to reach the server.
 _REPORT_SECONDS = "20"
-# What a shell says of a program that it cannot start.
+# A shell's statuses for programs that it cannot start.
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 _FORWARDED = (
     signal.SIGHUP,
@@ -38,7 +38,7 @@ _FORWARDED = (
 
 
 class _Child:
-    """The real pcache, to which signals are passed on."""
+    """The real pcache, which gets our signals."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -47,7 +47,7 @@ class _Child:
     def run(self, command: Sequence[str]) -> int:
         """Runs it to its end; returns its status as `subprocess` has it. Raises OSError."""
         for number in _FORWARDED:
-            # What our caller wants to be ignored, pcache ignores too.
+            # pcache ignores the signals that our caller ignores.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._forward)
         self._process = subprocess.Popen(command)
@@ -70,8 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     command = shlex.split(os.environ.get("PANDAWN_PCACHE_CMD", "")) or ["pcache.py"]
     if words == ["--version"]:
-        # Whose version follows is plain only if this one's is told too.
-        _say(f"version {version()}; what follows is that of {command[0]}")
+        # Makes clear that the version that follows is pcache's.
+        _say(f"version {version()}; the version of {command[0]} follows")
     asked = read_options(words)
     place = Place(asked.scratch_dir) if asked is not None else None
     before = place.stamp() if place is not None else None
@@ -79,10 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = _Child().run([*command, *words])
     except OSError as error:
         _say(
-            f"cannot run {command[0]!r}, name the real one in PANDAWN_PCACHE_CMD: {error.strerror}"
+            f"cannot run {command[0]!r}, set PANDAWN_PCACHE_CMD to the real pcache: {error.strerror}"
         )
         return _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
-    # pcache's cleaner begins when pcache ends: what it does is seen by the report, which waits.
+    # pcache's cleaner starts when pcache ends; the report waits for it.
     if asked is not None and place is not None and (asked.clean or place.stamp() != before):
         _report(asked, place)
     if status < 0:
@@ -96,7 +96,7 @@ def _report(asked: Invocation, place: Place) -> None:
     site = os.environ.get("PANDAWN_SITE") or asked.site or os.environ.get("SITE")
     server = os.environ.get("PANDAWN_SERVER")
     if not site or not server:
-        _say("not reported: name the server in PANDAWN_SERVER and the site in PANDAWN_SITE")
+        _say("not reported: set PANDAWN_SERVER to the server and PANDAWN_SITE to the site")
         return
     command = [sys.executable, "-m", "pandawn_pilot.hooks.pcache_hook", "sync", "--settle"]
     command += ["--server", server, "--site", site, "--scratch-dir", place.scratch_dir]
@@ -107,7 +107,7 @@ def _report(asked: Invocation, place: Place) -> None:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            # Not ours: whoever reads pcache's output to its end must not wait for the report.
+            # Not our stdout: readers of pcache's output must not wait for the report.
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -116,24 +116,24 @@ def _report(asked: Invocation, place: Place) -> None:
         _say(f"not reported: {error}")
         return
     assert process.stdout is not None
-    said = _first_line(process.stdout.fileno())
-    if said is not None and said != b"reported":
-        _say(f"not reported: {said.decode(errors='replace') or 'the report ended early'}")
+    line = _first_line(process.stdout.fileno())
+    if line is not None and line != b"reported":
+        _say(f"not reported: {line.decode(errors='replace') or 'the report ended early'}")
 
 
 def _first_line(descriptor: int) -> bytes | None:
-    """What a process says first; None if it says nothing for too long."""
+    """The first line of a process's output; None after a timeout."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    said = b""
-    while b"\n" not in said:
+    text = b""
+    while b"\n" not in text:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([descriptor], [], [], left)[0]:
             return None
         part = os.read(descriptor, 4096)
         if not part:
             break
-        said += part
-    return said.partition(b"\n")[0]
+        text += part
+    return text.partition(b"\n")[0]
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The sessions of a node's tools that are no pilots: begun when a call needs one, and begun anew in time."""
+"""Sessions of a node's tools other than pilots: opened at the first call, and renewed in time."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from pandawn_pilot.node.node_key import node_key
 
 
 def add_session_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say how the server is to be spoken to."""
+    """Adds the options for the session with the server."""
     parser.add_argument(
         "--queue",
-        help="queue that the node works for, by which a session begins; not needed where a credential"
-        " of the site's administrators is shown (default: PANDAWN_QUEUE)",
+        help="queue that the node works for, which opens a session; not needed with a credential of the"
+        " site's administrators (default: PANDAWN_QUEUE)",
     )
     add_credential_options(parser)
 
 
 def connect(given: argparse.Namespace) -> Connection:
-    """A connection whose calls show what the options say. Raises UsageError."""
+    """A connection with the credentials from the options. Raises UsageError."""
     hide_memory()
     server = server_of(given)
     try:
@@ -62,25 +62,25 @@ def connect(given: argparse.Namespace) -> Connection:
 
 
 def helps_to_repeat(failure: CallError, connection: Connection) -> bool:
-    """Whether the same call may succeed later: without sessions, who is not let in need not come again."""
+    """Whether a retry may succeed; without sessions, a refused credential stays refused."""
     if failure.code is grpc.StatusCode.UNAUTHENTICATED:
         return failure.transient and isinstance(connection.identity, HookIdentity)
     return failure.transient
 
 
 class HookIdentity(Identity):
-    """Begins a session before the first call that needs one, and another when half of it is over."""
+    """Opens a session before the first call that needs one, and a new one after half of its life."""
 
     def __init__(self, token: str) -> None:
         super().__init__(token)
-        # Returns the token of a new session, and for how many seconds it is good. Raises CallError.
+        # Returns the token of a new session and its life in seconds. Raises CallError.
         self.open_session: Callable[[], tuple[str, float]] = lambda: ("", 0.0)
         self._opening = threading.Lock()
         self._stale_at = float("-inf")
         self.on_refused = self._forget
 
     def metadata(self, method: str) -> tuple[tuple[str, str], ...]:
-        """See Identity. Raises CallError when no session can be had."""
+        """See Identity. Raises CallError if no session can be opened."""
         if not self.is_beginning(method):
             with self._opening:
                 if time.monotonic() >= self._stale_at:

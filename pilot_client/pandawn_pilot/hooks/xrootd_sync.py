@@ -1,4 +1,4 @@
-"""`pandawn-pcache-hook xrootd`: tells the catalog what an XRootD server holds, once or as it changes."""
+"""`pandawn-pcache-hook xrootd`: reports an XRootD server to the catalog, once or continuously."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from pandawn_transports.xrootd.address import Location, clean_path, parse_locati
 from pandawn_transports.xrootd.command import XrootdError, XrootdFault
 
 _DEFAULT_INTERVAL_SECONDS = 60.0
-# How often a watcher compares notes with the catalog when nothing changes: that is how long a
-# memcached that was restarted knows nothing of the node.
+# How often a watcher compares its state with the catalog without changes: a restarted memcached lacks the
+# node for this long.
 _COMPARE_SECONDS = 300.0
-# How long another process may be at it before we look again.
+# Longest wait for another process that reports.
 _TURN_SECONDS = 5.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -53,7 +53,7 @@ _REASONS = {
 
 def add_xrootd(commands: Commands[argparse.ArgumentParser], epilog: str) -> None:
     """Adds the sub-command."""
-    what = "tell what an XRootD data server holds: the changes since the last time, or all of it"
+    what = "report an XRootD data server: the changes since the last report, or all files"
     xrootd = add_command(commands, "xrootd", run_xrootd, what, epilog)
     xrootd.add_argument(
         "--url", required=True, type=utf8, metavar="root://HOST:PORT", help="the XRootD server"
@@ -63,7 +63,7 @@ def add_xrootd(commands: Commands[argparse.ArgumentParser], epilog: str) -> None
         required=True,
         type=utf8,
         metavar="PATH",
-        help="directory below which the files count",
+        help="directory whose files are reported",
     )
     xrootd.add_argument(
         "--lfn-depth",
@@ -75,23 +75,21 @@ def add_xrootd(commands: Commands[argparse.ArgumentParser], epilog: str) -> None
     xrootd.add_argument(
         "--rucio",
         action="store_true",
-        help="take scope and name from Rucio's deterministic paths, where they are such",
+        help="take scope and name from paths in Rucio's deterministic layout",
     )
-    xrootd.add_argument(
-        "--scope", type=utf8, default="", help="name space of the files (default: none)"
-    )
+    xrootd.add_argument("--scope", type=utf8, default="", help="scope of the files (default: none)")
     xrootd.add_argument(
         "--source-url",
         type=utf8,
         default="",
         metavar="URL",
-        help="where tasks name the files below the prefix, root://HOST:PORT//PATH; without it they are"
-        " listed, but no job is known to find its inputs among them",
+        help="URL by which tasks name the files below the prefix, root://HOST:PORT//PATH; without it the"
+        " files are listed, but match no job's inputs",
     )
     xrootd.add_argument(
         "--by-checksum",
         action="store_true",
-        help="tasks name these files by the checksums that the server keeps (default: by their times)",
+        help="tasks name these files by the server's checksums (default: by their modification times)",
     )
     xrootd.add_argument(
         "--immutable-scope",
@@ -99,32 +97,32 @@ def add_xrootd(commands: Commands[argparse.ArgumentParser], epilog: str) -> None
         default=[],
         type=utf8,
         metavar="SCOPE",
-        help="a scope in which a name is never given twice; may be repeated",
+        help="a scope in which names are never reused; may be repeated",
     )
     books = xrootd.add_mutually_exclusive_group()
     books.add_argument(
-        "--state-dir", type=Path, metavar="DIR", help="where to remember what was told"
+        "--state-dir", type=Path, metavar="DIR", help="where to store what was reported"
     )
     books.add_argument(
         "--cache-dir",
         type=Path,
         metavar="DIR",
-        help="the node's pilots keep a cache there: tell what it and the server hold together",
+        help="cache directory of the node's pilots: report it and the server together",
     )
-    xrootd.add_argument("--watch", action="store_true", help="go on, and tell what changes")
+    xrootd.add_argument("--watch", action="store_true", help="run on, and report changes")
     xrootd.add_argument(
         "--interval",
         type=seconds,
         default=_DEFAULT_INTERVAL_SECONDS,
         metavar="SECONDS",
-        help=f"with --watch: between looks (default: {_DEFAULT_INTERVAL_SECONDS:g})",
+        help=f"with --watch: interval of scans (default: {_DEFAULT_INTERVAL_SECONDS:g})",
     )
 
 
 def run_xrootd(given: argparse.Namespace) -> str:
-    """Does it; returns what there is to say. Raises UsageError, CacheError and CallError."""
+    """Runs the sub-command; returns the message. Raises UsageError, CacheError and CallError."""
     node = node_of(given)
-    # Of a server that is not named, first of all.
+    # A missing server is the first error to report.
     server_of(given)
     top = _top(given)
     log = make_log(as_json=False, node=node, level=logging.INFO if given.watch else logging.WARNING)
@@ -134,10 +132,10 @@ def run_xrootd(given: argparse.Namespace) -> str:
         books = Books(directory, top, naming, given.scope, log, _by_tasks(given))
         journal = NodeJournal(given.cache_dir.absolute()) if given.cache_dir else books.journal
     except OSError as error:
-        text = f"the books of {top.url} cannot be kept in {directory}: {error}"
+        text = f"cannot write the state of {top.url} to {directory}: {error}"
         raise UsageError("UNUSABLE_DIRECTORY", text) from error
     if given.watch:
-        # Before gRPC starts threads: all of them inherit that the signals do not reach them.
+        # Before gRPC starts threads: all threads inherit the mask.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     connection = connect(given)
     reporter = CatalogReporter(journal, CatalogClient(connection, given.site, node), log)
@@ -146,16 +144,16 @@ def run_xrootd(given: argparse.Namespace) -> str:
             watcher = Watcher(books, reporter, connection, given.interval, log)
             _handle_signals(watcher.stop, connection, log)
             watcher.run()
-            return f"no longer watching {top.url}"
+            return f"stopped watching {top.url}"
         change = look(books)
         _report(reporter, connection, given.timeout, log)
     finally:
         connection.close()
-    return f"{describe(change, top)}: the catalog has them for {node} at {given.site}"
+    return f"{describe(change, top)}: reported to the catalog for {node} at {given.site}"
 
 
 class Watcher:
-    """Looks and reports until `stop`, through outages of either side."""
+    """Scans and reports until `stop`, through outages of either server."""
 
     def __init__(
         self,
@@ -172,11 +170,11 @@ class Watcher:
         self._interval_seconds = interval_seconds
         self._log = log
         self._compared = float("-inf")
-        # What is wrong with the XRootD server and with ours, as last logged.
+        # Last logged errors of the XRootD server and of the Pandawn server.
         self._troubles: dict[str, str] = {}
 
     def run(self) -> None:
-        """Returns when told to stop. Raises CacheError and CallError for what no waiting mends."""
+        """Runs until `stop` is set. Raises CacheError and CallError for permanent failures."""
         try:
             while True:
                 self._look()
@@ -191,12 +189,14 @@ class Watcher:
         except XrootdError as error:
             if error.fault is XrootdFault.NO_PROGRAM:
                 raise cache_error(error) from error
-            self._note("the XRootD server", str(error))
+            self._log_change("the XRootD server", str(error))
             return
-        self._note("the XRootD server", "")
+        self._log_change("the XRootD server", "")
         if change.added or change.deleted:
             epoch = ", a new epoch" if change.new_epoch else ""
-            self._log.info("%d files more, %d files less%s", change.added, change.deleted, epoch)
+            self._log.info(
+                "%d files added, %d files removed%s", change.added, change.deleted, epoch
+            )
 
     def _report(self) -> None:
         if time.monotonic() - self._compared > _COMPARE_SECONDS:
@@ -208,24 +208,24 @@ class Watcher:
             self.stop.check()
             if not helps_to_repeat(failure, self._connection):
                 raise
-            # Whatever was lost with the call is found out by comparing notes.
+            # A comparison with the catalog shows what the failed call has lost.
             self._compared = float("-inf")
-            self._note("the Pandawn server", str(failure))
+            self._log_change("the Pandawn server", str(failure))
         else:
-            self._note("the Pandawn server", "")
+            self._log_change("the Pandawn server", "")
 
-    def _note(self, whom: str, trouble: str) -> None:
-        """An outage is logged when it begins and when it ends."""
+    def _log_change(self, whom: str, trouble: str) -> None:
+        """Logs an outage when it starts and when it ends."""
         before = self._troubles.get(whom, "")
         if trouble and not before:
-            self._log.warning("%s cannot be asked, trying again: %s", whom, trouble)
+            self._log.warning("%s does not respond, retrying: %s", whom, trouble)
         elif before and not trouble:
-            self._log.info("%s answers again", whom)
+            self._log.info("%s responds again", whom)
         self._troubles[whom] = trouble
 
 
 def look(books: Books) -> Change:
-    """Looks once. Raises CacheError."""
+    """Scans once. Raises CacheError."""
     try:
         return books.look()
     except XrootdError as error:
@@ -233,12 +233,12 @@ def look(books: Books) -> Change:
 
 
 def cache_error(error: XrootdError) -> CacheError:
-    """The same as the command reports it."""
+    """The error as the command reports it."""
     return CacheError(_REASONS.get(error.fault, "XROOTD_FAILED"), str(error))
 
 
 def describe(change: Change, top: Location) -> str:
-    """What was found, in a few words."""
+    """A summary of a scan."""
     inventory = change.inventory
     count = len(inventory.files)
     size = sum(file.size_bytes for file in inventory.files)
@@ -254,7 +254,7 @@ def _report(
     reporter: CatalogReporter, connection: Connection, patience_seconds: float, log: Log
 ) -> None:
     def attempt() -> bool:
-        # Also without a change: what the catalog has may have got lost.
+        # Even without a change: the catalog may have lost its data.
         reporter.ask_inventory()
         try:
             return reporter.report(patience_seconds)
@@ -262,18 +262,17 @@ def _report(
             failure.transient = helps_to_repeat(failure, connection)
             raise
 
-    told = persist(attempt, "telling the catalog", log, stop=Stop(), give_up_after=patience_seconds)
-    if not told:
-        raise CacheError("BUSY", "another process is still reporting this server; it will tell")
+    if not persist(attempt, "report", log, stop=Stop(), give_up_after=patience_seconds):
+        raise CacheError("BUSY", "another process is still reporting this server")
 
 
 def _handle_signals(stop: Stop, connection: Connection, log: Log) -> None:
-    """Lets a thread of its own wait for signals: a handler could not take a lock in safety."""
+    """Waits for signals in a separate thread, as a signal handler cannot take locks safely."""
 
     def wait() -> None:
-        log.info("ends: received %s", signal.Signals(signal.sigwait(_SIGNALS)).name)
+        log.info("ending: received %s", signal.Signals(signal.sigwait(_SIGNALS)).name)
         stop.request(StopReason.SHUTDOWN)
-        # A call under way ends at once.
+        # Aborts a running call.
         connection.close()
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
@@ -306,5 +305,5 @@ def _directory(given: argparse.Namespace, top: Location, node: str) -> Path:
 
 def _depth(text: str) -> int:
     if not text.isdecimal() or not 0 <= int(text) <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 100")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
     return int(text)

@@ -1,7 +1,7 @@
-"""What an account that was made for a payload leaves on the node outside of its job's directory.
+"""Removes what a payload's temporary account leaves on the node outside of its job's directory.
 
-Such a number is lent again one day, so whatever it owns would then be another user's: files in places
-where everybody may write, and System V memory, semaphores and queues.
+The user number is lent again one day, and its next payload would own the leftovers: files in
+world-writable directories, and System V memory, semaphores and queues.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from pandawn_pilot.node.namespaces import QUEUES, SHARED_MEMORY
 from pandawn_pilot.node.trees import walk
 
-# Kinds of disks that are the node's own; others may hang, and others' nodes use them, too.
+# Types of local file systems; others may hang, and are shared with other nodes.
 _LOCAL_KINDS = frozenset(
     {
         "tmpfs",
@@ -37,10 +37,10 @@ _IPC_REMOVE = 0
 
 
 def remove_leftovers(uid: int, places: list[Path] | None = None) -> None:
-    """Removes what an account owns in the places where everybody may write.
+    """Removes all that an account owns in world-writable directories.
 
-    None of its processes may run any more. Directories of others are entered only where all may
-    write to them; nothing is followed through a link, and only what the account owns is removed.
+    Its processes must have ended. Enters directories of others only if they are world-writable, follows
+    no links, and removes only what the account owns.
     """
     for place in public_places() if places is None else places:
         _sweep(place, uid)
@@ -49,7 +49,7 @@ def remove_leftovers(uid: int, places: list[Path] | None = None) -> None:
 
 
 def public_places() -> list[Path]:
-    """Directories of the node in which everybody may make files."""
+    """The world-writable directories of the node."""
     found: list[Path] = []
     named = [*_KNOWN_PLACES, tempfile.gettempdir(), *_local_mounts()]
     for name in dict.fromkeys(os.path.realpath(name) for name in named):
@@ -69,7 +69,7 @@ def _local_mounts() -> list[str]:
     for line in lines.splitlines():
         before, _, after = line.partition(" - ")
         if after.split(" ")[0] in _LOCAL_KINDS:
-            # Blanks and the like are written as octal numbers.
+            # The kernel writes blanks as octal escapes.
             found.append(before.split(" ")[4].encode().decode("unicode_escape"))
     return found
 
@@ -79,7 +79,7 @@ def _sweep(place: Path, uid: int) -> None:
 
     def look(directory: int) -> list[str]:
         own = os.fstat(directory)
-        # Between the look at its name and this one, another may have taken its place.
+        # The directory may have been replaced since its name was checked.
         if own.st_dev != device or not (own.st_uid == uid or own.st_mode & stat.S_IWOTH):
             return []
         below: list[str] = []
@@ -105,7 +105,7 @@ def _sweep(place: Path, uid: int) -> None:
 
 
 def _remove_ipc(uid: int) -> None:
-    """Where payloads have name spaces of their own, there is nothing: it went with those."""
+    """Removes System V objects; payloads with their own name spaces leave none."""
     library = ctypes.CDLL(None, use_errno=True)
     for kind, arguments in (
         ("shm", (_IPC_REMOVE, None)),

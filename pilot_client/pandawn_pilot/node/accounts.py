@@ -1,7 +1,7 @@
-"""The accounts that payloads run under: where the pilot is root, another than the pilot's.
+"""The accounts of payloads: if the pilot is root, others than the pilot's.
 
-An account of its own for each payload comes out of a range of numbers that belong to nobody. Pilots
-of one node agree on who uses which number by locks in `LOCKS`, so that no two payloads share one.
+Each payload's own account comes from a range of unused user numbers. Pilots of a node lock the numbers
+in `LOCKS`, so that no two payloads share one.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from pandawn_pilot.node import locks
 from pandawn_pilot.node.account_leftovers import remove_leftovers
 from pandawn_transports.account import Account
 
-# What systemd takes for the accounts of services that have none (see nss-systemd): nobody else does.
+# The range of systemd's dynamic users (see nss-systemd), which no one else uses.
 DEFAULT_RANGE = (61184, 65519)
-# The word for: no other account than the pilot's.
+# The option's value for the pilot's own account.
 SAME = "same"
-# Not the directory that systemd gives a server on the same machine, and takes away with it.
+# Not the server's runtime directory, which systemd removes with the service.
 LOCKS = Path("/run/pandawn-pilot")
 _LARGEST = 2**32 - 2
-# The end of the name of a file that says that a number is lent.
+# Suffix of the file that marks a lent number.
 _MARK = ".lent"
-# A process that does not die from SIGKILL waits for a dead disk.
+# A process that survives SIGKILL waits for a hanging disk.
 _KILL_PATIENCE_SECONDS = 10.0
 
 
 class AccountError(Exception):
-    """Payloads cannot run as was asked for; the message says what to do."""
+    """Payloads cannot run under the chosen account; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class AccountChoice:
-    """What `--payload-user` said: a name, or the first and last number of a range."""
+    """The value of `--payload-user`: a name, or the first and last number of a range."""
 
     name: str = ""
     first: int = 0
@@ -56,27 +56,27 @@ class Accounts(Protocol):
     """Lends accounts to payloads."""
 
     def borrow(self) -> AbstractContextManager[Account | None]:
-        """An account for the time of one payload; None: the pilot's own. Raises JobFailedError."""
+        """Lends an account for one payload; None: the pilot's own. Raises JobFailedError."""
         ...
 
     def reader(self) -> Account | None:
-        """An account that may read what any of the payloads' may; None: the pilot's own."""
+        """An account with the same read rights as those of payloads; None: the pilot's own."""
         ...
 
 
 def parse_choice(text: str) -> AccountChoice:
-    """Reads `NAME`, `UID` or `FIRST-LAST`. Raises ValueError with a sentence for people."""
+    """Parses `NAME`, `UID` or `FIRST-LAST`. Raises ValueError with a message for users."""
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
     if match is None:
         return AccountChoice(name=text)
     first, last = int(match[1]), int(match[2] or match[1])
     if not 1 <= first <= last <= _LARGEST:
-        raise ValueError(f"{text!r} is no user number, and no range of them, above 0")
+        raise ValueError(f"{text!r} is not a user number above 0, nor a range of them")
     return AccountChoice(first=first, last=last)
 
 
 def open_accounts(choice: AccountChoice | None, max_jobs: int) -> Accounts:
-    """The accounts for a choice; without one, root's payloads get accounts of their own.
+    """The accounts for a choice; without one, each payload of root gets its own account.
 
     Raises AccountError.
     """
@@ -86,8 +86,8 @@ def open_accounts(choice: AccountChoice | None, max_jobs: int) -> Accounts:
         if choice is None:
             return SameAccount()
         raise AccountError(
-            "only a pilot that runs as root can give its payloads another account;"
-            " leave --payload-user away"
+            "--payload-user requires a pilot that runs as root; run it as root, or leave the option"
+            " out"
         )
     if choice is None:
         first, last = DEFAULT_RANGE
@@ -105,7 +105,7 @@ def open_accounts(choice: AccountChoice | None, max_jobs: int) -> Accounts:
 
 
 def account_of(uid: int) -> Account:
-    """The account with a number, which need not be known to the node."""
+    """The account with a number, which the node need not know."""
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:
@@ -114,7 +114,7 @@ def account_of(uid: int) -> Account:
 
 
 class SameAccount:
-    """Payloads run as the pilot does."""
+    """Payloads run under the pilot's account."""
 
     @contextmanager
     def borrow(self) -> Iterator[Account | None]:
@@ -127,7 +127,7 @@ class SameAccount:
 
 
 class OneAccount:
-    """All payloads run under one account: apart from the pilot, not from each other."""
+    """All payloads share one account, separate from the pilot's."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -143,10 +143,10 @@ class OneAccount:
 
 
 class AccountRange:
-    """Each payload runs under a number of its own, and what is left of it in the end is removed.
+    """Each payload runs under its own user number; its leftovers are removed at the end.
 
-    While a number is lent it has a mark beside its lock. The mark of one whose pilot was killed is
-    found by the next that lends any, of whatever pilot.
+    A lent number has a mark beside its lock. After a pilot was killed, the next pilot that lends a number
+    finds the mark and cleans up.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class AccountRange:
     ) -> None:
         self._numbers = range(first, last + 1)
         self._locks = lock_directory
-        # Where leftovers are looked for; None: wherever all may write.
+        # Where to search for leftovers; None: all world-writable directories.
         self._places = places
 
     @contextmanager
@@ -167,7 +167,7 @@ class AccountRange:
         try:
             self._locks.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise JobFailedError(NO_ACCOUNT, f"cannot make {self._locks}: {error}") from error
+            raise JobFailedError(NO_ACCOUNT, f"cannot create {self._locks}: {error}") from error
         self._clear_forgotten()
         for uid in random.sample(self._numbers, len(self._numbers)):
             if _is_somebodys(uid):
@@ -175,7 +175,7 @@ class AccountRange:
             with locks.attempt(self._locks / str(uid)) as held:
                 if not held or processes_of(uid):
                     continue
-                # What was left before the node was started anew has no mark.
+                # Leftovers from before a reboot have no mark.
                 remove_leftovers(uid, self._places)
                 mark = self._locks / f"{uid}{_MARK}"
                 mark.touch(mode=0o600)
@@ -185,7 +185,10 @@ class AccountRange:
                     self._clear(uid, mark)
                 return
         first, last = self._numbers[0], self._numbers[-1]
-        raise JobFailedError(NO_ACCOUNT, f"none of the user numbers {first}-{last} is free")
+        raise JobFailedError(
+            NO_ACCOUNT,
+            f"all user numbers {first}-{last} are in use; give a longer --payload-user range",
+        )
 
     def _clear(self, uid: int, mark: Path) -> None:
         end_processes_of(uid)
@@ -202,14 +205,14 @@ class AccountRange:
                     self._clear(int(number), mark)
 
     def reader(self) -> Account | None:
-        """See Accounts. All numbers of the range are nobody's, and may read the same."""
+        """See Accounts. All unused numbers have the same rights."""
         free = (uid for uid in self._numbers if not _is_somebodys(uid))
         uid = next(free, self._numbers[0])
         return Account(uid, uid, str(uid))
 
 
 def check_account(accounts: Accounts, directory: Path) -> None:
-    """Raises AccountError unless payloads can be started under their account in a directory below."""
+    """Raises AccountError unless payloads can start under their account below `directory`."""
     try:
         with accounts.borrow() as account:
             if account is None:
@@ -224,13 +227,13 @@ def check_account(accounts: Accounts, directory: Path) -> None:
         raise AccountError(failure.text) from failure
     except (OSError, subprocess.SubprocessError) as error:
         raise AccountError(
-            f"this process may not give payloads another account ({error});"
-            f" to run them as itself, say --payload-user {SAME}"
+            f"this process cannot run payloads under another account ({error});"
+            f" to run them under the pilot's, use --payload-user {SAME}"
         ) from error
     if not entered:
         raise AccountError(
-            f"payloads run under account {account.name}, which may not enter {directory}: let others"
-            " pass through all directories above it (chmod o+x), choose another --work-dir, or run"
+            f"payloads run under account {account.name}, which cannot enter {directory}: make all"
+            " directories above it traversable (chmod o+x), choose another --work-dir, or run"
             f" payloads as root with --payload-user {SAME}"
         )
 
@@ -252,14 +255,14 @@ def _can_enter(account: Account, directory: Path) -> bool:
 
 
 def processes_of(uid: int) -> list[int]:
-    """Processes that run under a user number."""
+    """Numbers of the processes that run under a user number."""
     found: list[int] = []
     for item in os.scandir("/proc"):
         if not item.name.isdecimal():
             continue
         with contextlib.suppress(OSError):
-            # Of a process that hides itself the directory says root; its children do not hide.
-            # Nor does it run any more once it has ended, whoever has not taken note of that yet.
+            # The directory of a process that hides its memory belongs to root, so check its real uid, too.
+            # Zombies do not run any more.
             if (item.stat().st_uid == uid or _real_uid(item.path) == uid) and not _has_ended(
                 item.path
             ):
@@ -268,7 +271,7 @@ def processes_of(uid: int) -> list[int]:
 
 
 def end_processes_of(uid: int) -> None:
-    """Kills whatever runs under a user number, until nothing is left."""
+    """Kills the processes of a user number until none is left."""
     deadline = time.monotonic() + _KILL_PATIENCE_SECONDS
     while (left := processes_of(uid)) and time.monotonic() < deadline:
         for process in left:
@@ -282,12 +285,12 @@ def _named(name: str) -> Account:
         entry = pwd.getpwnam(name)
     except KeyError:
         raise AccountError(
-            f"--payload-user {name}: the node has no such account; name one that it has, a number,"
+            f"--payload-user {name}: this node has no such account; use an existing one, a number,"
             f" a range of numbers, or {SAME}"
         ) from None
     if entry.pw_uid == 0:
         raise AccountError(
-            f"--payload-user {name} is root, which sees everything; if that is meant, say {SAME}"
+            f"--payload-user {name} is root, so payloads could read all; to accept that, use {SAME}"
         )
     return Account(entry.pw_uid, entry.pw_gid, entry.pw_name)
 

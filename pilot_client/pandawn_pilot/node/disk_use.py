@@ -1,4 +1,4 @@
-"""How much disk a directory takes, and whether its disk still takes anything."""
+"""The disk use of a directory, and whether its disk is full."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from pathlib import Path
 from pandawn_pilot.node.trees import walk
 from pandawn_pilot.sizes import size_text
 
-# The unit of `st_blocks`, whatever the disk's own blocks are.
+# The unit of `st_blocks`, independent of the file system.
 _BLOCK_BYTES = 512
-# With less than this free, a disk is full.
+# A disk with less free is full.
 FULL_DISK_BYTES = 1024 * 1024
-# With fewer than this free, a disk takes no new files. Some kinds of disks count none, and say 0 of 0.
+# A disk with fewer free inodes is full. Some file systems have no inode counts: 0 of 0.
 FULL_DISK_INODES = 8
-# What a trial writes to learn of a quota, which no count of free blocks shows.
+# Size of a trial write, which detects a quota; counts of free blocks do not.
 _TRIAL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
 class DiskUse:
-    """What a directory takes. `trouble` is why not all of it could be looked at; empty: it was."""
+    """The size of a directory. `trouble` says why a part was not measured; empty if complete."""
 
     size_bytes: int
     trouble: str = ""
 
 
 def directory_use(directory: Path) -> DiskUse:
-    """Blocks that all files below a directory take, as `du` counts them, but each name for itself.
+    """The blocks of all files below a directory, as `du` counts them, but hard links count each.
 
-    So a sparse file counts with what it holds, a staged-in one with its size whoever else has it.
-    Files that vanish meanwhile are left out. Directories may be of any depth.
+    So a sparse file counts with its blocks, a hard link to a cached file in full. Skips files that
+    disappear meanwhile. Directories can have any depth.
     """
     total = 0
 
@@ -56,38 +56,38 @@ def directory_use(directory: Path) -> DiskUse:
     try:
         walk(directory, look)
     except OSError as error:
-        return DiskUse(total, f"{directory} could not be measured whole: {error.strerror}")
+        return DiskUse(total, f"cannot measure all of {directory}: {error.strerror}")
     return DiskUse(total)
 
 
 def free_bytes(directory: Path) -> int:
-    """Bytes that this user may still write on the disk of a directory."""
+    """Free bytes for this user on the disk of a directory."""
     return shutil.disk_usage(directory).free
 
 
 def why_full(directory: Path) -> str | None:
-    """Why the disk of a directory takes nothing more; None while it does, or where nobody can tell."""
+    """Why the disk of a directory is full; None if it is not, or if that is unknown."""
     try:
         state = os.statvfs(directory)
     except OSError:
         return None
     free = state.f_bavail * state.f_frsize
     if free < FULL_DISK_BYTES:
-        return f"{size_text(free)} are free"
+        return f"{size_text(free)} free"
     if state.f_files and state.f_favail < FULL_DISK_INODES:
-        return f"its {state.f_files} inodes are used up"
+        return f"all {state.f_files} inodes are used"
     try:
         with tempfile.TemporaryFile(dir=directory, prefix=".trial-", buffering=0) as trial:
             trial.write(bytes(_TRIAL_BYTES))
             os.fsync(trial.fileno())
     except OSError as error:
         if error.errno == errno.EDQUOT:
-            return "the quota is used up"
+            return "the quota is exceeded"
         if error.errno == errno.ENOSPC:
-            return "nothing can be written, though it seems to have room"
+            return "writing fails although there seems to be space"
     return None
 
 
 def same_disk(one: Path, other: Path) -> bool:
-    """Whether two directories lie on one file system."""
+    """Whether two directories are on the same file system."""
     return one.stat().st_dev == other.stat().st_dev

@@ -1,4 +1,4 @@
-"""Small files that are replaced whole, so that a reader sees the old text or the new one."""
+"""Atomic replacement of small files: a reader sees the old text or the new one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def replace_text(path: Path, text: str, *, sync: bool = False, private: bool = False) -> None:
-    """Replaces the file's content at one stroke; with `sync` it survives a power cut, too.
+    """Replaces the file's content atomically; with `sync` it also survives a power cut.
 
-    A `private` file is for our eyes only.
+    Only this account can read a `private` file. Raises OSError.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -33,9 +33,9 @@ def replace_text(path: Path, text: str, *, sync: bool = False, private: bool = F
 
 
 def share(descriptor: int, directory: Path) -> None:
-    """Lets all those write an open file who may write its directory, whatever our umask is.
+    """Gives an open file the write permissions of its directory, whatever the umask is.
 
-    Accounts that share a directory (pcache's, say) must be able to carry on what others began.
+    Accounts that share a directory (such as pcache's) must be able to write each other's files.
     """
     shared_with = directory.stat().st_mode
     others = shared_with & 0o022
@@ -49,7 +49,7 @@ def share(descriptor: int, directory: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Makes the names in a directory survive a power cut."""
+    """Syncs a directory, so that its names survive a power cut."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

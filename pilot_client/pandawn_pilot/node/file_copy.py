@@ -1,4 +1,4 @@
-"""Copying and linking files: as cheaply as the file systems allow, and never what is not a file."""
+"""Copies and links regular files, as cheaply as the file system allows."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from pandawn_pilot.stop import Stop
 from pandawn_transports.mover.copying import copy_bytes
 
-# ioctl of Linux that makes two files share their blocks until one is written to (btrfs, xfs ...).
+# Linux ioctl that makes two files share their blocks until one is modified (btrfs, xfs ...).
 _FICLONE = 0x40049409
-# Errors that say something of the disk or of the files. All others only say that here are no reflinks, or no hard
-# links: file systems (FUSE, AFS, CIFS, vfat ...), security modules and kernels have many numbers for that.
+# Errors of the disk or of the files. All others mean that reflinks or hard links are not supported: file
+# systems (FUSE, AFS, CIFS, vfat ...), security modules and kernels have many numbers for that.
 _TELLING = frozenset(
     {
         errno.ENOSPC,
@@ -30,10 +30,10 @@ _TELLING = frozenset(
 
 
 def copy_contents(source: Path, destination: Path, stop: Stop) -> int:
-    """Makes `destination`, which may exist, hold the bytes of `source`; returns how many.
+    """Copies `source` to `destination`, which may exist; returns the number of bytes.
 
-    Holes stay holes. Raises OSError (IsADirectoryError and the like for what is not a regular
-    file), and StoppedError.
+    Keeps holes. Raises OSError (such as IsADirectoryError for anything but a regular file), and
+    StoppedError.
     """
     # O_NONBLOCK: opening a named pipe must fail the check below, not wait for a writer.
     reader = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -50,9 +50,9 @@ def copy_contents(source: Path, destination: Path, stop: Stop) -> int:
 
 
 def place(source: Path, destination: Path, stop: Stop) -> None:
-    """Gives a job its own name for a cached file, read-only: reflink, hard link, or else a copy.
+    """Places a cached file, read-only, for a job: a reflink, else a hard link, else a copy.
 
-    A reflink is best, because a payload that writes to it spoils only its own file.
+    A reflink is best: a payload that writes to it damages only its own file.
     """
     destination.unlink(missing_ok=True)
     if _clone(source, destination):

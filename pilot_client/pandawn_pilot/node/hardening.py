@@ -1,4 +1,4 @@
-"""What a process with secrets does so that others of the same account do not read them out of it."""
+"""Protects a process with secrets from other processes of the same account."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _PR_SET_DUMPABLE = 4
 
 
 def hide_memory() -> None:
-    """Closes /proc/<pid>/mem, environ, fd and the like to all but root, and leaves no core file.
+    """Makes /proc/<pid>/mem, environ, fd and so on readable by root only; disables core files.
 
-    Nor may a debugger of the same account attach. What the process starts is not hidden: a new
-    program begins anew.
+    Debuggers of the same account cannot attach. Programs that the process starts are not protected. Raises
+    OSError.
     """
     prctl(_PR_SET_DUMPABLE, 0)
 

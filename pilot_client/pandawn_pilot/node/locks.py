@@ -1,7 +1,6 @@
 """Locks between the processes of a node: flock on small files.
 
-The kernel drops such a lock when its holder dies, however it dies, so nothing here can be left
-locked.
+The kernel releases such a lock when its holder dies, so none can stay locked.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from pathlib import Path
 from pandawn_pilot.node.durable import share
 from pandawn_pilot.stop import Stop
 
-# Waiting by polling lets a cancelled job leave the queue; 50 ms is nothing beside a file transfer.
+# Polling lets a cancelled job stop waiting; 50 ms is short compared to a file transfer.
 POLL_SECONDS = 0.05
 # Most locks are held for less than a millisecond.
 _FIRST_POLL_SECONDS = 0.001
 
 
 class LockTimeoutError(OSError):
-    """Somebody else held a lock for longer than we wait: a process that is stopped, or a dead disk."""
+    """Another process held the lock for too long: it is suspended, or waits for a hanging disk."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
@@ -36,9 +35,9 @@ class LockTimeoutError(OSError):
 def exclusive(
     path: Path, stop: Stop | None = None, *, wait_seconds: float | None = None
 ) -> Iterator[None]:
-    """Holds the lock of `path`. Waits as long as it takes, or until `stop` (StoppedError).
+    """Holds the lock of `path`. Waits without limit, or until `stop` (StoppedError).
 
-    With `wait_seconds` it waits no longer than that (LockTimeoutError). Raises OSError.
+    With `wait_seconds` it waits at most that long (LockTimeoutError). Raises OSError.
     """
     descriptor = None
     deadline = None if wait_seconds is None else time.monotonic() + wait_seconds
@@ -64,7 +63,7 @@ def exclusive(
 
 @contextmanager
 def attempt(path: Path, wait_seconds: float = 0.0) -> Iterator[bool]:
-    """Tries for `wait_seconds` to hold the lock of `path`; the value says whether it is held."""
+    """Tries for `wait_seconds` to lock `path`; yields whether the lock is held."""
     deadline = time.monotonic() + wait_seconds
     descriptor = _take(path, wait=False)
     while descriptor is None and time.monotonic() < deadline:
@@ -79,10 +78,10 @@ def attempt(path: Path, wait_seconds: float = 0.0) -> Iterator[bool]:
 
 @contextmanager
 def kept_from_cleaners(directory: Path) -> Iterator[None]:
-    """Shows that a directory is in use: systemd-tmpfiles passes over those that somebody has locked."""
+    """Marks a directory as in use: systemd-tmpfiles skips locked directories."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # It is a courtesy: file systems that lock no directories are no hindrance.
+        # Best effort: some file systems cannot lock directories.
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield
@@ -91,7 +90,7 @@ def kept_from_cleaners(directory: Path) -> Iterator[None]:
 
 
 def _take(path: Path, *, wait: bool) -> int | None:
-    """Opens and locks the file; None when somebody else holds it."""
+    """Opens and locks the file; None when another process holds it."""
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -111,8 +110,8 @@ def _take(path: Path, *, wait: bool) -> int | None:
         except OSError:
             os.close(descriptor)
             raise
-        # A holder may have removed the file while we waited: then our lock guards a name that
-        # nobody else will find, and we start over.
+        # The previous holder may have removed the file meanwhile: then no one else can see our lock, so
+        # start over.
         if _is_current(descriptor, path):
             return descriptor
         os.close(descriptor)

@@ -1,11 +1,11 @@
-"""What the kernel can keep apart for a payload: its processes, its mounts, its shared memory.
+"""Name spaces of a payload: processes, mounts and shared memory.
 
-Part of the payload's wrapper, and so of the standard library only. Who may do this is root, outside of
-containers that forbid it.
+Part of the payload's wrapper, so it uses the standard library only. It requires root, and a container
+that allows it.
 
-A payload in name spaces of its own sees no process but its own, has an empty /dev/shm, and System V
-and POSIX message queues, semaphores and memory of its own; all of it ends with its first process,
-however that ends, and no process can get away.
+A payload with its own name spaces sees only its own processes, and has an empty /dev/shm and its own
+System V and POSIX message queues, semaphores and memory. All of it ends with the name space's first
+process, and no process can escape.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ QUEUES = "/dev/mqueue"
 
 
 def separate() -> None:
-    """Gives this process's children to come name spaces of their own. Raises OSError.
+    """Creates new name spaces for future children of this process. Raises OSError.
 
-    What is mounted on the node later, by an automounter say, still comes through; what is mounted
-    inside does not come out.
+    Later mounts on the node (such as an automounter's) are visible inside; mounts inside stay inside.
     """
     library = ctypes.CDLL(None, use_errno=True)
     if library.unshare(_CLONE_NEWNS | _CLONE_NEWIPC | _CLONE_NEWPID) != 0:
@@ -36,9 +35,9 @@ def separate() -> None:
 
 
 def furnish(work_dir: str) -> None:
-    """Mounts what belongs to the new name spaces; for their first process. Raises OSError.
+    """Mounts the file systems of new name spaces, in their first process. Raises OSError.
 
-    /dev/shm stays the node's where the work directory lies in there.
+    Keeps the node's /dev/shm if the work directory is in it.
     """
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     if Path(SHARED_MEMORY).is_dir() and not work_dir.startswith(f"{SHARED_MEMORY}/"):

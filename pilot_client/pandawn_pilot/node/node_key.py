@@ -1,4 +1,4 @@
-"""What only processes of this machine know: it shows that two pilots of one node's name are on one machine."""
+"""A key known only on this machine: it shows that two pilots of one node name share a machine."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import hashlib
 from pathlib import Path
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-"""Drawn by the kernel when it starts; the same in all containers of a machine, and of no other machine."""
+"""Random, generated at boot; the same in all containers of a machine."""
 
 
 def node_key() -> str:
-    """A digest of it; empty where the system has none."""
+    """A digest of the boot identifier; empty if the system has none."""
     try:
         drawn = _BOOT_ID.read_bytes().strip()
     except OSError:

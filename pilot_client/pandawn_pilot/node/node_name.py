@@ -1,4 +1,4 @@
-"""What a worker node is called where nobody says so: its full host name, the same at each start."""
+"""The default name of a worker node: its full host name, the same at each start."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from pandawn_pilot.node.durable import replace_text
 
 _REMEMBERED = "node-name"
-"""In the cache's directory: the full name that its node had last."""
-# What every machine may call itself: containers, and hosts whose own name stands behind it in /etc/hosts.
+"""File in the cache's directory with the node's last full name."""
+# Names that identify no machine: of containers, and of hosts with such an alias first in /etc/hosts.
 _ANYBODYS = frozenset(
     {"", "(none)", "localhost", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"}
 )
@@ -19,7 +19,7 @@ _ANYBODYS_ENDS = (".localdomain", ".localdomain4", ".localdomain6", ".localhost"
 
 
 class NoNodeNameError(Exception):
-    """The machine has no name that tells it from others."""
+    """The machine has no unique name."""
 
 
 def node_name(
@@ -29,11 +29,10 @@ def node_name(
     full_name: Callable[[], str] = socket.getfqdn,
     short_name: Callable[[], str] = socket.gethostname,
 ) -> str:
-    """The name under which a node's pilots register and its hooks speak, in lower case.
+    """The name under which a node's pilots register and its hooks report, in lower case.
 
-    A name that was given is taken as it is. Else, while the name service does not tell the full name, it is
-    the one that `cache_dir` remembers. Raises NoNodeNameError where the machine is called localhost, as
-    others are.
+    A given name is used unchanged. Else, if the name service does not know the full name now, the name
+    stored in `cache_dir` is used. Raises NoNodeNameError if the machine is called localhost.
     """
     if given:
         return _canonical(given)
@@ -41,15 +40,15 @@ def node_name(
     own = [name for name in names if not _is_anybodys(name)]
     if not own:
         raise NoNodeNameError(
-            f"this machine is called {names[1] or 'nothing'}, as others may be: say with --node"
-            " what this node is called, a name that no other has"
+            f"this machine's name, {names[1] or 'empty'}, is not unique; give the node a unique name"
+            " with --node"
         )
     name = own[0]
     return name if cache_dir is None else _same_as_before(name, cache_dir / _REMEMBERED)
 
 
 def _same_as_before(name: str, remembered: Path) -> str:
-    # A cache that is no good for this is no reason not to start; others will speak of it.
+    # An unusable cache is reported elsewhere, and must not prevent the start.
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if "." in name:
             remembered.parent.mkdir(parents=True, exist_ok=True)

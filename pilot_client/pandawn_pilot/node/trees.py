@@ -1,8 +1,8 @@
-"""Walks over directories that somebody else has made: of any depth, and never through a link.
+"""Walks untrusted directory trees of any depth, without following links.
 
-A path has at most 4,096 bytes, a process some hundred open files, Python a thousand calls inside each
-other; a payload nests directories deeper than all of these. So a walk goes down by open descriptors,
-one at a time, and up by "..", where it looks whether it is back at the directory that it came from.
+A path has at most 4,096 bytes, a process some hundred open files, Python a thousand nested calls; a
+payload can nest directories deeper. So a walk descends by descriptors, one at a time, and returns by
+"..", where it checks that it is back in the same directory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass
 class _Level:
-    """A directory on the way down: its name in the one above, who it is, what is left to enter."""
+    """An entered directory: its name, its identity, and the subdirectories still to enter."""
 
     name: str
     identity: tuple[int, int]
@@ -33,12 +33,11 @@ def walk(
     leave: Callable[[int, str], None] | None = None,
     enter: Callable[[int, str], None] | None = None,
 ) -> None:
-    """Calls `look` with a descriptor of `top` and of each directory that `look` names in turn.
+    """Calls `look` with a descriptor of `top`, and of each subdirectory that `look` returns.
 
-    `enter` is called before, and `leave` after all below a directory is done, each with a descriptor
-    of the directory above it and its name. Directories that vanish or may not be entered are passed
-    over. Raises OSError where `top` cannot be opened, and when the way back is lost because somebody
-    moved a directory meanwhile.
+    Calls `enter` before and `leave` after a subdirectory, with a descriptor of its parent and its name.
+    Skips directories that disappear or cannot be entered. Raises OSError if `top` cannot be opened, or if
+    a directory was moved during the walk.
     """
     here = os.open(top, _DIRECTORY)
     try:
@@ -61,9 +60,7 @@ def walk(
             os.close(here)
             here = above
             if _identity(here) != levels[-1].identity:
-                raise OSError(
-                    errno.ESTALE, "a directory was moved while it was looked at", str(top)
-                )
+                raise OSError(errno.ESTALE, "a directory was moved while it was read", str(top))
             if leave is not None:
                 leave(here, level.name)
     finally:
@@ -71,18 +68,18 @@ def walk(
 
 
 def _enter(above: int, name: str, enter: Callable[[int, str], None] | None) -> int | None:
-    """A descriptor of a directory from which the way back is open, too; None where there is none."""
+    """A descriptor of a subdirectory whose parent is reachable; None if it cannot be entered."""
     try:
         if enter is not None:
             enter(above, name)
         below = os.open(name, _DIRECTORY, dir_fd=above)
     except OSError as error:
-        # Without a descriptor the walk cannot go on: that is no matter of one directory.
+        # Out of descriptors or memory: the walk as a whole fails.
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
             raise
         return None
     if not os.access("..", os.F_OK, dir_fd=below):
-        # It may be listed, but nothing in it may be reached.
+        # It can be listed, but not traversed.
         os.close(below)
         return None
     return below
@@ -94,9 +91,9 @@ def _identity(descriptor: int) -> tuple[int, int]:
 
 
 def remove_tree(root: Path) -> None:
-    """Removes a directory with all below it, also where a payload has taken our rights away.
+    """Removes a directory tree, even if a payload has removed our permissions.
 
-    What cannot be removed stays, without a word: the next start of the pilot tries again.
+    Silently leaves what cannot be removed: the next start of the pilot tries again.
     """
     with contextlib.suppress(OSError):
         if not stat.S_ISDIR(root.lstat().st_mode):
@@ -114,7 +111,7 @@ def _unlink_files(directory: int) -> list[str]:
         with os.scandir(directory) as items:
             entries = list(items)
     except OSError:
-        # A directory that its disk cannot read any more keeps no other from being emptied.
+        # Skip an unreadable directory; the others are still emptied.
         return below
     for item in entries:
         if item.is_dir(follow_symlinks=False):
@@ -131,6 +128,6 @@ def _remove_directory(above: int, name: str) -> None:
 
 
 def _open_up(above: int, name: str) -> None:
-    """Gives us the right to enter a directory of our own. Root needs none."""
+    """Restores our permissions on our own directory. Root does not need them."""
     if os.geteuid() != 0 and stat.S_ISDIR(os.lstat(name, dir_fd=above).st_mode):
         os.chmod(name, 0o700, dir_fd=above)

@@ -1,4 +1,4 @@
-"""File names are bytes; the contract has them as UTF-8, whatever a node's locale makes of bytes."""
+"""Makes Python treat file names as UTF-8, as the contract does, whatever the locale is."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import sys
 
 
 def use_utf8() -> None:
-    """Starts this program anew, as the same process, unless Python takes file names for UTF-8.
+    """Restarts this program in the same process in UTF-8 mode, unless file names are UTF-8 already.
 
-    On a node with a Latin-1 locale a name that came from the server would else become other bytes than
-    those that the submitter saw. Nothing but this turns Python's encoding of file names over. For the
-    beginning of a program: what it has open and has read is lost.
+    Otherwise, in a Latin-1 locale, names from the server would become other bytes than the submitter's.
+    Python cannot change this encoding later. Call it first: the restart loses all state.
     """
     if sys.getfilesystemencoding() == "utf-8" or not sys.executable:
         return
@@ -19,5 +18,5 @@ def use_utf8() -> None:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     program = [sys.argv[0]] if spec is None else ["-m", spec.name]
     words = [sys.executable, "-X", "utf8", *flags, *program, *sys.argv[1:]]
-    # Out of sys.argv comes what went in, byte for byte, in whatever encoding.
+    # sys.argv round-trips to the same bytes in any encoding.
     os.execv(sys.executable, words)  # noqa: S606 (meant so)

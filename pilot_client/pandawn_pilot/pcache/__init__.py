@@ -1,1 +1,1 @@
-"""Charles Waldman's pcache, as sites run it: its tree is read, its catalog entries are kept, it serves the pilot."""
+"""Support for Charles Waldman's pcache: reads its tree, reports it to the catalog, and uses it in the pilot."""

@@ -1,11 +1,11 @@
-"""The books of a pcache: brings the journal, from which the catalog is told, into step with the tree.
+"""The books of a pcache: updates the journal, which is reported to the catalog, from the tree.
 
-    <scratch>/pandawn-pcache/journal/       what the tree holds, what of it was reported; see journal
-    <scratch>/pandawn-pcache/entries.json   see index
-    <scratch>/pandawn-pcache/scan.lock      held from the first look until the journal has what was seen
+    <scratch>/pandawn-pcache/journal/       contents of the tree, and which are reported; see catalog/journal.py
+    <scratch>/pandawn-pcache/entries.json   see index.py
+    <scratch>/pandawn-pcache/scan.lock      held from the start of a scan until the journal is updated
 
-All processes that keep the books of one pcache (cron, a watcher, pilots) share these. The journal
-never says what anybody believes, only what was seen on the disk.
+All processes that keep the books of one pcache (cron, a watcher, pilots) share these. The journal records
+only what was found on the disk.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from pandawn_pilot.pcache.layout import Place, Stamp
 from pandawn_pilot.pcache.names import read_names
 from pandawn_pilot.pcache.tree import Walk
 
-# How often the files are looked at one by one, in case jobs have written to what they were given.
+# Interval of scans that check each file, as jobs may have written to files that they got.
 _DEEP_EVERY_SECONDS = 3600.0
-# The first look at 100,000 files takes 20 s. A process that is stopped may not stop all others.
+# The first scan of 100,000 files takes 20 s, but a suspended process must not block all others.
 _LOCK_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Holding:
-    """What a pcache was seen to hold: files by name, their bytes, and files without a usable name."""
+    """Contents of a pcache: number of named files, their bytes, and number of files without a valid name."""
 
     file_count: int
     total_bytes: int
@@ -45,9 +45,9 @@ class Holding:
 
 
 class Books:
-    """Keeps the books of the pcache at a place, for all threads; without `naming`, as it was done before.
+    """The books of the pcache at a place; thread-safe. Without `naming`, the stored naming is used.
 
-    Raises OSError, as all methods do, when the directories cannot be used.
+    The constructor and all methods raise OSError when the directories cannot be used.
     """
 
     def __init__(self, place: Place, naming: Naming | None, log: Log) -> None:
@@ -60,23 +60,23 @@ class Books:
         self._lock_path = place.books / "scan.lock"
         before = read_index(self._index_path)
         if before is None or naming not in (None, before.naming):
-            # Another naming: what was found under other names is of no use.
+            # The naming has changed, so the index is useless.
             before = Index(naming or Naming())
         self._index = before
-        # Where the files of a name lie; made when it is first needed.
+        # Paths of the files by key; built at first use.
         self._paths: dict[FileKey, set[str]] | None = None
 
     def reported(self) -> Journal:
-        """The journal to report: the one of all that the node holds, where it holds more than this."""
+        """The journal to report: this one, or the node's if it has other stores, too."""
         books = self.place.books
         return NodeJournal(books) if has_more(books) else self.journal
 
     def scan(self, opened: Callable[[str], None] | None = None) -> tuple[Holding, Stamp]:
-        """Looks at the whole tree and brings the journal into step; `opened` as in `Walk`.
+        """Scans the whole tree and updates the journal; `opened` as in `Walk`.
 
-        The stamp is from before the look: when it has changed, there is something to see.
+        The returned stamp is from before the scan: when it changes, scan again.
         """
-        # Who wiped the whole scratch directory took the books as well.
+        # The whole scratch directory may have been wiped, with the books.
         self.place.make_books("journal")
         with self._exclusive():
             stamp = self.place.stamp()
@@ -104,9 +104,9 @@ class Books:
             return Holding(count, self.journal.total_bytes(), unnamed), stamp
 
     def look(self, paths: Iterable[str], opened: Callable[[str], None] | None = None) -> None:
-        """Looks at some directories and what is below them, and notes what is new or gone there."""
+        """Scans some directories and all below them, and records changes there."""
         if self._read_life() != self.journal.position().epoch:
-            # Another life of the cache: what is known of other directories counts no more.
+            # The cache was replaced: the index of other directories is obsolete.
             self.scan(opened)
             return
         starts = set(paths)
@@ -115,7 +115,7 @@ class Books:
             touched = {self._index.rows[path].key for path in before}
             walk = Walk(str(self.place.cache), opened)
             found = dict(walk.afresh(starts))
-            # Not before the walk has succeeded: what is not known as a directory is not walked.
+            # Only after the walk has succeeded: directories that are not in the index are not walked.
             for path in _below(starts, self._index.directories):
                 del self._index.directories[path]
             self._take(found)
@@ -127,11 +127,11 @@ class Books:
             self._record(wanted, known)
 
     def is_settled(self, path: str) -> bool:
-        """Whether a directory was last seen with its file and nothing else that may change."""
+        """Whether a directory last contained its file and no subdirectories."""
         return path in self._index.rows and path not in self._index.directories
 
     def _take(self, found: Mapping[str, Row]) -> None:
-        """Reads the names of what is new or has changed."""
+        """Reads the names of new and changed files."""
         for path, row in found.items():
             before = self._index.rows.get(path)
             names = read_names(
@@ -141,7 +141,7 @@ class Books:
                 (row.inode, row.data_ns, row.size_bytes),
             )
             if names is None and (before is None or before.lfn):
-                self._log.warning("%r has no name that the catalog takes", path)
+                self._log.warning("%r is not reported: the catalog does not accept its name", path)
             self._drop([path])
             self._index.rows[path] = row.named(names)
             if self._paths is not None:
@@ -154,7 +154,7 @@ class Books:
                 self._paths[row.key].discard(path)
 
     def _file_of(self, key: FileKey) -> CachedFile | None:
-        """The file by that name; where several places have one, the newest counts."""
+        """The file with this key; the newest if there are several."""
         rows = self._index.rows
         if self._paths is None:
             self._paths = defaultdict(set)
@@ -168,7 +168,7 @@ class Books:
         )
 
     def _files(self) -> dict[FileKey, CachedFile]:
-        """All files, as `_file_of` would say."""
+        """All files, as from `_file_of`."""
         newest: dict[FileKey, tuple[int, str]] = {}
         for path, row in self._index.rows.items():
             if row.lfn:
@@ -181,8 +181,7 @@ class Books:
             known = {file.key: file for file in self.journal.snapshot().files}
             self._record(dict.fromkeys(known) | files, known)
         elif there or self.journal.snapshot().files:
-            # Wiped, flushed, moved away, or our own books are lost: nothing that was told before
-            # can be built upon.
+            # Wiped, flushed, moved away, or our books are lost: earlier reports are obsolete.
             self.journal.begin_epoch(files.values())
             if there:
                 self._mark_life()
@@ -193,7 +192,7 @@ class Books:
         known: Mapping[FileKey, CachedFile | None],
     ) -> None:
         differ = [key for key, file in wanted.items() if known.get(key) != file]
-        # Another size or GUID is another file under the same name: out first, then in.
+        # A file with another size or GUID replaces the one of the same name: deletions first.
         self.journal.record(
             deleted=[key for key in differ if known.get(key) is not None],
             added=[file for key in differ if (file := wanted[key]) is not None],
@@ -206,7 +205,7 @@ class Books:
             return None
 
     def _mark_life(self) -> None:
-        # Wiped again meanwhile: the next scan begins another epoch.
+        # If it was wiped again meanwhile, the next scan starts another epoch.
         with contextlib.suppress(FileNotFoundError):
             replace_text(self.place.epoch_mark, f"{self.journal.position().epoch:016x}")
 

@@ -1,4 +1,4 @@
-"""Running a site's pcache for the pilot: the command line, waiting for it, and ending it."""
+"""Runs a site's pcache for the pilot."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ from pandawn_transports.account import Account
 
 TRANSFERRED, HIT, TRANSFERRED_LATE = 0, 1, 2
 _OWN_COPIER = (sys.executable, "-m", "pandawn_pilot.pcache.fetch")
-# Between looks at whether the job was stopped.
+# Interval of checks whether the job was stopped.
 _POLL_SECONDS = 0.2
-# Of what it says, the end is shown.
+# Only the end of its output is shown.
 _SHOWN_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its exit status (negative: a signal), and the last of what it said."""
+    """The result of a run: its exit status (negative: a signal), and the end of its output."""
 
     status: int
-    said: str
+    output: str
 
 
 class PcacheCommand:
     """A site's pcache with its options, as in `pcache.py -s /scratch -m 80%`.
 
-    The program is what stands before the first option. A copy program may follow the options;
-    without one, pcache copies by the pilot's own transports. Raises ValueError for what cannot be
-    taken apart.
+    The words before the first option are the program. A copy program may follow the options; without one,
+    pcache copies with the pilot's transports. Raises ValueError for a command that cannot be parsed.
     """
 
     def __init__(self, text: str) -> None:
@@ -50,7 +49,7 @@ class PcacheCommand:
         asked = read_options(words[first:])
         if not self._program or asked is None:
             raise ValueError(
-                f"{text!r} is no pcache command; write it like 'pcache.py -s /scratch -m 80%'"
+                f"{text!r} is not a pcache command; write it like 'pcache.py -s /scratch -m 80%'"
             )
         self._options = words[first : len(words) - len(asked.words)]
         self._copier = asked.words
@@ -58,14 +57,14 @@ class PcacheCommand:
         self.place = Place(asked.scratch_dir)
 
     def entry(self, url: str) -> str | None:
-        """Where the cache keeps the file of that URL, below CACHE/."""
+        """The path of a URL's entry below CACHE/; None if it has none."""
         return self.place.entry(_source(url), self._asked.storage_root)
 
     def may_bring(self, url: str, wanted: CachedFile, reader: Account | None) -> bool:
-        """Whether pcache may bring a file for `reader`, who may read less than the pilot.
+        """Whether pcache may transfer a file for `reader`, which may have fewer rights than the pilot.
 
-        A site's own copy program reads as the pilot does. Of what it brings then, the content has
-        to prove that it is what the user has named.
+        A site's own copy program reads with the pilot's rights. Then the content must prove that it is the
+        file that the user named.
         """
         is_own_right = reader is None or not self._copier or local_path(url) is None
         return is_own_right or parse_version(wanted.version).kind is VersionKind.SHA256
@@ -73,7 +72,7 @@ class PcacheCommand:
     def bring(
         self, url: str, wanted: CachedFile, destination: str, reader: Account | None, stop: Stop
     ) -> Outcome:
-        """Has pcache bring a file to a path below the scratch directory. Raises StoppedError, OSError."""
+        """Transfers a file by pcache to a path below the scratch directory. Raises StoppedError, OSError."""
         guid = [f"--guid={wanted.guid}"] if wanted.guid else []
         copier = self._copier or _OWN_COPIER
         environment = {
@@ -86,9 +85,9 @@ class PcacheCommand:
         return self._run(words, environment, destination, stop)
 
     def evict(self, url: str, destination: str, stop: Stop) -> None:
-        """Has pcache remove its copy of a file. Raises StoppedError, OSError.
+        """Makes pcache remove its copy of a file. Raises StoppedError, OSError.
 
-        It does so when it is forced to fetch it anew, and the copy program here brings nothing.
+        pcache removes it before a forced transfer; the copy program given here transfers nothing.
         """
         words = ["--force", "--retry=0", "true", _source(url), destination]
         self._run(words, dict(os.environ), destination, stop)
@@ -96,10 +95,10 @@ class PcacheCommand:
     def _run(
         self, words: Sequence[str], environment: dict[str, str], destination: str, stop: Stop
     ) -> Outcome:
-        said = Path(f"{destination}.said")
-        # Not a pipe: pcache's cleaner, which lives on, may hold it open.
+        path = Path(f"{destination}.output")
+        # Not a pipe: pcache's cleaner runs on and may keep it open.
         try:
-            with said.open("wb") as output:
+            with path.open("wb") as output:
                 process = subprocess.Popen(
                     [*self._program, *self._options, *words],
                     stdin=subprocess.DEVNULL,
@@ -109,10 +108,10 @@ class PcacheCommand:
                     start_new_session=True,
                 )
             status = _wait(process, stop)
-            text = said.read_text(encoding="utf-8", errors="replace").strip()
+            text = path.read_text(encoding="utf-8", errors="replace").strip()
             return Outcome(status, text[-_SHOWN_CHARACTERS:])
         finally:
-            said.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def _wait(process: subprocess.Popen[bytes], stop: Stop) -> int:
@@ -123,13 +122,13 @@ def _wait(process: subprocess.Popen[bytes], stop: Stop) -> int:
             try:
                 stop.check()
             except StoppedError:
-                # With its copy program; the cleaner has a session of its own.
+                # Also kills its copy program; the cleaner has its own session.
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 raise
 
 
 def _source(url: str) -> str:
-    """A URL as copy programs take it: files of mounted file systems by their paths."""
+    """A URL for copy programs; the plain path for a file of a mounted file system."""
     path = local_path(url)
     return url if path is None else str(path)

@@ -1,7 +1,7 @@
 """The pilot's transports as the copy program of pcache: `python -m pandawn_pilot.pcache.fetch SOURCE DESTINATION`.
 
-So that a file comes by way of pcache as it would have come without. Ends with 0, or with 3 and a
-sentence; never with 1, which is pcache's word for a hit.
+So files are transferred by pcache in the same way as without it. Exits with 0, or with 3 and a message;
+never with 1, which is pcache's status for a hit.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pandawn_pilot.stop import Stop
 from pandawn_transports import TransferError, transport_for
 from pandawn_transports.account import Account
 
-# What is wanted, as the pilot tells it: of another file, no byte is to be moved.
+# Size and checksum of the wanted file, set by the pilot: another file is not transferred.
 SIZE_VARIABLE = "PANDAWN_WANTED_BYTES"
 CHECKSUM_VARIABLE = "PANDAWN_WANTED_CHECKSUM"
-# Whose rights count, as `UID:GID`; empty: the pilot's.
+# The account whose rights apply, as `UID:GID`; empty: the pilot's.
 READER_VARIABLE = "PANDAWN_READER"
 _FAILED = 3
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     try:
         transport = transport_for(url, _reader(environment.get(READER_VARIABLE, "")))
         if wanted and (size := transport.look(url).size_bytes) != int(wanted):
-            return _complain(f"{url} has {size} bytes, wanted are {wanted}")
+            return _complain(f"{url} has {size} bytes, expected {wanted}")
         checksum = environment.get(CHECKSUM_VARIABLE, "")
         transport.fetch(url, Path(destination), Stop(), checksum)
     except (TransferError, OSError) as error:

@@ -1,6 +1,6 @@
-"""What was found in a pcache the last time: spares the next look what has not changed.
+"""The result of the last scan of a pcache, so that the next one skips what has not changed.
 
-Only a help. Whatever it says is compared with the tree; when it is lost, all is looked at again.
+Only an optimization: it is compared with the tree, and if it is lost, all is scanned again.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ FORMAT_VERSION = 2
 
 
 class Row(NamedTuple):
-    """One file of the tree. The first four are its marks: while they are the same, so is the file.
+    """One file of the tree. The first four fields identify its state: if they are equal, it is unchanged.
 
-    A plain tuple, because 100,000 of them are read at each start. `entry_ns` is the time of change
-    of the file's directory, 0 if it is not to be relied on. Without an LFN, the file has no name
-    that the catalog takes.
+    A plain tuple, as 100,000 of them are read at each start. `entry_ns` is the mtime of the file's
+    directory, 0 if it is not reliable. The LFN is empty if the catalog does not accept the name.
     """
 
     entry_ns: int
@@ -56,16 +55,16 @@ class Row(NamedTuple):
 
 @dataclass
 class Index:
-    """Files by path, times of change of the directories above them, and what they were found for.
+    """Files by path, mtimes of the directories above them, and the naming.
 
-    `position` is where the journal stood when it agreed with the files: epoch and number.
+    `position` is the journal's position, epoch and number, when it agreed with the files.
     """
 
     naming: Naming
     rows: dict[str, Row] = field(default_factory=dict)
     directories: dict[str, int] = field(default_factory=dict)
     position: tuple[int, int] = (0, 0)
-    # By time.time(): when all files were looked at, and not only their directories.
+    # By time.time(): when each file was checked, not only the directories.
     deep_time: float = 0.0
 
 
@@ -88,7 +87,7 @@ def read_index(path: Path) -> Index | None:
 
 
 def write_index(path: Path, index: Index) -> None:
-    """Replaces the index. To be called by the holder of the books' lock."""
+    """Replaces the index. The caller must hold the books' lock. Raises OSError."""
     document = {
         "version": FORMAT_VERSION,
         "lfn_depth": index.naming.lfn_depth,
@@ -98,5 +97,5 @@ def write_index(path: Path, index: Index) -> None:
         "directories": index.directories,
         "rows": index.rows,
     }
-    # As ASCII: a path may hold bytes that are no text, which JSON carries as lone surrogates.
+    # As ASCII: bytes of a path that are not UTF-8 become lone surrogates in JSON.
     replace_text(path, json.dumps(document))

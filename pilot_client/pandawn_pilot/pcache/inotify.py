@@ -1,4 +1,4 @@
-"""Linux's inotify, by way of the C library: one watch a directory, events with the names in it."""
+"""Linux's inotify through the C library: one watch per directory, events with the names in it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MOVED_TO = 0x80
 _DELETE_SELF = 0x400
 _MOVE_SELF = 0x800
 _ONLY_DIRECTORIES = 0x01000000
-# Flags of an event: of a directory; some were lost; the watch is over, its directory gone or taken
-# back; the directory goes by another name.
+# Flags of an event: it concerns a directory; events were lost; the watch was removed; the directory was
+# renamed.
 DIRECTORY = 0x40000000
 OVERFLOW = 0x4000
 IGNORED = 0x8000
@@ -29,12 +29,12 @@ _WANTED = (
 )
 
 _HEAD = struct.Struct("iIII")
-# Thousands of events; what does not fit is read next.
+# Holds thousands of events; the rest is read by the next call.
 _BUFFER_BYTES = 256 * 1024
 
 
 class Event(NamedTuple):
-    """Something happened to `name` in the directory of a watch; `watch` is -1 for an overflow."""
+    """A change of `name` in the directory of a watch; `watch` is -1 for an overflow."""
 
     watch: int
     mask: int
@@ -42,11 +42,11 @@ class Event(NamedTuple):
 
 
 class WatchError(Exception):
-    """Nothing can be watched, or nothing more: the text says why."""
+    """No watch, or no further watch, is possible; the text says why."""
 
 
 class Inotify:
-    """One queue of events. Raises WatchError where the kernel, or its limits, allow none."""
+    """One queue of events. Raises WatchError if the kernel or its limits do not allow it."""
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL(None, use_errno=True)
@@ -70,9 +70,9 @@ class Inotify:
         os.close(self._descriptor)
 
     def add(self, directory: str) -> int | None:
-        """Watches a directory; the same number as before if it is watched already, None if it is gone.
+        """Watches a directory; returns its number (the same if already watched), None if it is gone.
 
-        Raises WatchError, above all when the user's watches are used up.
+        Raises WatchError, mostly at the user's limit of watches.
         """
         path = os.fsencode(directory)
         number: int = self._library.inotify_add_watch(self._descriptor, path, _WANTED)
@@ -82,20 +82,22 @@ class Inotify:
         if code in (errno.ENOENT, errno.ENOTDIR):
             return None
         why = (
-            "fs.inotify.max_user_watches is used up" if code == errno.ENOSPC else os.strerror(code)
+            "the limit fs.inotify.max_user_watches is reached"
+            if code == errno.ENOSPC
+            else os.strerror(code)
         )
-        raise WatchError(f"{directory} cannot be watched: {why}")
+        raise WatchError(f"cannot watch {directory}: {why}")
 
     def remove(self, watch: int) -> None:
-        """Takes a watch back; one that is over already is no error."""
+        """Removes a watch; ignores one that has ended already."""
         self._library.inotify_rm_watch(self._descriptor, watch)
 
     def wait(self, seconds: float, *also: int) -> bool:
-        """Waits for events, or for one of other descriptors to have something to read."""
+        """Waits for events, or until one of other descriptors is readable; False after `seconds`."""
         return bool(select.select([self._descriptor, *also], [], [], max(seconds, 0.0))[0])
 
     def read(self) -> list[Event]:
-        """The events that are there; none when there are none."""
+        """The pending events; does not block."""
         try:
             content = os.read(self._descriptor, _BUFFER_BYTES)
         except BlockingIOError:

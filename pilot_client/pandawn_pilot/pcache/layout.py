@@ -1,13 +1,13 @@
-"""Where pcache keeps what, and the options that decide it: read off pcache 4.2.3, of which nothing is changed.
+"""The directories and options of pcache 4.2.3, which runs unmodified.
 
-<scratch>/pcache/CACHE/<path of the source>/    one directory a file:
-    data                    the file; appears by rename, whole
-    src, guid               source URL, GUID if pcache was told one
-    mru, xfer, .LOCK        a link into MRU/; a transfer under way; a lock
-    .pandawn                ours: the names that a pilot knows the file by, see names
+<scratch>/pcache/CACHE/<path of the source>/    one directory per file:
+    data                    the file; renamed when complete
+    src, guid               source URL; GUID if pcache got one
+    mru, xfer, .LOCK        a link into MRU/; a running transfer; a lock
+    .pandawn                ours: the names that a pilot uses for the file, see names.py
 <scratch>/pcache/CACHE/size         sum of the sizes, rewritten at each change
-<scratch>/pcache/CACHE/.pandawn-epoch   ours: the epoch that this life of CACHE/ has
-<scratch>/pandawn-pcache/           ours: the books, see books; beside, so that a wiped cache leaves them
+<scratch>/pcache/CACHE/.pandawn-epoch   ours: the epoch of this CACHE/
+<scratch>/pandawn-pcache/           ours: the books, see books.py; outside, so that they survive a wiped cache
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CLAIM = ".pandawn"
 DEFAULT_SCRATCH_DIR = "/scratch/"
 DEFAULT_STORAGE_ROOT = "/pnfs"
 
-# pcache's own table: what it does not take apart, we must not either.
+# pcache's own table of options, so that we parse as it does.
 _SHORT_OPTIONS = "s:x:m:Cy:A:R:t:r:g:fFl:VvdqpPH:S:L:X:"
 _LONG_OPTIONS = (
     "scratch-dir=",
@@ -56,7 +56,7 @@ _LONG_OPTIONS = (
 
 @dataclass(frozen=True)
 class Invocation:
-    """What pcache is asked for: those of its options that matter to others, and the rest of the words."""
+    """A parsed command line of pcache: the options that we need, and the remaining words."""
 
     scratch_dir: str
     storage_root: str
@@ -67,14 +67,14 @@ class Invocation:
 
 @dataclass(frozen=True)
 class Stamp:
-    """Changes whenever pcache adds or removes a file, at the price of two calls to the kernel."""
+    """Changes whenever pcache adds or removes a file; costs two system calls."""
 
     cache: tuple[int, int]
     size: tuple[int, int]
 
 
 class Place:
-    """A pcache directory. `scratch_dir` is compared by pcache as text, so it is kept as given."""
+    """A pcache directory. pcache compares `scratch_dir` as text, so it is kept as given."""
 
     def __init__(self, scratch_dir: str) -> None:
         self.scratch_dir = scratch_dir if scratch_dir.endswith("/") else scratch_dir + "/"
@@ -84,7 +84,7 @@ class Place:
         self.books = Path(self.scratch_dir, "pandawn-pcache")
 
     def entry(self, source: str, storage_root: str) -> str | None:
-        """The directory of a source below CACHE/, by pcache's rule; None for one that leaves CACHE/."""
+        """The directory of a source below CACHE/, by pcache's rule; None if outside of CACHE/."""
         at = source.find(storage_root)
         if at >= 0:
             source = source[at:]
@@ -95,7 +95,7 @@ class Place:
         return path.removeprefix(f"{cache}/") if path.startswith(f"{cache}/") else None
 
     def make_entry(self, entry: str) -> None:
-        """Makes an entry's directory and those above it, as open to all as pcache makes them. Raises OSError."""
+        """Creates an entry's directory and its parents, world-writable as pcache's own. Raises OSError."""
         directory = self.root
         for part in ("", "CACHE", *entry.split("/")):
             directory /= part
@@ -106,14 +106,13 @@ class Place:
             directory.chmod(0o777)
 
     def stamp(self) -> Stamp:
-        """The stamp as it is now."""
+        """The current stamp."""
         return Stamp(_mark(self.cache), _mark(self.cache / "size"))
 
     def make_books(self, *inner: str) -> None:
-        """Makes the directory of the books and some within it, open to all as pcache's own are.
+        """Creates the directory of the books and some subdirectories, world-writable as pcache's own.
 
-        Pilots of different accounts share a pcache, and whoever keeps its books must be able to.
-        Raises OSError.
+        Pilots of different accounts share a pcache and its books. Raises OSError.
         """
         for directory in (self.books, *(self.books / name for name in inner)):
             directory.mkdir(exist_ok=True)
@@ -123,7 +122,7 @@ class Place:
 
 
 def read_options(words: Sequence[str]) -> Invocation | None:
-    """Takes the words behind the program's name apart as pcache does; None for what it refuses."""
+    """Parses the words after the program's name as pcache does; None if pcache would refuse them."""
     try:
         options, rest = getopt.getopt(list(words), _SHORT_OPTIONS, _LONG_OPTIONS)
     except getopt.GetoptError:

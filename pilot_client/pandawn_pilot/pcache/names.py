@@ -1,4 +1,4 @@
-"""What the files in a pcache are called: by the pilot that asked for them, or else by where they came from."""
+"""The names of files in a pcache: from the pilot that requested them, else from their source."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pandawn_pilot.pcache.layout import CLAIM, GUID, SOURCE
 from pandawn_transports.base import SourceStat
 
 FORMAT_VERSION = 2
-# Of what pcache and pilots write down about a file; the rest, if there is any, is not for us.
+# Longest part read of the small files of pcache and pilots.
 _MAX_BYTES = 8192
-# As the contract has it.
+# The contract's rule.
 _GUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 
 
 @dataclass(frozen=True)
 class Names:
-    """Logical name, name space, GUID, version; all but the first may be empty."""
+    """LFN, scope, GUID, version; all but the first may be empty."""
 
     lfn: str
     scope: str = ""
@@ -31,13 +31,13 @@ class Names:
     version: str = ""
 
 
-# Inode, time of modification, size: while they are the same, so is the content.
+# Inode, mtime, size: if they are equal, the content is unchanged.
 Marks = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a pilot knows of a file: its names, and which data, from which source, it saw to be that version."""
+    """A pilot's record of a file: its names, and the data and source that it verified as this version."""
 
     names: Names
     marks: Marks = (0, 0, 0)
@@ -45,15 +45,15 @@ class Claim:
 
 
 def read_names(directory: str, entry: str, naming: Naming, marks: Marks) -> Names | None:
-    """The names of the file in an entry's directory; None when it has none that the catalog takes.
+    """The names of the file in an entry's directory; None if the catalog does not accept them.
 
-    Its version is known only where a pilot has seen just this data, by its marks.
+    The version is known only if a pilot verified this data, by its marks.
     """
     claim = read_claim(directory)
     if claim is not None:
         return claim.names if claim.marks == marks else replace(claim.names, version="")
     path = entry
-    # What follows a question mark belongs to the name of a file, but not to that of a URL.
+    # A question mark is a part of a file's name, but ends the path of a URL.
     if "?" in path and "://" in _read_line(f"{directory}/{SOURCE}"):
         path = path.partition("?")[0]
     scope, lfn = name_of(path, naming)
@@ -63,9 +63,9 @@ def read_names(directory: str, entry: str, naming: Naming, marks: Marks) -> Name
 
 
 def write_claim(directory: Path, claim: Claim) -> None:
-    """Lets an entry's file be known by these names, as long as the entry lives: pcache removes it whole.
+    """Stores the names of an entry's file; pcache removes them together with the entry.
 
-    Raises OSError. Does nothing for an entry that has them, or for names that the catalog refuses.
+    Raises OSError. Does nothing if they are stored already, or if the catalog refuses the names.
     """
     names = claim.names
     if not _is_good(names) or read_claim(str(directory)) == claim:
@@ -83,10 +83,9 @@ def write_claim(directory: Path, claim: Claim) -> None:
 
 
 def read_claim(directory: str) -> Claim | None:
-    """What a pilot has written down of the file in an entry's directory.
+    """A pilot's record of the file in an entry's directory; None if there is none.
 
-    The tree is open to all accounts: what another account than ours, or root, has written says
-    nothing of versions.
+    The tree is world-writable: versions in records of accounts other than ours and root are ignored.
     """
     text, is_ours = _read(f"{directory}/{CLAIM}")
     if not text:
@@ -99,12 +98,12 @@ def read_claim(directory: str) -> Claim | None:
         names = Names(str(document["lfn"]), str(document["scope"]), str(document["guid"]), version)
         inode, data_ns, size = (int(mark) for mark in document["marks"])
         source = document["source"]
-        told = None if source is None else SourceStat(**source)
+        seen = None if source is None else SourceStat(**source)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if not _is_good(names) or (version and not is_version(version)):
         return None
-    return Claim(names, (inode, data_ns, size), told)
+    return Claim(names, (inode, data_ns, size), seen)
 
 
 def _is_good(names: Names) -> bool:
@@ -113,14 +112,14 @@ def _is_good(names: Names) -> bool:
 
 
 def _read_line(path: str) -> str:
-    """The first line of one of pcache's small files; empty when it has none."""
+    """The first line of one of pcache's small files; empty if missing."""
     return _read(path)[0].partition(b"\n")[0].decode(errors="surrogateescape").strip()
 
 
 def _read(path: str) -> tuple[bytes, bool]:
-    """The beginning of a file, and whether it is ours or root's."""
-    # Not by a stream: the first look at a large cache reads two small files for each of its own. No
-    # links: where jobs may write to the tree, they could have root tell what only root may read.
+    """The beginning of a file, and whether this account or root owns it."""
+    # Without a stream, as the first scan reads two small files per entry. Links are not followed: jobs that
+    # can write to the tree could make root report private files.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags)

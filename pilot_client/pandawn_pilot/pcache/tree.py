@@ -1,9 +1,8 @@
-"""Walks pcache's tree, at the price of one call to the kernel for each directory that has not changed.
+"""Walks pcache's tree with one system call per unchanged directory.
 
-A directory's time of change tells whether names have come or gone in it, and names are all that
-pcache changes: a file appears by rename and is never written to afterwards. So a file whose
-directory has not changed is still there. What jobs do to the files they were given, through the
-same inode, is seen by a deep walk, which looks at each file as well.
+The mtime of a directory shows whether names in it changed, and pcache changes names only: a file appears
+by rename and is never modified. So the file of an unchanged directory still exists. A deep walk also
+checks each file, as jobs can modify it through a hard link.
 """
 
 from __future__ import annotations
@@ -17,22 +16,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pandawn_pilot.pcache.index import Row
 from pandawn_pilot.pcache.layout import DATA
 
-# Clocks of file systems tick every few milliseconds: a directory that changed just now may change
-# once more without a trace.
+# Clocks of file systems tick every few milliseconds: a directory that has just changed may change again
+# with the same mtime.
 _TOO_FRESH_NS = 2_000_000_000
-# What Linux opens by one name, less room for the names of files in a directory. What lies deeper was
-# not put there by pcache, and is passed over: it must not keep all else from being told.
+# Longest path that Linux opens, less room for file names in a directory. Deeper directories are not
+# pcache's and are skipped, so that all others are still reported.
 _MAX_PATH_BYTES = 4096 - 256
-# Its own name and its dot. (Some file systems do not count, and say 1.)
+# Its name and its dot. (Some file systems do not count links, and return 1.)
 _LINKS_OF_A_LEAF = 2
 
 
 class Walk:
-    """One walk over directories of `cache`; `opened` is called with each directory to be watched.
+    """One walk over directories of `cache`; calls `opened` with each directory to watch.
 
-    These are directories that have others, or a file on its way; the call comes before the look, so
-    that what happens later is seen by the watcher. Afterwards `directories` has the times of all
-    those met that are not just a file's, and `same` the paths of files that are as before.
+    These are directories with subdirectories, or without their file yet. `opened` is called before the
+    directory is read, so that the watch misses nothing. Afterwards `directories` has the mtimes of these
+    directories, and `same` the paths of unchanged files.
     """
 
     def __init__(self, cache: str, opened: Callable[[str], None] | None = None) -> None:
@@ -45,9 +44,9 @@ class Walk:
     def again(
         self, rows: Mapping[str, Row], directories: Mapping[str, int], *, deep: bool
     ) -> Iterator[tuple[str, Row]]:
-        """The files of the tree that are new or have changed, with their paths, in no order.
+        """The new and changed files of the tree, with their paths, in no particular order.
 
-        `rows` and `directories` are those of the last walk. Raises OSError for what cannot be read.
+        `rows` and `directories` are those of the last walk. Raises OSError for unreadable directories.
         """
         within: dict[str, list[str]] = defaultdict(list)
         for known in (rows, directories):
@@ -81,13 +80,13 @@ class Walk:
                 yield path, row
 
     def afresh(self, starts: Iterable[str]) -> Iterator[tuple[str, Row]]:
-        """The files at and below some directories, whatever was known of them."""
+        """All files in and below some directories."""
         waiting = list(starts)
         while waiting:
             yield from self._list(waiting.pop(), waiting)
 
     def _list(self, path: str, waiting: list[str]) -> Iterator[tuple[str, Row]]:
-        """Looks into one directory: yields its file, adds its directories to those that wait."""
+        """Reads one directory: yields its file, and appends its subdirectories to `waiting`."""
         status = self._status(path)
         if status is None:
             return
@@ -100,7 +99,7 @@ class Walk:
             self._open(path)
         names, has_data = self._names(path)
         if row is not None and names:
-            # Both a file and a directory of others: of an object store, perhaps.
+            # Both a file and subdirectories, for example of an object store.
             self._open(path)
             names, _ = self._names(path)
         if row is None and has_data:
@@ -119,7 +118,7 @@ class Walk:
             self._opened(path)
 
     def _status(self, path: str) -> tuple[int, int] | None:
-        """A directory's time of change and its number of links; None if there is no such directory."""
+        """A directory's mtime (0 if too recent) and number of links; None if it does not exist."""
         try:
             status = os.lstat(f"{self._cache}/{path}")
         except (FileNotFoundError, NotADirectoryError):
@@ -139,7 +138,7 @@ class Walk:
         return Row(time_ns, data.st_ino, data.st_mtime_ns, data.st_size)
 
     def _names(self, path: str) -> tuple[list[str], bool]:
-        """The directories in a directory, and whether it has a file."""
+        """The subdirectories of a directory, and whether it has a file."""
         names: list[str] = []
         has_data = False
         try:

@@ -1,8 +1,7 @@
-"""Which directories of a pcache are watched, and where to look when something has happened.
+"""Manages the watches on a pcache's directories, and maps events to directories to scan.
 
-Watched are directories that have others, and those whose file is still on its way: not the great
-many that just have their file. pcache removes a file together with its directory, and that is seen
-from above.
+It watches directories with subdirectories, and those without their file yet; not the many that have just
+their file. pcache removes a file with its directory, which the watch on the parent shows.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ class WatchedTree:
         self._watches: dict[str, int] = {}
 
     def opened(self, path: str) -> None:
-        """Begins to watch a directory, unless that is gone. Raises WatchError."""
+        """Watches a directory, unless it is gone. Raises WatchError."""
         watch = self._inotify.add(f"{self._cache}/{path}")
         if watch is not None:
             self._forget(watch)
@@ -29,7 +28,7 @@ class WatchedTree:
             self._watches[path] = watch
 
     def closed(self, path: str) -> None:
-        """Ends the watch on a directory, if there is one."""
+        """Removes the watch on a directory, if any."""
         watch = self._watches.get(path)
         if watch is not None:
             self._inotify.remove(watch)
@@ -41,7 +40,7 @@ class WatchedTree:
         return "" in self._watches
 
     def changed(self) -> set[str] | None:
-        """Directories to look at, for what has happened since the last call; None: look at all."""
+        """Directories with changes since the last call; None: scan all."""
         paths: set[str] = set()
         for event in self._inotify.read():
             if event.mask & OVERFLOW:
@@ -53,7 +52,7 @@ class WatchedTree:
                 self._inotify.remove(event.watch)
                 self._forget(event.watch)
                 if not path:
-                    # The whole cache is gone, or goes by another name.
+                    # The whole cache was removed or renamed.
                     return None
                 continue
             if event.mask & DIRECTORY:

@@ -1,1 +1,1 @@
-"""XRootD servers as seen from a worker node: their commands, their inventory, the one on the node itself."""
+"""XRootD servers: their inventory for the catalog, and the server on the node itself."""

@@ -1,4 +1,4 @@
-"""The books of an XRootD server: its inventory as last seen, in a journal from which the catalog is told."""
+"""The books of an XRootD server: its last inventory, in a journal that is reported to the catalog."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pandawn_transports.xrootd.address import Location
 from pandawn_transports.xrootd.command import XrootdError, XrootdFault
 from pandawn_transports.xrootd.files import ListedFile, list_tree
 
-# Names of files in one line of the log.
+# Most file names in one log line.
 _SHOWN_NAMES = 3
 
 
 @dataclass(frozen=True)
 class Change:
-    """What was new and what was gone at a look."""
+    """The changes found by a scan."""
 
     added: int
     deleted: int
@@ -33,7 +33,7 @@ class Change:
 
 
 class Books:
-    """Keeps the books of what lies below `top` in `directory`, shared by all who look there."""
+    """The books of the files below `top`, stored in `directory`, which processes share."""
 
     def __init__(
         self,
@@ -51,15 +51,14 @@ class Books:
         self._naming = naming
         self._scope = scope
         self._log = log
-        self._told: tuple[object, ...] = ()
+        self._logged: tuple[object, ...] = ()
 
     def look(self, stop: Stop | None = None) -> Change:
-        """Asks the server what it holds and writes down what is different. Raises XrootdError.
+        """Lists the server's files and records the changes. Raises XrootdError.
 
-        After an error the books are as they were: a server that does not answer may come back with
-        all its files.
+        An error leaves the books unchanged: a server that does not respond may return with all its files.
         """
-        # From the question to the last line: of two lists the older one must not come second.
+        # Locked from the request to the last record, so that an older list cannot overwrite a newer one.
         with locks.exclusive(self._lock_path, stop):
             listed = self._list(stop)
             version_of = self._versions.among(listed, stop)
@@ -67,18 +66,18 @@ class Books:
                 listed, self._top.path, self._naming, self._scope, version_of
             )
             change = self._write_down(inventory)
-        self._tell_left_out(inventory)
+        self._log_left_out(inventory)
         return change
 
     def _list(self, stop: Stop | None) -> list[ListedFile]:
         try:
             return list_tree(self._top, stop)
         except XrootdError as error:
-            # A directory that never was is a mistake of whoever named it. One that was there
-            # has gone with its files: the disk was changed, the machine set up anew.
+            # A directory that never existed is a wrong option. One that did was removed with its files: a
+            # new disk, or a reinstalled machine.
             if error.fault is not XrootdFault.MISSING or not self.journal.snapshot().files:
                 raise
-            self._log.warning("its files are gone: %s", error)
+            self._log.warning("the server's files are gone, reporting it as empty: %s", error)
             return []
 
     def _write_down(self, inventory: Inventory) -> Change:
@@ -87,32 +86,32 @@ class Books:
         added = [file for key, file in found.items() if not _same(known.get(key), file)]
         deleted = [key for key in known if key not in found]
         if known and not known.keys() & found.keys():
-            # Nothing is left of what was there: emptied, or another machine by that name. That is
-            # a new life of the cache, and whatever is still under way from the old one is void.
+            # No file is left: emptied, or another machine with that name. A new epoch makes reports of the
+            # old one that are still in transit void.
             self.journal.begin_epoch(inventory.files)
             return Change(len(added), len(deleted), inventory, new_epoch=True)
         self.journal.record(deleted=deleted, added=added)
         return Change(len(added), len(deleted), inventory, new_epoch=False)
 
-    def _tell_left_out(self, inventory: Inventory) -> None:
-        told = (inventory.unusable, inventory.ambiguous)
-        if told == self._told:
+    def _log_left_out(self, inventory: Inventory) -> None:
+        left_out = (inventory.unusable, inventory.ambiguous)
+        if left_out == self._logged:
             return
-        self._told = told
+        self._logged = left_out
         for paths, why in (
-            (inventory.unusable, "have no name that the catalog takes"),
+            (inventory.unusable, "have names that the catalog does not accept"),
             (
                 inventory.ambiguous,
-                "share their names with files of other sizes; --lfn-depth keeps more of the path",
+                "share their names with files of other sizes; a larger --lfn-depth keeps more of the path",
             ),
         ):
             if paths:
                 shown = ", ".join(ascii(path) for path in paths[:_SHOWN_NAMES])
-                self._log.warning("%d files are left out, they %s: %s", len(paths), why, shown)
+                self._log.warning("%d files are not reported, they %s: %s", len(paths), why, shown)
 
 
 def books_name(top: Location, site: str, node: str) -> str:
-    """A directory name for the books of a server, as one node of one site."""
+    """The directory name for the books of a server as one node of one site."""
     parts = f"{top.url}\n{site}\n{node}"
     return "xrootd-" + blake2b(parts.encode(), digest_size=8).hexdigest()
 

@@ -1,4 +1,4 @@
-"""From what an XRootD server lists to what the catalog is told."""
+"""Converts the listing of an XRootD server to an inventory for the catalog."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pandawn_transports.xrootd.files import ListedFile
 
 @dataclass(frozen=True)
 class Inventory:
-    """Files by name, and the paths of those that go without one."""
+    """The named files, and the paths of files without a valid name."""
 
     files: tuple[CachedFile, ...]
-    # The catalog takes no such name, or no URL can say it.
+    # The catalog does not accept the name, or it cannot be a part of a URL.
     unusable: tuple[str, ...]
-    # Several files of different sizes would have the name: it says nothing of any of them.
+    # Several files of different sizes would have the same name.
     ambiguous: tuple[str, ...]
 
 
@@ -29,17 +29,17 @@ def take_inventory(
     scope: str = "",
     version_of: VersionOf = lambda _file, _scope: "",
 ) -> Inventory:
-    """Names the files below `prefix` by their paths from there; `scope` is for those that name none."""
+    """Names the files below `prefix` by their relative paths; `scope` is the default scope."""
     named: dict[FileKey, list[ListedFile]] = {}
     unusable: list[str] = []
     top = prefix.rstrip("/") + "/"
     for file in listed:
         if not file.path.startswith(top):
             continue
-        told_scope, lfn = name_of(file.path.removeprefix(top), naming)
-        if is_good_name(told_scope or scope, lfn) and "?" not in file.path:
-            version = version_of(file, told_scope or scope)
-            named.setdefault((told_scope or scope, lfn, version), []).append(file)
+        path_scope, lfn = name_of(file.path.removeprefix(top), naming)
+        if is_good_name(path_scope or scope, lfn) and "?" not in file.path:
+            version = version_of(file, path_scope or scope)
+            named.setdefault((path_scope or scope, lfn, version), []).append(file)
         else:
             unusable.append(file.path)
     held = tuple(

@@ -1,8 +1,7 @@
-"""The node's own XRootD server: finds out whether it holds a file, so that the file need not come from elsewhere.
+"""The node's own XRootD server: finds files there, so that they need no remote transfer.
 
-Such a file is copied from the server into the job's directory. It is not kept in the node cache:
-there it would be on the node twice, in the place of something else. And the payload is not handed a
-URL: it finds its inputs as files, whatever they came from, and only a copy can be checked.
+Such a file is copied into the job's directory. It is not stored in the node cache: it would use space on
+the node twice. The payload gets no URL: its inputs are always files, and only a copy can be verified.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from pandawn_transports.xrootd.address import Location, parse_location
 from pandawn_transports.xrootd.command import XrootdError, XrootdFault
 from pandawn_transports.xrootd.files import ListedFile, list_tree, stat_of
 
-# A server that gave trouble is left alone for so long.
+# Pause after an error of the server.
 REST_SECONDS = 60.0
-# A new list at most this often, and never more than this share of the time.
+# Shortest interval between listings, and the largest share of the time for them.
 LIST_SECONDS = 60.0
 LIST_SHARE = 0.05
 
-# Versions that a file has wherever it lies: by its content, or by its name alone.
+# Kinds of versions that identify a file on any server, by its content or by its name.
 _ANYWHERE_BY_NAME = frozenset({VersionKind.SHA256, VersionKind.UNIQUE})
 
 
 class LocalServer:
-    """What lies below `top` on this node's server; used by all jobs of a pilot."""
+    """The files below `top` on this node's server; thread-safe, used by all jobs of a pilot."""
 
     def __init__(self, top: Location, log: Log) -> None:
         self.top = top
@@ -42,13 +41,12 @@ class LocalServer:
         self._next_question = float("-inf")
 
     def find(self, url: str, wanted: CachedFile, stop: Stop, *, search: bool) -> str | None:
-        """URL of the wanted file on this server, None when it does not hold it or does not answer.
+        """The URL of the wanted file on this server; None if it is not there, or after an error.
 
-        `url` is where the task says that the file is. Only places are looked at where a file of the
-        wanted size would be the wanted one, given that the caller checks its content: all, where
-        that proves it; else its own place on another server, or that which Rucio gives to an
-        immutable name. With `search` that goes by a list, too, which may be a minute old. Raises
-        StoppedError.
+        `url` is the task's URL of the file. Only paths are tried where a file of the wanted size must be
+        the wanted one, given that the caller verifies its content: any path if the checksum proves it;
+        else the same path as in `url`, or Rucio's path of an immutable name. `search` also uses a listing
+        of the server, which may be a minute old. Raises StoppedError.
         """
         if time.monotonic() < self._next_question:
             return None
@@ -61,12 +59,12 @@ class LocalServer:
                     if self._holds(path, wanted, stop):
                         return self.top.server.url_of(path)
         except XrootdError as error:
-            self._log.warning("this node's own server is not asked for some time: %s", error)
+            self._log.warning("not using this node's XRootD server for a minute: %s", error)
             self._next_question = time.monotonic() + REST_SECONDS
         return None
 
     def _likely_paths(self, url: str, wanted: CachedFile) -> list[str]:
-        """The path that the file has elsewhere, Rucio's, and that of its LFN; each once."""
+        """The path in the task's URL, Rucio's path, and that of the LFN; without duplicates."""
         top = self.top.path.rstrip("/")
         kind = parse_version(wanted.version).kind
         paths: list[str] = []
@@ -90,10 +88,10 @@ class LocalServer:
             if error.fault in (XrootdFault.MISSING, XrootdFault.FORBIDDEN):
                 return False
             raise
-        told = parse_version(wanted.version)
-        if told.kind is VersionKind.MODIFY_TIME:
+        version = parse_version(wanted.version)
+        if version.kind is VersionKind.MODIFY_TIME:
             # The same path on a replica's server, with the same time.
-            seconds = (told.modify_time_ns or 0) // 10**9
+            seconds = (version.modify_time_ns or 0) // 10**9
             return (found.size_bytes, found.modify_time) == (wanted.size_bytes, seconds)
         return found.size_bytes == wanted.size_bytes
 

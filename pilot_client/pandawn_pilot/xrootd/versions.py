@@ -1,4 +1,4 @@
-"""Which version a file on an XRootD server is, for the catalog: what tasks that name it would say."""
+"""The versions of files on an XRootD server, in the form in which tasks name them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pandawn_transports.xrootd.command import XrootdError
 from pandawn_transports.xrootd.files import ListedFile, checksum_of
 
 FORMAT_VERSION = 1
-# Questions for checksums at one look; what is left has no version until the next.
+# Time for checksum requests per scan; remaining files have no version until the next.
 _ASK_SECONDS = 60.0
 
-# The version of a file in a scope; empty: not known, so that nobody takes it for a hit.
+# The version of a file in a scope; empty if unknown, so that it never counts as a hit.
 VersionOf = Callable[[ListedFile, str], str]
 
 
@@ -28,9 +28,8 @@ VersionOf = Callable[[ListedFile, str], str]
 class TaskNaming:
     """How tasks name the files of a server.
 
-    `source_url` is the URL below which they name them, empty where that is not known; of
-    `immutable_scopes` a name is enough. `by_checksum`: tasks say the checksums that the server
-    keeps; else they say the times.
+    `source_url` is the URL prefix in tasks, empty if unknown. In `immutable_scopes` the name is enough.
+    `by_checksum`: tasks use the server's checksums; else the modification times.
     """
 
     source_url: str = ""
@@ -39,7 +38,7 @@ class TaskNaming:
 
 
 class Versions:
-    """The versions of what lies below `top`. Checksums that were asked for are kept at `path`."""
+    """The versions of files below `top`. Checksums are cached at `path`."""
 
     def __init__(self, naming: TaskNaming, top: Location, path: Path, log: Log) -> None:
         self._naming = naming
@@ -48,7 +47,7 @@ class Versions:
         self._log = log
 
     def among(self, listed: Iterable[ListedFile], stop: Stop | None) -> VersionOf:
-        """Finds out what it takes to tell the versions of files, and how to tell them. Raises OSError."""
+        """Requests missing checksums; returns the function for versions. Raises OSError."""
         checksums: dict[str, str] = {}
         if self._naming.source_url and self._naming.by_checksum:
             checksums = self._ask(list(listed), stop)
@@ -74,7 +73,7 @@ class Versions:
         return file_version(url, modify_time_ns=file.modify_time * 10**9 or None)
 
     def _ask(self, listed: list[ListedFile], stop: Stop | None) -> dict[str, str]:
-        """Checksums by path. A file is asked for when it is new, or not as it was."""
+        """Checksums by path. Only new and changed files are requested."""
         before = _read(self._path)
         known: dict[str, list[object]] = {}
         deadline = time.monotonic() + _ASK_SECONDS

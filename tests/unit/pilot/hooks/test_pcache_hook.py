@@ -218,7 +218,7 @@ def test_a_failure_that_lasts_ends_with_4_and_says_what_it_is(
     assert said.out == ""
     assert said.err == (
         "pandawn-pcache-hook: CATALOG_UNAVAILABLE: memcached x "
-        f"(server {catalog.address}, tried for 0.5 s)\n"
+        f"(server {catalog.address}, retried for 0.5 s)\n"
     )
 
 
@@ -252,7 +252,10 @@ def test_a_refusal_ends_with_3_at_once(
         (["add", "a=1.5"], "INVALID_FILE: "),
         (["add", "a=²"], "INVALID_FILE: "),
         (["add", f"a={2**63}"], "INVALID_FILE: "),
-        (["add", "a=1", "b=2", "--guid", "G"], "INVALID_OPTION: --guid names one file, and 2"),
+        (
+            ["add", "a=1", "b=2", "--guid", "G"],
+            "INVALID_OPTION: --guid requires exactly one file, 2",
+        ),
         (["add", "--file", "/no/such/list"], "UNREADABLE_LIST: /no/such/list cannot be read"),
     ],
 )

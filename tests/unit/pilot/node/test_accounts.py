@@ -43,7 +43,7 @@ def test_a_choice_is_a_name_a_number_or_a_range() -> None:
 @pytest.mark.parametrize(
     ("choice", "why"),
     [
-        (AccountChoice(name="root"), "which sees everything"),
+        (AccountChoice(name="root"), "so payloads could read all"),
         (AccountChoice(name="no-such-account"), "has no such account"),
         (AccountChoice(first=70000, last=70001), "has fewer accounts"),
     ],
@@ -68,7 +68,7 @@ def test_no_two_payloads_of_a_node_have_one_account_at_a_time(tmp_path: Path) ->
         assert first is not None
         assert second is not None
         assert {first.uid, second.uid} == {70100, 70101}
-        with pytest.raises(JobFailedError, match="none of the user numbers"), one.borrow():
+        with pytest.raises(JobFailedError, match="all user numbers"), one.borrow():
             pass
     with other.borrow() as again:
         assert again is not None

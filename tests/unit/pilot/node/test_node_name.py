@@ -76,4 +76,4 @@ def test_a_pilot_on_a_machine_called_localhost_asks_for_a_name(tmp_path: Path) -
     if "unshare" in started.stderr:
         pytest.skip("no name space for another host name")
     assert started.returncode == 2
-    assert "this machine is called localhost" in started.stderr
+    assert "this machine's name, localhost, is not unique" in started.stderr

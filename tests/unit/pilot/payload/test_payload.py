@@ -135,7 +135,7 @@ def test_a_sparse_file_counts_with_what_it_holds(tmp_path: Path) -> None:
     ("options", "script", "why"),
     [
         ("size=4m", "head -c 9000000 /dev/zero > f", "0 B are free"),
-        ("size=64m,nr_inodes=100", "i=0; while : > f$i; do i=$((i+1)); done", "inodes are used up"),
+        ("size=64m,nr_inodes=100", "i=0; while : > f$i; do i=$((i+1)); done", "inodes are used"),
     ],
 )
 def test_a_full_disk_is_told_as_such(tmp_path: Path, options: str, script: str, why: str) -> None:

@@ -122,7 +122,7 @@ def test_options_are_taken_apart_as_pcache_does() -> None:
 
 @pytest.mark.parametrize("text", ["", "-s /scratch cp", "pcache.py --odd"])
 def test_a_pcache_command_that_cannot_be_taken_apart_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no pcache command"):
+    with pytest.raises(ValueError, match="is not a pcache command"):
         PcacheCommand(text)
 
 
@@ -352,7 +352,7 @@ def test_a_watch_tells_where_to_look(tmp_path: Path) -> None:
 
 
 def test_an_inotify_that_cannot_watch_says_why(tmp_path: Path) -> None:
-    with Inotify() as inotify, pytest.raises(WatchError, match="cannot be watched"):
+    with Inotify() as inotify, pytest.raises(WatchError, match="cannot watch"):
         inotify.add(str(tmp_path / ("x" * 300)))
 
 
@@ -361,7 +361,7 @@ def test_an_inotify_that_cannot_watch_says_why(tmp_path: Path) -> None:
     [
         (["--cache=pcache", "--cache-dir=/c"], "--cache pcache requires --pcache-cmd"),
         (["--cache=own", "--pcache-cmd=pcache.py -s /s"], "--cache own requires --cache-dir"),
-        (["--pcache-cmd=pcache.py --odd"], "is no pcache command"),
+        (["--pcache-cmd=pcache.py --odd"], "is not a pcache command"),
     ],
 )
 def test_options_of_a_pilot_that_contradict_each_other_are_told(

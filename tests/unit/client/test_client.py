@@ -1,4 +1,4 @@
-"""The library's client: how long it follows a stream."""
+"""The library's client: how long it follows a stream, and how long a reply it takes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from pandawn.monitor.v1 import monitor_pb2
 from pandawn_client import CallError, Client, Patience
 from pandawn_client.credentials import NOTHING
+from pandawn_server.domain.dispatch.reply_size import MAX_REPLY_BYTES
 from tests.fixtures.fake_broker import Failure, FakeBroker
 
 PATIENCE_S = 0.5
@@ -43,3 +44,14 @@ def test_a_stream_that_cannot_be_resumed_ends_with_the_patience() -> None:
         next(client.follow(client.monitor.StreamEvents, lambda: REQUEST))
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
     assert time.monotonic() - begin >= PATIENCE_S * 0.9
+
+
+def test_a_reply_has_the_limit_that_other_clients_have_too(fake_broker: FakeBroker) -> None:
+    for length in (MAX_REPLY_BYTES - 100, MAX_REPLY_BYTES + 1):
+        fake_broker.events.append([monitor_pb2.Event(text="x" * length)])
+    patience = Patience(PATIENCE_S, 0.01)
+    with Client(fake_broker.address, credentials=NOTHING, patience=patience) as client:
+        assert len(next(client.follow(client.monitor.StreamEvents, lambda: REQUEST)).events) == 1
+        with pytest.raises(CallError) as caught:
+            next(client.follow(client.monitor.StreamEvents, lambda: REQUEST))
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED

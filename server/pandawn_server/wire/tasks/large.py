@@ -29,7 +29,10 @@ RETRY_AFTER = timedelta(seconds=15)
 
 
 class HeldInputs:
-    """The bytes of inputs that a process holds. To be used from the event loop only."""
+    """The bytes of inputs that a process holds: at most `most`, of one task `most_of_one`.
+
+    To be used from the event loop only.
+    """
 
     def __init__(self, most: int = MAX_HELD_BYTES, most_of_one: int = MAX_TASK_BYTES) -> None:
         self.size = 0

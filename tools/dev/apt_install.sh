@@ -4,8 +4,8 @@ set -euo pipefail
 
 export DEBIAN_FRONTEND=noninteractive
 
-# A developer's machine asked for programs, not for daemons: for the time of the installation services are not started
-# and PostgreSQL makes no default cluster. What an administrator has put there is left as it is.
+# A developer's machine needs the programs, not the daemons: during the installation no services are started, and
+# PostgreSQL creates no default cluster. Existing policies of an administrator are not changed.
 policy=/usr/sbin/policy-rc.d
 cluster_policy=/etc/postgresql-common/createcluster.d/no-main-cluster.conf
 undo=()
@@ -27,8 +27,8 @@ log=$(mktemp)
 undo+=("$log")
 install() { apt-get install --yes --quiet --no-install-recommends "$@" >"$log" 2>&1 </dev/null; }
 
-# The package lists of a fresh image are empty, those of an old one point to versions that are gone: only then is the
-# slow update worth it.
+# Runs the slow update only if the installation fails: a fresh image has no package lists, and those of an old image
+# point to versions that no longer exist.
 if ! install "$@"; then
     apt-get update --quiet >"$log" 2>&1 </dev/null || { cat "$log" >&2; exit 1; }
     install "$@" || { cat "$log" >&2; exit 1; }

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds .venv at the root of the repository from requirements.lock, on a machine that has nothing but a Python.
+# Builds .venv at the root of the repository from requirements.lock; the machine needs only a Python.
 #
 #   bootstrap.sh venv      make or refresh .venv
 #   bootstrap.sh uv ARGS   run uv with the settings this script found, e.g. `uv pip compile ...`
 #
 # Environment: PYTHON names the interpreter (default: the first of python3, python3.14 ... python3.11 that is 3.11+).
 set -euo pipefail
-# Without this a `stop` inside $(...) inside a function would end only the substitution.
+# Otherwise `stop` inside $(...) inside a function would end only the substitution.
 shopt -s inherit_errexit
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -59,7 +59,7 @@ find_uv() {
         pip_python=$(find_pip_python)
         say "getting uv by pip"
         rm -rf .uv
-        # --target keeps clear of the system's packages, so PEP 668 has nothing against it.
+        # --target does not touch the system's packages, so PEP 668 does not forbid it.
         PIP_ROOT_USER_ACTION=ignore "$pip_python" -m pip install --quiet --disable-pip-version-check \
             --no-deps --require-hashes --target .uv --requirement "$wanted" >&2
         touch .uv/stamp
@@ -86,7 +86,7 @@ build_venv() {
     rm -f .venv/.stamp
     say "installing the locked packages into .venv"
     "$uv" pip sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes requirements.lock
-    # No isolation: the build backend is in the lock too, and nothing unlocked may enter.
+    # No isolation: the build backend is in the lock too, and only locked packages may be installed.
     "$uv" pip install --quiet --python .venv/bin/python --offline --no-deps --no-build-isolation \
         --editable ./pilot_client --editable .
     touch .venv/.stamp

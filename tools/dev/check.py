@@ -1,7 +1,6 @@
-"""Runs every static check of the project side by side and tells which failed, with their output.
+"""Runs all static checks of the project in parallel, and reports those that failed, with their output.
 
-`check.py NAME...` runs only those. Each check is one command; the list below is the whole truth
-about `make check`.
+`check.py NAME...` runs only these. Each check is one command; `make check` runs exactly the list below.
 """
 
 import os
@@ -24,14 +23,14 @@ class Check:
 
     name: str
     command: tuple[str, ...]
-    # Whether what it says is worth reading even if it passes.
+    # Whether to show its output even if it passes.
     warns: bool = False
 
 
 CHECKS = (
     # The slowest first, so that the others run beside it.
     Check("mypy", (f"{_BIN}/mypy",)),
-    # The oldest Python that mypy knows: the node's part uses nothing of later ones. Tests run it on 3.9 itself.
+    # The oldest Python that mypy supports, for the code that runs on nodes. Tests run it on 3.9 itself.
     Check("mypy-nodes", (f"{_BIN}/mypy", "--python-version", "3.10", "pilot_client")),
     Check("ruff", (f"{_BIN}/ruff", "check", "--quiet", *_SOURCES)),
     Check("format", (f"{_BIN}/ruff", "format", "--quiet", "--diff", *_SOURCES)),
@@ -47,7 +46,7 @@ CHECKS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check said, and how long it took."""
+    """The output of a check, and its duration."""
 
     check: Check
     passed: bool

@@ -1,7 +1,7 @@
-"""Compares the contracts with those that others have already: `buf breaking` against main; a break is a failure.
+"""Compares the contracts with those on main: runs `buf breaking`, and fails if it finds a break.
 
-The one way to allow a break that is meant: say it in `proto/CHANGES.md`, for those who write clients. A branch (or
-what is not committed yet, on main) that adds a line there may break contracts; what it breaks is shown.
+To allow an intended break, describe it in `proto/CHANGES.md` for authors of clients. A branch (or uncommitted work
+on main) that adds a line there may break contracts; the breaks are shown.
 """
 
 import subprocess
@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CHANGES = "proto/CHANGES.md"
-# Breaks that are meant are shown for a last look; hundreds of lines nobody reads.
+# Intended breaks are shown for a last check, but nobody reads hundreds of lines.
 _SHOWN = 20
 
 
@@ -26,13 +26,13 @@ def find_base(root: Path) -> str | None:
     for reference in ("origin/main", "main"):
         commit = _git(root, "rev-parse", "--quiet", "--verify", f"{reference}^{{commit}}")
         if commit and _git(root, "ls-tree", "-r", "--name-only", commit, "--", "proto"):
-            # Where the branch began: what main has learnt since is not of the branch's making.
+            # Where the branch started, because later changes on main are not the branch's.
             return _git(root, "merge-base", "HEAD", commit) or commit
     return None
 
 
 def announced(root: Path, base: str) -> list[str]:
-    """Return the lines that `proto/CHANGES.md` has and had not at the base."""
+    """Return the lines that were added to `proto/CHANGES.md` since the base."""
     page = root / CHANGES
     before = set((_git(root, "show", f"{base}:{CHANGES}") or "").splitlines())
     lines = page.read_text().splitlines() if page.exists() else []
@@ -40,7 +40,7 @@ def announced(root: Path, base: str) -> list[str]:
 
 
 def check(root: Path) -> tuple[int, str]:
-    """Compare the contracts below `root`; return the exit status and what there is to say."""
+    """Compare the contracts below `root`; return the exit status and the text to print."""
     base = find_base(root)
     if base is None:
         return 0, ""
@@ -57,12 +57,12 @@ def check(root: Path) -> tuple[int, str]:
     if not announced(root, base):
         return (
             done.returncode,
-            f"{found}\nIf that is meant, tell those who write clients in {CHANGES}.",
+            f"{found}\nIf these breaks are intended, describe them for authors of clients in {CHANGES}.",
         )
     lines = found.splitlines()
     more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    said = [f"{CHANGES} has something new, so these breaks are meant:", *lines[:_SHOWN], *more]
-    return 0, "\n".join(said)
+    shown = [f"{CHANGES} has new lines, so these breaks are allowed:", *lines[:_SHOWN], *more]
+    return 0, "\n".join(shown)
 
 
 def main(arguments: list[str]) -> int:

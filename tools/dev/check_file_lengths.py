@@ -1,4 +1,4 @@
-"""Fails if a hand-written source file has outgrown what one can read in a sitting."""
+"""Fails if a hand-written source file is too long."""
 
 import subprocess
 import sys
@@ -6,19 +6,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Beyond this a file holds two things that want a name each.
+# A longer file contains two things that should have separate names.
 MAX_LINES = 400
 
 _SUFFIXES = {".css", ".html", ".js", ".proto", ".py", ".sh"}
 _NOT_HAND_WRITTEN = ("generated/",)
 
-# A table is looked up, not read: the parameters of a queue are one flat message, with six lines each.
+# A table for reference: the parameters of a queue are one flat message, with six lines each.
 _TABLES = ("proto/pandawn/queueconfig/v1/parameters.proto",)
 
 
 def long_files() -> list[tuple[str, int]]:
-    """Return path and length of each source file that is too long, the longest first."""
-    # New files count before they are added to git; ignored ones never do.
+    """Return path and length of each source file that is too long, longest first."""
+    # New files count even before they are added to git; ignored files never do.
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,

@@ -14,13 +14,13 @@ BEGIN, END = "<!-- from domain/leases/faults.py -->", "<!-- to here -->"
 
 
 def span(time: timedelta) -> str:
-    """A time as people write it."""
+    """Formats a time for people."""
     seconds = time.total_seconds()
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def retry(kind: Kind) -> str:
-    """When a job is tried again after it."""
+    """When a job is retried after such a fault."""
     if kind.count is Count.NOTHING:
         return "at once"
     if kind.final is faults.Final.AT_ONCE:
@@ -30,7 +30,7 @@ def retry(kind: Kind) -> str:
 
 
 def tables() -> str:
-    """Both tables, as the page has them."""
+    """Both tables, in the format of the page."""
     kinds = list(dict.fromkeys(fault.kind for fault in FAULTS.values()))
     lines = [
         "| class | whose fault it may be | counts as | final | tried again after | elsewhere | against the node |",
@@ -56,7 +56,7 @@ def tables() -> str:
 
 
 def with_tables(page: str) -> str:
-    """The page with the tables of today."""
+    """The page with up-to-date tables."""
     before, _, rest = page.partition(BEGIN)
     return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{rest.partition(END)[2]}"
 

@@ -1,7 +1,7 @@
 """Writes `docs/api.md` and `docs/parameters.md` from the contracts and their comments, or compares them.
 
 generate_api_reference.py           write both
-generate_api_reference.py --check   exit 1 if one is not what the contracts say
+generate_api_reference.py --check   exit 1 if one differs from the contracts
 """
 
 import re

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROTO = ROOT / "proto"
 GENERATED = ROOT / "generated"
 
-# Where protoc-gen-mypy is: the environment's own, so that PATH has no say in what is generated.
+# The environment's own protoc-gen-mypy, so that the result does not depend on PATH.
 _PLUGINS = Path(sys.executable).parent
 
 _TOP_DOCSTRING = '"""Stubs generated from proto/; never edited. `make stubs` writes them."""\n'
@@ -37,7 +37,7 @@ class StubError(Exception):
 def generate(proto: Path, target: Path) -> None:
     """Fill the empty directory `target` with packages for every contract under `proto`.
 
-    Raises `StubError` if there is no contract, or protoc finds fault with one (and told on stderr).
+    Raises `StubError` if there is no contract, or protoc rejects one (its message is on stderr).
     """
     contracts = sorted(proto.rglob("*.proto"))
     if not contracts:
@@ -52,7 +52,7 @@ def generate(proto: Path, target: Path) -> None:
             f"--plugin=protoc-gen-mypy_grpc={_PLUGINS / 'protoc-gen-mypy_grpc'}",
             f"--python_out={target}",
             f"--grpc_python_out={target}",
-            # Comments of the contract are repeated in the stubs, where an editor shows them.
+            # Copies the comments of the contract to the stubs, where editors show them.
             f"--mypy_out=quiet:{target}",
             f"--mypy_grpc_out=quiet:{target}",
             *map(str, contracts),
@@ -65,8 +65,8 @@ def generate(proto: Path, target: Path) -> None:
 
 
 def _drop_empty_service_modules(target: Path) -> None:
-    # protoc writes a *_pb2_grpc.py for a contract without a service too: a module with nothing in
-    # it only misleads.
+    # protoc writes a *_pb2_grpc.py even for a contract without a service: an empty module only
+    # misleads.
     for module in target.rglob("*_pb2_grpc.py"):
         if "Servicer" not in module.read_text():
             module.unlink()
@@ -86,7 +86,7 @@ def _make_packages(target: Path) -> None:
 
 
 def differences(committed: Path, fresh: Path) -> Iterator[str]:
-    """Yield lines that tell how the directory `committed` differs from `fresh`, if at all."""
+    """Yield lines that describe how the directory `committed` differs from `fresh`."""
     names = {path.relative_to(tree) for tree in (committed, fresh) for path in _stub_files(tree)}
     for name in sorted(names):
         old, new = committed / name, fresh / name
@@ -128,7 +128,7 @@ def main() -> int:
             if changed:
                 print("stubs: generated/ does not match proto/; run `make stubs`", file=sys.stderr)
             return 1 if changed else 0
-        # After success only: a broken contract leaves the old stubs in place.
+        # Only after success, so that a broken contract keeps the old stubs.
         _replace(options.out, fresh)
     return 0
 
@@ -137,7 +137,7 @@ def _replace(out: Path, fresh: Path) -> None:
     for old in list(_stub_files(out)) if out.exists() else []:
         if not (fresh / old.relative_to(out)).exists():
             old.unlink()
-    # What is the same stays untouched, so that file times tell the truth to caches.
+    # Unchanged files are not written, so that caches can trust file times.
     for new in _stub_files(fresh):
         old = out / new.relative_to(fresh)
         if not old.exists() or old.read_bytes() != new.read_bytes():

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Builds grpcurl, with which tests play clients of other languages, in .tools/bin. Debian has no package of it; Go's module
-# proxy has the source, and Go checks it against the public list of sums. Needs Go 1.19 or newer, and half a minute.
+# Builds grpcurl in .tools/bin, with which tests act as clients in other languages. Debian has no package; Go's module
+# proxy has the source, and Go verifies it with the public checksum database. Needs Go 1.19 or newer, and half a minute.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-# The newest that Debian 12's Go can build.
+# The newest version that Debian 12's Go can build.
 version=v1.8.9
 [ ! -x .tools/bin/grpcurl ] || exit 0
 echo "tests: building grpcurl $version in .tools/bin" >&2
-# What it downloads and compiles on the way is not kept.
+# Downloads and intermediate files are not kept.
 scratch=$(mktemp -d)
 trap 'chmod -R u+w "$scratch" && rm -rf "$scratch"' EXIT
 GOBIN=$scratch/bin GOPATH=$scratch GOCACHE=$scratch/cache GOFLAGS= CGO_ENABLED=0 \

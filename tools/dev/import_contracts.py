@@ -1,8 +1,8 @@
-"""A contract type for import-linter: a package may import what is listed, and nothing else.
+"""A contract type for import-linter: a package may import only what is listed.
 
-The linter's own `forbidden` contract names what may not be imported. For the packages that must
-stay thin (the domain, and all that runs on a worker node) the rule is the other way round: whatever
-is not listed is wrong, the library that somebody adds next year included.
+The linter's own `forbidden` contract lists forbidden imports. For packages with few dependencies (the
+domain, and everything that runs on a worker node) it is the opposite: any import that is not listed is an
+error, even of a library that is added next year.
 """
 
 import sys
@@ -12,7 +12,7 @@ from importlinter import Contract, ContractCheck, fields, output
 
 
 class OnlyContract(Contract):
-    """Direct imports out of `package`, other than of the standard library, must be of `allowed`."""
+    """Direct imports of `package`, except from the standard library, must be in `allowed`."""
 
     type_name = "only"
 
@@ -20,10 +20,10 @@ class OnlyContract(Contract):
     allowed = fields.SetField(subfield=fields.StringField(), required=False)
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
-        """Look at every direct import of every module of the package."""
+        """Check every direct import of every module of the package."""
         del verbose
         package = str(self.package)
-        # The linter puts the parsed values in the place of the fields, unknown to a type checker.
+        # The linter replaces the fields by the parsed values, which type checkers do not know.
         allowed: set[str] = vars(self)["allowed"] or set()
         may_import = {package, *allowed}
         broken = sorted(

@@ -1,7 +1,7 @@
 """Prints pip's configuration as shell exports of the variables that uv understands.
 
-Run by whichever Python has pip, before the project's own environment exists: standard library
-only. A variable that is set already is left alone, so the environment wins over pip's files.
+It runs with any Python that has pip, before the project's own environment exists, so it uses the standard
+library only. Variables that are already set are skipped, so that the environment wins over pip's files.
 """
 
 import ast
@@ -29,7 +29,7 @@ _SECTIONS = ("global", "install", ":env:")
 
 
 def read_pip_settings() -> dict[str, str]:
-    """Return pip's merged settings that concern downloads, by pip's own names."""
+    """Return pip's merged settings for downloads, by pip's own names."""
     listing = subprocess.run(
         [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"],
         capture_output=True,
@@ -52,7 +52,7 @@ def to_uv_variables(settings: dict[str, str]) -> dict[str, str]:
         variable, separator = _UV_VARIABLES[key]
         words = value.split()
         if key == "find-links":
-            # pip ignores a directory that is not there; uv takes it for a fault.
+            # pip ignores a missing directory; uv reports an error.
             words = [word for word in words if "://" in word or Path(word).is_dir()]
         if words:
             variables[variable] = (separator or " ").join(words)

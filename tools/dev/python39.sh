@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Prints where a Python 3.9 is, the oldest that pilots run on (the system's on EL9): one that is installed, or else
-# Debian 11's, unpacked into .python39/ beside its libraries. That takes some 20 s once and changes nothing outside.
+# Prints the path of a Python 3.9, the oldest that pilots support (the system's on EL9): an installed one, or Debian
+# 11's, unpacked with its libraries into .python39/. This takes about 20 s once and changes nothing else.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 root=$PWD
 
-# Tests that run beside each other want it at the same time.
+# Parallel tests may run this at the same time.
 exec 9>.python39.lock
 flock 9
 
@@ -28,12 +28,12 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work"/{lists/partial,archives/partial,debs,tree}
-# Where this machine has its packages from, one release before.
+# The mirror of this machine, for the previous release.
 mirror=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d/ 2>/dev/null |
     grep -v snapshot | head -n 1 | tr -d ' ' || true)
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror:-http://deb.debian.org/debian} bullseye main" \
     >"$work/sources.list"
-# As if nothing were installed: of what this machine has, too, the release before is meant.
+# An empty status file, so that packages which this machine has are downloaded too.
 touch "$work/status"
 fetch() {
     apt-get -o Dir::State::lists="$work/lists" -o Dir::Cache::archives="$work/archives" -o Dir::Cache::pkgcache= \
@@ -49,7 +49,7 @@ for package in "$work"/debs/*.deb; do dpkg-deb --extract "$package" "$work/tree"
 cd "$root"
 rm -rf .python39
 cp -a "$work/tree" .python39
-# Debian 12 has later ones of these libraries. Said in the program itself, for pilots clear their environment.
+# Debian 12 has newer versions of these libraries. The path is set in the program, because pilots clear their environment.
 patchelf --force-rpath --set-rpath "$root/.python39/usr/lib/$(uname -m)-linux-gnu" .python39/usr/bin/python3.9
 works .python39/usr/bin/python3.9 || stop "Debian 11's Python does not run here"
 echo "$root/.python39/usr/bin/python3.9"

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Makes sure that the programs are there which the tests start for themselves: PostgreSQL, PgBouncer, memcached and XRootD, what
-# makes networks, certificates and file systems for the sites that they set up, and grpcurl.
-# Nothing is started here and no port is taken. As root on Debian what is missing is installed; otherwise this says
-# what to do. Arguments, if there are any, are the packages to look for.
+# Checks for the programs that the tests start: PostgreSQL, PgBouncer, memcached and XRootD, tools that make networks,
+# certificates and file systems for the sites that they set up, and grpcurl. Starts nothing and uses no port. As root
+# on Debian it installs missing packages; otherwise it prints what to do. The optional arguments are the packages to check.
 set -euo pipefail
 
 wanted=" ${*:-postgresql pgbouncer memcached xrootd-server xrootd-client iproute2 openssl e2fsprogs strace jq golang-go} "
@@ -19,7 +18,7 @@ command -v openssl >/dev/null || need openssl
 command -v strace >/dev/null || need strace
 command -v mkfs.ext4 >/dev/null || [ -x /sbin/mkfs.ext4 ] || need e2fsprogs
 command -v jq >/dev/null || need jq
-# Only to build grpcurl.
+# Needed only to build grpcurl.
 command -v grpcurl >/dev/null || [ -x "$here/../../.tools/bin/grpcurl" ] || command -v go >/dev/null || need golang-go
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -1,7 +1,7 @@
-"""Starts the throw-away PostgreSQL and memcached that the tests use, for trying things by hand.
+"""Starts the throw-away PostgreSQL and memcached of the tests, for experiments by hand.
 
-Run at the root of the repository, by `make services`. Prints the addresses as options for
-`pandawn-server` and `pandawn demo`; ends both servers, and their data, on Ctrl-C or SIGTERM.
+`make services` runs it at the root of the repository. It prints the addresses as options for `pandawn-server`
+and `pandawn demo`; at Ctrl-C or SIGTERM it stops both servers and deletes their data.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from tests.fixtures.postgres import find_programs, running_postgres
 
 def main() -> int:
     """Start the servers, wait for the signal, and return the exit status."""
-    parser = argparse.ArgumentParser(description="Start throw-away servers for a try by hand.")
+    parser = argparse.ArgumentParser(description="Start throw-away servers for experiments.")
     parser.add_argument("--memcached", type=int, default=1, metavar="N", help="size of the pool")
     options = parser.parse_args()
     if not (find_programs() and find_memcached()):

@@ -1,4 +1,4 @@
-"""AcquireJobs against the limit: slices of both in turn, at each depth of the queue."""
+"""Compares AcquireJobs with the limit: alternating slices of both, at each depth of the queue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pandawn_tools.bench.rows import Pool
 from pandawn_tools.bench.site import Say, Site
 
 MIN_LEASE_BYTES = 300
-"""A shorter answer of AcquireJobs holds no lease."""
+"""A shorter answer of AcquireJobs contains no lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +28,18 @@ class Round:
 
     @property
     def ratio(self) -> float:
-        """How much of the limit AcquireJobs reached."""
+        """The rate of AcquireJobs as a fraction of the limit."""
         return self.acquire.load.rps / self.empty.load.rps
 
     @property
     def cpu_ratio(self) -> float:
-        """The same by the server's CPU time for a call, which other work on the machine disturbs less."""
+        """The same from the server's CPU time per call, which other work on the machine disturbs less."""
         return self.empty.cpu_us.server / self.acquire.cpu_us.server
 
 
 @dataclass(slots=True)
 class AcquireBench:
-    """Measures AcquireJobs at the depths of a site, slice by slice, and checks the sums at the end."""
+    """Measures AcquireJobs at the depths of a site, slice by slice, and checks the totals at the end."""
 
     site: Site
     shape: Shape
@@ -84,7 +84,7 @@ class AcquireBench:
         return found
 
     def check(self) -> None:
-        """Raises `BenchError` if the database has not exactly one lease for each answer with a job."""
+        """Raises `BenchError` unless the database has exactly one lease for each answer with a job."""
         leased = len(self.site.database.leased()) - self._leased_before
         if leased != self._answered:
             raise BenchError(f"{self._answered} jobs were given, but {leased} were leased")
@@ -105,7 +105,7 @@ def told(pool: Pool, done: Round) -> str:
 
 
 def say_rounds(bench: AcquireBench, rounds: int, say: Say) -> None:
-    """Measures all depths in each round, so that what else the machine does hits them alike."""
+    """Measures all depths in each round, so that other work on the machine affects them equally."""
     for number in range(rounds):
         for pool in bench.rounds:
             say(f"round {number + 1} of {rounds}, {told(pool, bench.run_round(pool))}")

@@ -1,4 +1,4 @@
-"""The databases under the server: filled directly, and asked for what the server wrote."""
+"""The databases of the server under test: fills them directly, and reads what the server wrote."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _SQLITE_TIMEOUT_S = 60.0
 
 
 class BenchDatabase(Protocol):
-    """What the benchmark does to a database. `release` may be called from a thread of its own."""
+    """The operations of the benchmark on a database. `release` may be called from another thread."""
 
     name: str
     url: str
     release_period_s: float
 
     def fill(self, tables: Iterable[Table]) -> None:
-        """Writes the rows into tables that are empty."""
+        """Writes rows into empty tables."""
 
     def release(self, job_ids: Sequence[int]) -> None:
-        """Makes jobs runnable that wait, now."""
+        """Makes waiting jobs runnable now."""
 
     def leased(self) -> set[int]:
         """The jobs that have a lease."""
@@ -39,10 +39,10 @@ class BenchDatabase(Protocol):
         """The number of attempts."""
 
     def version(self) -> str:
-        """What the engine says that it is."""
+        """The version that the engine reports."""
 
     def close(self) -> None:
-        """Gives back connections."""
+        """Closes the connections."""
 
 
 class PostgresDatabase:
@@ -59,8 +59,7 @@ class PostgresDatabase:
         """See `BenchDatabase.fill`."""
         with psycopg.connect(self._dsn, autocommit=True) as link:
             with link.transaction(), link.cursor() as cursor:
-                # What is written here is consistent; one query a row and foreign key, to make sure
-                # of it, would take minutes.
+                # The rows are consistent; to check every foreign key would take minutes.
                 cursor.execute("SET LOCAL session_replication_role = replica")
                 cursor.execute("SET LOCAL TimeZone = 'UTC'")
                 for table in tables:
@@ -106,7 +105,7 @@ class SqliteDatabase:
     def __init__(self, path: Path) -> None:
         self.name = "sqlite"
         self.url = f"sqlite:///{path}"
-        # There is one writer at a time: more often, and the server would be waiting for us.
+        # SQLite has one writer at a time: if we wrote more often, the server would wait for us.
         self.release_period_s = 0.25
         self._path = path
         self._release_link = self._connect()

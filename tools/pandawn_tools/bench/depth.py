@@ -1,4 +1,4 @@
-"""Keeps the number of runnable jobs of a queue constant while pilots take them."""
+"""Keeps the number of runnable jobs of a queue constant while pilots acquire them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pandawn_tools.bench.rows import Pool
 
 
 class DepthKeeper:
-    """Makes one job of the reserve runnable for each that was taken, as if it were just submitted.
+    """Makes one job of the reserve runnable for each job that was acquired, as if it had just been submitted.
 
-    It does so by SQL in a thread of its own, many times a second: one UPDATE for some tens of jobs,
-    which costs the database less than their submission would, and the server under test nothing.
+    It uses SQL in its own thread, many times a second: one UPDATE for some tens of jobs, which costs the
+    database less than their submission, and the server under test nothing.
     """
 
     def __init__(self, database: BenchDatabase, pool: Pool) -> None:
@@ -29,14 +29,14 @@ class DepthKeeper:
         self._problem: Exception | None = None
 
     def took_one(self) -> None:
-        """Tells that a pilot got a job."""
+        """Records that a pilot got a job."""
         self._taken += 1
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Keeps the depth inside the block, and makes it whole at its end.
+        """Keeps the depth constant inside the block, and restores it completely at the end.
 
-        Raises `BenchError` if the reserve did not last.
+        Raises `BenchError` if the reserve was exhausted.
         """
         self._stop.clear()
         thread = threading.Thread(target=self._keep, name="depth")

@@ -1,7 +1,7 @@
-"""What the gate costs a call: `python -m pandawn_tools.bench.gate`.
+"""Measures the cost of the gate per call: `python -m pandawn_tools.bench.gate`.
 
-A real call is admitted again and again inside its handler, as the interceptor does it once: by a session,
-by nothing on loopback, and with the session in the middle of other metadata.
+The handler of a real call repeats the admission that the interceptor does once: with a session, without a
+credential on loopback, and with a session among other metadata.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _Metadata = Sequence[tuple[str, str]]
 
 
 async def measured(gate: Gate, metadata: _Metadata) -> float:
-    """Microseconds of one admission, the best of some rounds."""
+    """The microseconds of one admission, best of several rounds."""
     found: list[float] = []
 
     async def handle(request: bytes, context: ServicerContext) -> bytes:
-        # As the interceptor does with what it gets from gRPC.
+        # As in the interceptor.
         enter_metadata(context.invocation_metadata())
         for _ in range(ROUNDS):
             begin = time.perf_counter_ns()

@@ -1,8 +1,8 @@
-"""A lean HTTP/2 client connection for unary gRPC calls: many streams, little work for each.
+"""A minimal HTTP/2 client connection for unary gRPC calls: many streams, with little work for each.
 
-Made for load: requests are put together from ready-made frames, and of responses only frame heads,
-the gRPC status and, where asked for, the messages are looked at. A general client would take several
-times the CPU of the server under test. RFC 9113 (frames, flow control), RFC 7541 (headers).
+Made for load: it composes requests from prepared frames, and parses only the frame headers, the gRPC status
+and, if requested, the messages of responses. A general client would use several times the CPU of the server
+under test. RFC 9113 (frames, flow control), RFC 7541 (headers).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _MAX_WINDOW = 2**31 - 1
 _DEFAULT_WINDOW = 65_535
 
 _FRAME_BYTES = 16_384
-"""Most payload of a frame that every peer takes."""
+"""The largest payload of a frame that every peer accepts."""
 
 _PREFIX_BYTES = 5
-"""Before each gRPC message: whether it is compressed, and its length."""
+"""The prefix of each gRPC message: whether it is compressed, and its length."""
 
 _TOP_UP_BYTES = 2**30
-"""Bytes received after which the server's window for the connection is filled up again."""
+"""The number of received bytes after which the server's connection window is refilled."""
 
 _SEVEN_BITS = 0x7F
 _RECEIVE_BYTES = 2**18
@@ -44,23 +44,23 @@ RESET = -1
 
 
 class ProtocolError(Exception):
-    """The server did what a gRPC server does not do under load; the text says what."""
+    """The server violated what we expect of a gRPC server under load; the text says how."""
 
 
 class Call(NamedTuple):
-    """A message with headers of its own, as `header` encodes them."""
+    """A message with its own headers, as encoded by `header`."""
 
     message: bytes
     headers: bytes
 
 
 def header(name: str, value: str) -> bytes:
-    """A header field that goes into no table: it is another one in each call."""
+    """A header field that goes into no table, because it differs in each call."""
     return b"\x10" + b"".join(_length(len(text)) + text.encode() for text in (name, value))
 
 
 def _length(size: int) -> bytes:
-    """A length in the seven low bits of a byte, or in more bytes (RFC 7541, 5.1)."""
+    """Encodes a length in the low seven bits of a byte, or in more bytes (RFC 7541, 5.1)."""
     if size < _SEVEN_BITS:
         return bytes([size])
     left = size - _SEVEN_BITS
@@ -73,7 +73,7 @@ def _length(size: int) -> bytes:
 
 @dataclass(slots=True)
 class Answer:
-    """A finished call: gRPC status, when it began, bytes of its message, and that where bodies are kept."""
+    """A finished call: gRPC status, start time, size of its message, and the message if bodies are kept."""
 
     status: int
     begin: float
@@ -82,10 +82,10 @@ class Answer:
 
 
 class Connection:
-    """One connection on which all calls have the same method. Not blocking; for one thread."""
+    """One connection on which all calls use the same method. Non-blocking; for one thread only."""
 
     def __init__(self, host: str, port: int, path: str, *, keep_bodies: bool = False) -> None:
-        """Connects, and sends what comes before the first request."""
+        """Connects, and sends the preface and the settings."""
         self.socket = socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)  # noqa: FBT003 (positional only)
@@ -99,8 +99,8 @@ class Connection:
         self._received = 0
         self._window = _DEFAULT_WINDOW
         self._output = bytearray(_PREFACE)
-        # Without a table of its own the server writes the status in plain, where it is found
-        # without decoding headers. It costs the server some ten bytes a call.
+        # With an empty table the server writes the status as plain text, which we find without decoding
+        # headers. It costs the server about ten bytes per call.
         self._settings({_HEADER_TABLE_SIZE: 0, _ENABLE_PUSH: 0, _INITIAL_WINDOW_SIZE: _MAX_WINDOW})
         self._grant(_MAX_WINDOW - _DEFAULT_WINDOW)
         self.flush()
@@ -112,7 +112,7 @@ class Connection:
 
     @property
     def has_output(self) -> bool:
-        """Whether bytes wait until the socket takes them."""
+        """Whether bytes are waiting to be sent."""
         return bool(self._output)
 
     def close(self) -> None:
@@ -120,7 +120,7 @@ class Connection:
         self.socket.close()
 
     def call(self, call: bytes | Call, now: float) -> bool:
-        """Queues a call; `flush` sends it. Returns False if the server's window has no room now."""
+        """Queues a call; `flush` sends it. Returns False if the server's window is full now."""
         message, headers = (call, b"") if isinstance(call, bytes) else call
         size = len(message) + _PREFIX_BYTES
         if size > _DEFAULT_WINDOW:
@@ -144,7 +144,7 @@ class Connection:
         return True
 
     def flush(self) -> None:
-        """Sends as much as the socket takes."""
+        """Sends as much as the socket accepts."""
         try:
             sent = self.socket.send(self._output)
         except BlockingIOError:
@@ -152,7 +152,7 @@ class Connection:
         del self._output[:sent]
 
     def receive(self, on_answer: Callable[[Answer], None]) -> None:
-        """Reads what has come, and hands over each answer that is complete."""
+        """Reads the received bytes, and passes on each complete answer."""
         try:
             chunk = self.socket.recv(_RECEIVE_BYTES)
         except BlockingIOError:
@@ -188,7 +188,7 @@ class Connection:
         if at < 0:
             raise ProtocolError(f"no {_STATUS.decode()} in the trailers {headers!r}")
         at += len(_STATUS)
-        # Behind the name stand the length of the value and the value.
+        # The name is followed by the length of the value and the value.
         status = int(headers[at + 1 : at + 1 + headers[at]])
         size = self._sizes.pop(stream, 0)
         self._received += size
@@ -230,8 +230,8 @@ class Connection:
 def _request_headers(authority: str, path: str) -> tuple[bytes, bytes]:
     """The headers of the first request of a connection, and those of all later ones.
 
-    As a real client does it: what repeats goes into the server's table, and later requests say no
-    more than the places there.
+    As in a real client, repeated headers go into the server's table, and later requests contain only
+    their indexes there.
     """
     # Index of the name in the static table (0: the name is spelled out), name, value.
     fields = (
@@ -248,6 +248,6 @@ def _request_headers(authority: str, path: str) -> tuple[bytes, bytes]:
         for text in (name, value) if name else (value,):
             first.append(len(text))
             first += text
-    # The dynamic table begins at 62 with what was added last.
+    # The dynamic table starts at 62, with the latest entry.
     later = b"\x83\x86" + bytes(0x80 | (61 + len(fields) - at) for at in range(len(fields)))
     return bytes(first), later

@@ -1,4 +1,4 @@
-"""Checks our load generator against nghttp2's `h2load`, on the handler that does nothing."""
+"""Compares our load generator with nghttp2's `h2load`, on the handler that does nothing."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _FINISHED = re.compile(r"finished in .*?, ([\d.]+) req/s")
 
 
 def h2load_rps(target: Target, shape: Shape, message: bytes, directory: Path) -> float | None:
-    """Calls a second by `h2load` with the same connections and calls in flight; None without it.
+    """The calls per second of `h2load` with the same connections and calls in flight; None if it is not installed.
 
-    It sends one and the same message in all calls, which is why it cannot measure anything else.
+    It sends the same message in all calls, so it cannot measure other handlers.
     """
     program = shutil.which("h2load")
     if program is None:

@@ -1,4 +1,4 @@
-"""Fills the catalog in memcached with what many nodes hold, by the server's own code for values and stores."""
+"""Fills the catalog in memcached with the files of many nodes, with the server's own code for values and stores."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ROUTES_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node, and where its own cache stands."""
+    """A node, and the state of its cache."""
 
     number: int
     name: str
@@ -51,9 +51,9 @@ class _Group:
 
 
 def fill_catalog(port: int, nodes: int, datasets: int) -> list[Node]:
-    """Writes what each node holds, as the parts that some deltas have left; returns the nodes.
+    """Writes the files of each node, in parts as after some deltas; returns the nodes.
 
-    Raises `BenchError` if memcached has no room.
+    Raises `BenchError` if memcached is too small.
     """
     now = datetime.now(UTC)
     store = MemcachedStore([(LOOPBACK, port)], _SILENCE, _TIMEOUTS)
@@ -94,8 +94,8 @@ def _hot() -> _Group:
 
 
 def _encoded(files: Sequence[BenchFile]) -> _Group:
-    # A part is packed once and stored for all nodes that hold these files: keys of parts begin with
-    # the node, so ids need not differ between nodes.
+    # A part is packed once and stored for all nodes with these files: its key starts with the node, so
+    # that its id need not differ between nodes.
     part_id = random_id()
     records = encode_records(
         [Record(SCOPE, file.lfn, file.guid, file.version, file.size_bytes) for file in files]
@@ -114,7 +114,7 @@ def _encoded(files: Sequence[BenchFile]) -> _Group:
 
 
 def _head(key: NodeKey, held: Sequence[_Group], newest: _Group, now: datetime) -> Head:
-    """The head of a node; what it got last is in the head itself and not yet in a part."""
+    """The head of a node; the latest files are in the head itself and not yet in a part."""
     digest = newest.digest
     for one in held:
         digest ^= one.digest

@@ -1,4 +1,4 @@
-"""Closed-loop load: a fixed number of calls is in flight, and each answer makes room for the next call."""
+"""Closed-loop load: a fixed number of calls is in flight, and each answer starts the next call."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pandawn_tools.bench.h2 import Answer, Call, Connection, ProtocolError
 
 _POLL_S = 0.02
 _TURNS = 4
-"""Answers for each call in flight before a window closes: a server that answers large batches one
-after the other would be measured by where the window's edges happen to lie."""
+"""The number of answers for each call in flight before a window closes. With fewer, the result for a server that
+answers in large batches would depend on the exact ends of the window."""
 
 _MAX_STRETCH = 10
-"""A window lasts so many times its length at most to get there."""
+"""A window is extended at most to this many times its length to reach that."""
 
 _STALL_S = 60.0
-"""Time without any answer after which the server is taken to hang."""
+"""Time without any answer after which we assume that the server hangs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A method on servers; the connections are shared out among the addresses (host, port)."""
+    """A method on servers; the connections are distributed over the addresses (host, port)."""
 
     addresses: Sequence[tuple[str, int]]
     path: str
@@ -34,9 +34,9 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How the load looks: connections, calls in flight on each, and for how long.
+    """The load: connections, calls in flight on each, and durations.
 
-    `measure_s` is stretched where a server is so slow that too little would be seen.
+    `measure_s` is extended if a server is so slow that there would be too few answers.
     """
 
     connections: int
@@ -52,11 +52,11 @@ class Shape:
 
 @dataclass(slots=True)
 class Load:
-    """What came of it.
+    """The result of a load.
 
-    `ok`, `idle`, `seconds` and `latencies_s` are those of the measured window, the totals those of
-    all calls. Idle answers are so short that they give nothing; they are not counted as good ones.
-    `statuses` are gRPC status codes of all calls, `bodies` the good answers if they are kept.
+    `ok`, `idle`, `seconds` and `latencies_s` are for the measured window, the totals for all calls. Idle
+    answers are too short to contain a job, and do not count as good. `statuses` are the gRPC status codes of
+    all calls, `bodies` the good answers if they are kept.
     """
 
     seconds: float = 0.0
@@ -70,26 +70,26 @@ class Load:
 
     @property
     def rps(self) -> float:
-        """Good answers a second."""
+        """Good answers per second."""
         return self.ok / self.seconds if self.seconds else 0.0
 
     def quantile_ms(self, share: float) -> float:
-        """Latency that this share of the good answers did not exceed, in milliseconds."""
+        """The latency that this fraction of the good answers did not exceed, in milliseconds."""
         ordered = sorted(self.latencies_s)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1e3 if ordered else 0.0
 
 
 class Watcher(Protocol):
-    """Is told what happens during a load, in the thread that makes it."""
+    """Gets notifications during a load, in the thread of the load."""
 
     def window_opens(self) -> None:
         """The warm-up is over."""
 
     def window_closes(self) -> None:
-        """No more calls are made; those in flight are still to be answered."""
+        """No more calls are made; those in flight have no answer yet."""
 
     def good_answer(self) -> None:
-        """A good answer came, inside the window or not."""
+        """A good answer has arrived, inside the window or not."""
 
 
 class Generator:
@@ -105,7 +105,7 @@ class Generator:
         min_bytes: int = 0,
         keep_bodies: bool = False,
     ) -> None:
-        """Sends `messages` until the time is over or there are no more.
+        """Sends `messages` until the time or the messages run out.
 
         An answer of less than `min_bytes` counts as idle.
         """
@@ -118,7 +118,7 @@ class Generator:
         self._now = 0.0
         self._is_open = False
         self._is_dry = False
-        # A message that a server had no room for goes with the next call.
+        # A message that did not fit a server's window goes with the next call.
         self._held: bytes | Call | None = None
         self._connections = [
             Connection(

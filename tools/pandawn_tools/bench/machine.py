@@ -1,4 +1,4 @@
-"""What the benchmark runs on."""
+"""The machine on which the benchmark runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The machine; `load_average` is that of the minute before, by others."""
+    """The machine; `load_average` is that of the minute before the benchmark."""
 
     cpu: str
     cores: int
@@ -25,7 +25,7 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """Looks around."""
+    """Reads the properties of this machine."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Machine(
         cpu=_cpu_model(),

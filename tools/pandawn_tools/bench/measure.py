@@ -1,4 +1,4 @@
-"""One slice of load on a server, with what it cost each process."""
+"""One slice of load on a server, with the CPU time of each process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pandawn_tools.bench.processes import BenchError, cpu_seconds, rss_mb, tree_
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """Process ids: the server under test, and what it works with (0: there is none)."""
+    """Process ids of the server under test and of its backends (0: none)."""
 
     server: int
     postgres: int = 0
@@ -32,7 +32,7 @@ class CpuUse:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What one slice showed."""
+    """The result of one slice."""
 
     load: Load
     cpu_us: CpuUse
@@ -40,7 +40,7 @@ class Slice:
 
 
 class _IdleWatcher:
-    """Watches nothing."""
+    """A watcher that does nothing."""
 
     def window_opens(self) -> None:
         """See `Watcher`."""
@@ -96,7 +96,7 @@ def measure(
     min_bytes: int = 0,
     keep_bodies: bool = False,
 ) -> Slice:
-    """Runs a slice. Raises `BenchError` if a call was refused or none had a good answer."""
+    """Runs a slice. Raises `BenchError` if a call was refused or no call had a good answer."""
     meter = _Meter(processes, on_ok)
     try:
         load = Generator(

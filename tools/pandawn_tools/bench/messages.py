@@ -1,4 +1,4 @@
-"""Requests of pilots, encoded ahead: what differs from call to call is put between constant pieces."""
+"""Pre-encoded requests of pilots: the parts that differ between calls are inserted between constant parts."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ EMPTY = "/pandawn.bench.v1.Limit/Empty"
 SET_RESPONSE = "/pandawn.bench.v1.Limit/SetResponse"
 
 FILES_PER_CALL = 50
-"""Files in a call of `AddFiles` or `CheckFiles`: a few jobs' worth."""
+"""Files in a call of `AddFiles` or `CheckFiles`: those of a few jobs."""
 
 _NEW_DATASETS = 1_000_000
 """Number of the first dataset of files that no cache holds yet."""
@@ -59,19 +59,19 @@ _NEW_DATASETS = 1_000_000
 _REQUEST_ID = "the place of the request's number"[:32]
 
 _request_numbers = count(1)
-# Request identifiers never repeat: a repeated one would be answered with the lease it got before.
+# Request identifiers never repeat: a repeated one would get the same lease again.
 _run = f"{random.SystemRandom().getrandbits(64):016x}".encode()
 
 
 def acquire_requests(pool: Pool, nodes: Sequence[Node]) -> Iterator[bytes]:
-    """Requests of one pilot after the other, in a random order of the nodes, without end."""
+    """An endless sequence of requests of one pilot after the other, with the nodes in random order."""
     around = [_around_request_id(_acquire(pool, node)) for node in _shuffled(pool, nodes)]
     for head, tail in cycle(around):
         yield b"%b%b%016x%b" % (head, _run, next(_request_numbers), tail)
 
 
 def signed_requests(pool: Pool, nodes: Sequence[Node], sessions: Sessions) -> Iterator[Call]:
-    """The same, each with the token of its pilot's session."""
+    """The same, each with its pilot's session token."""
     now = datetime.now(UTC)
     shuffled = _shuffled(pool, nodes)
     shown = []
@@ -124,7 +124,7 @@ def contacts(pool: Pool, nodes: Sequence[Node]) -> Iterator[bytes]:
 
 
 def renewals(pool: Pool, nodes: Sequence[Node]) -> Iterator[bytes]:
-    """Heartbeats of the pilots that have leased jobs, each with all of its leases, without end."""
+    """An endless sequence of heartbeats of the pilots with leased jobs, each with all of its leases."""
     messages = [
         dispatcher_pb2.RenewLeasesRequest(
             pilot_id=pilot_id(pool, number),
@@ -154,7 +154,7 @@ def _use() -> common_pb2.ResourceUse:
 
 def reports(pool: Pool) -> Iterator[bytes]:
     """One report of each leased job: finished, with its outputs."""
-    # The leases of a pilot are not reported one after the other: a pilot waits for each answer.
+    # Consecutive reports are of different pilots, because a pilot waits for each answer.
     jobs = sorted(pool.leased_jobs(), key=lambda held: held[1].number % LEASES_PER_PILOT)
     for number, job in jobs:
         yield report_pb2.ReportJobsRequest(
@@ -195,7 +195,7 @@ def _stored(job: BenchJob, lfn: str) -> report_pb2.StoredFile:
 
 
 def additions(nodes: Sequence[Node]) -> Iterator[bytes]:
-    """Deltas of one node after the other: files that a job has just brought there, without end."""
+    """An endless sequence of deltas of one node after the other, with the files that a job has just staged."""
     for round_number in count():
         added = list(_new_files(round_number))
         for node in nodes:
@@ -226,7 +226,7 @@ def _file(file: BenchFile) -> common_pb2.File:
 
 
 def checks(nodes: Sequence[Node], datasets: int) -> Iterator[bytes]:
-    """Questions to one node after the other for files of which it holds a half, without end."""
+    """An endless sequence of checks of one node after the other, for files of which it holds half."""
     missing = dataset(_NEW_DATASETS - 1)[: FILES_PER_CALL // 2]
     for node in cycle(nodes):
         place = groups_of(node.number, datasets)[0]

@@ -1,4 +1,4 @@
-"""Two servers on one database: no job is lost and none is given twice."""
+"""Two servers on one database: checks that no job is lost and none is dispatched twice."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pandawn_tools.bench.site import Site
 
 @dataclass(frozen=True, slots=True)
 class PairResult:
-    """Jobs that two servers gave out together, and how many a second."""
+    """The jobs that two servers dispatched together, and their rate per second."""
 
     jobs: int
     rps: float
 
 
 def check_pair(site: Site, pool: Pool, shape: Shape) -> PairResult:
-    """Asks two servers for jobs of one queue at once, until the time is over or the jobs are.
+    """Polls two servers for jobs of one queue at the same time, until the time or the jobs run out.
 
-    Raises `BenchError` if a job was given twice, or given without a lease, or leased and not given.
+    Raises `BenchError` if a job was dispatched twice, dispatched without a lease, or leased without a dispatch.
     """
     before = site.database.leased()
     attempts_before = site.database.attempts()

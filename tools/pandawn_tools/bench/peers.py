@@ -1,8 +1,8 @@
-"""Job queues for Python on the same PostgreSQL, taking jobs that do nothing, for orientation.
+"""Measures other job queues for Python on the same PostgreSQL, with jobs that do nothing, for comparison.
 
-Each runs as one process, as its documentation says that it is fast, on a database of its own:
-`python -m pandawn_tools.bench.peers NAME DSN JOBS SECONDS` prints the jobs a second that it took.
-What they do is less: no choice by locality, no leases over a network, no explanation.
+Each runs as one process, with the fast settings from its documentation, on its own database:
+`python -m pandawn_tools.bench.peers NAME DSN JOBS SECONDS` prints its jobs per second.
+They do less than Pandawn: no choice by locality, no leases over a network, no explanation.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pandawn_tools.bench.processes import BenchError
 from pandawn_tools.bench.services import Postgres
 
 _TIMEOUT_S = 120.0
-"""Time for a peer to make its tables, fill its queue, and work on it."""
+"""Time for a peer to create its tables, fill its queue, and process it."""
 
 _BATCH = 100
-"""Jobs that pgqueuer takes at a time; its guide says more than 10 where jobs are short."""
+"""Jobs that pgqueuer takes at a time; its guide recommends more than 10 for short jobs."""
 
 _WORKERS = 2
 """Consumers of pgqueuer in its process; more do not help on two cores."""
@@ -34,14 +34,14 @@ _CONCURRENCY = 30
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """Jobs a second of each; None where a peer is not installed."""
+    """Jobs per second of each peer; None if it is not installed."""
 
     pgqueuer: float | None
     procrastinate: float | None
 
 
 def measure_peers(server: Postgres, jobs: int, seconds: float) -> Peers:
-    """Lets each peer empty a queue of `jobs` for so long at most. Raises `BenchError` if one fails."""
+    """Lets each peer process a queue of `jobs`, for a limited time. Raises `BenchError` if one fails."""
     return Peers(
         _run(server, "pgqueuer", ("pgqueuer", "asyncpg"), jobs, seconds),
         _run(server, "procrastinate", ("procrastinate",), jobs, seconds),
@@ -135,7 +135,7 @@ async def _procrastinate(dsn: str, jobs: int, seconds: float) -> float:
 
 @dataclass(slots=True)
 class _Count:
-    """Jobs taken, and when the first and the last were."""
+    """The number of jobs taken, and the times of the first and the last."""
 
     taken: int = 0
     first: float = 0.0
@@ -149,7 +149,7 @@ class _Count:
 
     @property
     def rate(self) -> float:
-        """Jobs a second between the first and the last."""
+        """Jobs per second between the first and the last."""
         return (self.taken - 1) / (self.last - self.first) if self.taken > 1 else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Processes of the benchmark: started with a log, ended by their ids; their CPU time and memory."""
+"""The processes of the benchmark: starts them with a log, ends them by pid, reads their CPU time and memory."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.02
 _TAIL_BYTES = 2000
-# Below those that the kernel gives to outgoing connections.
+# Below the kernel's range for outgoing connections.
 _PORTS = range(20_000, 32_768)
 _PORT_TRIES = 100
 
 
 class BenchError(Exception):
-    """The benchmark cannot go on; the text says what failed and what it said."""
+    """The benchmark cannot continue; the text says what failed, with its output."""
 
 
 class ServerProcess:
-    """A child process that serves. It has a session of its own: Ctrl-C is not for it."""
+    """A server as a child process, in its own session, so that Ctrl-C does not reach it."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class ServerProcess:
         self._log = log
         self._stop_signal = stop_signal
         account = user if os.geteuid() == 0 else None
-        # Should the benchmark be killed, its servers must not stay behind.
+        # If the benchmark is killed, its servers must end too.
         setpriv = shutil.which("setpriv")
         guard = [setpriv, "--pdeathsig", "INT"] if setpriv else []
         with log.open("ab") as output:
@@ -79,7 +79,7 @@ class ServerProcess:
         return self._log.read_text(errors="replace")[-_TAIL_BYTES:]
 
     def stop(self) -> None:
-        """Asks it to end, waits, and kills it if it does not."""
+        """Sends SIGTERM, waits, and kills it if it does not end."""
         if self._child.poll() is None:
             self._child.send_signal(self._stop_signal)
         try:
@@ -95,7 +95,7 @@ def _environment() -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port on the loopback that nobody listens on."""
+    """A free port on loopback."""
     for _ in range(_PORT_TRIES):
         port = random.choice(_PORTS)
         with socket.socket() as probe:
@@ -109,7 +109,7 @@ def free_port() -> int:
 
 
 def can_connect(port: int) -> bool:
-    """Whether somebody listens on a port of the loopback."""
+    """Whether a process listens on a port of loopback."""
     try:
         socket.create_connection((LOOPBACK, port), timeout=1).close()
     except OSError:
@@ -118,12 +118,12 @@ def can_connect(port: int) -> bool:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time that a process has used, user and system, of all its threads.
+    """The CPU time of a process, user and system, of all its threads.
 
-    By the kernel's clock of the process, of which utime + stime in /proc/PID/stat are a rounding to
+    Read from the kernel's CPU clock of the process; utime + stime in /proc/PID/stat are rounded to
     hundredths of a second.
     """
-    # CPUCLOCK_SCHED of a process, as clock_getcpuclockid(3) makes it.
+    # CPUCLOCK_SCHED of a process, as in clock_getcpuclockid(3).
     return time.clock_gettime((~pid << 3) | 2)
 
 
@@ -134,7 +134,7 @@ def children(pid: int) -> list[int]:
 
 
 def tree_cpu_seconds(pid: int) -> float:
-    """CPU time of a process and its children, those that have ended included."""
+    """The CPU time of a process and its children, including those that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     ended = (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
     alive = 0.0

@@ -1,4 +1,4 @@
-"""Where the CPU time of an AcquireJobs call goes, by function of the server, with py-spy."""
+"""The CPU time of an AcquireJobs call by function of the server, measured with py-spy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pandawn_tools.bench.processes import BenchError
 from pandawn_tools.bench.rows import Pool
 
 PROFILE_S = 20.0
-"""Length of the slice that is sampled."""
+"""The length of the sampled slice."""
 
 _RATE_HZ = 200
 _MOST_LINES = 60
@@ -27,12 +27,12 @@ _FRAMEWORK = re.compile(
     r"\((threading\.py|concurrent/futures/thread\.py|<frozen runpy>|asyncio/runners\.py|typer/|"
     r"pandawn_server/flags\.py|pandawn_tools/bench/server\.py)|^thread \("
 )
-"""Frames below which everything happens: they say nothing."""
+"""Frames that are below all others, and carry no information."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A stack that was seen so often; frames from the outside in, the first is the thread."""
+    """A stack and how often it was sampled; frames from the outside in, the first is the thread."""
 
     frames: tuple[str, ...]
     samples: int
@@ -41,8 +41,8 @@ class Stack:
 def profile_acquire(bench: AcquireBench, pool: Pool, shape: Shape, file: Path) -> None:
     """Runs a slice of AcquireJobs under py-spy; writes its stacks to `file`, and prints tables.
 
-    The stacks are in the format of flame graph tools. Only threads that hold the interpreter's lock
-    are sampled: what C code does without it is in the CPU time by thread. Raises `BenchError`.
+    The stacks are in the format of flame graph tools. Only threads that hold the interpreter's lock are
+    sampled; the CPU time by thread also includes C code without the lock. Raises `BenchError`.
     """
     pid = bench.processes.server
     sampler = _start_sampler(pid, file)
@@ -82,7 +82,7 @@ def _start_sampler(pid: int, file: Path) -> subprocess.Popen[bytes]:
 
 
 def _cpu_by_thread(pid: int) -> dict[str, float]:
-    """CPU seconds of the threads of a process by their names; those that have ended are left out."""
+    """CPU seconds of the threads of a process, by name; ended threads are omitted."""
     used: dict[str, float] = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         name = (task / "comm").read_text().strip()
@@ -106,14 +106,14 @@ def parse_stacks(lines: Iterable[str]) -> Iterable[Stack]:
 
 
 def report(stacks: Iterable[Stack], cpu_us: float) -> list[str]:
-    """Two lists in microseconds a call: what functions take themselves, and with all that they call."""
+    """Two lists, in microseconds per call: the time of functions themselves, and with all that they call."""
     own: Counter[str] = Counter()
     whole: Counter[str] = Counter()
     total = 0
     for stack in stacks:
         total += stack.samples
         own[stack.frames[-1]] += stack.samples
-        # A function that calls itself is counted once.
+        # A recursive function counts once.
         for frame in set(stack.frames):
             if not _FRAMEWORK.search(frame):
                 whole[frame] += stack.samples

@@ -1,4 +1,4 @@
-"""How many leases are renewed, jobs reported, files added and checked in a second."""
+"""Measures the rates of renewed leases, reported jobs, and added and checked files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pandawn_tools.bench.site import Say, Site
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Items a second."""
+    """Items per second."""
 
     renew_leases: float
     report_jobs: float
@@ -37,9 +37,9 @@ class Rates:
 
 
 def measure_rates(site: Site, shape: Shape, processes: Processes, say: Say) -> Rates:
-    """Measures one after the other; the catalog is changed last. Raises `BenchError`.
+    """Measures one after the other; those that change the catalog come last. Raises `BenchError`.
 
-    Calls that carry many items are fewer in flight: a quarter.
+    Of calls with many items only a quarter is in flight.
     """
     bulky = Shape(shape.connections, max(1, shape.streams // 4), shape.warm_s, shape.measure_s)
     leased = site.world.leased

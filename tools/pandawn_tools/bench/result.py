@@ -1,4 +1,4 @@
-"""What a benchmark found, as one JSON object and as a table."""
+"""The result of a benchmark, as one JSON object and as a table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pandawn_tools.cli.jsonout import Json
 
 @dataclass(frozen=True, slots=True)
 class AcquireFigures:
-    """AcquireJobs at one depth; medians over the slices. CPU is that of the server, for one call."""
+    """AcquireJobs at one depth; medians over the slices. CPU is that of the server, per call."""
 
     rps: float
     ratio: float
@@ -30,7 +30,7 @@ class AcquireFigures:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All figures; `engine` says what the server worked with, and how the load looked."""
+    """All figures; `engine` describes the server's backends and the load."""
 
     machine: Machine
     engine: Mapping[str, Json]
@@ -41,7 +41,7 @@ class Result:
 
 
 def acquire_figures(rounds: list[Round]) -> AcquireFigures:
-    """Sums rounds up. The ratio is the median of those of slices that followed each other."""
+    """Summarizes the rounds. The ratio is the median of the ratios of consecutive slices."""
     slices = [done.acquire for done in rounds]
     return AcquireFigures(
         rps=median(one.load.rps for one in slices),
@@ -80,7 +80,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def to_tables(result: Result) -> list[RenderableType]:
-    """The same for people."""
+    """The same as a table for people."""
     machine = result.machine
     acquire = Table(
         title=f"AcquireJobs on {result.engine['name']}, {machine.cores} cores of {machine.cpu}, "

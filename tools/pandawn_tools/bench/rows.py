@@ -1,4 +1,4 @@
-"""The rows with which a database is filled: queues with jobs that wait or are leased, nodes, pilots."""
+"""The rows that fill a database: queues with waiting and leased jobs, nodes, pilots."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from pandawn_tools.bench.workload import (
 )
 
 LOCALITY_WAIT_S = 600.0
-"""Jobs are held for nodes with more of their files, as a site with caches would set it."""
+"""Jobs are held for nodes with more of their files, as at a site with caches."""
 
 LEASE_S = 86_400.0
-"""Leases outlive the benchmark: lapsed ones are the reaper's work, which is not measured."""
+"""Leases outlive the benchmark: the reaper, which handles lapsed leases, is not measured."""
 
 LEASES_PER_PILOT = 100
 OUTPUTS = ("hist.root", "ntup.root")
@@ -37,10 +37,10 @@ Row = tuple[str, ...]
 
 
 def locality_wait_s(depth: int, nodes: int) -> float:
-    """The hold of a queue with so many waiting jobs: none where there are more nodes than jobs.
+    """The hold of a queue with so many waiting jobs: none if there are more nodes than jobs.
 
-    Nodes that ask in turn and do not wait come back in seconds: there, all that waits would soon be held for
-    nodes to come, and most calls would get nothing and count for nothing.
+    The nodes poll in turn without waiting, and come back only after seconds. All jobs would soon be held for nodes
+    that poll later, and most calls would get no job and not count.
     """
     return LOCALITY_WAIT_S if depth >= nodes else 0.0
 
@@ -60,7 +60,7 @@ class Pool:
     leased: int = 0
 
     def __post_init__(self) -> None:
-        """Tasks are whole."""
+        """Checks that the jobs fill complete tasks."""
         if (self.depth + self.reserve + self.leased) % JOBS_PER_TASK:
             raise ValueError(f"the jobs of {self.queue} do not make whole tasks")
 
@@ -77,7 +77,7 @@ class Pool:
         return range(first, first + self.reserve)
 
     def jobs(self, task: int) -> tuple[BenchJob, ...]:
-        """The jobs of one of its tasks. Each queue begins to read at the first dataset."""
+        """The jobs of one of its tasks. Each queue starts with the first dataset."""
         return jobs_of(task, dataset_of(task - self.first_task))
 
     def state_of(self, job: BenchJob) -> str:
@@ -154,7 +154,7 @@ def tables(pools: Sequence[Pool], nodes: int, now: datetime) -> Iterator[Table]:
     for pool in pools:
         yield Table("pilots", _PILOT, _pilots(pool, nodes, contact))
         yield Table("tasks", _TASK, _tasks(pool, contact))
-        # Jobs and their files in turn, so that they are made up once.
+        # Jobs and their files alternate, so that each job is computed only once.
         for first in range(pool.tasks.start, pool.tasks.stop, TASKS_AT_ONCE):
             tasks = range(first, min(first + TASKS_AT_ONCE, pool.tasks.stop))
             yield Table("jobs", _JOB, _jobs(pool, tasks, now))
@@ -192,7 +192,7 @@ _JOB = (
 
 def _jobs(pool: Pool, tasks: range, now: datetime) -> Iterator[Row]:
     for task in tasks:
-        # Submitted at some time of the last day.
+        # Submitted at some time during the last day.
         submitted = _time(now - timedelta(minutes=(task * 7919) % 1440))
         tail = (f"{_MEMORY_BYTES}", "1", submitted, submitted)
         owner = (_user(task), pool.queue, f"{priority_of(task)}")
@@ -214,7 +214,7 @@ def _inputs(pool: Pool, tasks: range) -> Iterator[Row]:
 
 @lru_cache(maxsize=8192)
 def _file(file: BenchFile) -> str:
-    """A file as `storage.files.pack` puts it."""
+    """A file in the format of `storage.files.pack`."""
     packed = [
         file.lfn,
         file.size_bytes,

@@ -1,4 +1,4 @@
-"""Runs a benchmark from its beginning to its figures."""
+"""Runs a whole benchmark, and returns its figures."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from pandawn_tools.cli.jsonout import Json
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to measure: a slice of each kind in each round at each depth, `seconds` long.
+    """What to measure: a slice of each kind, of `seconds`, in each round at each depth.
 
-    `reserve` are jobs beyond the depth that become runnable as others are taken. `is_full` adds
-    the check of the generator, the time of a call under light load, two servers on one database.
+    `reserve` is the number of jobs beyond the depth that become runnable as others are acquired. `is_full` adds
+    the check of the load generator, the time of a call under light load, and two servers on one database.
     """
 
     engine: Engine
@@ -53,18 +53,18 @@ class Options:
 
 @dataclass(slots=True)
 class _Narrator:
-    """Tells what goes on, on standard error, with the seconds since the beginning."""
+    """Reports the progress on standard error, with the seconds since the start."""
 
     begin: float
 
     def say(self, text: str) -> None:
-        """Tells one thing."""
+        """Prints one line."""
         print(f"{time.monotonic() - self.begin:7.1f} s  {text}", file=sys.stderr, flush=True)
 
 
 def run(options: Options) -> Result | None:
-    """Runs it all and cleans up; None with `only_acquire`. Raises `BenchError`."""
-    # Whoever ends us, servers and their data are to go: SIGTERM is to be what Ctrl-C is.
+    """Runs the benchmark and cleans up; returns None with `only_acquire`. Raises `BenchError`."""
+    # SIGTERM is handled like Ctrl-C, so that servers and their data are always removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     say = _Narrator(time.monotonic()).say
     machine = this_machine()
@@ -109,7 +109,7 @@ def _world(options: Options) -> World:
     waiting: list[Pool] = []
     first_task = 0
     for depth in options.depths:
-        # Tasks are whole: the reserve takes up the rest.
+        # Tasks are complete: the reserve contains the remaining jobs.
         reserve = options.reserve + -(depth + options.reserve) % JOBS_PER_TASK
         waiting.append(Pool(f"DEPTH_{depth}", first_task, depth, reserve))
         first_task = waiting[-1].tasks.stop
@@ -143,7 +143,7 @@ _TOLD = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers")
 
 
 def _light(bench: AcquireBench, shape: Shape) -> dict[str, Json]:
-    """The time of a call where few are in flight; with many it is their number over the rate."""
+    """The time of a call with few in flight; with many it is just their number divided by the rate."""
     light = Shape(_LIGHT, 1, shape.warm_s, shape.measure_s)
     load = bench.run_acquire(bench.site.world.waiting[-1], light).load
     return {

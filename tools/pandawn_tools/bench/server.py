@@ -1,6 +1,6 @@
-"""`pandawn-server` as it is, with one more service: the handler that does nothing, which is the limit.
+"""The unchanged `pandawn-server` with one more service: a handler that does nothing, which gives the limit.
 
-Runs only inside a benchmark: `python -m pandawn_tools.bench.server`, with the flags of `serve`.
+Runs only inside a benchmark: `python -m pandawn_tools.bench.server`, with the options of `serve`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 class LimitServicer:
-    """Takes requests of AcquireJobs and answers all with one and the same response."""
+    """Accepts AcquireJobs requests and answers all with the same response."""
 
     def __init__(self) -> None:
         self._response = dispatcher_pb2.AcquireJobsResponse()
@@ -38,14 +38,14 @@ class LimitServicer:
     async def Empty(  # noqa: N802 (gRPC's name)
         self, request: dispatcher_pb2.AcquireJobsRequest, context: ServicerContext
     ) -> dispatcher_pb2.AcquireJobsResponse:
-        """Answers."""
+        """Returns the response."""
         del request, context
         return self._response
 
     async def SetResponse(  # noqa: N802 (gRPC's name)
         self, request: dispatcher_pb2.AcquireJobsResponse, context: ServicerContext
     ) -> dispatcher_pb2.AcquireJobsResponse:
-        """Sets the response, to a real one."""
+        """Sets the response to a real one."""
         del context
         self._response = request
         return request
@@ -73,7 +73,7 @@ def _add(server: grpc.aio.Server) -> None:
 @with_settings
 def _serve(loaded: Loaded) -> None:
     """Serve until SIGTERM."""
-    # The handler that does nothing asks of its callers what AcquireJobs does.
+    # The handler that does nothing requires the same rights of its callers as AcquireJobs.
     policies = cast("dict[str, Policy]", POLICIES)
     policies[EMPTY] = policies[ACQUIRE]
     serve(loaded.settings, [Service(LIMIT, _add)])

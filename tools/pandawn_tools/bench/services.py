@@ -22,7 +22,7 @@ from pandawn_tools.bench.processes import (
 )
 
 POSTGRES_SETTINGS = {
-    # Each commit is on the disk before it is acknowledged, as in production.
+    # As in production, each commit is on disk before it is acknowledged.
     "fsync": "on",
     "synchronous_commit": "on",
     "full_page_writes": "on",
@@ -41,7 +41,7 @@ _ADMIN = "pandawn"
 
 
 class Postgres:
-    """One PostgreSQL with its data in a directory of its own."""
+    """One PostgreSQL with its own data directory."""
 
     def __init__(self, directory: Path) -> None:
         """Makes a cluster and starts it. Raises `BenchError`."""
@@ -56,7 +56,7 @@ class Postgres:
             directory / "postgres.log",
             self._answers,
             user="postgres",
-            # Ends clients at once; SIGTERM would wait for them to leave.
+            # Disconnects clients at once; SIGTERM would wait for them.
             stop_signal=signal.SIGINT,
         )
 
@@ -65,7 +65,7 @@ class Postgres:
         return f"postgresql+psycopg://{_ADMIN}:{self.password}@{LOOPBACK}:{self.port}/{name}"
 
     def dsn(self, name: str) -> str:
-        """The same for clients that take libpq's URLs."""
+        """The same for clients that use libpq's URLs."""
         return self.url(name).replace("+psycopg", "")
 
     def create(self, name: str) -> None:
@@ -107,7 +107,7 @@ def _initdb(programs: Path, directory: Path, data: Path, password: str) -> None:
             "--auth=scram-sha-256",
             "--encoding=UTF8",
             "--locale=C.UTF-8",
-            # Of the empty cluster only: the server itself syncs what it writes.
+            # Only for the empty cluster: the server itself syncs its writes.
             "--no-sync",
         ],
         cwd="/",
@@ -156,7 +156,7 @@ class PandawnServer:
             [
                 *(sys.executable, "-m", "pandawn_tools.bench.server"),
                 *(f"--data-dir={directory}", f"--listen={self.address}"),
-                # A few connections of a load generator stand for those of thousands of pilots.
+                # A few connections of the load generator represent those of thousands of pilots.
                 "--max-streams-per-connection=1000000",
                 *(f"--database={database}", f"--catalog={catalog}"),
                 *("--log-level=warning", "--log-format=json", "--max-connection-age-seconds=86400"),

@@ -1,4 +1,4 @@
-"""The place of a benchmark: a database and a catalog, filled, and a server in front of them, warm."""
+"""The site of a benchmark: a filled database and catalog, and a warmed-up server."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ _SAMPLES = 9
 _SETTLE_S = 900.0
 _LOOK_S = 0.5
 _QUIET_LOOKS = 4
-"""The server looks for more to read once a second."""
+"""The server checks once a second for more to read."""
 _IDLE_CPU = 0.15
-"""CPU seconds that a server without callers uses in a second, at most."""
+"""The largest CPU time that a server without callers uses in a second, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a site is filled with: pools of waiting jobs by depth, one of leased jobs, and nodes."""
+    """The content of a site: pools of waiting jobs by depth, one pool of leased jobs, and nodes."""
 
     waiting: Sequence[Pool]
     leased: Pool
@@ -75,7 +75,7 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """All that a measurement needs. `postgres` is None with the embedded database."""
+    """Everything that a measurement needs. `postgres` is None with the embedded database."""
 
     directory: Path
     postgres: Postgres | None
@@ -93,7 +93,7 @@ class Site:
 
 @contextmanager
 def running_site(engine: Engine, world: World, say: Say) -> Iterator[Site]:
-    """Starts and fills everything; ends and removes it afterwards. Raises `BenchError`."""
+    """Starts and fills everything; stops and removes it at the end. Raises `BenchError`."""
     with ExitStack() as closing:
         temporary = tempfile.TemporaryDirectory(prefix="pandawn-bench-")
         directory = Path(closing.enter_context(temporary))
@@ -129,7 +129,7 @@ def running_site(engine: Engine, world: World, say: Say) -> Iterator[Site]:
 
 
 def _sessions(url: str) -> Sessions:
-    """What issues sessions for pilots that never registered: with the keys that the server has made."""
+    """Issues sessions for pilots that never registered, with the server's own keys."""
     database = Database.open(url, pool_size=1)
     sessions = Sessions()
     with database.read() as tx:
@@ -147,7 +147,7 @@ def _migrate(url: str) -> None:
 def _fill(database: BenchDatabase, memcached: Memcached, world: World, say: Say) -> list[Node]:
     jobs = sum(pool.depth + pool.reserve + pool.leased for pool in world.pools)
     say(f"filling in {jobs:,} jobs, and {world.nodes:,} nodes of {FILES_PER_NODE} files")
-    # In two processes, for both are busy with Python; spawned, for gRPC's threads do not fork.
+    # In two processes, because both are busy in Python; spawned, because gRPC's threads do not survive a fork.
     with ProcessPoolExecutor(1, get_context("spawn")) as executor:
         filling = executor.submit(fill_catalog, memcached.port, world.nodes, world.datasets)
         database.fill(tables(world.pools, world.nodes, datetime.now(UTC)))
@@ -155,7 +155,7 @@ def _fill(database: BenchDatabase, memcached: Memcached, world: World, say: Say)
 
 
 def _configure(server: PandawnServer, world: World) -> None:
-    """Makes the queues, as an administrator would."""
+    """Creates the queues, like an administrator."""
     with closing(open_channel(server.address)[0]) as channel:
         queues = queueconfig_pb2_grpc.QueueConfigStub(channel)
         for pool in world.pools:
@@ -175,7 +175,7 @@ def _configure(server: PandawnServer, world: World) -> None:
 
 
 def _warm_up(server: PandawnServer, world: World, nodes: Sequence[Node]) -> None:
-    """Lets the server read what each node holds, and hear of each, as it has after an hour's work."""
+    """Makes the server read the files of each node, and get a contact of each, as after an hour's work."""
     with closing(open_channel(server.address)[0]) as channel:
         locate = channel.unary_unary(
             LOCATE_FILES,
@@ -194,7 +194,7 @@ def _warm_up(server: PandawnServer, world: World, nodes: Sequence[Node]) -> None
 
 
 def _settle(server: PandawnServer, world: World, nodes: Sequence[Node]) -> None:
-    """Begins each queue with one call, and waits until the server has nothing left to read."""
+    """Starts each queue with one call, and waits until the server has read everything."""
     with closing(open_channel(server.address)[0]) as channel:
         acquire = channel.unary_unary(
             ACQUIRE,
@@ -215,7 +215,7 @@ def _settle(server: PandawnServer, world: World, nodes: Sequence[Node]) -> None:
 
 
 def _set_response(server: PandawnServer, pool: Pool, nodes: Sequence[Node]) -> None:
-    """Gives the limit handler a real response of AcquireJobs, one of median size, to answer with."""
+    """Sets the response of the limit handler to a real one of AcquireJobs, of median size."""
     requests = acquire_requests(pool, nodes)
     with closing(open_channel(server.address)[0]) as channel:
         acquire = channel.unary_unary(

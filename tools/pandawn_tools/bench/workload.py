@@ -1,8 +1,8 @@
-"""The made-up world of the benchmark: datasets, tasks that walk them, and what nodes hold. Pure, and repeatable.
+"""The synthetic workload of the benchmark: datasets, tasks over them, and the files of nodes. Pure and repeatable.
 
-Its shape follows what was published of ATLAS jobs at NDGF: 6.6 inputs a job, sizes log-normal with
-a mean of 338 MB, each file read by 3.9 jobs, the jobs of a task walk one dataset, new datasets are
-the ones in use and in the caches, and a small hot set is read by nearly all.
+It follows the published properties of ATLAS jobs at NDGF: 6.6 inputs per job, log-normal sizes with a mean of
+338 MB, each file read by 3.9 jobs. The jobs of a task read one dataset, new datasets are in use and in the
+caches, and nearly all jobs read a small hot set.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ FILES_PER_DATASET = 850
 MEAN_INPUTS = 6.6
 MEAN_BYTES = 338e6
 SIGMA = 0.8
-"""Spread of the logarithm of file sizes."""
+"""The standard deviation of the logarithm of file sizes."""
 
 TASKS_PER_DATASET = 3.9 * FILES_PER_DATASET / (JOBS_PER_TASK * (MEAN_INPUTS - 1))
-"""So that each file of a dataset is read by 3.9 jobs; one input of a job is from the hot set."""
+"""Such that each file of a dataset is read by 3.9 jobs; one input of a job is from the hot set."""
 
 HOT_FILES = 20
 MAX_JOB_BYTES = 14_336 * 1024**2
-"""The default limit of a queue: submission refuses larger jobs."""
+"""The default limit of a queue; larger jobs are refused at submission."""
 
 RUN_FILES = 7
-"""Consecutive files that a node holds: about what one job reads."""
+"""The number of consecutive files that a node holds: about those of one job."""
 
 GROUP_RUNS = 35
 GROUPS_PER_NODE = 2
 GROUPS_PER_DATASET = 8
 CACHED_DATASETS = 300
-"""Datasets of which any node holds a part."""
+"""The number of datasets of which some node holds a part."""
 
 TASKS_AT_ONCE = 32
-"""Tasks whose jobs are kept at hand."""
+"""The number of tasks whose jobs are cached."""
 
 HOT_PER_NODE = 10
 FILES_PER_NODE = GROUPS_PER_NODE * GROUP_RUNS * RUN_FILES + HOT_PER_NODE
@@ -49,7 +49,7 @@ FILES_PER_NODE = GROUPS_PER_NODE * GROUP_RUNS * RUN_FILES + HOT_PER_NODE
 
 @dataclass(frozen=True, slots=True)
 class BenchFile:
-    """A file of the world."""
+    """A file of the workload."""
 
     lfn: str
     guid: str
@@ -59,13 +59,13 @@ class BenchFile:
 
     @property
     def url(self) -> str:
-        """Where it lies at its site."""
+        """Its URL at the site."""
         return _url(self.guid, self.lfn)
 
 
 @dataclass(frozen=True, slots=True)
 class BenchJob:
-    """A job: its number in the world, that of its task, and what it reads."""
+    """A job: its number, that of its task, and its inputs."""
 
     number: int
     task: int
@@ -83,7 +83,7 @@ def node_name(number: int) -> str:
 
 
 def dataset_of(position: int) -> int:
-    """The dataset that the task at a position of its queue walks."""
+    """The dataset of the task at a position of its queue."""
     return int(position / TASKS_PER_DATASET)
 
 
@@ -114,7 +114,7 @@ def _files(stem: str, seed: str, count: int) -> tuple[BenchFile, ...]:
         lfn = f"{stem}._{number:06d}.pool.root.1"
         size_bytes = int(rng.lognormvariate(mu, SIGMA))
         checksum = f"adler32:{rng.getrandbits(32):08x}"
-        # As the server makes it of the same facts.
+        # As the server computes it.
         version = file_version(_url(guid, lfn), checksum=checksum)
         files.append(BenchFile(lfn, guid, size_bytes, checksum, version))
     return tuple(files)
@@ -126,14 +126,14 @@ def _url(guid: str, lfn: str) -> str:
 
 @lru_cache(maxsize=2 * TASKS_AT_ONCE)
 def jobs_of(task: int, dataset_number: int) -> tuple[BenchJob, ...]:
-    """The jobs of a task, which walk a dataset; each reads one hot file besides."""
+    """The jobs of a task over a dataset; each also reads one hot file."""
     rng = random.Random(f"task {task}")
     files = dataset(dataset_number)
     hot = hot_files()
     at = rng.randrange(len(files))
     jobs = []
     for index in range(JOBS_PER_TASK):
-        # Geometric, at least one: many jobs read a few files, some read many.
+        # Geometric, at least one: most jobs read a few files, some read many.
         count = 1 + min(30, int(rng.expovariate(1 / (MEAN_INPUTS - 2 + 0.5))))
         inputs = [hot[int(rng.random() * len(hot))]]
         total = inputs[0].size_bytes
@@ -149,7 +149,7 @@ def jobs_of(task: int, dataset_number: int) -> tuple[BenchJob, ...]:
 
 
 def group(dataset_number: int, variant: int) -> tuple[BenchFile, ...]:
-    """What the jobs that once ran on a node left there of a dataset: a few runs of consecutive files."""
+    """The files of a dataset that earlier jobs left on a node: a few runs of consecutive files."""
     rng = random.Random(f"group {dataset_number} {variant}")
     files = dataset(dataset_number)
     runs = rng.sample(range(len(files) // RUN_FILES), GROUP_RUNS)
@@ -157,9 +157,9 @@ def group(dataset_number: int, variant: int) -> tuple[BenchFile, ...]:
 
 
 def groups_of(node: int, datasets: int) -> list[tuple[int, int]]:
-    """The (dataset, variant) of the groups that a node holds, out of the first `datasets`.
+    """The (dataset, variant) of the groups that a node holds, among the first `datasets`.
 
-    Low numbers, which the jobs at the head of the queues read, are held most, high ones by nobody.
+    Most nodes hold low numbers, which the jobs at the head of the queues read; no node holds high ones.
     """
     rng = random.Random(f"node {node}")
     cached = min(datasets, CACHED_DATASETS)

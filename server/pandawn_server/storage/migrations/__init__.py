@@ -1,1 +1,1 @@
-"""Alembic's scripts: how a database of any earlier version becomes one of this version."""
+"""Alembic's scripts, which upgrade a database of any earlier version to this version."""

@@ -1,4 +1,4 @@
-"""Indexes by which the brokerage in memory is fed."""
+"""Indexes for the reads of the in-memory matchmaker."""
 
 from __future__ import annotations
 

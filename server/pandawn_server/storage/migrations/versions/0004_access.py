@@ -1,4 +1,4 @@
-"""Who may use which queue and how much, and whose sandboxes are."""
+"""Access lists of queues, limits, and the owners of sandboxes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Makes the tables, and what jobs and tasks note of limits."""
+    """Makes the tables, and the columns of jobs and tasks about limits."""
     op.create_table(
         "queue_access",
         sa.Column("queue", sa.Text(), nullable=False),

@@ -1,4 +1,4 @@
-"""The audit: who did what, from where, with which outcome."""
+"""The audit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attempts that were lost beside those that failed, and when and where a job is tried again."""
+"""Counts of lost attempts beside failed ones, and when and where a job is retried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of nodes that get no jobs, or one at a time, and why."""
+"""Conditions of nodes that get no jobs, or one at a time, with the reasons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Adds the columns; who is suspended stays so."""
+    """Adds the columns; suspended nodes stay suspended."""
     op.drop_index("ix_nodes_suspended", table_name="nodes")
     op.add_column("nodes", sa.Column("state", sa.Text(), nullable=False, server_default="open"))
     op.add_column("nodes", sa.Column("changed_by", sa.Text(), nullable=False, server_default=""))

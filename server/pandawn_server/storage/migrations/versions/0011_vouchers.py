@@ -1,4 +1,4 @@
-"""What pilots showed when they registered."""
+"""The credentials of pilots at their registration."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Adds the columns; of pilots that are there nothing is known, and they show it again in time."""
+    """Adds the columns; existing pilots have no credential stored until they register again."""
     op.add_column("pilots", sa.Column("credential", sa.Text(), nullable=True))
     op.add_column("pilots", sa.Column("node_key", sa.Text(), nullable=False, server_default=""))

@@ -1,4 +1,4 @@
-"""Tasks that are being deleted are marked, and old ones and those of a sandbox are found by an index."""
+"""A mark for tasks that are being deleted, and indexes to find old tasks and those of a sandbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of all kinds are kept, each for the user who asked."""
+"""Stored answers of all kinds, by user."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Names the numbers for what they are."""
+    """Renames the column of numbers."""
     with op.batch_alter_table("requests") as table:
         table.alter_column("job_ids", new_column_name="numbers", existing_type=sa.JSON())

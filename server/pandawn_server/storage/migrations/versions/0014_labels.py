@@ -1,4 +1,4 @@
-"""Tasks have labels, and are found by them."""
+"""Labels of tasks, with an index."""
 
 from __future__ import annotations
 

@@ -83,15 +83,15 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"no such check: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
-    failed, told = [], []
+    failed, shown = [], []
     for outcome in run_all(tuple(check for check in CHECKS if not names or check.name in names)):
         verdict = "ok" if outcome.passed else "FAILED"
         print(f"{outcome.check.name:14} {verdict:6} {outcome.seconds:6.1f} s", flush=True)
         if not outcome.passed:
             failed.append(outcome)
         elif outcome.check.warns and outcome.output:
-            told.append(outcome)
-    for outcome in told + failed:
+            shown.append(outcome)
+    for outcome in shown + failed:
         print(f"\n--- {outcome.check.name}: {' '.join(outcome.check.command)}\n{outcome.output}")
     return 1 if failed else 0
 

@@ -189,10 +189,10 @@ def parameters() -> str:
     rows: dict[int, list[str]] = {}
     for i, field in enumerate(queue.field):
         if field.options.HasExtension(parameter_options_pb2.parameter):
-            said = field.options.Extensions[parameter_options_pb2.parameter]
+            options = field.options.Extensions[parameter_options_pb2.parameter]
             meaning = _cell(comments.get((_FILE_MESSAGE, at, _MESSAGE_FIELD, i), ""))
-            rows.setdefault(said.group, []).append(
-                f"| `{field.name}` | {_kind(field, said)} | {_bounds(said)} | {_readers(said)} "
+            rows.setdefault(options.group, []).append(
+                f"| `{field.name}` | {_kind(field, options)} | {_bounds(options)} | {_readers(options)} "
                 f"| {_old_names(field.name)} | {meaning} |"
             )
     lines = [
@@ -217,20 +217,20 @@ def parameters() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _kind(field: FieldDescriptorProto, said: parameter_options_pb2.ParameterOptions) -> str:
+def _kind(field: FieldDescriptorProto, options: parameter_options_pb2.ParameterOptions) -> str:
     names = {"StringList": "list", "StringMap": "map", "Duration": "time", "QueueStatus": "word"}
     if field.type_name:
         return names.get(_short(field.type_name), "word")
-    if said.unit == "bytes":
+    if options.unit == "bytes":
         return "size"
     kind = FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_").lower()
-    return {"string": "text", "bool": "yes or no"}.get(kind, f"number of {said.unit}")
+    return {"string": "text", "bool": "yes or no"}.get(kind, f"number of {options.unit}")
 
 
-def _bounds(said: parameter_options_pb2.ParameterOptions) -> str:
-    if not said.HasField("min"):
+def _bounds(options: parameter_options_pb2.ParameterOptions) -> str:
+    if not options.HasField("min"):
         return ""
-    return f"{_amount(said.min, said.unit)} to {_amount(said.max, said.unit)}"
+    return f"{_amount(options.min, options.unit)} to {_amount(options.max, options.unit)}"
 
 
 def _amount(number: int, unit: str) -> str:
@@ -244,9 +244,9 @@ def _amount(number: int, unit: str) -> str:
     return f"{number:,}"
 
 
-def _readers(said: parameter_options_pb2.ParameterOptions) -> str:
-    words = [_reader(number) for number in said.readers]
-    return ", ".join(words + [f"({_reader(number)})" for number in said.planned_readers])
+def _readers(options: parameter_options_pb2.ParameterOptions) -> str:
+    words = [_reader(number) for number in options.readers]
+    return ", ".join(words + [f"({_reader(number)})" for number in options.planned_readers])
 
 
 def _reader(number: "parameter_options_pb2.ParameterReader.ValueType") -> str:

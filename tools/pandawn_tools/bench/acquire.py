@@ -90,7 +90,7 @@ class AcquireBench:
             raise BenchError(f"{self._answered} jobs were given, but {leased} were leased")
 
 
-def told(pool: Pool, done: Round) -> str:
+def summary(pool: Pool, done: Round) -> str:
     """A round in one line."""
     empty, acquire = done.empty, done.acquire
     share = acquire.load.idle / (acquire.load.idle + acquire.load.ok)
@@ -108,7 +108,7 @@ def say_rounds(bench: AcquireBench, rounds: int, say: Say) -> None:
     """Measures all depths in each round, so that other work on the machine affects them equally."""
     for number in range(rounds):
         for pool in bench.rounds:
-            say(f"round {number + 1} of {rounds}, {told(pool, bench.run_round(pool))}")
+            say(f"round {number + 1} of {rounds}, {summary(pool, bench.run_round(pool))}")
 
 
 def empty_rps(rounds: Mapping[Pool, list[Round]]) -> float:

@@ -53,7 +53,7 @@ class _IdleWatcher:
 
 
 IDLE_WATCHER = _IdleWatcher()
-"""For loads that nobody measures."""
+"""For loads that are not measured."""
 
 
 class _Meter:

@@ -66,7 +66,7 @@ class ServerProcess:
         while not is_ready():
             if self._child.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise BenchError(f"{self._name} did not start; it said:\n{self.tail()}")
+                raise BenchError(f"{self._name} did not start; its log ends with:\n{self.tail()}")
             time.sleep(_POLL_S)
 
     @property

@@ -1,1 +1,1 @@
-"""Leases, attempts and pilots: how attempts end, whose fault it was, and what becomes of jobs and nodes."""
+"""Leases, attempts, pilots and nodes: how attempts end, who is to blame, and the effect on jobs and nodes."""

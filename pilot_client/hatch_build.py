@@ -1,4 +1,4 @@
-"""Puts the stubs and the contracts into the wheel; an installation for developers finds them where they lie."""
+"""Adds the stubs and the contracts to the wheel; an editable install uses them in the source tree."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class StubsHook(BuildHookInterface[Any]):
-    """See hatchling: `force-include` would copy them into developers' environments, to grow old there."""
+    """See hatchling: `force-include` would also copy them into editable installs, where they become stale."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Names what is not below this directory."""
+        """Adds the directories outside of this one."""
         if version != "editable":
             # The contracts beside their stubs, for clients in other languages.
             for source in ("../generated/pandawn", "../proto/pandawn"):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pandawn_client.policy import COMMAND, DAEMON, FOLLOWER, Backoff, Patience
     from pandawn_client.refusals import CallError, failure_of
 
-# Imported when they are asked for: who needs one part, such as `file_version`, does not load gRPC for it.
+# Imported at first use: a program that needs one part, such as `file_version`, does not load gRPC.
 _HOMES = {
     "Backoff": "policy",
     "COMMAND": "policy",

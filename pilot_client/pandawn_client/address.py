@@ -1,4 +1,4 @@
-"""The address of a server, as all programs read it."""
+"""Parses the address of a server; used by all programs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ DEFAULT_PORT = 25443
 _HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?)"
 _ADDRESS = re.compile(rf"(?P<host>{_HOST})(?::(?P<port>\d{{1,5}}))?")
 
-# What may stand before an address, as gRPC takes it.
+# Prefixes of addresses that gRPC accepts.
 _SCHEME = re.compile(r"(dns:(//[^/]*/)?|ipv4:|ipv6:)", re.IGNORECASE)
 
 
 def parse_server(text: str) -> str:
-    """`host:port` of `host` or `host:port`, or `unix:/path` as it is. Raises ValueError.
+    """Returns `host:port` for `host` or `host:port`, or `unix:/path` unchanged. Raises ValueError.
 
-    gRPC takes any text for a name that may yet come to be, and would go on trying.
+    gRPC accepts any text as a name, and would retry it for ever.
     """
     text = text.strip()
     if text.startswith("unix:/"):
@@ -30,12 +30,12 @@ def parse_server(text: str) -> str:
 
 
 def is_socket(server: str) -> bool:
-    """Whether a server is reached by a socket file."""
+    """Whether the address is a socket file."""
     return server.startswith(("unix:", "unix-abstract:"))
 
 
 def is_local(server: str) -> bool:
-    """Whether what is sent to a server stays on this machine."""
+    """Whether the server is on this machine, so that no data crosses a network."""
     if is_socket(server):
         return True
     host = _SCHEME.sub("", server).rpartition(":")[0].strip("[]").lower()

@@ -1,4 +1,4 @@
-"""One call, or one that is repeated: what a stub raises becomes a CallError."""
+"""Makes calls, once or with retries; errors of stubs become CallErrors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pandawn_client.policy import DAEMON, Patience, Tries
 from pandawn_client.refusals import CallError, failure_of
 from pandawn_client.stop import Stop
 
-# One call, its waiting for a free connection included.
+# Timeout of one call, including the wait for a connection.
 CALL_TIMEOUT_SECONDS = 30.0
 
 RequestT = TypeVar("RequestT", bound=Message)
@@ -31,7 +31,7 @@ def call(
     request: RequestT,
     timeout: float = CALL_TIMEOUT_SECONDS,
 ) -> ResponseT:
-    """Calls once. Raises CallError, also for a request above the message limit."""
+    """Makes one call. Raises CallError, also for a request above the message limit."""
     check_size(request)
     try:
         return method(request, timeout=timeout)
@@ -44,10 +44,7 @@ def begin(
     request: RequestT,
     timeout: float = CALL_TIMEOUT_SECONDS,
 ) -> ResponseT:
-    """Calls a method that begins a session: who is refused there is not to try again.
-
-    Raises CallError.
-    """
+    """Calls a method that opens a session. Raises CallError; a refused credential is not transient."""
     try:
         return call(method, request, timeout)
     except CallError as failure:
@@ -61,7 +58,7 @@ def call_with_stream(
     requests: Iterator[RequestT],
     timeout: float,
 ) -> ResponseT:
-    """Sends a stream and waits for the one response. Raises CallError."""
+    """Sends a stream and returns the single response. Raises CallError."""
     try:
         return method(requests, timeout=timeout)
     except grpc.RpcError as error:
@@ -81,13 +78,13 @@ def read_stream(
 
 
 def check_size(request: Message) -> None:
-    """Raises CallError when a request is above the message limit, before a byte is sent."""
+    """Raises CallError, before anything is sent, when a request is above the message limit."""
     size = request.ByteSize()
     if size > MAX_MESSAGE_BYTES:
         raise CallError(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             "MESSAGE_TOO_LARGE",
-            f"{type(request).__name__} has {size} bytes, a message may have {MAX_MESSAGE_BYTES}",
+            f"{type(request).__name__} has {size} bytes, the limit is {MAX_MESSAGE_BYTES}",
             transient=False,
         )
 
@@ -103,11 +100,10 @@ def persist(
 ) -> ResultT:
     """Repeats `attempt` while its failures are transient, as a daemon does; returns its result.
 
-    With `contact` a pause ends when another call finds that the server is back.
+    With `contact` a pause ends early when another call reaches the server.
 
-    Raises CallError when the server refuses for good or `give_up_after` seconds have passed, and
-    the error of `stop` when that is set. An outage is logged when it begins and when it ends, not at
-    each try.
+    Raises CallError when the server refuses for good or after `give_up_after` seconds, and the error of
+    `stop` when that is set. Logs an outage when it starts and when it ends, not at each try.
     """
     tries = Tries(Patience(give_up_after, DAEMON.longest_pause))
     while True:
@@ -118,7 +114,7 @@ def persist(
             if pause is None:
                 raise
             if tries.failures == 1:
-                log.warning("%s failed, trying again: %s", what, failure)
+                log.warning("%s failed, retrying: %s", what, failure)
             if contact is None:
                 stop.wait(pause)
             else:

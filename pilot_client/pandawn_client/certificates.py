@@ -1,8 +1,7 @@
-"""Certificates: our own with its key, and the authorities that a server's is checked against.
+"""Certificates: the client's own with its key, and the authorities that verify a server's.
 
-A directory of authorities, as /etc/grid-security/certificates is, is kept by programs that replace its files
-every few hours: one that is missing, unreadable or damaged keeps nobody from a server that another one
-vouches for.
+Programs replace the files of a directory of authorities, such as /etc/grid-security/certificates, every few
+hours. So missing, unreadable and damaged files are skipped: another authority may verify the server.
 """
 
 from __future__ import annotations
@@ -23,24 +22,24 @@ _SUFFIXES = (".pem", ".0", ".1", ".crt")
 
 
 def read_pair(cert: Path, key: Path, *, for_group: bool = False) -> tuple[bytes, bytes]:
-    """The chain and the key, in PEM. Raises CredentialError.
+    """Reads the chain and the key, in PEM. Raises CredentialError.
 
-    Of a proxy, which holds both in one file, each part goes its own way: gRPC takes nothing else in it.
+    Splits the file of a proxy, which has both: gRPC accepts no other content in either part.
     """
     content = read_secret(key, "the key", for_group=for_group)
     chain = content if cert == key else _read(cert)
     certificates, keys = _CERTIFICATE.findall(chain), _KEY.findall(content)
     if not certificates:
-        raise CredentialError("NO_CERTIFICATE", f"{cert} holds no certificate in PEM")
+        raise CredentialError("NO_CERTIFICATE", f"{cert} contains no certificate in PEM")
     if not keys:
         raise CredentialError(
-            "NO_KEY", f"{key} holds no private key in PEM", remedies=["name its file with --key"]
+            "NO_KEY", f"{key} contains no private key in PEM", remedies=["give its file with --key"]
         )
     if b"ENCRYPTED" in keys[0]:
         raise CredentialError(
             "KEY_ENCRYPTED",
-            f"the key in {key} has a pass phrase, which nobody is there to type",
-            remedies=["make a proxy (voms-proxy-init -rfc), and name it with --cert"],
+            f"the key in {key} has a pass phrase, which cannot be entered here",
+            remedies=["create a proxy (voms-proxy-init -rfc), and give it with --cert"],
         )
     return b"\n".join(certificates) + b"\n", keys[0] + b"\n"
 
@@ -48,14 +47,14 @@ def read_pair(cert: Path, key: Path, *, for_group: bool = False) -> tuple[bytes,
 def find_authorities(
     named: tuple[str, str] | None, environ: Mapping[str, str]
 ) -> tuple[bytes | None, tuple[str, ...]]:
-    """Whose word counts for a server's certificate, in PEM, None for those of gRPC; and what was skipped.
+    """The trusted authorities in PEM (None: those of gRPC), and what was skipped, with reasons.
 
-    `named` is a file or directory, and where it was named. Raises CredentialError.
+    `named` is a file or directory, and the option or variable that names it. Raises CredentialError.
     """
     if named is None and environ.get("X509_CERT_DIR"):
         named = (environ["X509_CERT_DIR"], "the variable X509_CERT_DIR")
     if named is None:
-        # The system's, among which an institute may have put its own.
+        # The system's authorities; an institute may have added its own.
         system: str | None = ssl.get_default_verify_paths().cafile
         if system is None:
             return None, ()
@@ -66,24 +65,24 @@ def find_authorities(
     except OSError as error:
         raise CredentialError(
             "CREDENTIAL_UNREADABLE",
-            f"the authority {path} cannot be read",
+            f"cannot read the authorities in {path}",
             details=[error.strerror or ""],
         ) from error
     if not found:
         raise CredentialError(
             "NO_AUTHORITIES",
-            f"there is no certificate of an authority in {path}, from {named[1]}",
+            f"{path}, from {named[1]}, contains no certificate of an authority",
             details=skipped,
         )
     return b"\n".join(found) + b"\n", tuple(skipped)
 
 
 def read_authorities(path: Path) -> tuple[list[bytes], list[str]]:
-    """The certificates in a file or directory, in PEM, each once; and what was skipped, and why.
+    """The certificates in a file or directory, in PEM, without duplicates; and what was skipped, with reasons.
 
-    Raises OSError for a file, and for a directory, that cannot be read at all.
+    Raises OSError for a file or directory that cannot be read at all.
     """
-    # By their content: the hashed names of OpenSSL lead to the same files once more.
+    # Keyed by content, as OpenSSL's hashed names are links to the same files.
     found: dict[bytes, None] = {}
     skipped: list[str] = []
     if not path.is_dir():
@@ -102,12 +101,12 @@ def read_authorities(path: Path) -> tuple[list[bytes], list[str]]:
 def _take(file: Path, content: bytes, found: dict[bytes, None], skipped: list[str]) -> None:
     all_there = _CERTIFICATE.findall(content)
     if not all_there:
-        skipped.append(f"{file}: holds no certificate")
+        skipped.append(f"{file}: contains no certificate")
     certificates = [pem for pem in all_there if pem not in found]
     if _is_good(b"\n".join(certificates)):
         found.update(dict.fromkeys(certificates))
         return
-    # gRPC gives up on all that follow a damaged one.
+    # gRPC ignores all that follow a damaged one, so drop those that are damaged.
     good = [pem for pem in certificates if _is_good(pem)]
     found.update(dict.fromkeys(good))
     skipped.append(f"{file}: {len(certificates) - len(good)} certificates in it are damaged")
@@ -130,6 +129,6 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise CredentialError(
             "CREDENTIAL_UNREADABLE",
-            f"the certificate {path} cannot be read",
+            f"cannot read the certificate {path}",
             details=[error.strerror or ""],
         ) from error

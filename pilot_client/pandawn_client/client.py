@@ -1,4 +1,4 @@
-"""The client of a program that is no daemon: calls that survive a restart of the server, streams, pages."""
+"""The client for programs other than daemons: calls that survive a restart of the server, streams, pages."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from pandawn.monitor.v1.monitor_pb2_grpc import MonitorStub
     from pandawn.queueconfig.v1.queueconfig_pb2_grpc import QueueConfigStub
 
-# Time for one answer. The slowest call submits 100,000 jobs.
+# Timeout of one try. The slowest call submits 100,000 jobs.
 CALL_TIMEOUT_SECONDS = 60.0
-# Shorter outages are not worth a word.
+# Shorter outages are not reported.
 _QUIET_SECONDS = 1.0
 
 RequestT = TypeVar("RequestT", bound=Message)
@@ -37,21 +37,20 @@ ResultT = TypeVar("ResultT")
 
 
 def new_request_id() -> str:
-    """Draws the identifier that makes a retry of a call harmless."""
+    """A new random identifier, which makes a retry of a call harmless."""
     return str(uuid.uuid4())
 
 
 class Client:
-    """A connection to one server, and the stubs of its services; usable from several threads.
+    """A connection to one server, with the stubs of its services; thread-safe.
 
-    `server` is HOST, HOST:PORT or unix:PATH. `credentials` are what the server is shown; None: what the
-    environment holds (see `find_credentials`). `patience` bounds the time for which a call is tried again
-    while the server is away, once it has answered; before, that of `COMMAND` does: an address where nothing
-    has ever answered is more likely wrong than out of order. `say` gets a line when that takes longer than a
-    second, and one when it is over.
+    `server` is HOST, HOST:PORT or unix:PATH. `credentials` None: those of the environment (see
+    `find_credentials`). `patience` limits the retries of a call while the server is unreachable. Until the
+    first response, at most the patience of `COMMAND` applies, as the address is probably wrong then. `say`
+    gets a line when an outage lasts longer than a second, and one when it ends.
 
     Nothing is sent before the first call. Use it in a `with`, or call `close`.
-    Raises ValueError for what is no address, and CredentialError.
+    Raises ValueError for a malformed address, and CredentialError.
     """
 
     def __init__(
@@ -81,10 +80,10 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection; running calls end as cancelled."""
+        """Closes the connection; running calls are cancelled."""
         self._channel.close()
 
-    # A stub is imported when it is used: a command that calls one service starts faster.
+    # Stubs are imported at first use: a command that calls one service starts faster.
 
     @cached_property
     def broker(self) -> BrokerStub:
@@ -116,7 +115,7 @@ class Client:
 
     @property
     def patience(self) -> Patience:
-        """How long a call is tried again from now on."""
+        """How long further calls are retried."""
         if self._has_answered or self._patience.seconds is None or COMMAND.seconds is None:
             return self._patience
         return dataclasses.replace(
@@ -126,10 +125,10 @@ class Client:
     def call(
         self, method: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT], request: RequestT
     ) -> ResponseT:
-        """Makes one call, again after a pause while the server is away.
+        """Makes one call, with retries while the server is unreachable.
 
-        The request is the same each time, so a `request_id` in it makes that harmless.
-        Raises CallError: the server refused, or was away for longer than the patience lasts.
+        Each try sends the same request, so its `request_id` makes retries harmless.
+        Raises CallError when the server refuses, or after the patience.
         """
         check_size(request)
         return self._persist(lambda: method(request, timeout=CALL_TIMEOUT_SECONDS))
@@ -140,11 +139,9 @@ class Client:
         requests: Callable[[], Iterator[RequestT]],
         timeout_seconds: float = CALL_TIMEOUT_SECONDS,
     ) -> ResponseT:
-        """Makes one call that streams to the server; `requests` starts the stream again for each try.
+        """Makes one call that streams to the server; `requests` returns a new stream for each try.
 
-        `timeout_seconds` is for one try, with what the server does with the stream.
-
-        Raises CallError as `call`.
+        `timeout_seconds` is for one try, including the server's processing. Raises CallError as `call`.
         """
         return self._persist(lambda: method(requests(), timeout=timeout_seconds))
 
@@ -153,10 +150,10 @@ class Client:
         method: grpc.UnaryStreamMultiCallable[RequestT, ResponseT],
         resume: Callable[[], RequestT],
     ) -> Iterator[ResponseT]:
-        """Reads a stream from the server to its end, over restarts of the server.
+        """Reads a stream from the server to its end, across restarts of the server.
 
-        `resume` returns the request that goes on where the caller is.
-        Raises CallError as `call`; the patience is that for one break.
+        `resume` returns the request that continues at the caller's position.
+        Raises CallError as `call`; the patience applies to each interruption.
         """
         outage = _Outage(self)
         while True:
@@ -169,12 +166,12 @@ class Client:
             else:
                 return
 
-    def note_answer(self) -> None:
-        """Notes that the server was there."""
+    def record_answer(self) -> None:
+        """Records that the server has responded."""
         self._has_answered = True
 
     def is_hopeless(self, failure: CallError) -> bool:
-        """Whether waiting mends nothing. A server that has answered was reached the same way a moment ago."""
+        """Whether a retry is useless: after a first response, the same address does work."""
         if failure.code is grpc.StatusCode.UNAUTHENTICATED:
             return True  # a Client has no session to renew
         return failure.is_lasting and not self._has_answered
@@ -204,15 +201,15 @@ class _Outage:
         self._was_said = False
 
     def start(self) -> Tries:
-        """Starts the clock of the patience, unless it runs."""
+        """Starts the time of the patience, unless it has started."""
         if self._tries is None:
             self._tries = Tries(self._client.patience)
         return self._tries
 
     def wait_or_raise(self, error: grpc.RpcError) -> None:
-        """Waits until the next try is due. Raises CallError when there is to be none."""
+        """Waits until the next try. Raises CallError if there is none."""
         failure = failure_of(error)
-        # Of a stream the patience counts from its break: before, it may have been quiet for hours.
+        # For a stream the patience starts when it breaks: it may have been idle for hours before.
         pause, tries = None, self.start()
         if not self._client.is_hopeless(failure):
             pause = tries.next_pause(transient=failure.transient, retry_after=failure.retry_after)
@@ -220,14 +217,12 @@ class _Outage:
             raise failure from error
         if not self._was_said and tries.spent > _QUIET_SECONDS:
             self._was_said = True
-            self._client.say(
-                f"the server at {self._client.server} does not answer now; trying again ..."
-            )
+            self._client.say(f"the server at {self._client.server} does not respond; retrying ...")
         time.sleep(pause)
 
     def end(self) -> None:
-        """Notes that the server answers: the next failure begins another outage."""
-        self._client.note_answer()
+        """Records that the server responds: the next failure starts another outage."""
+        self._client.record_answer()
         if self._was_said:
-            self._client.say(f"the server at {self._client.server} answers again")
+            self._client.say(f"the server at {self._client.server} responds again")
         self._tries, self._was_said = None, False

@@ -1,4 +1,4 @@
-"""The connection of a daemon: a channel that is replaced when it falls silent, and the stubs on it."""
+"""The connection of a daemon: a channel that is replaced when it stalls, and its stubs."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from pandawn.filecatalog.v1.filecatalog_pb2_grpc import FileCatalogStub
     from pandawn.queueconfig.v1.queueconfig_pb2_grpc import QueueConfigStub
 
-# From one fresh line to the next at least this, twice as long each time while nothing is answered ...
+# Shortest time between two new lines; it doubles while no call succeeds ...
 FRESH_LINE_SECONDS = 5.0
-# ... up to this: to a server that is only slow, handshakes are no help.
+# ... up to this: more handshakes do not help a server that is only slow.
 LONGEST_FRESH_LINE_SECONDS = 60.0
-# How long what was found out about a server that cannot be reached holds.
+# How long the diagnosis of an unreachable server is cached.
 EXPLAINED_SECONDS = 60.0
 
 
 class Line:
-    """One channel and the stubs on it. `number` counts the lines of a connection."""
+    """One channel with its stubs. `number` counts the lines of a connection."""
 
     def __init__(self, number: int, channel: grpc.Channel, signed: grpc.Channel) -> None:
         self.number = number
         self.channel = channel
         self._signed = signed
 
-    # A stub is imported when it is used: a hook that runs for each file needs the catalog's alone.
+    # Stubs are imported at first use: a hook that runs for each file needs the catalog's only.
 
     @cached_property
     def dispatcher(self) -> DispatcherStub:
@@ -61,11 +61,11 @@ class Line:
 
 
 class Connection:
-    """The line to a server and the stubs on it; usable from all threads.
+    """The line to a server with its stubs; thread-safe.
 
-    `server` is HOST:PORT or unix:PATH. `identity` says what calls show. A line on which a call found no
-    answer in its time may be dead without an error (a firewall has dropped it, the
-    other machine lost its power): further calls go over another one.
+    `server` is HOST:PORT or unix:PATH. `identity` signs the calls. After a call that timed out, the line may
+    be dead without an error (a firewall dropped it, the server's machine lost power): further calls use a new
+    line.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Connection:
         self.contact = Contact()
         self._credentials = credentials
         self._lock = threading.Lock()
-        # By time.monotonic(): before, no further line is opened.
+        # By time.monotonic(): no new line before.
         self._settled_at = float("-inf")
         self._pause = FRESH_LINE_SECONDS
         self._explain_at, self._explanation = float("-inf"), ""
@@ -88,28 +88,28 @@ class Connection:
 
     @property
     def line(self) -> int:
-        """Number of the line in use; it grows when another one takes its place."""
+        """Number of the current line; it grows with each replacement."""
         return self._line.number
 
     @property
     def dispatcher(self) -> DispatcherStub:
-        """The Dispatcher on the line in use."""
+        """The Dispatcher on the current line."""
         return self._line.dispatcher
 
     @property
     def catalog(self) -> FileCatalogStub:
-        """The FileCatalog on the line in use."""
+        """The FileCatalog on the current line."""
         return self._line.catalog
 
     @property
     def queues(self) -> QueueConfigStub:
-        """The QueueConfig on the line in use."""
+        """The QueueConfig on the current line."""
         return self._line.queues
 
     def explain(self) -> str:
-        """Text for messages about a server that cannot be reached: the likely cause; may be empty.
+        """The likely cause for messages about an unreachable server; may be empty.
 
-        May take some seconds, but not at each call.
+        May take some seconds; the result is cached for a minute.
         """
         if time.monotonic() >= self._explain_at:
             self._explain_at = time.monotonic() + EXPLAINED_SECONDS
@@ -118,7 +118,7 @@ class Connection:
         return self._explanation
 
     def close(self) -> None:
-        """Ends the line; running calls end as cancelled."""
+        """Closes the lines; running calls are cancelled."""
         with self._lock:
             lines = [self._line] if self._former is None else [self._former, self._line]
         for line in lines:
@@ -131,21 +131,21 @@ class Connection:
                 self.server,
                 self._credentials,
                 self.identity,
-                on_end=lambda code: self._note_end(number, code),
+                on_end=lambda code: self._record_end(number, code),
             ),
         )
 
-    def _note_end(self, number: int, code: grpc.StatusCode | None) -> None:
-        self.contact.note(code)
+    def _record_end(self, number: int, code: grpc.StatusCode | None) -> None:
+        self.contact.record(code)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            self._doubt(number)
+            self._replace_line(number)
         elif code is grpc.StatusCode.OK:
             self._pause = FRESH_LINE_SECONDS
 
-    def _doubt(self, number: int) -> None:
+    def _replace_line(self, number: int) -> None:
         """Replaces line `number` by a new one, unless that was just done.
 
-        Calls that still run on the old one end by themselves: the server may only be slow.
+        Running calls stay on the old one until they end, as the server may only be slow.
         """
         with self._lock:
             now = time.monotonic()

@@ -1,4 +1,4 @@
-"""Whether the server answers: when one call gets through, the others stop waiting."""
+"""Records whether the server responds: when one call succeeds, the others end their pauses."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pandawn_client.stop import Stop
 
 _SILENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 _LOOK_SECONDS = 0.2
-# Of many pilots whose server comes back not all call in the same moment.
+# Spreads the calls of many pilots when their server comes back.
 _SPREAD_SECONDS = 1.0
 
 
 class Contact:
-    """Notes how calls end; for all threads."""
+    """Records how calls end; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._is_away = False
         self._returns = 0
 
-    def note(self, code: grpc.StatusCode | None) -> None:
-        """Takes the status of a call that ended."""
+    def record(self, code: grpc.StatusCode | None) -> None:
+        """Records the status of an ended call."""
         with self._lock:
             if code in _SILENT:
                 self._is_away = True
@@ -34,9 +34,9 @@ class Contact:
                 self._returns += 1
 
     def pause(self, stop: Stop, seconds: float, at_least: float = 0.0) -> None:
-        """Sleeps, until `stop` is set, or another call finds that the server is back.
+        """Sleeps `seconds`, or until `stop` is set or another call reaches the server.
 
-        `at_least` is what the server itself asked for.
+        `at_least` is the shortest pause in seconds, as requested by the server.
         """
         begin, seen = time.monotonic(), self._returns
         end = begin + seconds

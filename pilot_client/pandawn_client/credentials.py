@@ -1,7 +1,7 @@
-"""What a server is shown, and how the way to it is protected: TLS, certificates, a token.
+"""The credentials for a server: TLS, certificates and a token.
 
-Files are read once; what is read stays in memory. A token never goes over a line that others can
-read: that is refused before a connection is made.
+Files are read once and kept in memory. A token is never sent unencrypted over a network: that is refused
+before connecting.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pandawn_client.tokens import Token, token_in_environment, token_in_file, to
 
 @dataclass(frozen=True)
 class Given:
-    """What a user names: in options, or in a configuration file. None for what was not given."""
+    """Credentials that a user names in options or in a configuration file; None if not given."""
 
     ca: str | None = None
     cert: str | None = None
@@ -33,11 +33,11 @@ class Given:
 
 @dataclass(frozen=True)
 class Credentials:
-    """What to show, and whose word for the server counts.
+    """The client's credentials, and the authorities that verify the server.
 
-    `root`, `chain` and `key` are PEM; `root` None: the authorities that come with gRPC.
-    `certificate` says for people where the certificate comes from. `key_file` is the file with the
-    key. `skipped` says what of the authorities could not be used.
+    `root`, `chain` and `key` are PEM; `root` None: the authorities that come with gRPC. `certificate` says
+    where the certificate comes from, for messages. `key_file` is the file of the key. `skipped` lists
+    authorities that could not be used, with reasons.
     """
 
     tls: bool = False
@@ -51,23 +51,23 @@ class Credentials:
 
     @property
     def shows_anything(self) -> bool:
-        """Whether the server learns who calls."""
+        """Whether there is a token or a certificate."""
         return self.token is not None or self.chain is not None
 
     @property
     def token_text(self) -> str:
-        """The token, or nothing."""
+        """The token, or an empty string."""
         return "" if self.token is None else self.token.text
 
     def channel(self) -> grpc.ChannelCredentials | None:
-        """For a channel; None for one without TLS."""
+        """The credentials of a gRPC channel; None without TLS."""
         if not self.tls:
             return None
         return grpc.ssl_channel_credentials(self.root, self.key, self.chain)
 
 
 NOTHING = Credentials()
-"""No TLS, and nothing shown: for a server on this machine that asks for nothing."""
+"""No TLS and no credential: for a server on this machine that requires none."""
 
 
 def find_credentials(
@@ -80,16 +80,15 @@ def find_credentials(
     find_token: Callable[[bool], Token | None] | None = None,
     for_group: bool = False,
 ) -> Credentials:
-    """Returns what to show to a server (HOST:PORT or unix:PATH).
+    """Returns the credentials for a server (HOST:PORT or unix:PATH).
 
-    What is `given` goes before the environment (PANDAWN_CA, PANDAWN_CERT, PANDAWN_KEY, PANDAWN_TLS,
-    and the variables of the grid), and that before what is `configured` in the file `configured_in`.
-    TLS is spoken with every server but those on this machine, and with those when authorities or a
-    certificate are named, or `tls` is set. `find_token` gets whether TLS is spoken, and returns the token;
-    without it the WLCG's token discovery is used. With `for_group` secrets may be readable by the
-    group of their files.
+    `given` overrides the environment (PANDAWN_CA, PANDAWN_CERT, PANDAWN_KEY, PANDAWN_TLS, and the variables
+    of the grid), which overrides `configured` from the file `configured_in`. TLS is used for all servers on
+    other machines; for those on this machine if authorities or a certificate are given, or `tls` is set.
+    `find_token` gets whether TLS is used, and returns the token; without it, the WLCG's token discovery is
+    used. With `for_group` the group of secret files may read them.
 
-    Raises CredentialError: something that was named cannot be used, or a token would travel in the clear.
+    Raises CredentialError if something given cannot be used, or if a token would be sent unencrypted.
     """
     given, configured = given or Given(), configured or Given()
     environ = os.environ if environ is None else environ
@@ -103,7 +102,7 @@ def find_credentials(
         return Credentials(token=_fit_for_clear(server, token))
     key = search.chosen("key")
     if cert is None and token is None:
-        # Around on every grid node, and not for this server in particular.
+        # Variables that every grid node has, not set for this server in particular.
         cert, key = _ambient(environ, key)
     root, skipped = find_authorities(ca, environ)
     if cert is None:
@@ -123,9 +122,9 @@ def find_credentials(
 
 
 def discover_token(file: str | None, environ: Mapping[str, str], over_tls: bool) -> Token | None:
-    """The token in the file that was named, or that of the WLCG's discovery; None where there is none.
+    """The token in `file`, or that of the WLCG's discovery; None if there is none.
 
-    What lies in a shared place is for servers that TLS has verified. Raises CredentialError.
+    A token in a shared place is used only for servers that TLS verifies. Raises CredentialError.
     """
     if file:
         return token_in_file(Path(file).expanduser(), f"{file}, from --token-file")
@@ -136,12 +135,12 @@ def discover_token(file: str | None, environ: Mapping[str, str], over_tls: bool)
 
 
 _Found = tuple[str, str]
-"""A path, and where it was found."""
+"""A path, and the option, variable or file that names it."""
 
 
 @dataclass(frozen=True)
 class _Search:
-    """Looks a thing up in the options, the environment and the configuration file, in this order."""
+    """Looks up a setting in the options, the environment and the configuration file, in this order."""
 
     given: Given
     environ: Mapping[str, str]
@@ -174,31 +173,31 @@ def _ambient(environ: Mapping[str, str], key: _Found | None) -> tuple[_Found | N
 
 
 def _wants_tls(server: str, search: _Search, *, names_any: bool) -> bool:
-    # A malformed variable is reported even where it is not needed: it would be needed elsewhere.
+    # A malformed variable is always reported, even if it has no effect here.
     variable = search.environ.get("PANDAWN_TLS") or None
     if variable not in {None, "0", "1"}:
-        raise CredentialError("INVALID_SETTING", f"PANDAWN_TLS is 0 or 1, not {variable!r}")
+        raise CredentialError("INVALID_SETTING", f"PANDAWN_TLS must be 0 or 1, not {variable!r}")
     if is_socket(server):
         if search.given.tls or search.given.ca or search.given.cert:
             raise CredentialError("NO_TLS", f"{server} is a socket file, which has no TLS")
         return False
-    for said in (
+    for choice in (
         search.given.tls,
         None if variable is None else variable == "1",
         search.configured.tls,
     ):
-        if said is not None:
-            return said
+        if choice is not None:
+            return choice
     return names_any or not is_local(server)
 
 
 def _fit_for_clear(server: str, token: Token | None) -> Token | None:
-    """The token, if it may go without TLS: only to this machine."""
+    """Returns the token. Raises CredentialError if it would leave this machine without TLS."""
     if token is not None and not is_local(server):
         raise CredentialError(
             "TOKEN_IN_THE_CLEAR",
-            f"a token would go to {server} for everybody on the way to read",
-            details=[f"the token is that in {token.source}"],
-            remedies=["leave --no-tls (PANDAWN_TLS=0, tls = false) away", "or the token"],
+            f"a token would be sent unencrypted to {server}",
+            details=[f"the token is from {token.source}"],
+            remedies=["leave out --no-tls (PANDAWN_TLS=0, tls = false)", "or the token"],
         )
     return token

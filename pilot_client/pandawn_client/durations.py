@@ -1,4 +1,4 @@
-"""Spans of time between seconds, as Python counts them, and the contract's Duration."""
+"""Converts between seconds and the contract's Duration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 
 
 def duration(seconds: float) -> Duration:
-    """A Duration of that many seconds."""
+    """A Duration of `seconds`."""
     message = Duration()
     message.FromTimedelta(timedelta(seconds=seconds))
     return message

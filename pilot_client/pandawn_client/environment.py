@@ -1,4 +1,4 @@
-"""Secrets in the environment of a process, and how they leave it."""
+"""Removes secrets from the environment of this process."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 
 
 def take_variable(name: str) -> str:
-    """Takes a variable out of the environment and returns it; empty when there is none.
+    """Removes a variable from the environment and returns it; empty if unset.
 
-    Also out of the memory where the kernel has put it: /proc/<pid>/environ shows what is there, and
-    a link to /proc/self/environ is what a payload might offer as its output.
+    Also clears its memory, which /proc/<pid>/environ shows: a payload could name a link to
+    /proc/self/environ as its output.
     """
     value = os.environ.get(name, "")
     library = ctypes.CDLL(None)

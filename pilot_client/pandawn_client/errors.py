@@ -1,4 +1,4 @@
-"""What is wrong with a credential or a request, for people."""
+"""Errors of credentials and requests, for users."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class CredentialError(Exception):
     """A credential that cannot be used.
 
     `reason` is UPPER_SNAKE and stable, `message` says what is wrong, `details` why, `remedies` what to do.
-    Its text is all of them in one line.
+    The text of the exception joins them in one line.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class CredentialError(Exception):
 
 @dataclass(frozen=True)
 class Violation:
-    """One thing wrong with a request, as the server named it."""
+    """One wrong field of a request, as reported by the server."""
 
     field: str
     description: str

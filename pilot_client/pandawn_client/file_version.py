@@ -1,7 +1,7 @@
-"""Which version of a file is meant: what tells it from other files of its name and size.
+"""Versions of files, which distinguish files of the same name and size.
 
 The forms are part of the contract, see `File` in `pandawn/common/v1/common.proto`. The server has the
-same in `domain/catalog/file_version.py`; both are tried against the same examples.
+same in `domain/catalog/file_version.py`; tests check both with the same examples.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import Enum
 from hashlib import sha256
 
 UNIQUE = "site"
-"""Version of a file whose name the site declares to be enough."""
+"""Version of a file in a scope that the site declares immutable."""
 
 _NANOSECONDS = 10**9
 _SOURCE_DIGITS = 32
@@ -23,7 +23,7 @@ _FORM = re.compile(
 
 
 class VersionKind(Enum):
-    """What a version rests on."""
+    """The property on which a version is based."""
 
     UNKNOWN = ""
     UNIQUE = "site"
@@ -35,11 +35,11 @@ class VersionKind(Enum):
 
 @dataclass(frozen=True)
 class FileVersion:
-    """A version taken apart.
+    """A parsed version.
 
-    `checksum` is as in the contracts, empty where the kind has none; `modify_time_ns` (since 1970)
-    and `inode` are of the source, the former None but for MODIFY_TIME; `source` is the mark of the
-    source's URL (`source_mark`), empty where any source will do.
+    `checksum` is as in the contract, empty for kinds without; `modify_time_ns` (since 1970, None except for
+    MODIFY_TIME) and `inode` are those of the source; `source` is the mark of the source's URL
+    (`source_mark`), empty if any source is valid.
     """
 
     kind: VersionKind
@@ -50,7 +50,7 @@ class FileVersion:
 
 
 def source_mark(url: str) -> str:
-    """What stands for a source in versions: 32 hexadecimal digits."""
+    """The mark of a source's URL in versions: 32 hexadecimal digits."""
     return sha256(url.encode()).hexdigest()[:_SOURCE_DIGITS]
 
 
@@ -64,8 +64,8 @@ def file_version(
 ) -> str:
     """The version of the file at `url`, empty if nothing but its name and size is known.
 
-    `checksum` is well-formed or empty; `modify_time_ns` is in nanoseconds since 1970; `unique` says
-    that the site declares the name to be enough, which the server alone can tell.
+    `checksum` is well-formed or empty; `modify_time_ns` is in nanoseconds since 1970; `unique` says that the
+    site declares the scope immutable, which only the server knows.
     """
     if unique:
         return UNIQUE
@@ -80,12 +80,12 @@ def file_version(
 
 
 def is_version(text: str) -> bool:
-    """Whether a text is a version, spelt as the contract spells it; the empty one is not."""
+    """Whether a text is a well-formed version; the empty text is not."""
     return _FORM.fullmatch(text) is not None
 
 
 def parse_version(text: str) -> FileVersion:
-    """Takes a version apart. Raises `ValueError` for a text that is none."""
+    """Parses a version. Raises `ValueError` if it is malformed."""
     if not text:
         return FileVersion(VersionKind.UNKNOWN)
     if not is_version(text):

@@ -1,22 +1,22 @@
-"""Lists come in pages: reads them one after the other."""
+"""Reads lists page by page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-# Rows that are asked for at a time.
+# Rows per request.
 PAGE_SIZE = 1000
 
 RowT = TypeVar("RowT")
 
 
 class Page(Protocol):
-    """What each reply of a list has."""
+    """A response of a list call."""
 
     @property
     def next_page_token(self) -> str:
-        """Token of the next page, empty for the last."""
+        """Token of the next page; empty on the last page."""
         ...
 
 
@@ -28,9 +28,9 @@ def iterate(
     rows: Callable[[PageT], Sequence[RowT]],
     page_size: int = PAGE_SIZE,
 ) -> Iterator[RowT]:
-    """Yields all rows; asks for a page when the one before it is used up.
+    """Yields all rows; fetches a page when the previous one is consumed.
 
-    `fetch` gets a page token and a page size; `rows` takes the rows out of a page.
+    `fetch` gets a page token and a page size; `rows` returns the rows of a page.
     """
     token = ""
     while True:
@@ -48,7 +48,7 @@ def read_pages(
     limit: int | None,
     page_size: int = PAGE_SIZE,
 ) -> tuple[list[RowT], bool]:
-    """Reads pages until `limit` rows are there (None: all); tells also whether there are more."""
+    """Reads up to `limit` rows (None: all); returns them, and whether there are more."""
     found: list[RowT] = []
     token = ""
     while True:

@@ -1,24 +1,24 @@
-"""The one retry policy: which failures pass, how long each kind of caller waits, and how it pauses.
+"""The retry policy: which failures are transient, how long each kind of caller retries, and its pauses.
 
-| status                                | passes | why                                                   |
+| status                                | retry  | why                                                   |
 |---------------------------------------|--------|-------------------------------------------------------|
 | UNAVAILABLE                           | yes    | the server restarts, or its database does             |
-| DEADLINE_EXCEEDED                     | yes    | it is slow, or the line is dead                       |
+| DEADLINE_EXCEEDED                     | yes    | it is slow, or the connection is dead                 |
 | CANCELLED                             | yes    | the server is shutting down                            |
-| INTERNAL, UNKNOWN                     | yes    | a fault of the server, which its restart may mend     |
+| INTERNAL, UNKNOWN                     | yes    | an error of the server, which a restart may fix       |
 | RESOURCE_EXHAUSTED with a time        | yes    | overload; without a time it is a limit: no            |
-| UNAUTHENTICATED                       | yes*   | *only for callers with a session, which begin another |
-| all others, ABORTED (stale) among them| no     | the same request gets the same answer                 |
+| UNAUTHENTICATED                       | yes*   | *only for callers with a session, which open another  |
+| all others, ABORTED (stale) among them| no     | the same request gets the same response               |
 
-| caller      | for how long                          | longest pause |
+| caller      | retries for                           | longest pause |
 |-------------|---------------------------------------|---------------|
-| `COMMAND`   | 6 s: somebody sits before it          | 5 s           |
+| `COMMAND`   | 6 s: a user waits for it              | 5 s           |
 | `FOLLOWER`  | 10 min: follows a task or a stream    | 5 s           |
-| `DAEMON`    | for ever, or as long as it may live   | 30 s          |
+| `DAEMON`    | for ever, or until it ends            | 30 s          |
 
-A pause is drawn between 0 and a bound that doubles from 0.2 s on, so that clients of one server do not
-come back in step; it begins when what the server asked for (RetryInfo) is over. A request is the same at
-each try, so its `request_id` makes the repetition harmless.
+A pause is random between 0 and a bound that doubles from 0.2 s, so that clients of one server do not retry in
+step; it is added to the pause that the server requests (RetryInfo). Each try sends the same request, so its
+`request_id` makes retries harmless.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _PASSING = frozenset(
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a caller tries again, in seconds (None: for ever), and its longest pause."""
+    """How long a caller retries, in seconds (None: for ever), and its longest pause in seconds."""
 
     seconds: float | None
     longest_pause: float
@@ -57,7 +57,7 @@ DAEMON = Patience(None, 30.0)
 
 
 def passes(code: grpc.StatusCode, retry_after: float | None) -> bool:
-    """Whether the same call may succeed later. `retry_after` is what the server asked for."""
+    """Whether a retry may succeed. `retry_after` is the pause in seconds that the server requests."""
     return code in _PASSING or (
         code is grpc.StatusCode.RESOURCE_EXHAUSTED and retry_after is not None
     )
@@ -71,14 +71,14 @@ class Backoff:
         self._bound = FIRST_PAUSE_SECONDS
 
     def next_pause(self, retry_after: float | None = None) -> float:
-        """The next pause in seconds; never shorter than what the server asked for."""
+        """The next pause in seconds; at least `retry_after`."""
         pause = random.uniform(0, min(self._bound, self._longest))
         self._bound = min(self._bound * 2, self._longest)
         return (retry_after or 0.0) + pause
 
 
 class Tries:
-    """The tries of one call by a caller of some patience, which begins now."""
+    """The tries of one call; its patience starts now."""
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience

@@ -1,7 +1,7 @@
-"""What a failed call tells: its status, and what the server says beside it.
+"""Reads a failed call: its status, and the details that the server adds.
 
-The server says it twice: in plain trailers (`pandawn-reason`, `pandawn-retry-after-ms`), and in
-`grpc-status-details-bin`, a google.rpc.Status, which alone lists the fields that are wrong.
+The server sends them twice: in plain trailers (`pandawn-reason`, `pandawn-retry-after-ms`), and in
+`grpc-status-details-bin`, a google.rpc.Status, which also lists the wrong fields.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _REASON = "pandawn-reason"
 _RETRY = "pandawn-retry-after-ms"
 _DETAILS = "grpc-status-details-bin"
 
-# What gRPC says of a web server, or of a proxy on the way.
+# gRPC's error for a web server or a proxy.
 _NOT_GRPC = "http2 header with status"
-# What gRPC says where waiting mends nothing: rights of the socket file, a name that nobody has, another
-# protocol at the port, a certificate. A name service that fails for now says "Timeout" or "refused".
+# gRPC's errors that a retry does not fix: permissions of the socket file, an unknown host, another protocol
+# at the port, a certificate. A temporary failure of DNS contains "Timeout" or "refused".
 _LASTING = re.compile(
     r"Permission denied|Domain name not found|Expected SETTINGS frame as the first|Not a directory"
     r"|CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|certificate verify failed"
 )
-# CANCELLED is what a server that stops may answer: nobody here cancels calls that are waited for.
+# A server that stops may return CANCELLED: calls that we wait for are never cancelled here.
 _OUT_OF_REACH = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -38,11 +38,11 @@ _OUT_OF_REACH = frozenset(
 
 
 class CallError(Exception):
-    """A call that the server refused or that did not reach it.
+    """A call that the server refused, or that did not reach it.
 
-    `reason` is UPPER_SNAKE as in the contract, or the name of the gRPC status when there is none;
-    `transient` says whether the same call may succeed later (see `policy`); `retry_after` is the server's
-    wish in seconds; `violations` are the fields that are wrong.
+    `reason` is UPPER_SNAKE as in the contract, or the name of the gRPC status if there is none; `transient`
+    says whether a retry may succeed (see `policy`); `retry_after` is the pause in seconds that the server
+    requests; `violations` are the wrong fields.
     """
 
     def __init__(
@@ -64,29 +64,29 @@ class CallError(Exception):
         self.violations = tuple(violations)
 
     def add(self, more: str) -> None:
-        """Lets the message say more."""
+        """Appends to the message."""
         self.message += more
         self.args = (f"{self.reason}: {self.message}",)
 
     @property
     def is_from_server(self) -> bool:
-        """Whether the error comes from the server itself, and not from the connection."""
+        """Whether the error is from the server itself, not from the connection."""
         return self.reason != self.code.name
 
     @property
     def is_out_of_reach(self) -> bool:
-        """Whether nobody was reached who knows the call."""
+        """Whether the call did not reach a Pandawn server."""
         return not self.is_from_server and (self.code in _OUT_OF_REACH or _NOT_GRPC in self.message)
 
     @property
     def is_lasting(self) -> bool:
-        """Whether nobody was reached, for a reason that time alone does not mend."""
+        """Whether the server is unreachable for a reason that a retry does not fix."""
         return self.is_out_of_reach and _LASTING.search(self.message) is not None
 
 
 def failure_of(error: grpc.RpcError) -> CallError:
-    """Reads an error of gRPC: status, and what the server adds."""
-    # What a stub raises is a grpc.Call as well; the types of grpcio cannot say it.
+    """Converts an error of gRPC, with the details that the server adds."""
+    # Errors of stubs are also grpc.Calls, which grpcio's types do not express.
     ended: object = error
     if not isinstance(ended, grpc.Call):
         return CallError(grpc.StatusCode.UNKNOWN, "UNKNOWN", str(error), transient=False)

@@ -1,6 +1,6 @@
-"""Reads a google.rpc.Status without the package that has its messages, which no worker node needs.
+"""Reads a google.rpc.Status without the googleapis package, which worker nodes need not install.
 
-Its three messages are built here, in a pool of their own: so they meet no others of the same name.
+Its messages are built here in a separate pool, so that they do not conflict with others of the same name.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 
-# The fields that are read, of google/rpc/status.proto and error_details.proto; protobuf skips the others. A type:
-# repeated messages; without one: a text.
+# The fields that we read from google/rpc/status.proto and error_details.proto; protobuf skips others. With a
+# type: repeated messages; without: a string.
 _FIELDS: dict[str, tuple[tuple[str, int, str], ...]] = {
     "Status": (("details", 3, ".google.protobuf.Any"),),
     "ErrorInfo": (("reason", 1, ""),),
@@ -50,9 +50,9 @@ _MESSAGES = _make_messages()
 
 
 def read_details(packed: bytes) -> tuple[str, list[tuple[str, str]]]:
-    """The reason in a serialised Status, and the wrong fields with what is wrong with each.
+    """The reason in a serialised Status, and the wrong fields with descriptions.
 
-    Both may be empty, as they are for what is no Status.
+    Both may be empty; they are if `packed` is not a Status.
     """
     reason, violations = "", []
     try:
@@ -65,7 +65,7 @@ def read_details(packed: bytes) -> tuple[str, list[tuple[str, str]]]:
                 found = getattr(_parsed("BadRequest", detail.value), "field_violations")  # noqa: B009
                 violations += [(each.field, each.description) for each in found]
     except DecodeError:
-        pass  # another server's idea of the key; the plain trailers still speak
+        pass  # not a Status, maybe of another server; the plain trailers remain
     return reason, violations
 
 

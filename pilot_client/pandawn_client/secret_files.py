@@ -1,4 +1,4 @@
-"""Files that hold secrets: read only if they are for this user alone, written so that they are."""
+"""Reads and writes files with secrets, which only this user may read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pandawn_client.errors import CredentialError
 
-# Certificates come with their chains; nothing that is read here is larger.
+# Larger than any certificate with its chain.
 MAX_SECRET_BYTES = 1024 * 1024
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -18,20 +18,20 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 def read_secret(
     path: Path, what: str, *, from_shared_place: bool = False, for_group: bool = False
 ) -> bytes:
-    """Returns the content of a file that nobody else may read.
+    """Returns the content of a file that no one else may read.
 
-    `what` names it for people. A file `from_shared_place`, such as /tmp, must belong to this user and
-    be no link: others can put files there. With `for_group` its group may read it: a site gives a
-    pilot's account what another of its accounts has fetched.
+    `what` names it in errors. A file `from_shared_place`, such as /tmp, must belong to this user and must not
+    be a link, as others can put files there. With `for_group` its group may read it: at some sites another
+    account fetches the pilot's token.
 
-    Raises CredentialError when it cannot be read, or others can read it.
+    Raises CredentialError if the file cannot be read, or if others can read it.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
     if from_shared_place:
         flags |= os.O_NOFOLLOW
     try:
-        # The file that is looked at is the one that is read: no time in between. What is no file,
-        # /dev/stdin say, is read as it is, and never waited for.
+        # Checked by descriptor, so that it is the file that is read. Anything but a file, such as /dev/stdin,
+        # is read without a check and without blocking.
         with os.fdopen(os.open(path, flags), "rb") as stream:
             status = os.fstat(stream.fileno())
             if stat.S_ISDIR(status.st_mode):
@@ -42,18 +42,20 @@ def read_secret(
     except OSError as error:
         raise CredentialError(
             "CREDENTIAL_UNREADABLE",
-            f"{what} {path} cannot be read",
+            f"cannot read {what} {path}",
             details=[error.strerror or str(error)],
         ) from error
     if len(content) > MAX_SECRET_BYTES:
-        raise CredentialError("CREDENTIAL_UNREADABLE", f"{what} {path} is too large to be one")
+        raise CredentialError(
+            "CREDENTIAL_UNREADABLE", f"{what} {path} is larger than {MAX_SECRET_BYTES} bytes"
+        )
     return content
 
 
 def write_secret(path: Path, content: bytes, what: str) -> None:
-    """Writes a file with mode 0600, whole or not at all, into a directory that is for this user alone.
+    """Writes a file with mode 0600 atomically into a private directory.
 
-    Raises CredentialError when it cannot be written, or cannot be kept from others there.
+    Raises CredentialError if it cannot be written, or if others could read it there.
     """
     try:
         _make_private(path.parent)
@@ -70,7 +72,7 @@ def write_secret(path: Path, content: bytes, what: str) -> None:
     except OSError as error:
         raise CredentialError(
             "CREDENTIAL_NOT_KEPT",
-            f"{what} cannot be kept in {path}",
+            f"cannot store {what} in {path}",
             details=[error.strerror or str(error)],
         ) from error
 
@@ -81,24 +83,24 @@ def _check(
     if status.st_mode & (_OTHERS & ~stat.S_IRGRP if for_group else _OTHERS):
         raise CredentialError(
             "CREDENTIAL_EXPOSED",
-            f"{what} {path} can be read or changed by others, and may be known to them",
-            remedies=[f"chmod 600 {path}", "where others may have read it, get a new one"],
+            f"other users can read or change {what} {path}, and may know it already",
+            remedies=[f"chmod 600 {path}", "if others may have read it, get a new one"],
         )
     if must_be_own and status.st_uid != os.geteuid():
         raise CredentialError("CREDENTIAL_EXPOSED", f"{what} {path} belongs to another user")
 
 
 def _make_private(directory: Path) -> None:
-    """Makes a directory and those above it that are missing, all for this user alone."""
+    """Creates a directory and its missing parents, all private."""
     if not directory.exists():
         _make_private(directory.parent)
         directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def _check_private(file: int, path: Path, what: str) -> None:
-    # mkstemp makes it 0600; some file systems take no modes, and say nothing.
+    # mkstemp creates it with mode 0600; some file systems silently ignore modes.
     if os.fstat(file).st_mode & _OTHERS:
-        raise _unsafe(path, what, "the file system keeps no file private")
+        raise _unsafe(path, what, "the file system does not support private files")
 
 
 def _protect(directory: Path, what: str) -> None:
@@ -108,16 +110,16 @@ def _protect(directory: Path, what: str) -> None:
     if status.st_mode & _OTHERS:
         directory.chmod(0o700)
     if directory.stat().st_mode & _OTHERS:
-        raise _unsafe(directory, what, "the file system keeps no directory private")
+        raise _unsafe(directory, what, "the file system does not support private directories")
     for above in directory.resolve().parents:
         status = above.stat()
-        # Whoever may rename the directories above can put another in their place.
+        # A user who can rename a parent directory can replace this one.
         if _is_open(status) and not status.st_mode & stat.S_ISVTX:
-            raise _unsafe(above, what, "others can write into that directory")
+            raise _unsafe(above, what, "other users can write to that directory")
 
 
 def _is_open(status: os.stat_result) -> bool:
-    # Where each user has a group of their own, directories are made writable for it.
+    # Directories are often writable for a user's private group.
     by_group = status.st_mode & stat.S_IWGRP and status.st_gid != os.getegid()
     return bool(status.st_mode & stat.S_IWOTH or by_group)
 
@@ -125,9 +127,9 @@ def _is_open(status: os.stat_result) -> bool:
 def _unsafe(path: Path, what: str, why: str) -> CredentialError:
     return CredentialError(
         "CREDENTIAL_NOT_KEPT",
-        f"{what} would not be safe in {path}: {why}",
+        f"{what} is not safe in {path}: {why}",
         remedies=[
-            "set XDG_CONFIG_HOME to a directory of your own",
-            "or hand it over in BEARER_TOKEN",
+            "set XDG_CONFIG_HOME to a private directory",
+            "or set BEARER_TOKEN instead",
         ],
     )

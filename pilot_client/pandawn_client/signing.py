@@ -1,4 +1,4 @@
-"""Signs a connection's calls: with the credential where a session begins, with the session elsewhere."""
+"""Signs a connection's calls: with the credential to open a session, with the session after that."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import grpc
 
 from pandawn_client.tokens import Token
 
-# Calls that begin a session. Only they carry the credential itself.
+# Calls that open a session. Only they carry the credential itself.
 _BEGINNINGS = frozenset(
     {
         "/pandawn.dispatcher.v1.Dispatcher/RegisterPilot",
@@ -20,62 +20,62 @@ _SESSION_KEY = "pandawn-session"
 
 
 class Identity:
-    """What a connection's calls show; used by all threads. `token` is the credential, or empty."""
+    """Signs the calls of a connection; thread-safe. `token` is the credential, or empty."""
 
     def __init__(self, token: str = "", *, always: bool = False) -> None:
-        """With `always` calls carry the credential whenever there is no session."""
+        """With `always`, calls without a session carry the credential."""
         self.token = token
         self._always = always
         self._session = ""
-        # Told when the server does not take a session (any more); from threads of gRPC.
+        # Called when the server refuses the session; in threads of gRPC.
         self.on_refused: Callable[[], None] = lambda: None
 
     @property
     def session(self) -> str:
-        """The session token; empty before it begins, and with servers that give none."""
+        """The session token; empty before a session, and for servers without sessions."""
         return self._session
 
     def begin(self, session: str) -> None:
-        """Takes the token of a session that began; empty: the server gives none."""
+        """Stores the token of a new session; empty if the server has none."""
         self._session = session
 
     def renew(self, session: str) -> None:
-        """Takes a token that a reply brought along; empty: the one at hand stays good."""
+        """Stores a renewed token from a response; empty: keeps the current one."""
         if session:
             self._session = session
 
     @staticmethod
     def is_beginning(method: str) -> bool:
-        """Whether a method begins a session."""
+        """Whether a method opens a session."""
         return method in _BEGINNINGS
 
     def metadata(self, method: str) -> tuple[tuple[str, str], ...]:
-        """What goes with a call of this method."""
+        """The metadata for a call of this method."""
         if method not in _BEGINNINGS and self._session:
             return ((_SESSION_KEY, self._session),)
         if self.token and (self._always or method in _BEGINNINGS):
             return (("authorization", f"Bearer {self.token}"),)
         return ()
 
-    def note_end(self, method: str, code: grpc.StatusCode | None) -> None:
-        """Looks at how a call ended."""
+    def record_end(self, method: str, code: grpc.StatusCode | None) -> None:
+        """Handles the status of an ended call."""
         if code is grpc.StatusCode.UNAUTHENTICATED and method not in _BEGINNINGS:
             self.on_refused()
 
 
 class Bearer(Identity):
-    """Shows a token on each call, read again from its file each time, so that a renewed one is used."""
+    """Adds a token to each call, read from its file each time, so that a renewed one is used."""
 
     def __init__(self, token: Token | None) -> None:
         super().__init__()
-        self._renewed = token
+        self._bearer_token = token
 
     def metadata(self, method: str) -> tuple[tuple[str, str], ...]:
         """See Identity."""
         del method
-        if self._renewed is None:
+        if self._bearer_token is None:
             return ()
-        return (("authorization", f"Bearer {self._renewed.fresh()}"),)
+        return (("authorization", f"Bearer {self._bearer_token.fresh()}"),)
 
 
 class _Details(NamedTuple):
@@ -89,13 +89,13 @@ class _Details(NamedTuple):
     compression: Any
 
 
-# grpc's interceptors are untyped in what they pass on.
+# grpc's interceptors have no types for their arguments.
 class Signer(
     grpc.UnaryUnaryClientInterceptor,
     grpc.UnaryStreamClientInterceptor,
     grpc.StreamUnaryClientInterceptor,
 ):
-    """Puts the metadata of an identity on each call, and tells `on_end` how it ended."""
+    """Adds the metadata of an identity to each call, and passes its status to `on_end`."""
 
     def __init__(
         self, identity: Identity, on_end: Callable[[grpc.StatusCode | None], None]
@@ -132,9 +132,9 @@ class Signer(
             details.compression,
         )
         call = continuation(signed, request)
-        call.add_done_callback(lambda ended: self._note_end(method, ended.code()))
+        call.add_done_callback(lambda ended: self._record_end(method, ended.code()))
         return call
 
-    def _note_end(self, method: str, code: grpc.StatusCode | None) -> None:
-        self._identity.note_end(method, code)
+    def _record_end(self, method: str, code: grpc.StatusCode | None) -> None:
+        self._identity.record_end(method, code)
         self._on_end(code)

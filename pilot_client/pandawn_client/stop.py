@@ -1,4 +1,4 @@
-"""How a call that is being repeated is told to stop."""
+"""The interface to stop the retries of a call."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Protocol
 
 
 class Stop(Protocol):
-    """What a caller has, and sets from another thread to end the waiting."""
+    """A flag that the caller sets from another thread."""
 
     def check(self) -> None:
-        """Raises an error of the caller's own if the work is to stop."""
+        """Raises an error of the caller if the work must stop."""
 
     def wait(self, seconds: float) -> bool:
-        """Sleeps until the work is to stop, at most `seconds`; returns whether it is."""
+        """Sleeps until the work must stop, at most `seconds`; returns whether it must."""

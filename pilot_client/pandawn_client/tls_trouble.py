@@ -1,8 +1,8 @@
-"""Finds out why a connection fails: the name, or TLS.
+"""Diagnoses why a connection fails: the host name, or TLS.
 
-gRPC reports the last address that it tried, which on a host with IPv4 and IPv6 is often the one where
-nobody listens, and few details of TLS. So the handshake is repeated here with Python's own TLS, the same
-authorities and the same certificate.
+gRPC reports the last address that it tried, which on a host with IPv4 and IPv6 is often the one without a
+listener, and few details of TLS. So this repeats the handshake with Python's TLS, the same authorities and
+the same certificate.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from pandawn_client.address import is_socket
 from pandawn_client.credentials import Credentials
 
 _TIMEOUT_SECONDS = 3.0
-# The beginning of HTTP/2: whoever speaks it answers, and whoever wants TLS does not understand it. What
-# TLS 1.3 finds wrong with a client comes then.
+# The preface of HTTP/2: a server without TLS responds to it, a server with TLS does not understand it. TLS 1.3
+# reports errors about the client's certificate only after the handshake, so this provokes them.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is wrong, and what to do about it."""
+    """A cause, and what to do about it."""
 
     cause: str
     remedies: tuple[str, ...]
 
 
 def find_trouble(server: str, credentials: Credentials) -> Trouble | None:
-    """What is wrong with the name or with TLS; None if nothing is. May take some seconds."""
+    """The problem with the host name or with TLS; None if there is none. May take some seconds."""
     if is_socket(server):
         return None
     host, _, port = server.rpartition("/")[2].rpartition(":")
@@ -40,8 +40,8 @@ def find_trouble(server: str, credentials: Credentials) -> Trouble | None:
         context = _context(credentials) if credentials.tls else None
     except (ssl.SSLError, OSError, ValueError) as error:
         return Trouble(
-            f"certificate and key do not go together: {_words(error)}",
-            ("name the two that belong together: --cert FILE --key FILE",),
+            f"certificate and key do not match: {_words(error)}",
+            ("give a matching pair: --cert FILE --key FILE",),
         )
     try:
         with socket.create_connection((host, int(port)), _TIMEOUT_SECONDS) as raw:
@@ -50,10 +50,10 @@ def find_trouble(server: str, credentials: Credentials) -> Trouble | None:
             return _with_tls(raw, host, server, context, credentials)
     except socket.gaierror as error:
         if error.errno != socket.EAI_NONAME:
-            return None  # the name service does not answer, which may pass
-        return Trouble(f"no machine is called {host}", ("check the spelling of its name",))
+            return None  # a temporary failure of DNS
+        return Trouble(f"unknown host {host}", ("check the spelling of its name",))
     except (OSError, ValueError):
-        return None  # nobody listens there, which gRPC has reported
+        return None  # no listener, which gRPC has reported
 
 
 def _context(credentials: Credentials) -> ssl.SSLContext:
@@ -64,7 +64,7 @@ def _context(credentials: Credentials) -> ssl.SSLContext:
     else:
         context.load_verify_locations(cadata=credentials.root.decode("ascii", "replace"))
     if credentials.chain and credentials.key:
-        # It takes files only, and secrets are not written to disks.
+        # The call accepts files only, and secrets must not be written to a disk.
         descriptor = os.memfd_create("certificate")
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(credentials.chain + credentials.key)
@@ -78,8 +78,8 @@ def _without_tls(raw: socket.socket) -> Trouble | None:
     if raw.recv(1):
         return None
     return Trouble(
-        "the server there hangs up on whoever speaks without TLS",
-        ("speak TLS: --tls, or name the server's authority with --ca FILE",),
+        "the server closes connections without TLS",
+        ("use TLS: --tls, or give the server's authority with --ca FILE",),
     )
 
 
@@ -106,21 +106,21 @@ def _with_tls(
 
 def _not_taken(credentials: Credentials) -> Trouble:
     return Trouble(
-        f"the server does not take our certificate, {credentials.certificate}",
-        ("see whether it is still valid, and of an authority that the server trusts",),
+        f"the server refuses our certificate, {credentials.certificate}",
+        ("check that it has not expired, and that the server trusts its authority",),
     )
 
 
 def _not_verified(error: ssl.SSLCertVerificationError, server: str) -> Trouble:
-    cause = f"the server's certificate is not good: {error.verify_message}"
+    cause = f"the server's certificate cannot be verified: {error.verify_message}"
     # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL.
     if error.verify_code in {62, 64}:
-        return Trouble(cause, ("use the name that is in the certificate: --server NAME:PORT",))
+        return Trouble(cause, ("use the name in the certificate: --server NAME:PORT",))
     return Trouble(
         cause,
         (
-            "name the authority that vouches for the server: --ca FILE (or PANDAWN_CA, X509_CERT_DIR)",
-            f"if it is named, somebody may be in between: ask whoever runs {server}",
+            "give the authority that signed it: --ca FILE (or PANDAWN_CA, X509_CERT_DIR)",
+            f"if it is given already, the connection may be intercepted: ask the operator of {server}",
         ),
     )
 
@@ -129,24 +129,25 @@ def _broken_off(error: OSError, server: str, credentials: Credentials) -> Troubl
     reason = getattr(error, "reason", None) or error.strerror or str(error)
     if "CERTIFICATE_REQUIRED" in str(reason):
         return Trouble(
-            "the server takes nobody without a certificate",
+            "the server requires a client certificate",
             (
-                "show one that it takes: --cert FILE --key FILE (or X509_USER_PROXY, without a token)",
+                "give one that it accepts: --cert FILE --key FILE (or X509_USER_PROXY, without a token)",
             ),
         )
     if reason in _NO_TLS:
         return Trouble(
-            f"nobody speaks TLS at {server}",
-            ("check the port; on your own machine --no-tls may be what it wants",),
+            f"{server} does not use TLS",
+            ("check the port; for a server on your own machine try --no-tls",),
         )
     if credentials.chain and "ALERT" in str(reason):
         return _not_taken(credentials)
     return Trouble(
-        f"TLS was broken off: {_words(error)}", ("check the port, and ask whoever runs the server",)
+        f"the TLS handshake failed: {_words(error)}",
+        ("check the port, and ask the server's operator",),
     )
 
 
 def _words(error: Exception) -> str:
-    """`SSLV3_ALERT_CERTIFICATE_EXPIRED` as people read it."""
+    """An error such as `SSLV3_ALERT_CERTIFICATE_EXPIRED` as readable text."""
     reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
     return str(reason).replace("_", " ").lower().rpartition("alert ")[2]

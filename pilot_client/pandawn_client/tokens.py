@@ -1,7 +1,7 @@
-"""Bearer tokens, and where they are found.
+"""Finds and reads bearer tokens.
 
-They are found as the WLCG Bearer Token Discovery has it (version 1.0): $BEARER_TOKEN, the file that
-$BEARER_TOKEN_FILE names, bt_u<uid> in $XDG_RUNTIME_DIR, and in /tmp.
+As in the WLCG Bearer Token Discovery (version 1.0): $BEARER_TOKEN, the file in $BEARER_TOKEN_FILE,
+bt_u<uid> in $XDG_RUNTIME_DIR, and in /tmp.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHAPE = re.compile(rb"[\x21-\x7e]+")
 
 
 class Token:
-    """A bearer token: `text` as it was read last, where it was found, for people, and its file, if any."""
+    """A bearer token: `text` as last read, its `source` for messages, and the `path` of its file, if any."""
 
     def __init__(
         self,
@@ -43,14 +43,14 @@ class Token:
         self._for_group = for_group
 
     def fresh(self) -> str:
-        """The token as it is now in its file; the one at hand where that holds none for a moment."""
-        # Between two renewals the file may be missing, or half written.
+        """The token read again from its file; the last one if that fails."""
+        # During a renewal the file may be missing or incomplete.
         with suppress(CredentialError):
             self.read_again()
         return self.text
 
     def read_again(self) -> None:
-        """Takes the token that its file holds now. Raises CredentialError: then the old one stays."""
+        """Reads the token from its file. Raises CredentialError, and keeps the old one then."""
         if self.path is not None:
             self.text = read_token(
                 self.path, from_shared_place=self._from_shared_place, for_group=self._for_group
@@ -60,13 +60,13 @@ class Token:
 def token_in_file(
     path: Path, source: str, *, from_shared_place: bool = False, for_group: bool = False
 ) -> Token:
-    """The token in a file that is for this user alone. Raises CredentialError."""
+    """The token in a private file. Raises CredentialError."""
     text = read_token(path, from_shared_place=from_shared_place, for_group=for_group)
     return Token(text, source, path, from_shared_place=from_shared_place, for_group=for_group)
 
 
 def token_in_environment(environ: Mapping[str, str], *, for_group: bool = False) -> Token | None:
-    """The token that the environment holds or names, if any. Raises CredentialError."""
+    """The token in the environment, or in the file that it names, if any. Raises CredentialError."""
     if environ.get(TOKEN_VARIABLE):
         source = f"the variable {TOKEN_VARIABLE}"
         return Token(check_token(environ[TOKEN_VARIABLE].encode(), source), source)
@@ -78,7 +78,7 @@ def token_in_environment(environ: Mapping[str, str], *, for_group: bool = False)
 
 
 def token_in_shared_place(environ: Mapping[str, str]) -> Token | None:
-    """The token that lies where any program of the user looks, if any. Raises CredentialError."""
+    """The token in the places that all programs of the user share, if any. Raises CredentialError."""
     for directory in (environ.get("XDG_RUNTIME_DIR"), _LAST_PLACE):
         if directory:
             found = Path(directory, f"bt_u{os.geteuid()}")
@@ -88,21 +88,21 @@ def token_in_shared_place(environ: Mapping[str, str]) -> Token | None:
 
 
 def read_token(path: Path, *, from_shared_place: bool = False, for_group: bool = False) -> str:
-    """Returns the token in a file. Raises CredentialError when there is none, or others can read it."""
+    """Returns the token in a file. Raises CredentialError if there is none, or if others can read it."""
     content = read_secret(path, _WHAT, from_shared_place=from_shared_place, for_group=for_group)
     return check_token(content, f"{_WHAT} {path}")
 
 
 def check_token(content: bytes, where: str) -> str:
-    """Returns the token without the white space around it.
+    """Returns the token without surrounding white space.
 
-    Raises CredentialError for what is not one word of printable characters: no header can carry it.
+    Raises CredentialError unless it is one word of printable characters, as a header requires.
     """
     token = content.strip()
     if _SHAPE.fullmatch(token) is None:
         raise CredentialError(
             "NO_TOKEN",
-            f"{where} holds no token",
+            f"{where} contains no token",
             details=["a token is one line of printable characters"],
         )
     return token.decode("ascii")

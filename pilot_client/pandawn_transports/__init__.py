@@ -1,7 +1,7 @@
-"""Ways to move files to a machine and away from it, one plug-in a URL scheme.
+"""Transports move files to and from a machine; one plug-in per URL scheme.
 
-A transport is an object with the methods of `Transport`. To add one: write its module here, and name it in
-`TRANSPORTS`. Pilot and command line take it from there; the server takes URLs of any scheme.
+A transport is an object with the methods of `Transport`. To add one, write its module here and add it to
+`TRANSPORTS`; pilot and command line then use it. The server accepts URLs of any scheme.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ def has_transport(url: str) -> bool:
 
 
 def transport_for(url: str, reader: Account | None = None) -> Transport:
-    """The transport of a URL. Raises TransferError when there is none for it.
+    """The transport of a URL. Raises TransferError if there is none.
 
-    With a `reader`, files of mounted file systems are read as that account, and not as this program's.
+    With a `reader`, files of mounted file systems are read as that account instead of this process's.
     """
     transport = TRANSPORTS.get(_scheme(url))
     if transport is None:
         raise TransferError(
             TransferFault.NO_TRANSPORT,
-            f"there is no transport for {url!r}, only for: {', '.join(sorted(TRANSPORTS))}",
+            f"there is no transport for {url!r}; supported schemes: {', '.join(sorted(TRANSPORTS))}",
         )
     return transport if reader is None else transport.read_as(reader)
 
 
 def local_path(url: str) -> Path | None:
-    """Where a file lies in a file system of this machine; None: not in one. Raises TransferError."""
+    """The path of a file in a mounted file system; None for other URLs. Raises TransferError."""
     return transport_for(url).local_path(url)
 
 

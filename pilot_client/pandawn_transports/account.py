@@ -1,4 +1,4 @@
-"""The account that reads from storage."""
+"""An account that reads from storage or runs payloads."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Account:
-    """An account of the node. `name` is its number where it has no name.
+    """An account of the node. `name` is its number if it has no name.
 
-    `made` for one payload at a time: nobody else has it, and nothing of it stays.
+    `made`: for one payload at a time; no one else uses it, and its leftovers are removed.
     """
 
     uid: int

@@ -1,4 +1,4 @@
-"""What a transport is and how it fails."""
+"""The interface of transports, and their errors."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from pandawn_transports.stop import Stop
 
 
 class TransferFault(Enum):
-    """Why a transfer failed: by default a fault of the storage or of the user."""
+    """Why a transfer failed: a fault of the storage or of the user, unless noted."""
 
     NO_TRANSPORT = auto()
     MISSING = auto()
     FORBIDDEN = auto()
-    # The disk at the receiving end is full.
+    # The disk of the destination is full.
     FULL = auto()
-    # What arrived is not what the storage says it holds.
+    # The copy differs from the storage's checksum or size.
     CORRUPT = auto()
-    # Somebody wrote to it, or put another in its place, while it was copied.
+    # The file was modified or replaced during the copy.
     CHANGED = auto()
-    # The storage does not answer, hangs, or fails by itself.
+    # The storage does not respond, hangs, or fails.
     UNAVAILABLE = auto()
-    # The storage takes nothing.
+    # The storage is read-only.
     READ_ONLY = auto()
-    # The node does not see the storage at all: a mount that is missing.
+    # The storage is not mounted on the node.
     NOT_MOUNTED = auto()
-    # The node's own disk fails, not for want of room.
+    # The node's own disk fails, other than by being full.
     LOCAL = auto()
     OTHER = auto()
 
@@ -45,14 +45,14 @@ PASSING = frozenset(
         TransferFault.READ_ONLY,
     }
 )
-"""Faults after which another try may succeed."""
+"""Transient faults: a retry may succeed."""
 
 STORAGE_AWAY = frozenset({TransferFault.UNAVAILABLE, TransferFault.READ_ONLY})
-"""Those of them that pass when the storage is back, however often one tries before."""
+"""Transient faults of the storage: retry for a time rather than a number of times."""
 
 
 class TransferError(Exception):
-    """A transfer that failed, with one sentence for people that names the file."""
+    """A failed transfer; its text is a sentence that names the file."""
 
     def __init__(self, fault: TransferFault, text: str) -> None:
         super().__init__(text)
@@ -61,10 +61,10 @@ class TransferError(Exception):
 
 @dataclass(frozen=True)
 class SourceStat:
-    """What a storage says of a file without reading it; 0: it does not say.
+    """A storage's metadata of a file; 0 for unknown values.
 
-    While all of it stays the same, nobody has written to the file or put another in its place. The
-    modification time alone can be set back; the time of change cannot.
+    While all values are equal, the file was neither modified nor replaced. The mtime alone can be set back;
+    the ctime cannot.
     """
 
     size_bytes: int
@@ -75,9 +75,9 @@ class SourceStat:
 
 
 def settle(source: SourceStat, stop: Stop) -> None:
-    """Waits until the next change of a file would show in its times. Raises the error of `stop`.
+    """Waits until any further change of a file would change its times. Raises the error of `stop`.
 
-    Called before the file is read, this lets a comparison of the times afterwards be believed.
+    Call it before reading a file, so that a comparison of the times afterwards is reliable.
     """
     pause = seconds_to_settle(max(source.mtime_ns, source.ctime_ns))
     if pause > 0:
@@ -86,7 +86,7 @@ def settle(source: SourceStat, stop: Stop) -> None:
 
 @dataclass(frozen=True)
 class Stored:
-    """A file that the storage holds: what was read is what was written. `sha256` where it was wanted."""
+    """A stored file, with checksums of the bytes that were written. `sha256` is empty unless requested."""
 
     size_bytes: int
     adler32: str
@@ -97,12 +97,11 @@ class Stored:
 class Publishing:
     """How a file is stored.
 
-    `owner` (characters of `A-Za-z0-9-`, at most 60) names the attempt in the names of parts.
-    `before_publish` is called when all bytes are there, and prevents the file from becoming visible
-    by raising; right before, so it may be called again. `storage_root` is the URL of a directory
-    that must be there, below which others are made. Nothing may stand still for longer than
-    `patience_seconds`; None: as long as the transport thinks fit. `warn` gets warnings for
-    people.
+    `owner` (characters of `A-Za-z0-9-`, at most 60) identifies the attempt in the names of parts.
+    `before_publish` is called when all bytes are written, immediately before the file becomes visible, maybe
+    several times; it can raise to prevent that. `storage_root` is the URL of a directory that must exist;
+    missing directories below it are created. A transfer without progress fails after `patience_seconds`;
+    None: the transport's default. `warn` gets warnings for administrators.
     """
 
     owner: str
@@ -115,48 +114,48 @@ class Publishing:
 
 
 class Transport(Protocol):
-    """Moves single files; called from several threads at once. The error of a `stop` ends a transfer.
+    """Moves single files; thread-safe. The error of a `stop` ends a transfer.
 
-    A storage that hangs holds nobody: what waits for it is left behind, and UNAVAILABLE is raised.
+    A hanging storage does not block the caller: the blocked process is abandoned, and UNAVAILABLE raised.
     """
 
     def normal(self, url: str) -> str:
-        """The URL in the one spelling that tasks use. Raises TransferError for what names no file."""
+        """The URL in the normal form that tasks use. Raises TransferError if it names no file."""
         ...
 
     def local_path(self, url: str) -> Path | None:
-        """Where the file lies in a file system of this machine; None: not in one. Raises TransferError.
+        """The path of the file in a mounted file system; None if it has none. Raises TransferError.
 
-        Programs of the node may open such a file by its path, with the rights of their account.
+        Programs of the node can open such a file by its path, with the rights of their account.
         """
         ...
 
     def read_as(self, account: Account) -> Transport:
-        """A transport that reads no more than an account of this machine may read."""
+        """The same transport, which reads only files that `account` of this machine can read."""
         ...
 
     def checksum(self, url: str, stop: Stop | None = None) -> str:
-        """What the storage keeps, as `<algorithm>:<hex>`; empty: nothing. Raises TransferError."""
+        """The storage's checksum as `<algorithm>:<hex>`; empty if it has none. Raises TransferError."""
         ...
 
     def look(self, url: str, stop: Stop | None = None) -> SourceStat:
-        """What the storage says of the file at `url`, its size at least. Raises TransferError."""
+        """The storage's metadata of the file at `url`, at least its size. Raises TransferError."""
         ...
 
     def fetch(self, url: str, destination: Path, stop: Stop, checksum: str = "") -> SourceStat:
-        """Makes the local file `destination` a copy of `url`; the file may exist with any content.
+        """Copies `url` to the local file `destination`, which may exist with any content.
 
-        Returns what the storage said of the file before it was copied. `checksum` is what the
-        caller is going to check the copy against; without one a transport compares with the
-        storage's own checksum where that costs no transfer, and sees that the file is still as it
-        was. Raises TransferError; the destination may then hold anything.
+        Returns the storage's metadata from before the copy. `checksum` is the one that the caller will
+        check the copy with. Without it, a transport compares with the storage's own checksum if that needs
+        no transfer, and checks that the file has not changed meanwhile. Raises TransferError; the
+        destination then has undefined content.
         """
         ...
 
     def store(self, source: Path, url: str, how: Publishing) -> Stored:
-        """Stores a local file at `url`, in place of what is there; nobody ever sees a part of it.
+        """Stores a local file at `url` atomically, replacing an existing one.
 
-        All parts of the same file that others have left behind are removed before, so that none of
-        them is renamed later. Raises TransferError, and what `before_publish` raises.
+        First removes all parts of the same file from other attempts, so that none of them can be renamed
+        later. Raises TransferError, and what `before_publish` raises.
         """
         ...

@@ -1,4 +1,4 @@
-"""Checksums of files, written as `<algorithm>:<lower-case hex>` like in the contracts."""
+"""Checksums of files, as `<algorithm>:<lower-case hex>`, the contract's form."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from pathlib import Path
 
 from pandawn_transports.stop import Stop
 
-# Large enough that Python costs nothing beside the disk, small enough that a cancel is seen at
-# once.
+# Large enough to make Python's overhead negligible, small enough to react to a cancel at once.
 CHUNK_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class FileSums:
-    """What reading a file once tells; `md5` and `sha256` are empty unless they were asked for."""
+    """Size and checksums of a file; `md5` and `sha256` are empty unless requested."""
 
     size_bytes: int
     adler32: str
@@ -26,7 +25,7 @@ class FileSums:
 
 
 def read_sums(path: Path, checksums: Iterable[str] = (), *, stop: Stop | None = None) -> FileSums:
-    """Reads the whole file, for sums of the same kinds as `checksums`, and Adler-32.
+    """Reads the whole file; returns Adler-32 and checksums of the kinds in `checksums`.
 
     Raises OSError, and the error of `stop` when that is set meanwhile.
     """
@@ -61,19 +60,19 @@ def sha256_of(path: Path, count: Callable[[int], None]) -> str:
 
 
 def chunks_of(path: Path) -> Iterator[bytes]:
-    """The content of a file in pieces of at most CHUNK_BYTES. Raises OSError."""
+    """The content of a file in chunks of at most CHUNK_BYTES. Raises OSError."""
     with path.open("rb", buffering=0) as stream:
         while chunk := stream.read(CHUNK_BYTES):
             yield chunk
 
 
 def tells(sums: FileSums, checksum: str) -> bool:
-    """Whether the sums are enough to judge a checksum. Of an unknown kind, all are."""
+    """Whether the sums include the kind of a checksum; always true for an unknown kind."""
     return bool({"md5": sums.md5, "sha256": sums.sha256}.get(_kind(checksum), "-"))
 
 
 def agrees(sums: FileSums, checksum: str) -> bool:
-    """Whether the sums fit a checksum. An empty one and an unknown algorithm fit anything."""
+    """Whether the sums match a checksum. An empty one or an unknown algorithm matches anything."""
     algorithm, _, value = checksum.partition(":")
     if algorithm == "adler32":
         # Some storage systems drop leading zeros.

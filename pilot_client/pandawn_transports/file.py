@@ -1,6 +1,6 @@
 """The transport of `file:///...` URLs: copies within file systems that the node mounts.
 
-What touches them is done by helpers, since a mount can hang.
+Helper processes access them, as a mount can hang.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pandawn_transports.base import (
 from pandawn_transports.helpers import HELPERS, Helpers, Order
 from pandawn_transports.stop import Stop
 
-# What is in the way of any file there, and not of this one only.
+# Errors of the storage as a whole, not of one file.
 _UNAVAILABLE = frozenset(
     {
         errno.EIO,
@@ -53,22 +53,22 @@ _UNAVAILABLE = frozenset(
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP})
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
-# What a helper says in place of a side.
+# Words that a helper returns in place of a side.
 _WORDS = {
     "root": TransferFault.NOT_MOUNTED,
     "changed": TransferFault.CHANGED,
     "swept": TransferFault.OTHER,
     "irregular": TransferFault.FORBIDDEN,
 }
-# Parts of a path that tell storages apart, where nobody says where the storage begins.
+# Number of path components that identify a storage.
 _PARTS_OF_STORAGE = 3
 
 
 class FileTransport:
-    """Copies files by way of mounted file systems.
+    """Copies files in mounted file systems.
 
-    What it reads, it opens as `reader`, the account of the payload: a user names a file by its URL,
-    and root would read it, a key of the host or somebody's token. None: as the pilot.
+    Opens sources as `reader`, the account of the payload: otherwise a user could name a host key or a token
+    of another user, and root would read it. None: as the pilot.
     """
 
     def __init__(self, reader: Account | None = None, helpers: Helpers = HELPERS) -> None:
@@ -88,7 +88,7 @@ class FileTransport:
         return FileTransport(account, self._helpers)
 
     def checksum(self, url: str, stop: Stop | None = None) -> str:
-        """See Transport: file systems keep none."""
+        """See Transport: file systems have none."""
         del url, stop
         return ""
 
@@ -131,8 +131,8 @@ class FileTransport:
             self._helpers.devices[str(top)] = stored["device"]
         if stored["open_to_all"] and os.geteuid() == 0:
             how.warn(
-                f"every account of the node may write in {stored['open_to_all']}, where outputs go:"
-                " whoever does can replace them; let only the pilots' account write there"
+                f"every account of the node can write to {stored['open_to_all']}, and so replace"
+                " outputs there; allow only the pilots' account to write"
             )
         return Stored(stored["size"], stored["adler32"], stored["sha256"])
 
@@ -146,20 +146,20 @@ class FileTransport:
     def _result(
         self, answer: Mapping[str, Any], key: str, what: str, *, reads: bool = True
     ) -> dict[str, Any]:
-        """What was asked for. Raises TransferError when it was not to be had."""
+        """The result in an answer. Raises TransferError if the order failed."""
         if key in answer:
             result: dict[str, Any] = answer[key]
             return result
-        # Of a transfer that reads, the storage is the source, and the node's disk the target.
+        # When reading, the storage is the source and the node's disk the target.
         side, number, text = answer["failed"], answer["errno"], answer["text"]
         fault = _fault(side, number, is_storage=side == ("source" if reads else "target"))
         if number in _FORBIDDEN and side == "source" and reads and self._reader is not None:
-            text = f"the payload's account, {self._reader.name}, may not read it"
+            text = f"the payload's account, {self._reader.name}, is not allowed to read it"
         raise TransferError(fault, f"{what}: {text}")
 
 
 def path_of(url: str) -> Path:
-    """The path that a `file:` URL names. Raises TransferError for one that names no local path."""
+    """The path in a `file:` URL. Raises TransferError if it names no local path."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -178,7 +178,7 @@ def path_of(url: str) -> Path:
     if parts.query or parts.fragment or url.endswith(("?", "#")):
         raise TransferError(
             TransferFault.NO_TRANSPORT,
-            f"{url!r}: in the path of a URL, # is written %23, and ? is written %3F",
+            f"{url!r}: in the path of a URL, write # as %23 and ? as %3F",
         )
     return Path(os.fsdecode(path))
 
@@ -192,12 +192,12 @@ def _top_above(path: Path, storage_root: str) -> Path | None:
 
 
 def _where(path: Path) -> str:
-    """What distinguishes storages: the first parts of the path, since nothing more is known without I/O."""
+    """Identifies a storage by the first components of the path: more is not known without I/O."""
     return str(Path(*path.parent.parts[:_PARTS_OF_STORAGE]))
 
 
 def _as_text(path: Path) -> str:
-    """A character for each byte, which JSON takes whatever the bytes are."""
+    """A path with one character per byte, so that JSON accepts any bytes."""
     return os.fsencode(path).decode("latin-1")
 
 

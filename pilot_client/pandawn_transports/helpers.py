@@ -1,7 +1,7 @@
-"""Processes that touch mounted storage for the pilot, so that a mount that hangs holds none of its threads.
+"""Processes that access mounted storage for the pilot, so that a hanging mount blocks none of its threads.
 
-A helper does one order after the other. One that does not answer in time, or whose job is stopped, is
-killed; where the kernel cannot even do that, it is left behind, and counted until it has ended.
+A helper processes one order at a time. It is killed if it does not answer in time, or if its job is stopped.
+One that survives SIGKILL is abandoned, and counted until it has ended.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from pandawn_transports.base import TransferError, TransferFault
 from pandawn_transports.mover.main import clocks
 from pandawn_transports.stop import Stop
 
-# A transfer may not stand still for longer: a file server that fails over needs a minute or two.
+# Longest time without progress: the failover of a file server takes a minute or two.
 STILL_SECONDS = 120.0
-# Where others hang already, this is long enough to see whether it still does.
+# The same at a storage where other helpers hang already.
 STILL_HANGING_SECONDS = 5.0
-# A transfer is ended when it is slower than this, on the whole ...
+# Slowest allowed average rate of a transfer ...
 MIN_BYTES_PER_SECOND = 1_000_000
-# ... after what even a small file may take.
+# ... beyond this time, which even a small file may take.
 START_SECONDS = 180.0
-# How long a helper that is stopped may take to clean up.
+# Time for a stopped helper to clean up.
 CLEAN_UP_SECONDS = 1.0
-# Helpers that hang at one storage, and at all: beyond that nothing more is sent there.
+# Limits of hanging helpers, per storage and in total: beyond them no more orders are sent.
 MAX_HANGING_AT_ONE = 8
 MAX_HANGING = 64
-# Helpers that wait for work; a new one takes some 20 ms to start.
+# Most idle helpers; a new one takes some 20 ms to start.
 MAX_IDLE = 4
 _POLL_SECONDS = 0.2
 _START = "import sys; sys.path.append(sys.argv[1]); from pandawn_transports.mover.main import main; main()"
@@ -48,9 +48,9 @@ _Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Order:
-    """Something to do at a storage. `where` names that for people; `content` goes to the helper.
+    """An order at a storage. `where` names the storage in errors; `content` goes to the helper.
 
-    At `before_publish` and `patience_seconds` see Publishing.
+    For `before_publish` and `patience_seconds` see Publishing.
     """
 
     content: Mapping[str, Any]
@@ -60,10 +60,10 @@ class Order:
 
 
 class Helpers:
-    """Lends helpers to threads.
+    """A pool of helpers; thread-safe.
 
-    `hanging` has those that were left behind, with their storages; `devices` those on which storage
-    roots were when something was last stored below them.
+    `hanging` has abandoned helpers with their storages; `devices` the devices of storage roots at the last
+    store below them.
     """
 
     def __init__(self) -> None:
@@ -74,18 +74,18 @@ class Helpers:
         atexit.register(self.close)
 
     def hanging_at(self, where: str) -> int:
-        """How many helpers were left behind at a storage and have not ended yet."""
+        """The number of abandoned helpers at a storage that have not ended yet."""
         with self._lock:
             self.hanging = [item for item in self.hanging if not item[0].has_ended()]
             return sum(1 for _, at in self.hanging if at == where)
 
     def do(self, order: Order, stop: Stop | None = None) -> _Message:
-        """Has an order carried out; returns the answer. Raises TransferError and StoppedError."""
+        """Runs an order in a helper; returns the answer. Raises TransferError and StoppedError."""
         hanging = self.hanging_at(order.where)
         if hanging >= MAX_HANGING_AT_ONE or len(self.hanging) >= MAX_HANGING:
             raise TransferError(
                 TransferFault.UNAVAILABLE,
-                f"the storage at {order.where} does not answer: {hanging} transfers hang there",
+                f"the storage at {order.where} does not respond: {hanging} transfers hang there",
             )
         helper = self._take()
         is_done = False
@@ -101,7 +101,7 @@ class Helpers:
         return answer
 
     def close(self) -> None:
-        """Ends the helpers that wait for work."""
+        """Ends the idle helpers."""
         with self._lock:
             idle, self.idle = self.idle, []
         for helper in idle:
@@ -138,10 +138,10 @@ class _Helper:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            # Of a signal to the pilot's group it should hear nothing.
+            # A signal to the pilot's group must not reach it.
             start_new_session=True,
             cwd="/",
-            # What Python may need to run, and nothing that a payload of our account could read there.
+            # Only what Python needs: a payload of our account can read it in /proc.
             env={
                 name: value
                 for name, value in os.environ.items()
@@ -154,15 +154,15 @@ class _Helper:
         self._output = self._process.stdout
         self._unread = b""
 
-    def tell(self, message: Mapping[str, Any]) -> None:
-        """Sends a line. A helper that is gone is noticed when it does not answer."""
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Sends a line. A dead helper is noticed later, as it does not answer."""
         with contextlib.suppress(BrokenPipeError):
             line = json.dumps(message).encode() + b"\n"
             while line:
                 line = line[os.write(self._input.fileno(), line) :]
 
-    def hear(self, seconds: float) -> list[_Message] | None:
-        """The lines that come within some time, or none; None: it has ended."""
+    def receive(self, seconds: float) -> list[_Message] | None:
+        """The lines that arrive within `seconds`, maybe none; None if the helper has ended."""
         if not select.select([self._output], [], [], seconds)[0]:
             return []
         piece = os.read(self._output.fileno(), 65536)
@@ -181,7 +181,7 @@ class _Helper:
         return self._process.poll() is not None
 
     def end(self) -> bool:
-        """Kills the process; False when it does not go, since it waits for a dead disk."""
+        """Kills the process; False if it survives, as it waits for a hanging disk."""
         self._input.close()
         self._output.close()
         self._process.kill()
@@ -193,7 +193,7 @@ class _Helper:
 
 
 class _Errand:
-    """One order in the hands of one helper."""
+    """One order in one helper."""
 
     def __init__(
         self, helper: _Helper, order: Order, stop: Stop | None, *, is_hanging: bool
@@ -211,22 +211,22 @@ class _Errand:
 
     def run(self) -> _Message:
         """Waits for the answer. Raises TransferError and StoppedError."""
-        self.helper.tell(self.order.content)
+        self.helper.send(self.order.content)
         try:
             while True:
-                answer = self._listen()
+                answer = self._poll()
                 if answer is not None:
                     return answer
                 if self.stop is not None:
                     self.stop.check()
                 self._check_time()
         except BaseException:
-            self._call_off()
+            self._cancel()
             raise
 
-    def _listen(self) -> _Message | None:
-        """Hears the helper for a moment; the answer if it has come."""
-        lines = self.helper.hear(_POLL_SECONDS)
+    def _poll(self) -> _Message | None:
+        """Reads lines from the helper for a moment; returns the answer, or None."""
+        lines = self.helper.receive(_POLL_SECONDS)
         if lines is None:
             raise TransferError(
                 TransferFault.OTHER,
@@ -234,18 +234,18 @@ class _Errand:
             )
         now = time.monotonic()
         for line in lines:
-            if not _is_remark(line):
+            if not _is_progress(line):
                 return line
             if "ready" in line:
                 self._publish()
-                # The server may have been away for long.
+                # An outage of the server must not count.
                 self.ends_at += time.monotonic() - now
                 self.moved_at = now = time.monotonic()
             elif "size" in line:
                 self.seconds_to_move = line["size"] / MIN_BYTES_PER_SECOND
                 self.ends_at += self.seconds_to_move
             elif "syncing" in line:
-                # What the kernel still has to write, it writes without telling how far it is.
+                # The kernel shows no progress while it writes out its buffers.
                 self.still, self.moved_at = max(self.still, self.seconds_to_move), now
             elif line["at"] != self.position:
                 self.position, self.moved_at = line["at"], now
@@ -256,29 +256,29 @@ class _Errand:
         if now > min(self.moved_at + self.still, self.ends_at):
             raise TransferError(
                 TransferFault.UNAVAILABLE,
-                f"the storage at {self.order.where} does not answer: given up after"
+                f"the storage at {self.order.where} does not respond: given up after"
                 f" {now - self.begin:.0f} s, the last {now - self.moved_at:.0f} s without progress",
             )
 
     def _publish(self) -> None:
         assert self.order.before_publish is not None, "only stores ask"
         self.order.before_publish()
-        self.helper.tell({"publish": clocks()})
+        self.helper.send({"publish": clocks()})
 
-    def _call_off(self) -> None:
-        """Lets the helper remove what it has begun, if it still can."""
-        self.helper.tell({"drop": True})
+    def _cancel(self) -> None:
+        """Makes the helper remove its part, if it still can."""
+        self.helper.send({"drop": True})
         deadline = time.monotonic() + CLEAN_UP_SECONDS
         while (left := deadline - time.monotonic()) > 0:
-            lines = self.helper.hear(left)
-            if lines is None or not all(_is_remark(line) for line in lines):
+            lines = self.helper.receive(left)
+            if lines is None or not all(_is_progress(line) for line in lines):
                 return
 
 
-def _is_remark(line: _Message) -> bool:
-    """Whether the answer is still to come."""
+def _is_progress(line: _Message) -> bool:
+    """Whether a line reports progress, so that the answer is still to come."""
     return not line.keys().isdisjoint(("at", "size", "ready", "syncing"))
 
 
 HELPERS = Helpers()
-"""Those of this process."""
+"""The helpers of this process."""

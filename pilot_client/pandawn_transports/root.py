@@ -1,7 +1,7 @@
-"""The transport of `root://` URLs: XRootD, by `xrdcp`.
+"""The transport of `root://` URLs: XRootD, with `xrdcp`.
 
-A copy is checked against the task's record by whoever asked for it, who reads it anyway. Where
-the record has no checksum, `xrdcp` compares with the server's own, if the server keeps any.
+The caller checks a copy with the task's checksum, as it reads the file anyway. Without a checksum in the
+task, `xrdcp` compares with the server's own, if the server has one.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ from pandawn_transports.xrootd import files
 from pandawn_transports.xrootd.address import Location, parse_location
 from pandawn_transports.xrootd.command import XrootdError, XrootdFault, run
 
-# A transfer is ended when it is slower than this, on the whole. The client itself sees a server
-# that says nothing.
+# Slowest allowed average rate of a transfer. xrdcp itself detects a silent server.
 MIN_BYTES_PER_SECOND = 1_000_000
-# What even a small file may take: connections, authentication, a tape that is near.
+# Time that even a small file may take: connections, authentication, a tape in the drive.
 START_SECONDS = 120.0
-# Each is a command: old parts of other files that one store looks at.
+# Most old parts of other files that one store checks; each needs a command.
 _MAX_LOOKS = 2
 
 _FAULTS = {
@@ -60,12 +59,12 @@ class RootTransport:
         return location_of(url).url
 
     def local_path(self, url: str) -> Path | None:
-        """See Transport: what is on a server is on no file system here."""
+        """See Transport: files on a server have no local path."""
         del url
         return None
 
     def read_as(self, account: Account) -> RootTransport:
-        """See Transport: the server knows the pilot's identity alone."""
+        """See Transport: the server knows only the pilot's identity."""
         del account
         return self
 
@@ -96,9 +95,7 @@ class RootTransport:
                 _copy(location.url, name, what, before.size_bytes, options, stop)
             _check_arrival(location, before.size_bytes, destination)
             if not checksum and _source_stat(location, stop) != before:
-                raise TransferError(
-                    TransferFault.CHANGED, f"{url} was changed by somebody while it was copied"
-                )
+                raise TransferError(TransferFault.CHANGED, f"{url} was changed while it was copied")
         except XrootdError as error:
             raise failure_of(error) from error
         return before
@@ -128,7 +125,7 @@ class RootTransport:
                 _remove(part)
                 raise
             finally:
-                # With the last part the directory goes, too.
+                # Removes the directory of parts if it is empty.
                 _remove(parts, "rmdir")
         except XrootdError as error:
             raise failure_of(error) from error
@@ -138,9 +135,9 @@ class RootTransport:
 
     @staticmethod
     def _checks_of(location: Location, adler32: str = "") -> list[str]:
-        """Options that let xrdcp compare the checksums of both ends, if the server can do that.
+        """Options for xrdcp to compare the checksums of both ends, if the server supports it.
 
-        With the Adler-32 of what is to arrive, that is what the server's is compared with.
+        With `adler32`, xrdcp compares the server's checksum with that.
         """
         kind = files.checksum_kind(location.server)
         known = adler32 if adler32.startswith(f"{kind}:") else kind
@@ -148,7 +145,7 @@ class RootTransport:
 
 
 def location_of(url: str) -> Location:
-    """The place that a `root:` URL names. Raises TransferError."""
+    """The location in a `root:` URL. Raises TransferError."""
     try:
         return parse_location(url)
     except ValueError as error:
@@ -161,7 +158,7 @@ def _source_stat(location: Location, stop: Stop | None) -> SourceStat:
 
 
 def failure_of(error: XrootdError) -> TransferError:
-    """The same in the words of transports."""
+    """Converts an error of XRootD to one of transports."""
     return TransferError(_FAULTS[error.fault], str(error))
 
 
@@ -178,7 +175,7 @@ def _copy(
 
 @contextmanager
 def _speakable(path: Path) -> Iterator[str]:
-    """A name of a local file for xrdcp, to which a question mark ends a name there, too."""
+    """A name of a local file for xrdcp, which cuts names at a question mark."""
     if "?" not in str(path):
         yield str(path)
         return
@@ -189,7 +186,7 @@ def _speakable(path: Path) -> Iterator[str]:
 
 
 def _check_arrival(location: Location, size: int, destination: Path) -> None:
-    """Raises TransferError unless all bytes are there: on a full disk xrdcp 5.5 stops, and succeeds."""
+    """Raises TransferError unless all bytes arrived: on a full disk xrdcp 5.5 stops with status 0."""
     arrived = destination.stat().st_size
     if arrived == size:
         return
@@ -197,8 +194,8 @@ def _check_arrival(location: Location, size: int, destination: Path) -> None:
     fault = TransferFault.FULL if arrived + room < size else TransferFault.OTHER
     raise TransferError(
         fault,
-        f"of {location.url} {arrived} of {size} bytes arrived;"
-        f" the disk of {destination.parent} has room for {room} more",
+        f"{arrived} of {size} bytes of {location.url} arrived;"
+        f" the disk of {destination.parent} has {room} bytes free",
     )
 
 
@@ -217,13 +214,13 @@ def _rename(old: Location, new: Location, what: str) -> None:
         )
     except XrootdError as error:
         if error.fault is XrootdFault.MISSING:
-            # Another attempt has swept it: who of the two has the lease will be asked again.
+            # Another attempt has removed it: a retry checks again which one has the lease.
             raise TransferError(TransferFault.OTHER, f"{what}: {SWEPT}") from error
         raise
 
 
 def _sweep(parts: Location, mark: str, stop: Stop) -> None:
-    """Removes all other parts of the same file, and some that are old. Raises XrootdError."""
+    """Removes all other parts of the same file, and some old ones. Raises XrootdError."""
     looks = 0
     for name in _names_in(parts, stop):
         part = _below(parts, name)
@@ -254,7 +251,7 @@ def _names_in(directory: Location, stop: Stop) -> list[str]:
 
 
 def _remove(location: Location, command: str = "rm") -> None:
-    """Removes what may be there. What stays, hidden and of no use, must not spoil the job's end."""
+    """Removes a file if it exists. Ignores errors: a leftover part is hidden and harmless."""
     with suppress(XrootdError):
         run(
             ["xrdfs", location.server.url, command, location.path],
@@ -270,9 +267,7 @@ def _below(directory: Location, name: str) -> Location:
 def _check_unchanged(source: Path, before: os.stat_result) -> None:
     after = source.stat()
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise TransferError(
-            TransferFault.CHANGED, f"somebody has changed {source} while it was copied"
-        )
+        raise TransferError(TransferFault.CHANGED, f"{source} was changed while it was copied")
 
 
 def _sums_of(source: Path, how: Publishing) -> Sums:

@@ -1,4 +1,4 @@
-"""How work in progress is told to stop."""
+"""The interface to stop a transfer."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Protocol
 
 
 class Stop(Protocol):
-    """What the caller of a transfer has, and sets from another thread to end it."""
+    """A flag that the caller of a transfer sets from another thread."""
 
     def check(self) -> None:
-        """Raises an error of the caller's own if the work is to stop."""
+        """Raises an error of the caller if the work must stop."""
 
     def sleep(self, seconds: float) -> None:
-        """Sleeps; raises the caller's own error as soon as the work is to stop."""
+        """Sleeps; raises the caller's error as soon as the work must stop."""
 
     def wait(self, seconds: float) -> bool:
-        """Sleeps until the work is to stop, at most `seconds`; returns whether it is."""
+        """Sleeps until the work must stop, at most `seconds`; returns whether it must."""
 
 
 class NeverStop:

@@ -197,7 +197,7 @@ def test_a_server_with_tls_is_not_understood_without(site: Site) -> None:
     plain = site.secure.servers[0].address
     said = site.run("--tls", "whoami", PANDAWN_SERVER=plain)
     assert said.status == UNREACHABLE
-    assert "nobody speaks TLS" in said.err
+    assert "does not use TLS" in said.err
 
 
 def test_a_socket_file_reaches_the_server_of_this_machine(

@@ -115,12 +115,12 @@ def test_a_pilot_with_a_certificate_or_its_proxy_works(
         ("nothing", 3, "CREDENTIALS_REQUIRED"),
         ("a user's token", 3, "ROLE_MISSING"),
         ("an old token", 3, "TOKEN_EXPIRED"),
-        ("no token at all", 2, "holds no token"),
+        ("no token at all", 2, "contains no token"),
         ("a token that all may read", 2, "chmod 600"),
-        ("a token in the clear", 2, "for everybody on the way to read"),
-        ("another authority", 4, "the server's certificate is not good: self-signed"),
-        ("no TLS there", 4, "nobody speaks TLS"),
-        ("an old certificate", 4, "the server does not take our certificate"),
+        ("a token in the clear", 2, "would be sent unencrypted"),
+        ("another authority", 4, "the server's certificate cannot be verified: self-signed"),
+        ("no TLS there", 4, "does not use TLS"),
+        ("an old certificate", 4, "the server refuses our certificate"),
     ],
 )
 def test_who_is_not_let_in_ends_at_once_and_says_why(

@@ -240,7 +240,7 @@ def test_a_user_cannot_have_root_stage_in_what_the_payload_may_not_read(
         named = TaskInput(file=item.file, url=url)
         (job,) = site.wait_for_end(site.submit("cat *", [named], max_attempts=1))
         assert job.error.reason == "INPUT_UNREADABLE", job.error
-        assert "may not read it" in job.error.text
+        assert "is not allowed to read it" in job.error.text
     secret.chmod(0o644)
     site.finish(site.submit("true", [item]))
 
@@ -326,7 +326,7 @@ def test_a_pilot_whose_payloads_could_not_enter_their_directories_says_so_and_en
     with tempfile.TemporaryDirectory() as closed:
         pilot = start_pilot(site, place=PilotPlace(Path(closed) / "p"))
         assert pilot.wait() == 2
-    assert "may not enter" in pilot.log
+    assert "cannot enter" in pilot.log
     assert "chmod o+x" in pilot.log
 
 

@@ -117,7 +117,7 @@ def test_a_copy_that_the_disk_cuts_short_is_noticed(xrootd: XrootdServer, tmp_pa
 
 
 def test_a_command_that_takes_too_long_is_ended() -> None:
-    with pytest.raises(XrootdError, match="cannot sleep: ended after 0 s") as failure:
+    with pytest.raises(XrootdError, match="cannot sleep: no result after 0 s") as failure:
         run(["sleep", "600"], "cannot sleep", seconds=0.1)
     assert failure.value.fault is XrootdFault.UNREACHABLE
 

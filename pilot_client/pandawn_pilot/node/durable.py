@@ -39,7 +39,7 @@ def share(descriptor: int, directory: Path) -> None:
     """
     shared_with = directory.stat().st_mode
     others = shared_with & 0o022
-    # In a directory like /tmp everybody has files, and each only their own.
+    # In a sticky directory like /tmp, each account writes only its own files.
     if not others or shared_with & stat.S_ISVTX:
         return
     status = os.fstat(descriptor)

@@ -1,4 +1,4 @@
-"""The process that touches storage for the pilot, which can be left behind where the storage hangs.
+"""The process that accesses storage for the pilot, and can be abandoned if the storage hangs.
 
-Standard library only, and as little of that as can be: it is started with `python -I -S`.
+It uses the standard library only, and little of it: it is started with `python -I -S`.
 """

@@ -1,4 +1,4 @@
-"""Copies the bytes of an open file: holes stay holes, the sums come with the same read."""
+"""Copies the bytes of an open file: keeps holes, and computes checksums in the same pass."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 
-# Small enough that a cancelled copy from a slow disk ends soon, and that a slow one shows progress.
+# Small enough that a slow copy can be cancelled soon, and shows progress.
 CHUNK_BYTES = 4 * 1024 * 1024
-# A block of st_blocks, whatever the file system's own are.
+# The unit of st_blocks, independent of the file system.
 _BLOCK_BYTES = 512
 _ADLER_MODULUS = 65521
-# Linux stamps files by its timer, at least a hundred times a second ...
+# Linux sets times of files by its timer, at least a hundred times a second ...
 _TICK_NS = 20_000_000
-# ... and some storages by the second.
+# ... and some storages by whole seconds.
 _COARSE_TICK_NS = 1_000_000_000
 
 
 class SourceError(OSError):
-    """The error of the file that is read; other OSErrors of a copy are about the file that is written."""
+    """An error of the source; other OSErrors of a copy concern the destination."""
 
 
 class Sums:
-    """Adler-32 of what was fed, and SHA-256 where it is wanted."""
+    """Adler-32 of the bytes fed so far, and SHA-256 if requested."""
 
     def __init__(self, *, with_sha256: bool = False) -> None:
         self._adler = 1
         self._sha256 = hashlib.sha256() if with_sha256 else None
 
     def feed(self, chunk: bytes) -> None:
-        """Takes the next bytes."""
+        """Adds the next bytes."""
         self._adler = zlib.adler32(chunk, self._adler)
         if self._sha256 is not None:
             self._sha256.update(chunk)
 
     def feed_zeros(self, count: int) -> None:
-        """Takes so many zeros, as a hole has them."""
-        # By its definition: the low sum stays, the high one grows by it with each zero.
+        """Adds `count` zeros, as for a hole."""
+        # By definition of Adler-32: each zero adds the low sum to the high one.
         high, low = self._adler >> 16, self._adler & 0xFFFF
         self._adler = (high + count * low) % _ADLER_MODULUS << 16 | low
         if self._sha256 is not None:
@@ -55,30 +55,30 @@ class Sums:
 
     @property
     def sha256(self) -> str:
-        """As `sha256:<hex>`; empty where it was not wanted."""
+        """As `sha256:<hex>`; empty unless requested."""
         return "" if self._sha256 is None else f"sha256:{self._sha256.hexdigest()}"
 
 
 def copy_bytes(
     reader: int, writer: int, on_chunk: Callable[[int], None], sums: Sums | None = None
 ) -> int:
-    """Makes the file at `writer` hold what the one at `reader` does; returns how many bytes.
+    """Copies the file at `reader` to the one at `writer`; returns the number of bytes.
 
-    `on_chunk` gets the number of bytes before each chunk, and may end the copy by raising.
-    Raises SourceError for what is wrong with the source, OSError for what is wrong with the copy.
+    `on_chunk` gets the position before each chunk, and may end the copy by raising. Raises SourceError for
+    errors of the source, OSError for errors of the copy.
     """
     position = 0
     for begin, end in _data_ranges(reader, writer):
         if sums is not None:
             sums.feed_zeros(begin - position)
         position = _copy_range(reader, writer, begin, end, on_chunk, sums)
-    # Not O_TRUNC at the opening: the cache has reserved the blocks.
+    # Instead of O_TRUNC at open: the cache has allocated the blocks.
     os.ftruncate(writer, position)
     return position
 
 
 def sum_bytes(reader: int, on_chunk: Callable[[int], None], sums: Sums) -> int:
-    """Feeds an open file to the sums; returns how many bytes. Raises OSError."""
+    """Feeds an open file to the sums; returns the number of bytes. Raises OSError."""
     position = 0
     while chunk := os.pread(reader, CHUNK_BYTES, position):
         on_chunk(position)
@@ -88,22 +88,22 @@ def sum_bytes(reader: int, on_chunk: Callable[[int], None], sums: Sums) -> int:
 
 
 def seconds_to_settle(changed_ns: int) -> float:
-    """How long to wait until the next change of a file would show in its times; 0: it does.
+    """Seconds to wait until any further change of a file would change its times; 0 if none.
 
-    `changed_ns` is its last change, 0 where the storage does not say. Clocks of file systems tick: a
-    file that changed within the present tick may change once more without a trace.
+    `changed_ns` is its last change, 0 if unknown. Clocks of file systems tick: a file that changed within the
+    current tick may change again with the same times.
     """
     tick_ns = _COARSE_TICK_NS if changed_ns % _COARSE_TICK_NS == 0 else _TICK_NS
     age_ns = time.time_ns() - changed_ns
-    # A change in the future is one by another clock, of which nothing is known.
+    # A time in the future is from another clock, so waiting does not help.
     return (tick_ns - age_ns) / 1e9 if changed_ns and 0 <= age_ns < tick_ns else 0.0
 
 
 def _data_ranges(reader: int, writer: int) -> Iterator[tuple[int, int | None]]:
-    """Where the source has data, in order; the last range ends where the file does.
+    """The ranges of the source with data, in order; the last one ends at the end of the file.
 
-    That is where it ends now: the copy of one that grows all the time must end, too. Files of the
-    kernel (/proc) say that they are empty, and are read as far as they go.
+    The end is fixed now, so that the copy of a growing file ends, too. Files of the kernel (/proc) report
+    size 0, and are read to their end.
     """
     try:
         status = os.fstat(reader)
@@ -111,24 +111,24 @@ def _data_ranges(reader: int, writer: int) -> Iterator[tuple[int, int | None]]:
         if status.st_blocks * _BLOCK_BYTES >= size:
             yield 0, size or None
             return
-        # ZFS has mistaken data for holes that it had not written out yet.
+        # ZFS had a bug that reported unwritten data as holes.
         try:
             os.fsync(reader)
         except OSError as error:
-            # Others say only that this file system does not do that.
+            # Other errors mean that the file system does not support it.
             if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
                 raise
         holes = _holes(reader, size)
     except OSError as error:
         raise SourceError(error.errno, error.strerror) from error
-    # What was at the place of a hole must not shine through.
+    # Old content must not show in place of a hole.
     os.ftruncate(writer, 0)
     position = 0
     for begin, end in holes:
         if begin > position:
             yield position, begin
         position = end
-    # Also where the last hole ends the file: then there is nothing to read.
+    # Also if a hole ends the file: then this range is empty.
     yield position, size
 
 
@@ -148,7 +148,7 @@ def _holes(reader: int, size: int) -> list[tuple[int, int]]:
                     raise
                 end = size
         except OSError as error:
-            # A file system that knows no holes, or a file that was cut short meanwhile.
+            # The file system does not support holes, or the file was truncated meanwhile.
             if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENXIO):
                 break
             raise
@@ -167,7 +167,7 @@ def _copy_range(
 ) -> int:
     """Copies from `begin` to `end`, or to the end of the file; returns where it stopped."""
     position = begin
-    # Where nobody wants to see the bytes the kernel may share their blocks.
+    # Without checksums, the kernel can copy, or share blocks.
     in_kernel = sums is None
     while end is None or position < end:
         on_chunk(position)
@@ -177,8 +177,8 @@ def _copy_range(
             if count:
                 position += count
                 continue
-            # Some file systems (FUSE, /proc) answer 0 although there is more, and an error does not
-            # say whose it is: read() and write() decide.
+            # Some file systems (FUSE, /proc) return 0 before the end, and an error does not show which file it
+            # concerns: continue with read() and write().
             in_kernel = False
         try:
             chunk = os.pread(reader, wanted, position)

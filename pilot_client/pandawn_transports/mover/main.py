@@ -1,20 +1,20 @@
-"""Looks at files, fetches and stores them, one order at a time, as the pilot says by a pipe.
+"""Checks, fetches and stores files by orders from the pilot, one at a time, through a pipe.
 
-Orders and answers are lines of JSON; paths are in them with a character for each byte. The answers
-to an order are any number of `{"size": bytes}` when that is known, `{"at": bytes}` as it goes on,
-`{"syncing": true}` before the kernel writes out what it has, and one of
+Orders and answers are lines of JSON; paths in them have one character per byte. The answers to an order are
+any number of `{"size": bytes}` when it is known, `{"at": bytes}` as progress, `{"syncing": true}` before a
+sync to disk, and one of
 
-    {"facts": {...}}                        what a file is; after a fetch, what was copied
+    {"facts": {...}}                        metadata of a file; after a fetch, of the copied file
     {"stored": {...}}                       a file was stored
     {"failed": SIDE, "errno": N, "text": T} SIDE: `source`, `target`, or another word
-    {"dropped": true}                       the order was called off; what it had begun is removed
+    {"dropped": true}                       the order was cancelled, and its part removed
 
-The other words: the storage's `root` is not there, the source was `changed` or is `irregular`, the part
-was `swept`.
+The other words: the storage's `root` is missing, the source was `changed` or is `irregular`, the part was
+`swept`.
 
-A store says `{"ready": true}` when all bytes are there, and gives the file its name only at the word
-of the pilot, `{"publish": [seconds, seconds]}`; a `{"drop": true}` calls an order off at any time.
-The end of the input means that the pilot is dead: then nothing is published.
+A store sends `{"ready": true}` when all bytes are written, and renames the file only after the pilot's
+`{"publish": [seconds, seconds]}`; `{"drop": true}` cancels an order at any time. The end of the input means
+that the pilot is dead: then nothing is published.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from typing import Any, NoReturn
 from pandawn_transports.mover.copying import SourceError, Sums, copy_bytes, seconds_to_settle
 from pandawn_transports.mover.places import SWEPT, Place, RootGoneError, mark_of, unmounted_above
 
-# The word to publish is good for so long: this process may have been stopped, with its machine, too.
+# How long a `publish` is valid: this process, or its machine, may have been suspended since.
 WORD_SECONDS = 2.0
-# Between two signs of life.
+# Interval of progress messages.
 _SIGN_SECONDS = 1.0
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _Message = dict[str, Any]
 
 
 class DroppedError(Exception):
-    """The order was called off."""
+    """The order was cancelled."""
 
 
 class FailedError(Exception):
-    """An order that failed: on which side, and the error of the kernel."""
+    """A failed order: the side, and the errno."""
 
     def __init__(self, side: str, number: int | None, text: str) -> None:
         super().__init__(text)
@@ -62,7 +62,7 @@ class Pilot:
         self._unread = b""
         self._sign_at = 0.0
 
-    def hear(self) -> _Message:
+    def receive(self) -> _Message:
         """Waits for the next line. Ends the process when the pilot is gone."""
         while b"\n" not in self._unread:
             piece = os.read(self._input, 65536)
@@ -73,12 +73,12 @@ class Pilot:
         message: _Message = json.loads(line)
         return message
 
-    def tell(self, message: _Message) -> None:
+    def send(self, message: _Message) -> None:
         """Sends a line."""
         os.write(self._output, json.dumps(message).encode() + b"\n")
 
-    def note(self, position: int) -> None:
-        """Gives a sign of life at times. Raises DroppedError, also when the pilot is gone."""
+    def report_progress(self, position: int) -> None:
+        """Sends the position at intervals. Raises DroppedError, also when the pilot is gone."""
         now = time.monotonic()
         if now < self._sign_at:
             return
@@ -86,49 +86,49 @@ class Pilot:
         if self._unread or select.select([self._input], [], [], 0)[0]:
             raise DroppedError
         try:
-            self.tell({"at": position})
+            self.send({"at": position})
         except OSError as error:
             raise DroppedError from error
 
-    def allows(self) -> None:
+    def confirm(self) -> None:
         """Asks whether a complete file may be published. Raises DroppedError if not."""
         while True:
-            self.tell({"ready": True})
+            self.send({"ready": True})
             try:
-                word = self.hear()
+                word = self.receive()
             except SystemExit as gone:
                 raise DroppedError from gone
             if "publish" not in word:
                 raise DroppedError
-            # One clock goes on in a sleeping machine, the other is put right after a frozen one.
+            # The boot clock runs during a suspend; the wall clock is corrected after a paused virtual machine.
             gone_by = [now - then for now, then in zip(clocks(), word["publish"])]
             if all(-WORD_SECONDS < seconds < WORD_SECONDS for seconds in gone_by):
                 return
 
 
 def clocks() -> tuple[float, float]:
-    """The time by two clocks of which at least one shows a pause of this process."""
+    """The time of two clocks, at least one of which shows a pause of this process."""
     return time.clock_gettime(time.CLOCK_BOOTTIME), time.time()
 
 
 def main() -> NoReturn:
-    """Works until the pilot closes the pipe."""
+    """Processes orders until the pilot closes the pipe."""
     os.umask(0)
     os.chdir("/")
     pilot = Pilot()
     while True:
-        order = pilot.hear()
+        order = pilot.receive()
         try:
             answer = _ORDERS[order["do"]](order, pilot)
         except FailedError as failed:
             answer = {"failed": failed.side, "errno": failed.number, "text": str(failed)}
         except DroppedError:
             answer = {"dropped": True}
-        pilot.tell(answer)
+        pilot.send(answer)
 
 
 def look(order: _Message, pilot: Pilot) -> _Message:
-    """Opens a file in the reader's name, and says what it is."""
+    """Opens a file as the reader, and returns its metadata."""
     del pilot
     descriptor = _open_source(order)
     try:
@@ -138,8 +138,8 @@ def look(order: _Message, pilot: Pilot) -> _Message:
 
 
 def fetch(order: _Message, pilot: Pilot) -> _Message:
-    """Copies a file that the reader may read to where the pilot wants it."""
-    # What is looked at is what is copied, wherever the name leads by then.
+    """Copies a file that the reader can read to a path of the pilot."""
+    # By descriptor, so that the file that was checked is copied, even if its name changes.
     reader = _open_source(order)
     try:
         with _side("target"):
@@ -156,11 +156,13 @@ def fetch(order: _Message, pilot: Pilot) -> _Message:
 
 
 def store(order: _Message, pilot: Pilot) -> _Message:
-    """Copies a file of the pilot's into the storage, and gives it its name when the pilot says so."""
+    """Copies a file of the pilot to the storage, and renames it when the pilot confirms."""
     target = _bytes(order["path"])
     directory, _, name = target.rpartition(b"/")
     if b".." in target.split(b"/") or name in (b"", b"."):
-        raise FailedError("target", errno.EINVAL, "a path with such parts names no output")
+        raise FailedError(
+            "target", errno.EINVAL, "an output path must not contain '..' or end with '/'"
+        )
     sums = Sums(with_sha256=order["sha256"])
     with _side("source"):
         reader = os.open(_bytes(order["from"]), _READ | os.O_NOFOLLOW)
@@ -196,14 +198,14 @@ def _store_in(
             copied = _copy(reader, writer, before, pilot, sums)
             _unchanged(reader, before, copied, order["from"])
             os.fchmod(writer, place.file_mode)
-            pilot.tell({"syncing": True})
-            # To the disk before the name appears: a reported output survives a power cut.
+            pilot.send({"syncing": True})
+            # Synced before the rename, so that a reported output survives a power cut.
             os.fsync(writer)
             if os.fstat(writer).st_size != copied:
-                raise OSError(errno.EIO, "the storage does not have all bytes that it took")
+                raise OSError(errno.EIO, "the storage has lost bytes that it accepted")
         finally:
             os.close(writer)
-        pilot.allows()
+        pilot.confirm()
         try:
             place.publish(part, name)
         except FileNotFoundError as error:
@@ -215,9 +217,9 @@ def _store_in(
 
 
 def _copy(reader: int, writer: int, before: os.stat_result, pilot: Pilot, sums: Sums | None) -> int:
-    pilot.tell({"size": before.st_size})
+    pilot.send({"size": before.st_size})
     try:
-        return copy_bytes(reader, writer, pilot.note, sums)
+        return copy_bytes(reader, writer, pilot.report_progress, sums)
     except SourceError as error:
         raise FailedError("source", error.errno, error.strerror or str(error)) from error
 
@@ -226,11 +228,11 @@ def _open_source(order: _Message) -> int:
     path = _bytes(order["path"])
     try:
         with _as_reader(order["uid"], order["gid"]):
-            # O_NONBLOCK: a named pipe is refused below, and nobody waits for its writer.
+            # O_NONBLOCK: do not wait for the writer of a named pipe, which is refused below.
             descriptor = os.open(path, _READ)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            # A file that is not there, or a storage that is not there?
+            # Is the file missing, or the storage not mounted?
             missing = unmounted_above(path)
             if missing:
                 text = f"{os.fsdecode(missing)} is not mounted"
@@ -244,7 +246,7 @@ def _open_source(order: _Message) -> int:
 
 @contextmanager
 def _as_reader(uid: int, gid: int) -> Iterator[None]:
-    """Lets the kernel judge by another account's rights, and its only: no groups, no capabilities."""
+    """Runs the block with only another account's rights: no groups, no capabilities."""
     if uid < 0:
         yield
         return
@@ -267,7 +269,7 @@ def _side(side: str) -> Iterator[None]:
         yield
     except RootGoneError as error:
         raise FailedError(
-            "root", error.errno, f"{error.filename} is not there: {error.strerror}"
+            "root", error.errno, f"{error.filename} is missing: {error.strerror}"
         ) from error
     except OSError as error:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
@@ -275,7 +277,7 @@ def _side(side: str) -> Iterator[None]:
 
 
 def _settled(reader: int) -> os.stat_result:
-    """What the file is, when its next change would show in its times."""
+    """The file's status, once any further change would change its times."""
     status = os.fstat(reader)
     pause = seconds_to_settle(max(status.st_mtime_ns, status.st_ctime_ns))
     if pause > 0:
@@ -285,11 +287,11 @@ def _settled(reader: int) -> os.stat_result:
 
 
 def _unchanged(reader: int, before: os.stat_result, copied: int, name: str) -> os.stat_result:
-    """What the file is now. Raises FailedError if it was changed while it was copied."""
+    """The file's current status. Raises FailedError if it changed during the copy."""
     after = os.fstat(reader)
     if _facts(before) != _facts(after) or copied != after.st_size:
         path = os.fsdecode(_bytes(name))
-        raise FailedError("changed", 0, f"somebody has changed {path} while it was copied")
+        raise FailedError("changed", 0, f"{path} was changed while it was copied")
     return after
 
 

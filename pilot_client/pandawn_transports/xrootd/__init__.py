@@ -1,1 +1,1 @@
-"""The commands of XRootD, and what an XRootD server says of its files."""
+"""Runs the commands of XRootD, and queries files on XRootD servers."""

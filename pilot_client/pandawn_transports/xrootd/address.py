@@ -10,7 +10,7 @@ SCHEME = "root"
 # What the protocol uses when no port is named.
 DEFAULT_PORT = 1094
 
-# A name, an IPv4 address, or an IPv6 address in brackets. No user: identity is not a URL's business.
+# A name, an IPv4 address, or an IPv6 address in brackets. No user name: credentials are not in URLs.
 _SERVER = re.compile(
     r"(?P<host>[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?"
 )
@@ -25,7 +25,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The server as `xrdfs` takes it."""
+        """The server's URL for `xrdfs`."""
         return f"{SCHEME}://{self.host}:{self.port}"
 
     def url_of(self, path: str) -> str:
@@ -42,7 +42,7 @@ class Location:
 
     @property
     def url(self) -> str:
-        """The location as `xrdcp` takes it."""
+        """The location's URL for `xrdcp`."""
         return self.server.url_of(self.path)
 
     def __str__(self) -> str:
@@ -50,18 +50,18 @@ class Location:
 
 
 def parse_server(text: str) -> Server:
-    """Reads `root://HOST[:PORT]`, with slashes behind it or not. Raises ValueError with the reason."""
+    """Parses `root://HOST[:PORT]`, with or without trailing slashes. Raises ValueError."""
     scheme, _, rest = text.partition("://")
     if scheme != SCHEME:
         raise ValueError(f"{text!r} does not begin with root://")
     match = _SERVER.fullmatch(rest.rstrip("/"))
     if match is None or not 0 < int(match["port"] or DEFAULT_PORT) < 2**16:
-        raise ValueError(f"{text!r} is no server; write it like root://node.example.org:1094")
+        raise ValueError(f"{text!r} is not a server; write it like root://node.example.org:1094")
     return Server(match["host"].lower(), int(match["port"] or DEFAULT_PORT))
 
 
 def parse_location(text: str) -> Location:
-    """Reads `root://HOST[:PORT]//path`. Raises ValueError with the reason."""
+    """Parses `root://HOST[:PORT]//path`. Raises ValueError."""
     server, slashes, path = text.removeprefix(f"{SCHEME}://").partition("//")
     if not text.startswith(f"{SCHEME}://") or not slashes or not path:
         raise ValueError(
@@ -73,12 +73,12 @@ def parse_location(text: str) -> Location:
 
 
 def clean_path(path: str) -> str:
-    """An absolute path without doubled and trailing slashes. Raises ValueError for what is none."""
+    """An absolute path without double and trailing slashes. Raises ValueError."""
     if not path.startswith("/"):
         raise ValueError(f"{path!r} is not absolute")
     if "?" in path:
         raise ValueError(
-            f"{path!r}: XRootD takes what follows a question mark for options, not for a name"
+            f"{path!r}: XRootD treats the text after a question mark as options, not as a name"
         )
     if ".." in path.split("/"):
         raise ValueError(f"{path!r} must not have '..' path parts")

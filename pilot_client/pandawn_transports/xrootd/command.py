@@ -1,7 +1,7 @@
-"""Runs `xrdfs` and `xrdcp`, for a bounded time, and says in one word why they failed.
+"""Runs `xrdfs` and `xrdcp` for a bounded time, and classifies their errors.
 
-XRootD has a Python client, too. The commands are what every site with XRootD has; they need no
-package on the node, and one that hangs can be ended without the pilot.
+XRootD also has a Python client. But every site with XRootD has the commands, they need no Python package, and
+one that hangs can be killed without the pilot.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from enum import Enum, auto
 
 from pandawn_transports.stop import Stop
 
-# The client's own bounds, where the site has set none. By default it tries for eight minutes to
-# reach a port that nobody listens on, and waits half an hour for an answer.
+# The client's own timeouts, unless the site sets them. By default it tries a port without a listener for
+# eight minutes, and waits half an hour for an answer.
 _ENVIRONMENT = {
     "XRD_CONNECTIONRETRY": "1",
     "XRD_CONNECTIONWINDOW": "10",
@@ -28,9 +28,9 @@ _ENVIRONMENT = {
     "XRD_STREAMTIMEOUT": "30",
     "XRD_TIMEOUTRESOLUTION": "2",
 }
-# How often a running command is looked at: a cancelled job should not wait longer.
+# Interval of checks of a running command: a cancelled job should not wait longer.
 _POLL_SECONDS = 0.2
-# For a command that was killed to be gone.
+# Longest wait for a killed command to end.
 _PATIENCE_SECONDS = 2.0
 
 # Numbers of the protocol's errors (kXR_NotFound and so on), as the commands print them.
@@ -53,7 +53,7 @@ class XrootdFault(Enum):
 
 
 _FAULT_OF_NUMBER = {
-    # The server's disk, memory or data servers; too many callers; what it waited for itself.
+    # Errors of the server's disk, memory or data servers; overload; its own timeouts.
     "3007": XrootdFault.UNREACHABLE,
     "3008": XrootdFault.UNREACHABLE,
     "3012": XrootdFault.UNREACHABLE,
@@ -90,7 +90,7 @@ _FAULT_OF_WORDS = {
 
 
 class XrootdError(Exception):
-    """A command that failed, with its message as one sentence."""
+    """A failed command, with its message as one sentence."""
 
     def __init__(self, fault: XrootdFault, text: str) -> None:
         super().__init__(text)
@@ -106,7 +106,7 @@ class Answer:
 
 
 def run(arguments: Sequence[str], what: str, *, seconds: float, stop: Stop | None = None) -> Answer:
-    """Runs a command, at most `seconds`; `what` begins the sentence of an error.
+    """Runs a command, at most `seconds`; `what` starts the message of an error.
 
     Raises XrootdError, and StoppedError when `stop` is set; the command has ended by then.
     """
@@ -122,15 +122,15 @@ def run(arguments: Sequence[str], what: str, *, seconds: float, stop: Stop | Non
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=_environment(os.environ),
-        # A Ctrl-C at the terminal is for us; we end the command in our own time.
+        # Ctrl-C at the terminal must reach only us; we then end the command.
         start_new_session=True,
     )
     try:
-        output, said = _wait(process, what, seconds, stop)
+        output, errors = _wait(process, what, seconds, stop)
     except BaseException:
         _end(process)
         raise
-    remarks = said.decode("utf-8", "replace")
+    remarks = errors.decode("utf-8", "replace")
     if process.returncode != 0:
         raise _failure(what, process.returncode, remarks)
     return Answer(output, remarks)
@@ -147,14 +147,14 @@ def _wait(
             if stop is not None:
                 stop.check()
             if time.monotonic() > deadline:
-                text = f"{what}: ended after {seconds:.0f} s without a result"
+                text = f"{what}: no result after {seconds:.0f} s"
                 raise XrootdError(XrootdFault.UNREACHABLE, text) from None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-    # One that waits for a dead disk is left to the kernel.
+    # One that waits for a hanging disk is left to the kernel.
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.communicate(timeout=_PATIENCE_SECONDS)
     for stream in (process.stdout, process.stderr):
@@ -163,7 +163,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    # In the language in which we read its messages.
+    # We parse its messages in English.
     return {**_ENVIRONMENT, **inherited, "LC_ALL": "C"}
 
 

@@ -1,4 +1,4 @@
-"""Questions to an XRootD server: what lies below a path, how large a file is, what its checksum is."""
+"""Queries of an XRootD server: files below a path, size and time of a file, its checksum."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pandawn_transports.stop import Stop
 from pandawn_transports.xrootd.address import Location, Server
 from pandawn_transports.xrootd.command import XrootdError, XrootdFault, run
 
-# A question about one file; the client itself gives up earlier.
+# Timeout of a query of one file; the client itself gives up earlier.
 QUESTION_SECONDS = 90.0
-# A server computes a checksum that it does not know by reading the file.
+# Timeout of a checksum: a server that does not know it reads the file.
 CHECKSUM_SECONDS = 1800.0
-# A million files over a slow line.
+# Timeout of a listing: a million files over a slow connection.
 LISTING_SECONDS = 1800.0
 
-# XRootD 5 prints `-rw-r--r-- owner group size date time path`, XRootD 4 and servers of other makes
-# `-r-- date time size path`. Everything behind the last number is the path, blanks and all.
+# XRootD 5 prints `-rw-r--r-- owner group size date time path`, XRootD 4 and other servers
+# `-r-- date time size path`. All text after the last number is the path, including blanks.
 _NEW_LINE = re.compile(
     r"(?P<kind>[d-])\S* +\S+ +\S+ +(?P<size>\d+) (?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?P<path>/.*)"
 )
@@ -27,13 +27,13 @@ _OLD_LINE = re.compile(
     r"(?P<kind>[d-])\S* +(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) +(?P<size>\d+) (?P<path>/.*)"
 )
 _SIZE = re.compile(r"^Size: +(?P<size>\d+)$", re.MULTILINE)
-# In UTC, whatever zone the client is in (seen of XRootD 5.5).
+# In UTC, independent of the client's time zone (observed with XRootD 5.5).
 _MODIFIED = re.compile(r"^MTime: +(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)$", re.MULTILINE)
 _FLAGS = re.compile(r"^Flags: +(?P<flags>\d+)", re.MULTILINE)
 _IS_DIRECTORY = 2
-# The server reports directories that it cannot read on standard error, and succeeds.
+# The command reports unreadable directories on standard error, with status 0.
 _INCOMPLETE = "result may be incomplete"
-# What it says of a list that it does not understand: in the protocol names end with their lines.
+# Its error for a malformed listing: in the protocol, line breaks separate names.
 _UNREADABLE = "Invalid response"
 
 
@@ -41,7 +41,7 @@ _UNREADABLE = "Invalid response"
 class ListedFile:
     """A file as listed; bytes of its path that are not UTF-8 are surrogates.
 
-    `modify_time` is in seconds since 1970, 0 where the server does not know it.
+    `modify_time` is in seconds since 1970, 0 if the server does not know it.
     """
 
     path: str
@@ -52,8 +52,8 @@ class ListedFile:
 def list_tree(top: Location, stop: Stop | None = None) -> list[ListedFile]:
     """All files below a directory, in the server's order.
 
-    Raises XrootdError, also when the server could not list all: who takes a part for the whole
-    would report the rest as deleted. XrootdFault.MISSING: there is no such directory.
+    Raises XrootdError, also for an incomplete listing: otherwise its missing files would be reported as
+    deleted. XrootdFault.MISSING: the directory does not exist.
     """
     what = f"cannot list {top.url}"
     command = ["xrdfs", top.server.url, "ls", "-l", "-R", top.path]
@@ -61,25 +61,25 @@ def list_tree(top: Location, stop: Stop | None = None) -> list[ListedFile]:
         answer = run(command, what, seconds=LISTING_SECONDS, stop=stop)
     except XrootdError as error:
         if _UNREADABLE in str(error):
-            text = f"{error}; the name of a file there may have a line break in it: rename it"
+            text = f"{error}; a file name there may contain a line break: rename the file"
             raise XrootdError(error.fault, text) from error
         raise
     if _INCOMPLETE in answer.remarks:
         raise XrootdError(
             XrootdFault.FORBIDDEN,
-            f"{what}: the server could not list all of its directories; see that it may read them",
+            f"{what}: the server could not list all directories; give it permission to read them",
         )
     return parse_listing(answer.output)
 
 
 def parse_listing(output: bytes) -> list[ListedFile]:
-    """The files in what `xrdfs ls -l -R` has printed.
+    """The files in the output of `xrdfs ls -l -R`.
 
-    A line that is none belongs to a name with a line break in it: neither part is a file.
+    A malformed line is the rest of a name with a line break: both lines are ignored.
     """
     files: list[ListedFile] = []
     is_file = False
-    # Not splitlines(), to which more characters end a line than may stand in a name.
+    # Not splitlines(), which also splits at other characters, which names can contain.
     for line in output.decode("utf-8", "surrogateescape").split("\n"):
         match = _NEW_LINE.fullmatch(line) or _OLD_LINE.fullmatch(line)
         if match is None:
@@ -95,22 +95,22 @@ def parse_listing(output: bytes) -> list[ListedFile]:
 
 @dataclass(frozen=True)
 class FileStat:
-    """What a server says of a file; `modify_time` is in seconds since 1970, None where it tells none."""
+    """Size and `modify_time` of a file; the time is in seconds since 1970, None if unknown."""
 
     size_bytes: int
     modify_time: int | None
 
 
 def stat_of(file: Location, stop: Stop | None = None) -> FileStat:
-    """Looks at a file. Raises XrootdError, with FORBIDDEN for a directory."""
-    what = f"cannot look at {file.url}"
+    """Queries a file. Raises XrootdError, with FORBIDDEN for a directory."""
+    what = f"cannot query {file.url}"
     answer = run(
         ["xrdfs", file.server.url, "stat", file.path], what, seconds=QUESTION_SECONDS, stop=stop
     )
     text = answer.output.decode("utf-8", "replace")
     size, flags = _SIZE.search(text), _FLAGS.search(text)
     if size is None or flags is None:
-        raise XrootdError(XrootdFault.OTHER, f"{what}: xrdfs gives no size")
+        raise XrootdError(XrootdFault.OTHER, f"{what}: xrdfs returned no size")
     if int(flags["flags"]) & _IS_DIRECTORY:
         raise XrootdError(XrootdFault.FORBIDDEN, f"{what}: it is a directory")
     return FileStat(int(size["size"]), _modify_time(text))
@@ -127,7 +127,7 @@ def _seconds(text: str) -> int:
     try:
         return calendar.timegm(time.strptime(text, "%Y-%m-%d %H:%M:%S"))
     except ValueError:
-        # A server that does not know the time prints an impossible date.
+        # A server that does not know the time prints an invalid date.
         return 0
 
 
@@ -137,14 +137,14 @@ def size_of(file: Location, stop: Stop | None = None) -> int:
 
 
 def checksum_of(file: Location, stop: Stop | None = None) -> str:
-    """The server's checksum of a file as `adler32:<hex>` or `md5:<hex>`; empty if it keeps neither.
+    """The server's checksum of a file as `adler32:<hex>` or `md5:<hex>`; empty if it has neither.
 
     Raises XrootdError.
     """
     try:
         answer = run(
             ["xrdfs", file.server.url, "query", "checksum", file.path],
-            f"cannot ask for the checksum of {file.url}",
+            f"cannot query the checksum of {file.url}",
             seconds=CHECKSUM_SECONDS,
             stop=stop,
         )
@@ -163,10 +163,10 @@ def checksum_kind(server: Server, stop: Stop | None = None) -> str:
     """`adler32` or `md5` if the server computes such checksums, else empty. Raises XrootdError."""
     answer = run(
         ["xrdfs", server.url, "query", "config", "chksum"],
-        f"cannot ask {server.url} for its configuration",
+        f"cannot query the configuration of {server.url}",
         seconds=QUESTION_SECONDS,
         stop=stop,
     )
-    # `0:adler32,1:md5`, or the question itself where it computes none.
+    # `0:adler32,1:md5`, or an echo of the query if it computes none.
     kinds = re.findall(r"\d+:(\w+)", answer.output.decode("ascii", "replace").lower())
     return next((kind for kind in ("adler32", "md5") if kind in kinds), "")

@@ -92,7 +92,7 @@ def test_only_a_proxy_that_is_named_for_grpc_is_on_the_way(monkeypatch: pytest.M
     assert "http_proxy is not used for gRPC" in proxy_hint("head.example.org:443")
     monkeypatch.setenv("grpc_proxy", "http://anna:secret@proxy.example.org:8080")
     assert proxy_for("head.example.org:443") == "http://proxy.example.org:8080"
-    assert "by way of the proxy http://proxy.example.org:8080" in proxy_hint("head.example.org:443")
+    assert "through the proxy http://proxy.example.org:8080" in proxy_hint("head.example.org:443")
     assert proxy_for("unix:/run/pandawn.sock") is None
     assert proxy_hint("[::1]:25443") == ""
 
@@ -121,19 +121,19 @@ class OtherCallGetsThrough(Stop):
         self._contact = contact
 
     def wait(self, seconds: float) -> bool:
-        self._contact.note(grpc.StatusCode.OK)
+        self._contact.record(grpc.StatusCode.OK)
         return super().wait(seconds)
 
 
 def test_who_waits_for_the_server_goes_on_when_another_call_has_reached_it() -> None:
     contact = Contact()
-    contact.note(grpc.StatusCode.UNAVAILABLE)
+    contact.record(grpc.StatusCode.UNAVAILABLE)
     contact.pause(OtherCallGetsThrough(contact), FOR_EVER)
 
 
 def test_what_the_server_asked_for_is_waited_out_all_the_same() -> None:
     contact, begin = Contact(), time.monotonic()
-    contact.note(grpc.StatusCode.UNAVAILABLE)
+    contact.record(grpc.StatusCode.UNAVAILABLE)
     contact.pause(OtherCallGetsThrough(contact), FOR_EVER, at_least=1.5)
     assert time.monotonic() - begin >= 1.5
 
@@ -143,7 +143,7 @@ def test_a_long_outage_is_not_waited_out_once_the_server_answers_others() -> Non
 
     def attempt() -> str:
         tries.append(1)
-        contact.note(grpc.StatusCode.UNAVAILABLE if len(tries) < 2 else grpc.StatusCode.OK)
+        contact.record(grpc.StatusCode.UNAVAILABLE if len(tries) < 2 else grpc.StatusCode.OK)
         if len(tries) < 2:
             raise AWAY
         return "answered"

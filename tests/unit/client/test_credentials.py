@@ -76,7 +76,7 @@ def test_what_stays_on_the_machine_is_told_from_what_does_not(server: str, local
 
 def test_a_token_is_not_sent_in_the_clear_to_another_machine(tmp_path: Path) -> None:
     token = make_file(tmp_path / "t", "abc\n")
-    with pytest.raises(CredentialError, match="for everybody on the way to read"):
+    with pytest.raises(CredentialError, match="would be sent unencrypted"):
         read("server.example.org:1", "--no-tls", "--token-file", token)
     assert read("server.example.org:1", "--token-file", token).token_text == "abc"
     assert read("127.0.0.1:1", "--token-file", token).token_text == "abc"
@@ -102,9 +102,9 @@ def test_a_token_is_taken_out_of_the_environment_and_its_memory() -> None:
 @pytest.mark.parametrize(
     ("content", "mode", "why"),
     [
-        ("", 0o600, "holds no token"),
-        ("two words", 0o600, "holds no token"),
-        ("ümlaut", 0o600, "holds no token"),
+        ("", 0o600, "contains no token"),
+        ("two words", 0o600, "contains no token"),
+        ("ümlaut", 0o600, "contains no token"),
         ("abc", 0o604, "chmod 600"),
     ],
 )
@@ -192,10 +192,10 @@ def test_only_a_refused_session_is_told_of() -> None:
     told: list[int] = []
     identity = Identity()
     identity.on_refused = lambda: told.append(1)
-    identity.note_end(REGISTER, grpc.StatusCode.UNAUTHENTICATED)
-    identity.note_end(RENEW, grpc.StatusCode.UNAVAILABLE)
+    identity.record_end(REGISTER, grpc.StatusCode.UNAUTHENTICATED)
+    identity.record_end(RENEW, grpc.StatusCode.UNAVAILABLE)
     assert told == []
-    identity.note_end(RENEW, grpc.StatusCode.UNAUTHENTICATED)
+    identity.record_end(RENEW, grpc.StatusCode.UNAUTHENTICATED)
     assert told == [1]
 
 
@@ -210,7 +210,7 @@ def test_a_hook_opens_a_session_at_need_and_another_when_half_of_it_is_over() ->
     identity = HookIdentity("jwt")
     identity.open_session = open_session
     assert identity.metadata(RENEW) == identity.metadata(RENEW) == (("pandawn-session", "s0"),)
-    identity.note_end(RENEW, grpc.StatusCode.UNAUTHENTICATED)
+    identity.record_end(RENEW, grpc.StatusCode.UNAUTHENTICATED)
     life = 0.02
     assert identity.metadata(RENEW) == (("pandawn-session", "s1"),)
     time.sleep(0.05)

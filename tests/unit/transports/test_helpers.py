@@ -98,7 +98,7 @@ def test_a_transfer_that_stands_still_is_given_up_and_the_storage_named(
     (tmp_path / "in").write_bytes(b"x")
     with monkeypatch.context() as patch:
         patch.setattr(helpers, "STILL_SECONDS", 0.3)
-        with pytest.raises(TransferError, match="does not answer: given up") as failure:
+        with pytest.raises(TransferError, match="does not respond: given up") as failure:
             FileTransport(helpers=own).fetch((tmp_path / "in").as_uri(), hanging, Stop())
     assert failure.value.fault is TransferFault.UNAVAILABLE
     # Another process does what comes next.

@@ -79,15 +79,15 @@ class Obeying(Pilot):
         super().__init__(-1, -1)
         self._meanwhile = meanwhile
 
-    def tell(self, message: dict[str, object]) -> None:
+    def send(self, message: dict[str, object]) -> None:
         del message
 
-    def note(self, position: int) -> None:
+    def report_progress(self, position: int) -> None:
         del position
         if callable(self._meanwhile):
             self._meanwhile()
 
-    def allows(self) -> None:
+    def confirm(self) -> None:
         if callable(self._meanwhile):
             self._meanwhile()
 
@@ -138,7 +138,7 @@ def test_a_source_that_changes_while_it_is_copied_is_not_taken(
 def test_a_storage_root_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"x")
     top = tmp_path / "mount" / "atlas"
-    with pytest.raises(FailedError, match="atlas is not there") as failure:
+    with pytest.raises(FailedError, match="atlas is missing") as failure:
         store(store_order(tmp_path / "source", top / "2026" / "out", top), Obeying())
     assert failure.value.side == "root"
     assert not top.parent.exists()

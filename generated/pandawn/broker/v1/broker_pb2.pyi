@@ -772,7 +772,7 @@ class ExplainJobResponse(_message.Message):
     held_for: _builtins.str
     """For an activated job: node that it is held for; empty when it is not held."""
     passed_over: _builtins.str
-    """Queues that brokerage rejected for the task, as in `Task.passed_over`."""
+    """Queues that brokerage skipped for the task, as in `Task.passed_over`."""
     unversioned_inputs: _builtins.int
     """Input files whose version is unknown (see `pandawn.common.v1.File`): no node's copy of them counts as local."""
     @_builtins.property

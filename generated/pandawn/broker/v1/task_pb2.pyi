@@ -312,7 +312,7 @@ class Task(_message.Message):
     output_url: _builtins.str
     """Directory of the outputs as a URL; empty when the task has none."""
     passed_over: _builtins.str
-    """Queues that brokerage rejected, each with the reason; empty when it rejected none, or the task named its queue."""
+    """Queues that brokerage skipped, each with the reason; empty when it skipped none, or the task named its queue."""
     test: _builtins.bool
     """Whether the task tests a queue."""
     @_builtins.property

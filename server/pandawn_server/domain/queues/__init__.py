@@ -1,1 +1,1 @@
-"""What a queue is, and how its parameters are joined from layers."""
+"""Queues: their parameters, and how these are combined from layers."""

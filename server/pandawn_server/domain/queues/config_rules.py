@@ -1,4 +1,4 @@
-"""What documents must be like, and how much one change of the configuration may do."""
+"""Rules for the values in documents, and the limit of removals in one change of the configuration."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pandawn_server.domain.queues.layers import NOT_IN, Level
 from pandawn_server.domain.queues.queues import Value, bound_violations
 
 PILOT_METHODS = ("x509", "token", "host", "local")
-"""How those who bring pilots may show who they are."""
+"""Authentication methods that a queue can accept for its pilots."""
 
 UNASKED_REMOVALS = 4
-"""One in so many queues may be deleted or taken offline by one change that does not name the number."""
+"""A change without `allowed_removals` may delete or take offline one queue in this many."""
 
 
 def removals_limit(queue_count: int) -> int:
-    """How many of so many queues one change may remove without naming the number: a quarter."""
+    """Returns how many of `queue_count` queues a change without `allowed_removals` may remove: a quarter."""
     return queue_count // UNASKED_REMOVALS
 
 
 def setting_violations(settings: Mapping[str, Value], level: Level) -> list[Violation]:
-    """Everything wrong with what a level sets, by parameter; what texts look like is checked where they come in."""
+    """Returns the violations of the settings of a level, by parameter; the wire has checked the form of texts."""
     found = [
         Violation(name, f"cannot be set {_WHERE[level]}")
         for name in NOT_IN[level]
@@ -57,7 +57,7 @@ def setting_violations(settings: Mapping[str, Value], level: Level) -> list[Viol
 _WHERE: Mapping[Level, str] = {
     Level.CLOUD: "for a cloud",
     Level.SITE: "for a site",
-    Level.OVERRIDE: "for a time; apply it to the queue",
+    Level.OVERRIDE: "by an override; set it in the document of the queue",
 }
 
 
@@ -65,5 +65,5 @@ def _pattern_violations(pattern: str) -> list[Violation]:
     try:
         compile_host_pattern(pattern)
     except ValueError as error:
-        return [Violation("pilot_host_pattern", f"is no pattern of host names: it {error}")]
+        return [Violation("pilot_host_pattern", f"is not a pattern of host names: it {error}")]
     return []

@@ -1,4 +1,4 @@
-"""All documents of one revision, and the queues that they join to."""
+"""The configuration: all documents of one revision, and the queues that result from them."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from pandawn_server.domain.queues.layers import (
 from pandawn_server.domain.queues.queues import Queue
 
 Overrides = Mapping[str, tuple[Override, ...]]
-"""Overrides by queue, those among them that have expired and are not written down as such yet."""
+"""Overrides by queue, including those that have expired but whose expiry is not recorded yet."""
 
 
 @dataclass(slots=True)
 class Configuration:
-    """All documents and overrides of one revision. Nobody changes one; a change makes another."""
+    """All documents and overrides of one revision. Immutable: a change makes a new one."""
 
     revision: int
     documents: Mapping[DocumentKey, Document]
     overrides: Overrides
-    # Queues as they were joined, and until when that is good.
+    # Effective queues, and when each has to be computed again.
     _joined: dict[str, tuple[Queue, datetime | None]] = field(default_factory=dict)
     _names: list[str] | None = None
 
     def layers(self, name: str, now: datetime) -> Layers | None:
-        """The layers of a queue; None if there is no such queue."""
+        """Returns the layers of a queue; None if there is no such queue."""
         return layers_of(name, self.documents, self.overrides.get(name, ()), now)
 
     def queue(self, name: str, now: datetime) -> Queue | None:
-        """A queue with every parameter filled in; None if there is none. An override ends at its very time."""
+        """Returns a queue with its effective parameters at `now`, so without expired overrides; None if unknown."""
         joined = self._joined.get(name)
         if joined is not None and (joined[1] is None or joined[1] > now):
             return joined[0]
@@ -60,9 +60,9 @@ class Configuration:
         return self._names
 
     def queues(self, now: datetime) -> list[Queue]:
-        """All queues, by name."""
+        """Returns all queues, by name."""
         return [queue for name in self.names if (queue := self.queue(name, now)) is not None]
 
     def expired(self, now: datetime) -> bool:
-        """Whether an override has ended that is not written down as ended."""
+        """Whether an override has expired whose expiry is not recorded yet."""
         return any(o.expire_time <= now for mine in self.overrides.values() for o in mine)

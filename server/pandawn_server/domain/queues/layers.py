@@ -1,4 +1,4 @@
-"""How a queue is joined from layers: defaults < cloud < site < queue < temporary override."""
+"""The layers of a queue's parameters: defaults < cloud < site < queue < temporary override."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pandawn_server.domain.queues.queues import (
 
 
 class DocumentKind(Enum):
-    """What a document describes. Only that of a queue makes a queue exist."""
+    """What a document describes. A queue exists only if it has a document of its own."""
 
     CLOUD = "cloud"
     SITE = "site"
@@ -27,7 +27,7 @@ class DocumentKind(Enum):
 
 
 class Level(Enum):
-    """Where a value comes from; a later one goes before an earlier one."""
+    """Where a value comes from; a later level overrides an earlier one."""
 
     DEFAULT = "default"
     CLOUD = "cloud"
@@ -40,14 +40,14 @@ NOT_IN: Mapping[Level, Collection[str]] = {
     Level.CLOUD: ("site", "cloud"),
     Level.SITE: ("site",),
     Level.QUEUE: (),
-    # Which layers there are depends on these: that shall not change by the clock.
+    # These select the layers, which must not change by the clock.
     Level.OVERRIDE: ("site", "cloud"),
 }
 """Parameters that a level may not set."""
 
 
 class DocumentKey(NamedTuple):
-    """Names a document."""
+    """Identifies a document."""
 
     kind: DocumentKind
     name: str
@@ -55,11 +55,11 @@ class DocumentKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The parameters of a cloud, a site or a queue as somebody set them.
+    """The parameters that somebody set for a cloud, a site or a queue.
 
-    `since` has the revision that set each of them, `revision` the last that changed any. A deleted
-    document stays as one that sets nothing: when it went is what its revision says. `override_revision`
-    is the last revision that set, cleared or ended an override of the queue.
+    `since` has the revision that set each of them, `revision` is the last that changed any. A deleted
+    document is kept and sets nothing: its revision is the one that deleted it. `override_revision`
+    is the last revision in which an override of the queue was set, cleared or expired.
     """
 
     key: DocumentKey
@@ -95,7 +95,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """All that makes up one queue, the documents that exist or existed. `overrides` are those that count."""
+    """The documents of one queue, including deleted ones, and its `overrides` in effect."""
 
     own: Document
     site: Document | None
@@ -104,7 +104,7 @@ class Layers:
 
     @property
     def settings(self) -> dict[str, Value]:
-        """What is set, whoever set it."""
+        """The parameters that any layer sets, with their effective values."""
         values: dict[str, Value] = {}
         for document in (self.cloud, self.site, self.own):
             if document is not None:
@@ -116,21 +116,21 @@ class Layers:
     def revision(self) -> int:
         """The last revision that may have changed the queue.
 
-        It never goes back: what takes a layer away is a revision of the queue, or of the layer.
+        It never decreases: removing a layer is a revision of the queue or of the layer.
         """
         below = [document.revision for document in (self.site, self.cloud) if document is not None]
         return max(self.own.revision, self.own.override_revision, *below, 0)
 
     @property
     def queue(self) -> Queue:
-        """The queue with every parameter filled in."""
+        """The queue with its effective parameters."""
         own = self.own
         return effective_queue(
             own.key.name, self.settings, own.etag, own.update_time, self.revision
         )
 
     def places(self) -> dict[str, Place]:
-        """Where each parameter comes from, in the order of the contract."""
+        """Returns where each parameter comes from, in the order of the contract."""
         places = {name: Place(Level.DEFAULT) for name in SETTING_NAMES}
         for level, document in (
             (Level.CLOUD, self.cloud),
@@ -154,10 +154,10 @@ Documents = Mapping[DocumentKey, Document]
 def layers_of(
     name: str, documents: Documents, overrides: Iterable[Override], now: datetime
 ) -> Layers | None:
-    """The layers of a queue at a time; None if there is no such queue.
+    """Returns the layers of a queue at `now`; None if there is no such queue.
 
-    Its site is what its own document says, or its own name; its cloud what its own document says, or
-    that of its site.
+    The queue's document gives its site, or else its own name is its site. Its cloud comes from its
+    document, or else from the document of its site.
     """
     own = documents.get(DocumentKey(DocumentKind.QUEUE, name))
     if own is None or own.is_deleted:
@@ -166,10 +166,10 @@ def layers_of(
     of_site = NOTHING_SET if site is None else site.settings
     cloud_name = own.settings.get("cloud", of_site.get("cloud", ""))
     cloud = documents.get(DocumentKey(DocumentKind.CLOUD, str(cloud_name)))
-    counting = tuple(override for override in overrides if override.expire_time > now)
-    return Layers(own, site, cloud, counting)
+    in_effect = tuple(override for override in overrides if override.expire_time > now)
+    return Layers(own, site, cloud, in_effect)
 
 
 def next_expiry(overrides: Iterable[Override], now: datetime) -> datetime | None:
-    """When the first of those that count ends."""
+    """Returns when the first override in effect expires; None if there is none."""
     return min((o.expire_time for o in overrides if o.expire_time > now), default=None)

@@ -1,7 +1,7 @@
-"""What a queue is: its parameters with defaults and bounds, and whether it takes work.
+"""Queues: their parameters with defaults and bounds, and whether they take work.
 
-The contract (`pandawn/queueconfig/v1/queueconfig.proto`) says what each parameter means, in which unit, and
-what it was called in PanDA. A test compares the two.
+The contract (`pandawn/queueconfig/v1/parameters.proto`) describes each parameter and its unit. A test
+compares the two.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ MIB = 1024**2
 GIB = 1024**3
 
 LONGEST_HEARTBEAT = timedelta(seconds=10)
-"""Somebody who cancels a job wants to see it end in seconds. The price: a thousand pilots make a hundred
-calls a second, which the server takes in few transactions."""
+"""A user who cancels a job expects it to end within seconds. The cost: a thousand pilots make a hundred
+calls a second, which the server handles in few transactions."""
 
 
 class QueueStatus(Enum):
@@ -34,7 +34,7 @@ class QueueStatus(Enum):
 
 
 class PayloadIsolation(Enum):
-    """Whether a payload runs under another user than its pilot."""
+    """Whether a payload runs as another user than its pilot."""
 
     AUTO = "auto"
     REQUIRED = "required"
@@ -52,7 +52,7 @@ Value = (
     | QueueStatus
     | PayloadIsolation
 )
-"""What a parameter can be."""
+"""Value of a parameter."""
 
 Number = int | float | timedelta
 
@@ -65,15 +65,15 @@ class Bounds(NamedTuple):
 
 
 def within(low: Number, high: Number) -> Mapping[str, Bounds]:
-    """Metadata of a field that has bounds."""
+    """Returns the metadata of a field that has bounds."""
     return {"bounds": Bounds(low, high)}
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue with every parameter filled in. Sizes in bytes; 0 means no limit where the contract says so.
+    """A queue with its effective parameters. Sizes in bytes; 0 means no limit where the contract says so.
 
-    `revision` is the last that may have changed any of it.
+    `revision` is the last one that may have changed any of them.
     """
 
     name: str
@@ -207,36 +207,36 @@ BOUNDS: Mapping[str, Bounds] = {p.name: p.bounds for p in PARAMETERS.values() if
 
 
 class QueueSettings(Mapping[str, Value]):
-    """Parameters as somebody set them, by name. What is not in it is *unset*, which is not zero."""
+    """Parameters that somebody set, by name. A parameter that is missing is *unset*, which is not zero."""
 
     __slots__ = ("_values",)
 
     def __init__(self, **values: Value | None) -> None:
-        """Takes None for unset."""
-        # In the order of the contract, so that whatever is made of it has one order.
+        """None means unset."""
+        # In the order of the contract, so that all output has that order.
         self._values = {
             name: value for name in SETTING_NAMES if (value := values.pop(name, None)) is not None
         }
         assert not any(value is not None for value in values.values()), f"no parameters: {values}"
 
     def __getitem__(self, name: str) -> Value:
-        """The value of a parameter that is set; `KeyError` if it is not."""
+        """Returns the value of a parameter; raises `KeyError` if it is unset."""
         return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
-        """The names of those set."""
+        """Iterates over the names of the parameters that are set."""
         return iter(self._values)
 
     def __len__(self) -> int:
-        """How many are set."""
+        """Number of parameters that are set."""
         return len(self._values)
 
     def __hash__(self) -> int:
-        """By the names: maps among the values have no hash, and those that are equal have equal names."""
+        """Hashes the names only: maps among the values have no hash, and equal settings have equal names."""
         return hash(tuple(self._values))
 
     def __repr__(self) -> str:
-        """As it would be written."""
+        """Returns the call that makes it."""
         return f"QueueSettings({', '.join(f'{k}={v!r}' for k, v in self._values.items())})"
 
 
@@ -246,11 +246,11 @@ NOTHING_SET = QueueSettings()
 def effective_queue(
     name: str, settings: Mapping[str, Value], etag: str, update_time: datetime, revision: int = 0
 ) -> Queue:
-    """Fills unset parameters with their defaults; the sizes are the slides' (14336 MiB of input).
+    """Returns a queue whose unset parameters have their defaults.
 
-    The site of a queue that has none is its own name. The heartbeat never is longer than a third of the
-    lease, so that two may be lost before it lapses, and by default never longer than `LONGEST_HEARTBEAT`,
-    for a cancel reaches a job with the next one.
+    If no site is set, it is the queue's name. The heartbeat interval is at most a third of the lease, so that two
+    heartbeats may be lost before it expires. By default it is at most `LONGEST_HEARTBEAT`, since a cancel reaches
+    the job with the next heartbeat.
     """
     values = dict(settings)
     values["site"] = values.get("site") or name
@@ -261,7 +261,7 @@ def effective_queue(
 
 
 def fits(queue: Queue, asked: Requirements) -> bool:
-    """Whether jobs that ask for so much belong on a queue: what they ask for is within its limits."""
+    """Whether the requirements of jobs are within the limits of a queue."""
     memory, wall_time = asked.memory_bytes, asked.wall_time
     return (
         memory is None or queue.min_memory_bytes <= memory <= (queue.memory_bytes or memory)
@@ -271,14 +271,14 @@ def fits(queue: Queue, asked: Requirements) -> bool:
 def merged(
     old: Mapping[str, Value], new: Mapping[str, Value], mask: Iterable[str]
 ) -> QueueSettings:
-    """`old` with the parameters named in `mask` taken from `new`, unset ones included."""
+    """Returns `old` with the parameters in `mask` taken from `new`; those unset in `new` become unset."""
     return QueueSettings(**{**old, **{name: new.get(name) for name in mask}})
 
 
 def bound_violations(
     settings: Mapping[str, Value], names: Collection[str] | None = None
 ) -> list[Violation]:
-    """Everything out of bounds in `settings`, by name of the parameter; of `names` only, if they are given."""
+    """Returns a violation for each parameter in `settings` that is out of bounds; only for `names`, if given."""
     found = []
     for name, (low, high) in BOUNDS.items():
         value = settings.get(name)
@@ -291,7 +291,7 @@ def bound_violations(
 
 
 def queue_not_found(name: str) -> NotFoundError:
-    """The error for a queue that nobody configured."""
+    """Returns the error for a queue that does not exist."""
     return NotFoundError(
         "QUEUE_NOT_FOUND",
         f"there is no queue {name!r}; `pandawn queues list` shows those that exist",
@@ -300,15 +300,15 @@ def queue_not_found(name: str) -> NotFoundError:
 
 
 def queue_offline(queue: Queue) -> PreconditionError:
-    """The error for a queue that takes no pilots."""
+    """Returns the error for a queue that takes no pilots."""
     return PreconditionError(
         "QUEUE_OFFLINE",
-        f"queue {queue.name!r} is offline{because(queue)} and takes no pilots; its site administrator can "
+        f"queue {queue.name!r} is offline{because(queue)} and takes no pilots; an administrator of its site can "
         "set it online",
         metadata={"queue": queue.name},
     )
 
 
 def because(queue: Queue) -> str:
-    """Why the status is what it is, if somebody said so."""
+    """Returns the queue's `state_reason` in parentheses, or an empty text."""
     return f" ({queue.state_reason})" if queue.state_reason else ""

@@ -1,4 +1,4 @@
-"""The history of the configuration: who changed which documents, and what is different between two times."""
+"""The history of the configuration: who changed which documents, and the differences between revisions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Cause(Enum):
 
 
 class Action(Enum):
-    """What became of a document."""
+    """How a document was changed."""
 
     CREATE = "create"
     CHANGE = "change"
@@ -33,11 +33,11 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who makes a change, from where, by what, and why.
+    """Who makes a change, from where, with which program, and why.
 
-    `name` is the user, or what the credential says where there is none (`subject`); `peer` the address as
-    gRPC gives it; `tool` and `message` are the author's own words. `sites` are those whose configuration is
-    the author's to change; None: all, as for operators and the server itself. It is not kept.
+    `name` is the user, or the `subject` of the credential if there is none; `peer` is the address in gRPC's
+    notation; `tool` and `message` are given by the author. `sites` are those whose configuration the author
+    may change; None: all, for operators and the server itself. It is not stored.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Author:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One change of the configuration, with the numbers of documents (or, of overrides, queues) it touched."""
+    """One change of the configuration, with the number of documents (for overrides: queues) that it changed."""
 
     revision: int
     time: datetime
@@ -63,7 +63,7 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A document (or the overrides of a queue) before and after; None: it is not there."""
+    """A document (or the overrides of a queue) before and after a change; None: it does not exist."""
 
     key: DocumentKey
     old: QueueSettings | None
@@ -72,7 +72,7 @@ class Change:
 
     @property
     def action(self) -> Action:
-        """What became of it."""
+        """How the document was changed."""
         if self.of_overrides:
             return Action.OVERRIDE
         if self.old is None:
@@ -87,12 +87,12 @@ class Change:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing differs. A document that sets nothing is more than none."""
+        """Whether nothing differs. A document that sets nothing differs from no document."""
         return (self.old is None) == (self.new is None) and not self.parameters
 
     @property
     def reversed(self) -> Change:
-        """The way back."""
+        """The reverse change."""
         return Change(self.key, self.new, self.old, self.of_overrides)
 
 
@@ -100,12 +100,12 @@ _ORDER = tuple(DocumentKind)
 
 
 def in_order(key: DocumentKey) -> tuple[int, str]:
-    """Sorts documents: clouds, sites, queues, each by name."""
+    """Returns a sort key for documents: clouds, sites, queues, each by name."""
     return _ORDER.index(key.kind), key.name
 
 
 def composed(changes: Iterable[Change]) -> list[Change]:
-    """What many changes, the oldest first, come to: one for each document that differs in the end."""
+    """Combines changes, oldest first, into one change for each document that differs in the end."""
     first: dict[DocumentKey, Change] = {}
     last: dict[DocumentKey, Change] = {}
     for change in changes:

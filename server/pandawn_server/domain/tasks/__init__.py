@@ -1,1 +1,1 @@
-"""What users submit, and how jobs move."""
+"""Tasks and jobs: what users submit, and the states of jobs."""

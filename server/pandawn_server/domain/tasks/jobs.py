@@ -1,4 +1,4 @@
-"""What a job is and how it may move: the one table of transitions, and the errors an attempt can end in."""
+"""Jobs: their states, the table of transitions, and the errors of attempts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pandawn_server.domain.errors import NotFoundError
 
 
 class JobState(Enum):
-    """Where a job stands; the names are PanDA's, of which `defined`, `assigned` and `transferring` have no use yet."""
+    """State of a job. The names are PanDA's; its `defined`, `assigned` and `transferring` are not used yet."""
 
     WAITING = "waiting"
     ACTIVATED = "activated"
@@ -28,12 +28,12 @@ _S = JobState
 _AFTER_AN_ATTEMPT = frozenset({_S.ACTIVATED, _S.WAITING, _S.FINISHED, _S.FAILED, _S.CANCELLED})
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    # A waiting job fails when the job it waits for does.
+    # A waiting job fails when its build job fails.
     _S.WAITING: frozenset({_S.ACTIVATED, _S.FAILED, _S.CANCELLED}),
     # A runnable job waits again when a limit of its user is lowered.
     _S.ACTIVATED: frozenset({_S.SENT, _S.CANCELLED, _S.WAITING}),
-    # From the states with a pilot the way back to ACTIVATED is a new attempt; WAITING is the pause before it. A
-    # short job may report before its first heartbeat, so SENT and RUNNING reach the final states directly.
+    # A leased job returns to ACTIVATED for a new attempt, or to WAITING for the pause before it. A short job may
+    # report before its first heartbeat, so SENT and RUNNING reach the final states directly.
     _S.SENT: frozenset({_S.RUNNING, _S.HOLDING}) | _AFTER_AN_ATTEMPT,
     _S.RUNNING: frozenset({_S.HOLDING}) | _AFTER_AN_ATTEMPT,
     _S.HOLDING: _AFTER_AN_ATTEMPT,
@@ -41,20 +41,20 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     _S.FAILED: frozenset(),
     _S.CANCELLED: frozenset(),
 }
-"""Every move a job can make; nothing moves outside it."""
+"""All transitions of jobs: the states that may follow each state."""
 
 FINAL_STATES = frozenset(state for state, after in TRANSITIONS.items() if not after)
-"""States that are never left."""
+"""States that a job never leaves."""
 
 LEASED_STATES = frozenset({_S.SENT, _S.RUNNING, _S.HOLDING})
 """States in which exactly one live lease exists."""
 
 QUEUED_STATES = frozenset({_S.WAITING, _S.ACTIVATED})
-"""States in which no pilot has the job, so that it can be cancelled at once."""
+"""States in which no pilot has the job: it can be cancelled at once."""
 
 
 def states_before(state: JobState) -> frozenset[JobState]:
-    """The states from which a job may move to `state`."""
+    """Returns the states from which a job may move to `state`."""
     return frozenset(before for before, after in TRANSITIONS.items() if state in after)
 
 
@@ -81,14 +81,14 @@ class Phase(Enum):
 
 
 def state_in_phase(current: JobState, phase: Phase) -> JobState:
-    """The state of a leased job whose pilot reports `phase`; never a step back."""
+    """Returns the state of a leased job whose pilot reports `phase`; a HOLDING job stays HOLDING."""
     if phase is Phase.STAGE_OUT or current is _S.HOLDING:
         return _S.HOLDING
     return _S.RUNNING
 
 
 class ErrorComponent(Enum):
-    """Which part of the system an error comes from."""
+    """The part of the system that an error comes from."""
 
     PILOT = "pilot"
     PAYLOAD = "payload"
@@ -106,57 +106,57 @@ class JobError:
 
 
 def lost_heartbeat(phase: Phase | None) -> JobError:
-    """The error of a lapsed lease; it names the phase, since each points at another culprit.
+    """Returns the error of an expired lease; it names the phase, since each phase suggests another cause.
 
     The code is PanDA's jobDispatcherErrorCode for a lost heartbeat (100), or for a job that was
-    sent and never heard of (102).
+    sent but never started (102).
     """
     if phase is None:
         return JobError(
             ErrorComponent.SERVER,
             102,
             "LEASE_LAPSED_BEFORE_START",
-            "the pilot took the job and was not heard of again: it died, or its node lost the network",
+            "the pilot acquired the job but sent no heartbeat: it died, or its node lost the network",
         )
     return JobError(
         ErrorComponent.SERVER,
         100,
         f"LEASE_LAPSED_IN_{phase.name}",
-        f"lost heartbeat: the pilot fell silent in {phase.value.replace('_', '-')}: "
+        f"lost heartbeat: the pilot sent none during {phase.value.replace('_', '-')}: "
         "it was killed, or its node died or lost the network",
     )
 
 
 def not_acknowledged() -> JobError:
-    """What is said of a hand-out that its pilot never answered: nothing was lost but some seconds."""
+    """Returns the error of a lease that its pilot never acknowledged: the job lost only some seconds."""
     return JobError(
         ErrorComponent.SERVER,
         102,
         "HAND_OUT_NOT_ACKNOWLEDGED",
-        "the pilot did not say that it got the job: the answer was lost on the way, or the pilot ended just then",
+        "the pilot did not acknowledge the job: the response was lost, or the pilot ended at that moment",
     )
 
 
 def pilot_ended() -> JobError:
-    """The error of a job whose pilot said goodbye without reporting it."""
+    """Returns the error of a job whose pilot deregistered without reporting it."""
     return JobError(
         ErrorComponent.PILOT, 1200, "PILOT_ENDED", "the pilot ended while it still had the job"
     )
 
 
 def upstream_failed(job_id: int) -> JobError:
-    """The error of a job whose build job failed (PanDA: 100, upstream job failed)."""
+    """Returns the error of a job whose build job failed (PanDA: 100, upstream job failed)."""
     return JobError(
         ErrorComponent.SERVER,
         100,
         "UPSTREAM_FAILED",
-        f"the build job {job_id} of the task failed; retry the task when its cause is mended",
+        f"the build job {job_id} of the task failed; fix the cause, then retry the task",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What a job asks of its node; None asks for nothing."""
+    """What a job requires of its node; None requires nothing."""
 
     memory_bytes: int | None = None
     cores: int | None = None
@@ -166,7 +166,7 @@ class Requirements:
 
 @dataclass(frozen=True, slots=True)
 class ResourceUse:
-    """What a job used, as its pilot measured it."""
+    """Resources that a job used, as its pilot measured them."""
 
     cpu_seconds: float = 0.0
     max_rss_bytes: int = 0
@@ -175,13 +175,13 @@ class ResourceUse:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as it stands, without its files.
+    """The current state of a job, without its files.
 
-    `failures` counts the attempts that count against `max_attempts`, `losses` those that ended by no fault of the job;
-    `attempt` numbers all of them, so that no two leases ever share a number. A waiting job with a `retry_time` is tried
-    again then, on other nodes than those `avoided` while there are any. `retry_job_id` names the job that replaces it.
-    `node` is the node of the current or last attempt. `throttled` says that it waits only because its
-    user has as many jobs on the queue as a limit allows. `labels` are its task's, where they were asked for.
+    `failures` counts the attempts that count against `max_attempts`, `losses` those that ended through no fault of the
+    job. `attempt` numbers all attempts, so that no two leases share a number. A waiting job with a `retry_time` is
+    retried then, and not on the nodes `avoided` while there are others. `retry_job_id` is the job that replaces it.
+    `node` is the node of the current or last attempt. `throttled`: it waits only because its user has reached a limit
+    on the queue. `labels` are its task's, where the caller requested them.
     """
 
     job_id: int
@@ -237,12 +237,12 @@ class JobCount:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What it counts, in the order of pages."""
+        """Queue, state and user: the order of pages."""
         return (self.queue, self.state.value, self.user)
 
 
 def job_not_found(job_id: int) -> NotFoundError:
-    """The error for a job that does not exist."""
+    """Returns the error for a job that does not exist."""
     return NotFoundError(
         "JOB_NOT_FOUND",
         f"there is no job {job_id}; `pandawn jobs` lists them",

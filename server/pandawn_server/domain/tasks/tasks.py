@@ -1,4 +1,4 @@
-"""What a user submits, and how it becomes jobs: splitting, names, and where outputs lie."""
+"""Tasks: what a user submits, how it is split into jobs, and the names and places of outputs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pandawn_server.domain.errors import NotFoundError, Violation
 from pandawn_server.domain.tasks.jobs import JobKind, JobState, Requirements
 
 MAX_JOBS = 100_000
-"""Most jobs of one task: what one transaction of submission takes in seconds, not minutes."""
+"""Maximum number of jobs of one task: one transaction inserts as many in seconds, not minutes."""
 
 DEFAULT_MAX_ATTEMPTS = 3
-"""Attempts at each job where the user names no number; PanDA's pilots try as often."""
+"""Failed attempts after which a job fails, if the user gives no number; PanDA has the same default."""
 
 
 class FileRole(Enum):
-    """What a file is to a job."""
+    """Role of a file in a job."""
 
     INPUT = "input"
     LIBRARY = "library"
@@ -29,7 +29,7 @@ class FileRole(Enum):
 
 
 class File(NamedTuple):
-    """A file with its place. Size in bytes; scope, guid, checksum and version are empty when unknown.
+    """A file with its location. Size in bytes; scope, guid, checksum and version are empty when unknown.
 
     `version` is as in `domain.catalog.file_version`.
     """
@@ -45,7 +45,7 @@ class File(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
-    """What a user wants done; see `pandawn/broker/v1/broker.proto` for each field."""
+    """What a user submits; see `pandawn/broker/v1/task.proto` for each field."""
 
     user: str
     dataset: str
@@ -83,7 +83,7 @@ class NewJob:
 
 
 class TaskState(Enum):
-    """Where a task stands, by its jobs."""
+    """State of a task, derived from its jobs."""
 
     RUNNING = "running"
     FINISHED = "finished"
@@ -93,11 +93,11 @@ class TaskState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task as stored: its spec without the inputs, and what became known of it since.
+    """A task as stored: its spec without the inputs, and facts added since.
 
-    `output_url` is the directory of its outputs; `library` is the product of its build job, None
-    until that has finished. `passed_over` says which queues were not chosen for it, and why.
-    `named_by_task` says that its outputs carry its identifier, as those of all but old tasks do.
+    `output_url` is the directory of its outputs; `library` is the output of its build job, None
+    until that has finished. `passed_over` names the queues that brokerage skipped, and why.
+    `named_by_task`: the names of its outputs contain its identifier; those of old tasks do not.
     """
 
     task_id: int
@@ -113,7 +113,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class TaskProgress:
-    """How far a task is. Jobs that a retry replaced are left out of `job_counts`."""
+    """Progress of a task. `job_counts` does not count jobs that a retry replaced."""
 
     job_counts: Mapping[JobState, int]
     input_bytes: int
@@ -122,12 +122,12 @@ class TaskProgress:
 
     @property
     def state(self) -> TaskState:
-        """Where the task stands."""
+        """State of the task."""
         return task_state(self.job_counts)
 
 
 def task_state(job_counts: Mapping[JobState, int]) -> TaskState:
-    """Where a task stands, given its jobs by state."""
+    """Returns the state of a task, given its number of jobs by state."""
     present = {state for state, count in job_counts.items() if count}
     if present - {JobState.FINISHED, JobState.FAILED, JobState.CANCELLED}:
         return TaskState.RUNNING
@@ -139,20 +139,20 @@ def task_state(job_counts: Mapping[JobState, int]) -> TaskState:
 
 
 INPUT_MARK = "%IN"
-"""What becomes the names of a job's input files in its command."""
+"""Placeholder in a command for the names of the job's input files."""
 
 MAX_WORD_BYTES = 128 * 1024 - 1
 """Longest argument of a program on Linux with pages of 4 KiB (MAX_ARG_STRLEN)."""
 
 MAX_COMMAND_BYTES = 6 * 1024 * 1024
-"""Most that Linux takes for arguments and environment together, whatever the stack may have."""
+"""Maximum size of arguments and environment together on Linux, with a stack of any size."""
 
 
 def spec_violations(spec: TaskSpec) -> tuple[str, list[Violation]]:
-    """Everything wrong with a task as a whole, and the reason code that names it best.
+    """Returns the violations of a task as a whole, and the reason code that fits them best.
 
-    Single fields (lengths, characters) are checked where they come in; here are the rules that
-    join several. An empty list means that the task is sound.
+    The wire checks single fields (lengths, characters); these are the rules between fields. An
+    empty list means that the task is valid.
     """
     if not spec.inputs and spec.job_count < 1:
         return "EMPTY_FILE_LIST", [
@@ -197,9 +197,9 @@ def spec_violations(spec: TaskSpec) -> tuple[str, list[Violation]]:
 
 
 def _overlong_commands(spec: TaskSpec) -> list[Violation]:
-    """The first run job whose `%IN` becomes more than Linux gives any program, on whatever node.
+    """Returns a violation for the first run job whose `%IN` exceeds what Linux passes to a program on any node.
 
-    What a node with a small stack refuses besides, its pilot tells (ARGUMENTS_TOO_LONG).
+    A node with a small stack may allow less: then its pilot reports ARGUMENTS_TOO_LONG.
     """
     inside = sum(argument.count(INPUT_MARK) for argument in spec.command if argument != INPUT_MARK)
     own_words = spec.command.count(INPUT_MARK)
@@ -214,9 +214,9 @@ def _overlong_commands(spec: TaskSpec) -> list[Violation]:
             return [
                 Violation(
                     "task.command",
-                    f"{INPUT_MARK} becomes {joined:,} bytes in run job {first // spec.files_per_job + 1} of "
-                    f"{len(files):,} files, more than a program can be given; give each job fewer files, or read "
-                    "their names from the file that PANDAWN_INPUTS_FILE names in the payload's environment",
+                    f"{INPUT_MARK} becomes {joined:,} bytes in run job {first // spec.files_per_job + 1} with "
+                    f"{len(files):,} files, more than a program can take; give each job fewer files, or read "
+                    "their names from the file whose path is in the environment variable PANDAWN_INPUTS_FILE",
                 )
             ]
     return []
@@ -231,21 +231,21 @@ def _duplicate_lfns(inputs: Sequence[File]) -> list[Violation]:
             found.append(
                 Violation(
                     f"task.inputs[{position}].file.lfn",
-                    f"{file.lfn!r} stands at place {before} too; LFNs of a task must differ",
+                    f"{file.lfn!r} is also the LFN of input {before}; LFNs of a task must differ",
                 )
             )
     return found
 
 
 def run_job_count(spec: TaskSpec) -> int:
-    """Number of run jobs of a task."""
+    """Returns the number of run jobs of a task."""
     if not spec.inputs:
         return spec.job_count
     return -(-len(spec.inputs) // spec.files_per_job)
 
 
 def split(spec: TaskSpec) -> list[NewJob]:
-    """The jobs of a task: the build job first, then run jobs over the inputs in the user's order."""
+    """Returns the jobs of a task: the build job first, then run jobs over the inputs in the user's order."""
     jobs = []
     if spec.build:
         jobs.append(NewJob(1, JobKind.BUILD, JobState.ACTIVATED, ()))
@@ -258,7 +258,7 @@ def split(spec: TaskSpec) -> list[NewJob]:
 
 
 def with_unique_names(jobs: Sequence[NewJob], immutable_scopes: Sequence[str]) -> Sequence[NewJob]:
-    """The jobs with inputs known by their names where a queue's `immutable_scopes` say so, and only there."""
+    """Returns the jobs with inputs identified by their names where a queue's `immutable_scopes` allow it."""
     if not immutable_scopes and not any(
         file.version == UNIQUE for job in jobs for file in job.inputs
     ):
@@ -273,20 +273,20 @@ def _known_by_name(file: File, immutable_scopes: Sequence[str]) -> File:
     if is_unique(file.scope, file.lfn, file.url, immutable_scopes):
         return file._replace(version=UNIQUE)
     if file.version == UNIQUE:
-        # A retry, and the site has taken its word back: what else was told of the file counts.
+        # On a retry, after the site withdrew the scope: the other facts of the file give its version.
         return file._replace(version=file_version(file.url, checksum=file.checksum))
     return file
 
 
 def oversized_jobs(jobs: Sequence[NewJob], max_input_bytes: int) -> list[Violation]:
-    """The jobs whose inputs together exceed a queue's limit; a limit of 0 is none."""
+    """Returns a violation for each job whose inputs together exceed a queue's limit; 0 means no limit."""
     if not max_input_bytes:
         return []
     return [
         Violation(
             "task.files_per_job",
             f"run job {job.index} has {len(job.inputs)} input files of {job.input_bytes:,} bytes together, "
-            f"the queue takes {max_input_bytes:,} bytes a job; give each job fewer files",
+            f"the queue's limit is {max_input_bytes:,} bytes per job; give each job fewer files",
         )
         for job in jobs
         if job.input_bytes > max_input_bytes
@@ -294,12 +294,12 @@ def oversized_jobs(jobs: Sequence[NewJob], max_input_bytes: int) -> list[Violati
 
 
 def output_directory(storage_root: str, user: str, dataset: str, now: datetime) -> str:
-    """Directory of a task's outputs as a URL, `<storage>/<year>/<user>/<dataset>`, as on the slides."""
+    """Returns the directory of a task's outputs as a URL: `<storage>/<year>/<user>/<dataset>`."""
     return f"{storage_root.rstrip('/')}/{now.year}/{user}/{dataset}"
 
 
 class OutputPlan(NamedTuple):
-    """A file that a job is to store: its name in the work directory, its LFN and scope, and where it goes."""
+    """A file that a job must store: its name in the work directory, its LFN and scope, and its destination."""
 
     name: str
     lfn: str
@@ -309,7 +309,7 @@ class OutputPlan(NamedTuple):
 
 
 def output_scope(user: str) -> str:
-    """The name space of what a user's jobs make: two users may give a dataset the same name."""
+    """Returns the scope of a user's outputs: two users may give a dataset the same name."""
     return f"user.{user}"
 
 
@@ -320,11 +320,11 @@ LIBRARY_NAME = "library.tar.gz"
 def planned_outputs(
     task: Task, kind: JobKind, index: int, job_id: int, attempt: int
 ) -> list[OutputPlan]:
-    """What an attempt at a job stores, its log last.
+    """Returns the files that an attempt at a job stores, its log last.
 
-    Outputs are named by the task and the job's place in it, so that a retry fills the same gap and
-    no other task ever writes over them; libraries by the job, since a retry makes another; logs by
-    the attempt, since each has its own.
+    The name of an output contains the task and the job's index: a retry writes the same name, and no
+    other task can overwrite it. The name of a library contains the job, since a retry makes another
+    library; the name of a log contains the attempt, since each attempt has its own log.
     """
     spec = task.spec
 
@@ -341,7 +341,7 @@ def planned_outputs(
 
 
 def task_not_found(task_id: int) -> NotFoundError:
-    """The error for a task that does not exist."""
+    """Returns the error for a task that does not exist."""
     return NotFoundError(
         "TASK_NOT_FOUND",
         f"there is no task {task_id}; `pandawn tasks` lists them",
@@ -351,7 +351,7 @@ def task_not_found(task_id: int) -> NotFoundError:
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
-    """A task and how far it is."""
+    """A task and its progress."""
 
     task: Task
     progress: TaskProgress

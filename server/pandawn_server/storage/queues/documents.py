@@ -1,4 +1,4 @@
-"""The documents of the configuration as they stand, and overrides."""
+"""The current documents of the configuration, and overrides."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _COLUMNS = (
 
 
 def read_documents(tx: Transaction, after: int = 0) -> list[Document]:
-    """Documents that were changed, or whose overrides were, after a revision; deleted ones too."""
+    """Returns documents, including deleted ones, that changed or whose overrides changed after a revision."""
     table = config_documents
     condition: ColumnElement[bool] = true()
     if after:
@@ -61,7 +61,7 @@ def read_documents(tx: Transaction, after: int = 0) -> list[Document]:
 
 
 def write_documents(tx: Transaction, documents: Collection[Document]) -> None:
-    """Stores documents in the place of those of the same keys; the caller has locked the head."""
+    """Stores documents; they replace those with the same keys. The caller has locked the head."""
     for kind in DocumentKind:
         names = [document.key.name for document in documents if document.key.kind is kind]
         if names:
@@ -93,7 +93,7 @@ def write_documents(tx: Transaction, documents: Collection[Document]) -> None:
 
 
 def read_overrides(tx: Transaction, of: Collection[str] | None = None) -> list[Override]:
-    """Overrides as they were set, expired ones too: of all queues, or of some."""
+    """Returns the overrides of all queues, or of some, including expired ones."""
     query = select(config_overrides)
     if of is not None:
         if not of:
@@ -108,13 +108,13 @@ def read_overrides(tx: Transaction, of: Collection[str] | None = None) -> list[O
             row["revision"],
         )
         for row in tx.execute(query.order_by(config_overrides.c.parameter)).mappings()
-        # One that a newer version set, and this one does not know.
+        # A newer version may have set a parameter that this version does not know.
         if unpack_settings(row["settings"])
     ]
 
 
 def write_overrides(tx: Transaction, overrides: Iterable[Override]) -> None:
-    """Stores overrides; those that were there of the same parameters must have been deleted."""
+    """Stores overrides; the caller has deleted earlier ones of the same parameters."""
     insert_rows(
         tx,
         config_overrides,
@@ -143,12 +143,12 @@ def delete_overrides(
 
 
 def delete_expired(tx: Transaction, now: datetime) -> None:
-    """Deletes overrides that count no more."""
+    """Deletes expired overrides."""
     tx.execute(delete(config_overrides).where(config_overrides.c.expire_time <= now))
 
 
-def note_overrides_changed(tx: Transaction, queue_names: Collection[str], revision: int) -> None:
-    """Notes the revision that changed the overrides of queues."""
+def record_override_revision(tx: Transaction, queue_names: Collection[str], revision: int) -> None:
+    """Records the revision that changed the overrides of queues."""
     tx.execute(
         update(config_documents)
         .where(

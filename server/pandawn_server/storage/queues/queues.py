@@ -1,4 +1,4 @@
-"""Which queues there are, and of which sites; what they are is in the documents of the configuration."""
+"""Names of queues and their sites; their parameters are in the documents of the configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pandawn_server.storage.bulk import insert_rows
 from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.queues.schema import config_documents, queues
 
-# Only the document of a queue itself says of which site it is; without that it is of the site of its name.
+# Only the queue's own document gives its site; without one, its name is its site.
 _SITE: ColumnElement[str] = func.coalesce(
     func.nullif(config_documents.c.settings["site"].as_string(), ""), config_documents.c.name
 )
@@ -21,7 +21,7 @@ _OF_QUEUES = config_documents.c.kind == DocumentKind.QUEUE.value
 
 
 def site_of(tx: Transaction, name: str) -> str:
-    """The site of a queue; empty if there is no such queue."""
+    """Returns the site of a queue; empty if there is no such queue."""
     query = select(_SITE).where(
         _OF_QUEUES, config_documents.c.name == name, ~config_documents.c.is_deleted
     )
@@ -29,7 +29,7 @@ def site_of(tx: Transaction, name: str) -> str:
 
 
 def names_of_sites(tx: Transaction, sites: Collection[str]) -> list[str]:
-    """Names of the queues of some sites, in order."""
+    """Returns the names of the queues of some sites, in order."""
     if not sites:
         return []
     query = (
@@ -41,7 +41,7 @@ def names_of_sites(tx: Transaction, sites: Collection[str]) -> list[str]:
 
 
 def add_queues(tx: Transaction, names: Collection[str]) -> None:
-    """Notes that queues of these names exist or existed; those known already are passed over."""
+    """Records the names of queues that exist or existed; known names are skipped."""
     if names:
         query = select(queues.c.name).where(among(tx, queues.c.name, names))
         known = set(tx.execute(query).scalars())

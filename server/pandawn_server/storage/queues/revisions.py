@@ -20,15 +20,15 @@ _HEAD = 1
 
 
 def read_head(tx: Transaction) -> int:
-    """The revision that stands; 0 before the first."""
+    """Returns the current revision; 0 before the first."""
     return tx.execute(select(config_head.c.revision)).scalar() or 0
 
 
 def lock_head(tx: Transaction) -> int:
-    """The same, locked until the end of the transaction: one change at a time, each on top of the last."""
+    """Locks the head until the end of the transaction, so that changes run one after another; returns the revision."""
     found = tx.execute(select(config_head.c.revision).with_for_update()).scalar()
     if found is None:
-        # Two that are the first at once: one is refused, and repeats.
+        # If two transactions insert it at once, one fails and is retried.
         tx.execute(insert(config_head).values(head_id=_HEAD, revision=0))
     return found or 0
 
@@ -41,7 +41,7 @@ def write_revision(
     author: Author,
     changes: Sequence[Change],
 ) -> None:
-    """Stores a revision, and makes it the one that stands. The caller has locked the head."""
+    """Stores a revision, and makes it the current one. The caller has locked the head."""
     actions = [change.action for change in changes]
     tx.execute(
         insert(config_revisions).values(
@@ -80,7 +80,7 @@ def write_revision(
 def list_revisions(
     tx: Transaction, before: int, limit: int, key: DocumentKey | None
 ) -> list[Revision]:
-    """Up to `limit` revisions below `before` (0: any), the newest first: all, or those that touched a document."""
+    """Returns up to `limit` revisions below `before` (0: any), newest first; with `key` those of one document."""
     query = select(config_revisions).order_by(config_revisions.c.revision.desc()).limit(limit)
     if before:
         query = query.where(config_revisions.c.revision < before)
@@ -96,14 +96,14 @@ def list_revisions(
 
 
 def get_revisions(tx: Transaction, numbers: Collection[int]) -> dict[int, Revision]:
-    """The revisions that exist among `numbers`."""
+    """Returns the revisions that exist among `numbers`, by number."""
     query = select(config_revisions).where(among(tx, config_revisions.c.revision, numbers))
     found = (_to_revision(row) for row in tx.execute(query).mappings())
     return {revision.revision: revision for revision in found}
 
 
 def changes_between(tx: Transaction, after: int, until: int) -> Iterator[Change]:
-    """What revisions above `after` and up to `until` did to documents, the oldest first; overrides left out."""
+    """Yields the changes of documents by revisions above `after` and up to `until`, oldest first, without overrides."""
     table = config_changes
     query = (
         select(table.c.kind, table.c.name, table.c.old, table.c.new)

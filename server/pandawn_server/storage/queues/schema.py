@@ -20,7 +20,7 @@ from pandawn_server.storage.types import UtcDateTime
 queues = Table(
     "queues",
     metadata,
-    # Every queue that ever was: tasks outlive the queues that they ran on. What they are is in documents.
+    # All queues that exist or existed: tasks outlive their queues. Their parameters are in documents.
     Column("name", Text, primary_key=True),
 )
 
@@ -28,7 +28,7 @@ queues = Table(
 config_head = Table(
     "config_head",
     metadata,
-    # One row. Whoever changes the configuration locks it: so revisions are committed in their order.
+    # One row. Each change of the configuration locks it, so that revisions are committed in order.
     Column("head_id", Integer, primary_key=True, autoincrement=False),
     Column("revision", BigInteger, nullable=False),
 )
@@ -45,7 +45,7 @@ config_documents = Table(
     Column("revision", BigInteger, nullable=False),
     Column("override_revision", BigInteger, nullable=False),
     Column("update_time", UtcDateTime, nullable=False),
-    # A deleted document stays, empty: servers that remember it learn that it has gone.
+    # A deleted document stays, empty: servers that have it in their cache learn that it was deleted.
     Column("is_deleted", Boolean, nullable=False),
     Index(None, "revision"),
     Index(None, "override_revision"),
@@ -91,7 +91,7 @@ config_changes = Table(
     Column("kind", Text, primary_key=True),
     Column("name", Text, primary_key=True),
     Column("of_overrides", Boolean, nullable=False),
-    # The whole document before and after, NULL where it is not there: any two revisions can be compared.
+    # The whole document before and after, NULL if it does not exist, so that any two revisions can be compared.
     Column("old", JSON),
     Column("new", JSON),
     Index(None, "kind", "name", "revision"),

@@ -1,4 +1,4 @@
-"""Parameters of queues as JSON, and back."""
+"""Converts parameters of queues to JSON and back."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Json = str | int | float | bool | list[str] | dict[str, str]
 
 
 def pack_settings(settings: Mapping[str, Value]) -> dict[str, Json]:
-    """Parameters as values that JSON knows: spans in seconds, words of enums."""
+    """Converts parameters to values of JSON: durations to seconds, enums to words."""
     return {name: _pack(value) for name, value in settings.items()}
 
 
 def unpack_settings(packed: Mapping[str, Json]) -> QueueSettings:
-    """The same back. What this version does not know, as a newer one may have set it, is left out."""
+    """Converts parameters from JSON. Skips those that this version does not know: a newer one may have set them."""
     values: dict[str, Value] = {}
     for name, value in packed.items():
         if name in PARAMETERS:
-            # A word may be newer than this version too.
+            # The word of an enum may be newer than this version, too.
             with suppress(ValueError):
                 values[name] = _unpack(name, value)
     return QueueSettings(**values)

@@ -1,7 +1,7 @@
-"""Files of jobs: what each reads, in one row a job, and what was stored, one row a file.
+"""Files of jobs: inputs, in one row for each job, and stored files, in one row for each file.
 
-A task has many more inputs than jobs, and nobody asks for one of them alone: as rows of their own
-they would make submission and matching several times slower.
+A task has many more inputs than jobs, and no query needs a single input: with one row for each,
+submission and matching would be several times slower.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from pandawn_server.storage.database import Transaction
 from pandawn_server.storage.tasks.schema import job_files, job_inputs, jobs
 
 PackedFile = list[str | int]
-"""LFN, size in bytes, URL, scope, GUID, checksum, version; empty ones of the last four are left out at the end.
+"""LFN, size in bytes, URL, scope, GUID, checksum, version; of the last four, trailing empty ones are left out.
 
-Rows of before files had versions end earlier: their files are of unknown version.
+Rows older than file versions end before the version: it is unknown.
 """
 
 _FILES_A_STATEMENT = 20_000
-"""A statement of all inputs of the largest task would take a gigabyte, several times over."""
+"""Limit per statement: one with all inputs of the largest task would take several gigabytes."""
 
 _NEVER_LEFT_OUT = 3
 _VERSION_AT = 6
 
 _AS_CHECKSUM = "="
-"""Stands for a version that is the checksum, as a strong one is: both are long, and tasks have many files."""
+"""Replaces a version that equals the checksum, as with a strong one: both are long, and tasks have many files."""
 
 
 def pack(file: File) -> PackedFile:
-    """A file as it stands in the row of its job."""
+    """Returns a file in the form stored in the row of its job."""
     packed: PackedFile = [
         file.lfn,
         file.size_bytes,
@@ -52,13 +52,13 @@ def pack(file: File) -> PackedFile:
 
 
 def unpack(packed: Sequence[str | int]) -> File:
-    """The file of a row; raises `TypeError` for a row that this version cannot have written."""
+    """Returns a file from its stored form; raises `TypeError` for one that this version cannot have written."""
     file = File(*packed)  # type: ignore[arg-type]
     return file._replace(version=file.checksum) if file.version == _AS_CHECKSUM else file
 
 
 def packed_version(packed: Sequence[Any]) -> str:
-    """The version of the file of a row, empty if it is unknown."""
+    """Returns the version of a file from its stored form; empty if unknown."""
     if len(packed) <= _VERSION_AT:
         return ""
     version: str = packed[_VERSION_AT]
@@ -66,7 +66,7 @@ def packed_version(packed: Sequence[Any]) -> str:
 
 
 def insert_inputs(tx: Transaction, inputs: Iterable[tuple[int, Sequence[File]]]) -> None:
-    """Stores what new jobs read, by job; jobs that read nothing get no row."""
+    """Stores the inputs of new jobs; jobs without inputs get no row."""
     rows: list[tuple[int, list[PackedFile]]] = []
     count = 0
     for job_id, read in inputs:
@@ -80,7 +80,7 @@ def insert_inputs(tx: Transaction, inputs: Iterable[tuple[int, Sequence[File]]])
 
 
 def get_inputs(tx: Transaction, job_ids: Collection[int]) -> dict[int, list[File]]:
-    """What jobs read in the order of submission, by job; jobs that read nothing have an empty list."""
+    """Returns the inputs of jobs in the order of submission, by job; an empty list for jobs without inputs."""
     found: dict[int, list[File]] = {job_id: [] for job_id in job_ids}
     query = select(job_inputs.c.job_id, job_inputs.c.files).where(
         among(tx, job_inputs.c.job_id, job_ids)
@@ -91,9 +91,9 @@ def get_inputs(tx: Transaction, job_ids: Collection[int]) -> dict[int, list[File
 
 
 def task_inputs(tx: Transaction, task_id: int) -> list[File]:
-    """What the jobs of a task read, job by job; files that several read come several times."""
+    """Returns the inputs of a task's jobs, job by job; files that several jobs read are repeated."""
     job_ids = tx.execute(select(jobs.c.job_id).where(jobs.c.task_id == task_id)).scalars()
-    # By a query of its own: joined, a small task would cost a walk over the inputs of all.
+    # A separate query: with a join, a small task would cost a scan of the inputs of all tasks.
     found = get_inputs(tx, sorted(job_ids))
     return [file for read in found.values() for file in read]
 
@@ -109,7 +109,7 @@ class StoredFile:
 
 
 def insert_stored(tx: Transaction, stored: Iterable[StoredFile]) -> None:
-    """Notes stored files."""
+    """Records stored files."""
     rows = [
         {
             "job_id": s.job_id,
@@ -129,7 +129,7 @@ def insert_stored(tx: Transaction, stored: Iterable[StoredFile]) -> None:
 
 
 def get_stored(tx: Transaction, job_id: int) -> Mapping[tuple[FileRole, str], File]:
-    """The outputs and logs of a job by role and LFN, in the order of their positions."""
+    """Returns the outputs and logs of a job by role and LFN, in the order of their positions."""
     query = (
         select(job_files)
         .where(job_files.c.job_id == job_id)

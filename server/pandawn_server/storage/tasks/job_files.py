@@ -1,4 +1,4 @@
-"""What a job reads: its own inputs, and its task's library once that is built."""
+"""The files that a job reads: its own inputs, and its task's library once that is built."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pandawn_server.storage.tasks import files, tasks
 
 
 def tasks_of(tx: Transaction, found: Iterable[Job]) -> dict[int, Task]:
-    """The tasks of jobs, by identifier."""
+    """Returns the tasks of jobs, by identifier."""
     return tasks.get_tasks(tx, {job.task_id for job in found})
 
 
 def input_files(
     tx: Transaction, found: Iterable[Job], task_of: Mapping[int, Task]
 ) -> dict[int, list[File]]:
-    """The files that each job reads, the library last, by job."""
+    """Returns the files that each job reads, the library last, by job."""
     job_of = {job.job_id: job for job in found}
     read = files.get_inputs(tx, job_of)
     for job_id, job in job_of.items():

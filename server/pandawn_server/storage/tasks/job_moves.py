@@ -1,4 +1,4 @@
-"""Moves of jobs: each a compare-and-set on the state, by a step of the table of transitions."""
+"""State changes of jobs: each is a compare-and-set on the state, by a step of the table of transitions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from pandawn_server.storage.database import Transaction, effects_of
 from pandawn_server.storage.tasks.schema import jobs
 
 IS_THROTTLED = text("jobs.throttled")
-"""As the condition of the index says it, or SQLite would not see that they are the same."""
+"""Written exactly as in the condition of the index: else SQLite would not use the index."""
 
 
 def step(before: JobState, after: JobState) -> Update:
-    """An update of jobs in one state that moves them to another; what else it sets is the caller's.
+    """Returns an update that moves jobs from one state to another; the caller adds other values.
 
-    Raises `ValueError` for a step that the table of transitions does not have.
+    Raises `ValueError` for a step that is not in the table of transitions.
     """
     check_step([before], after)
     return update(jobs).where(jobs.c.state == before.value).values(state=after.value)
@@ -36,12 +36,12 @@ def step(before: JobState, after: JobState) -> Update:
 def claim(tx: Transaction, job_ids: Collection[int], now: datetime) -> dict[int, int]:
     """Moves runnable jobs to SENT and returns the new attempt numbers of those that were still runnable.
 
-    This compare-and-set is what makes matching safe, however stale the candidates were.
+    This compare-and-set makes matching safe even if the candidates were stale.
     """
     if not job_ids:
         return {}
-    # Rows that another transaction is just claiming are passed over: waiting for them could only
-    # tell that they are gone, and two that wait for each other would be a deadlock.
+    # Skips rows that another transaction is claiming: after a wait they would be gone, and two
+    # transactions that wait for each other would deadlock.
     free = (
         select(jobs.c.job_id)
         .where(among(tx, jobs.c.job_id, job_ids), jobs.c.state == JobState.ACTIVATED.value)
@@ -59,10 +59,10 @@ def claim(tx: Transaction, job_ids: Collection[int], now: datetime) -> dict[int,
 
 @dataclass(frozen=True, slots=True)
 class JobChange:
-    """A move of a job of a queue: the state it gets and what is noted with it.
+    """A state change of a job of a queue, with the values recorded with it.
 
     `failed` and `lost` say what its attempt counts as. With a `retry_time` it waits until then; `avoided` are the
-    nodes on which it is not tried again.
+    nodes on which it is not retried.
     """
 
     job_id: int
@@ -133,10 +133,10 @@ def move(tx: Transaction, changes: Sequence[JobChange], now: datetime) -> None:
 
 
 def advance(tx: Transaction, states: Mapping[int, JobState], now: datetime) -> None:
-    """Moves leased jobs on to RUNNING or HOLDING as their pilots reported; later states stay."""
+    """Moves leased jobs to RUNNING or HOLDING as their pilots reported; jobs in later states do not change."""
     if not states:
         return
-    # An update locks rows as it finds them, which is no order.
+    # Locked in order first: an update locks rows in the order in which it finds them.
     ordered = select(jobs.c.job_id).where(among(tx, jobs.c.job_id, states)).order_by(jobs.c.job_id)
     tx.execute(ordered.with_for_update(key_share=True))
     for state in (JobState.RUNNING, JobState.HOLDING):
@@ -159,10 +159,10 @@ def activate_built(
     *,
     throttled: bool = False,
 ) -> int:
-    """Makes the jobs of a task that wait for its build runnable and returns how many.
+    """Makes the jobs of a task that wait for its build runnable; returns how many.
 
-    The library, whose size is known now, counts among their inputs. With `throttled` they wait on, for
-    room below their user's limit.
+    The library, whose size is known now, counts as one of their inputs. With `throttled` they keep waiting,
+    for their user's limit.
     """
     statement = _activation(throttled=throttled).where(*_waits_for_build(task_id))
     added = {"state_time": now, "input_bytes": jobs.c.input_bytes + library_bytes}
@@ -172,7 +172,7 @@ def activate_built(
 def end_pauses(
     tx: Transaction, queue: str, job_ids: Collection[int], now: datetime, *, throttled: bool
 ) -> int:
-    """Makes jobs of a queue runnable whose pause is over; returns how many. With `throttled` they wait for room."""
+    """Makes jobs of a queue runnable whose pause is over; returns how many. `throttled`: they wait for a limit."""
     chosen = (
         select(jobs.c.job_id)
         .where(
@@ -181,10 +181,10 @@ def end_pauses(
             jobs.c.retry_time <= now,
         )
         .order_by(jobs.c.job_id)
-        # Skip what somebody cancels just now.
+        # Skip jobs that are being cancelled.
         .with_for_update(skip_locked=True)
     )
-    # Two statements, as `throttle` has them and why.
+    # Two statements, for the reason given in `throttle`.
     free = list(tx.execute(chosen).scalars())
     statement = _activation(throttled=throttled).where(among(tx, jobs.c.job_id, free))
     return _activate(
@@ -193,7 +193,7 @@ def end_pauses(
 
 
 def release(tx: Transaction, queue: str, user: str, most: int | None, now: datetime) -> int:
-    """Makes up to `most` (None: all) throttled jobs runnable, by priority and age; returns how many."""
+    """Releases up to `most` (None: all) throttled jobs, by priority and age; returns how many."""
     chosen = (
         select(jobs.c.job_id)
         .where(IS_THROTTLED, jobs.c.queue == queue, jobs.c.user == user)
@@ -205,17 +205,17 @@ def release(tx: Transaction, queue: str, user: str, most: int | None, now: datet
 
 
 def throttle(tx: Transaction, queue: str, user: str, most: int, now: datetime) -> int:
-    """Lets up to `most` runnable jobs of a user wait again, the last by priority and age; returns how many."""
+    """Throttles up to `most` runnable jobs of a user, the last by priority and age; returns how many."""
     chosen = (
         select(jobs.c.job_id)
         .where(jobs.c.queue == queue, jobs.c.user == user, jobs.c.state == JobState.ACTIVATED.value)
         .order_by(jobs.c.priority, jobs.c.job_id.desc())
         .limit(most)
-        # Skip what a pilot is just being given.
+        # Skip jobs that are being leased.
         .with_for_update(skip_locked=True)
     )
-    # Two statements: inside an update PostgreSQL may run the inner one again and again, and each time
-    # skip what it locked itself.
+    # Two statements: PostgreSQL may run a subquery of an update several times, and each time it would skip
+    # the rows that it has locked itself.
     job_ids = list(tx.execute(chosen).scalars())
     statement = (
         step(JobState.ACTIVATED, JobState.WAITING)
@@ -227,7 +227,7 @@ def throttle(tx: Transaction, queue: str, user: str, most: int, now: datetime) -
 
 def _activation(*, throttled: bool) -> Update:
     if throttled:
-        # They wait on, for another reason.
+        # They keep waiting, for another reason.
         return update(jobs).where(jobs.c.state == JobState.WAITING.value).values(throttled=True)
     return step(JobState.WAITING, JobState.ACTIVATED).values(throttled=False)
 
@@ -257,7 +257,7 @@ def end_waiting(
 
 
 def cancel_queued(tx: Transaction, job_ids: Collection[int], now: datetime) -> set[int]:
-    """Cancels those jobs that no pilot has; returns them. The state is compared again as it is set."""
+    """Cancels those of the jobs that no pilot has, by compare-and-set; returns them."""
     if not job_ids:
         return set()
     allowed = [state.value for state in states_before(JobState.CANCELLED) - LEASED_STATES]
@@ -271,7 +271,7 @@ def cancel_queued(tx: Transaction, job_ids: Collection[int], now: datetime) -> s
 
 
 def request_cancel(tx: Transaction, job_ids: Collection[int]) -> set[int]:
-    """Asks the pilots of leased jobs to end them; returns the jobs concerned."""
+    """Marks leased jobs so that their pilots end them; returns these jobs."""
     if not job_ids:
         return set()
     statement = (
@@ -287,7 +287,7 @@ def request_cancel(tx: Transaction, job_ids: Collection[int]) -> set[int]:
 
 
 def set_retries(tx: Transaction, retries: Mapping[int, int]) -> None:
-    """Notes for each replaced job which one replaces it."""
+    """Records for each replaced job which job replaces it."""
     tx.execute(
         update(jobs)
         .where(jobs.c.job_id == bindparam("b_old"))

@@ -1,4 +1,4 @@
-"""Jobs: inserting, reading and counting them. `job_moves` moves them."""
+"""Jobs: inserts, reads and counts them. `job_moves` changes their states."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from pandawn_server.storage.tasks.schema import jobs
 
 
 def _select_jobs() -> Select[Any]:
-    # The node and the phase live with the attempt and the lease, which the hot path writes anyway.
+    # Node and phase are columns of the attempt and the lease, which the hot path writes anyway.
     return (
         select(jobs, attempts.c.node, leases.c.phase)
         .outerjoin(
@@ -87,8 +87,8 @@ def insert_jobs(
 ) -> list[int]:
     """Stores jobs of a task and returns their identifiers in order.
 
-    `parents` names what each replaces; `library_bytes` is the size of the task's library, if it is built.
-    `throttled` keeps those that would be runnable waiting, until `usecases.access.limits` lets them go.
+    `parents` are the jobs that they replace; `library_bytes` is the size of the task's library, if it is built.
+    `throttled`: those that would be runnable wait until `usecases.access.limits` releases them.
     """
     job_ids = _reserve_ids(tx, len(new_jobs))
     same_in_all = {
@@ -134,7 +134,7 @@ def insert_jobs(
 
 
 def _reserve_ids(tx: Transaction, count: int) -> list[int]:
-    # Numbers drawn beforehand let one statement insert all rows, and their inputs after them.
+    # With numbers reserved in advance, one statement inserts all rows, and another all their inputs.
     if tx.dialect.name == "sqlite":
         last = tx.execute(text("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'")).scalar() or 0
         return list(range(last + 1, last + 1 + count))
@@ -145,7 +145,7 @@ def _reserve_ids(tx: Transaction, count: int) -> list[int]:
 
 
 def get_jobs(tx: Transaction, job_ids: Collection[int]) -> dict[int, Job]:
-    """The jobs that exist among `job_ids`, by identifier."""
+    """Returns the jobs that exist among `job_ids`, by identifier."""
     if not job_ids:
         return {}
     query = _select_jobs().where(among(tx, jobs.c.job_id, job_ids))
@@ -153,23 +153,23 @@ def get_jobs(tx: Transaction, job_ids: Collection[int]) -> dict[int, Job]:
 
 
 def lock_jobs(tx: Transaction, job_ids: Collection[int]) -> dict[int, Job]:
-    """As `get_jobs`, locked until the end of the transaction."""
+    """Returns jobs as `get_jobs` does, and locks them until the end of the transaction."""
     if not job_ids:
         return {}
     query = (
         _select_jobs()
         .where(among(tx, jobs.c.job_id, job_ids))
         .order_by(jobs.c.job_id)
-        # Rows that refer to a job may still be inserted: no key changes.
+        # The weaker lock still lets other transactions insert rows that refer to a job.
         .with_for_update(of=jobs, key_share=True)
     )
     return {row["job_id"]: _to_job(row) for row in tx.execute(query).mappings()}
 
 
 def list_jobs(tx: Transaction, after: int, limit: int, wanted: JobFilter) -> list[Job]:
-    """Up to `limit` jobs that come after `after` in the order of their identifiers.
+    """Returns up to `limit` jobs after job `after`, in ascending order of identifier.
 
-    With `newest_first` the order is the other way round; then an `after` of 0 is none.
+    With `newest_first` the order is descending, and an `after` of 0 means from the newest.
     """
     query = _select_jobs().limit(limit)
     if wanted.newest_first:
@@ -194,7 +194,7 @@ def list_jobs(tx: Transaction, after: int, limit: int, wanted: JobFilter) -> lis
 
 
 def list_task_jobs(tx: Transaction, task_id: int, states: Collection[JobState]) -> list[Job]:
-    """The jobs of a task in some states that no retry has replaced, locked, by identifier."""
+    """Returns and locks the jobs of a task in `states` that no retry has replaced, by identifier."""
     query = (
         _select_jobs()
         .where(
@@ -219,7 +219,7 @@ def has_open_build(tx: Transaction, task_id: int) -> bool:
 
 
 def count_ahead(tx: Transaction, job: Job) -> int:
-    """Runnable jobs of the same queue that go before a job: others of its user by priority and age."""
+    """Counts the runnable jobs of the same user and queue that precede a job by priority and age."""
     before = (jobs.c.user == job.user) & (
         (jobs.c.priority > job.priority)
         | ((jobs.c.priority == job.priority) & (jobs.c.job_id < job.job_id))
@@ -233,7 +233,7 @@ def count_ahead(tx: Transaction, job: Job) -> int:
 
 
 def queues_with_jobs(tx: Transaction, names: Collection[str]) -> set[str]:
-    """Those of the queues that have jobs which have not ended."""
+    """Returns those of the queues that have jobs which have not ended."""
     query = (
         select(jobs.c.queue)
         .where(among(tx, jobs.c.queue, names), jobs.c.state.not_in([s.value for s in FINAL_STATES]))
@@ -243,7 +243,7 @@ def queues_with_jobs(tx: Transaction, names: Collection[str]) -> set[str]:
 
 
 def queue_loads(tx: Transaction, names: Sequence[str]) -> dict[str, float]:
-    """Jobs that have not ended for each live pilot of a queue, by queue (without pilots: as for half a one)."""
+    """Returns the number of open jobs per live pilot, by queue; a queue without pilots counts as having half of one."""
     waiting: dict[str, int] = dict(
         tx.execute(
             select(jobs.c.queue, func.count())
@@ -264,7 +264,7 @@ def queue_loads(tx: Transaction, names: Sequence[str]) -> dict[str, float]:
 
 
 def pauses_over(tx: Transaction, now: datetime, limit: int) -> dict[tuple[str, str], list[int]]:
-    """Up to `limit` jobs whose pause is over, the first first, by queue and user."""
+    """Returns up to `limit` jobs whose pause is over, in the order of its end, by queue and user."""
     query = (
         select(jobs.c.job_id, jobs.c.queue, jobs.c.user)
         .where(jobs.c.retry_time <= now)

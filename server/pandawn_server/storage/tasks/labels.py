@@ -14,7 +14,7 @@ from pandawn_server.storage.tasks.schema import task_labels, tasks
 
 
 def insert_labels(tx: Transaction, task_id: int, labels: Mapping[str, str]) -> None:
-    """Makes a new task known by its labels."""
+    """Stores the labels of a new task, so that it can be found by them."""
     if labels:
         tx.execute(
             insert(task_labels),
@@ -23,7 +23,7 @@ def insert_labels(tx: Transaction, task_id: int, labels: Mapping[str, str]) -> N
 
 
 def has_labels(column: ColumnElement[int], labels: Mapping[str, str]) -> ColumnElement[bool]:
-    """Whether the task whose identifier stands in a column has all of some labels, which are not none."""
+    """Condition that the task whose identifier is in `column` has all of `labels`, of which there is at least one."""
     return and_(
         *(
             column.in_(
@@ -37,7 +37,7 @@ def has_labels(column: ColumnElement[int], labels: Mapping[str, str]) -> ColumnE
 
 
 def labelled(tx: Transaction, found: Sequence[Job]) -> list[Job]:
-    """Jobs with the labels of their tasks, which most ways of reading jobs leave out."""
+    """Returns the jobs with the labels of their tasks, which most queries for jobs do not read."""
     query = select(tasks.c.task_id, tasks.c.labels).where(
         among(tx, tasks.c.task_id, {job.task_id for job in found})
     )

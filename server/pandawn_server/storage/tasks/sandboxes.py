@@ -1,4 +1,4 @@
-"""Users' code, in pieces, named by its content."""
+"""Sandboxes: users' code, stored in chunks under the checksum of the archive."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from pandawn_server.storage.tasks.schema import (
 
 
 def known_sandboxes(tx: Transaction, sandbox_ids: Collection[str]) -> set[str]:
-    """Those of `sandbox_ids` that are stored."""
+    """Returns those of `sandbox_ids` that are stored."""
     query = select(sandboxes.c.sandbox_id).where(among(tx, sandboxes.c.sandbox_id, sandbox_ids))
     return set(tx.execute(query).scalars())
 
 
 def sandboxes_of(tx: Transaction, user: str, sandbox_ids: Collection[str]) -> set[str]:
-    """Those of `sandbox_ids` that a user uploaded."""
+    """Returns those of `sandbox_ids` that a user uploaded."""
     query = select(sandbox_owners.c.sandbox_id).where(
         among(tx, sandbox_owners.c.sandbox_id, sandbox_ids), sandbox_owners.c.user == user
     )
@@ -35,20 +35,20 @@ def sandboxes_of(tx: Transaction, user: str, sandbox_ids: Collection[str]) -> se
 
 
 def keep(tx: Transaction, sandbox_id: str) -> bool:
-    """Sees that a sandbox is not deleted before the end of the transaction; False if it is not there."""
+    """Keeps a sandbox from being deleted before the end of the transaction; False if it does not exist."""
     query = select(sandboxes.c.sandbox_id).where(sandboxes.c.sandbox_id == sandbox_id)
     return tx.execute(query.with_for_update(read=True, key_share=True)).first() is not None
 
 
-def note_upload(tx: Transaction, sandbox_id: str, now: datetime) -> None:
-    """Notes that a sandbox that is stored was uploaded again: somebody is going to use it."""
+def record_upload(tx: Transaction, sandbox_id: str, now: datetime) -> None:
+    """Records a repeated upload of a stored sandbox, so that it is not deleted as unused."""
     tx.execute(
         update(sandboxes).where(sandboxes.c.sandbox_id == sandbox_id).values(create_time=now)
     )
 
 
 def bytes_of(tx: Transaction, user: str) -> int:
-    """How much a user's sandboxes take; what several uploaded counts for each."""
+    """Returns the size in bytes of all sandboxes of a user; a shared one counts for each of its owners."""
     query = (
         select(func.coalesce(func.sum(sandboxes.c.size_bytes), 0))
         .join(sandbox_owners, sandbox_owners.c.sandbox_id == sandboxes.c.sandbox_id)
@@ -58,7 +58,7 @@ def bytes_of(tx: Transaction, user: str) -> int:
 
 
 def add_owner(tx: Transaction, sandbox_id: str, user: str) -> None:
-    """Notes that a user uploaded a sandbox that is stored."""
+    """Records a user as an owner of a stored sandbox."""
     if sandbox_id not in sandboxes_of(tx, user, [sandbox_id]):
         tx.execute(insert(sandbox_owners).values(sandbox_id=sandbox_id, user=user))
 
@@ -80,10 +80,10 @@ def insert_sandbox(
 
 
 def is_needed(tx: Transaction, sandbox_id: str, session: Session) -> bool:
-    """Whether a job that is leased to a pilot of the session's node and queue has the sandbox."""
+    """Whether a job leased to a pilot of the session's node and queue uses the sandbox."""
     query = (
         select(leases.c.job_id)
-        # From the few pilots of the node over their leases, for which there are indexes.
+        # Starts at the few pilots of the node and their leases, which have indexes.
         .join(pilots, pilots.c.pilot_id == leases.c.pilot_id)
         .join(jobs, jobs.c.job_id == leases.c.job_id)
         .join(tasks, tasks.c.task_id == jobs.c.task_id)
@@ -99,7 +99,7 @@ def is_needed(tx: Transaction, sandbox_id: str, session: Session) -> bool:
 
 
 def get_chunk(tx: Transaction, sandbox_id: str, position: int) -> bytes | None:
-    """One piece of a sandbox; None behind the last."""
+    """Returns one chunk of a sandbox; None after the last one."""
     query = select(sandbox_chunks.c.chunk).where(
         sandbox_chunks.c.sandbox_id == sandbox_id, sandbox_chunks.c.position == position
     )

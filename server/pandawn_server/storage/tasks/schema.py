@@ -29,7 +29,7 @@ _final = ", ".join(f"'{state.value}'" for state in sorted(FINAL_STATES, key=lamb
 task_labels = Table(
     "task_labels",
     metadata,
-    # To look for tasks by a label; the task itself has them all.
+    # For searches by label; the row of the task has all its labels.
     Column("name", Text, primary_key=True),
     Column("value", Text, primary_key=True),
     Column("task_id", BigInteger, ForeignKey("tasks.task_id"), primary_key=True),
@@ -47,7 +47,7 @@ sandboxes = Table(
 sandbox_owners = Table(
     "sandbox_owners",
     metadata,
-    # Who uploaded it: several, when they uploaded the same.
+    # Users who uploaded the archive.
     Column("sandbox_id", Text, ForeignKey("sandboxes.sandbox_id"), primary_key=True),
     Column("user", Text, primary_key=True),
 )
@@ -55,7 +55,7 @@ sandbox_owners = Table(
 sandbox_chunks = Table(
     "sandbox_chunks",
     metadata,
-    # In pieces, so that a thousand pilots that fetch the same code need a thousand pieces of memory.
+    # In chunks, so that a thousand downloads at once hold a thousand chunks in memory, not whole archives.
     Column("sandbox_id", Text, ForeignKey("sandboxes.sandbox_id"), primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("chunk", LargeBinary, nullable=False),
@@ -73,7 +73,7 @@ tasks = Table(
     Column("max_attempts", Integer, nullable=False),
     Column("files_per_job", Integer, nullable=False),
     Column("build", Boolean, nullable=False),
-    # Whether it is there to try out a queue.
+    # Whether it tests a queue.
     Column("test", Boolean, nullable=False, server_default=false()),
     Column("sandbox_id", Text, nullable=False),
     Column("command", JSON, nullable=False),
@@ -87,19 +87,19 @@ tasks = Table(
     Column("disk_bytes", BigInteger),
     Column("wall_time_s", Float),
     Column("output_url", Text, nullable=False),
-    # Whether names of its outputs carry its identifier: those of tasks from before they did do not.
+    # Whether the names of its outputs contain its identifier; false for old tasks.
     Column("named_by_task", Boolean, nullable=False, server_default=false()),
-    # Which queues were passed over when one was chosen, and why; empty where the user named one.
+    # Queues that brokerage skipped, and why; empty if the user named one.
     Column("passed_over", Text, nullable=False, server_default=""),
     Column("create_time", UtcDateTime, nullable=False),
-    # Product of the build job, NULL until it has finished.
+    # Library of the build job, NULL until it has finished.
     Column("library_lfn", Text),
     Column("library_url", Text),
     Column("library_bytes", BigInteger),
     Column("library_checksum", Text),
     # Set by the reaper when the last job has ended, for the event; reads derive it from the jobs.
     Column("close_time", UtcDateTime),
-    # Set when it begins to be deleted: nobody adds jobs any more.
+    # Set when its deletion starts: from then on no jobs are added.
     Column("remove_time", UtcDateTime),
     Index(None, "user", "dataset", unique=True),
     # Pages of a user's tasks, and of those of a site's queues.
@@ -144,13 +144,13 @@ jobs = Table(
     Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
     Column("create_time", UtcDateTime, nullable=False),
     Column("state_time", UtcDateTime, nullable=False),
-    # Waits because its user has as many jobs on the queue as a limit allows; false in other states.
+    # It waits because its user has reached a limit on the queue; false in other states.
     Column("throttled", Boolean, nullable=False, server_default=text("false")),
-    # Attempts that ended by no fault of the job.
+    # Attempts that ended through no fault of the job.
     Column("losses", Integer, nullable=False, server_default="0"),
-    # When a waiting job is tried again.
+    # When a waiting job is retried.
     Column("retry_time", UtcDateTime),
-    # Names of nodes on which it is not, where there are others.
+    # Names of nodes on which it is not retried while there are others.
     Column("avoided", JSON(none_as_null=True)),
     CheckConstraint(f"state IN ({_states})", name="state"),
     # Runnable jobs of a queue by priority and age, page by page.
@@ -162,7 +162,7 @@ jobs = Table(
         postgresql_where=text("state = 'activated'"),
         sqlite_where=text("state = 'activated'"),
     ),
-    # What became runnable last: the matchmaker in memory takes in no more than that.
+    # Jobs that became runnable last: the matchmaker reads only these.
     Index(
         "ix_jobs_arrivals",
         "queue",
@@ -171,7 +171,7 @@ jobs = Table(
         postgresql_where=text("state = 'activated'"),
         sqlite_where=text("state = 'activated'"),
     ),
-    # What waits for its user's limit only: nothing, unless there are limits.
+    # Throttled jobs: none, unless there are limits.
     Index(
         "ix_jobs_throttled",
         "queue",
@@ -181,7 +181,7 @@ jobs = Table(
         postgresql_where=text("throttled"),
         sqlite_where=text("throttled"),
     ),
-    # What waits for another try: little, as a rule.
+    # Jobs that wait for their next attempt: usually few.
     Index(
         "ix_jobs_retry",
         "retry_time",
@@ -190,7 +190,7 @@ jobs = Table(
     ),
     # Counts of a task.
     Index("ix_jobs_task", "task_id", "state"),
-    # Counts of the monitor: what is not over is little, what is over is a day's million.
+    # Counts of the monitor: few jobs are open, while a million end each day.
     Index(
         "ix_jobs_open",
         "queue",
@@ -203,14 +203,14 @@ jobs = Table(
     Index(None, "task_id", "job_id"),
     Index(None, "user", "job_id"),
     Index(None, "queue", "job_id"),
-    # So that SQLite tells the last number given, and never gives one twice.
+    # So that SQLite exposes the last number used, and never reuses one.
     sqlite_autoincrement=True,
 )
 
 job_inputs = Table(
     "job_inputs",
     metadata,
-    # Beside `jobs`, whose rows are written anew with each move: these never change.
+    # Not in `jobs`, whose rows are rewritten at each change of state: these never change.
     Column("job_id", BigInteger, ForeignKey("jobs.job_id"), primary_key=True, autoincrement=False),
     Column("files", JSON, nullable=False),
 )

@@ -1,4 +1,4 @@
-"""Tasks as submitted, with what their build jobs made, and how far they are."""
+"""Tasks as submitted, with their libraries and their progress."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def insert_task(
 
 
 def get_tasks(tx: Transaction, task_ids: Collection[int]) -> dict[int, Task]:
-    """The tasks that exist among `task_ids`, by identifier."""
+    """Returns the tasks that exist among `task_ids`, by identifier."""
     if not task_ids:
         return {}
     rows = tx.execute(select(tasks).where(among(tx, tasks.c.task_id, task_ids))).mappings()
@@ -109,10 +109,10 @@ def get_tasks(tx: Transaction, task_ids: Collection[int]) -> dict[int, Task]:
 
 
 def lock_tasks(tx: Transaction, task_ids: Collection[int]) -> dict[int, Task]:
-    """As `get_tasks`, locked until the end of the transaction.
+    """Returns tasks as `get_tasks` does, and locks them until the end of the transaction.
 
-    Held by whoever ends a build job, and by whoever adds jobs that may wait for it or ends those
-    that do: otherwise one would not see the other's, and a job would wait for ever.
+    A transaction needs this lock to end a build job, to add jobs that may wait for it, and to end
+    such jobs. Otherwise two would not see each other's changes, and a job would wait for ever.
     """
     if not task_ids:
         return {}
@@ -126,7 +126,7 @@ def lock_tasks(tx: Transaction, task_ids: Collection[int]) -> dict[int, Task]:
 
 
 def find_dataset(tx: Transaction, user: str, dataset: str) -> int | None:
-    """The task of a user that writes a dataset."""
+    """Returns the identifier of a user's task that writes a dataset, or None."""
     query = select(tasks.c.task_id).where(tasks.c.user == user, tasks.c.dataset == dataset)
     return tx.execute(query).scalar()
 
@@ -139,7 +139,7 @@ def list_tasks(
     queue: str = "",
     labels: Mapping[str, str] | None = None,
 ) -> list[Task]:
-    """Up to `limit` tasks with identifiers below `before`, newest first; an empty user, queue or labels are any."""
+    """Returns up to `limit` tasks below `before`, newest first; an empty user, queue or labels match any."""
     query = select(tasks).order_by(tasks.c.task_id.desc()).limit(limit)
     if before is not None:
         query = query.where(tasks.c.task_id < before)
@@ -153,7 +153,7 @@ def list_tasks(
 
 
 def set_library(tx: Transaction, task_id: int, library: File) -> None:
-    """Notes what the build job of a task made."""
+    """Records the library that the build job of a task made."""
     tx.execute(
         update(tasks)
         .where(tasks.c.task_id == task_id)
@@ -167,7 +167,7 @@ def set_library(tx: Transaction, task_id: int, library: File) -> None:
 
 
 def get_progress(tx: Transaction, task_ids: Sequence[int]) -> dict[int, TaskProgress]:
-    """How far tasks are, by identifier; jobs that a retry replaced are left out."""
+    """Returns the progress of tasks, by identifier; jobs that a retry replaced do not count."""
     if not task_ids:
         return {}
     current = among(tx, jobs.c.task_id, task_ids) & jobs.c.retry_job_id.is_(None)
@@ -212,7 +212,7 @@ def close_ended(tx: Transaction, now: datetime, limit: int) -> list[Task]:
     """Marks tasks whose jobs have all ended as closed and returns them; each is returned once."""
     open_job = exists().where(
         jobs.c.task_id == tasks.c.task_id,
-        # Named one by one, so that the index leads past the thousands that have ended.
+        # A list of states, not a negation: so the index skips the thousands of jobs that have ended.
         jobs.c.state.in_([state.value for state in JobState if state not in FINAL_STATES]),
     )
     query = (
@@ -230,5 +230,5 @@ def close_ended(tx: Transaction, now: datetime, limit: int) -> list[Task]:
 
 
 def reopen(tx: Transaction, task_id: int) -> None:
-    """A retry gave the task new jobs: it will end once more."""
+    """Marks a task as open again, after a retry added jobs: it will be closed again."""
     tx.execute(update(tasks).where(tasks.c.task_id == task_id).values(close_time=None))

@@ -111,7 +111,7 @@ def _best_queue(
             return Choice(queue, decision, _listed(skipped))
         full = full or too_many_waiting(who.user, queue.name, room, job_count)
         skipped.append(
-            f"{queue.name}: {room.load.waiting:,} of at most {room.limit:,} jobs of {who.user} wait there"
+            f"{queue.name}: {who.user} has {room.load.waiting:,} waiting jobs, the limit is {room.limit:,}"
         )
     if full is not None:
         raise full

@@ -7,7 +7,7 @@ import time
 from pandawn_server.storage.leases import pilots
 from pandawn_server.usecases.context import Context
 from pandawn_server.usecases.dispatch.feeding import feed_page, read_nodes
-from pandawn_server.usecases.queues.overrides import write_down_expired
+from pandawn_server.usecases.queues.overrides import record_expired
 
 PAGES = 16
 """Pages of jobs read ahead per queue and run: about 8,000 jobs, during which the queue's other work waits."""
@@ -30,7 +30,7 @@ def watch_queues(context: Context) -> bool:
     """
     with context.db.read() as tx:
         context.config.refresh(tx)
-    write_down_expired(context)
+    record_expired(context)
     return read_ahead(context)
 
 

@@ -1,1 +1,1 @@
-"""The configuration of queues: read, changed, overridden, its history."""
+"""Use cases of the configuration: read and change it, overrides, and its history."""

@@ -1,7 +1,7 @@
-"""The configuration as this process remembers it, so that no call reads queues from the database.
+"""A cache of the configuration in this process, so that no call reads queues from the database.
 
-The whole of it is kept: 10,000 queues are some 20 MB. One tiny query says whether it changed, and what
-changed is read then.
+It holds the whole configuration: 10,000 queues take about 20 MB. One small query shows whether the
+configuration has changed; then only the changes are read.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ _NOTHING = Configuration(-1, {}, {})
 
 
 class ConfigCache:
-    """What this process remembers of the configuration. Safe to share between threads."""
+    """The configuration as this process last read it. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._current = _NOTHING
 
     def current(self, tx: Transaction) -> Configuration:
-        """What is remembered; read from the database if nothing is yet."""
+        """Returns the cached configuration; reads it from the database the first time."""
         if self._current is _NOTHING:
             self.refresh(tx)
         return self._current
 
     @property
     def remembered(self) -> Configuration:
-        """What is remembered; nothing before the first look into the database."""
+        """The cached configuration; empty before the first read."""
         return self._current
 
     def refresh(self, tx: Transaction) -> Configuration:
-        """What the database says now: one tiny query unless something changed.
+        """Returns the current configuration of the database: one small query unless something changed.
 
-        To be called in a transaction before it changes the configuration itself, or after.
+        A transaction that changes the configuration must call it before its changes, or after them.
         """
-        # With the lock, so that of two threads the later one leaves the later picture. Nobody waits
-        # for the lock of a row in between: these are plain reads.
+        # The lock keeps a slower thread from storing an older configuration over a newer one. No thread
+        # waits for a row lock meanwhile: these are plain reads.
         with self._lock:
             known = self._current
             head = revisions.read_head(tx)
@@ -54,11 +54,11 @@ class ConfigCache:
             return self._current
 
     def queue(self, tx: Transaction, name: str, now: datetime) -> Queue | None:
-        """A queue. Whether one that is not remembered was just created elsewhere is looked up."""
+        """Returns a queue, or None. If the cache lacks it, checks whether another process just created it."""
         return self.current(tx).queue(name, now) or self.refresh(tx).queue(name, now)
 
     def queues(self, tx: Transaction, names: Collection[str], now: datetime) -> dict[str, Queue]:
-        """The queues that exist among `names`, by name; without a statement where all are remembered."""
+        """Returns the queues that exist among `names`, by name; without a query if all are in the cache."""
         found = _found(self.current(tx), names, now)
         return found if len(found) == len(names) else _found(self.refresh(tx), names, now)
 

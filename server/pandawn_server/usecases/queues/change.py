@@ -1,4 +1,4 @@
-"""Documents of the configuration are created, changed and deleted: all at once, as one revision."""
+"""Creates, changes and deletes documents of the configuration: all at once, as one revision."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ _LEVELS: Mapping[DocumentKind, Level] = {
 }
 
 _SHOWN = 10
-"""Names that a message lists."""
+"""Maximum number of names in a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What one document is to be.
+    """The requested state of one document.
 
     `mask` names the parameters to write; None: `settings` are the whole document. `field` is the path of
-    the settings in the request, for messages; `violations` is what was found where they came in.
+    the settings in the request, for messages; `violations` are those that the wire found.
     """
 
     key: DocumentKey
@@ -61,9 +61,9 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Guards:
-    """What must hold for a change to be made.
+    """Conditions for a change.
 
-    `expected_revision` is the one that must stand. `allowed_removals` is how many queues may be deleted or
+    `expected_revision`, if set, must be the current one. `allowed_removals` is how many queues may be deleted or
     taken offline; None: a quarter.
     """
 
@@ -73,7 +73,7 @@ class Guards:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with the document at a position of the request."""
+    """One violation of the document at a position of the request."""
 
     position: int
     key: DocumentKey
@@ -82,7 +82,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a change did, or would do. `revision` is the one that stands after it."""
+    """Result of a change, or of its preview. `revision` is the current one after it."""
 
     revision: int
     changes: Sequence[Change]
@@ -113,14 +113,14 @@ def change_documents(
     guards: Guards = Guards(),
     cause: Cause = Cause.APPLY,
 ) -> Outcome:
-    """Makes documents what they are wanted to be, in one transaction: all or none.
+    """Changes documents to their requested state, in one transaction: all or none.
 
-    Raises `ForbiddenError` (SITE_ADMIN_REQUIRED), `InvalidRequestError` with all that is wrong,
+    Raises `ForbiddenError` (SITE_ADMIN_REQUIRED), `InvalidRequestError` with all violations,
     `AbortedError` (STALE_ETAG, STALE_REVISION) and `PreconditionError` (TOO_MANY_QUEUES, QUEUE_IN_USE).
     """
     with context.db.write() as tx:
         now = context.clock()
-        # After this nobody else changes anything until we are done.
+        # From here on no other transaction can change the configuration.
         head = revisions.lock_head(tx)
         plan = _plan(tx, context.config.refresh(tx), wanted, now)
         require_author_of(author, plan.base, plan.changes)
@@ -132,7 +132,7 @@ def change_documents(
 
 
 def preview_documents(context: Context, wanted: Sequence[Wanted]) -> Outcome:
-    """What `change_documents` would do, with everything that it would refuse."""
+    """Returns what `change_documents` would do, with all violations for which it would raise an error."""
     now = context.clock()
     with context.db.read() as tx:
         plan = _plan(tx, context.config.refresh(tx), wanted, now)
@@ -150,7 +150,7 @@ def _plan(tx: Transaction, base: Configuration, wanted: Sequence[Wanted], now: d
             text = (
                 "the document was changed since you read it"
                 if exists
-                else "there is no such document any more"
+                else "the document no longer exists"
             )
             plan.faults.append(Fault(position, want.key, Violation("etag", text)))
         if want.delete:
@@ -161,7 +161,7 @@ def _plan(tx: Transaction, base: Configuration, wanted: Sequence[Wanted], now: d
             new = merged(old or NOTHING_SET, want.settings, want.mask)
         wrong = [*want.violations]
         if new is not None:
-            # What was wrong before and is not touched stays: rules may be newer than documents.
+            # Old violations outside the mask are accepted: rules may be newer than documents.
             wrong += [
                 violation
                 for violation in setting_violations(new, _LEVELS[want.key.kind])
@@ -185,14 +185,14 @@ def _plan(tx: Transaction, base: Configuration, wanted: Sequence[Wanted], now: d
 
 
 def _removed(base: Configuration, changes: Iterable[Change], now: datetime) -> list[str]:
-    """Queues that changes delete or take offline, through whichever document, overrides included."""
+    """Returns the queues that changes of any document delete or take offline, including overrides."""
     after = dict(base.documents)
     names: set[str] = set()
     for change in changes:
         if change.key.kind is DocumentKind.QUEUE:
             names.add(change.key.name)
         else:
-            # Few are changed at a time, and each may concern any queue.
+            # Few sites and clouds are changed at a time, and each may affect any queue.
             names.update(base.names)
         after[change.key] = _document(change, "", {}, 0, now, 0)
     removed = []
@@ -211,7 +211,7 @@ def _refuse(plan: _Plan, wanted: Sequence[Wanted], guards: Guards, head: int) ->
     if expected is not None and expected != head:
         raise AbortedError(
             "STALE_REVISION",
-            f"the configuration is at revision {head}, not at {expected} as when you read it; "
+            f"the configuration is at revision {head}, but you read it at {expected}; "
             "read it again and repeat the change",
             metadata={"revision": str(head)},
         )
@@ -234,7 +234,7 @@ def _refuse(plan: _Plan, wanted: Sequence[Wanted], guards: Guards, head: int) ->
         raise PreconditionError(
             "TOO_MANY_QUEUES",
             f"the change deletes or takes offline {count} of {len(plan.base.names)} queues "
-            f"({_some(plan.removed)}), and {allowed} are allowed; say {count} if that is meant",
+            f"({_some(plan.removed)}), and {allowed} are allowed; if that is intended, allow {count} removals",
             metadata={"removals": str(count), "allowed": str(allowed)},
         )
     if plan.in_use:
@@ -249,10 +249,10 @@ def _refuse(plan: _Plan, wanted: Sequence[Wanted], guards: Guards, head: int) ->
 def _stale_etag(plan: _Plan, key: DocumentKey) -> AbortedError:
     known = plan.base.documents.get(key)
     exists = known is not None and not known.is_deleted
-    there = "was changed since you read it" if exists else "does not exist any more"
+    problem = "was changed since you read it" if exists else "no longer exists"
     return AbortedError(
         "STALE_ETAG",
-        f"{key.kind.value} {key.name!r} {there}; read it again and repeat the change",
+        f"{key.kind.value} {key.name!r} {problem}; read it again and repeat the change",
         metadata={
             key.kind.value: key.name,
             "etag": known.etag if known is not None and exists else "",

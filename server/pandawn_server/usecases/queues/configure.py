@@ -1,4 +1,4 @@
-"""Site administrators read and change queues."""
+"""Reads queues, documents and overrides."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from pandawn_server.usecases.access.admission import queue_to_serve
 from pandawn_server.usecases.context import Context
 
 NOBODY = Author("", tool="pandawn-server")
-"""The author of what the server does by itself."""
+"""The author of changes that the server makes itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the value of a parameter comes from; `revision` says who set it, None for a default."""
+    """Where the value of a parameter comes from; `revision` is the one that set it, None for a default."""
 
     place: Place
     revision: Revision | None
@@ -34,19 +34,19 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class SetOverride:
-    """An override that counts, with who set it."""
+    """An override in effect, with its origin."""
 
     override: Override
     origin: Origin
 
 
 def get_queue(context: Context, name: str) -> Queue:
-    """One queue. Raises `NotFoundError` (QUEUE_NOT_FOUND)."""
+    """Returns one queue. Raises `NotFoundError` (QUEUE_NOT_FOUND)."""
     return queue_to_serve(context, name)
 
 
 def get_origins(context: Context, name: str) -> tuple[Queue, dict[str, Origin]]:
-    """One queue, and where the value of each parameter comes from, in the order of the contract.
+    """Returns one queue, and the origin of each parameter's value, in the order of the contract.
 
     Raises `NotFoundError` (QUEUE_NOT_FOUND).
     """
@@ -66,7 +66,7 @@ def _origins(tx: Transaction, places: Sequence[Place]) -> list[Origin]:
 
 
 def list_queues(context: Context, after: str, limit: int, site: str) -> list[Queue]:
-    """Up to `limit` queues with names greater than `after`, by name; an empty site is any."""
+    """Returns up to `limit` queues with names greater than `after`, by name; an empty `site` matches any."""
     now = context.clock()
     with context.db.read() as tx:
         config = context.config.current(tx)
@@ -83,7 +83,7 @@ def list_queues(context: Context, after: str, limit: int, site: str) -> list[Que
 def export_documents(
     context: Context, kinds: Collection[DocumentKind]
 ) -> tuple[int, list[Document]]:
-    """All documents of these kinds as they are set, of one revision: clouds, sites, queues, each by name."""
+    """Returns a revision and its documents of these kinds: clouds, sites, queues, each by name."""
     with context.db.read() as tx:
         config = context.config.refresh(tx)
     chosen = (
@@ -97,7 +97,7 @@ def export_documents(
 def list_overrides(
     context: Context, after: tuple[str, str], limit: int, queue: str
 ) -> list[SetOverride]:
-    """Up to `limit` overrides that count now, after a queue and parameter, in that order."""
+    """Returns up to `limit` overrides in effect after (queue, parameter), in that order."""
     now = context.clock()
     with context.db.read() as tx:
         config = context.config.refresh(tx)

@@ -1,4 +1,4 @@
-"""The history of the configuration is read, and undone."""
+"""Reads the history of the configuration, and rolls it back."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from pandawn_server.usecases.queues.change import (
 def list_revisions(
     context: Context, before: int, limit: int, key: DocumentKey | None
 ) -> list[Revision]:
-    """Up to `limit` revisions below `before` (0: any), the newest first: all, or those that touched a document."""
+    """Returns up to `limit` revisions below `before` (0: any), newest first; with `key` those of one document."""
     with context.db.read() as tx:
         return revisions.list_revisions(tx, before, limit, key)
 
 
 def diff_revisions(context: Context, older: int, newer: int) -> tuple[int, list[Change]]:
-    """What is different at `newer` (0: the one that stands), which is returned, from `older` (0: before the first).
+    """Returns revision `newer` (0: the current one) and its differences from `older` (0: before the first).
 
     Raises `NotFoundError` (REVISION_NOT_FOUND).
     """
@@ -46,9 +46,9 @@ def diff_revisions(context: Context, older: int, newer: int) -> tuple[int, list[
 def rollback(
     context: Context, revision: int, author: Author, guards: Guards, *, validate_only: bool
 ) -> Outcome:
-    """Puts all documents back to what they were at a revision, by a new one.
+    """Rolls all documents back to a revision, as a new revision.
 
-    Raises `NotFoundError` (REVISION_NOT_FOUND), and what `change_documents` does.
+    Raises `NotFoundError` (REVISION_NOT_FOUND) and the errors of `change_documents`.
     """
     with context.db.read() as tx:
         head = revisions.read_head(tx)
@@ -58,7 +58,7 @@ def rollback(
         # Of the revision that `wanted` was made from, though another change may just have come in.
         return replace(preview_documents(context, wanted), revision=head)
     if guards.expected_revision is None:
-        # What to undo was found at this revision: nothing may come in between.
+        # The changes were computed at this revision: no other change may come in between.
         guards = Guards(head, guards.allowed_removals)
     return change_documents(context, wanted, author, guards, Cause.ROLLBACK)
 
@@ -79,6 +79,6 @@ def _require(revision: int, head: int) -> None:
     if not 0 <= revision <= head:
         raise NotFoundError(
             "REVISION_NOT_FOUND",
-            f"there is no revision {revision}; the last is {head}, `pandawn queues history` shows them",
+            f"there is no revision {revision}; the last is {head}; `pandawn queues history` lists them",
             metadata={"revision": str(revision), "head": str(head)},
         )

@@ -1,4 +1,4 @@
-"""Parameters of a queue are set for a time, and come back by themselves."""
+"""Overrides: parameters of a queue that are set for a limited time, and then expire."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pandawn_server.usecases.queues.configure import NOBODY, get_queue
 from pandawn_server.usecases.queues.rights import require_author_at
 
 LONGEST_OVERRIDE = timedelta(days=366)
-"""What is to hold for longer belongs into the document of the queue."""
+"""Maximum duration of an override; a longer one belongs in the document of the queue."""
 
 
 def set_override(
@@ -35,20 +35,20 @@ def set_override(
 ) -> tuple[Queue, int]:
     """Sets parameters of a queue for a time or until one; returns the queue, and the revision that it made.
 
-    The same `request_id` changes nothing more, and returns the queue as it is and the revision that it made
-    then. `fingerprint` digests the request, so that a request_id used for another override is noticed. Raises
-    `InvalidRequestError`, `NotFoundError` (QUEUE_NOT_FOUND), `ConflictError` (REQUEST_ID_REUSED) and
+    A repeat with the same `request_id` changes nothing, and returns the current queue and the first call's
+    revision. `fingerprint` is a digest of the request: it detects that a request_id was used for another override.
+    Raises `InvalidRequestError`, `NotFoundError` (QUEUE_NOT_FOUND), `ConflictError` (REQUEST_ID_REUSED) and
     `ForbiddenError` (SITE_ADMIN_REQUIRED).
     """
     now = context.clock()
     key = RequestKey(author.name, request_id, fingerprint)
     with context.db.write() as tx:
-        # After this nobody else answers the same request until we are done.
+        # From here on no other transaction can answer the same request.
         revision = revisions.lock_head(tx) + 1
         answer = requests.get_answer(tx, key)
         if answer is not None:
             return get_queue(context, name), answer.numbers[0]
-        # Not before: a repeated one may come when its end is no longer in the future.
+        # Checked only now: a repeat may arrive after the end has passed.
         expire_time = now + end if isinstance(end, timedelta) else end
         _check(settings, expire_time, now)
         config = context.config.refresh(tx)
@@ -62,9 +62,9 @@ def set_override(
         documents.write_overrides(tx, new)
         kept = [o for o in before if o.parameter not in settings]
         until = f"until {expire_time:%Y-%m-%d %H:%M:%S} UTC"
-        told = f"queue {name} has overrides {until}: {', '.join(settings)}"
+        text = f"queue {name} has overrides {until}: {', '.join(settings)}"
         change = _change(name, before, [*kept, *new])
-        _write(tx, revision, now, Cause.OVERRIDE, author, {told: change})
+        _write(tx, revision, now, Cause.OVERRIDE, author, {text: change})
         requests.insert_answer(tx, key, Answer(0, (revision,)), now)
     return get_queue(context, name), revision
 
@@ -72,7 +72,7 @@ def set_override(
 def clear_override(
     context: Context, name: str, parameters: Collection[str], author: Author
 ) -> tuple[Queue, int, int]:
-    """Ends overrides of a queue, all if no parameter is named; returns the queue, the revision, and how many.
+    """Clears overrides of a queue, all if `parameters` is empty; returns the queue, the revision, and their number.
 
     Raises `NotFoundError` (QUEUE_NOT_FOUND) and `ForbiddenError` (SITE_ADMIN_REQUIRED).
     """
@@ -89,29 +89,29 @@ def clear_override(
         if not ended:
             return get_queue(context, name), head, 0
         documents.delete_overrides(tx, [name], [o.parameter for o in ended])
-        told = f"overrides of queue {name} were cleared: {_names(ended)}"
+        text = f"overrides of queue {name} were cleared: {_names(ended)}"
         change = _change(name, before, [o for o in before if o not in ended])
-        _write(tx, head + 1, now, Cause.CLEAR, author, {told: change})
+        _write(tx, head + 1, now, Cause.CLEAR, author, {text: change})
     return get_queue(context, name), head + 1, len(ended)
 
 
-def write_down_expired(context: Context) -> None:
-    """Makes a revision of overrides that have ended by themselves; without a statement while there are none."""
+def record_expired(context: Context) -> None:
+    """Records expired overrides as a revision; makes no query while there are none."""
     now = context.clock()
     if not context.config.remembered.expired(now):
         return
     with context.db.write() as tx:
         head = revisions.lock_head(tx)
         config = context.config.refresh(tx)
-        told: dict[str, Change] = {}
+        changes: dict[str, Change] = {}
         for name, mine in sorted(config.overrides.items()):
             ended = [o for o in mine if o.expire_time <= now]
             if ended:
                 text = f"overrides of queue {name} expired: {_names(ended)}"
-                told[text] = _change(name, mine, [o for o in mine if o not in ended])
-        if told:
+                changes[text] = _change(name, mine, [o for o in mine if o not in ended])
+        if changes:
             documents.delete_expired(tx, now)
-            _write(tx, head + 1, now, Cause.EXPIRE, NOBODY, told)
+            _write(tx, head + 1, now, Cause.EXPIRE, NOBODY, changes)
 
 
 def _check(settings: QueueSettings, expire_time: datetime, now: datetime) -> None:
@@ -134,17 +134,18 @@ def _write(
     now: datetime,
     cause: Cause,
     author: Author,
-    told: Mapping[str, Change],
+    changes: Mapping[str, Change],
 ) -> None:
-    names = [change.key.name for change in told.values()]
-    documents.note_overrides_changed(tx, names, revision)
-    revisions.write_revision(tx, revision, now, cause, author, list(told.values()))
+    """Stores a revision of overrides and its events; `changes` are by the text of their event."""
+    names = [change.key.name for change in changes.values()]
+    documents.record_override_revision(tx, names, revision)
+    revisions.write_revision(tx, revision, now, cause, author, list(changes.values()))
     why = f" ({author.message})" if author.message else ""
     events.insert_events(
         tx,
         [
             Event(now, EventKind.QUEUE_APPLIED, text + why, queue=change.key.name, user=author.name)
-            for text, change in told.items()
+            for text, change in changes.items()
         ],
     )
 

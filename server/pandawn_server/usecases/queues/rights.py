@@ -1,4 +1,4 @@
-"""Whose sites a change of the configuration touches, and whether its author may."""
+"""Which sites a change of the configuration affects, and whether its author administers them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pandawn_server.usecases.access.reach import require_among
 def require_author_of(author: Author, base: Configuration, changes: Sequence[Change]) -> None:
     """Raises `ForbiddenError` (SITE_ADMIN_REQUIRED) unless the author may make all of some changes.
 
-    That takes every site touched: of a queue the site that it leaves and the one that it comes to, of a
-    cloud those of all queues in it.
+    The author must administer every site affected: for a queue, its old and its new site; for a cloud, the
+    sites of all its queues.
     """
     if author.sites is None:
         return
@@ -26,14 +26,14 @@ def require_author_of(author: Author, base: Configuration, changes: Sequence[Cha
         if not sites:
             raise ForbiddenError(
                 "SITE_ADMIN_REQUIRED",
-                f"to change {what}, which holds for no queue yet, takes an operator of this server; ask one",
+                f"only an operator can change {what}, as it has no queues yet; ask an operator of this server",
                 metadata={change.key.kind.value: change.key.name},
             )
         require_author_at(author, sites, what)
 
 
 def require_author_at(author: Author, sites: Iterable[str], what: str) -> None:
-    """Raises `ForbiddenError` (SITE_ADMIN_REQUIRED) unless all of some sites are the author's to change."""
+    """Raises `ForbiddenError` (SITE_ADMIN_REQUIRED) unless the author administers all of `sites`."""
     require_among(author.sites, sites, f"to change {what}")
 
 
@@ -59,7 +59,7 @@ def _touched(base: Configuration, change: Change) -> set[str]:
 
 
 def _site_of(name: str, settings: QueueSettings) -> str:
-    # As `domain.layers.layers_of` has it: its own document decides, or its name.
+    # As in `layers_of`: the queue's document decides, or else its name.
     return str(settings.get("site") or name)
 
 

@@ -1,1 +1,1 @@
-"""What users do with their work: submit, read, cancel, retry, upload code."""
+"""Use cases of users: submit, read, cancel and retry tasks, and upload code."""

@@ -1,4 +1,4 @@
-"""Users cancel tasks and jobs. What no pilot has ends at once; the rest at its pilot's next contact."""
+"""Users cancel tasks and jobs. A job that no pilot has ends at once; others end at their pilot's next contact."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OPEN_STATES = frozenset(JobState) - FINAL_STATES
 
 @dataclass(frozen=True, slots=True)
 class CancelledTask:
-    """What a cancellation did: jobs ended at once, and jobs that end at their pilots' next contact."""
+    """Result of a cancellation: jobs cancelled at once, and jobs that end at their pilots' next contact."""
 
     view: TaskView
     cancelled: int
@@ -50,7 +50,7 @@ def cancel_task(context: Context, task_id: int, by: Principal) -> CancelledTask:
 
 
 def cancel_job(context: Context, job_id: int, by: Principal) -> Job:
-    """Cancels one job and returns it as it then is.
+    """Cancels one job and returns its new state.
 
     Raises `NotFoundError` (JOB_NOT_FOUND) and `ForbiddenError` (NOT_YOUR_JOB).
     """
@@ -62,7 +62,7 @@ def cancel_job(context: Context, job_id: int, by: Principal) -> Job:
         require_job(tx, by, job)
         if job.kind is JobKind.BUILD:
             tasks.lock_tasks(tx, [job.task_id])
-        # Locked: a job that is given back between the two statements would escape both.
+        # Without the lock, a job released between the two statements of `_cancel` would escape both.
         locked = list(jobs.lock_jobs(tx, [job_id]).values())
         _cancel(tx, context.config.current(tx), locked, now)
         return labelled(tx, [jobs.get_jobs(tx, [job_id])[job_id]])[0]
@@ -73,9 +73,9 @@ def _cancel(
 ) -> tuple[int, int]:
     ids = [job.job_id for job in wanted if not job.cancel_requested]
     ended = job_moves.cancel_queued(tx, ids, now)
-    # What was taken by a pilot between the two statements is caught by the second.
+    # A job that a pilot acquires between the two statements is caught by the second.
     asked = job_moves.request_cancel(tx, set(ids) - ended)
-    told = []
+    new_events = []
     for job in wanted:
         if job.job_id in ended:
             kind, text = EventKind.JOB_CANCELLED, "cancelled before a pilot had it"
@@ -83,7 +83,7 @@ def _cancel(
             kind, text = EventKind.JOB_CANCEL_REQUESTED, "its pilot will end it at its next contact"
         else:
             continue
-        told.append(
+        new_events.append(
             Event(
                 now,
                 kind,
@@ -97,6 +97,6 @@ def _cancel(
             )
         )
         if job.kind is JobKind.BUILD and job.job_id in ended:
-            told += settle_dependants(tx, config, job, JobState.CANCELLED, None, now)
-    events.insert_events(tx, told)
+            new_events += settle_dependants(tx, config, job, JobState.CANCELLED, None, now)
+    events.insert_events(tx, new_events)
     return len(ended), len(asked) + sum(job.cancel_requested for job in wanted)

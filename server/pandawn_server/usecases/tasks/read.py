@@ -1,4 +1,4 @@
-"""Tasks and jobs for those who look after them."""
+"""Reads tasks and jobs for the callers who may see them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from pandawn_server.usecases.tasks.submit import view_of
 
 
 def get_task(context: Context, task_id: int, by: Principal) -> TaskView:
-    """One task. Raises `NotFoundError` (TASK_NOT_FOUND) and `ForbiddenError` (NOT_YOUR_TASK)."""
+    """Returns one task. Raises `NotFoundError` (TASK_NOT_FOUND) and `ForbiddenError` (NOT_YOUR_TASK)."""
     with context.db.read() as tx:
         task = tasks.get_tasks(tx, [task_id]).get(task_id)
         if task is None:
@@ -49,9 +49,10 @@ def list_tasks(
     labels: Mapping[str, str],
     by: Principal,
 ) -> list[TaskView]:
-    """Up to `limit` tasks with identifiers below `before`, newest first; an empty user or labels are any.
+    """Returns up to `limit` tasks that the caller may see, with identifiers below `before`, newest first.
 
-    Of those that the caller may see. Raises `ForbiddenError` (NOT_YOUR_TASK) for another user's.
+    An empty `user` or `labels` matches any. Raises `ForbiddenError` (NOT_YOUR_TASK) for a `user` whose tasks the caller
+    may not see.
     """
     with context.db.read() as tx:
         found = merged(
@@ -78,7 +79,7 @@ class JobView:
 
 
 def get_job(context: Context, job_id: int, by: Principal) -> JobView:
-    """One job with all that is known of it.
+    """Returns one job with its task, files and attempts.
 
     Raises `NotFoundError` (JOB_NOT_FOUND) and `ForbiddenError` (NOT_YOUR_JOB).
     """
@@ -90,7 +91,7 @@ def get_job(context: Context, job_id: int, by: Principal) -> JobView:
         task = tasks.get_tasks(tx, [job.task_id])[job.task_id]
         read = input_files(tx, [job], {task.task_id: task})[job_id]
         stored = dict(files.get_stored(tx, job_id))
-        # Planned outputs are shown before they exist, without size and checksum.
+        # Outputs that do not exist yet are shown without size and checksum.
         for plan in planned_outputs(task, job.kind, job.index, job_id, max(job.attempt, 1)):
             planned = File(plan.lfn, 0, plan.url, plan.scope)
             stored.setdefault((plan.role, plan.lfn), planned)
@@ -111,9 +112,10 @@ def get_job(context: Context, job_id: int, by: Principal) -> JobView:
 def list_jobs(
     context: Context, after: int, limit: int, wanted: JobFilter, by: Principal
 ) -> list[Job]:
-    """Up to `limit` jobs that come after `after` in the order that `wanted` names; 0 is none.
+    """Returns up to `limit` jobs that the caller may see, after job `after` in the order of `wanted`.
 
-    Of those that the caller may see. Raises `ForbiddenError` (NOT_YOUR_TASK) for another user's.
+    With an `after` of 0 they start at the first. Raises `ForbiddenError` (NOT_YOUR_TASK) for a user or task whose jobs
+    the caller may not see.
     """
     with context.db.read() as tx:
         reach = may_see(by)

@@ -1,4 +1,4 @@
-"""Users retry what failed: new jobs that name their parents. Final states are never left."""
+"""Users retry failed and cancelled jobs: each gets a new job, since a job never leaves a final state."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def retry_job(context: Context, request_id: str, job_id: int, by: Principal) -> 
         answer = requests.get_answer(tx, key)
         if answer is not None:
             return labelled(tx, list(jobs.get_jobs(tx, answer.numbers).values()))[0]
-        # Once more, now that nobody else retries it.
+        # Read again under the task's lock: another call may have retried the job meanwhile.
         job = jobs.get_jobs(tx, [job_id])[job_id]
         if job.state not in RETRIABLE or job.retry_job_id is not None:
             raise PreconditionError(
@@ -132,7 +132,7 @@ def _queue_and_limit(
     by: Principal,
     now: datetime,
 ) -> tuple[Queue, int]:
-    """The queue, and how many jobs may run: asked anew, it may have changed since the task was submitted."""
+    """Returns the queue and its limit of running jobs: both may have changed since the task was submitted."""
     queue = config.queue(task.queue, now)
     if queue is None:
         raise queue_not_found(task.queue)

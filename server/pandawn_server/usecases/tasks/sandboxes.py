@@ -1,4 +1,4 @@
-"""Users' code comes in, and goes out to pilots."""
+"""Users upload their code as sandboxes, and pilots download it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from pandawn_server.storage.tasks import sandboxes
 from pandawn_server.usecases.context import Context
 
 MAX_SANDBOX_BYTES = 64 * 1024**2
-"""Largest sandbox: code and small inputs; data belongs into files that caches can keep."""
+"""Maximum size of a sandbox, for code and small inputs; data belongs in input files, which nodes can cache."""
 
 MAX_BYTES_OF_A_USER = 1024**3
-"""Sandboxes of one user: code is a few MiB a version, and all of it lies in the database."""
+"""Maximum size of one user's sandboxes together: code has a few MiB per version, and all of it is in the database."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def sandbox_too_large() -> ExhaustedError:
-    """The error for a sandbox above the limit."""
+    """Returns the error for a sandbox above the size limit."""
     return ExhaustedError(
         "SANDBOX_TOO_LARGE",
         f"the sandbox is larger than {MAX_SANDBOX_BYTES // 1024**2} MiB; leave data files out and give them as inputs",
@@ -34,10 +34,10 @@ def sandbox_too_large() -> ExhaustedError:
 
 
 def store_sandbox(context: Context, chunks: Sequence[bytes], by: Principal) -> tuple[str, int]:
-    """Stores an archive given in pieces and returns its identifier and size in bytes.
+    """Stores an archive given in chunks; returns its identifier and its size in bytes.
 
-    It belongs to the caller. What is named by its content cannot be overwritten: whoever uploads the
-    same owns it as well.
+    The caller becomes its owner. The identifier is the checksum, so an upload cannot overwrite another archive: a
+    second user who uploads the same archive becomes an owner as well.
 
     Raises `InvalidRequestError` and `ExhaustedError` (SANDBOX_TOO_LARGE, SANDBOX_QUOTA).
     """
@@ -54,7 +54,7 @@ def store_sandbox(context: Context, chunks: Sequence[bytes], by: Principal) -> t
         if by.name and sandbox_id not in sandboxes.sandboxes_of(tx, by.name, [sandbox_id]):
             _check_quota(sandboxes.bytes_of(tx, by.name), size, by)
         if sandboxes.keep(tx, sandbox_id):
-            sandboxes.note_upload(tx, sandbox_id, context.clock())
+            sandboxes.record_upload(tx, sandbox_id, context.clock())
         else:
             sandboxes.insert_sandbox(tx, sandbox_id, size, chunks, context.clock())
         if by.name:
@@ -66,8 +66,8 @@ def _check_quota(kept: int, more: int, by: Principal) -> None:
     if kept + more > MAX_BYTES_OF_A_USER and not by.is_operator:
         raise ExhaustedError(
             "SANDBOX_QUOTA",
-            f"{by.name} keeps {kept / 1024**2:.0f} MiB of sandboxes on the server, and "
-            f"{MAX_BYTES_OF_A_USER // 1024**2} MiB are allowed; they go with old tasks. Leave data files out of "
+            f"{by.name} has {kept / 1024**2:.0f} MiB of sandboxes on the server; the limit is "
+            f"{MAX_BYTES_OF_A_USER // 1024**2} MiB. The server deletes them with old tasks. Leave data files out of "
             "sandboxes and give them as inputs",
         )
 
@@ -82,13 +82,12 @@ def check_may_read(context: Context, sandbox_id: str, by: Principal) -> None:
     if not needed:
         raise ForbiddenError(
             "NOT_YOUR_SANDBOX",
-            f"no pilot on {session.key.node} for queue {session.queue} holds a job that needs the sandbox "
-            f"{sandbox_id}",
+            f"no pilot on {session.key.node} for queue {session.queue} has a job that needs sandbox {sandbox_id}",
             metadata={"sandbox_id": sandbox_id},
         )
 
 
 def read_chunk(context: Context, sandbox_id: str, position: int) -> bytes | None:
-    """One piece of a stored archive; None behind the last, and for an archive that is not there."""
+    """Returns one chunk of a stored archive; None after the last one, and for an unknown archive."""
     with context.db.read() as tx:
         return sandboxes.get_chunk(tx, sandbox_id, position)

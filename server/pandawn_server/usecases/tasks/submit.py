@@ -1,4 +1,4 @@
-"""A user submits a task: it is judged as a whole, gets a queue, and becomes jobs in one transaction."""
+"""A user submits a task: the server checks it, chooses its queue, and inserts its jobs, in one transaction."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def submit_task(
 ) -> TaskView:
     """Submits a task; the same `request_id` returns the same task.
 
-    `fingerprint` digests the request, so that a request_id used for another task is noticed.
-    Raises the errors that `Broker.SubmitTask` names.
+    `fingerprint` is a digest of the request: it detects that a request_id was used for another task.
+    Raises the errors listed at `Broker.SubmitTask`.
     """
     now = context.clock()
     spec = _owned(spec, by)
@@ -63,15 +63,15 @@ def submit_task(
         if spec.sandbox_id:
             _require_sandbox(tx, spec.sandbox_id, by)
         who = identity_for(tx, by, spec.user, now)
-        # Once more from the database, if anything changed: nothing shall go to a queue that is just offline.
+        # Refreshed from the database: a task must not go to a queue that was just taken offline.
         config = context.config.refresh(tx)
         choice = choose_queue(tx, config, spec, len(new_jobs), who, now)
         queue = choice.queue
         if not queue.storage_root:
             raise PreconditionError(
                 "NO_STORAGE_ROOT",
-                f"queue {queue.name!r} has no storage_root, so outputs and logs have no place; "
-                "its site administrator can set one",
+                f"queue {queue.name!r} has no storage_root, so outputs and logs cannot be stored; "
+                "an administrator of its site can set one",
                 metadata={"queue": queue.name},
             )
         _check_priority(spec, queue, by)
@@ -83,8 +83,8 @@ def submit_task(
         if known is not None:
             raise ConflictError(
                 "DATASET_EXISTS",
-                f"task {known} of {spec.user} writes dataset {spec.dataset!r} already; choose another name, "
-                f"or `pandawn retry --task {known}` to run what failed",
+                f"task {known} of {spec.user} already writes to dataset {spec.dataset!r}; choose another name, "
+                f"or run `pandawn retry --task {known}` to retry its failed jobs",
                 metadata={"task_id": str(known)},
             )
         spec = replace(spec, priority=spec.priority + choice.decision.priority_offset.value)
@@ -104,7 +104,7 @@ def submit_task(
             f"{spec.user} submitted {len(new_jobs)} jobs to {queue.name} for dataset {spec.dataset}"
         )
         if choice.passed_over:
-            text += f"; passed over: {choice.passed_over}"
+            text += f"; skipped queues: {choice.passed_over}"
         events.insert_events(
             tx,
             [
@@ -122,28 +122,27 @@ def submit_task(
 
 
 def _check_priority(spec: TaskSpec, queue: Queue, by: Principal) -> None:
-    """Raises `ForbiddenError` (PRIORITY_NOT_GRANTED) for a priority that would go before other users' jobs.
+    """Raises `ForbiddenError` (PRIORITY_NOT_GRANTED) for a priority that would put the task before other users' jobs.
 
-    Within the band of priority 0 a user orders jobs of his own; what goes beyond is the site's to grant, by the
-    access list.
+    Within the band of priority 0 users order their own jobs. A site grants higher priorities by its access list.
     """
     most = queue.priority_band - 1
     if spec.priority > most and not by.administers(queue.site):
         raise ForbiddenError(
             "PRIORITY_NOT_GRANTED",
-            f"priority {spec.priority} goes before jobs of other users; on queue {queue.name} a user may ask for "
-            f"{most} at most, which orders one's own jobs. The site's administrators grant more by the access list",
+            f"priority {spec.priority} would go before jobs of other users; on queue {queue.name} the highest priority "
+            f"is {most}, which orders your own jobs. The site's administrators can grant more by the access list",
             metadata={"queue": queue.name, "most": str(most)},
         )
 
 
 def _owned(spec: TaskSpec, by: Principal) -> TaskSpec:
-    """The task under the name of its owner: an operator says for whom, everybody else is its owner."""
+    """Returns the task with its owner: an operator names the owner, any other caller is the owner."""
     user = spec.user or by.name
     if user != by.name and not by.is_operator:
         raise ForbiddenError(
             "NOT_YOUR_NAME",
-            f"you are {by.name} here and cannot submit for {user}; leave the user out",
+            f"you are {by.name} and cannot submit for {user}; leave the user out",
             metadata={"user": by.name},
         )
     if not user:
@@ -159,12 +158,12 @@ def _require_sandbox(tx: Transaction, sandbox_id: str, by: Principal) -> None:
         else sandboxes.sandboxes_of(tx, by.name, [sandbox_id])
     )
     if sandbox_id not in known or not sandboxes.keep(tx, sandbox_id):
-        # Also where somebody else has uploaded the same: that would tell what others run.
+        # Also if only another user has uploaded the archive: success would reveal what others run.
         raise sandbox_not_found(sandbox_id)
 
 
 def sandbox_not_found(sandbox_id: str) -> NotFoundError:
-    """The error for a sandbox that nobody uploaded."""
+    """Returns the error for a sandbox that the caller has not uploaded."""
     return NotFoundError(
         "SANDBOX_NOT_FOUND",
         f"there is no sandbox {sandbox_id!r}; upload it first",
@@ -173,7 +172,7 @@ def sandbox_not_found(sandbox_id: str) -> NotFoundError:
 
 
 def view_of(tx: Transaction, task_id: int) -> TaskView:
-    """A task that exists, and how far it is."""
+    """Returns an existing task with its progress."""
     return TaskView(
         tasks.get_tasks(tx, [task_id])[task_id], tasks.get_progress(tx, [task_id])[task_id]
     )

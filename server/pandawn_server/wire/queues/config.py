@@ -1,4 +1,4 @@
-"""Documents, revisions and origins of the configuration."""
+"""Converts documents, revisions and origins of the configuration."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from pandawn_server.wire.edge.values import digest_of, to_timestamp
 from pandawn_server.wire.queues.convert import from_settings, to_settings
 
 A_MESSAGE = 500
-"""Most documents or differences of one message of a stream; it has fewer where they are long."""
+"""Maximum number of documents or differences in one message of a stream; long ones make it fewer."""
 
 MAX_TOOL_BYTES = 200
-"""Longest name of the program that makes a change."""
+"""Maximum length of the name of the program that makes a change."""
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -46,7 +46,7 @@ UNKNOWN_PARAMETER = "{!r} is not a parameter; they are " + ", ".join(SETTING_NAM
 
 
 def portions(found: Sequence[T], convert: Callable[[T], M]) -> Iterator[list[M]]:
-    """What the messages of a stream hold; there is at least one, if an empty one."""
+    """Divides items into the messages of a stream; there is at least one message, which may be empty."""
     while True:
         page, more = page_of(found, A_MESSAGE, convert)
         yield page
@@ -56,7 +56,7 @@ def portions(found: Sequence[T], convert: Callable[[T], M]) -> Iterator[list[M]]
 
 
 def author_of(check: Checker, note: document_pb2.ChangeNote) -> Author:
-    """Who makes the change of this call, and what is said of it."""
+    """Returns the author of the change that this call makes, with the note on it."""
     who = caller()
     return Author(
         name=who.name or who.subject,
@@ -69,7 +69,7 @@ def author_of(check: Checker, note: document_pb2.ChangeNote) -> Author:
 
 
 def guards_of(check: Checker, request: Request) -> Guards:
-    """What must hold for a change."""
+    """Returns the conditions for a change."""
     alone = not request.page_token or request.validate_only
     check.require(alone, "page_token", "needs validate_only: only a plan has pages")
     expected = request.expected_revision if request.HasField("expected_revision") else None
@@ -79,7 +79,7 @@ def guards_of(check: Checker, request: Request) -> Guards:
 
 
 def end_of(check: Checker, request: override_pb2.SetOverrideRequest) -> timedelta | datetime:
-    """For how long, or until when, an override is to hold."""
+    """Returns how long, or until when, an override applies."""
     if request.HasField("duration"):
         return check.duration(
             "duration",
@@ -93,7 +93,7 @@ def end_of(check: Checker, request: override_pb2.SetOverrideRequest) -> timedelt
 
 
 def from_changes(check: Checker, changes: Sequence[document_pb2.DocumentChange]) -> list[Wanted]:
-    """What documents are to be. What is wrong with one goes with it, so that all of it can be told at once."""
+    """Converts changes of documents. Each carries its own violations, so that all can be reported at once."""
     seen: set[DocumentKey] = set()
     return [_from_change(check, at, change, seen) for at, change in enumerate(changes)]
 
@@ -108,13 +108,13 @@ def _from_change(
     if problem := name_problem(change.name, MAX_NAME_CHARACTERS):
         wrong.append(Violation("name", problem))
     if key in seen:
-        wrong.append(Violation("name", "is the name of another document of this request too"))
+        wrong.append(Violation("name", "is also the name of another document of this request"))
     seen.add(key)
     if not (change.remove or change.HasField("parameters")):
-        wrong.append(Violation("change", "must have parameters, or remove"))
+        wrong.append(Violation("change", "must be parameters or remove"))
     mask = tuple(change.update_mask.paths[: len(SETTING_NAMES) + 1])
     if len(mask) > len(SETTING_NAMES):
-        wrong.append(Violation("update_mask", "names more parameters than there are"))
+        wrong.append(Violation("update_mask", "names more parameters than exist"))
     wrong += [
         Violation("update_mask", UNKNOWN_PARAMETER.format(name[:64]))
         for name in mask
@@ -122,7 +122,7 @@ def _from_change(
     ]
     settings, violations = from_settings(change.parameters)
     if change.remove and mask:
-        wrong.append(Violation("update_mask", "cannot go with remove"))
+        wrong.append(Violation("update_mask", "cannot be set together with remove"))
     return Wanted(
         key,
         settings,
@@ -206,7 +206,7 @@ def _to_part(row: Fault | Change | str) -> document_pb2.ApplyConfigResponse:
 
 
 def to_diff(change: Change) -> document_pb2.DocumentDiff:
-    """What is different in a document."""
+    """Converts a change of a document."""
     names = change.parameters
     return document_pb2.DocumentDiff(
         kind=DOCUMENT_KIND.to_wire(change.key.kind),
@@ -224,7 +224,7 @@ def _only(settings: QueueSettings | None, names: Iterable[str]) -> QueueSettings
 
 
 def to_document(document: Document) -> document_pb2.Document:
-    """A document as it is set."""
+    """Converts a document."""
     return document_pb2.Document(
         kind=DOCUMENT_KIND.to_wire(document.key.kind),
         name=document.key.name,
@@ -236,7 +236,7 @@ def to_document(document: Document) -> document_pb2.Document:
 
 
 def to_revision(revision: Revision) -> revision_pb2.Revision:
-    """One change of the configuration."""
+    """Converts a revision."""
     author = revision.author
     return revision_pb2.Revision(
         number=revision.revision,
@@ -254,12 +254,12 @@ def to_revision(revision: Revision) -> revision_pb2.Revision:
 
 
 def to_origins(origins: Mapping[str, Origin]) -> list[queue_pb2.Origin]:
-    """Where the value of each parameter comes from."""
+    """Converts the origins of all parameters."""
     return [to_origin(parameter, origin) for parameter, origin in origins.items()]
 
 
 def to_origin(parameter: str, origin: Origin) -> queue_pb2.Origin:
-    """Where one value comes from."""
+    """Converts the origin of one parameter."""
     place, by = origin.place, origin.revision
     message = queue_pb2.Origin(
         parameter=parameter,
@@ -276,7 +276,7 @@ def to_origin(parameter: str, origin: Origin) -> queue_pb2.Origin:
 
 
 def to_override(found: SetOverride) -> override_pb2.QueueOverride:
-    """An override with who set it."""
+    """Converts an override and its origin."""
     override = found.override
     return override_pb2.QueueOverride(
         queue=override.queue,

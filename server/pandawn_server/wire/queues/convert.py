@@ -1,4 +1,4 @@
-"""Queues: settings in, effective queues out."""
+"""Converts the settings in requests, and effective queues in responses."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from pandawn_server.wire.edge.validation import MAX_NAME_CHARACTERS
 from pandawn_server.wire.edge.values import to_duration, to_timestamp
 
 INSIDE: tuple[Literal["environment"], Literal["setup_command"]] = ("environment", "setup_command")
-"""Parameters that may hold what is nobody's business but the site's."""
+"""Parameters whose values may be confidential to the site."""
 
 MAX_TEXT_BYTES = 4_000
-"""Longest text of a parameter, of an element, of a key."""
+"""Maximum length of a text parameter, of an element, of a key."""
 
 MAX_ELEMENTS = 1_000
-"""Most elements of a list or a map."""
+"""Maximum number of elements of a list or a map."""
 
 MAX_VALUE_BYTES = 100_000
 """Maximum size of a list or a map. Thirteen of them, old and new, are the largest difference that a reply has."""
 
 _NANOSECONDS_A_MICROSECOND = 1000
-# Beyond all bounds, and far from where Python's spans end.
+# Beyond all bounds, but far below the largest `timedelta`.
 _LONG_S = 10**9
 
 Problem = str | None
 
 
 def to_queue(queue: Queue) -> queue_pb2.Queue:
-    """A queue with every parameter set."""
+    """Converts a queue with all its parameters."""
     return queue_pb2.Queue(
         name=queue.name,
         etag=queue.etag,
@@ -57,7 +57,7 @@ def to_queue(queue: Queue) -> queue_pb2.Queue:
 
 
 def to_queue_for(by: Principal, queue: Queue) -> queue_pb2.Queue:
-    """A queue as a caller may see it: what payloads are given is for those who run the site, and its pilots."""
+    """Converts a queue without the parameters in `INSIDE`, unless the caller administers the site or is its pilot."""
     message = to_queue(queue)
     if not sees_inside(by, queue.site, queue.name):
         for name in INSIDE:
@@ -66,7 +66,7 @@ def to_queue_for(by: Principal, queue: Queue) -> queue_pb2.Queue:
 
 
 def to_settings(settings: Mapping[str, Value]) -> parameters_pb2.QueueParameters:
-    """The parameters that are set, and only these."""
+    """Converts the parameters that are set; others stay unset."""
     return parameters_pb2.QueueParameters(
         **{name: _to_wire(value) for name, value in settings.items()}
     )
@@ -87,14 +87,14 @@ def _to_wire(value: Value) -> Any:  # noqa: ANN401 (whatever the field takes)
 
 
 def settings_given(message: parameters_pb2.QueueParameters) -> list[str]:
-    """The parameters that are set in a message."""
+    """Returns the names of the parameters that are set in a message."""
     return [name for name in SETTING_NAMES if message.HasField(name)]  # type: ignore[arg-type]
 
 
 def from_settings(message: parameters_pb2.QueueParameters) -> tuple[QueueSettings, list[Violation]]:
-    """The parameters that are set in a message, and what is wrong with their form.
+    """Returns the parameters that are set in a message, and the violations of their form.
 
-    Bounds, and what a level may set, are the domain's. A parameter with a violation is left out.
+    The domain checks bounds, and what a level may set. A parameter with a violation is left out.
     """
     values: dict[str, Value] = {}
     found: list[Violation] = []
@@ -139,7 +139,7 @@ def _list(message: parameters_pb2.StringList) -> tuple[tuple[str, ...], Problem]
 
 
 def _map(message: parameters_pb2.StringMap) -> tuple[Mapping[str, str], Problem]:
-    # In one order, so that the same map looks the same whoever sends it.
+    # Sorted, so that equal maps have the same order, from any client.
     values = dict(sorted(message.values.items()))
     texts = (*values, *values.values())
     problem = _many_problem(len(values), texts) or _first_problem(texts)
@@ -180,7 +180,7 @@ def _name(value: Value) -> Problem:
 def _environment(value: Value) -> Problem:
     for name in cast("Mapping[str, str]", value):
         if not (name.isascii() and name.isidentifier()):
-            return f"has a variable {name[:64]!a}; names have letters, digits and _"
+            return f"has a variable {name[:64]!a}; a name may have only letters, digits and _"
     return None
 
 
@@ -190,4 +190,4 @@ _RULES: Mapping[str, Callable[[Value], Problem]] = {
     "storage_root": lambda value: url_problem(str(value)) if value else None,
     "environment": _environment,
 }
-"""What parameters must be like beyond their type."""
+"""Rules for the values of parameters, in addition to their types."""

@@ -28,10 +28,10 @@ from pandawn_server.wire.queues.convert import (
 )
 
 MAX_MASK = 1000
-"""Parameters that a mask may name: there are fewer."""
+"""Maximum number of parameters in a mask; fewer exist."""
 
 MAX_CHANGES = 30_000
-"""Documents of one request: what a message of 32 MiB holds of usual ones."""
+"""Maximum number of documents in one request: a message of 32 MiB holds as many usual ones."""
 
 _MAX_REVISION = 2**62
 
@@ -57,7 +57,7 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             return queue_pb2.GetQueueResponse(
                 queue=to_queue_for(caller(), queue), origins=convert.to_origins(origins)
             )
-        # Mostly remembered: then it is not worth a thread.
+        # Usually it is in the cache, and needs no thread.
         found = self._deps.config_watch.queue(request.name)
         if found is None:
             found = await self._run(configure.get_queue, self._context, request.name)
@@ -90,7 +90,7 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
     async def WatchQueue(  # noqa: N802 (gRPC's name)
         self, request: queue_pb2.WatchQueueRequest, context: ServicerContext
     ) -> AsyncGenerator[queue_pb2.WatchQueueResponse, None]:
-        """Streams a queue as it is, and as it becomes."""
+        """Streams a queue and its changes."""
         del context
         check = Checker()
         check.queue("name", request.name)
@@ -125,7 +125,7 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
         author = convert.author_of(check, request.note)
         guards = convert.guards_of(check, request)
         check.done()
-        # Thousands of documents take a while, in which the event loop has others to serve.
+        # In a thread: thousands of documents would block the event loop.
         wanted = await self._run(convert.from_changes, check, request.changes)
         check.done()
         if request.validate_only:
@@ -158,7 +158,7 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
     async def SetOverride(  # noqa: N802 (gRPC's name)
         self, request: override_pb2.SetOverrideRequest, context: ServicerContext
     ) -> override_pb2.SetOverrideResponse:
-        """Sets parameters for a time."""
+        """Sets parameters for a limited time."""
         del context
         check = Checker()
         check.identifier("request_id", request.request_id)
@@ -184,7 +184,7 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
     async def ClearOverride(  # noqa: N802 (gRPC's name)
         self, request: override_pb2.ClearOverrideRequest, context: ServicerContext
     ) -> override_pb2.ClearOverrideResponse:
-        """Ends overrides."""
+        """Clears overrides."""
         del context
         check = Checker()
         check.queue("queue", request.queue)
@@ -212,7 +212,7 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
     async def ListOverrides(  # noqa: N802 (gRPC's name)
         self, request: override_pb2.ListOverridesRequest, context: ServicerContext
     ) -> override_pb2.ListOverridesResponse:
-        """Lists overrides that count."""
+        """Lists overrides in effect."""
         del context
         check = Checker()
         check.queue("queue", request.queue, required=False)
@@ -237,7 +237,7 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
     async def ListRevisions(  # noqa: N802 (gRPC's name)
         self, request: revision_pb2.ListRevisionsRequest, context: ServicerContext
     ) -> revision_pb2.ListRevisionsResponse:
-        """Lists revisions, the newest first."""
+        """Lists revisions, newest first."""
         del context
         check = Checker()
         size = check.page_size(request.page_size)
@@ -264,7 +264,7 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
     async def DiffRevisions(  # noqa: N802 (gRPC's name)
         self, request: revision_pb2.DiffRevisionsRequest, context: ServicerContext
     ) -> AsyncGenerator[revision_pb2.DiffRevisionsResponse, None]:
-        """Streams what is different between two revisions."""
+        """Streams the differences between two revisions."""
         del context
         check = Checker()
         check.range("from_revision", request.from_revision, 0, _MAX_REVISION)
@@ -282,7 +282,7 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
     async def Rollback(  # noqa: N802 (gRPC's name)
         self, request: revision_pb2.RollbackRequest, context: ServicerContext
     ) -> revision_pb2.RollbackResponse:
-        """Puts all documents back to what they were."""
+        """Rolls all documents back to a revision."""
         del context
         check = Checker()
         check.range("revision", request.revision, 1, _MAX_REVISION)
@@ -301,5 +301,5 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
 
 
 def _same_values(one: Queue, other: Queue) -> bool:
-    """Whether what a queue does is the same; who wrote it last is not compared."""
+    """Whether two queues have the same parameters; etag, time and revision are not compared."""
     return one == replace(other, etag=one.etag, update_time=one.update_time, revision=one.revision)

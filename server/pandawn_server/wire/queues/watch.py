@@ -1,4 +1,4 @@
-"""Tells those who watch a queue that it changed. However many they are, each queue is looked at once."""
+"""Notifies the watchers of a queue when it changes. Each queue is compared once, for any number of watchers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class _Watched:
 
 
 class ConfigWatch:
-    """Those who watch queues. To be used from the event loop only.
+    """The watchers of queues. Use it only from the event loop.
 
-    What is remembered of the configuration is all that it looks at: no statement for a watcher.
+    It reads only the cached configuration: a watcher costs no query.
     """
 
     def __init__(self, context: Context) -> None:
@@ -31,17 +31,17 @@ class ConfigWatch:
         self._closed = False
 
     def queue(self, name: str) -> Queue | None:
-        """A queue as it is now."""
+        """Returns the current state of a queue from the cache."""
         return self._context.config.remembered.queue(name, self._context.clock())
 
     @property
     def closed(self) -> bool:
-        """Whether the server stops."""
+        """Whether the server is stopping."""
         return self._closed
 
     @contextmanager
     def watching(self, name: str) -> Iterator[asyncio.Event]:
-        """An event that is set when the queue may have changed, or the server stops; clear it and look."""
+        """Yields an event that is set when the queue may have changed, or the server stops; clear it and compare."""
         self._loop = asyncio.get_running_loop()
         watched = self._watched.get(name)
         if watched is None:
@@ -56,23 +56,23 @@ class ConfigWatch:
                 del self._watched[name]
 
     def wake(self) -> None:
-        """Looks, if the configuration has changed. From any thread."""
+        """Compares the queues if the configuration has changed. May be called from any thread."""
         if self._loop is not None and self._context.config.remembered is not self._seen:
             self._loop.call_soon_threadsafe(self.look)
 
     def look(self) -> None:
-        """Wakes those whose queues are not what they were."""
+        """Wakes the watchers of queues that have changed."""
         self._seen = self._context.config.remembered
         for name, watched in self._watched.items():
             queue = self.queue(name)
-            # The same object unless something of it may have changed.
+            # It is the same object unless a value may have changed.
             if queue is not watched.queue:
                 watched.queue = queue
                 for event in watched.watchers:
                     event.set()
 
     def close(self) -> None:
-        """Ends all watching: the server stops."""
+        """Ends all watches, when the server stops."""
         self._closed = True
         for watched in self._watched.values():
             for event in watched.watchers:

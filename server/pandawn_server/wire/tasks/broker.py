@@ -1,4 +1,4 @@
-"""The Broker service: what users speak."""
+"""The Broker service, which users call."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from pandawn_server.wire.tasks.convert import (
 from pandawn_server.wire.tasks.large import HeldInputs, LargeTask
 
 MAX_STATES = 100
-"""States of a filter: there are far fewer."""
+"""Maximum number of states in a filter; far fewer exist."""
 
 MAX_CHUNK_BYTES = 1024**2
-"""Largest piece of a sandbox; pieces are stored as they come."""
+"""Maximum size of one chunk of a sandbox; chunks are stored as received."""
 
 
 class BrokerServicer(broker_pb2_grpc.BrokerServicer):
@@ -51,7 +51,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
     async def WhoAmI(  # noqa: N802 (gRPC's name)
         self, request: broker_pb2.WhoAmIRequest, context: ServicerContext
     ) -> broker_pb2.WhoAmIResponse:
-        """Says who calls."""
+        """Returns the caller's identity."""
         del request, context
         return broker_pb2.WhoAmIResponse(caller=to_caller(caller()))
 
@@ -69,7 +69,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
                 check = Checker()
                 check.add(
                     ("chunk",),
-                    f"has {len(request.chunk):,} bytes; {MAX_CHUNK_BYTES:,} are allowed a message",
+                    f"has {len(request.chunk):,} bytes; the limit is {MAX_CHUNK_BYTES:,} per message",
                 )
                 check.done()
             size += len(request.chunk)
@@ -268,7 +268,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
     async def ExplainJob(  # noqa: N802 (gRPC's name)
         self, request: broker_pb2.ExplainJobRequest, context: ServicerContext
     ) -> broker_pb2.ExplainJobResponse:
-        """Explains where a job stands."""
+        """Explains why a job is not running, or why it ran where it did."""
         del context
         explanation = await self._deps.runner.run(
             explain_job, self._deps.context, request.job_id, caller()

@@ -1,4 +1,4 @@
-"""Callers, as they are told who they are."""
+"""Callers: converts a principal into the answer of `WhoAmI`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pandawn_server.wire.edge.values import to_timestamp
 
 
 def to_caller(principal: Principal) -> caller_pb2.Caller:
-    """What a caller may know of itself: everything."""
+    """Returns all that the server knows about a caller: it may see everything about itself."""
     return caller_pb2.Caller(
         user=principal.name,
         method=CALLER_METHOD.to_wire(principal.method),

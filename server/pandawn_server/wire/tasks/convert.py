@@ -1,4 +1,4 @@
-"""Tasks and jobs, as their users send and see them."""
+"""Converts tasks and jobs between messages and the domain, and checks the fields of a submission."""
 
 from __future__ import annotations
 
@@ -37,33 +37,32 @@ from pandawn_server.wire.edge.values import (
 )
 
 MAX_INPUTS = 500_000
-"""Input files of a task: all of them are in memory while it is submitted."""
+"""Maximum number of input files of a task: all are in memory during submission."""
 
 MAX_FILES_PER_JOB = 10_000
-"""Input files of a job: with long names fewer can be told to a pilot."""
+"""Maximum number of input files of a job; with long names fewer fit into the reply to a pilot."""
 
 MAX_LABELS = 32
-"""Labels of a task, each of which is a row to look for it."""
+"""Maximum number of labels of a task; each is a row in the database."""
 
 MAX_LABEL_BYTES = 255
-"""Longest value of a label."""
+"""Maximum length of a label's value."""
 
 MAX_ARGUMENTS = 1000
-"""Arguments of a command."""
+"""Maximum number of arguments of a command."""
 
 MAX_ARGUMENT_BYTES = 32 * 1024
-"""Longest argument or value of the environment; Linux takes 128 KiB for one."""
+"""Maximum length of an argument or an environment value; Linux allows 128 KiB for one."""
 
 MAX_ENVIRONMENT = 200
-"""Variables of a payload's environment."""
+"""Maximum number of environment variables of a payload."""
 
 MAX_OUTPUTS = 50
-"""Output files of a job."""
+"""Maximum number of output files of a job."""
 
 
 def from_spec(check: Checker, message: task_pb2.TaskSpec) -> TaskSpec:
-    """What a user wants done; single fields checked here, the whole by the domain."""
-    # Who has a name of its own need not say it.
+    """Converts a submitted task and checks its single fields; the domain checks the rules between fields."""
     check.user("task.user", message.user, required=False)
     check.dataset("task.dataset", message.dataset)
     check.queue("task.queue", message.queue, required=False)
@@ -102,7 +101,7 @@ def from_spec(check: Checker, message: task_pb2.TaskSpec) -> TaskSpec:
 
 
 def check_inputs(check: Checker, inputs: Iterable[task_pb2.TaskInput], first: int = 0) -> None:
-    """Checks input files, the first of which is number `first` of its task."""
+    """Checks input files; the first of them is input number `first` of the task."""
     for position, entry in enumerate(inputs, start=first):
         check.file(("task.inputs", position, "file"), entry.file)
         check.url(("task.inputs", position, "url"), entry.url)
@@ -116,7 +115,7 @@ def check_inputs(check: Checker, inputs: Iterable[task_pb2.TaskInput], first: in
 
 
 def from_labels(check: Checker, field: str, labels: Mapping[str, str]) -> dict[str, str]:
-    """Labels, checked."""
+    """Checks labels and returns them."""
     check.count(field, labels, 0, MAX_LABELS)
     for name, value in labels.items():
         path = f"{field}[{name[:64]!r}]"
@@ -126,10 +125,10 @@ def from_labels(check: Checker, field: str, labels: Mapping[str, str]) -> dict[s
 
 
 def from_input(message: task_pb2.TaskInput) -> File:
-    """An input with the version that its own facts tell; what its site says of it is added later."""
+    """Converts an input, with the version that its own facts give; the site's immutable scopes are applied later."""
     modify_time_ns = None
     if message.HasField("modify_time"):
-        # Not by `ToNanoseconds`, which raises for one that is going to be refused.
+        # Not by `ToNanoseconds`: it raises for an invalid time, which `check_inputs` reports.
         modified = message.modify_time
         modify_time_ns = modified.seconds * 10**9 + modified.nanos
     version = file_version(
@@ -148,7 +147,7 @@ def _check_command(check: Checker, field: str, command: Sequence[str], *, requir
         check.require(
             size <= MAX_ARGUMENT_BYTES and "\0" not in argument,
             (field, position),
-            f"has {size:,} bytes; {MAX_ARGUMENT_BYTES:,} are allowed, and no NUL among them",
+            f"has {size:,} bytes; it may have at most {MAX_ARGUMENT_BYTES:,}, and no NUL",
         )
 
 
@@ -156,7 +155,7 @@ def _check_outputs(check: Checker, message: task_pb2.TaskSpec) -> None:
     check.count("task.outputs", message.outputs, 0, MAX_OUTPUTS)
     for position, name in enumerate(message.outputs):
         path = ("task.outputs", position)
-        # The LFN is `<dataset>.<task id>._<index>.<name>`, and an LFN has 255 bytes at most.
+        # The LFN is `<dataset>.<task id>._<index>.<name>`, and an LFN has at most 255 bytes.
         check.name(path, name, max_characters=max(1, 235 - len(message.dataset)))
 
 
@@ -165,7 +164,9 @@ def _check_environment(check: Checker, message: task_pb2.TaskSpec) -> None:
     for name, value in message.environment.items():
         path = f"task.environment[{name[:64]!r}]"
         check.require(
-            name.isascii() and name.isidentifier(), path, "must be named by letters, digits and _"
+            name.isascii() and name.isidentifier(),
+            path,
+            "its name may have only letters, digits and _",
         )
         problem = text_problem(value.replace("\n", " ").replace("\t", " "), MAX_ARGUMENT_BYTES)
         if problem:
@@ -173,7 +174,7 @@ def _check_environment(check: Checker, message: task_pb2.TaskSpec) -> None:
 
 
 def to_task(view: TaskView) -> task_pb2.Task:
-    """A task as it stands."""
+    """Converts a task."""
     task, progress = view.task, view.progress
     ended = progress.state is not TaskState.RUNNING
     return task_pb2.Task(
@@ -201,7 +202,7 @@ def to_task(view: TaskView) -> task_pb2.Task:
 
 
 def to_job(job: Job) -> job_pb2.Job:
-    """A job as it stands."""
+    """Converts a job."""
     job_phase = PHASE.to_wire(job.phase) if job.phase else common_pb2.PHASE_UNSPECIFIED
     return job_pb2.Job(
         job_id=job.job_id,
@@ -233,14 +234,14 @@ def to_job(job: Job) -> job_pb2.Job:
 
 
 def to_job_view(view: JobView) -> broker_pb2.GetJobResponse:
-    """A job with its files, attempts and command."""
+    """Converts a job with its files, attempts and command."""
     spec = view.task.spec
     response = broker_pb2.GetJobResponse(
         job=to_job(view.job),
         files=[_to_job_file(role, file) for role, file in view.files],
         command=spec.command if view.job.kind.value == "run" else spec.build_command,
     )
-    # There may be any number of attempts that were given back: the last ones are what is looked for.
+    # The number of released attempts has no limit: return the last ones, which users look for.
     room = MAX_REPLY_BYTES - response.ByteSize()
     last = fitting(reversed(view.attempts), _to_attempt, room)
     response.attempts.extend(reversed(last))
@@ -277,7 +278,7 @@ def _to_attempt(attempt: Attempt) -> job_pb2.Attempt:
 
 
 def to_explanation(explanation: Explanation) -> broker_pb2.ExplainJobResponse:
-    """The answer to *why*."""
+    """Converts the explanation of a job."""
     message = broker_pb2.ExplainJobResponse(
         job=to_job(explanation.job),
         summary=explanation.summary,

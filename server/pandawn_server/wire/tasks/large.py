@@ -1,4 +1,4 @@
-"""Tasks whose inputs come in many messages: collected here, within bounds on all that are on their way at a time."""
+"""Large tasks, whose inputs come in many messages: collects them, with a limit on all such tasks in progress."""
 
 from __future__ import annotations
 
@@ -16,23 +16,20 @@ from pandawn_server.wire.edge.validation import Checker
 from pandawn_server.wire.tasks.convert import MAX_INPUTS, check_inputs, from_input, from_spec
 
 MAX_INPUTS_A_MESSAGE = 10_000
-"""Inputs of one message: all callers wait while they are decoded and checked."""
+"""Maximum number of inputs in one message: all callers wait while they are decoded and checked."""
 
 MAX_TASK_BYTES = 384 * 1024**2
-"""Inputs of a task as they come: 500,000 with names of 240 bytes and their URLs take 300 MB."""
+"""Maximum encoded size of a task's inputs: 500,000 with names of 240 bytes and their URLs take 300 MB."""
 
 MAX_HELD_BYTES = 2 * MAX_TASK_BYTES
-"""Inputs of all tasks that are on their way to one server process. In memory they take some twice as much."""
+"""Maximum encoded size of the inputs of all large tasks in one process. In memory they take about twice as much."""
 
 RETRY_AFTER = timedelta(seconds=15)
-"""When to come again while others' inputs are held: they are stored in less than a minute."""
+"""When to retry while the process holds inputs of other tasks: they are stored in less than a minute."""
 
 
 class HeldInputs:
-    """The bytes of inputs that a process holds: at most `most`, of one task `most_of_one`.
-
-    To be used from the event loop only.
-    """
+    """The input bytes that the process holds: at most `most`, of one task `most_of_one`. Only for the event loop."""
 
     def __init__(self, most: int = MAX_HELD_BYTES, most_of_one: int = MAX_TASK_BYTES) -> None:
         self.size = 0
@@ -41,7 +38,7 @@ class HeldInputs:
 
 
 class LargeTask:
-    """A task on its way; used as a context, for as long as its inputs are held."""
+    """A large task that is being received; a context manager that holds its inputs' bytes."""
 
     def __init__(self, held: HeldInputs) -> None:
         self._held = held
@@ -59,9 +56,9 @@ class LargeTask:
     async def read(
         self, requests: AsyncIterator[broker_pb2.SubmitLargeTaskRequest]
     ) -> tuple[str, str, TaskSpec]:
-        """Reads the stream to its end; returns request_id, a digest of what is asked for, and the task.
+        """Reads the stream to its end; returns the request_id, a digest of the request, and the task.
 
-        Raises `InvalidRequestError`, and `ExhaustedError` (OVERLOADED) where too much is held already.
+        Raises `InvalidRequestError`, and `ExhaustedError` (OVERLOADED) if the process holds too many bytes already.
         """
         spec: TaskSpec | None = None
         async for request in requests:
@@ -69,7 +66,7 @@ class LargeTask:
             check.require(
                 request.HasField("header") == (spec is None),
                 "header",
-                "must be in the first message, and there only",
+                "must be in the first message, and only there",
             )
             if spec is None:
                 spec = self._begin(check, request.header)
@@ -78,7 +75,7 @@ class LargeTask:
             self._files += map(from_input, request.inputs)
         if spec is None or self._header is None:
             check = Checker()
-            check.add("header", "must be in the first message, and there is none")
+            check.add("header", "must be in the first message, but the stream is empty")
             check.done()
         assert spec is not None and self._header is not None  # noqa: PT018 (as checked above)
         spec = replace(spec, inputs=tuple(self._files))
@@ -92,7 +89,7 @@ class LargeTask:
         check.require(
             not header.task.inputs,
             "header.task.inputs",
-            "must be empty: they come beside the header",
+            "must be empty: inputs go beside the header, not into it",
         )
         self._digest.update(header.task.SerializeToString(deterministic=True))
         return from_spec(check, header.task)
@@ -107,7 +104,7 @@ class LargeTask:
         check_inputs(check, inputs, first)
         for entry in inputs:
             encoded = entry.SerializeToString(deterministic=True)
-            # Each by itself: a retry may cut the messages elsewhere.
+            # Each input is hashed separately: a retry may divide them into messages differently.
             self._digest.update(len(encoded).to_bytes(4, "big") + encoded)
             self._hold(check, len(encoded))
 
@@ -120,7 +117,7 @@ class LargeTask:
         if self._held.size + size > self._held.most:
             raise ExhaustedError(
                 "OVERLOADED",
-                "the server holds the inputs of other large tasks now; try again soon",
+                "the server is receiving other large tasks; try again soon",
                 retry_after=RETRY_AFTER,
             )
         self._size += size

@@ -117,7 +117,7 @@ def test_a_queue_that_the_user_may_not_use_is_passed_over_with_the_reason(world:
     assert view.task.queue == "ANALY_TWO"
     assert view.task.passed_over == f"{QUEUE}: not for anna"
     assert world.why(1).passed_over == f"{QUEUE}: not for anna"
-    assert world.events()[-1].event.text.endswith(f"passed over: {QUEUE}: not for anna")
+    assert world.events()[-1].event.text.endswith(f"skipped queues: {QUEUE}: not for anna")
     deny(world, K.EVERYBODY, queue="ANALY_TWO")
     error = refused(lambda: world.submit(user="", queue="", dataset="e"))
     assert error.reason == "QUEUE_ACCESS_DENIED"
@@ -191,7 +191,7 @@ def test_a_full_queue_is_passed_over(world: World) -> None:
     world.pilot()
     view = world.submit(user="", queue="", job_count=2, inputs=(), dataset="d")
     assert view.task.queue == "ANALY_TWO"
-    assert view.task.passed_over == f"{QUEUE}: 1 of at most 1 jobs of anna wait there"
+    assert view.task.passed_over == f"{QUEUE}: anna has 1 waiting jobs, the limit is 1"
 
 
 def test_the_identity_of_a_user_is_the_one_last_seen(world: World) -> None:

@@ -138,6 +138,6 @@ def test_a_pattern_that_cannot_be_matched_in_bounded_time_is_not_taken(
     world: World, pattern: str
 ) -> None:
     with pytest.raises(
-        InvalidRequestError, match="pilot_host_pattern: is no pattern of host names"
+        InvalidRequestError, match="pilot_host_pattern: is not a pattern of host names"
     ):
         world.queue(pilot_host_pattern=pattern)

@@ -27,8 +27,8 @@ from pandawn_server.usecases.queues.configure import (
 from pandawn_server.usecases.queues.history import diff_revisions, list_revisions, rollback
 from pandawn_server.usecases.queues.overrides import (
     clear_override,
+    record_expired,
     set_override,
-    write_down_expired,
 )
 from tests.fixtures.database import OpenDatabase
 from tests.fixtures.factories import QUEUE
@@ -116,7 +116,7 @@ def test_the_end_of_an_override_is_a_revision_of_its_own_written_once(
     for server in (world, other, world):
         with server.db.read() as tx:
             server.context.config.refresh(tx)
-        write_down_expired(server.context)
+        record_expired(server.context)
     assert revisions(world)[0] == (set_at + 1, Cause.EXPIRE)
     assert get_queue(world.context, QUEUE).revision == set_at + 1
     assert get_queue(other.context, QUEUE).revision == set_at + 1

@@ -150,7 +150,7 @@ def _plan(tx: Transaction, base: Configuration, wanted: Sequence[Wanted], now: d
             text = (
                 "the document was changed since you read it"
                 if exists
-                else "the document no longer exists"
+                else "the document does not exist"
             )
             plan.faults.append(Fault(position, want.key, Violation("etag", text)))
         if want.delete:
@@ -249,7 +249,7 @@ def _refuse(plan: _Plan, wanted: Sequence[Wanted], guards: Guards, head: int) ->
 def _stale_etag(plan: _Plan, key: DocumentKey) -> AbortedError:
     known = plan.base.documents.get(key)
     exists = known is not None and not known.is_deleted
-    problem = "was changed since you read it" if exists else "no longer exists"
+    problem = "was changed since you read it" if exists else "does not exist"
     return AbortedError(
         "STALE_ETAG",
         f"{key.kind.value} {key.name!r} {problem}; read it again and repeat the change",

@@ -76,7 +76,7 @@ def test_each_repeated_lfn_is_named_with_both_places() -> None:
     reason, violations = spec_violations(make_spec(inputs=inputs))
     assert reason == "DUPLICATE_LFN"
     assert [v.field for v in violations] == ["task.inputs[2].file.lfn", "task.inputs[3].file.lfn"]
-    assert "place 0" in violations[0].description
+    assert "input 0" in violations[0].description
 
 
 def test_one_lfn_in_two_scopes_is_two_files() -> None:

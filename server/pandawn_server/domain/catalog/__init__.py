@@ -1,1 +1,1 @@
-"""Which files there are and which node holds them."""
+"""Values of the file catalog: files, their versions, and caches."""

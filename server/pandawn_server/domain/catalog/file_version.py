@@ -1,7 +1,7 @@
-"""Which version of a file is meant: what tells it from other files of its name and size.
+"""Versions of files, which distinguish files of the same name and size.
 
-The forms are part of the contract, see `File` in `pandawn/common/v1/common.proto`. The pilot has the
-same in `pandawn_client/file_version.py`; both are tried against the same examples.
+The formats are part of the contract, see `File` in `pandawn/common/v1/common.proto`. The pilot's
+copy is `pandawn_client/file_version.py`; both are tested with the same examples.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from hashlib import sha256
 from urllib.parse import unquote, urlsplit
 
 UNIQUE = "site"
-"""Version of a file whose name the site declares to be enough."""
+"""Version of a file whose name alone identifies it, as its site declares."""
 
 _NANOSECONDS = 10**9
 _SOURCE_DIGITS = 32
-# Kinds of places that pilots can fetch from, with their usual ports.
+# Default ports of the URL schemes that pilots can fetch from.
 _DEFAULT_PORTS = {"root": 1094}
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _SCOPE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -29,7 +29,7 @@ _FORM = re.compile(
 
 
 class VersionKind(Enum):
-    """What a version rests on."""
+    """The fact about a file that its version is made of."""
 
     UNKNOWN = ""
     UNIQUE = "site"
@@ -41,11 +41,11 @@ class VersionKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """A version taken apart.
+    """The parts of a version.
 
-    `checksum` is as in the contracts, empty where the kind has none; `modify_time_ns` (since 1970)
-    and `inode` are of the source, the former None but for MODIFY_TIME; `source` is the mark of the
-    source's URL (`source_mark`), empty where any source will do.
+    `checksum` is as in the contracts, empty if the kind has none. `modify_time_ns` (nanoseconds since 1970)
+    and `inode` are those of the source; the time is None unless the kind is MODIFY_TIME. `source` is the
+    `source_mark` of the source's URL, empty if any source may serve the file.
     """
 
     kind: VersionKind
@@ -56,7 +56,7 @@ class FileVersion:
 
 
 def source_mark(url: str) -> str:
-    """What stands for a source in versions: 32 hexadecimal digits."""
+    """The mark of a source's URL in versions: 32 hexadecimal digits."""
     return sha256(url.encode()).hexdigest()[:_SOURCE_DIGITS]
 
 
@@ -68,10 +68,10 @@ def file_version(
     inode: int = 0,
     unique: bool = False,
 ) -> str:
-    """The version of the file at `url`, empty if nothing but its name and size is known.
+    """The version of the file at `url`, empty if only its name and size are known.
 
-    `checksum` is well-formed or empty; `modify_time_ns` is in nanoseconds since 1970; `unique` says
-    that the site declares the name to be enough (`is_unique`).
+    `checksum` is well-formed or empty; `modify_time_ns` is in nanoseconds since 1970. `unique`
+    means that the name alone identifies the file (`is_unique`).
     """
     if unique:
         return UNIQUE
@@ -86,12 +86,12 @@ def file_version(
 
 
 def is_version(text: str) -> bool:
-    """Whether a text is a version, spelt as the contract spells it; the empty one is not."""
+    """Whether a text is a version in the contract's format; an empty text is not."""
     return _FORM.fullmatch(text) is not None
 
 
 def parse_version(text: str) -> FileVersion:
-    """Takes a version apart. Raises `ValueError` for a text that is none."""
+    """Parses a version; an empty one is of kind UNKNOWN. Raises `ValueError` for any other text."""
     if not text:
         return FileVersion(VersionKind.UNKNOWN)
     if not is_version(text):
@@ -108,10 +108,10 @@ def parse_version(text: str) -> FileVersion:
 
 
 def is_unique(scope: str, lfn: str, url: str, immutable_scopes: Iterable[str]) -> bool:
-    """Whether a site declares a file's name to be enough, by entries `SCOPE=URL-PREFIX`.
+    """Whether a file's name alone identifies it, by the site's entries `SCOPE=URL-PREFIX`.
 
-    The file must lie where the entry says, under its own name: anybody may write any scope, LFN and
-    URL into a task, and what one user so brings is read by others.
+    The file must be below the entry's prefix, under its own name. A user may write any scope, LFN and URL
+    into a task, and other users read the file that is cached for it.
     """
     if not scope:
         return False
@@ -130,34 +130,34 @@ def is_unique(scope: str, lfn: str, url: str, immutable_scopes: Iterable[str]) -
 
 
 def immutable_scope_problem(entry: str) -> str | None:
-    """What is wrong with an entry of `immutable_scopes`, or None."""
+    """The error message for an entry of `immutable_scopes`, None if it is valid."""
     scope, equals, prefix = entry.partition("=")
     if not equals or not _SCOPE.fullmatch(scope):
         return f"{entry[:64]!r} must be SCOPE=URL, as in data25=root://se.example.org//atlas/data25"
     place = _place(prefix)
     if place is None or not place.path:
         return (
-            f"{prefix[:64]!r} must be file:///PATH or root://HOST:PORT//PATH with a directory, without "
-            "'.' and '..' among its parts, without ? and #, and a URL of a server without %"
+            f"{prefix[:64]!r} must be file:///PATH or root://HOST:PORT//PATH and name a directory; "
+            "it must not contain '.' or '..' as a part, ? or #, nor % unless it is a file: URL"
         )
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Server and path of a URL, each in one spelling."""
+    """Server and path of a URL, normalized."""
 
     server: tuple[str, str, int]
     path: list[str]
 
 
 def _place(url: str) -> _Place | None:
-    """Where a URL leads, None where that cannot be told for sure: then no promise holds for it."""
+    """The place of a URL, None if it is ambiguous: then no entry matches it."""
     scheme, found, rest = url.partition("://")
     if not found or not _SCHEME.fullmatch(scheme) or "?" in rest or "#" in rest:
         return None
     host, _, path = rest.partition("/")
-    # The transport of files decodes %2F and its like; what a data server does with them is its own.
+    # The `file` transport decodes escapes such as %2F; a data server may or may not.
     if scheme != "file" and "%" in path:
         return None
     segments = [unquote(segment) for segment in path.split("/")]

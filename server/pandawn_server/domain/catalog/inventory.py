@@ -1,4 +1,4 @@
-"""What a node's cache holds, and how a cache and the catalog find out whether they agree."""
+"""Contents of a node's cache, and how the catalog detects that it disagrees with the cache."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 from pandawn_server.domain.errors import NotFoundError
 
-# The two below are tuples because the match path makes and hashes them by the thousand: that takes
-# a third of the time of a dataclass.
+# The next two are tuples: each match makes and hashes thousands, in a third of the time of dataclasses.
 
 
 class NodeKey(NamedTuple):
-    """A cache is named by site and node; the node's name is in lower case."""
+    """Identifies a cache by site and node; the node's name is in lower case."""
 
     site: str
     node: str
@@ -25,7 +24,7 @@ class NodeKey(NamedTuple):
 class FileRef(NamedTuple):
     """A file by LFN with its scope, or by GUID; exactly one of `lfn` and `guid` is not empty.
 
-    Without a `version` all files of that name are meant.
+    Without a `version` it means all files of that name.
     """
 
     lfn: str = ""
@@ -35,14 +34,14 @@ class FileRef(NamedTuple):
 
 
 FileId = tuple[str, str, str, int]
-"""What tells a file from every other: scope, LFN, version and size in bytes."""
+"""Identifies a file: scope, LFN, version and size in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedFile:
     """A file in a cache; `size_bytes` is its confirmed size.
 
-    `version` is as in `domain.catalog.file_version`; empty: nobody knows which file of that name it is.
+    `version` is as in `domain.catalog.file_version`, empty if it is unknown which file of that name it is.
     """
 
     lfn: str
@@ -53,13 +52,13 @@ class CachedFile:
 
     @property
     def file_id(self) -> FileId:
-        """What tells it from every other."""
+        """Its identity."""
         return (self.scope, self.lfn, self.version, self.size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class CacheState:
-    """Where a cache stands: its epoch (not zero), the number of its last change, and its digest."""
+    """State of a cache: its epoch (not zero), the number of its last change, and its digest."""
 
     epoch: int
     sequence: int
@@ -68,10 +67,10 @@ class CacheState:
 
 @dataclass(frozen=True, slots=True)
 class CacheSummary:
-    """A cache as the catalog knows it; `update_time` is the time of the last report.
+    """The catalog's summary of a cache; `update_time` is the time of its last report.
 
-    Files pinned on its node are counted beside those that it reports. With epoch 0 nothing is
-    known of it but pins.
+    Files pinned on its node are counted separately from those that the cache reported. With epoch 0
+    only pins are known.
     """
 
     key: NodeKey
@@ -83,15 +82,15 @@ class CacheSummary:
     pinned_bytes: int = 0
 
     def with_pins(self, count: int, size_bytes: int) -> CacheSummary:
-        """The same with pinned files."""
+        """A copy with these numbers of pinned files and bytes."""
         return replace(self, pinned_count=count, pinned_bytes=size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class NodePins:
-    """What is pinned on a node; `contact_time` is when the node or its pins were last heard of.
+    """The pins of a node; `contact_time` is the last contact of the node or change of its pins.
 
-    `version` is another after each change.
+    Each change sets a new `version`.
     """
 
     key: NodeKey
@@ -106,10 +105,9 @@ class NodePins:
 class Delta:
     """A change of one cache: files deleted, then files added (a file in both is held afterwards).
 
-    With `epoch` 0 it is a direct change by somebody who is not the cache: it has no sequence
-    number and is always applied. A live cache has the last word: at its next contact its digest
-    differs, and its inventory replaces what was changed directly. Otherwise `sequence` must
-    follow the last one applied.
+    With `epoch` 0 it is a direct change, which does not come from the cache: it has no sequence
+    number and is always applied. A live cache overrides it: at its next contact its digest differs,
+    and its inventory replaces the direct change. With an epoch, `sequence` must follow the last one applied.
     """
 
     key: NodeKey
@@ -120,7 +118,7 @@ class Delta:
 
 
 class DeltaResult(Enum):
-    """How a delta was taken."""
+    """What the catalog did with a delta."""
 
     APPLIED = "applied"
     REPEATED = "repeated"
@@ -129,7 +127,7 @@ class DeltaResult(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DeltaOutcome:
-    """How a delta was taken, and how many of the files to delete the catalog had."""
+    """The result of a delta, and how many of the files to delete the catalog had."""
 
     result: DeltaResult
     deleted_count: int = 0
@@ -137,7 +135,7 @@ class DeltaOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All files of one cache in one epoch, taken after change number `sequence`."""
+    """All files of one cache in one epoch, listed after change number `sequence`."""
 
     key: NodeKey
     epoch: int
@@ -147,9 +145,9 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How wrong the catalog was about a cache: files it wrongly had or wrongly lacked.
+    """Number of files that the catalog wrongly had or lacked for a cache, and the sum of their sizes.
 
-    Another version or size is another file. `size_bytes` is the sum of their sizes.
+    A file with another version or size is another file.
     """
 
     files: int
@@ -157,7 +155,7 @@ class Drift:
 
 
 NO_DRIFT = Drift(0, 0)
-"""The catalog was right, or claimed nothing."""
+"""The catalog was right, or had no entry for the cache."""
 
 
 def file_digest(scope: str, lfn: str, version: str, size_bytes: int) -> int:
@@ -181,7 +179,7 @@ def file_digest(scope: str, lfn: str, version: str, size_bytes: int) -> int:
 
 
 def inventory_digest(files: Iterable[CachedFile]) -> int:
-    """Digest of a set of files: the XOR of theirs, so order does not matter and deltas are cheap."""
+    """Digest of a set of files: the XOR of the files' digests, so order does not matter and deltas are cheap."""
     digest = 0
     for file in files:
         digest ^= file_digest(file.scope, file.lfn, file.version, file.size_bytes)
@@ -189,9 +187,9 @@ def inventory_digest(files: Iterable[CachedFile]) -> int:
 
 
 def delta_result(known: CacheState | None, delta: Delta) -> DeltaResult:
-    """Decides how a sequenced delta (`epoch` not 0) is taken, given what the catalog knows.
+    """Decides what to do with a sequenced delta (`epoch` not 0), given the catalog's state of the cache.
 
-    An unknown cache is accepted from its first change on: before it, it was empty.
+    The first change of an unknown cache or new epoch is applied: the cache was empty before it.
     """
     if known is None or known.epoch != delta.epoch:
         return DeltaResult.APPLIED if delta.sequence == 1 else DeltaResult.INVENTORY_REQUESTED
@@ -207,7 +205,7 @@ def node_not_found(key: NodeKey) -> NotFoundError:
     return NotFoundError(
         "NODE_NOT_FOUND",
         f"the catalog knows no cache of node {key.node!r} at site {key.site!r}; "
-        "`pandawn nodes` lists the nodes, and a node's full host name is needed",
+        "give the node's full host name, as `pandawn nodes` lists it",
         metadata={"site": key.site, "node": key.node},
     )
 
@@ -216,6 +214,6 @@ def site_not_found(site: str) -> NotFoundError:
     """The error for a site without nodes."""
     return NotFoundError(
         "SITE_NOT_FOUND",
-        f"no node of a site {site!r} has ever reported; `pandawn nodes` lists those that have",
+        f"no node of site {site!r} has ever reported; `pandawn nodes` lists the known nodes and their sites",
         metadata={"site": site},
     )

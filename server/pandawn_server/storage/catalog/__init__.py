@@ -1,1 +1,1 @@
-"""SQL about pins. The catalog itself is in memcached."""
+"""SQL of pins. The catalog itself is in memory or memcached."""

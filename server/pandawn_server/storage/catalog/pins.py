@@ -1,4 +1,4 @@
-"""What is pinned on nodes: one row a node, with its files packed as the catalog packs them."""
+"""SQL of pins: one row per node, with its files in the catalog's packed format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pandawn_server.storage.leases.nodes import get_nodes
 
 @dataclass(frozen=True, slots=True)
 class PackedPins:
-    """The pinned files of a node, packed by the use case; `version` is another after each change."""
+    """The pinned files of a node, packed by the use case; each change sets a new `version`."""
 
     version: int
     files: bytes
@@ -33,7 +33,7 @@ def get_for_update(tx: Transaction, key: NodeKey) -> PackedPins | None:
 
 
 def get_pins(tx: Transaction, keys: Collection[NodeKey]) -> dict[NodeKey, PackedPins]:
-    """The pins of those nodes among `keys` that have any."""
+    """The pins of nodes; a node without pins is left out."""
     if not keys:
         return {}
     query = select(pins).where(
@@ -56,8 +56,8 @@ def put(
 ) -> None:
     """Writes the pins of a node; `before` is what `get_for_update` returned in this transaction.
 
-    Raises an error that becomes DATABASE_CONFLICT when another transaction pinned the first
-    files of the node meanwhile.
+    Raises an error that becomes DATABASE_CONFLICT if another transaction pinned the first files of the node
+    in the meantime.
     """
     values = {
         "version": packed.version,
@@ -75,7 +75,7 @@ def put(
 
 
 def remove(tx: Transaction, key: NodeKey) -> None:
-    """Takes away all pins of a node."""
+    """Deletes all pins of a node."""
     tx.execute(delete(pins).where(pins.c.site == key.site, pins.c.node == key.node))
 
 
@@ -92,12 +92,12 @@ def list_pins(tx: Transaction, after: NodeKey | None, limit: int, site: str) -> 
 
 
 def all_pins(tx: Transaction) -> list[NodePins]:
-    """All nodes with pins."""
+    """All nodes with pins, in no order."""
     return _listed(tx, _listing())
 
 
 def _listing() -> Select[Any]:
-    # Not the files.
+    # Without the files, which may be large.
     return select(
         pins.c.site,
         pins.c.node,
@@ -110,16 +110,16 @@ def _listing() -> Select[Any]:
 
 def _listed(tx: Transaction, query: Select[Any]) -> list[NodePins]:
     rows = tx.execute(query).mappings().all()
-    # By a query of its own: joined, the few nodes with pins would cost a walk over all nodes.
+    # A separate query: a join would scan all nodes for the few with pins.
     known = get_nodes(tx, {NodeKey(row["site"], row["node"]) for row in rows})
     listed = []
     for row in rows:
         key = NodeKey(row["site"], row["node"])
-        heard = row["update_time"]
+        contact_time = row["update_time"]
         if key in known:
-            heard = max(heard, known[key].contact_time)
+            contact_time = max(contact_time, known[key].contact_time)
         sums = row["file_count"], row["total_bytes"]
-        listed.append(NodePins(key, row["version"], *sums, row["update_time"], heard))
+        listed.append(NodePins(key, row["version"], *sums, row["update_time"], contact_time))
     return listed
 
 

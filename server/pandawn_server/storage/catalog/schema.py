@@ -18,11 +18,11 @@ pins = Table(
     metadata,
     Column("site", Text, primary_key=True),
     Column("node", Text, primary_key=True),
-    # Random, another after each change: whoever has the files of a version need not read them again.
+    # Random and new after each change: a server that has the files of this version does not read them again.
     Column("version", BigInteger, nullable=False),
     Column("file_count", BigInteger, nullable=False),
     Column("total_bytes", BigInteger, nullable=False),
-    # In the format of the catalog's parts. Nobody asks the database about one file.
+    # In the format of the catalog's parts: no query is about a single file.
     Column("files", LargeBinary, nullable=False),
     Column("update_time", UtcDateTime, nullable=False),
 )

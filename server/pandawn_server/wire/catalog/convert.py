@@ -1,4 +1,4 @@
-"""Caches, pins and coverage as the contract has them."""
+"""Conversion of caches, pins and coverage to messages."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pandawn_server.usecases.catalog.coverage import Coverage
 from pandawn_server.wire.edge.values import to_cached_file, to_sum, to_timestamp
 
 _NAME_BYTES = 3
-"""Tag and length of a name."""
+"""Bytes of the tag and the length of a name in a message."""
 
 
 def to_cache(summary: CacheSummary) -> filecatalog_pb2.Cache:
-    """A cache as the catalog knows it."""
+    """The message for the catalog's summary of a cache; without a state if only pins are known."""
     cache = filecatalog_pb2.Cache(
         site=summary.key.site,
         node=summary.key.node,
@@ -34,7 +34,7 @@ def to_cache(summary: CacheSummary) -> filecatalog_pb2.Cache:
 
 
 def to_node_file(found: tuple[CachedFile, bool]) -> lookup_pb2.NodeFile:
-    """A file that a node holds, and whether it is pinned."""
+    """The message for a file of a node and whether it is pinned."""
     file, is_pinned = found
     return lookup_pb2.NodeFile(file=to_cached_file(file), pinned=is_pinned)
 
@@ -42,7 +42,7 @@ def to_node_file(found: tuple[CachedFile, bool]) -> lookup_pb2.NodeFile:
 def to_locations(
     asked: Sequence[common_pb2.FileRef], found: Sequence[Mapping[str, int]]
 ) -> lookup_pb2.LocateFilesResponse:
-    """The nodes that hold files, by name with the sizes there; as many are named as the reply has room for."""
+    """The reply to `LocateFiles`: each node in `found` has the file's size; nodes that do not fit are left out."""
     locations = [
         lookup_pb2.FileLocation(
             file=ref, size_bytes=max(sizes.values(), default=0), node_count=len(sizes)
@@ -50,7 +50,7 @@ def to_locations(
         for ref, sizes in zip(asked, found, strict=True)
     ]
     room = LIST_BYTES - sum(location.ByteSize() + 8 for location in locations)
-    # Those with fewest nodes first: what they leave of their share is for the others.
+    # Files on the fewest nodes come first, so that the others get the rest of their share.
     places = sorted(range(len(found)), key=lambda at: len(found[at]))
     for files_left, at in zip(range(len(places), 0, -1), places, strict=True):
         share = room // files_left
@@ -64,7 +64,7 @@ def to_locations(
 
 
 def to_pins(found: tuple[NodePins, bool]) -> pins_pb2.Pins:
-    """What is pinned on a node, and whether it is believed."""
+    """The message for the pins of a node and whether they still count."""
     pins, believed = found
     return pins_pb2.Pins(
         site=pins.key.site,
@@ -77,7 +77,7 @@ def to_pins(found: tuple[NodePins, bool]) -> pins_pb2.Pins:
 
 
 def to_coverage(coverage: Coverage, max_nodes: int) -> coverage_pb2.GetCoverageResponse:
-    """What the nodes of a site hold of a set of files; names up to `max_nodes` of them."""
+    """The reply with coverage, which names up to `max_nodes` nodes."""
     return coverage_pb2.GetCoverageResponse(
         site=coverage.site,
         file_count=coverage.total.files,

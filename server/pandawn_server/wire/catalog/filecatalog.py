@@ -1,4 +1,4 @@
-"""The FileCatalog service: what caches say of themselves, and what everybody asks of them."""
+"""The FileCatalog service: reports of caches, pins, and queries."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ from pandawn_server.wire.edge.values import (
 )
 
 MAX_FILES = 10_000
-"""Files of one message."""
+"""Maximum files in one message."""
 
 MAX_LOCATE = 1000
-"""Files of one `LocateFiles`: each is looked for on all nodes of the site."""
+"""Maximum files in one `LocateFiles`: each is looked up on all nodes of the site."""
 
 MAX_COVERED = 100_000
-"""Files of one `GetCoverage`: the inputs of the largest task."""
+"""Maximum files in one `GetCoverage`: as many as the largest task has inputs."""
 
 MAX_INVENTORY_FILES = 1_000_000
-"""Files of one inventory, which is held in memory as it arrives."""
+"""Maximum files in one inventory, which is kept in memory while it arrives."""
 
 
 class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
@@ -82,7 +82,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     async def OpenSession(  # noqa: N802 (gRPC's name)
         self, request: session_pb2.OpenSessionRequest, context: ServicerContext
     ) -> session_pb2.OpenSessionResponse:
-        """Begins a session of a node's tool."""
+        """Opens a session for a tool of a node."""
         del context
         check = Checker()
         check.queue("queue", request.queue)
@@ -159,7 +159,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         request_iterator: AsyncIterator[filecatalog_pb2.ReportInventoryRequest],
         context: ServicerContext,
     ) -> filecatalog_pb2.ReportInventoryResponse:
-        """Replaces what is known of a cache."""
+        """Replaces the catalog's files of a cache; records how wrong they were."""
         del context
         header: filecatalog_pb2.InventoryHeader | None = None
         held: list[CachedFile] = []
@@ -168,7 +168,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             if request.HasField("header"):
                 check.require(header is None, "header", "must be in the first message only")
                 header = request.header
-                # Of a node that is not the caller's nothing more is read.
+                # Checked here so that the rest is not read if the node is not the caller's.
                 check_cache(caller(), _key(check, header.site, header.node))
             check.require(header is not None, "header", "must be in the first message")
             check.count("files", request.files, 0, MAX_FILES)
@@ -179,7 +179,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             if len(held) > MAX_INVENTORY_FILES:
                 raise ExhaustedError(
                     "INVENTORY_TOO_LARGE",
-                    f"the inventory has more than {MAX_INVENTORY_FILES:,} files, which is the limit of a cache",
+                    f"the inventory has more than {MAX_INVENTORY_FILES:,} files, the maximum for a cache",
                 )
         check = Checker()
         if header is None:
@@ -221,7 +221,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     async def UnpinFiles(  # noqa: N802 (gRPC's name)
         self, request: pins_pb2.UnpinFilesRequest, context: ServicerContext
     ) -> pins_pb2.UnpinFilesResponse:
-        """Takes away pins."""
+        """Removes pins."""
         del context
         check = Checker()
         key = _key(check, request.site, request.node)
@@ -261,7 +261,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     async def GetCoverage(  # noqa: N802 (gRPC's name)
         self, request: coverage_pb2.GetCoverageRequest, context: ServicerContext
     ) -> coverage_pb2.GetCoverageResponse:
-        """Says how much of some files the nodes of a site hold."""
+        """Returns how much of a set of files the nodes of a site hold."""
         del context
         check = Checker()
         of_task = request.HasField("task_id")
@@ -284,7 +284,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     async def CheckFiles(  # noqa: N802 (gRPC's name)
         self, request: lookup_pb2.CheckFilesRequest, context: ServicerContext
     ) -> lookup_pb2.CheckFilesResponse:
-        """Says which files a cache holds."""
+        """Returns which of the files a cache holds."""
         del context
         check = Checker()
         key = _key(check, request.site, request.node)
@@ -301,7 +301,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     async def LocateFiles(  # noqa: N802 (gRPC's name)
         self, request: lookup_pb2.LocateFilesRequest, context: ServicerContext
     ) -> lookup_pb2.LocateFilesResponse:
-        """Says which nodes hold files."""
+        """Returns which nodes hold the files."""
         del context
         check = Checker()
         check.site("site", request.site)
@@ -342,7 +342,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
     async def GetCache(  # noqa: N802 (gRPC's name)
         self, request: filecatalog_pb2.GetCacheRequest, context: ServicerContext
     ) -> filecatalog_pb2.GetCacheResponse:
-        """Says where a cache stands."""
+        """Returns the state of a cache."""
         del context
         check = Checker()
         key = _key(check, request.site, request.node)

@@ -218,7 +218,7 @@ class Database:
     def _unknown(self, error: DBAPIError) -> OutcomeUnknownError:
         unknown = OutcomeUnknownError(
             "DATABASE_UNAVAILABLE",
-            "the server's database did not confirm the change; repeat the call with the same request_id",
+            "the server's database did not confirm the change; retry the call with the same request_id",
             retry_after=RETRY_AFTER,
         )
         unknown.detail = f"database {self.shown_url}: {str(error.orig).strip()}"

@@ -100,37 +100,37 @@ _ERRORS: MappingProxyType[Trouble, tuple[str, str, timedelta]] = MappingProxyTyp
     {
         Trouble.LOST_RACE: (
             "DATABASE_CONFLICT",
-            "another transaction wrote the same row first; repeat the call",
+            "another transaction wrote the same row first; retry the call",
             CONFLICT_RETRY_AFTER,
         ),
         Trouble.AWAY: (
             "DATABASE_UNAVAILABLE",
-            "the server's database does not answer; repeat the call",
+            "the server's database does not answer; retry the call",
             RETRY_AFTER,
         ),
         Trouble.BUSY: (
             "DATABASE_BUSY",
-            "the server's database is busy: a lock, a connection or an answer took too long; repeat the call",
+            "the server's database is busy: a lock, a connection or an answer took too long; retry the call",
             RETRY_AFTER,
         ),
         Trouble.READ_ONLY: (
             "DATABASE_UNAVAILABLE",
-            "the server's database is read-only now, perhaps after a failover; repeat the call",
+            "the server's database is read-only now, perhaps after a failover; retry the call",
             RETRY_AFTER,
         ),
         Trouble.FULL: (
             "DATABASE_UNAVAILABLE",
-            "the disk of the server's database is full; its operator must free space; repeat the call later",
+            "the disk of the server's database is full; its operator must free space; retry the call later",
             OPERATOR_RETRY_AFTER,
         ),
         Trouble.DAMAGED: (
             "DATABASE_UNAVAILABLE",
-            "the server's database is damaged; its operator must restore it; repeat the call later",
+            "the server's database is damaged; its operator must restore it; retry the call later",
             OPERATOR_RETRY_AFTER,
         ),
         Trouble.REFUSES_US: (
             "DATABASE_UNAVAILABLE",
-            "the server's database denies access to the server; its operator must fix this; repeat the call later",
+            "the server's database denies access to the server; its operator must fix this; retry the call later",
             OPERATOR_RETRY_AFTER,
         ),
     }

@@ -162,7 +162,7 @@ class Job(_message.Message):
 
     @_builtins.property
     def avoided_nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Nodes on which it is not retried while there are others."""
+        """Nodes on which it is not retried while there are other nodes."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

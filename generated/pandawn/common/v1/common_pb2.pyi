@@ -219,21 +219,21 @@ class _MatchRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MatchRule.V
     MATCH_RULE_UNSPECIFIED: _MatchRule.ValueType  # 0
     """Not set."""
     MATCH_RULE_ONLY_CANDIDATE: _MatchRule.ValueType  # 1
-    """No other job was eligible."""
+    """No other job was eligible for the node."""
     MATCH_RULE_PRIORITY: _MatchRule.ValueType  # 2
-    """Highest priority band."""
+    """It had the highest priority band."""
     MATCH_RULE_LOCAL_BYTES: _MatchRule.ValueType  # 3
-    """Fewest bytes left to move to the node."""
+    """It left the fewest bytes to move to the node."""
     MATCH_RULE_AGE: _MatchRule.ValueType  # 4
-    """Longest waiting among equals."""
+    """It had waited longest among equals."""
     MATCH_RULE_HELD: _MatchRule.ValueType  # 5
-    """It was held for this node, which has most of its files or soon will."""
+    """It was held for this node, which holds most of its files or soon will."""
     MATCH_RULE_SPREAD: _MatchRule.ValueType  # 6
-    """The nodes that have its files have no free slot in time: this node fetches them as well."""
+    """The nodes that hold its files had no free slot in time, so this node fetches them as well."""
     MATCH_RULE_NEIGHBOUR: _MatchRule.ValueType  # 7
-    """Its input follows that of another job of its task on this node."""
+    """Another job of its task, which reads neighbouring files, started on this node."""
     MATCH_RULE_FAIR_SHARE: _MatchRule.ValueType  # 8
-    """Its user had the least recent share among the users with jobs in its priority band."""
+    """Its user had received least of the users with jobs in its priority band."""
 
 class MatchRule(_MatchRule, metaclass=_MatchRuleEnumTypeWrapper):
     """The rule that decided a match."""
@@ -241,21 +241,21 @@ class MatchRule(_MatchRule, metaclass=_MatchRuleEnumTypeWrapper):
 MATCH_RULE_UNSPECIFIED: MatchRule.ValueType  # 0
 """Not set."""
 MATCH_RULE_ONLY_CANDIDATE: MatchRule.ValueType  # 1
-"""No other job was eligible."""
+"""No other job was eligible for the node."""
 MATCH_RULE_PRIORITY: MatchRule.ValueType  # 2
-"""Highest priority band."""
+"""It had the highest priority band."""
 MATCH_RULE_LOCAL_BYTES: MatchRule.ValueType  # 3
-"""Fewest bytes left to move to the node."""
+"""It left the fewest bytes to move to the node."""
 MATCH_RULE_AGE: MatchRule.ValueType  # 4
-"""Longest waiting among equals."""
+"""It had waited longest among equals."""
 MATCH_RULE_HELD: MatchRule.ValueType  # 5
-"""It was held for this node, which has most of its files or soon will."""
+"""It was held for this node, which holds most of its files or soon will."""
 MATCH_RULE_SPREAD: MatchRule.ValueType  # 6
-"""The nodes that have its files have no free slot in time: this node fetches them as well."""
+"""The nodes that hold its files had no free slot in time, so this node fetches them as well."""
 MATCH_RULE_NEIGHBOUR: MatchRule.ValueType  # 7
-"""Its input follows that of another job of its task on this node."""
+"""Another job of its task, which reads neighbouring files, started on this node."""
 MATCH_RULE_FAIR_SHARE: MatchRule.ValueType  # 8
-"""Its user had the least recent share among the users with jobs in its priority band."""
+"""Its user had received least of the users with jobs in its priority band."""
 Global___MatchRule: _TypeAlias = MatchRule  # noqa: Y015
 
 @_typing.final

@@ -29,7 +29,7 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The new state of a job; it avoids the nodes `avoided` while there are others.
+    """The new state of a job; it avoids the nodes `avoided` while there are other nodes.
 
     `why` is text for people: why there is no retry, or when it will be.
     """

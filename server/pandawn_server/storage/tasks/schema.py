@@ -150,7 +150,7 @@ jobs = Table(
     Column("losses", Integer, nullable=False, server_default="0"),
     # When a waiting job is retried.
     Column("retry_time", UtcDateTime),
-    # Names of nodes on which it is not retried while there are others.
+    # Names of nodes on which it is not retried while there are other nodes.
     Column("avoided", JSON(none_as_null=True)),
     CheckConstraint(f"state IN ({_states})", name="state"),
     # Runnable jobs of a queue by priority and age, page by page.

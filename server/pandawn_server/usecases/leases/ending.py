@@ -210,7 +210,7 @@ def _event(ending: Ending, job: Job, verdict: Verdict, now: datetime) -> Event:
         word = "failed" if verdict.count is Count.FAILED else "was lost"
         text = f"{number} {word} ({_why(end)}); {verdict.why}"
         if verdict.avoided:
-            text += f", not on {', '.join(verdict.avoided)} while there are others"
+            text += f", not on {', '.join(verdict.avoided)} while there are other nodes"
     elif state is JobState.FINISHED:
         kind = EventKind.JOB_FINISHED
         text = f"{number} finished; {end.bytes_from_cache:,} of {end.input_bytes:,} input bytes came from the cache"

@@ -143,7 +143,7 @@ def deregister_pilot(context: Context, pilot_id: str, reason: str, by: Principal
         found = pilots.get_pilots(tx, {pilot_id, own_id} - {""})
         pilot, own = found.get(pilot_id), found.get(own_id)
         check_pilot_of_node(by, pilot_id, pilot)
-        # The gate admits an ended pilot here, so that it can repeat the call for itself, but not for a live pilot.
+        # The gate admits an ended pilot here, so that it can retry the call for itself, but not for a live pilot.
         if own_id not in {"", pilot_id} and (own is None or own.state is not PilotState.LIVE):
             raise not_your_pilot(pilot_id)
         if pilot is None:

@@ -127,5 +127,5 @@ def test_a_task_without_inputs_is_covered_by_nobody(world: World) -> None:
 def test_tasks_and_sites_that_are_not_there_are_errors(world: World) -> None:
     with pytest.raises(NotFoundError, match="no task 9"):
         cover_task(world.context, "", 9, LOCAL_OPERATOR)
-    with pytest.raises(NotFoundError, match="no node of a site 'NOWHERE'"):
+    with pytest.raises(NotFoundError, match="no node of site 'NOWHERE'"):
         cover_files(world.context, "NOWHERE", wanted(1))

@@ -1,4 +1,4 @@
-"""Which jobs are kept for a better node, for how long, and when not."""
+"""Which jobs are held for a better node, for how long, and when not."""
 
 from __future__ import annotations
 

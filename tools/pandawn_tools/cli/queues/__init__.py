@@ -12,7 +12,7 @@ app = PlainApp(
                 (
                     "list",
                     "show:list_queues",
-                    "List queues. WAIT is the longest time that a job is kept for a node that has its files.",
+                    "List queues. WAIT is the longest time that a job is held for a node that has its files.",
                 ),
                 (
                     "show",

@@ -54,7 +54,7 @@ def list_queues(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """List queues. WAIT is the longest time that a job is kept for a node that has its files."""
+    """List queues. WAIT is the longest time that a job is held for a node that has its files."""
     with options.connect(ctx, server) as client:
         rows, _ = client.pages(
             lambda token, size: client.call(

@@ -186,7 +186,7 @@ def test_a_certificate_that_the_server_does_not_take_is_named_as_the_cause(
     certificate, key = Authority("Other").person().write(tmp_path, "jane")
     said = site.run("--cert", str(certificate), "--key", str(key), "whoami")
     assert said.status == UNREACHABLE
-    assert f"does not take our certificate, {certificate}" in said.err
+    assert f"refuses our certificate, {certificate}" in said.err
 
 
 def test_a_server_with_tls_is_not_understood_without(site: Site) -> None:

@@ -88,7 +88,7 @@ def test_in_becomes_what_the_table_says(pandawn: Pandawn, tier3: Tier3, tmp_path
     common = (*USER, "--queue", tier3.queue, "--files-per-job", "2", "--output", "out")
     path = f"PATH={program.parent}:/usr/local/bin:/usr/bin:/bin"
     outcomes = []
-    for number, (written, becomes, _) in enumerate(rows("written")):
+    for number, (written, becomes, _) in enumerate(rows("command")):
         words = shlex.split(code(written).removeprefix("-- "))
         said = pandawn.run(
             *("submit", *common, "--env", path, "--dataset", f"d{number}", "--max-attempts", "1"),

@@ -39,6 +39,17 @@ def test_a_name_is_broken_at_its_marks(
     assert names == ["zpeak.20261128-", "205514.b396fa12/", "hist.root"]
 
 
+def test_a_path_stays_in_one_line_to_be_copied(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    path = "/home/anna/" + "directory/" * 8 + "token"
+    print_fields([("file", path), ("note", "several words " * 6)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["file", path]
+    assert max(map(len, lines[1:])) <= 40
+
+
 def test_what_is_piped_is_not_cut(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

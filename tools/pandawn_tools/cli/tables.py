@@ -30,13 +30,14 @@ Cell = str | int | Text
 class Column:
     """A column of a table.
 
-    A `fold` column is wrapped when the terminal is narrow. An `optional` column is left out when
-    all its cells are empty.
+    A `fold` column is wrapped when the terminal is narrow, and if it is `whole`, only between words. An
+    `optional` column is left out when all its cells are empty.
     """
 
     title: str
     justify: Literal["left", "right"] = "left"
     fold: bool = False
+    whole: bool = False
     optional: bool = False
 
 
@@ -70,14 +71,17 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, em
 
 
 def print_fields(fields: Iterable[tuple[str, Cell]]) -> None:
-    """Prints a line for each name and value; empty values are left out."""
+    """Prints a line for each name and value; empty values are left out.
+
+    A value of one word, such as a path, stays in one line: somebody will copy it.
+    """
     grid = [
         [_Piece(name, cell_len(name), "bold"), _piece(value)]
         for name, value in fields
         if str(value)
     ]
     if grid:
-        _print(stdout_console(), [Column(""), Column("", fold=True)], grid)
+        _print(stdout_console(), [Column(""), Column("", fold=True, whole=True)], grid)
 
 
 def _piece(cell: Cell) -> _Piece:
@@ -131,8 +135,10 @@ def _lines(
 ) -> Iterable[list[tuple[str, str]]]:
     """Yields the lines of a row, each a list of texts and styles."""
     folded = [
-        [piece] if piece.width <= width else _fold(console, piece, width)
-        for piece, width in zip(row, widths, strict=True)
+        [piece]
+        if piece.width <= width or (column.whole and " " not in piece.text)
+        else _fold(console, piece, width)
+        for column, piece, width in zip(columns, row, widths, strict=True)
     ]
     for depth in range(max(map(len, folded))):
         line: list[tuple[str, str]] = []

@@ -38,24 +38,28 @@ from pandawn_server.wire.edge.server import (
 )
 
 TEXT = Path(__file__).with_name("api_rules.md.in")
-"""The chapter, with names of what is put in."""
+"""The template of the chapter."""
 
 ANY_METHOD: Sequence[tuple[str, Sequence[str], str]] = (
     (
         "UNAUTHENTICATED",
         ("CREDENTIALS_REQUIRED",),
-        "nothing shows who calls; the message says what the address takes",
+        "the call has no credential that this address accepts; the message says which it accepts",
     ),
-    ("UNAUTHENTICATED", ("ADDRESS_UNKNOWN",), "a proxy did not say for whom it speaks"),
+    (
+        "UNAUTHENTICATED",
+        ("ADDRESS_UNKNOWN",),
+        "the proxy before the server did not forward the caller's address",
+    ),
     (
         "UNAUTHENTICATED",
         ("PROXY_NOT_DECLARED",),
-        "a proxy passed the call on to an address for this machine alone",
+        "a proxy forwarded the call to an address that is for callers on the server's machine",
     ),
     (
         "UNAUTHENTICATED",
         ("SESSION_REQUIRED",),
-        f"the method takes a session token, in the metadata as `{SESSION}`",
+        f"the method needs a session token, in the metadata as `{SESSION}`",
     ),
     (
         "UNAUTHENTICATED",
@@ -70,7 +74,7 @@ ANY_METHOD: Sequence[tuple[str, Sequence[str], str]] = (
     (
         "UNAUTHENTICATED",
         ("TOKEN_EXPIRED", "TOKEN_REVOKED", "TOKEN_NOT_YET_VALID", "CERTIFICATE_EXPIRED"),
-        "show a credential that is valid now",
+        "use a credential that is valid now",
     ),
     (
         "UNAUTHENTICATED",
@@ -78,56 +82,56 @@ ANY_METHOD: Sequence[tuple[str, Sequence[str], str]] = (
             *("TOKEN_MALFORMED", "TOKEN_PROFILE_UNKNOWN", "BAD_SIGNATURE", "ALGORITHM_NOT_ALLOWED"),
             *("UNKNOWN_ISSUER", "UNKNOWN_KEY", "WRONG_AUDIENCE"),
         ),
-        "this server does not take the token",
+        "this server does not accept the token",
     ),
     (
         "UNAUTHENTICATED",
         ("CERTIFICATE_INVALID", "CERTIFICATE_REVOKED", "PROXY_INVALID", "REVOCATION_LIST_EXPIRED"),
-        "this server does not take the certificate",
+        "this server does not accept the certificate",
     ),
     (
         "PERMISSION_DENIED",
         ("NOT_ADMITTED", "NO_USER_NAME", "USER_NAME_TAKEN"),
-        "no admission rule names the caller",
+        "no admission rule matches the caller, or its user name is malformed or taken",
     ),
     (
         "PERMISSION_DENIED",
         ("LIMITED_PROXY",),
-        "a limited proxy may not start work; show a full one",
+        "a limited proxy cannot start work; use a full one",
     ),
     (
         "PERMISSION_DENIED",
         ("ROLE_MISSING", "SCOPE_MISSING"),
-        "the caller is known, and the method is not for it",
+        "the caller is authenticated, but lacks a role or scope that the method needs",
     ),
     (
         "RESOURCE_EXHAUSTED",
         ("TOO_MANY_CALLS", "TOO_MANY_STREAMS", "TOO_MANY_REGISTRATIONS"),
-        "the caller has as many at one time as it may have; repeat after the time that the answer names",
+        "the caller has reached the maximum at one time; retry after RetryInfo",
     ),
     (
         "INVALID_ARGUMENT",
         ("INVALID_REQUEST",),
         "all violations are listed; a field may be one that the server does not know",
     ),
-    ("UNAVAILABLE", ("REQUEST_TOO_SLOW",), "the request did not arrive in time; repeat it"),
+    ("UNAVAILABLE", ("REQUEST_TOO_SLOW",), "the request did not arrive in time; retry"),
     (
         "UNAVAILABLE",
         ("SHUTTING_DOWN",),
-        "the server stops; repeat it, with another server if there is one",
+        "the server is stopping; retry, with another server if there is one",
     ),
     (
         "UNAVAILABLE",
         ("DATABASE_UNAVAILABLE", "DATABASE_BUSY", "DATABASE_CONFLICT"),
-        "the database does not answer, has no room for more, or saw two changes at once; repeat it",
+        "the database does not answer, is busy or full, or two changes collided; retry after RetryInfo",
     ),
     (
         "INTERNAL",
         ("INTERNAL_ERROR",),
-        "a bug in the server; the message has an incident number, and the server's log has it, too",
+        "a bug in the server; the message and the server's log have the same incident number",
     ),
 )
-"""Status, reasons and advice of what any method may answer: a method lists them only where it has more to say."""
+"""Status, reasons and advice of errors that any method may return; a method lists them only to add to them."""
 
 OF_ANY_METHOD = frozenset(reason for _, reasons, _ in ANY_METHOD for reason in reasons)
 """Those reasons."""

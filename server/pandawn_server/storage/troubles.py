@@ -45,8 +45,8 @@ class Trouble(Enum):
 # By whole SQLSTATE first, then by its class.
 _STATES = MappingProxyType(
     {
-        # A unique key exists already. In a race this means a repeated request: when the loser repeats it, it finds
-        # what the winner wrote.
+        # A unique key exists already. In a race this means a repeated request: when the loser retries, it finds what
+        # the winner wrote.
         "23505": Trouble.LOST_RACE,
         "25006": Trouble.READ_ONLY,  # after a failover our connections lead to a standby
         "25P03": Trouble.AWAY,  # the transaction was idle for too long, and was ended

@@ -179,7 +179,7 @@ class Job:
 
     `failures` counts the attempts that count against `max_attempts`, `losses` those that ended through no fault of the
     job. `attempt` numbers all attempts, so that no two leases share a number. A waiting job with a `retry_time` is
-    retried then, and not on the nodes `avoided` while there are others. `retry_job_id` is the job that replaces it.
+    retried then, and not on the nodes `avoided` while there are other nodes. `retry_job_id` is the replacing job.
     `node` is the node of the current or last attempt. `throttled`: it waits only because its user has reached a limit
     on the queue. `labels` are its task's, where the caller requested them.
     """

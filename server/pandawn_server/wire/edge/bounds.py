@@ -241,7 +241,7 @@ def _who(principal: Principal | None, address: str) -> tuple[str, Allowance]:
 def _too_many(reason: str, what: str, most: int) -> ExhaustedError:
     return ExhaustedError(
         reason,
-        f"the caller already has {most} {what}, the maximum; end some, or try again",
+        f"the caller already has {most} {what}, the maximum; end some, or retry",
         metadata={"limit": str(most)},
         retry_after=RETRY_AFTER,
     )

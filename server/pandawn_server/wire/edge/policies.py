@@ -52,7 +52,7 @@ _PEOPLE = (_USER, _ADMIN, _MONITOR)
 
 # A pilot makes many calls, and each leaves an event, a lease or an attempt: they need no audit.
 _PILOTS_WORK = Policy(frozenset({_PILOT}), "compute.create", needs_session=True)
-# A pilot that did not get the answer repeats the call after its session has ended.
+# A pilot that did not get the answer retries the call after its session has ended.
 _AFTER_END = replace(_PILOTS_WORK, after_end=True)
 _BEGINS_SESSION = Policy(frozenset({_PILOT}), "compute.create", changes=True, begins_session=True)
 # People seldom write to the catalog, and nothing else records it.

@@ -117,7 +117,7 @@ class LargeTask:
         if self._held.size + size > self._held.most:
             raise ExhaustedError(
                 "OVERLOADED",
-                "the server is receiving other large tasks; try again soon",
+                "the server is receiving other large tasks; retry soon",
                 retry_after=RETRY_AFTER,
             )
         self._size += size

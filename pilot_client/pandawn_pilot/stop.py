@@ -11,7 +11,7 @@ class StopReason(Enum):
 
     CANCELLED = "the server asked to stop the job"
     STALE = "the lease is over, the job may run elsewhere"
-    SHUTDOWN = "the pilot was told to stop at once"
+    SHUTDOWN = "the pilot is stopping at once"
     EVICTED = "the pilot is ending and has no time left for the job"
 
 

@@ -234,7 +234,7 @@ def test_a_renewed_token_file_is_read_again_for_the_next_registration(
     hasty_site.token_file()
     time.sleep(4)
     server.start()
-    pilot.wait_for_log("the token was read again")
+    pilot.wait_for_log("token refreshed from")
     pilot.wait_for_log("registered for queue", count=2)
     hasty_site.finish(hasty_site.submit("true"))
 

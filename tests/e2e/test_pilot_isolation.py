@@ -187,7 +187,7 @@ def test_a_payload_in_the_pilots_own_account_finds_no_token(
     assert not any(f"/{pilot.pid}/" in name for name in told["looked"] if "cmdline" not in name)
     assert f"ptrace of {pilot.pid}" not in told["attached"]
     assert not token.exists()
-    assert "the token is in memory now" in pilot.log
+    assert "the pilot has the token in memory" in pilot.log
 
 
 def test_a_link_to_the_pilots_environment_is_no_output(

@@ -140,7 +140,7 @@ def test_a_pilot_takes_no_job_after_the_window_for_further_jobs(
     second = tier3.submit("true")
     tier3.finish(first)
     assert pilot.wait() == 0
-    assert "the time for further jobs is over" in pilot.log
+    assert "the queue's multi_job_window is over" in pilot.log
     (job,) = tier3.jobs(second)
     assert job.state == common_pb2.JOB_STATE_ACTIVATED
 
@@ -199,7 +199,7 @@ def test_payloads_run_under_the_account_that_queue_and_option_say(
     pilot = start_pilot(tier3, payload_user=user)
     if outcome == "refused":
         assert pilot.wait() == 2
-        assert "wants payloads to run under another account" in pilot.log
+        assert "requires payloads to run under another account" in pilot.log
         return
     (job,) = tier3.finish(tier3.submit("id -u > out", outputs=["out"]))
     uid = output_of(tier3, job.job_id).strip()

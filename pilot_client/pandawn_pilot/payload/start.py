@@ -238,12 +238,7 @@ def change_account(uid: int, gid: int) -> None:
     os.setresuid(uid, uid, uid)
     # Set-user-ID programs and file capabilities must not undo it.
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    # The payload must not have the keys of the pilot's account.
-    _new_keyring()
-
-
-def _new_keyring() -> None:
-    """Joins a new session keyring without the pilot's keys; it ends with its last process."""
+    # A new session keyring, without the keys of the pilot's account; it ends with its last process.
     _keyctl(_JOIN_SESSION_KEYRING, 0)
 
 

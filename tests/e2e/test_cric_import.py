@@ -206,10 +206,10 @@ def test_a_dry_run_needs_no_server(tmp_path: Path, run_cli: RunCli) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "is no list of queues"),
+        ("", "is not a list of queues"),
         ("[]", "it holds a list"),
         ("{}", "lists no queue"),
-        ("<html>Please log in</html>", "this is no JSON"),
+        ("<html>Please log in</html>", "this is not JSON"),
     ],
 )
 def test_what_is_no_list_changes_nothing(

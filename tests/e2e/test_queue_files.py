@@ -97,7 +97,7 @@ def test_the_origin_of_each_value_is_shown_with_author_and_expiry(
     pandawn.ok("queues", "export", str(tmp_path / "c"))
     assert "status" not in (tmp_path / "c/queues/Q.yaml").read_text()
     said = pandawn.run("queues", "override", "Q", "--clear")
-    assert "1 override ended" in said.err
+    assert "1 override cleared" in said.err
     assert "no such override" in pandawn.run("queues", "override", "Q", "--clear").err
     assert shown(pandawn, "Q")["status"] == "QUEUE_STATUS_ONLINE"
 
@@ -121,7 +121,7 @@ def test_every_error_is_listed_with_file_and_line_and_nothing_is_changed(
     ):
         assert place in plan.err, plan.err
     assert "+ queue D" in plan.out
-    assert "4 things to mend in 3 files" in plan.err
+    assert "4 errors in 3 files" in plan.err
     machine = pandawn.run("queues", "plan", str(root), "--json")
     assert machine.status == USAGE
     assert [problem["line"] for problem in json.loads(machine.out)["problems"]] == [2, 3, 3, 4]
@@ -171,7 +171,7 @@ def test_more_than_a_quarter_goes_offline_only_with_the_number(
     write_queues(root, 3, "offline")
     plan = pandawn.run("queues", "plan", str(root))
     assert plan.status == CHANGES
-    assert "apply it with --allow-offline 3" in plan.err
+    assert "apply them with --allow-offline 3" in plan.err
     for arguments in ((), ("--allow-offline", "2")):
         refused = pandawn.run("queues", "apply", str(root), "-m", "x", *arguments)
         assert refused.status == REFUSED
@@ -213,24 +213,24 @@ def test_history_tells_who_and_why_and_leads_back(pandawn: Pandawn, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("apply", "conf"), "say why with -m TEXT"),
+        (("apply", "conf"), "give a reason with -m TEXT"),
         (("apply", "./conf", "-m", "x", "--cores", "2"), "options set parameters of one queue"),
-        (("apply", "./nope", "-m", "x"), "nope is no directory"),
-        (("apply", "nope", "--delete"), "nope is no directory"),
+        (("apply", "./nope", "-m", "x"), "nope is not a directory"),
+        (("apply", "nope", "--delete"), "nope is not a directory"),
         (("apply", "empty/", "-m", "x"), "none of queues/, sites/ and clouds/"),
-        (("plan", "nope"), "nope is no directory"),
-        (("plan", "conf/queues/Q0.yaml"), "is no directory"),
+        (("plan", "nope"), "nope is not a directory"),
+        (("plan", "conf/queues/Q0.yaml"), "is not a directory"),
         (("set", "Q0", "corse=1"), "did you mean cores?"),
         (("set", "Q0", "cores"), "write PARAMETER=VALUE"),
         (("set", "Q0", "cores=1", "cores=2"), "given twice"),
         (("set", "Q0", "cores=1", "--reset", "cores"), "set by the same command"),
         (("set", "Q0", "--reset", "colour"), "a queue has no such parameter"),
         (("set", "Q0", "max_input_bytes=14336"), "it has no unit"),
-        (("set", "S", "--level", "site"), "say what to set"),
-        (("override", "Q0"), "say what to set"),
-        (("override", "Q0", "status=offline"), "say how long it is to hold"),
-        (("override", "Q0", "status=offline", "--for", "2h"), "say why"),
-        (("override", "Q0", "--clear", "--for", "2h"), "--for sets something"),
+        (("set", "S", "--level", "site"), "give parameters to set"),
+        (("override", "Q0"), "give what to set"),
+        (("override", "Q0", "status=offline"), "give the duration"),
+        (("override", "Q0", "status=offline", "--for", "2h"), "give a reason"),
+        (("override", "Q0", "--clear", "--for", "2h"), "--for sets an override"),
         (("override", "Q0", "--clear", "statsu"), "did you mean status?"),
     ],
 )
@@ -298,6 +298,6 @@ def test_export_leaves_files_with_errors_and_removes_gone_ones_when_told(
 def test_check_only_needs_no_server(tmp_path: Path, run_cli: RunCli) -> None:
     pandawn = Pandawn("127.0.0.1:1", tmp_path, run_cli)
     write_queues(tmp_path / "conf", 2)
-    assert "nothing is wrong" in pandawn.run("queues", "plan", "conf", "--check-only").err
+    assert "no errors" in pandawn.run("queues", "plan", "conf", "--check-only").err
     write(tmp_path, "conf/queues/Q2.yaml", "queue: Q3\n")
     assert pandawn.run("queues", "plan", "conf", "--check-only").status == USAGE

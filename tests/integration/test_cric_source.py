@@ -55,12 +55,12 @@ def test_what_cannot_be_read_or_has_no_end_is_refused(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     for source, said in (
         (str(tmp_path / "nope"), "No such file"),
-        (str(tmp_path), "no regular file"),
-        (str(fifo), "no regular file"),
-        ("/dev/zero", "no regular file"),
+        (str(tmp_path), "not a regular file"),
+        (str(fifo), "not a regular file"),
+        ("/dev/zero", "not a regular file"),
         ("file://elsewhere/x", "another machine"),
-        ("ftp://example.org/x", "no scheme that is read here"),
-        ("gopher://x", "no scheme that is read here"),
+        ("ftp://example.org/x", "is not supported"),
+        ("gopher://x", "is not supported"),
     ):
         with pytest.raises(SourceError, match=said):
             fetch(source)
@@ -151,5 +151,5 @@ def test_a_file_of_certificates_that_is_none_is_named(tmp_path: Path, secure_sit
     bad = tmp_path / "bad.pem"
     bad.write_text("nothing")
     for path in (bad, tmp_path / "nope.pem"):
-        with pytest.raises(SourceError, match="holds no certificates"):
+        with pytest.raises(SourceError, match="has no readable certificates"):
             fetch(secure_site.url, ca=path)

@@ -39,15 +39,19 @@ def test_a_sound_queue_has_nothing_wrong_or_unknown() -> None:
 @pytest.mark.parametrize(
     ("overrides", "field", "note"),
     [
-        ({"maxtime": "long"}, "maxtime", "it is no span of time"),
+        ({"maxtime": "long"}, "maxtime", "it is not a duration"),
         ({"corecount": 10**9}, "corecount", "it is out of bounds; from 1 to 100,000"),
-        ({"acopytools": ["rucio"]}, "acopytools.pr", "element 1 is text, where an object belongs"),
-        ({"astorages": "X"}, "astorages.pw", "text stands where an object belongs"),
+        ({"acopytools": ["rucio"]}, "acopytools.pr", "element 1 is text instead of an object"),
+        ({"astorages": "X"}, "astorages.pw", "text instead of an object"),
         ({"queues": [{"ce_endpoint": 7}]}, "queues.ce_endpoint", "element 1 is a number"),
         ({"cloud": "\ud800"}, "cloud", "half of a character"),
-        ({"tier_level": "two"}, "tier_level", "text stands where a number belongs"),
-        ({"maxrss_data": 5}, "maxrss_data", "a number stands where an object belongs"),
-        ({"maxtime_data": {"maxtime": 1}}, "maxtime_data", "another value than maxtime"),
+        ({"tier_level": "two"}, "tier_level", "text instead of a number"),
+        ({"maxrss_data": 5}, "maxrss_data", "a number instead of an object"),
+        (
+            {"maxtime_data": {"maxtime": 1}},
+            "maxtime_data",
+            "its value differs from that of maxtime",
+        ),
     ],
 )
 def test_a_wrong_field_leaves_its_parameter_as_it_is(
@@ -142,19 +146,19 @@ def test_a_list_that_names_a_queue_or_a_field_twice_says_so() -> None:
     assert listed.duplicates == {"Q"}
     queue = read_queue("Q", listed.queues["Q"])
     notes = [f.note for f in queue.findings if f.field == "cloud" and f.outcome is Outcome.WRONG]
-    assert notes == ["it stands there twice; the last one counts"]
+    assert notes == ["it occurs more than once; the last one counts"]
 
 
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        (b"", "Expecting value: this is no JSON"),
+        (b"", "Expecting value: this is not JSON"),
         (b"[]", "it holds a list"),
-        (b"<html>", "this is no JSON"),
+        (b"<html>", "this is not JSON"),
         (b'{"Q": {', "line 1, column 8"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a": ' + b"9" * 5000 + b"}", "a number in it is too long"),
-        (b'{"a": "\xff"}', "no UTF-8"),
+        (b'{"a": "\xff"}', "not UTF-8"),
     ],
 )
 def test_what_is_no_list_is_refused_as_a_whole(raw: bytes, said: str) -> None:

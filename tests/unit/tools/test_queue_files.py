@@ -90,29 +90,29 @@ def test_sites_and_clouds_have_files_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("cores: many", "cores: 'many' is no whole number"),
+        ("cores: many", "cores: 'many' is not a whole number"),
         ("cores: 0", "cores: it is out of bounds; from 1 to 100,000"),
-        ("cores:", "cores: no value stands there; take the line out to leave it unset"),
+        ("cores:", "cores: it has no value; remove the line to leave it unset"),
         ("cores: [1]", "cores: it is a whole number, not a list or mapping"),
-        ("corse: 1", "'corse' is no parameter; did you mean cores?"),
-        ("max_inputsize: 1", "'max_inputsize' is no parameter; did you mean maxinputsize?"),
+        ("corse: 1", "'corse' is not a parameter; did you mean cores?"),
+        ("max_inputsize: 1", "'max_inputsize' is not a parameter; did you mean maxinputsize?"),
         ("status: onlin", "is none of online, offline, test, brokeroff, paused; did you mean onl"),
         ("max_input_bytes: 14336", "it has no unit; write 14336 MiB, or 14336 B for bytes"),
-        ("max_input_bytes: 14 G", "G may mean two things; write 14 GiB"),
-        ("max_input_bytes: 14 gigs", "gigs is no unit of size"),
-        ("max_input_bytes: 0.1 B", "it is no whole number of bytes"),
+        ("max_input_bytes: 14 G", "G is ambiguous; write 14 GiB"),
+        ("max_input_bytes: 14 gigs", "gigs is not a unit of size"),
+        ("max_input_bytes: 0.1 B", "it is not a whole number of bytes"),
         ("max_input_bytes: -1 GiB", "it is out of bounds; from 0 to 1 EiB"),
         ("lease_duration: 1 s", "it is out of bounds; from 5 s to 1 d"),
-        ("lease_duration: 10 m", "m may mean two things; write 10 min"),
+        ("lease_duration: 10 m", "m is ambiguous; write 10 min"),
         ("lease_duration: 600", "it has no unit; write 600 s"),
         ("use_pcache: maybe", "'maybe' is neither true nor false"),
         ("releases: AUTO", "it is a list; write [AUTO]"),
-        ("releases: [[a]]", "an element is text"),
+        ("releases: [[a]]", "an element must be text"),
         ("environment: [A]", "it is a mapping; write {name: value}"),
-        ("environment: {A: 1, A: 2}", "'A' stands there twice"),
+        ("environment: {A: 1, A: 2}", "'A' occurs twice"),
         ('comment: "a\\nb"', "it has control characters"),
-        ("comment: " + "x" * 4001, "it is 4,001 bytes; 4,000 are the most"),
-        ("queue: R", "queue stands in line 1 already"),
+        ("comment: " + "x" * 4001, "it is 4,001 bytes; the limit is 4,000"),
+        ("queue: R", "queue is already in line 1"),
         ("maxtime: -5", "maxtime (now max_wall_time): -5 is below zero"),
         ("a: !x 1", "tags (!name) are not taken here"),
         ("a: *b", "aliases (*name) are not taken here"),
@@ -161,7 +161,7 @@ def test_an_old_name_is_understood_with_its_unit_and_noted(tmp_path: Path) -> No
 def test_an_old_name_beside_the_new_one_is_a_duplicate(tmp_path: Path) -> None:
     (said,) = problems(tmp_path, "queue: Q\nmax_input_bytes: 1 GiB\nmaxinputsize: 2048\n")
     assert said == (
-        "queues/Q.yaml:3: maxinputsize sets max_input_bytes, which line 2 sets already "
+        "queues/Q.yaml:3: maxinputsize sets max_input_bytes, which line 2 already sets "
         "(as max_input_bytes)"
     )
 
@@ -173,8 +173,8 @@ def test_two_files_for_one_queue_and_a_name_that_is_not_the_file_s_are_refused(
     write(tmp_path, "queues/more/Q.yml", "queue: Q\n")
     write(tmp_path, "queues/R.yaml", "# c\nqueue: S\n")
     assert [str(problem) for problem in read_tree(tmp_path).problems] == [
-        "queues/R.yaml:2: it describes queue S, so its name is to be S.yaml",
-        "queues/more/Q.yml:1: queue Q is described by queues/Q.yaml already",
+        "queues/R.yaml:2: it describes queue S, so its name must be S.yaml",
+        "queues/more/Q.yml:1: queue Q is already described by queues/Q.yaml",
     ]
 
 
@@ -184,12 +184,12 @@ def test_two_files_for_one_queue_and_a_name_that_is_not_the_file_s_are_refused(
         ("", "there is no `name: value` in it"),
         ("# only a comment\n", "there is no `name: value` in it"),
         ("- a\n", "there is no `name: value` in it"),
-        ("cores: 1\n", "it does not say which queue it describes; begin it with `queue: NAME`"),
-        ("queue: \n", "queue is a name"),
-        ("queue: [Q]\n", "queue is a name"),
+        ("cores: 1\n", "it does not name the queue; begin it with `queue: NAME`"),
+        ("queue: \n", "queue must be a name"),
+        ("queue: [Q]\n", "queue must be a name"),
         (b"queue: \xff\xfe\n", "the file is not UTF-8"),
         ("queue: Q\x00\n", "unacceptable character"),
-        ("queue: Q\n#" + "x" * MAX_FILE_BYTES, "are the most for one queue"),
+        ("queue: Q\n#" + "x" * MAX_FILE_BYTES, "bytes; the limit is"),
     ],
 )
 def test_a_file_that_describes_nothing_is_refused(
@@ -222,7 +222,7 @@ def test_what_only_costs_time_is_refused_at_a_bound(tmp_path: Path, text: str) -
 def test_a_file_in_the_wrong_directory_is_told_so(tmp_path: Path) -> None:
     write(tmp_path, "sites/Q.yaml", "queue: Q\nsite: S\ncores: 1\n")
     said = [str(problem) for problem in read_tree(tmp_path).problems]
-    assert "sites/Q.yaml:1: it describes a queue, and lies where sites are described" in said
+    assert "sites/Q.yaml:1: it describes a queue, but is in the directory of sites" in said
     write(tmp_path, "sites/Q.yaml", "site: Q\n")
     write(tmp_path, "clouds/C.yaml", "cloud: C\nsite: S\n")
     (found,) = read_tree(tmp_path).problems
@@ -236,7 +236,7 @@ def test_files_of_others_are_left_alone_and_misplaced_ones_named(tmp_path: Path)
     tree = read_tree(tmp_path)
     assert tree.files == []
     assert [str(problem) for problem in tree.problems] == [
-        "Q.yaml: it lies in none of clouds/, sites/, queues/"
+        "Q.yaml: it is in none of clouds/, sites/, queues/"
     ]
 
 
@@ -252,7 +252,7 @@ def test_links_and_what_is_no_file_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(TreeError, match="is no directory"):
+    with pytest.raises(TreeError, match="is not a directory"):
         read_tree(tmp_path / "nope")
 
 

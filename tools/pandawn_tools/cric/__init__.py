@@ -1,5 +1,5 @@
-"""Queues as CRIC (and AGIS before it) describes them, read with patience and put into our terms.
+"""Reads queues as CRIC (and AGIS before it) describes them, tolerates errors, and converts them.
 
-The shape is that of CRIC's `pandaqueue` list in JSON: one object whose values are queues. Nothing
-here talks to a Pandawn server; `pandawn_tools.cli.queues` does.
+The format is CRIC's `pandaqueue` list in JSON: one object whose values are queues. Nothing here
+calls a Pandawn server; `pandawn_tools.cli.queues` does.
 """

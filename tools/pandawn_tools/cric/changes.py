@@ -1,7 +1,7 @@
-"""What an import would change: CRIC's word against the documents that are there.
+"""Compares CRIC's queues with the existing documents, and makes the changes of an import.
 
-CRIC decides the parameters that it speaks of. What it does not know (where outputs go, how long a job
-waits for its files) is the site's, and so is what nobody could understand: both stay as they are.
+CRIC decides the parameters that it lists. Others (where outputs go, how long a job waits for its files)
+belong to the site. They do not change, nor do parameters whose fields cannot be read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pandawn_tools.queuefiles.parameters import assign, parameters, value_of
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A change of one queue, and what CRIC said that led to it."""
+    """A change of one queue, and the queue of CRIC that causes it."""
 
     queue: CricQueue
     change: document_pb2.DocumentChange
@@ -28,7 +28,7 @@ class Planned:
 def plan_changes(
     queues: Iterable[CricQueue], documents: Mapping[Key, parameters_pb2.QueueParameters]
 ) -> list[Planned]:
-    """Returns changes for the queues that are to be made or differ; none for those left as they are."""
+    """Returns changes for queues that are new or differ; none for queues that cannot be read."""
     planned = []
     for queue in queues:
         if not queue.is_usable:
@@ -43,7 +43,7 @@ def _change(
     queue: CricQueue, before: parameters_pb2.QueueParameters | None
 ) -> document_pb2.DocumentChange | None:
     change = document_pb2.DocumentChange(kind=QUEUE, name=queue.name)
-    # So that the change is one of a document with all of it unset.
+    # So that the change has a document even if all its parameters are unset.
     change.parameters.SetInParent()
     for name, value in queue.says.items():
         parameter = parameters()[name]
@@ -59,13 +59,13 @@ def _change(
 def vanished(
     names: Iterable[str], documents: Mapping[Key, parameters_pb2.QueueParameters]
 ) -> list[str]:
-    """Returns queues that are there and that CRIC does not list (any more)."""
+    """Returns the existing queues that CRIC does not list."""
     listed = set(names)
     return sorted(k.name for k in documents if k.kind == QUEUE and k.name not in listed)
 
 
 def take_back(planned: Sequence[Planned], violations: Iterable[DocumentViolation]) -> list[Planned]:
-    """Returns the changes without what the server refuses, which is written down as wrong."""
+    """Returns the changes without the parts that the server refuses, which are recorded as wrong."""
     dropped: set[int] = set()
     for violation in violations:
         if violation.position >= len(planned):
@@ -83,6 +83,6 @@ def take_back(planned: Sequence[Planned], violations: Iterable[DocumentViolation
         if name in mask:
             mask.remove(name)
             if not mask:
-                # Without a mask it would be the whole document.
+                # Without a mask it would replace the whole document.
                 dropped.add(violation.position)
     return [item for position, item in enumerate(planned) if position not in dropped]

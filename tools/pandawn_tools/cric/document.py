@@ -1,4 +1,4 @@
-"""The list of queues as JSON: one object of objects, however odd what is in them."""
+"""Reads the list of queues from JSON: one object of objects, whose contents are checked later."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pandawn_tools.queuefiles.legacy import Json, kind_of
 
 
 class DocumentError(Exception):
-    """The bytes are no list of queues at all."""
+    """The bytes are not a list of queues."""
 
 
 @dataclass(frozen=True, slots=True)
 class CricList:
-    """Objects by the name under which they stand, and names that stand there twice."""
+    """Objects by name, and names that occur more than once."""
 
     queues: Mapping[str, Json]
     duplicates: frozenset[str]
 
 
 class _Object(dict[str, Json]):
-    """An object that remembers which keys it had twice; the last value won."""
+    """An object that records its repeated keys; it has the last value of each."""
 
     twice: frozenset[str] = frozenset()
 
@@ -45,21 +45,21 @@ def read_list(body: bytes) -> CricList:
     """Reads the list.
 
     Raises:
-        DocumentError: It is no JSON, or no object; the text says where.
+        DocumentError: It is not JSON, or not an object; the text says where.
     """
     try:
         value: Json = json.loads(body, object_pairs_hook=_make_object)
     except json.JSONDecodeError as error:
         raise DocumentError(
-            f"line {error.lineno}, column {error.colno}: {error.msg}: this is no JSON"
+            f"line {error.lineno}, column {error.colno}: {error.msg}: this is not JSON"
         ) from error
     except UnicodeDecodeError as error:
-        raise DocumentError(f"byte {error.start}: the text is no UTF-8") from error
+        raise DocumentError(f"byte {error.start}: the text is not UTF-8") from error
     except RecursionError as error:
         raise DocumentError("it is nested too deeply to be a list of queues") from error
     except ValueError as error:
         # Python refuses to read numbers of thousands of digits.
         raise DocumentError(f"a number in it is too long: {error}") from error
     if not isinstance(value, Mapping):
-        raise DocumentError(f"it holds {kind_of(value)}, where an object of queues by name belongs")
+        raise DocumentError(f"it holds {kind_of(value)} instead of an object of queues by name")
     return CricList(value, twice(value))

@@ -1,4 +1,4 @@
-"""Fields of a queue in CRIC, AGIS and schedconfig that have no parameter, and why that is no loss."""
+"""Fields of a queue in CRIC, AGIS and schedconfig without a parameter, and why an import can ignore them."""
 
 from collections.abc import Mapping
 
@@ -9,14 +9,14 @@ OBJECT = "an object"
 LIST = "a list"
 ANY = ""
 
-_CRIC_OWN = "CRIC's own books"
-_NAMES = "another name of the queue, which goes by the one it is listed under"
+_CRIC_OWN = "CRIC's own records"
+_NAMES = "another name of the queue; the name under which it is listed counts"
 _BILLING = "for accounting and pledges"
 _TESTS = "for HammerCloud"
 _FACTORY = "for Harvester and pilot factories"
-_DDM = "storage is reached by URLs here"
-_CATALOG = "file catalogs of before Rucio"
-_BATCH = "pilots are started by whoever runs the site"
+_DDM = "storage is accessed by URLs here"
+_CATALOG = "file catalogs older than Rucio"
+_BATCH = "the site starts its pilots itself"
 _ACCESS = "access is granted here: pandawn access"
 _BROKERAGE = "brokerage here has no such rule"
 
@@ -40,7 +40,7 @@ IGNORED: Mapping[str, tuple[str, str]] = {
     "dn": (TEXT, _CRIC_OWN),
     "state_update": (TEXT, _CRIC_OWN),
     "type": (TEXT, "a queue takes all kinds of jobs here"),
-    "capability": (TEXT, "cores and memory say what a slot is"),
+    "capability": (TEXT, "cores and memory describe a slot"),
     "nodes": (NUMBER, _BILLING),
     "pledgedcpu": (NUMBER, _BILLING),
     "meanrss": (NUMBER, _BILLING),
@@ -52,10 +52,10 @@ IGNORED: Mapping[str, tuple[str, str]] = {
     "jobseed": (TEXT, _BROKERAGE),
     "countrygroup": (TEXT, _BROKERAGE),
     "allow_lan": (ANY, "a site's own storage is always allowed"),
-    "is_cvmfs": (TRUTH, "releases say where software is"),
+    "is_cvmfs": (TRUTH, "releases describe the software"),
     "is_default": (TRUTH, _CRIC_OWN),
     "is_virtual": (TRUTH, _CRIC_OWN),
-    "wnconnectivity": (TEXT, "nodes need to reach the server only"),
+    "wnconnectivity": (TEXT, "nodes need to reach only the server"),
     "harvester": (TEXT, _FACTORY),
     "harvester_template": (TEXT, _FACTORY),
     "pilot_manager": (TEXT, _FACTORY),
@@ -80,8 +80,8 @@ IGNORED: Mapping[str, tuple[str, str]] = {
     "lfcregister": (ANY, _CATALOG),
     "copysetup": (TEXT, "copytools have their set-up"),
     "copysetupin": (TEXT, "copytools have their set-up"),
-    "datadir": (TEXT, "pilots are told their directories"),
-    "envsetupin": (TEXT, "envsetup is for all"),
+    "datadir": (TEXT, "pilots get their directories as options"),
+    "envsetupin": (TEXT, "envsetup applies to all"),
     "accesscontrol": (TEXT, _ACCESS),
     "allowedgroups": (TEXT, _ACCESS),
     "priorityoffset": (ANY, _ACCESS),
@@ -92,7 +92,7 @@ IGNORED: Mapping[str, tuple[str, str]] = {
     "cmd": (TEXT, _BATCH),
     "ce_flavour": (TEXT, _BATCH),
 }
-"""By name: what kind of value it has, and why nothing is lost."""
+"""By name: the kind of its value, and why it can be ignored."""
 
 EXPECTED = frozenset(
     {
@@ -101,4 +101,4 @@ EXPECTED = frozenset(
         *("copytools", "acopytools", "astorages"),
     }
 )
-"""Fields that each queue of CRIC has: where one is missing, something is wrong."""
+"""Fields that each queue of CRIC has: a missing one is an error."""

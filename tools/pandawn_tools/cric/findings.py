@@ -1,11 +1,11 @@
-"""What the import found in one field of one queue."""
+"""Findings of an import: the outcome for one field of one queue."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class Outcome(Enum):
-    """What became of a field."""
+    """Outcome for a field."""
 
     MAPPED = "mapped"
     UNSET = "unset"
@@ -17,10 +17,10 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One field: what became of it, the parameter it means (if any), and what there is to say.
+    """One field: its outcome, its parameter (if any), and a note.
 
-    UNSET: it says that the parameter is not set. WRONG: the parameter stays as it is. FATAL: without
-    this field the queue cannot be understood, and all of it stays as it is.
+    UNSET: the field unsets the parameter. WRONG: the parameter is not changed. FATAL: the queue cannot
+    be read without this field, and is not changed at all.
     """
 
     queue: str

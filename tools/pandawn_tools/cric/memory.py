@@ -1,7 +1,7 @@
-"""What the last import of a source found, so that the next one need not do it again.
+"""Remembers the last import of a source, so that the next one need not repeat it.
 
-An import may run every few minutes, and CRIC changes every few hours. What is kept is small: which
-version of the list it was, and which revision of the configuration it led to.
+An import may run every few minutes, and CRIC changes every few hours. The file is small: the version
+of the list, and the revision of the configuration after the import.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAX_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """An import that ended well: the list it read, and the revision that stood afterwards."""
+    """A successful import: the list that it read, and the revision after it."""
 
     digest: str
     revision: int
@@ -29,19 +29,19 @@ class Memory:
 
     @property
     def validators(self) -> Validators:
-        """What the web server called that version of the list."""
+        """The web server's validators of that version of the list."""
         return Validators(self.etag, self.last_modified)
 
 
 def memory_file(*parts: str) -> Path:
-    """Returns where imports with these properties (source, server, options) keep their memory."""
+    """Returns the file for imports with these properties (source, server, options)."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     name = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
     return Path(home).expanduser() / "pandawn" / f"cric-{name}.json"
 
 
 def recall(path: Path) -> Memory | None:
-    """Returns what is remembered; None where nothing is, or nothing that can be read."""
+    """Returns the last import; None if the file is missing or cannot be read."""
     try:
         with path.open("rb") as file:
             value = json.loads(file.read(_MAX_BYTES))
@@ -54,7 +54,7 @@ def recall(path: Path) -> Memory | None:
 
 
 def remember(path: Path, memory: Memory) -> None:
-    """Keeps it; where that cannot be, the next import just takes longer."""
+    """Writes the file; if that fails, the next import only takes longer."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}")

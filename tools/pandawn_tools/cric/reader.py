@@ -1,4 +1,4 @@
-"""One queue of CRIC, field by field: what it means for us, and what is odd about it."""
+"""Reads one queue of CRIC field by field: converts its values, and records what is wrong with them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from pandawn_tools.queuefiles.parameters import (
 from pandawn_tools.queuefiles.problems import BadValueError, shown, suggestion
 from pandawn_tools.queuefiles.values import plain
 
-# What the contract takes for the name of a queue.
+# The contract's rule for names of queues.
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _PROVENANCE = "_data"
-# Without these a queue cannot be told from others, or would take work that it should not.
+# Without these a queue could be mistaken for another, or take work that it should not.
 VITAL = frozenset({"site", "status"})
 _ACTIVE = "active"
 
 
 @dataclass(slots=True)
 class CricQueue:
-    """What CRIC says of a queue: parameters by name, None for one that is not to be set.
+    """A queue of CRIC: `says` has parameters by name, None for one to unset.
 
-    Parameters that are not in it CRIC says nothing of, or nothing that can be understood.
+    Parameters that CRIC does not list, or whose fields cannot be read, are missing in it.
     """
 
     name: str
@@ -42,24 +42,24 @@ class CricQueue:
 
     @property
     def is_usable(self) -> bool:
-        """Whether all that is vital was understood."""
+        """Whether all vital fields could be read."""
         return all(finding.outcome is not Outcome.FATAL for finding in self.findings)
 
     def note(self, name: str, outcome: Outcome, parameter: str = "", note: str = "") -> None:
-        """Writes down what became of a field."""
+        """Records the outcome for a field."""
         self.findings.append(Finding(self.name, name, outcome, parameter, note))
 
 
 def read_queue(name: str, value: Json) -> CricQueue:
-    """Reads the object that stands under a name, whatever it is."""
+    """Reads the value of a name in the list, which may be of any kind."""
     queue = CricQueue(name)
     if not _NAME.fullmatch(name):
         queue.note("name", Outcome.FATAL, note="a name has 1 to 64 of A-Z a-z 0-9 _ . -")
     if not isinstance(value, Mapping):
-        queue.note("", Outcome.FATAL, note=f"{kind_of(value)} stands where an object belongs")
+        queue.note("", Outcome.FATAL, note=f"{kind_of(value)} instead of an object")
         return queue
     for repeated in sorted(twice(value)):
-        queue.note(repeated, Outcome.WRONG, note="it stands there twice; the last one counts")
+        queue.note(repeated, Outcome.WRONG, note="it occurs more than once; the last one counts")
     fields = _with_provenance(queue, value)
     _read_name(queue, fields)
     for parameter in parameters().values():
@@ -71,14 +71,14 @@ def read_queue(name: str, value: Json) -> CricQueue:
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A value, and which level of CRIC it says that it comes from."""
+    """A value, and the level of CRIC from which it comes."""
 
     value: Json
     scope: str = ""
 
 
 def _with_provenance(queue: CricQueue, value: Mapping[str, Json]) -> dict[str, _Field]:
-    """Joins fields with the siblings `<field>_data`, which say where the value comes from."""
+    """Combines fields with their siblings `<field>_data`, which name the source of the value."""
     fields: dict[str, _Field] = {}
     for name, item in value.items():
         base = name.removesuffix(_PROVENANCE)
@@ -89,18 +89,18 @@ def _with_provenance(queue: CricQueue, value: Mapping[str, Json]) -> dict[str, _
             fields[name] = _Field(item, before.scope if before is not None else "")
             continue
         if not isinstance(item, Mapping):
-            queue.note(name, Outcome.WRONG, note=f"{kind_of(item)} stands where an object belongs")
+            queue.note(name, Outcome.WRONG, note=f"{kind_of(item)} instead of an object")
             continue
         said = item.get("scope")
         scope = said if isinstance(said, str) else ""
         if not scope:
-            queue.note(name, Outcome.WRONG, note="it does not say the scope of the value")
+            queue.note(name, Outcome.WRONG, note="it has no scope of the value")
         if base not in value:
             if base in item:
                 fields[base] = _Field(item[base], scope)
             continue
         if base in item and item[base] != value[base]:
-            note = f"it says another value than {base}, which counts"
+            note = f"its value differs from that of {base}, which counts"
             queue.note(name, Outcome.WRONG, note=note)
         fields[base] = _Field(value[base], scope)
     return fields
@@ -113,18 +113,20 @@ def _is_known(name: str) -> bool:
 def _read_name(queue: CricQueue, fields: Mapping[str, _Field]) -> None:
     said = fields.get("name")
     if said is None:
-        queue.note("name", Outcome.WRONG, note="missing; the name it is listed under counts")
+        queue.note("name", Outcome.WRONG, note="missing; the name under which it is listed counts")
     elif said.value != queue.name:
         shown_name = shown(said.value) if isinstance(said.value, str) else kind_of(said.value)
         queue.note(
-            "name", Outcome.FATAL, note=f"it is listed as {queue.name}, and says {shown_name}"
+            "name",
+            Outcome.FATAL,
+            note=f"it is listed as {queue.name}, but its name is {shown_name}",
         )
     else:
         queue.note("name", Outcome.MAPPED, "name")
 
 
 def _read_parameter(queue: CricQueue, parameter: Parameter, fields: Mapping[str, _Field]) -> None:
-    """Takes the value of the first old name that has one."""
+    """Uses the value of the first old name that has one."""
     said_unset = False
     found = False
     for old in parameter.old_names:
@@ -133,7 +135,7 @@ def _read_parameter(queue: CricQueue, parameter: Parameter, fields: Mapping[str,
             values = [(_converted(parameter, old, item), item.scope) for item in present]
         except ValueError as error:
             if not found:
-                # Another name may have a value, but this is the one to believe.
+                # Another name may have a value, but this one takes precedence.
                 _complain(queue, parameter, old, str(error))
                 return
             queue.note(old.name, Outcome.WRONG, parameter.name, f"{error}; it is not needed")
@@ -183,10 +185,10 @@ def _mapped_note(parameter: Parameter, converted: Converted, scope: str) -> str:
 
 
 def _lookup(name: str, fields: Mapping[str, _Field]) -> Iterator[_Field]:
-    """Yields the values behind `a` or `a.b`; of a list of objects the list of their `b`.
+    """Yields the values of `a` or `a.b`; if `a` is a list of objects, the list of their `b`.
 
     Raises:
-        BadValueError: `a` is there and is nothing that has a `b`.
+        BadValueError: `a` exists but cannot have a `b`.
     """
     top, _, rest = name.partition(".")
     if top not in fields:
@@ -201,18 +203,16 @@ def _lookup(name: str, fields: Mapping[str, _Field]) -> Iterator[_Field]:
         inner: list[Json] = []
         for position, item in enumerate(outer.value, start=1):
             if not isinstance(item, Mapping):
-                raise BadValueError(
-                    f"element {position} is {kind_of(item)}, where an object belongs"
-                )
+                raise BadValueError(f"element {position} is {kind_of(item)} instead of an object")
             if item.get(rest) is not None:
                 inner.append(item[rest])
         yield _Field(inner, outer.scope)
     else:
-        raise BadValueError(f"{kind_of(outer.value)} stands where an object belongs")
+        raise BadValueError(f"{kind_of(outer.value)} instead of an object")
 
 
 def _read_state(queue: CricQueue, fields: Mapping[str, _Field]) -> None:
-    """A queue that CRIC does not count as active takes no work, whatever its status."""
+    """Sets a queue that is not active in CRIC to offline, whatever its status."""
     state = fields.get("state")
     offline = parameters()["status"].words["offline"]
     if state is None:
@@ -239,10 +239,10 @@ def _read_rest(queue: CricQueue, fields: Mapping[str, _Field]) -> None:
         if kind in {ANY, kind_of(item.value)} or item.value is None or _is_number(kind, item.value):
             queue.note(name, Outcome.IGNORED, note=why)
         else:
-            note = f"{kind_of(item.value)} stands where {kind} belongs; it is not needed"
+            note = f"{kind_of(item.value)} instead of {kind}; it is not needed"
             queue.note(name, Outcome.WRONG, note=note)
 
 
 def _is_number(kind: str, value: Json) -> bool:
-    """Tells whether a text holds the number that is wanted: old rows are all text."""
+    """Whether a text is the number that is expected: old rows are all text."""
     return kind == NUMBER and isinstance(value, str) and not value.strip(" 0123456789.")

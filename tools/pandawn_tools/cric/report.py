@@ -1,4 +1,4 @@
-"""Sums up what an import found: by field, and one by one where a person has to look."""
+"""Summarizes the findings of an import: by field, and single errors that a person must check."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pandawn_tools.cric.reader import CricQueue
 
 @dataclass(slots=True)
 class FieldSum:
-    """One field over all queues: how often what became of it, and an example of each."""
+    """One field over all queues: the number of each outcome, with an example."""
 
     name: str
     parameter: str = ""
@@ -22,14 +22,14 @@ class FieldSum:
 
     @property
     def note(self) -> str:
-        """What there is to say: how a value is taken, if any was."""
+        """The most useful note: the conversion of a value, if there was one."""
         order = (Outcome.MAPPED, Outcome.UNSET, *Outcome)
         return next((self.notes[outcome] for outcome in order if outcome in self.notes), "")
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found in a list of queues."""
+    """The findings about a list of queues."""
 
     fields: Sequence[FieldSum]
     wrong: Sequence[Finding]

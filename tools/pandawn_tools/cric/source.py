@@ -1,4 +1,4 @@
-"""Fetches the list of queues from a file or a web server, within bounds of size and time."""
+"""Fetches the list of queues from a file or a web server, with limits on size and time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 # ATLAS has about a thousand queues of 10 KB each.
 MAX_BYTES = 128 * 1024 * 1024
-# For all of it: names, connection, redirects, body. The command may run every few minutes.
+# For the whole download: name lookup, connection, redirects, body. The command may run every few minutes.
 FETCH_TIMEOUT_S = 60.0
 _CHUNK_BYTES = 256 * 1024
 _WEB = ("http", "https")
@@ -25,7 +25,7 @@ _NOT_MODIFIED = 304
 
 
 class SourceError(Exception):
-    """The list could not be had; the text says why, `remedy` what may help."""
+    """The list could not be fetched; the text says why, `remedy` what may help."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -34,7 +34,7 @@ class SourceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What a web server calls the version that it sent, to ask it for a newer one only."""
+    """A web server's validators of the version that it sent, to request only a newer one."""
 
     etag: str = ""
     last_modified: str = ""
@@ -61,10 +61,10 @@ def fetch(
     max_bytes: int = MAX_BYTES,
     timeout_s: float = FETCH_TIMEOUT_S,
 ) -> Fetched | None:
-    """Returns the list behind a path, a `file:` URL or an http(s) URL.
+    """Returns the list from a path, a `file:` URL or an http(s) URL.
 
     None: the server has no other version than the `known` one. `ca` is a file of certificates
-    that are trusted instead of the system's.
+    to trust instead of the system's.
 
     Raises:
         SourceError: It cannot be read, is larger than `max_bytes`, or takes too long.
@@ -75,11 +75,11 @@ def fetch(
     if parts.scheme == "file":
         if parts.netloc not in {"", "localhost"}:
             raise SourceError(
-                f"{source} names a file of another machine", f"write file://{parts.path}"
+                f"{source} is a file on another machine", f"write file://{parts.path}"
             )
         return Fetched(_read_file(Path(unquote(parts.path)), max_bytes))
     if parts.scheme not in _WEB:
-        raise SourceError(f"{source}: {parts.scheme}: is no scheme that is read here", _SCHEMES)
+        raise SourceError(f"{source}: the scheme {parts.scheme}: is not supported", _SCHEMES)
     return _within(timeout_s, source, _Download(source, ca, known or Validators(), max_bytes))
 
 
@@ -90,7 +90,7 @@ def _read_file(path: Path, max_bytes: int) -> bytes:
     try:
         # A pipe may have no writer, and a device no end.
         if not stat.S_ISREG(path.stat().st_mode):
-            raise SourceError(f"{path} is no regular file", _SCHEMES)
+            raise SourceError(f"{path} is not a regular file", _SCHEMES)
         with path.open("rb") as file:
             body = file.read(max_bytes + 1)
     except OSError as error:
@@ -119,13 +119,13 @@ class _NoDowngrade(urllib.request.HTTPRedirectHandler):
         scheme = urlsplit(newurl).scheme
         if scheme not in _WEB or (req.type == "https" and scheme != "https"):
             fp.close()
-            raise SourceError(f"{req.full_url} sends on to {newurl}, which is not trusted")
+            raise SourceError(f"{req.full_url} redirects to {newurl}, which is not trusted")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 @dataclass(slots=True)
 class _Download:
-    """One download, made for a thread of its own."""
+    """One download, which runs in its own thread."""
 
     url: str
     ca: Path | None
@@ -145,7 +145,7 @@ class _Download:
             with self._opener().open(request, timeout=max(0.1, self._left_s())) as response:
                 return Fetched(self._body(response), _validators(response.headers))
         except urllib.error.HTTPError as error:
-            # It is a response too, with its connection.
+            # The error is also a response, with an open connection.
             error.close()
             if error.code == _NOT_MODIFIED:
                 return None
@@ -160,7 +160,7 @@ class _Download:
             context = ssl.create_default_context(cafile=None if self.ca is None else str(self.ca))
         except OSError as error:
             raise SourceError(
-                f"{self.ca} holds no certificates that can be read: {error.strerror or error}",
+                f"{self.ca} has no readable certificates: {error.strerror or error}",
                 "give a file of certificates in PEM with --ca",
             ) from error
         opener = urllib.request.OpenerDirector()
@@ -186,7 +186,7 @@ class _Download:
             if len(body) > self.max_bytes:
                 raise _too_large(self.url, self.max_bytes)
             if self._left_s() <= 0:
-                raise TimeoutError("it sends too slowly")
+                raise TimeoutError("the server sends too slowly")
         if promised.isdecimal() and len(body) < int(promised):
             raise SourceError(
                 f"{self.url} broke off after {len(body):,} of {promised} bytes", "try again"
@@ -214,7 +214,7 @@ def _validators(headers: http.client.HTTPMessage) -> Validators:
 
 
 def _within(timeout_s: float, source: str, download: _Download) -> Fetched | None:
-    """Runs the download in a thread: neither a name server nor slow headers hold up the command."""
+    """Runs the download in a thread, so that neither a name server nor slow headers can block the command."""
     download.deadline = time.monotonic() + timeout_s
     results: list[Fetched | None] = []
     failures: list[BaseException] = []

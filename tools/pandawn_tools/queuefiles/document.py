@@ -1,4 +1,4 @@
-"""One file: the document of a queue, a site or a cloud, with the line of each value."""
+"""Reads one file: the document of a queue, a site or a cloud, with the line of each value."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ KIND_WORDS: Mapping[DocumentKind.ValueType, str] = {
     SITE: "site",
     QUEUE: "queue",
 }
-"""Words for the kinds of documents, which also are the first names in their files."""
+"""Words for the kinds of documents; they are also the first names in their files."""
 
-# A document cannot say where it belongs when that is what it is.
+# The document of a site or cloud cannot set its own site or cloud.
 _NOT_IN: Mapping[DocumentKind.ValueType, frozenset[str]] = {
     CLOUD: frozenset({"site", "cloud"}),
     SITE: frozenset({"site"}),
@@ -43,7 +43,7 @@ _NOT_IN: Mapping[DocumentKind.ValueType, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """Names a document. Clouds come before sites, sites before queues."""
+    """Identifies a document. Sorts clouds before sites, sites before queues."""
 
     kind: DocumentKind.ValueType
     name: str
@@ -54,10 +54,10 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class FileDocument:
-    """A document as a file has it.
+    """A document read from a file.
 
-    `lines` has the line of each parameter and of the name (under the word for the kind); `keys` the
-    names in the file that a parameter stands under, old ones included.
+    `lines` has the line of each parameter and of the name (under the word for the kind); `keys` has
+    the name of each parameter in the file, which may be an old one.
     """
 
     key: Key
@@ -69,7 +69,7 @@ class FileDocument:
 
 @dataclass(slots=True)
 class _Reading:
-    """What has been found so far in one file."""
+    """State while a file is read."""
 
     file: str
     kind: DocumentKind.ValueType
@@ -98,9 +98,9 @@ def allowed(kind: DocumentKind.ValueType) -> Iterable[Parameter]:
 def read_document(
     root: Entries, path: Path, file: str, kind: DocumentKind.ValueType
 ) -> tuple[FileDocument | None, list[Problem], list[Problem]]:
-    """Returns the document, everything wrong with it, and what is worth knowing about it.
+    """Returns the document, its problems, and notes.
 
-    There is no document where the file says no name; where values are wrong, it lacks those.
+    The document is None if the file gives no name; it lacks values that are wrong.
     """
     reading = _Reading(file, kind)
     word = KIND_WORDS[kind]
@@ -108,7 +108,7 @@ def read_document(
     for key, node in root.entries:
         line = key.span.line
         if key.text in seen:
-            reading.wrong(line, f"{key.text} stands in line {seen[key.text]} already")
+            reading.wrong(line, f"{key.text} is already in line {seen[key.text]}")
             continue
         seen[key.text] = line
         if key.text == word:
@@ -116,7 +116,7 @@ def read_document(
         else:
             _read_parameter(reading, key, node)
     if word not in seen:
-        reading.wrong(0, f"it does not say which {word} it describes; begin it with `{word}: NAME`")
+        reading.wrong(0, f"it does not name the {word}; begin it with `{word}: NAME`")
     if reading.name is None:
         return None, reading.problems, reading.notes
     document = FileDocument(
@@ -129,7 +129,7 @@ def _read_name(reading: _Reading, node: Node, line: int) -> None:
     word = KIND_WORDS[reading.kind]
     reading.lines[word] = line
     if not isinstance(node, Scalar) or not node.text:
-        reading.wrong(line, f"{word} is a name")
+        reading.wrong(line, f"{word} must be a name")
         return
     reading.name = node.text
 
@@ -146,7 +146,7 @@ def _read_parameter(reading: _Reading, key: Scalar, node: Node) -> None:
         _set(reading, names[name], key, value)
         return
     if name == KIND_WORDS[QUEUE]:
-        reading.wrong(line, f"it describes a queue, and lies where {here}s are described")
+        reading.wrong(line, f"it describes a queue, but is in the directory of {here}s")
         return
     if name in parameters():
         reading.wrong(line, f"{name} cannot be set for a {here}")
@@ -154,7 +154,7 @@ def _read_parameter(reading: _Reading, key: Scalar, node: Node) -> None:
     meanings = [(p, old) for p, old in old_names().get(name, ()) if p.name in names]
     if not meanings:
         hint = suggestion(name, [*names, *old_names(), here])
-        reading.wrong(line, f"{shown(name)} is no parameter{hint}")
+        reading.wrong(line, f"{shown(name)} is not a parameter{hint}")
     for parameter, old in meanings:
         _read_old(reading, parameter, old, key, node)
 
@@ -184,7 +184,7 @@ def _set(reading: _Reading, parameter: Parameter, key: Scalar, value: Value) -> 
         reading.wrong(
             line,
             f"{key.text} sets {parameter.name}, which line {reading.lines[parameter.name]} "
-            f"sets already{also}",
+            f"already sets{also}",
         )
         return
     reading.lines[parameter.name] = line

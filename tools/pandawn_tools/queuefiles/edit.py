@@ -1,7 +1,7 @@
-"""Changes single values in a text of YAML and leaves every other character as it stands.
+"""Changes single values in a text of YAML and keeps every other character.
 
 People keep comments, an order and a layout in these files. A library that reads and writes the
-whole file keeps most of that; cutting out just the changed value keeps all of it.
+whole file keeps most of that; replacing only the changed value keeps all of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pandawn_tools.queuefiles.yamltree import Entries, Items, Node, Scalar
 
 
 class LayoutError(Exception):
-    """The file is written in a way in which single values cannot be changed."""
+    """The layout of the file does not allow changes of single values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class _Cut:
 def edit(
     text: str, root: Entries, changes: Mapping[str, Written | None], order: Sequence[str]
 ) -> str:
-    """Returns the text with the changes: new values by name, None to take a name out.
+    """Returns the text with the changes: new values by name, None to remove a name.
 
-    `order` has all names as a new file would have them: a new name goes behind the nearest one
-    before it.
+    `order` has all names in the order of a new file: a new name is inserted after the nearest
+    preceding one.
 
     Raises:
         LayoutError: The mapping is written in braces.
@@ -55,11 +55,11 @@ def edit(
             place, indent = _place_for(text, root, name, order)
             added.setdefault(place, []).extend(entry(name, written, indent))
     for place, lines in added.items():
-        # A last line need not have an end.
+        # The last line may have no line end.
         before = newline if place > 0 and text[place - 1] != "\n" else ""
         cuts.append(_Cut(place, place, before + "".join(line + newline for line in lines)))
-    # From the back, so that offsets before stay true; what is put in goes before what is cut out
-    # at the same place.
+    # From the back, so that earlier offsets stay valid; at the same place, insertions come before
+    # replacements.
     for cut in sorted(cuts, key=lambda c: (c.begin, c.end), reverse=True):
         text = text[: cut.begin] + cut.text + text[cut.end :]
     return text
@@ -68,7 +68,7 @@ def edit(
 def _replaced(text: str, key: Scalar, value: Node, written: Written, newline: str) -> _Cut:
     begin, end = value.span.begin, value.span.end
     if isinstance(value, Scalar) and begin == end:
-        # Nothing stands there, and YAML has it where the next thing begins.
+        # The value is empty, and YAML places it where the next token begins.
         colon = text.index(":", key.span.end) + 1
         return _Cut(colon, colon, f" {inline(written)}")
     if isinstance(value, Scalar) and isinstance(written, str):
@@ -78,7 +78,7 @@ def _replaced(text: str, key: Scalar, value: Node, written: Written, newline: st
         if value.flow and same_kind:
             return _Cut(begin, end, inline(written))
         if same_kind:
-            # What is first has its indent already.
+            # The first line already has its indent.
             lines = block(written, " " * (begin - _line_begin(text, begin)))
             return _Cut(begin, end, newline.join([*_comments(text, begin, value), *lines]).lstrip())
     lines = [f": {inline(written)}", *_comments(text, key.span.end, value)]
@@ -86,13 +86,13 @@ def _replaced(text: str, key: Scalar, value: Node, written: Written, newline: st
 
 
 def _without(text: str, key: Scalar, value: Node, newline: str) -> _Cut:
-    """Returns the cut of whole lines, with the comment behind the value."""
+    """Returns the cut of whole lines, including the comment after the value."""
     kept = "".join(line + newline for line in _comments(text, key.span.end, value))
     return _Cut(_line_begin(text, key.span.begin), _line_end(text, key, value), kept)
 
 
 def _comments(text: str, begin: int, value: Node) -> list[str]:
-    """Returns the lines of comment from `begin` to the end of a list or mapping over many lines."""
+    """Returns the comment lines from `begin` to the end of a list or mapping over several lines."""
     if isinstance(value, Scalar) or value.flow:
         return []
     lines = text[begin : value.span.end].splitlines()
@@ -100,7 +100,7 @@ def _comments(text: str, begin: int, value: Node) -> list[str]:
 
 
 def _place_for(text: str, root: Entries, name: str, order: Sequence[str]) -> tuple[int, str]:
-    """Returns where a new name's line begins, and its indent."""
+    """Returns the offset for the line of a new name, and its indent."""
     ranks = {known: rank for rank, known in enumerate(order)}
     rank = ranks[name]
     before = [
@@ -115,7 +115,7 @@ def _place_for(text: str, root: Entries, name: str, order: Sequence[str]) -> tup
 
 
 def _line_end(text: str, key: Scalar, value: Node) -> int:
-    """Returns where the line after an entry begins."""
+    """Returns the offset of the line after an entry."""
     nothing = value.span.begin == value.span.end
     end = text.find("\n", key.span.end if nothing else value.span.end)
     return len(text) if end < 0 else end + 1

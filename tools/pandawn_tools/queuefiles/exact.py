@@ -1,7 +1,7 @@
-"""Sizes and spans of time that lose nothing: what is written is read back to the last byte.
+"""Writes and reads sizes and durations without loss.
 
-Only units that mean one thing are taken. `G` may be 10^9 or 2^30 and `m` a minute or a month, so a
-file that is to be read in five years holds neither.
+Only unambiguous units are accepted. `G` may be 10^9 or 2^30 and `m` a minute or a month, so files,
+which people read years later, may have neither.
 """
 
 import re
@@ -48,12 +48,12 @@ def read_size(text: str, bare: int | None = None) -> int:
     """Reads a size in bytes; a number without a unit counts `bare` bytes.
 
     Raises:
-        ValueError: It is no size, its unit is missing or may mean two things, or it is no whole
+        ValueError: It is not a size, its unit is missing or ambiguous, or it is not a whole
             number of bytes; the text says what to write.
     """
     match = _QUANTITY.fullmatch(text.strip())
     if match is None:
-        raise ValueError("it is no size; write it like 14336 MiB, 2 GiB or 500 MB")
+        raise ValueError("it is not a size; write it like 14336 MiB, 2 GiB or 500 MB")
     number, unit = Decimal(match["number"]), match["unit"]
     factor = _BY_LOWER.get(unit.lower())
     if not unit:
@@ -64,9 +64,9 @@ def read_size(text: str, bare: int | None = None) -> int:
         raise ValueError(_unknown_size_unit(match["number"], unit))
     size = number * factor
     if size != int(size):
-        raise ValueError(f"it is no whole number of bytes; write {round(size)} B")
+        raise ValueError(f"it is not a whole number of bytes; write {round(size)} B")
     if abs(size) > _MAX_INT64:
-        raise ValueError("it is more than can be said in 64 bits")
+        raise ValueError("it does not fit into 64 bits")
     return int(size)
 
 
@@ -74,14 +74,14 @@ def _unknown_size_unit(number: str, unit: str) -> str:
     if unit.upper() in {"K", "M", "G", "T", "P", "E"}:
         letter = unit.upper()
         return (
-            f"{unit} may mean two things; write {number} {letter}iB (powers of 1024) "
+            f"{unit} is ambiguous; write {number} {letter}iB (powers of 1024) "
             f"or {number} {'k' if letter == 'K' else letter}B (powers of 1000)"
         )
-    return f"{unit} is no unit of size; take B, KiB, MiB, GiB, TiB or kB, MB, GB, TB"
+    return f"{unit} is not a unit of size; use B, KiB, MiB, GiB, TiB or kB, MB, GB, TB"
 
 
 def write_duration(duration: Duration) -> str:
-    """Writes a span of time with the largest unit that divides it: `10 min`, `90 s`, `4 d`, `0`."""
+    """Writes a duration with the largest unit that divides it: `10 min`, `90 s`, `4 d`, `0`."""
     nanos = duration.seconds * _NANOS + duration.nanos
     if nanos == 0:
         return "0"
@@ -92,15 +92,15 @@ def write_duration(duration: Duration) -> str:
 
 
 def read_duration(text: str, bare: int | None = None) -> Duration:
-    """Reads a span of time; a number without a unit counts `bare` seconds.
+    """Reads a duration; a number without a unit counts `bare` seconds.
 
     Raises:
-        ValueError: It is none, its unit is missing or may mean two things, or it is too long; the
-            text says what to write.
+        ValueError: It is not a duration, its unit is missing or ambiguous, or it is too long or too
+            fine; the text says what to write.
     """
     match = _QUANTITY.fullmatch(text.strip())
     if match is None:
-        raise ValueError("it is no span of time; write it like 90 s, 10 min, 2 h or 4 d")
+        raise ValueError("it is not a duration; write it like 90 s, 10 min, 2 h or 4 d")
     number, unit = Decimal(match["number"]), match["unit"]
     factor = _TIME_UNITS.get(unit.lower())
     if not unit:
@@ -109,15 +109,15 @@ def read_duration(text: str, bare: int | None = None) -> Duration:
             raise ValueError(f"it has no unit; write {number} s, {number} min or {number} h")
     if factor is None:
         if unit.lower() == "m":
-            raise ValueError(f"m may mean two things; write {number} min")
-        raise ValueError(f"{unit} is no unit of time; take ms, s, min, h or d")
+            raise ValueError(f"m is ambiguous; write {number} min")
+        raise ValueError(f"{unit} is not a unit of time; use ms, s, min, h or d")
     nanos = number * factor
     # The server counts in microseconds.
     if nanos % 1000:
         raise ValueError("it is finer than a microsecond")
     if abs(nanos) > _MAX_SECONDS * _NANOS:
         raise ValueError("it is longer than ten thousand years")
-    # Towards zero both, as the contract wants the two parts of one sign.
+    # Both are rounded towards zero: the contract requires the same sign for both parts.
     whole, rest = divmod(abs(int(nanos)), _NANOS)
     sign = -1 if nanos < 0 else 1
     return Duration(seconds=sign * whole, nanos=sign * rest)

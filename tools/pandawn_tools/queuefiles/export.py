@@ -1,7 +1,7 @@
-"""Writes documents into a directory of files, around what people wrote there.
+"""Writes documents into a directory of files, and keeps what people wrote there.
 
-A file whose values are what they should be is not touched. In one that differs the values that
-changed are changed, and all else stays: comments, order, layout, old names.
+A file without differences is not written. In other files only the values that differ change;
+comments, order, layout and old names stay.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pandawn_tools.queuefiles.yamltree import YamlError
 
 @dataclass(slots=True)
 class Exported:
-    """What an export did: files by what became of them, and those that it left alone and why."""
+    """Result of an export: files by outcome, and those that were not changed, with the problem."""
 
     created: list[Path] = field(default_factory=list)
     changed: list[Path] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Exported:
 
 
 def new_text(key: Key, values: parameters_pb2.QueueParameters) -> str:
-    """Returns the file of a document as it is where nobody has written one yet."""
+    """Returns the text of a new file for a document."""
     lines = [f"{KIND_WORDS[key.kind]}: {text_scalar(key.name)}"]
     group = ""
     for parameter in allowed(key.kind):
@@ -61,10 +61,10 @@ def new_text(key: Key, values: parameters_pb2.QueueParameters) -> str:
 def export(
     directory: Path, documents: Mapping[Key, parameters_pb2.QueueParameters], *, prune: bool
 ) -> Exported:
-    """Makes the files say what the documents do; with `prune` removes those of other documents.
+    """Writes the documents to the files; with `prune` removes files of other documents.
 
     Raises:
-        TreeError: The directory cannot be read as one of queue files.
+        TreeError: The directory is not a readable directory of queue files.
         OSError: A file cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def _update(
         made = edit(text, parse(text), changes, _order(document))
         _verify(document, made, values)
     except (LayoutError, YamlError) as error:
-        message = f"its values cannot be changed one by one ({error}); remove it, and export again"
+        message = f"its values cannot be changed separately ({error}); remove it, and export again"
         done.problems.append(Problem(file, 0, message))
         return
     _write(document.path, "\ufeff" + made if raw_bom else made)
@@ -135,7 +135,7 @@ def _order(document: FileDocument) -> list[str]:
 def _changes(
     document: FileDocument, values: parameters_pb2.QueueParameters
 ) -> dict[str, Written | None]:
-    """Returns what is to change in the file, by the name that stands or is to stand there."""
+    """Returns the changes of the file, by the existing or new name in it."""
     differing = [
         p for p in allowed(document.key.kind) if value_of(document.values, p) != value_of(values, p)
     ]
@@ -144,7 +144,7 @@ def _changes(
     for parameter in differing:
         key = document.keys.get(parameter.name, parameter.name)
         if key != parameter.name:
-            # The old name goes, and with it all that it says.
+            # The old name is removed, with all the parameters that it sets.
             changes[key] = None
             shared = [p for p in allowed(document.key.kind) if document.keys.get(p.name) == key]
             rewritten += [p for p in shared if p not in rewritten]
@@ -158,7 +158,7 @@ def _changes(
 
 
 def _verify(document: FileDocument, text: str, values: parameters_pb2.QueueParameters) -> None:
-    """Raises `LayoutError` where the text does not say what it should: its layout is too odd."""
+    """Raises `LayoutError` if the text does not give the expected values, because of an unusual layout."""
     key = document.key
     again, problems, _ = read_document(parse(text), document.path, "", key.kind)
     same = again is not None and all(
@@ -169,7 +169,7 @@ def _verify(document: FileDocument, text: str, values: parameters_pb2.QueueParam
 
 
 def _write(path: Path, text: str) -> None:
-    """Writes the file whole or not at all: another program may be reading it."""
+    """Writes the file atomically: another program may be reading it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".pandawn-")

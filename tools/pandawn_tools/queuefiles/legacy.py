@@ -1,7 +1,7 @@
-"""Values as schedconfig, AGIS and CRIC have them, put into today's terms.
+"""Converts values of schedconfig, AGIS and CRIC.
 
-They are taken as they come: numbers as text, `FALSE` in any case, zero for "not set, do not check".
-What is not clear is an error that says so, never a guess.
+Their forms are accepted: numbers as text, `FALSE` in any case, zero for "not set, do not check".
+An unclear value is an error, never a guess.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pandawn_tools.queuefiles.values import plain, read_word
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
-# What MB means there: PanDA counted in powers of 1024.
+# PanDA's MB is a power of 1024.
 _FACTORS = {"": 1, "MB": 1024**2, "GB": 1024**3, "s": 1, "min": 60, "h": 3600}
 _YES = frozenset({"true", "yes", "y", "t", "1", "on"})
 _NO = frozenset({"false", "no", "n", "f", "0", "off"})
-# Words of old for today's, by parameter.
+# Old words and their current ones, by parameter.
 _WORDS = {
     "status": {"obsolete": "offline"},
     "payload_isolation": {
@@ -35,24 +35,24 @@ _WORDS = {
     },
 }
 _NUMBER = re.compile(r"[+-]?\d{1,18}(\.\d{1,18})?", re.ASCII)
-# What an int64 of the contract holds.
+# The largest int64 of the contract.
 _MOST = 2**63 - 1
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A value in today's terms, None for "not set"; `note` says how it was made, if it was."""
+    """A converted value, None for "not set"; `note` describes the conversion, if there was one."""
 
     value: Value | None
     note: str = ""
 
 
 def convert(parameter: Parameter, old: OldName, value: Json) -> Converted:
-    """Puts a value that stood under an old name into today's terms.
+    """Converts the value of an old name.
 
     Raises:
-        BadValueError: It cannot be; the text says why.
+        BadValueError: It cannot be converted; the text says why.
     """
     if value is None:
         return Converted(None, "null: not set")
@@ -74,7 +74,7 @@ def convert(parameter: Parameter, old: OldName, value: Json) -> Converted:
 
 
 def kind_of(value: Json) -> str:
-    """Names the kind of a value as JSON does."""
+    """Returns JSON's name for the kind of a value."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -87,7 +87,7 @@ def kind_of(value: Json) -> str:
 
 
 def _wanted(wanted: str, value: Json) -> BadValueError:
-    return BadValueError(f"{kind_of(value)} stands where {wanted} belongs")
+    return BadValueError(f"{kind_of(value)} instead of {wanted}")
 
 
 def _text(old: OldName, value: Json) -> Converted:
@@ -96,20 +96,20 @@ def _text(old: OldName, value: Json) -> Converted:
     one_line = _CONTROLS.sub(" ", value).strip()
     if old.name == "allowedNode":
         return _host_pattern(one_line)
-    note = "" if one_line == value.strip() else "line ends became blanks"
+    note = "" if one_line == value.strip() else "line ends replaced by blanks"
     return Converted(one_line, note) if one_line else Converted(None, "empty: not set")
 
 
 def _host_pattern(text: str) -> Converted:
-    """A list of patterns, each tried anywhere in the name, becomes one for the whole name."""
+    """Joins a list of patterns, each of which could match a part of the name, into one for the whole name."""
     patterns = [part.strip() for part in text.split(",") if part.strip()]
     for pattern in patterns:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise BadValueError(f"{shown(pattern)} is no regular expression: {error}") from error
+            raise BadValueError(f"{shown(pattern)} is not a regular expression: {error}") from error
     joined = patterns[0] if len(patterns) == 1 else "|".join(f"(?:{p})" for p in patterns)
-    return Converted(joined, "has to match the whole name now, not a part of it")
+    return Converted(joined, "must now match the whole name, not a part of it")
 
 
 def _switch(value: Json) -> Converted:
@@ -146,8 +146,8 @@ def _number(parameter: Parameter, old: OldName, value: Json) -> Converted:
     else:
         raise _wanted("a number", value)
     if isinstance(number, float) and not math.isfinite(number):
-        raise BadValueError(f"{number} is no number that can be compared")
-    # Before anything is made of it: JSON has numbers that neither 64 bits nor a float can hold.
+        raise BadValueError(f"{number} is not a finite number")
+    # Checked first: JSON has numbers that fit neither into 64 bits nor into a float.
     if not -_MOST <= number <= _MOST // _FACTORS[old.unit]:
         raise BadValueError(
             f"{_shortened(number)} {old.unit or parameter.unit} does not fit 64 bits"
@@ -155,13 +155,13 @@ def _number(parameter: Parameter, old: OldName, value: Json) -> Converted:
     if number < 0:
         raise BadValueError(f"{number} is below zero")
     if number == 0:
-        # There it means "not set, do not check". Where our default checks, that has to be said.
+        # There 0 means "not set, do not check". If our default would check, it becomes "no limit".
         if parameter.is_limit:
             return Converted(_scaled(parameter, 0), "0: no limit")
         return Converted(None, "0: not set")
     scaled = number * _FACTORS[old.unit]
     if parameter.kind is not Kind.REAL and scaled != int(scaled):
-        raise BadValueError(f"{number} {old.unit or parameter.unit} is no whole number")
+        raise BadValueError(f"{number} {old.unit or parameter.unit} is not a whole number")
     made = _scaled(parameter, scaled)
     notes = [f"text {shown(value)} read as a number"] if isinstance(value, str) else []
     if old.unit:
@@ -175,12 +175,12 @@ def _shortened(number: float) -> str:
 
 
 def _with_unit(parameter: Parameter, text: str) -> Converted:
-    """Reads what only people write: an old name with a number and its unit."""
+    """Reads a number with a unit, which only people write under an old name."""
     if parameter.kind is Kind.SIZE:
         return Converted(read_size(text))
     if parameter.kind is Kind.SPAN:
         return Converted(read_duration(text))
-    raise BadValueError(f"{shown(text)} is no number")
+    raise BadValueError(f"{shown(text)} is not a number")
 
 
 def _scaled(parameter: Parameter, number: float) -> Value:
@@ -194,14 +194,14 @@ def _scaled(parameter: Parameter, number: float) -> Value:
 def _list(value: Json) -> Converted:
     if isinstance(value, str):
         parts = [part.strip() for part in re.split(r"[|,\s]+", value)]
-        note = "list in one text taken apart" if len(parts) > 1 else ""
+        note = "text split into a list" if len(parts) > 1 else ""
         return Converted(tuple(dict.fromkeys(filter(None, parts))), note)
     if isinstance(value, Mapping) or not isinstance(value, Sequence):
         raise _wanted("a list", value)
     texts: list[str] = []
     for position, item in enumerate(value, start=1):
         if not isinstance(item, str):
-            raise BadValueError(f"element {position} is {kind_of(item)}, where text belongs")
+            raise BadValueError(f"element {position} is {kind_of(item)} instead of text")
         if item.strip():
             texts.append(item.strip())
     unique = tuple(dict.fromkeys(texts))
@@ -214,7 +214,7 @@ def _list(value: Json) -> Converted:
 def _map(old: OldName, value: Json) -> Converted:
     if isinstance(value, str):
         pairs = _prefixes(value) if old.name.startswith("copyprefix") else _pairs(old, value)
-        return Converted(pairs, "text taken apart")
+        return Converted(pairs, "text split into a mapping")
     if not isinstance(value, Mapping):
         raise _wanted("an object", value)
     found: dict[str, str] = {}
@@ -228,7 +228,7 @@ def _map(old: OldName, value: Json) -> Converted:
         elif item is None:
             found[key] = ""
         else:
-            raise BadValueError(f"{shown(key)} is {kind_of(item)}, where text belongs")
+            raise BadValueError(f"{shown(key)} is {kind_of(item)} instead of text")
     return Converted(found) if found else Converted(None, "empty: not set")
 
 
@@ -240,7 +240,7 @@ def _prefixes(text: str) -> dict[str, str]:
 
 
 def _pairs(old: OldName, text: str) -> dict[str, str]:
-    """Reads `A=1 B="2 3"`, with commas too where they part; a word alone is a switch that is on."""
+    """Reads `A=1 B="2 3"`, in `catchall` also separated by commas; there a single word is `true`."""
     splitter = shlex.shlex(text, posix=True, punctuation_chars=False)
     splitter.whitespace_split = True
     splitter.commenters = ""
@@ -251,7 +251,7 @@ def _pairs(old: OldName, text: str) -> dict[str, str]:
     try:
         parts = list(splitter)
     except ValueError as error:
-        raise BadValueError(f"{shown(text)} cannot be taken apart: {error}") from error
+        raise BadValueError(f"{shown(text)} cannot be split: {error}") from error
     found: dict[str, str] = {}
     for part in parts:
         name, equals, value = part.partition("=")

@@ -1,4 +1,4 @@
-"""The names that parameters had in schedconfig, AGIS and CRIC: what an importer has to know, and nobody else."""
+"""The names of parameters in schedconfig, AGIS and CRIC. Only importers need them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class OldName:
-    """A name that a parameter had; `a.b` is `b` in the object (or in each object of the list) `a`.
+    """An old name of a parameter; `a.b` is `b` in the object (or in each object of the list) `a`.
 
-    `unit` is that of the old value: `MB` (which is 1024 * 1024 bytes there), `s`, `min`; empty: that of the parameter.
+    `unit` is that of the old value: `MB` (there 1024 * 1024 bytes), `s`, `min`; empty: that of the parameter.
     """
 
     name: str
@@ -64,4 +64,4 @@ OLD_NAMES: Mapping[str, tuple[OldName, ...]] = {
     "comment": (OldName("comment"), OldName("tags")),
     "catchall": (OldName("catchall"),),
 }
-"""By parameter; the one to believe first when an old object has several stands first."""
+"""By parameter; if an old object has several of its names, the first one takes precedence."""

@@ -1,6 +1,6 @@
-"""The parameters of a queue, as the contract describes them: names, groups, units, bounds; with their old names.
+"""The parameters of a queue: names, groups, units and bounds from the contract, and their old names.
 
-Nothing is written down twice: this reads the options of the fields of `QueueParameters`.
+Nothing is repeated here: it reads the options of the fields of `QueueParameters`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from pandawn_tools.queuefiles.exact import write_duration, write_size
 from pandawn_tools.queuefiles.oldnames import OLD_NAMES, OldName
 
 Value = bool | int | float | str | Duration | Sequence[str] | Mapping[str, str]
-"""What a parameter can be; a word of an enum is its number."""
+"""Value of a parameter; a word of an enum is its number."""
 
-# Both of `Queue` in the contract.
+# Both are limits of the contract.
 MAX_TEXT_BYTES = 4000
 MAX_ELEMENTS = 1000
 
 
 class Kind(Enum):
-    """What kind of value a parameter has."""
+    """Kind of a parameter's value."""
 
     TEXT = "text"
     SWITCH = "true or false"
@@ -45,7 +45,7 @@ class Kind(Enum):
 class Parameter:
     """One parameter. `least` and `most` are in bytes, seconds, or what it counts; None: unbounded.
 
-    `words` has the numbers of the words of one that takes words.
+    `words` has the numbers of its words, if it is an enum.
     """
 
     name: str
@@ -60,13 +60,13 @@ class Parameter:
 
     @property
     def is_limit(self) -> bool:
-        """Whether it is a number that a default bounds, and that 0 may switch off."""
+        """Whether it is a limit with a default, which 0 switches off."""
         return self.least == 0 and self.default not in {"", "0"}
 
 
 @cache
 def parameters() -> Mapping[str, Parameter]:
-    """Returns all parameters by name: by group, and within one in the order of the contract."""
+    """Returns all parameters by name, ordered by group, and within a group as in the contract."""
     found = [p for p in map(_parameter, _fields()) if p is not None]
     order = list(parameter_options_pb2.ParameterGroup.DESCRIPTOR.values_by_name)
     ranks = {_group_word(name): rank for rank, name in enumerate(order)}
@@ -75,7 +75,7 @@ def parameters() -> Mapping[str, Parameter]:
 
 @cache
 def old_names() -> Mapping[str, Sequence[tuple[Parameter, OldName]]]:
-    """Returns by old name what it is called now; some old names mean two parameters."""
+    """Returns the parameters of each old name; some old names mean two parameters."""
     found: dict[str, list[tuple[Parameter, OldName]]] = {}
     for parameter in parameters().values():
         for old in parameter.old_names:
@@ -84,7 +84,7 @@ def old_names() -> Mapping[str, Sequence[tuple[Parameter, OldName]]]:
 
 
 def value_of(queue: parameters_pb2.QueueParameters, parameter: Parameter) -> Value | None:
-    """Returns the value in the message; None where it is not set."""
+    """Returns the value in the message; None if it is unset."""
     if not queue.HasField(parameter.name):  # type: ignore[arg-type]
         return None
     value = getattr(queue, parameter.name)
@@ -94,10 +94,10 @@ def value_of(queue: parameters_pb2.QueueParameters, parameter: Parameter) -> Val
 
 
 def assign(queue: parameters_pb2.QueueParameters, parameter: Parameter, value: Value) -> None:
-    """Sets the value in the message; a list or mapping may be set to nothing.
+    """Sets the value in the message; a list or mapping may be empty.
 
     Raises:
-        ValueError: The value is out of the parameter's bounds; the text says them.
+        ValueError: The value is out of the parameter's bounds; the text has the bounds.
     """
     check(parameter, value)
     if parameter.kind is Kind.LIST and isinstance(value, Sequence):
@@ -111,7 +111,7 @@ def assign(queue: parameters_pb2.QueueParameters, parameter: Parameter, value: V
 
 
 def check(parameter: Parameter, value: Value) -> None:
-    """Raises `ValueError` for a value that the contract does not take there; the text says why."""
+    """Raises `ValueError` for a value that the contract does not allow; the text says why."""
     if isinstance(value, Duration):
         _check_bounds(parameter, value.seconds + value.nanos / 1e9)
     elif isinstance(value, str):
@@ -126,14 +126,14 @@ def check(parameter: Parameter, value: Value) -> None:
 
 def _check_bounds(parameter: Parameter, number: float) -> None:
     if not math.isfinite(number):
-        raise ValueError("it is no number that can be compared")
+        raise ValueError("it is not a finite number")
     low, high = parameter.least, parameter.most
     if (low is not None and number < low) or (high is not None and number > high):
         raise ValueError(f"it is out of bounds; {bounds_text(parameter)}")
 
 
 def bounds_text(parameter: Parameter) -> str:
-    """Says the bounds: `from 5 s to 1 d`; empty where there are none."""
+    """Returns the bounds as text: `from 5 s to 1 d`; empty if there are none."""
     low, high = (_measure(parameter, n) for n in (parameter.least, parameter.most))
     if low and high:
         return f"from {low} to {high}"
@@ -152,7 +152,7 @@ def _measure(parameter: Parameter, number: int | None) -> str:
 
 def _check_elements(texts: Sequence[str], count: int) -> None:
     if count > MAX_ELEMENTS:
-        raise ValueError(f"it has {count:,} elements; {MAX_ELEMENTS:,} are the most")
+        raise ValueError(f"it has {count:,} elements; the limit is {MAX_ELEMENTS:,}")
     for text in texts:
         _check_text(text)
 
@@ -163,9 +163,9 @@ def _check_text(text: str) -> None:
     except UnicodeEncodeError as error:
         raise ValueError("it has half of a character (a lone surrogate)") from error
     if size > MAX_TEXT_BYTES:
-        raise ValueError(f"it is {size:,} bytes; {MAX_TEXT_BYTES:,} are the most")
+        raise ValueError(f"it is {size:,} bytes; the limit is {MAX_TEXT_BYTES:,}")
     if any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in text):
-        raise ValueError("it has control characters (line ends are among them)")
+        raise ValueError("it has control characters (line ends are control characters, too)")
 
 
 def _fields() -> Iterator[FieldDescriptor]:
@@ -212,7 +212,7 @@ def _kind(field: FieldDescriptor, unit: str) -> Kind:
 
 
 def _words(enum: EnumDescriptor) -> dict[str, int]:
-    """Returns the words of an enum, without what all their names begin with."""
+    """Returns the words of an enum, without the common prefix of their names."""
     prefix = enum.values[0].name.removesuffix("UNSPECIFIED")
     return {
         value.name.removeprefix(prefix).lower().replace("_", "-"): value.number

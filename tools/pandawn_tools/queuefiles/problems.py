@@ -1,4 +1,4 @@
-"""What is wrong with something that was read, and where."""
+"""Problems of files, with their places."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 
 class BadValueError(ValueError):
-    """A value is none for its parameter; the text says why, and what to write."""
+    """A value is invalid for its parameter; the text says why, and what to write."""
 
 
-# A mistyped name of this likeness or better is worth a question.
+# Minimum similarity of a name to suggest it.
 _ALIKE = 0.6
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing wrong with a file: `line` counts from 1; 0 where the file as a whole is meant."""
+    """One problem of a file: `line` counts from 1; 0 means the whole file."""
 
     file: str
     line: int
@@ -31,13 +31,13 @@ class Problem:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Returns `; did you mean NAME?` where a known name is like the given one, else nothing."""
+    """Returns `; did you mean NAME?` if a known name is similar, else an empty text."""
     by_folded = {candidate.casefold(): candidate for candidate in known}
     like = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=_ALIKE)
     return f"; did you mean {by_folded[like[0]]}?" if like else ""
 
 
 def shown(text: str, most: int = 60) -> str:
-    """Returns the text in quotes and on one line, cut where it is long."""
+    """Returns the text in quotes on one line, truncated to `most` characters."""
     cut = text if len(text) <= most else f"{text[:most]}..."
     return repr(cut)

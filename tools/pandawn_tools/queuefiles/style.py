@@ -1,23 +1,23 @@
-"""How values are written in YAML: so that any reader of YAML reads the same text."""
+"""Writes values in YAML so that every YAML parser reads the same text."""
 
 import re
 from collections.abc import Mapping, Sequence
 
 Written = str | Sequence[str] | Mapping[str, str]
-"""A value as text: one, a list, or a mapping; scalars are ready to be written where they are."""
+"""A value as text: a scalar, a list or a mapping; scalars are quoted where necessary."""
 
-# Nothing that means something to YAML, in brackets or without.
+# No characters with a meaning in YAML, inside brackets or outside.
 _PLAIN = re.compile(
     r"[A-Za-z0-9_/][A-Za-z0-9_/.@%+=~()^|;$*<>-]*(?: [A-Za-z0-9_/.@%+=~()^|;$*<>-]+)*"
 )
 _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
-# What some reader might take for a number, a time or a date.
+# Texts that some parser might read as a number, a time or a date.
 _NUMBER = re.compile(r"[0-9.][0-9A-Fa-fxo_.+TZ-]*|0x.*|\.?(?:inf|nan)", re.IGNORECASE)
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def text_scalar(text: str) -> str:
-    """Writes a text, in quotes where YAML would take it for anything else."""
+    """Writes a text, in quotes where YAML would read it as something else."""
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS and not _NUMBER.fullmatch(text):
         return text
     return '"' + "".join(_escaped(char) for char in text) + '"'
@@ -26,7 +26,7 @@ def text_scalar(text: str) -> str:
 def _escaped(char: str) -> str:
     if char in _ESCAPES:
         return _ESCAPES[char]
-    # Beyond ASCII only what is visible: YAML knows line ends there, and forbids some characters.
+    # Outside ASCII, only printable characters: YAML has line ends there, and forbids some characters.
     if char.isprintable():
         return char
     code = ord(char)
@@ -45,19 +45,19 @@ def inline(value: Written) -> str:
 
 
 def entry(name: str, value: Written, indent: str = "") -> list[str]:
-    """Writes a parameter as lines: short lists on one, longer ones an item a line."""
+    """Writes a parameter as lines: short lists on one line, longer ones with one item per line."""
     single = f"{indent}{name}: {inline(value)}"
     if isinstance(value, str) or not value or len(single) <= _LINE:
         return [single]
     return [f"{indent}{name}:", *block(value, f"{indent}  ")]
 
 
-# Above this a list is easier to compare when each item has its line.
+# Above this length, a list is easier to compare with one item per line.
 _LINE = 80
 
 
 def block(value: Sequence[str] | Mapping[str, str], indent: str) -> list[str]:
-    """Writes the items of a list or mapping, a line each."""
+    """Writes the items of a list or mapping, one per line."""
     if isinstance(value, Mapping):
         return [f"{indent}{key}: {item}" for key, item in value.items()]
     return [f"{indent}- {item}" for item in value]

@@ -1,4 +1,4 @@
-"""A directory of files: clouds/, sites/ and queues/, one file a document."""
+"""Reads a directory of files: clouds/, sites/ and queues/, one file for each document."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from pandawn_tools.queuefiles.yamltree import YamlError
 DIRECTORIES = {"clouds": CLOUD, "sites": SITE, "queues": QUEUE}
 """Kinds of documents by the directory that holds them."""
 
-# Ten times what the largest experiment has; what one call can carry.
+# Ten times the queues of the largest experiment; the limit of one call.
 MAX_FILES = 30_000
 _ENDINGS = (".yaml", ".yml")
 
 
 class TreeError(Exception):
-    """The directory is none that describes queues."""
+    """The path is not a directory of queue files."""
 
 
 @dataclass(slots=True)
 class Tree:
-    """What a directory says.
+    """The contents of a directory.
 
-    `documents` are those that were read, wrong values left out; `broken` are files that could not
-    be read or have something wrong; `files` has all that were looked at.
+    `documents` are those that were read, without wrong values; `broken` are files that could not
+    be read or have errors; `files` are all files that were read.
     """
 
     documents: dict[Key, FileDocument] = field(default_factory=dict)
@@ -49,12 +49,12 @@ class Tree:
 
     @property
     def broken(self) -> frozenset[str]:
-        """Files with something wrong in them, as problems name them."""
+        """Files with errors, named as in the problems."""
         return frozenset(problem.file for problem in self.problems)
 
 
 def default_path(directory: Path, key: Key) -> Path:
-    """Returns where a document lies unless somebody put it elsewhere."""
+    """Returns the default path of a document; people may use another file."""
     folder = next(name for name, kind in DIRECTORIES.items() if kind == key.kind)
     # A name that begins with a dot would be hidden.
     name = quote(key.name, safe="")
@@ -62,13 +62,13 @@ def default_path(directory: Path, key: Key) -> Path:
 
 
 def read_tree(directory: Path) -> Tree:
-    """Reads all files below `clouds/`, `sites/` and `queues/`; other files there are nobody's.
+    """Reads all YAML files below `clouds/`, `sites/` and `queues/`; ignores other files there.
 
     Raises:
-        TreeError: There is no such directory, or nothing in it is for us.
+        TreeError: There is no such directory, or it has too many files.
     """
     if not directory.is_dir():
-        raise TreeError(f"{directory} is no directory")
+        raise TreeError(f"{directory} is not a directory")
     tree = Tree()
     for folder, kind in DIRECTORIES.items():
         for path in _files(directory / folder):
@@ -79,19 +79,19 @@ def read_tree(directory: Path) -> Tree:
     for path in sorted(directory.iterdir()):
         if path.suffix in _ENDINGS and not path.name.startswith("."):
             where = ", ".join(f"{name}/" for name in DIRECTORIES)
-            tree.problems.append(Problem(path.name, 0, f"it lies in none of {where}"))
+            tree.problems.append(Problem(path.name, 0, f"it is in none of {where}"))
     tree.problems.sort()
     tree.notes.sort()
     return tree
 
 
 def has_folders(directory: Path) -> bool:
-    """Tells whether a directory has any of the folders that are read."""
+    """Whether a directory has any of the three folders."""
     return any((directory / folder).is_dir() for folder in DIRECTORIES)
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    # A link could lead anywhere; neither directories nor files are reached by one.
+    # Symbolic links are not followed: they could lead anywhere.
     if folder.is_symlink():
         return
     for parent, folders, names in os.walk(folder):
@@ -120,25 +120,25 @@ def _read(tree: Tree, directory: Path, path: Path, kind: DocumentKind.ValueType)
     if name != document.key.name:
         wanted = default_path(directory, document.key).name
         tree.problems.append(
-            Problem(file, line, f"it describes {document.key}, so its name is to be {wanted}")
+            Problem(file, line, f"it describes {document.key}, so its name must be {wanted}")
         )
     if document.key in tree.documents:
         other = tree.documents[document.key].path.relative_to(directory)
-        tree.problems.append(Problem(file, line, f"{document.key} is described by {other} already"))
+        tree.problems.append(Problem(file, line, f"{document.key} is already described by {other}"))
         return
     tree.documents[document.key] = document
 
 
 def read_text(path: Path) -> str:
-    """Returns the text of a file, within bounds.
+    """Returns the text of a file of limited size.
 
     Raises:
-        YamlError: It cannot be read, is too large, no UTF-8, or no file of its own.
+        YamlError: It cannot be read, is too large, not UTF-8, or not a regular file.
     """
     if path.is_symlink():
         raise YamlError("it is a symbolic link, which could lead anywhere; put the file here", 0)
     if not path.is_file():
-        raise YamlError("it is no regular file", 0)
+        raise YamlError("it is not a regular file", 0)
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
@@ -148,5 +148,5 @@ def read_text(path: Path) -> str:
 
 
 def lines_of(document: FileDocument) -> Mapping[str, int]:
-    """Returns the line of each field that the server may complain about."""
+    """Returns the line of each field for which the server may report a violation."""
     return {**document.lines, "name": document.lines[KIND_WORDS[document.key.kind]]}

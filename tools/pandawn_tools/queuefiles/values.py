@@ -1,4 +1,4 @@
-"""Values between the contract and what people write: YAML, and `PARAMETER=VALUE` on a command line."""
+"""Converts values between the contract and the forms that people write: YAML, and `PARAMETER=VALUE`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _NOTHING = frozenset({"", "~", "null"})
 
 
 def from_node(parameter: Parameter, node: Node) -> Value:
-    """Reads what a file has for a parameter; bounds are not looked at.
+    """Reads the value of a parameter from a file; does not check bounds.
 
     Raises:
-        BadValueError: It is no value for it; the text says what to write.
+        BadValueError: It is not a valid value; the text says what to write.
     """
     match parameter.kind:
         case Kind.LIST:
@@ -41,7 +41,7 @@ def from_node(parameter: Parameter, node: Node) -> Value:
                 raise BadValueError(f"it is {parameter.kind.value}, not a list or mapping")
             if _is_nothing(node):
                 raise BadValueError(
-                    "no value stands there; take the line out to leave it unset"
+                    "it has no value; remove the line to leave it unset"
                     + (', or write "" for empty' if parameter.kind is Kind.TEXT else "")
                 )
             return from_text(parameter, node.text)
@@ -53,7 +53,7 @@ def _is_nothing(node: Scalar) -> bool:
 
 def _text(node: Node, what: str) -> str:
     if not isinstance(node, Scalar) or _is_nothing(node):
-        raise BadValueError(f"{what} is text; quote it if it is to be empty")
+        raise BadValueError(f"{what} must be text; use quotes for an empty one")
     return node.text
 
 
@@ -61,7 +61,7 @@ def _mapping(node: Entries) -> dict[str, str]:
     found: dict[str, str] = {}
     for key, value in node.entries:
         if key.text in found:
-            raise BadValueError(f"{shown(key.text)} stands there twice")
+            raise BadValueError(f"{shown(key.text)} occurs twice")
         found[key.text] = _text(value, f"the value of {shown(key.text)}")
     return found
 
@@ -70,7 +70,7 @@ def from_text(parameter: Parameter, text: str) -> Value:
     """Reads a value from one text; lists as `a,b`, mappings as `a=1,b=2`.
 
     Raises:
-        BadValueError: It is no value for the parameter; the text says what to write.
+        BadValueError: It is not a valid value for the parameter; the text says what to write.
     """
     match parameter.kind:
         case Kind.TEXT:
@@ -79,11 +79,11 @@ def from_text(parameter: Parameter, text: str) -> Value:
             return read_switch(text)
         case Kind.NUMBER:
             if not _WHOLE.fullmatch(text):
-                raise BadValueError(f"{shown(text)} is no whole number")
+                raise BadValueError(f"{shown(text)} is not a whole number")
             return int(text)
         case Kind.REAL:
             if not _REAL.fullmatch(text):
-                raise BadValueError(f"{shown(text)} is no number")
+                raise BadValueError(f"{shown(text)} is not a number")
             return float(text)
         case Kind.SIZE:
             return _quoted(text, read_size)
@@ -107,7 +107,7 @@ def _quoted(text: str, read: Callable[[str], Value]) -> Value:
 
 
 def read_switch(text: str) -> bool:
-    """Reads `true` or `false` in whatever case; raises `BadValueError` for anything else."""
+    """Reads `true` or `false` in any case; raises `BadValueError` for anything else."""
     folded = text.strip().lower()
     if folded not in {"true", "false"}:
         raise BadValueError(f"{shown(text)} is neither true nor false")
@@ -115,7 +115,7 @@ def read_switch(text: str) -> bool:
 
 
 def read_word(parameter: Parameter, text: str) -> int:
-    """Reads one of the parameter's words in whatever case; raises `BadValueError` that lists them."""
+    """Reads one of the parameter's words in any case; else raises a `BadValueError` that lists them."""
     word = text.strip().lower()
     if word not in parameter.words:
         raise BadValueError(
@@ -130,15 +130,15 @@ def _pairs(text: str) -> dict[str, str]:
     for part in text.split(",") if text else ():
         name, equals, value = part.partition("=")
         if not equals or not name.strip():
-            raise BadValueError(f"{shown(part)} is no pair; write name=value,name=value")
+            raise BadValueError(f"{shown(part)} is not a pair; write name=value,name=value")
         if name.strip() in found:
-            raise BadValueError(f"{shown(name.strip())} stands there twice")
+            raise BadValueError(f"{shown(name.strip())} occurs twice")
         found[name.strip()] = value.strip()
     return found
 
 
 def written(parameter: Parameter, value: Value) -> Written:
-    """Writes a value for YAML, so that `from_node` reads the same again."""
+    """Writes a value for YAML so that `from_node` reads the same value."""
     if isinstance(value, Mapping):
         return {text_scalar(key): text_scalar(value[key]) for key in sorted(value)}
     if isinstance(value, str):

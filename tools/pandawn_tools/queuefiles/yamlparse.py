@@ -1,9 +1,9 @@
-"""Reads YAML from people whom nobody checked: values as they stand there, each with its place.
+"""Parses untrusted YAML: values as written, each with its place.
 
-Of YAML it takes what a description of a queue needs: one document of mappings, lists and scalars.
-Aliases (by which a few lines become gigabytes), tags, merge keys and deep nesting are refused, and
-the size is bounded. Scalars stay text: what `no` or `010` means is decided by the parameter that
-they are for, not by YAML's rules.
+It accepts the part of YAML that a description of a queue needs: one document of mappings, lists and
+scalars. It refuses aliases (a few lines could become gigabytes), tags, merge keys and deep nesting, and
+limits the size. Scalars stay text: the type of the parameter, not YAML's rules, decides what `no` or
+`010` means.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from ruamel.yaml.events import (
 
 from pandawn_tools.queuefiles.yamltree import Entries, Items, Node, Scalar, Span, YamlError
 
-# Some hundred parameters with their comments fit many times.
+# Enough for many times a hundred parameters with comments.
 MAX_FILE_BYTES = 128 * 1024
-# A mapping of parameters, a mapping or list in it, and one more for what is yet to come.
+# A mapping of parameters, a mapping or list in it, and one more level for future needs.
 _MAX_DEPTH = 4
 _MAX_NODES = 10_000
 _MERGE_KEY = "<<"
@@ -44,14 +44,12 @@ def decode(raw: bytes) -> str:
     """Returns the text of a file.
 
     Raises:
-        YamlError: It is too large or no UTF-8.
+        YamlError: It is too large or not UTF-8.
     """
     if len(raw) > MAX_FILE_BYTES:
-        raise YamlError(
-            f"the file is {len(raw):,} bytes, and {MAX_FILE_BYTES:,} are the most for one queue", 0
-        )
+        raise YamlError(f"the file has {len(raw):,} bytes; the limit is {MAX_FILE_BYTES:,}", 0)
     try:
-        # Also without the mark that some editors put at the beginning.
+        # Strips the byte-order mark that some editors write at the beginning.
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
@@ -59,10 +57,10 @@ def decode(raw: bytes) -> str:
 
 
 def parse(text: str) -> Entries:
-    """Reads the one mapping that the text holds.
+    """Parses a text that holds one mapping.
 
     Raises:
-        YamlError: The text is no YAML, or uses what is refused here.
+        YamlError: The text is not YAML, or uses a feature that is refused here.
     """
     builder = _Builder(text)
     try:
@@ -73,7 +71,7 @@ def parse(text: str) -> Entries:
         line = mark.line + 1 if mark is not None else 0
         raise YamlError(error.problem or error.context or "this is no YAML", line) from error
     except YAMLError as error:
-        # A character that YAML knows nothing of; its text has no line.
+        # A character that YAML does not allow; the error has no line.
         raise YamlError(str(error).partition("\n")[0] or "this is no YAML", 0) from error
     if not isinstance(builder.root, Entries):
         line = builder.root.span.line if builder.root is not None else 0
@@ -88,7 +86,7 @@ def _events(text: str) -> Iterator[Event]:
 
 @dataclass(slots=True)
 class _Open:
-    """A list or mapping whose end has not come yet."""
+    """A list or mapping whose end was not read yet."""
 
     begin: _Mark
     flow: bool
@@ -97,7 +95,7 @@ class _Open:
 
 
 class _Builder:
-    """Makes the tree of the events, and refuses what has no place in it."""
+    """Builds the tree from the events, and refuses unsupported features."""
 
     def __init__(self, text: str) -> None:
         self.root: Node | None = None
@@ -119,7 +117,7 @@ class _Builder:
             self._open.append(_Open(event.start_mark, bool(event.flow_style), is_mapping))
         elif isinstance(event, MappingEndEvent | SequenceEndEvent):
             done = self._open.pop()
-            # A mapping or list without brackets has no end of its own: its last value has one.
+            # A mapping or list without brackets ends with its last value.
             last = done.children[-1].span.end if done.children and not done.flow else None
             span = self._span(done.begin, event.end_mark.index if last is None else last)
             if not done.is_mapping:
@@ -151,12 +149,12 @@ class _Builder:
         parent = self._open[-1]
         if parent.is_mapping and len(parent.children) % 2 == 0:
             if not isinstance(node, Scalar):
-                raise YamlError("a name is plain text, no list or mapping", line)
+                raise YamlError("a name must be plain text, not a list or mapping", line)
             if node.text == _MERGE_KEY and node.plain:
                 raise YamlError("merge keys (<<) are not taken here; write the values", line)
         parent.children.append(node)
 
     def _span(self, begin: _Mark, end: int) -> Span:
-        """Returns the place, without the blank lines that YAML counts to a text of many lines."""
+        """Returns the place, without the trailing blank lines that YAML includes."""
         kept = self._text[begin.index : end].rstrip()
         return Span(begin.index, begin.index + len(kept), begin.line + 1)

@@ -1,4 +1,4 @@
-"""What a YAML file of queues says: scalars, lists and mappings, each with its place. `yamlparse` reads them."""
+"""The tree of a YAML file: scalars, lists and mappings, each with its place. `yamlparse` builds it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class YamlError(Exception):
-    """The text is no YAML that is taken here; `line` counts from 1."""
+    """The text is not YAML, or uses an unsupported feature; `line` counts from 1, 0: unknown."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
@@ -16,7 +16,7 @@ class YamlError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where something stands in a text: offsets of its characters, and the line it begins in."""
+    """A place in a text: offsets of its characters, and the line in which it begins."""
 
     begin: int
     end: int
@@ -34,7 +34,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A list; `flow` where it was written in brackets."""
+    """A list; `flow` if it was written in brackets."""
 
     items: Sequence[Node]
     span: Span
@@ -43,7 +43,7 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """A mapping; keys may occur twice, which is for the reader to complain about."""
+    """A mapping; keys may be repeated, which its reader reports."""
 
     entries: Sequence[tuple[Scalar, Node]]
     span: Span

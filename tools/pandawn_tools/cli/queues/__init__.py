@@ -1,10 +1,10 @@
-"""`pandawn queues`: what PanDA calls schedconfig, shown and changed, one by one or as files."""
+"""`pandawn queues`: shows and changes what PanDA calls schedconfig, one by one or as files."""
 
 from pandawn_tools.cli.plain import PlainApp, lazy_commands
 
 app = PlainApp(
     no_args_is_help=True,
-    # Imported when called: those that read files need a YAML parser, the others do not.
+    # Imported when called: only the commands that read files need a YAML parser.
     commands=lazy_commands(
         "pandawn_tools.cli.queues",
         {
@@ -17,68 +17,68 @@ app = PlainApp(
                 (
                     "show",
                     "show:show",
-                    "Show all parameters of a queue as they are in effect, and the etag that `set --etag` takes.",
+                    "Show the effective parameters of a queue, and the etag that `set --etag` takes.",
                 ),
                 (
                     "overrides",
                     "overrides:list_overrides",
-                    "List what is overridden now, until when, by whom and why.",
+                    "List the overrides in effect: until when, by whom and why.",
                 ),
             ],
             "Change one queue": [
                 (
                     "set",
                     "single:set_parameters",
-                    "Change a queue, or create one; what is not named stays as it is.",
+                    "Change a queue, or create one; parameters that are not named keep their values.",
                 ),
                 (
                     "delete",
                     "single:delete_queue",
-                    "Delete a queue that has neither jobs nor pilots. Its history stays: `rollback` brings it back.",
+                    "Delete a queue that has neither jobs nor pilots. Its history stays: `rollback` can restore it.",
                 ),
                 (
                     "override",
                     "overrides:override",
-                    "Set parameters of a queue for a time; what its documents say comes back by itself.",
+                    "Set parameters of a queue for a limited time; then the values of its documents apply again.",
                 ),
             ],
             "Keep as files": [
                 (
                     "export",
                     "files:export_files",
-                    "Write what is set into YAML files, one a queue, site and cloud.",
+                    "Write the configuration to YAML files, one for each queue, site and cloud.",
                 ),
                 (
                     "plan",
                     "files:plan",
-                    "Show what `apply` would change, and everything that is wrong with the files.",
+                    "Show what `apply` would change, and all errors in the files.",
                 ),
                 (
                     "apply",
                     "apply:apply",
-                    "Make the server's queues what the files of a directory say, in one transaction.",
+                    "Apply a directory of files to the server's queues, in one transaction.",
                 ),
                 (
                     "import-cric",
                     "cric:import_cric",
-                    "Take over queues from CRIC or AGIS, and say what was mapped, ignored and is wrong.",
+                    "Import queues from CRIC or AGIS, and report mapped, ignored and wrong fields.",
                 ),
             ],
             "Go back and forth": [
                 (
                     "history",
                     "history:history",
-                    "Show who changed queues, when and why, the newest first.",
+                    "Show who changed queues, when and why, newest first.",
                 ),
                 (
                     "diff",
                     "history:diff",
-                    "Show what is different between two revisions. The older one second gives the way back.",
+                    "Show the differences between two revisions; in reverse if the older one is second.",
                 ),
                 (
                     "rollback",
                     "history:rollback",
-                    "Make all queues, sites and clouds what they were at a revision, by a new revision.",
+                    "Roll all queues, sites and clouds back to a revision, as a new revision.",
                 ),
             ],
         },

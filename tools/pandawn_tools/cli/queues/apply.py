@@ -36,7 +36,7 @@ def apply(
         str,
         typer.Argument(
             metavar="DIR|QUEUE",
-            help="A directory of queue files (`./DIR`, or any that is there), or one queue.",
+            help="A directory of queue files (`./DIR`, or any that exists), or one queue.",
         ),
     ],
     message: MessageOption = "",
@@ -47,7 +47,7 @@ def apply(
         str | None,
         typer.Option(
             metavar="SITE",
-            help="Site it belongs to. A new queue: its own name.",
+            help="Site of the queue; for a new one by default its own name.",
             rich_help_panel=_ONE,
         ),
     ] = None,
@@ -67,20 +67,20 @@ def apply(
     max_input: Annotated[
         str | None,
         typer.Option(
-            metavar="SIZE", help="Largest input of one job; 0: no limit.", rich_help_panel=_ONE
+            metavar="SIZE", help="Maximum input of one job; 0: no limit.", rich_help_panel=_ONE
         ),
     ] = None,
     max_work_dir: Annotated[
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Largest work directory of a job; 0: no limit.",
+            help="Maximum work directory of a job; 0: no limit.",
             rich_help_panel=_ONE,
         ),
     ] = None,
     max_wall_time: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Longest run of a payload.", rich_help_panel=_ONE),
+        typer.Option(metavar="TIME", help="Maximum run time of a payload.", rich_help_panel=_ONE),
     ] = None,
     memory: Annotated[
         str | None,
@@ -109,7 +109,7 @@ def apply(
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Silence after which a pilot's jobs go to another.",
+            help="Time without a heartbeat after which a pilot's jobs go to another.",
             rich_help_panel=_ONE,
         ),
     ] = None,
@@ -117,7 +117,7 @@ def apply(
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Longest wait of a job for a node that has its files.",
+            help="Maximum time for which a job is held for a node that has its files.",
             rich_help_panel=_ONE,
         ),
     ] = None,
@@ -135,9 +135,9 @@ def apply(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Make the server's queues what the files of a directory say, in one transaction.
+    """Apply a directory of files to the server's queues, in one transaction.
 
-    Or: create one queue or change it by options; `pandawn queues set` does that for all parameters.
+    Or create or change one queue by options; `pandawn queues set` can set all parameters.
     """
     wall_time = options.duration_option("--max-wall-time", max_wall_time)
     lease_span = options.duration_option("--lease", lease)
@@ -161,7 +161,7 @@ def apply(
         if not message.strip():
             raise usage_error(
                 "NO_MESSAGE",
-                "say why with -m TEXT: it is kept in the history",
+                "give a reason with -m TEXT: it is stored in the history",
                 details=["nothing was sent"],
             )
         with options.connect(ctx, server) as client:
@@ -178,8 +178,8 @@ def apply(
     if delete or of_site is not None or allow_offline is not None:
         raise usage_error(
             "INVALID_OPTION",
-            f"{target} is no directory: --delete, --of-site and --allow-offline are for directories",
-            remedies=[f"if it was to be one: there is none at {Path(target).absolute()}"],
+            f"{target} is not a directory: --delete, --of-site and --allow-offline are for directories",
+            remedies=[f"if you meant a directory: there is none at {Path(target).absolute()}"],
         )
     mask = [*was_set, *_fields_to_reset(reset or [], was_set)]
     with options.connect(ctx, server) as client:
@@ -197,15 +197,15 @@ def apply(
 
 
 def _is_directory(target: str, *, has_options: bool) -> bool:
-    """Tells what is meant. No queue has a slash in its name, and files have no options."""
+    """Whether the target is a directory. No queue has a slash in its name, and files have no options."""
     looks_like_one = "/" in target or target in {".", "..", "~"}
     if not has_options:
         return looks_like_one or Path(target).is_dir()
     if looks_like_one:
         raise usage_error(
             "INVALID_OPTION",
-            f"{target} is a directory, and options set parameters of one queue",
-            remedies=["put the values into its file, or name the queue instead"],
+            f"{target} is a directory, but the options set parameters of one queue",
+            remedies=["write the values to its file, or name the queue instead"],
         )
     return False
 
@@ -226,7 +226,7 @@ def _storage_url(text: str) -> str:
     if not path.is_absolute():
         raise usage_error(
             "INVALID_OPTION",
-            f"--storage-root {text}: it is not absolute",
+            f"--storage-root {text}: the path must be absolute",
             details=["pilots on other machines have other working directories"],
             remedies=[f"write {path.absolute()}, if it is the same directory on all nodes"],
         )

@@ -1,4 +1,4 @@
-"""How differences between documents look: one block a document, one line a parameter."""
+"""Prints differences between documents: one block for each document, one line for each parameter."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -16,7 +16,7 @@ _SIGNS = {
     document_pb2.DOCUMENT_ACTION_CHANGE: ("~", "yellow"),
     document_pb2.DOCUMENT_ACTION_DELETE: ("-", "red"),
 }
-# What is to be done, and what was.
+# Words for planned and for completed changes.
 _WORDS = {
     document_pb2.DOCUMENT_ACTION_CREATE: ("to create", "created"),
     document_pb2.DOCUMENT_ACTION_CHANGE: ("to change", "changed"),
@@ -26,14 +26,14 @@ _UNSET = "(unset)"
 
 
 def print_diffs(diffs: Iterable[document_pb2.DocumentDiff]) -> None:
-    """Prints what is different, in colour on a terminal."""
+    """Prints differences, in colour on a terminal."""
     console = stdout_console()
     lines = (line for diff in diffs for line in _lines(diff))
     if console.is_terminal:
         for line in lines:
             console.print(line, soft_wrap=True)
     elif plain_lines := [line.plain for line in lines]:
-        # A first import has a hundred thousand lines, and rich takes its time for each.
+        # A first import has a hundred thousand lines, and rich is slow for each.
         console.print("\n".join(plain_lines), soft_wrap=True, markup=False, emoji=False)
 
 
@@ -59,13 +59,13 @@ def _line(diff: document_pb2.DocumentDiff, parameter: Parameter) -> Text:
 
 
 def shown(values: parameters_pb2.QueueParameters, parameter: Parameter) -> str:
-    """The value of a parameter as text, or that it is not set."""
+    """Returns the value of a parameter as text, or `(unset)`."""
     value = value_of(values, parameter)
     return _UNSET if value is None else clean(plain(parameter, value))
 
 
 def counts(diffs: Sequence[document_pb2.DocumentDiff], *, done: bool) -> str:
-    """Sums up: `2 queues to create, 1 site to change`, or, where it is done, `2 queues created`."""
+    """Returns a summary: `2 queues to create, 1 site to change`, or with `done` `2 queues created`."""
     found: dict[tuple[str, str], int] = {}
     for diff in diffs:
         key = (KIND_WORDS.get(diff.kind, "document"), _WORDS[diff.action][done])

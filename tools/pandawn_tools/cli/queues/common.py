@@ -1,4 +1,4 @@
-"""What the commands of `pandawn queues` share: options, documents of the server, typed values."""
+"""Shared parts of `pandawn queues`: options, documents of the server, assignments on the command line."""
 
 # grpc's classes are generic in their type stubs only.
 from __future__ import annotations
@@ -27,7 +27,7 @@ ResponseT = TypeVar("ResponseT", bound=Message)
 
 Name = Annotated[str, typer.Argument(metavar="QUEUE", help="Name of the queue.")]
 MessageOption = Annotated[
-    str, typer.Option("--message", "-m", metavar="TEXT", help="Why: it is kept in the history.")
+    str, typer.Option("--message", "-m", metavar="TEXT", help="Reason, for the history.")
 ]
 RemovalsOption = Annotated[
     int | None,
@@ -36,19 +36,19 @@ RemovalsOption = Annotated[
         metavar="N",
         min=0,
         show_default=False,
-        help="Queues that may be deleted or taken offline. Else: a quarter of all.",
+        help="Queues that may be deleted or taken offline; by default a quarter of all.",
     ),
 ]
 
 
 def change_note(message: str) -> document_pb2.ChangeNote:
-    """Returns what is to be written down of a change."""
+    """Returns the note that the server records with a change."""
     return document_pb2.ChangeNote(message=message, tool=f"pandawn {version('pandawn')}")
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """All documents that are set, of one revision."""
+    """All documents of one revision."""
 
     revision: int
     documents: Mapping[Key, parameters_pb2.QueueParameters]
@@ -61,7 +61,7 @@ class Configuration:
             key: values
             for key, values in self.documents.items()
             if (key.kind == SITE and key.name == site)
-            # The site of a queue that names none is its own name.
+            # A queue without a site is its own site.
             or (key.kind == QUEUE and (values.site or key.name) == site)
         }
         return Configuration(self.revision, mine)
@@ -70,7 +70,7 @@ class Configuration:
 def fetch_configuration(
     client: Client, kinds: Sequence[document_pb2.DocumentKind.ValueType] = ()
 ) -> Configuration:
-    """Reads all documents of the kinds given, or all there are."""
+    """Reads all documents of the given kinds; of all kinds if none is given."""
     found: dict[Key, parameters_pb2.QueueParameters] = {}
 
     def from_the_start() -> document_pb2.ExportConfigRequest:
@@ -121,17 +121,17 @@ def change_configuration(
 
 
 def standing_revision(client: Client) -> int:
-    """Returns the number of the last revision; 0 where there is none."""
+    """Returns the number of the current revision; 0 if there is none."""
     request = revision_pb2.ListRevisionsRequest(page_size=1)
     newest = client.call(client.queues.ListRevisions, request).revisions
     return newest[0].number if newest else 0
 
 
 def read_assignments(pairs: Iterable[str]) -> parameters_pb2.QueueParameters:
-    """Reads what was typed as `PARAMETER=VALUE`, old names included.
+    """Reads assignments `PARAMETER=VALUE` of the command line, with current or old names.
 
     Raises:
-        CliError: Everything wrong with them.
+        CliError: Some are invalid; the error lists all of them.
     """
     queue = parameters_pb2.QueueParameters()
     wrong: list[str] = []
@@ -145,7 +145,7 @@ def read_assignments(pairs: Iterable[str]) -> parameters_pb2.QueueParameters:
             _read_assignment(queue, name.strip(), text)
         except UnknownParameterError as error:
             wrong.append(f"{name}: {error}")
-            remedies = ["see them all: pandawn queues show QUEUE --origin"]
+            remedies = ["list all parameters: pandawn queues show QUEUE --origin"]
         except ValueError as error:
             wrong.append(f"{name}: {error}")
     if wrong:
@@ -154,7 +154,7 @@ def read_assignments(pairs: Iterable[str]) -> parameters_pb2.QueueParameters:
 
 
 class UnknownParameterError(ValueError):
-    """A name that no parameter has or had."""
+    """A name that is neither a current nor an old name of a parameter."""
 
 
 def _read_assignment(queue: parameters_pb2.QueueParameters, name: str, text: str) -> None:
@@ -184,7 +184,7 @@ def _set_once(
 
 
 def parameter_names(names: Iterable[str], option: str) -> list[str]:
-    """Returns today's names for names of parameters as people type them.
+    """Returns the current names for parameter names as people type them.
 
     Raises:
         CliError: One is none.
@@ -201,7 +201,7 @@ def parameter_names(names: Iterable[str], option: str) -> list[str]:
                 "INVALID_OPTION",
                 f"{option} {name}: a queue has no such parameter"
                 f"{suggestion(today, [*parameters(), *old_names()])}",
-                remedies=["see them all: pandawn queues show QUEUE --origin"],
+                remedies=["list all parameters: pandawn queues show QUEUE --origin"],
             )
     return found
 
@@ -217,14 +217,14 @@ def complete_assignments() -> list[str]:
 
 
 def too_many_removals(removals: int, limit: int, what: str) -> CliError:
-    """Returns the refusal of a change that deletes or takes offline more queues than is usual."""
+    """Returns the error for a change that deletes or takes offline more queues than allowed."""
     return CliError(
         ExitStatus.REFUSED,
         "TOO_MANY_QUEUES",
         f"{what} would delete or take offline {removals:,} queues; "
-        f"{limit:,} are the most without being told",
+        f"without --allow-offline {limit:,} are allowed",
         details=["nothing was changed"],
-        remedies=[f"if that is meant, repeat with --allow-offline {removals}"],
+        remedies=[f"if that is intended, repeat with --allow-offline {removals}"],
     )
 
 
@@ -234,10 +234,10 @@ def call_for_parameters(
     request: RequestT,
     places: Mapping[str, str] | None = None,
 ) -> ResponseT:
-    """Makes a call; what is wrong with a parameter is said of its name, or of `places` of it.
+    """Calls the server; in errors, parameters have their names, or those in `places`.
 
     Raises:
-        CliError: The server refused.
+        CliError: The server refused the request.
     """
 
     def place(field: str) -> str:

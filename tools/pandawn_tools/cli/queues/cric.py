@@ -1,4 +1,4 @@
-"""`pandawn queues import-cric`: queues as CRIC or AGIS lists them, taken over."""
+"""`pandawn queues import-cric`: imports the queues that CRIC or AGIS lists."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from pandawn_tools.cric.source import Fetched, SourceError, fetch
 from pandawn_tools.queuefiles.document import QUEUE, Key
 from pandawn_tools.queuefiles.parameters import assign, parameters
 
-# The server looks at a document as a whole: what it says next is about what is left.
+# The server checks a document as a whole: without the refused parts, it may find other violations.
 _MOST_PASSES = 5
 
 
@@ -50,7 +50,7 @@ class Vanished(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What the command was asked for."""
+    """The arguments of the command."""
 
     source: str
     message: str
@@ -60,7 +60,7 @@ class _Wish:
     allowed: int | None
 
     def is_meant(self, name: str) -> bool:
-        """Tells whether a queue is among those that the import is about."""
+        """Whether the import includes a queue."""
         return not self.only or any(fnmatch.fnmatchcase(name, glob) for glob in self.only)
 
 
@@ -76,17 +76,17 @@ def import_cric(
         bool,
         typer.Option(
             "--dry-run",
-            help="Change nothing. Needs no server; compares with one that is named.",
+            help="Change nothing. Needs no server; compares with one if it is named.",
         ),
     ] = False,
     only: Annotated[
         list[str] | None,
         typer.Option(
-            "--only", metavar="GLOB", help="Only queues with such names: 'ANALY_*'. Repeatable."
+            "--only", metavar="GLOB", help="Only queues with matching names: 'ANALY_*'. Repeatable."
         ),
     ] = None,
     gone: Annotated[
-        Vanished, typer.Option("--vanished", help="What to do with queues that CRIC has not.")
+        Vanished, typer.Option("--vanished", help="What to do with queues that CRIC does not list.")
     ] = Vanished.KEEP,
     allow_offline: RemovalsOption = None,
     message: Annotated[
@@ -97,10 +97,10 @@ def import_cric(
         typer.Option("--ca", metavar="FILE", help="Certificates to trust for https, in PEM."),
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Look at everything, even if nothing has changed.")
+        bool, typer.Option("--fresh", help="Compare everything, even if nothing has changed.")
     ] = False,
     everything: Annotated[
-        bool, typer.Option("--all", help="Show everything that is wrong, however much it is.")
+        bool, typer.Option("--all", help="Show all errors, not only the first.")
     ] = False,
     show_diff: Annotated[
         bool, typer.Option("--diff", help="Show each parameter that changes.")
@@ -108,10 +108,10 @@ def import_cric(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Take over queues from CRIC or AGIS, and say what was mapped, ignored and is wrong.
+    """Import queues from CRIC or AGIS, and report mapped, ignored and wrong fields.
 
-    Only parameters that CRIC speaks of change. A field that is wrong leaves its parameter as it is, one
-    without which the queue cannot be understood leaves the whole queue. May run every few minutes.
+    Only parameters that CRIC lists change. If a field is wrong, its parameter does not change; if the name,
+    site, state or status cannot be read, the whole queue does not change. May run every few minutes.
     """
     wish = _Wish(
         source=source,
@@ -125,7 +125,7 @@ def import_cric(
     def show(result: Result) -> None:
         print_result(result, json_output=json_output, everything=everything, diff=show_diff)
 
-    # A dry run does not go looking for a server that nobody named.
+    # A dry run contacts no server unless one is named.
     if dry_run and options.address_of(ctx, server).is_default:
         body = _fetched(source, ca, None)
         queues, _ = _read(wish, body.body)
@@ -145,10 +145,10 @@ def _import(
         known = None
     fetched = _fetch(wish.source, ca, known)
     if known is not None and (fetched is None or fetched.digest == known.digest):
-        note(f"nothing has changed: neither the list nor revision {known.revision} (--fresh looks)")
+        note(f"nothing has changed: neither the list nor revision {known.revision} (see --fresh)")
         return
     if fetched is None:
-        raise AssertionError("only who knows a version is told that there is none newer")
+        raise AssertionError("without a known version the server cannot answer `not modified`")
     queues, listed = _read(wish, fetched.body)
     try:
         sent = _send(client, wish, queues, listed)
@@ -157,7 +157,7 @@ def _import(
         removals, limit = error.sent.reply.removals, error.sent.reply.removals_limit
         raise too_many_removals(removals, limit, "the import") from None
     except CliError:
-        # What was found in the list is true without a server too.
+        # The findings about the list do not depend on the server.
         show(Result(wish.source, fetched.digest, make_report(queues), len(queues), asked=True))
         raise
     show(_result(wish, fetched, queues, sent))
@@ -171,14 +171,14 @@ def _import(
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """What the server made, or would make, of the changes."""
+    """The server's answer to the changes, or to their preview."""
 
     reply: document_pb2.ApplyConfigResponse
     vanished: Sequence[str]
 
 
 class _TooManyError(Exception):
-    """More queues would be deleted or taken offline than is usual; nothing was changed."""
+    """More queues would be deleted or taken offline than allowed; nothing was changed."""
 
     def __init__(self, sent: _Sent) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ class _TooManyError(Exception):
 
 
 def _send(client: Client, wish: _Wish, queues: Sequence[CricQueue], listed: CricList) -> _Sent:
-    """Sends what is different, without what the server refuses; nothing where all is as it should be."""
+    """Sends the differences, without those that the server refuses; nothing if there are none."""
     before = fetch_configuration(client, [QUEUE])
     gone = [name for name in vanished(listed.queues, before.documents) if wish.is_meant(name)]
     planned = plan_changes(queues, before.documents)
@@ -233,7 +233,7 @@ def _request(
 def _farewells(
     wish: _Wish, gone: Sequence[str], before: Configuration
 ) -> list[document_pb2.DocumentChange]:
-    """Returns the changes for queues that CRIC does not list (any more)."""
+    """Returns the changes for queues that CRIC does not list."""
     offline = parameters()["status"].words["offline"]
     changes = []
     for name in gone:
@@ -268,7 +268,9 @@ def _read(wish: _Wish, body: bytes) -> tuple[list[CricQueue], CricList]:
     try:
         listed = read_list(body)
     except DocumentError as error:
-        raise usage_error("NO_CRIC_LIST", f"{wish.source} is no list of queues: {error}") from error
+        raise usage_error(
+            "NO_CRIC_LIST", f"{wish.source} is not a list of queues: {error}"
+        ) from error
     queues = []
     for name, value in listed.queues.items():
         if not wish.is_meant(name):
@@ -290,7 +292,7 @@ def _read(wish: _Wish, body: bytes) -> tuple[list[CricQueue], CricList]:
 
 def _fetched(source: str, ca: Path | None, known: Memory | None) -> Fetched:
     fetched = _fetch(source, ca, known)
-    assert fetched is not None, "only who knows a version is told that there is none newer"
+    assert fetched is not None, "without a known version the server cannot answer `not modified`"
     return fetched
 
 

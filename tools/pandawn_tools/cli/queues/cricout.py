@@ -1,4 +1,4 @@
-"""What an import from CRIC says: field by field, then what is wrong, then what changed."""
+"""Prints the report of an import from CRIC: fields, then errors, then changes."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _COLUMNS = (
     Column("WRONG", "right"),
     Column("AS IN", fold=True),
 )
-# What is shown of a long list unless all is asked for.
+# Number of items shown of a long list without `--all`.
 _MOST = 20
 _FEW = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """An import: what was found, and what the server made, or would make, of it.
+    """Result of an import: the findings, and the server's answer to the changes.
 
-    `reply` is None where no server was `asked`, or where it did not answer.
+    `reply` is None if no server was `asked`, or if it did not answer.
     """
 
     source: str
@@ -52,14 +52,14 @@ def print_result(result: Result, *, json_output: bool, everything: bool, diff: b
         return
     report = result.report
     mapped = [item for item in report.fields if item.parameter]
-    print_table(_COLUMNS, map(_row, mapped), empty="No field means anything here.")
+    print_table(_COLUMNS, map(_row, mapped), empty="No field has a parameter.")
     _print_fields(report, Outcome.IGNORED)
     _print_fields(report, Outcome.UNKNOWN)
     most = len(report.wrong) if everything else _MOST
     print_lines(_wrong_lines(report.wrong, most))
     if report.left:
         names = _some(report.left, len(report.left) if everything else _FEW)
-        note(f"left as they are: {format_count(len(report.left), 'queue')} ({names})")
+        note(f"not changed: {format_count(len(report.left), 'queue')} ({names})")
     _say_vanished(result)
     reply = result.reply
     if reply is None:
@@ -74,7 +74,7 @@ def print_result(result: Result, *, json_output: bool, everything: bool, diff: b
     if result.dry_run:
         note(f"{format_count(result.queues, 'queue')} read: {summary}; nothing was changed")
         if reply.removals > reply.removals_limit:
-            note(f"it would take --allow-offline {reply.removals}")
+            note(f"the import would need --allow-offline {reply.removals}")
     elif reply.diffs:
         note(f"{format_count(result.queues, 'queue')} read; revision {reply.revision}: {summary}")
     else:
@@ -110,7 +110,7 @@ def _wrong_lines(wrong: Sequence[Finding], most: int) -> Iterator[str]:
         yield "wrong:"
     for finding in wrong[:most]:
         where = f"{finding.queue} {finding.field}".strip()
-        left = " (the queue is left as it is)" if finding.outcome is Outcome.FATAL else ""
+        left = " (the queue is not changed)" if finding.outcome is Outcome.FATAL else ""
         yield f"  {where}: {finding.note}{left}"
     if len(wrong) > most:
         yield f"  ... and {len(wrong) - most} more; --all shows them"

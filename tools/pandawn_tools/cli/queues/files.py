@@ -1,4 +1,4 @@
-"""`pandawn queues export|plan`, and what `apply` does with a directory."""
+"""`pandawn queues export|plan`, and `apply` with a directory."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from pandawn_tools.queuefiles.tree import Tree, TreeError, has_folders, lines_of
 
 DeleteOption = Annotated[
     bool,
-    typer.Option("--delete", help="Delete what the server has and the directory has no file for."),
+    typer.Option("--delete", help="Delete documents of the server that have no file."),
 ]
 OfSiteOption = Annotated[
     str | None,
     typer.Option(
-        "--of-site", metavar="SITE", help="What others have is not looked at: only this site."
+        "--of-site", metavar="SITE", help="Only this site: ignore documents of other sites."
     ),
 ]
 Directory = Annotated[
     Path, typer.Argument(metavar="DIR", help="Directory with queues/, sites/ and clouds/.")
 ]
-# How many names of queues a sentence can bear.
+# Maximum number of names in a sentence.
 _FEW = 5
-# Old names do no harm: who has thousands of them need not read each.
+# Old names are harmless: with thousands of them, a few notes suffice.
 _MOST_NOTES = 20
 
 
@@ -53,15 +53,15 @@ def export_files(
     ctx: typer.Context,
     directory: Directory,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove files of what the server does not have.")
+        bool, typer.Option("--prune", help="Remove files without a document on the server.")
     ] = False,
     of_site: OfSiteOption = None,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Write what is set into YAML files, one a queue, site and cloud.
+    """Write the configuration to YAML files, one for each queue, site and cloud.
 
-    Files that are there keep their comments, order and layout; only values that differ change.
+    Existing files keep their comments, order and layout; only values that differ change.
     """
     with options.connect(ctx, server) as client:
         configuration = fetch_configuration(client).of_site(of_site)
@@ -100,14 +100,14 @@ def export_files(
         note(
             f"revision {configuration.revision}: "
             f"{format_count(len(done.created), 'file')} created, {len(done.changed)} changed, "
-            f"{done.same} as they should be"
+            f"{done.same} unchanged"
         )
         if done.gone:
             names = ", ".join(str(path.relative_to(directory)) for path in done.gone[:_FEW])
             more = f" and {len(done.gone) - _FEW} more" if len(done.gone) > _FEW else ""
             note(f"not on the server: {names}{more}; --prune removes these files")
     if done.problems:
-        raise _problems_error(done.problems, directory, "these files were left as they are")
+        raise _problems_error(done.problems, directory, "these files were not changed")
 
 
 def plan(
@@ -116,21 +116,21 @@ def plan(
     delete: DeleteOption = False,
     of_site: OfSiteOption = None,
     check_only: Annotated[
-        bool, typer.Option("--check-only", help="Only look for errors in the files: no server.")
+        bool, typer.Option("--check-only", help="Only check the files, without a server.")
     ] = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Show what `apply` would change, and everything that is wrong with the files.
+    """Show what `apply` would change, and all errors in the files.
 
-    Exit status: 0 nothing to do; 5 there are changes; 2 something is wrong.
+    Exit status: 0 no changes; 5 changes; 2 errors.
     """
     tree = _read(directory)
     say = _print_json if json_output else _say
     if check_only:
         say(tree, None)
         _refuse_problems(tree.problems, directory)
-        note(f"{format_count(len(tree.documents), 'file')}: nothing is wrong")
+        note(f"{format_count(len(tree.documents), 'file')}: no errors")
         return
     try:
         with options.connect(ctx, server) as client:
@@ -148,7 +148,7 @@ def plan(
     if planned.reply.removals > planned.reply.removals_limit:
         note(
             f"{planned.reply.removals} queues would be deleted or taken offline: "
-            f"apply it with --allow-offline {planned.reply.removals}"
+            f"apply them with --allow-offline {planned.reply.removals}"
         )
     for name in planned.reply.queues_in_use:
         note(f"queue {name} has jobs or pilots: it cannot be deleted yet")
@@ -166,10 +166,10 @@ def apply_directory(
     allowed: int | None,
     json_output: bool,
 ) -> None:
-    """Makes the server's documents what the files say, all or none.
+    """Applies the files to the server's documents, all or none.
 
     Raises:
-        CliError: Something is wrong with the files, or the server refused.
+        CliError: The files have errors, or the server refused the change.
     """
     tree = _read(directory)
     if tree.problems:
@@ -201,7 +201,7 @@ def apply_directory(
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """Changes that a directory asks for, and what the server says of them."""
+    """The changes for a directory, and the server's preview of them."""
 
     before: Configuration
     changes: Sequence[document_pb2.DocumentChange]
@@ -219,7 +219,7 @@ def _read(directory: Path) -> Tree:
         raise usage_error(
             "NO_QUEUE_FILES",
             f"{directory} has none of queues/, sites/ and clouds/",
-            remedies=[f"make them from what the server has: pandawn queues export {directory}"],
+            remedies=[f"create them from the server's queues: pandawn queues export {directory}"],
         )
     return tree
 
@@ -239,7 +239,7 @@ def _plan(
         document_pb2.DocumentChange(kind=d.key.kind, name=d.key.name, parameters=d.values)
         for d in wanted
     ]
-    # A file that cannot be read may be the one of any document: then nothing is missing for sure.
+    # A broken file may belong to any document: then no document is certain to have no file.
     missing = (
         []
         if broken
@@ -262,7 +262,7 @@ def _plan(
 def _placed(
     violation: DocumentViolation, documents: Sequence[FileDocument], directory: Path
 ) -> Problem:
-    """Returns what the server says of a document as a problem of a line of its file."""
+    """Returns the server's violation of a document as a problem at a line of its file."""
     if violation.position >= len(documents):
         return Problem("", 0, f"{violation.name}: {violation.description}")
     document = documents[violation.position]
@@ -290,11 +290,11 @@ def _print_json(tree: Tree, planned: _Planned | None) -> None:
 
 
 def _say(tree: Tree, planned: _Planned | None) -> None:
-    """Says beside the result what is wrong, worth knowing, and how much there is to do."""
+    """Prints notes and errors of the files, and a summary of the changes, to standard error."""
     for said in tree.notes[:_MOST_NOTES]:
         note(f"note: {said}")
     if len(tree.notes) > _MOST_NOTES:
-        note(f"note: ... and {len(tree.notes) - _MOST_NOTES:,} more; --json has them all")
+        note(f"note: ... and {len(tree.notes) - _MOST_NOTES:,} more; --json lists all")
     for problem in sorted([*tree.problems, *(planned.problems if planned is not None else ())]):
         note(str(problem))
     if planned is None:
@@ -315,7 +315,7 @@ def _refuse_problems(problems: Sequence[Problem], directory: Path) -> None:
         files = len({problem.file for problem in problems})
         raise usage_error(
             "INVALID_QUEUE_FILES",
-            f"{format_count(len(problems), 'thing')} to mend in "
+            f"{format_count(len(problems), 'error')} in "
             f"{format_count(files, 'file')} of {directory}",
             details=["nothing was changed"],
         )

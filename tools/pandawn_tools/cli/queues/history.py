@@ -1,4 +1,4 @@
-"""`pandawn queues history|diff|rollback`: who changed what, when and why, and the way back."""
+"""`pandawn queues history|diff|rollback`: who changed what, when and why, and how to undo it."""
 
 from typing import Annotated
 
@@ -44,15 +44,15 @@ def history(
     ctx: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[QUEUE]", help="Only of this queue, or of what --level says."),
+        typer.Argument(metavar="[QUEUE]", help="Only of this queue (site, cloud: --level)."),
     ] = None,
-    level: Annotated[Level, typer.Option(help="What the name is of.")] = Level.QUEUE,
+    level: Annotated[Level, typer.Option(help="Kind of the name.")] = Level.QUEUE,
     limit: options.LimitOption = None,
     everything: options.AllOption = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Show who changed queues, when and why, the newest first."""
+    """Show who changed queues, when and why, newest first."""
     kind = document_pb2.DOCUMENT_KIND_UNSPECIFIED if name is None else LEVEL_KINDS[level]
     with options.connect(ctx, server) as client:
         rows, more = client.pages(
@@ -80,12 +80,12 @@ def diff(
         int, typer.Argument(metavar="FROM", min=0, help="Revision; 0: before the first.")
     ],
     to_revision: Annotated[
-        int, typer.Argument(metavar="[TO]", min=0, help="Revision; left out: the one that stands.")
+        int, typer.Argument(metavar="[TO]", min=0, help="Revision; by default the current one.")
     ] = 0,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Show what is different between two revisions. The older one second gives the way back."""
+    """Show the differences between two revisions; in reverse if the older one is second."""
     diffs: list[document_pb2.DocumentDiff] = []
 
     def from_the_start() -> revision_pb2.DiffRevisionsRequest:
@@ -126,7 +126,7 @@ def rollback(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Make all queues, sites and clouds what they were at a revision, by a new revision.
+    """Roll all queues, sites and clouds back to a revision, as a new revision.
 
     Overrides stay: they end by themselves, or by `pandawn queues override QUEUE --clear`.
     """
@@ -137,15 +137,15 @@ def rollback(
     else:
         print_diffs(reply.diffs)
     if not reply.diffs:
-        note(f"nothing to do: all is as it was at revision {revision}")
+        note(f"nothing to do: nothing differs from revision {revision}")
     elif dry_run:
         note(f"{counts(reply.diffs, done=False)}; nothing was changed")
         for name in reply.queues_in_use:
             note(f"queue {name} has jobs or pilots: it cannot be deleted yet")
         if reply.removals > reply.removals_limit:
-            note(f"it would take --allow-offline {reply.removals}")
+            note(f"the rollback would need --allow-offline {reply.removals}")
     else:
-        note(f"revision {reply.revision} is as revision {revision} was")
+        note(f"revision {reply.revision} restores revision {revision}")
 
 
 def _roll_back(
@@ -155,14 +155,14 @@ def _roll_back(
         revision=revision,
         validate_only=True,
         allowed_removals=allowed,
-        note=change_note(message or f"back to revision {revision}"),
+        note=change_note(message or f"rollback to revision {revision}"),
     )
     planned = change_configuration(client, client.queues.Rollback, request)
     if dry_run or not planned.diffs:
         return planned
     removals, limit = planned.removals, planned.removals_limit
     if removals > limit and (allowed is None or removals > allowed):
-        raise too_many_removals(removals, limit, f"going back to revision {revision}")
+        raise too_many_removals(removals, limit, f"the rollback to revision {revision}")
     request.validate_only = False
     return change_configuration(client, client.queues.Rollback, request)
 

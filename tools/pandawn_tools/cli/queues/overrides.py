@@ -1,4 +1,4 @@
-"""`pandawn queues override|overrides`: parameters that are set for a time."""
+"""`pandawn queues override|overrides`: parameters that are set for a limited time."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -42,7 +42,7 @@ def override(
         list[str] | None,
         typer.Argument(
             metavar="[PARAMETER=VALUE]...",
-            help="What to set for a time; with --clear names of parameters, none for all.",
+            help="Parameters to set; with --clear names of parameters, none for all.",
             autocompletion=complete_assignments,
             show_default=False,
         ),
@@ -53,26 +53,26 @@ def override(
     ] = None,
     message: MessageOption = "",
     clear: Annotated[
-        bool, typer.Option("--clear", help="End overrides before their time.")
+        bool, typer.Option("--clear", help="Clear overrides before they expire.")
     ] = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Set parameters of a queue for a time; what its documents say comes back by itself."""
+    """Set parameters of a queue for a limited time; then the values of its documents apply again."""
     if clear:
         _clear(ctx, name, pairs or [], span, message, json_output=json_output, server=server)
         return
     if not pairs:
-        raise usage_error("INVALID_OPTION", "say what to set, as PARAMETER=VALUE, or --clear")
+        raise usage_error("INVALID_OPTION", "give what to set as PARAMETER=VALUE, or --clear")
     length = options.duration_option("--for", span)
     if length is None or length <= timedelta(0):
         raise usage_error(
             "INVALID_OPTION",
-            "say how long it is to hold: --for 2h",
-            remedies=["to set it for good: pandawn queues set QUEUE PARAMETER=VALUE"],
+            "give the duration of the override: --for 2h",
+            remedies=["to set it permanently: pandawn queues set QUEUE PARAMETER=VALUE"],
         )
     if not message.strip():
-        raise usage_error("NO_MESSAGE", "say why with -m TEXT: others will ask")
+        raise usage_error("NO_MESSAGE", "give a reason with -m TEXT: others will ask")
     values = read_assignments(pairs)
     request = override_pb2.SetOverrideRequest(
         request_id=str(uuid4()),
@@ -86,7 +86,7 @@ def override(
     if json_output:
         print_json(message_json(reply))
     else:
-        note(f"revision {reply.revision}: {name} has it for {format_span(length)}")
+        note(f"revision {reply.revision}: {name} has the override for {format_span(length)}")
 
 
 def _clear(
@@ -100,7 +100,9 @@ def _clear(
     server: str | None,
 ) -> None:
     if span is not None:
-        raise usage_error("INVALID_OPTION", "--for sets something for a time, --clear ends it")
+        raise usage_error(
+            "INVALID_OPTION", "--for sets an override, --clear ends it: give only one"
+        )
     request = override_pb2.ClearOverrideRequest(
         queue=name, parameters=parameter_names(names, "--clear"), note=change_note(message)
     )
@@ -109,7 +111,7 @@ def _clear(
     if json_output:
         print_json(message_json(reply))
     elif reply.cleared_count:
-        note(f"revision {reply.revision}: {format_count(reply.cleared_count, 'override')} ended")
+        note(f"revision {reply.revision}: {format_count(reply.cleared_count, 'override')} cleared")
     else:
         note("nothing to do: there is no such override")
 
@@ -122,7 +124,7 @@ def list_overrides(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """List what is overridden now, until when, by whom and why."""
+    """List the overrides in effect: until when, by whom and why."""
     with options.connect(ctx, server) as client:
         rows, _ = client.pages(
             lambda token, size: client.call(
@@ -137,7 +139,7 @@ def list_overrides(
     if json_output:
         print_messages(rows)
         return
-    print_table(_COLUMNS, map(_row, rows), empty="Nothing is overridden.")
+    print_table(_COLUMNS, map(_row, rows), empty="No overrides.")
 
 
 def _row(row: override_pb2.QueueOverride) -> list[Cell]:

@@ -1,4 +1,4 @@
-"""`pandawn queues list|show`: queues as they are in effect, and where each value comes from."""
+"""`pandawn queues list|show`: queues with their effective parameters, and the origin of each value."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -71,7 +71,7 @@ def list_queues(
     print_table(
         _COLUMNS,
         (_row(queue, now) for queue in rows),
-        empty="There are no queues; make one: pandawn queues set --create QUEUE storage_root=file:///DIR",
+        empty="There are no queues; create one: pandawn queues set --create QUEUE storage_root=file:///DIR",
     )
 
 
@@ -79,12 +79,12 @@ def show(
     ctx: typer.Context,
     name: Name,
     origin: Annotated[
-        bool, typer.Option("--origin", help="Say where each value comes from, and who set it.")
+        bool, typer.Option("--origin", help="Show where each value comes from, and who set it.")
     ] = False,
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Show all parameters of a queue as they are in effect, and the etag that `set --etag` takes."""
+    """Show the effective parameters of a queue, and the etag that `set --etag` takes."""
     request = queue_pb2.GetQueueRequest(name=name, with_origins=origin)
     with options.connect(ctx, server) as client:
         reply = client.call(client.queues.GetQueue, request)
@@ -97,7 +97,7 @@ def show(
 
 
 def facts(queue: queue_pb2.Queue) -> Iterator[tuple[str, Cell]]:
-    """Yields what there is to say of a queue: its parameters by group, then its version."""
+    """Yields the fields of a queue: its parameters by group, then its version."""
     yield "name", queue.name
     for parameter in parameters().values():
         yield parameter.name, _cell(queue.parameters, parameter)
@@ -112,7 +112,7 @@ def _cell(queue: parameters_pb2.QueueParameters, parameter: Parameter) -> Cell:
         return ""
     if parameter.name == "status":
         return state_text(plain(parameter, value))
-    # Empty texts, lists and mappings stand for nothing: print_fields leaves them out.
+    # print_fields leaves out empty texts, lists and mappings.
     empty = isinstance(value, str | Sequence | dict) and not value
     return "" if empty else plain(parameter, value)
 
@@ -122,7 +122,7 @@ def _origin_rows(reply: queue_pb2.GetQueueResponse) -> Iterator[list[Cell]]:
     for parameter in parameters().values():
         origin = origins.get(parameter.name, queue_pb2.Origin())
         level = _LEVELS.get(origin.level, "")
-        # Of its own document and overrides the queue need not be named.
+        # For its own document and overrides, the name of the queue is left out.
         named = "" if origin.name == reply.queue.name else origin.name
         value = value_of(reply.queue.parameters, parameter)
         shown = "" if value is None else plain(parameter, value)

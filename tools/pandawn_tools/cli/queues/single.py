@@ -1,4 +1,4 @@
-"""`pandawn queues set`: some parameters of one queue, site or cloud."""
+"""`pandawn queues set|delete`: changes single documents of a queue, site or cloud."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -33,7 +33,7 @@ from pandawn_tools.queuefiles.parameters import parameters, value_of
 from pandawn_tools.queuefiles.problems import suggestion
 
 EtagOption = Annotated[
-    str, typer.Option(metavar="ETAG", help="Change it only if it is still as it was read.")
+    str, typer.Option(metavar="ETAG", help="Change it only if it has still this etag.")
 ]
 ResetOption = Annotated[
     list[str] | None,
@@ -47,7 +47,7 @@ ResetOption = Annotated[
 
 
 class Level(Enum):
-    """Whose document is changed."""
+    """The level whose document is changed."""
 
     QUEUE = "queue"
     SITE = "site"
@@ -59,21 +59,21 @@ LEVEL_KINDS = {Level.QUEUE: QUEUE, Level.SITE: SITE, Level.CLOUD: CLOUD}
 
 def set_parameters(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Queue, or what --level says.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Queue, or site or cloud (--level).")],
     pairs: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[PARAMETER=VALUE]...",
-            help="What to set: sizes and times with their unit, lists as a,b, mappings as a=1,b=2.",
+            help="Parameters to set: sizes and times with unit, lists as a,b, mappings as a=1,b=2.",
             autocompletion=complete_assignments,
             show_default=False,
         ),
     ] = None,
     level: Annotated[
-        Level, typer.Option(help="Whose document: what a site sets holds for all its queues.")
+        Level, typer.Option(help="Level to change: a site's values apply to all its queues.")
     ] = Level.QUEUE,
     create: Annotated[
-        bool, typer.Option("--create", help="Make it if there is none of that name.")
+        bool, typer.Option("--create", help="Create it if it does not exist.")
     ] = False,
     reset: ResetOption = None,
     message: MessageOption = "",
@@ -82,7 +82,7 @@ def set_parameters(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Change a queue, or create one; what is not named stays as it is.
+    """Change a queue, or create one; parameters that are not named keep their values.
 
     With --level site or cloud the document that all queues of the site or cloud inherit from.
     """
@@ -95,7 +95,7 @@ def set_parameters(
             )
         mask.append(parameter)
     if not mask and (level is not Level.QUEUE or not create):
-        raise usage_error("INVALID_OPTION", "say what to set, or what to --reset")
+        raise usage_error("INVALID_OPTION", "give parameters to set, or to --reset")
     with options.connect(ctx, server) as client:
         if not create:
             _check_known(client, level, name)
@@ -124,11 +124,11 @@ def set_parameters(
         print_json(message_json(reply))
         return
     print_diffs(reply.diffs)
-    note(f"revision {reply.revision}" if reply.diffs else "nothing was to do")
+    note(f"revision {reply.revision}" if reply.diffs else "nothing to do")
 
 
 def _check_known(client: Client, level: Level, name: str, *, to_create: bool = True) -> None:
-    """Raises CliError, with the names that are like it, for one that would be made by a slip of the keys."""
+    """Raises `CliError`, with similar names, if the document does not exist: the name may be a typing error."""
     if level is Level.QUEUE and _standing(client, name) is not None:
         return
     queues, _ = client.pages(
@@ -156,7 +156,7 @@ def _check_known(client: Client, level: Level, name: str, *, to_create: bool = T
             "QUEUE_NOT_FOUND" if level is Level.QUEUE else f"{level.name}_NOT_FOUND",
             f"there is no {level.value} {name}{suggestion(name, sorted(known))}",
             details=["nothing was changed"],
-            remedies=[f"{hint}what there is: pandawn queues list"],
+            remedies=[f"{hint}list all queues: pandawn queues list"],
         )
 
 
@@ -167,13 +167,13 @@ def delete_queue(
     json_output: options.JsonOption = False,
     server: options.ServerOption = None,
 ) -> None:
-    """Delete a queue that has neither jobs nor pilots. Its history stays: `rollback` brings it back."""
+    """Delete a queue that has neither jobs nor pilots. Its history stays: `rollback` can restore it."""
     with options.connect(ctx, server) as client:
         _check_known(client, Level.QUEUE, name, to_create=False)
         change = document_pb2.DocumentChange(kind=QUEUE, name=name, remove=True)
         reply = client.call(
             client.queues.ApplyConfig,
-            # One queue, named: of a site with three that is more than the usual share.
+            # The user named one queue, which may be more than the default quarter at a small site.
             document_pb2.ApplyConfigRequest(
                 changes=[change], allowed_removals=1, note=change_note(message)
             ),
@@ -196,7 +196,7 @@ def send_queue(
     json_output: bool,
     places: Mapping[str, str],
 ) -> None:
-    """Changes one queue and shows what changed; `places` names parameters as their typist knows them.
+    """Changes one queue and shows what changed; `places` has the options of parameters, for error messages.
 
     Only what `mask` names is written; without a mask the queue is made of defaults, if there is none.
     """
@@ -206,14 +206,14 @@ def send_queue(
     change.update_mask.paths.extend(mask)
     request = document_pb2.ApplyConfigRequest(
         changes=[change],
-        # One queue, named: of a site with three that is more than the usual share.
+        # The user named one queue, which may be more than the default quarter at a small site.
         allowed_removals=1 if allowed is None else allowed,
         note=change_note(message),
     )
     created = False
     if mask or before is None:
         if not mask:
-            # Nothing named is the whole document: it may not meet one that somebody has just made.
+            # Without a mask this would replace the whole document of a queue that was created meanwhile.
             request.expected_revision = revision
         reply = call_for_parameters(client, client.queues.ApplyConfig, request, places)
         created = any(d.action == document_pb2.DOCUMENT_ACTION_CREATE for d in reply.diffs)
@@ -232,7 +232,7 @@ def send_queue(
     ]
     print_lines([f"queue {name}, revision {after.revision}:", *changed] if changed else [])
     if not changed:
-        note(f"queue {name} is as it was")
+        note(f"queue {name} was not changed")
 
 
 def _standing(client: Client, name: str) -> queue_pb2.Queue | None:

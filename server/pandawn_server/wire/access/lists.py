@@ -28,11 +28,10 @@ class AccessMethods(queueconfig_pb2_grpc.QueueConfigServicer):
 
     _deps: Deps
 
-    async def GrantAccess(  # noqa: N802 (gRPC's name)
-        self, request: access_pb2.GrantAccessRequest, context: ServicerContext
+    async def GrantAccess(
+        self, request: access_pb2.GrantAccessRequest, _context: ServicerContext
     ) -> access_pb2.GrantAccessResponse:
         """Writes an entry."""
-        del context
         check = Checker()
         entry = from_entry(check, request.entry)
         check.done()
@@ -45,11 +44,10 @@ class AccessMethods(queueconfig_pb2_grpc.QueueConfigServicer):
             is_open=granted.is_open,
         )
 
-    async def RevokeAccess(  # noqa: N802 (gRPC's name)
-        self, request: access_pb2.RevokeAccessRequest, context: ServicerContext
+    async def RevokeAccess(
+        self, request: access_pb2.RevokeAccessRequest, _context: ServicerContext
     ) -> access_pb2.RevokeAccessResponse:
         """Removes an entry."""
-        del context
         check = Checker()
         check.queue("queue", request.queue)
         kind, subject = from_subject(check, "", request.kind, request.subject)
@@ -61,11 +59,10 @@ class AccessMethods(queueconfig_pb2_grpc.QueueConfigServicer):
             entry=to_entry(revoked.entry), is_open=revoked.is_open
         )
 
-    async def ListAccess(  # noqa: N802 (gRPC's name)
-        self, request: access_pb2.ListAccessRequest, context: ServicerContext
+    async def ListAccess(
+        self, request: access_pb2.ListAccessRequest, _context: ServicerContext
     ) -> access_pb2.ListAccessResponse:
         """Lists entries."""
-        del context
         check = Checker()
         check.queue("queue", request.queue)
         size = check.page_size(request.page_size)
@@ -87,11 +84,10 @@ class AccessMethods(queueconfig_pb2_grpc.QueueConfigServicer):
             token = encode_page_token("ListAccess", filters, (last.kind.value, last.subject))
         return access_pb2.ListAccessResponse(entries=page, next_page_token=token, is_open=is_open)
 
-    async def CheckAccess(  # noqa: N802 (gRPC's name)
-        self, request: access_pb2.CheckAccessRequest, context: ServicerContext
+    async def CheckAccess(
+        self, request: access_pb2.CheckAccessRequest, _context: ServicerContext
     ) -> access_pb2.CheckAccessResponse:
         """Checks whether a user may submit, and why."""
-        del context
         check = Checker()
         check.queue("queue", request.queue)
         check.user("user", request.user, required=False)

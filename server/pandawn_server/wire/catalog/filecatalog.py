@@ -79,11 +79,10 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             "CheckFiles", lambda queries: files.check_files(deps.context, queries)
         )
 
-    async def OpenSession(  # noqa: N802 (gRPC's name)
-        self, request: session_pb2.OpenSessionRequest, context: ServicerContext
+    async def OpenSession(
+        self, request: session_pb2.OpenSessionRequest, _context: ServicerContext
     ) -> session_pb2.OpenSessionResponse:
         """Opens a session for a tool of a node."""
-        del context
         check = Checker()
         check.queue("queue", request.queue)
         node = check.host("node", request.node)
@@ -101,11 +100,10 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             site=opened.site,
         )
 
-    async def AddFiles(  # noqa: N802 (gRPC's name)
-        self, request: filecatalog_pb2.AddFilesRequest, context: ServicerContext
+    async def AddFiles(
+        self, request: filecatalog_pb2.AddFilesRequest, _context: ServicerContext
     ) -> filecatalog_pb2.AddFilesResponse:
         """Adds files to a cache."""
-        del context
         check = Checker()
         key = _delta_key(check, request)
         files = _files(check, request.files, MAX_FILES)
@@ -115,11 +113,10 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         outcome: DeltaOutcome = await self._write.submit(delta)
         return filecatalog_pb2.AddFilesResponse(result=DELTA_RESULT.to_wire(outcome.result))
 
-    async def DeleteFiles(  # noqa: N802 (gRPC's name)
-        self, request: filecatalog_pb2.DeleteFilesRequest, context: ServicerContext
+    async def DeleteFiles(
+        self, request: filecatalog_pb2.DeleteFilesRequest, _context: ServicerContext
     ) -> filecatalog_pb2.DeleteFilesResponse:
         """Deletes files from a cache."""
-        del context
         check = Checker()
         key = _delta_key(check, request)
         refs = _refs(check, request.files, MAX_FILES)
@@ -131,11 +128,10 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             result=DELTA_RESULT.to_wire(outcome.result), deleted_count=outcome.deleted_count
         )
 
-    async def FlushCache(  # noqa: N802 (gRPC's name)
-        self, request: filecatalog_pb2.FlushCacheRequest, context: ServicerContext
+    async def FlushCache(
+        self, request: filecatalog_pb2.FlushCacheRequest, _context: ServicerContext
     ) -> filecatalog_pb2.FlushCacheResponse:
         """Empties a cache."""
-        del context
         check = Checker()
         key = _key(check, request.site, request.node)
         check.chosen(request, "cause", "epoch or request_id")
@@ -154,13 +150,12 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             forgotten, epoch = await run(files.flush_cache, here, key, request.request_id, by)
         return filecatalog_pb2.FlushCacheResponse(forgotten_count=forgotten, epoch=epoch)
 
-    async def ReportInventory(  # noqa: N802 (gRPC's name)
+    async def ReportInventory(
         self,
         request_iterator: AsyncIterator[filecatalog_pb2.ReportInventoryRequest],
-        context: ServicerContext,
+        _context: ServicerContext,
     ) -> filecatalog_pb2.ReportInventoryResponse:
         """Replaces the catalog's files of a cache; records how wrong they were."""
-        del context
         header: filecatalog_pb2.InventoryHeader | None = None
         held: list[CachedFile] = []
         async for request in request_iterator:
@@ -201,11 +196,10 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             drift_bytes=to_sum(drift.size_bytes),
         )
 
-    async def PinFiles(  # noqa: N802 (gRPC's name)
-        self, request: pins_pb2.PinFilesRequest, context: ServicerContext
+    async def PinFiles(
+        self, request: pins_pb2.PinFilesRequest, _context: ServicerContext
     ) -> pins_pb2.PinFilesResponse:
         """Pins files on a node."""
-        del context
         check = Checker()
         key = _key(check, request.site, request.node)
         files = _files(check, request.files, MAX_FILES)
@@ -218,11 +212,10 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             pinned_bytes=pinned.total_bytes,
         )
 
-    async def UnpinFiles(  # noqa: N802 (gRPC's name)
-        self, request: pins_pb2.UnpinFilesRequest, context: ServicerContext
+    async def UnpinFiles(
+        self, request: pins_pb2.UnpinFilesRequest, _context: ServicerContext
     ) -> pins_pb2.UnpinFilesResponse:
         """Removes pins."""
-        del context
         check = Checker()
         key = _key(check, request.site, request.node)
         refs: list[FileRef] | None = None
@@ -234,11 +227,10 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         left = await self._deps.runner.run(pins.unpin_files, self._deps.context, key, refs)
         return pins_pb2.UnpinFilesResponse(removed_count=left.changed, pinned_count=left.file_count)
 
-    async def ListPins(  # noqa: N802 (gRPC's name)
-        self, request: pins_pb2.ListPinsRequest, context: ServicerContext
+    async def ListPins(
+        self, request: pins_pb2.ListPinsRequest, _context: ServicerContext
     ) -> pins_pb2.ListPinsResponse:
         """Lists nodes with pinned files."""
-        del context
         check = Checker()
         check.site("site", request.site, required=False)
         size = check.page_size(request.page_size)
@@ -258,11 +250,10 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             token = encode_page_token("ListPins", filters, last.key)
         return pins_pb2.ListPinsResponse(pins=page, next_page_token=token)
 
-    async def GetCoverage(  # noqa: N802 (gRPC's name)
-        self, request: coverage_pb2.GetCoverageRequest, context: ServicerContext
+    async def GetCoverage(
+        self, request: coverage_pb2.GetCoverageRequest, _context: ServicerContext
     ) -> coverage_pb2.GetCoverageResponse:
         """Returns how much of a set of files the nodes of a site hold."""
-        del context
         check = Checker()
         of_task = request.HasField("task_id")
         check.site("site", request.site, required=not of_task)
@@ -281,11 +272,10 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             found = await run(coverage.cover_files, here, request.site, files)
         return to_coverage(found, request.max_nodes or DEFAULT_PAGE_SIZE)
 
-    async def CheckFiles(  # noqa: N802 (gRPC's name)
-        self, request: lookup_pb2.CheckFilesRequest, context: ServicerContext
+    async def CheckFiles(
+        self, request: lookup_pb2.CheckFilesRequest, _context: ServicerContext
     ) -> lookup_pb2.CheckFilesResponse:
         """Returns which of the files a cache holds."""
-        del context
         check = Checker()
         key = _key(check, request.site, request.node)
         refs = _refs(check, request.files, MAX_FILES)
@@ -298,11 +288,10 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             ]
         )
 
-    async def LocateFiles(  # noqa: N802 (gRPC's name)
-        self, request: lookup_pb2.LocateFilesRequest, context: ServicerContext
+    async def LocateFiles(
+        self, request: lookup_pb2.LocateFilesRequest, _context: ServicerContext
     ) -> lookup_pb2.LocateFilesResponse:
         """Returns which nodes hold the files."""
-        del context
         check = Checker()
         check.site("site", request.site)
         refs = _refs(check, request.files, MAX_LOCATE)
@@ -312,11 +301,10 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         )
         return to_locations(request.files, found)
 
-    async def ListNodeFiles(  # noqa: N802 (gRPC's name)
-        self, request: lookup_pb2.ListNodeFilesRequest, context: ServicerContext
+    async def ListNodeFiles(
+        self, request: lookup_pb2.ListNodeFilesRequest, _context: ServicerContext
     ) -> lookup_pb2.ListNodeFilesResponse:
         """Lists the files of a cache."""
-        del context
         check = Checker()
         key = _key(check, request.site, request.node)
         size = check.page_size(request.page_size, default=1000, maximum=MAX_FILES)
@@ -339,11 +327,10 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
             token = encode_page_token("ListNodeFiles", filters, last.file_id)
         return lookup_pb2.ListNodeFilesResponse(files=page, next_page_token=token)
 
-    async def GetCache(  # noqa: N802 (gRPC's name)
-        self, request: filecatalog_pb2.GetCacheRequest, context: ServicerContext
+    async def GetCache(
+        self, request: filecatalog_pb2.GetCacheRequest, _context: ServicerContext
     ) -> filecatalog_pb2.GetCacheResponse:
         """Returns the state of a cache."""
-        del context
         check = Checker()
         key = _key(check, request.site, request.node)
         check.done()

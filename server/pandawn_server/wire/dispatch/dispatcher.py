@@ -77,11 +77,10 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         )
         deps.polls.on_unclaimed = self._give_back
 
-    async def RegisterPilot(  # noqa: N802 (gRPC's name)
-        self, request: pilot_pb2.RegisterPilotRequest, context: ServicerContext
+    async def RegisterPilot(
+        self, request: pilot_pb2.RegisterPilotRequest, _context: ServicerContext
     ) -> pilot_pb2.RegisterPilotResponse:
         """Registers a pilot and starts its session."""
-        del context
         check = Checker()
         check.identifier("request_id", request.request_id)
         check.queue("queue", request.queue)
@@ -121,11 +120,10 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
             session_life=to_duration(self._deps.context.sessions.life),
         )
 
-    async def DeregisterPilot(  # noqa: N802 (gRPC's name)
-        self, request: pilot_pb2.DeregisterPilotRequest, context: ServicerContext
+    async def DeregisterPilot(
+        self, request: pilot_pb2.DeregisterPilotRequest, _context: ServicerContext
     ) -> pilot_pb2.DeregisterPilotResponse:
         """Deregisters a pilot."""
-        del context
         check = Checker()
         check.identifier("pilot_id", request.pilot_id)
         check.text("reason", request.reason)
@@ -135,7 +133,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         )
         return pilot_pb2.DeregisterPilotResponse(requeued_count=requeued)
 
-    async def AcquireJobs(  # noqa: N802 (gRPC's name)
+    async def AcquireJobs(
         self, request: dispatcher_pb2.AcquireJobsRequest, context: ServicerContext
     ) -> dispatcher_pb2.AcquireJobsResponse:
         """Leases jobs; waits for some if there are none."""
@@ -160,11 +158,10 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         response.session_token = await self._fresh_token(by)
         return response
 
-    async def RenewLeases(  # noqa: N802 (gRPC's name)
-        self, request: dispatcher_pb2.RenewLeasesRequest, context: ServicerContext
+    async def RenewLeases(
+        self, request: dispatcher_pb2.RenewLeasesRequest, _context: ServicerContext
     ) -> dispatcher_pb2.RenewLeasesResponse:
         """Processes a heartbeat: renews leases and compares the state of the cache."""
-        del context
         check = Checker()
         check.identifier("pilot_id", request.pilot_id)
         check.count("renewals", request.renewals, 0, 1000)
@@ -189,11 +186,10 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         response.session_token = await self._fresh_token(by)
         return response
 
-    async def ReportJobs(  # noqa: N802 (gRPC's name)
-        self, request: report_pb2.ReportJobsRequest, context: ServicerContext
+    async def ReportJobs(
+        self, request: report_pb2.ReportJobsRequest, _context: ServicerContext
     ) -> report_pb2.ReportJobsResponse:
         """Processes reports of ended attempts."""
-        del context
         check = Checker()
         check.identifier("pilot_id", request.pilot_id)
         check.count("reports", request.reports, 1, 100)
@@ -208,11 +204,10 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         answers = await self._report.submit(reports)
         return report_pb2.ReportJobsResponse(results=map(_to_result, answers))
 
-    async def ReleaseJobs(  # noqa: N802 (gRPC's name)
-        self, request: dispatcher_pb2.ReleaseJobsRequest, context: ServicerContext
+    async def ReleaseJobs(
+        self, request: dispatcher_pb2.ReleaseJobsRequest, _context: ServicerContext
     ) -> dispatcher_pb2.ReleaseJobsResponse:
         """Takes back jobs that a pilot does not start."""
-        del context
         check = Checker()
         check.identifier("pilot_id", request.pilot_id)
         check.count("leases", request.leases, 1, 100)
@@ -229,11 +224,10 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
             statuses=[item_status(a if isinstance(a, PandawnError) else None) for a in answers]
         )
 
-    async def DownloadSandbox(  # noqa: N802 (gRPC's name)
-        self, request: sandbox_pb2.DownloadSandboxRequest, context: ServicerContext
+    async def DownloadSandbox(
+        self, request: sandbox_pb2.DownloadSandboxRequest, _context: ServicerContext
     ) -> AsyncGenerator[sandbox_pb2.DownloadSandboxResponse, None]:
         """Streams a sandbox."""
-        del context
         check = Checker()
         check.sandbox_id("sandbox_id", request.sandbox_id)
         check.done()

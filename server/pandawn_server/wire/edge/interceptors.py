@@ -171,8 +171,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _left(self, visit: Visit, context: ServicerContext) -> None:
-        del context
+    def _left(self, visit: Visit, _context: ServicerContext) -> None:
         self._bounds.leave(visit)
 
     def _located(self, behavior: Behavior) -> Behavior:

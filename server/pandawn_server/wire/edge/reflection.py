@@ -41,7 +41,7 @@ class _Contracts:
     def __getattr__(self, name: str) -> object:
         return getattr(descriptor_pool.Default(), name)
 
-    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 (protobuf's name)
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:
         """The file that defines a symbol; raises KeyError."""
         pool = descriptor_pool.Default()
         try:

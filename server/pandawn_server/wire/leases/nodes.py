@@ -30,35 +30,31 @@ class NodeMethods(queueconfig_pb2_grpc.QueueConfigServicer):
 
     _deps: Deps
 
-    async def DrainNode(  # noqa: N802 (gRPC's name)
-        self, request: node_pb2.DrainNodeRequest, context: ServicerContext
+    async def DrainNode(
+        self, request: node_pb2.DrainNodeRequest, _context: ServicerContext
     ) -> node_pb2.DrainNodeResponse:
         """Stops giving jobs to a node, and ends its pilots after their jobs."""
-        del context
         after = await self._change(request, Condition.DRAINED)
         return node_pb2.DrainNodeResponse(condition=NODE_CONDITION.to_wire(after))
 
-    async def SuspendNode(  # noqa: N802 (gRPC's name)
-        self, request: node_pb2.SuspendNodeRequest, context: ServicerContext
+    async def SuspendNode(
+        self, request: node_pb2.SuspendNodeRequest, _context: ServicerContext
     ) -> node_pb2.SuspendNodeResponse:
         """Stops giving jobs to a node until it is resumed."""
-        del context
         after = await self._change(request, Condition.SUSPENDED)
         return node_pb2.SuspendNodeResponse(condition=NODE_CONDITION.to_wire(after))
 
-    async def ResumeNode(  # noqa: N802 (gRPC's name)
-        self, request: node_pb2.ResumeNodeRequest, context: ServicerContext
+    async def ResumeNode(
+        self, request: node_pb2.ResumeNodeRequest, _context: ServicerContext
     ) -> node_pb2.ResumeNodeResponse:
         """Gives a node jobs again."""
-        del context
         after = await self._change(request, Condition.OPEN)
         return node_pb2.ResumeNodeResponse(condition=NODE_CONDITION.to_wire(after))
 
-    async def RemoveNode(  # noqa: N802 (gRPC's name)
-        self, request: node_pb2.RemoveNodeRequest, context: ServicerContext
+    async def RemoveNode(
+        self, request: node_pb2.RemoveNodeRequest, _context: ServicerContext
     ) -> node_pb2.RemoveNodeResponse:
         """Removes a node."""
-        del context
         key, reason = _checked(request)
         removed = await self._deps.runner.run(
             control_nodes.remove_node,

@@ -49,11 +49,10 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
         self._deps = deps
         self._horizon = EventHorizon()
 
-    async def CountJobs(  # noqa: N802 (gRPC's name)
-        self, request: monitor_pb2.CountJobsRequest, context: ServicerContext
+    async def CountJobs(
+        self, request: monitor_pb2.CountJobsRequest, _context: ServicerContext
     ) -> monitor_pb2.CountJobsResponse:
         """Counts jobs."""
-        del context
         check = Checker()
         check.queue("queue", request.queue, required=False)
         check.user("user", request.user, required=False)
@@ -76,11 +75,10 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
             token = encode_page_token("CountJobs", filters, last.key)
         return monitor_pb2.CountJobsResponse(counts=page, next_page_token=token)
 
-    async def ListPilots(  # noqa: N802 (gRPC's name)
-        self, request: monitor_pb2.ListPilotsRequest, context: ServicerContext
+    async def ListPilots(
+        self, request: monitor_pb2.ListPilotsRequest, _context: ServicerContext
     ) -> monitor_pb2.ListPilotsResponse:
         """Lists pilots, last registered first."""
-        del context
         check = Checker()
         check.queue("queue", request.queue, required=False)
         size = check.page_size(request.page_size)
@@ -101,11 +99,10 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
             token = encode_page_token("ListPilots", filters, (moment, last.pilot_id))
         return monitor_pb2.ListPilotsResponse(pilots=page, next_page_token=token)
 
-    async def ListNodes(  # noqa: N802 (gRPC's name)
-        self, request: monitor_pb2.ListNodesRequest, context: ServicerContext
+    async def ListNodes(
+        self, request: monitor_pb2.ListNodesRequest, _context: ServicerContext
     ) -> monitor_pb2.ListNodesResponse:
         """Lists nodes with their caches."""
-        del context
         check = Checker()
         check.site("site", request.site, required=False)
         size = check.page_size(request.page_size)
@@ -125,11 +122,10 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
             token = encode_page_token("ListNodes", filters, last.node.key)
         return monitor_pb2.ListNodesResponse(nodes=page, next_page_token=token)
 
-    async def ListAudit(  # noqa: N802 (gRPC's name)
-        self, request: audit_pb2.ListAuditRequest, context: ServicerContext
+    async def ListAudit(
+        self, request: audit_pb2.ListAuditRequest, _context: ServicerContext
     ) -> audit_pb2.ListAuditResponse:
         """Lists who did what, newest first."""
-        del context
         check = Checker()
         check.user("user", request.user, required=False)
         check.queue("queue", request.queue, required=False)
@@ -171,11 +167,10 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServicer):
             token = encode_page_token("ListAudit", filters, (last.audit_id,))
         return audit_pb2.ListAuditResponse(records=page, next_page_token=token)
 
-    async def StreamEvents(  # noqa: N802 (gRPC's name)
-        self, request: monitor_pb2.StreamEventsRequest, context: ServicerContext
+    async def StreamEvents(
+        self, request: monitor_pb2.StreamEventsRequest, _context: ServicerContext
     ) -> AsyncGenerator[monitor_pb2.StreamEventsResponse, None]:
         """Streams past events and, with `follow`, new ones."""
-        del context
         by = caller()
         check = Checker()
         check.size("after_event_id", request.after_event_id)

@@ -44,11 +44,10 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
         self._run = deps.runner.run
         self._context = deps.context
 
-    async def GetQueue(  # noqa: N802 (gRPC's name)
-        self, request: queue_pb2.GetQueueRequest, context: ServicerContext
+    async def GetQueue(
+        self, request: queue_pb2.GetQueueRequest, _context: ServicerContext
     ) -> queue_pb2.GetQueueResponse:
         """Returns one queue."""
-        del context
         check = Checker()
         check.queue("name", request.name)
         check.done()
@@ -63,11 +62,10 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             found = await self._run(configure.get_queue, self._context, request.name)
         return queue_pb2.GetQueueResponse(queue=to_queue_for(caller(), found))
 
-    async def ListQueues(  # noqa: N802 (gRPC's name)
-        self, request: queue_pb2.ListQueuesRequest, context: ServicerContext
+    async def ListQueues(
+        self, request: queue_pb2.ListQueuesRequest, _context: ServicerContext
     ) -> queue_pb2.ListQueuesResponse:
         """Lists queues by name."""
-        del context
         check = Checker()
         check.site("site", request.site, required=False)
         size = check.page_size(request.page_size)
@@ -87,11 +85,10 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             token = encode_page_token("ListQueues", filters, (last.name,))
         return queue_pb2.ListQueuesResponse(queues=page, next_page_token=token)
 
-    async def WatchQueue(  # noqa: N802 (gRPC's name)
-        self, request: queue_pb2.WatchQueueRequest, context: ServicerContext
+    async def WatchQueue(
+        self, request: queue_pb2.WatchQueueRequest, _context: ServicerContext
     ) -> AsyncGenerator[queue_pb2.WatchQueueResponse, None]:
         """Streams a queue and its changes."""
-        del context
         check = Checker()
         check.queue("name", request.name)
         by = caller()
@@ -115,11 +112,10 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
                 await changed.wait()
                 changed.clear()
 
-    async def ApplyConfig(  # noqa: N802 (gRPC's name)
-        self, request: document_pb2.ApplyConfigRequest, context: ServicerContext
+    async def ApplyConfig(
+        self, request: document_pb2.ApplyConfigRequest, _context: ServicerContext
     ) -> document_pb2.ApplyConfigResponse:
         """Changes many documents at once."""
-        del context
         check = Checker()
         check.count("changes", request.changes, 1, MAX_CHANGES)
         author = convert.author_of(check, request.note)
@@ -136,11 +132,10 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             )
         return await self._run(convert.to_applied, request, outcome)
 
-    async def ExportConfig(  # noqa: N802 (gRPC's name)
-        self, request: document_pb2.ExportConfigRequest, context: ServicerContext
+    async def ExportConfig(
+        self, request: document_pb2.ExportConfigRequest, _context: ServicerContext
     ) -> AsyncGenerator[document_pb2.ExportConfigResponse, None]:
         """Streams all documents of one revision."""
-        del context
         check = Checker()
         check.count("kinds", request.kinds, 0, MAX_MASK)
         check.done()
@@ -155,11 +150,10 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
         for some in convert.portions(found, convert.to_document):
             yield document_pb2.ExportConfigResponse(revision=revision, documents=some)
 
-    async def SetOverride(  # noqa: N802 (gRPC's name)
-        self, request: override_pb2.SetOverrideRequest, context: ServicerContext
+    async def SetOverride(
+        self, request: override_pb2.SetOverrideRequest, _context: ServicerContext
     ) -> override_pb2.SetOverrideResponse:
         """Sets parameters for a limited time."""
-        del context
         check = Checker()
         check.identifier("request_id", request.request_id)
         check.queue("queue", request.queue)
@@ -181,11 +175,10 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
         )
         return override_pb2.SetOverrideResponse(queue=to_queue(queue), revision=revision)
 
-    async def ClearOverride(  # noqa: N802 (gRPC's name)
-        self, request: override_pb2.ClearOverrideRequest, context: ServicerContext
+    async def ClearOverride(
+        self, request: override_pb2.ClearOverrideRequest, _context: ServicerContext
     ) -> override_pb2.ClearOverrideResponse:
         """Clears overrides."""
-        del context
         check = Checker()
         check.queue("queue", request.queue)
         check.count("parameters", request.parameters, 0, MAX_MASK)
@@ -209,11 +202,10 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             queue=to_queue(queue), revision=revision, cleared_count=count
         )
 
-    async def ListOverrides(  # noqa: N802 (gRPC's name)
-        self, request: override_pb2.ListOverridesRequest, context: ServicerContext
+    async def ListOverrides(
+        self, request: override_pb2.ListOverridesRequest, _context: ServicerContext
     ) -> override_pb2.ListOverridesResponse:
         """Lists overrides in effect."""
-        del context
         check = Checker()
         check.queue("queue", request.queue, required=False)
         size = check.page_size(request.page_size)
@@ -234,11 +226,10 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             token = encode_page_token("ListOverrides", filters, (key_of.queue, key_of.parameter))
         return override_pb2.ListOverridesResponse(overrides=page, next_page_token=token)
 
-    async def ListRevisions(  # noqa: N802 (gRPC's name)
-        self, request: revision_pb2.ListRevisionsRequest, context: ServicerContext
+    async def ListRevisions(
+        self, request: revision_pb2.ListRevisionsRequest, _context: ServicerContext
     ) -> revision_pb2.ListRevisionsResponse:
         """Lists revisions, newest first."""
-        del context
         check = Checker()
         size = check.page_size(request.page_size)
         kind = DOCUMENT_KIND.to_domain(request.kind)
@@ -261,11 +252,10 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
             token = encode_page_token("ListRevisions", filters, (last.revision,))
         return revision_pb2.ListRevisionsResponse(revisions=page, next_page_token=token)
 
-    async def DiffRevisions(  # noqa: N802 (gRPC's name)
-        self, request: revision_pb2.DiffRevisionsRequest, context: ServicerContext
+    async def DiffRevisions(
+        self, request: revision_pb2.DiffRevisionsRequest, _context: ServicerContext
     ) -> AsyncGenerator[revision_pb2.DiffRevisionsResponse, None]:
         """Streams the differences between two revisions."""
-        del context
         check = Checker()
         check.range("from_revision", request.from_revision, 0, _MAX_REVISION)
         check.range("to_revision", request.to_revision, 0, _MAX_REVISION)
@@ -279,11 +269,10 @@ class QueueConfigServicer(AccessMethods, NodeMethods):
         for some in convert.portions(changes, convert.to_diff):
             yield revision_pb2.DiffRevisionsResponse(to_revision=newer, diffs=some)
 
-    async def Rollback(  # noqa: N802 (gRPC's name)
-        self, request: revision_pb2.RollbackRequest, context: ServicerContext
+    async def Rollback(
+        self, request: revision_pb2.RollbackRequest, _context: ServicerContext
     ) -> revision_pb2.RollbackResponse:
         """Rolls all documents back to a revision."""
-        del context
         check = Checker()
         check.range("revision", request.revision, 1, _MAX_REVISION)
         author = convert.author_of(check, request.note)

@@ -48,20 +48,19 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         self._deps = deps
         self._held = HeldInputs()
 
-    async def WhoAmI(  # noqa: N802 (gRPC's name)
+    async def WhoAmI(
         self, request: broker_pb2.WhoAmIRequest, context: ServicerContext
     ) -> broker_pb2.WhoAmIResponse:
         """Returns the caller's identity."""
         del request, context
         return broker_pb2.WhoAmIResponse(caller=to_caller(caller()))
 
-    async def UploadSandbox(  # noqa: N802 (gRPC's name)
+    async def UploadSandbox(
         self,
         request_iterator: AsyncIterator[broker_pb2.UploadSandboxRequest],
-        context: ServicerContext,
+        _context: ServicerContext,
     ) -> broker_pb2.UploadSandboxResponse:
         """Stores the user's code."""
-        del context
         chunks: list[bytes] = []
         size = 0
         async for request in request_iterator:
@@ -82,11 +81,10 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         )
         return broker_pb2.UploadSandboxResponse(sandbox_id=sandbox_id, size_bytes=size)
 
-    async def SubmitTask(  # noqa: N802 (gRPC's name)
-        self, request: broker_pb2.SubmitTaskRequest, context: ServicerContext
+    async def SubmitTask(
+        self, request: broker_pb2.SubmitTaskRequest, _context: ServicerContext
     ) -> broker_pb2.SubmitTaskResponse:
         """Submits a task."""
-        del context
         check = Checker()
         check.identifier("request_id", request.request_id)
         spec = from_spec(check, request.task)
@@ -101,13 +99,12 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         )
         return broker_pb2.SubmitTaskResponse(task=to_task(view))
 
-    async def SubmitLargeTask(  # noqa: N802 (gRPC's name)
+    async def SubmitLargeTask(
         self,
         request_iterator: AsyncIterator[broker_pb2.SubmitLargeTaskRequest],
-        context: ServicerContext,
+        _context: ServicerContext,
     ) -> broker_pb2.SubmitLargeTaskResponse:
         """Submits a task whose inputs come in many messages."""
-        del context
         with LargeTask(self._held) as task:
             request_id, fingerprint, spec = await task.read(request_iterator)
             view = await self._deps.runner.run(
@@ -115,21 +112,19 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             )
         return broker_pb2.SubmitLargeTaskResponse(task=to_task(view))
 
-    async def GetTask(  # noqa: N802 (gRPC's name)
-        self, request: broker_pb2.GetTaskRequest, context: ServicerContext
+    async def GetTask(
+        self, request: broker_pb2.GetTaskRequest, _context: ServicerContext
     ) -> broker_pb2.GetTaskResponse:
         """Returns one task."""
-        del context
         view = await self._deps.runner.run(
             read.get_task, self._deps.context, request.task_id, caller()
         )
         return broker_pb2.GetTaskResponse(task=to_task(view))
 
-    async def ListTasks(  # noqa: N802 (gRPC's name)
-        self, request: broker_pb2.ListTasksRequest, context: ServicerContext
+    async def ListTasks(
+        self, request: broker_pb2.ListTasksRequest, _context: ServicerContext
     ) -> broker_pb2.ListTasksResponse:
         """Lists tasks, newest first."""
-        del context
         check = Checker()
         check.user("user", request.user, required=False)
         labels = from_labels(check, "labels", request.labels)
@@ -153,21 +148,19 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             token = encode_page_token("ListTasks", filters, (last.task.task_id,))
         return broker_pb2.ListTasksResponse(tasks=page, next_page_token=token)
 
-    async def GetJob(  # noqa: N802 (gRPC's name)
-        self, request: broker_pb2.GetJobRequest, context: ServicerContext
+    async def GetJob(
+        self, request: broker_pb2.GetJobRequest, _context: ServicerContext
     ) -> broker_pb2.GetJobResponse:
         """Returns one job."""
-        del context
         view = await self._deps.runner.run(
             read.get_job, self._deps.context, request.job_id, caller()
         )
         return to_job_view(view)
 
-    async def ListJobs(  # noqa: N802 (gRPC's name)
-        self, request: broker_pb2.ListJobsRequest, context: ServicerContext
+    async def ListJobs(
+        self, request: broker_pb2.ListJobsRequest, _context: ServicerContext
     ) -> broker_pb2.ListJobsResponse:
         """Lists jobs by identifier."""
-        del context
         check = Checker()
         check.size("task_id", request.task_id)
         check.user("user", request.user, required=False)
@@ -217,11 +210,10 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             token = encode_page_token("ListJobs", filters, (last.job_id,))
         return broker_pb2.ListJobsResponse(jobs=page, next_page_token=token)
 
-    async def CancelTask(  # noqa: N802 (gRPC's name)
-        self, request: broker_pb2.CancelTaskRequest, context: ServicerContext
+    async def CancelTask(
+        self, request: broker_pb2.CancelTaskRequest, _context: ServicerContext
     ) -> broker_pb2.CancelTaskResponse:
         """Cancels a task."""
-        del context
         done = await self._deps.runner.run(
             cancel.cancel_task, self._deps.context, request.task_id, caller()
         )
@@ -229,21 +221,19 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
             task=to_task(done.view), cancelled_count=done.cancelled, pending_count=done.pending
         )
 
-    async def CancelJob(  # noqa: N802 (gRPC's name)
-        self, request: broker_pb2.CancelJobRequest, context: ServicerContext
+    async def CancelJob(
+        self, request: broker_pb2.CancelJobRequest, _context: ServicerContext
     ) -> broker_pb2.CancelJobResponse:
         """Cancels a job."""
-        del context
         job = await self._deps.runner.run(
             cancel.cancel_job, self._deps.context, request.job_id, caller()
         )
         return broker_pb2.CancelJobResponse(job=to_job(job))
 
-    async def RetryTask(  # noqa: N802 (gRPC's name)
-        self, request: broker_pb2.RetryTaskRequest, context: ServicerContext
+    async def RetryTask(
+        self, request: broker_pb2.RetryTaskRequest, _context: ServicerContext
     ) -> broker_pb2.RetryTaskResponse:
         """Retries the failed jobs of a task."""
-        del context
         check = Checker()
         check.identifier("request_id", request.request_id)
         check.done()
@@ -252,11 +242,10 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         )
         return broker_pb2.RetryTaskResponse(task=to_task(view), job_ids=job_ids)
 
-    async def RetryJob(  # noqa: N802 (gRPC's name)
-        self, request: broker_pb2.RetryJobRequest, context: ServicerContext
+    async def RetryJob(
+        self, request: broker_pb2.RetryJobRequest, _context: ServicerContext
     ) -> broker_pb2.RetryJobResponse:
         """Retries a failed job."""
-        del context
         check = Checker()
         check.identifier("request_id", request.request_id)
         check.done()
@@ -265,11 +254,10 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         )
         return broker_pb2.RetryJobResponse(job=to_job(job))
 
-    async def ExplainJob(  # noqa: N802 (gRPC's name)
-        self, request: broker_pb2.ExplainJobRequest, context: ServicerContext
+    async def ExplainJob(
+        self, request: broker_pb2.ExplainJobRequest, _context: ServicerContext
     ) -> broker_pb2.ExplainJobResponse:
         """Explains why a job is not running, or why it ran where it did."""
-        del context
         explanation = await self._deps.runner.run(
             explain_job, self._deps.context, request.job_id, caller()
         )

@@ -85,7 +85,7 @@ def is_version(text: str) -> bool:
 
 
 def parse_version(text: str) -> FileVersion:
-    """Parses a version. Raises `ValueError` if it is malformed."""
+    """Parses a version; the empty text is of kind UNKNOWN. Raises `ValueError` if it is malformed."""
     if not text:
         return FileVersion(VersionKind.UNKNOWN)
     if not is_version(text):

@@ -14,7 +14,7 @@ from hashlib import sha256
 from urllib.parse import unquote, urlsplit
 
 UNIQUE = "site"
-"""Version of a file whose name alone identifies it, as its site declares."""
+"""Version of a file in a scope that the site declares immutable."""
 
 _NANOSECONDS = 10**9
 _SOURCE_DIGITS = 32
@@ -29,7 +29,7 @@ _FORM = re.compile(
 
 
 class VersionKind(Enum):
-    """The fact about a file that its version is made of."""
+    """The property on which a version is based."""
 
     UNKNOWN = ""
     UNIQUE = "site"
@@ -41,7 +41,7 @@ class VersionKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """The parts of a version.
+    """A parsed version.
 
     `checksum` is as in the contracts, empty if the kind has none. `modify_time_ns` (nanoseconds since 1970)
     and `inode` are those of the source; the time is None unless the kind is MODIFY_TIME. `source` is the
@@ -71,7 +71,7 @@ def file_version(
     """The version of the file at `url`, empty if only its name and size are known.
 
     `checksum` is well-formed or empty; `modify_time_ns` is in nanoseconds since 1970. `unique`
-    means that the name alone identifies the file (`is_unique`).
+    says that the site declares the scope immutable (`is_unique`).
     """
     if unique:
         return UNIQUE
@@ -86,12 +86,12 @@ def file_version(
 
 
 def is_version(text: str) -> bool:
-    """Whether a text is a version in the contract's format; an empty text is not."""
+    """Whether a text is a well-formed version; the empty text is not."""
     return _FORM.fullmatch(text) is not None
 
 
 def parse_version(text: str) -> FileVersion:
-    """Parses a version; an empty one is of kind UNKNOWN. Raises `ValueError` for any other text."""
+    """Parses a version; the empty text is of kind UNKNOWN. Raises `ValueError` if it is malformed."""
     if not text:
         return FileVersion(VersionKind.UNKNOWN)
     if not is_version(text):
@@ -108,7 +108,7 @@ def parse_version(text: str) -> FileVersion:
 
 
 def is_unique(scope: str, lfn: str, url: str, immutable_scopes: Iterable[str]) -> bool:
-    """Whether a file's name alone identifies it, by the site's entries `SCOPE=URL-PREFIX`.
+    """Whether a file is in a scope declared immutable by the site's entries `SCOPE=URL-PREFIX`.
 
     The file must be below the entry's prefix, under its own name. A user may write any scope, LFN and URL
     into a task, and other users read the file that is cached for it.

@@ -291,7 +291,7 @@ def test_a_hook_begins_a_session_for_its_node(site: Site) -> None:
         ([], 3, "CREDENTIALS_REQUIRED"),
         (["--token-file", "TOKEN"], 3, "NOT_YOUR_NODE"),
         (["--token-file", "TOKEN", "--queue", "NO-SUCH"], 3, "QUEUE_NOT_FOUND"),
-        (["--token-file", "/no/such/file"], 2, "cannot be read"),
+        (["--token-file", "/no/such/file"], 2, "cannot read"),
     ],
 )
 def test_a_hook_that_is_not_let_in_says_so_at_once(

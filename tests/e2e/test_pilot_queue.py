@@ -40,7 +40,7 @@ def test_an_idle_pilot_of_a_queue_that_goes_offline_ends_at_once(
 ) -> None:
     # Without heartbeats that could tell it.
     pilot = start_pilot(tier3, heartbeat=600)
-    pilot.wait_for_log("the queue")
+    pilot.wait_for_log("is at revision")
     tier3.apply_queue(status=parameters_pb2.QUEUE_STATUS_OFFLINE, state_reason="power cut at nine")
     assert pilot.wait() == 0
     assert f"queue {tier3.queue} is offline: power cut at nine" in pilot.log
@@ -71,7 +71,7 @@ def test_a_pilot_stays_with_a_queue_that_is_only_kept_from_new_work(
     tier3: Tier3, start_pilot: StartPilot, status: parameters_pb2.QueueStatus.ValueType
 ) -> None:
     pilot = start_pilot(tier3)
-    pilot.wait_for_log("the queue")
+    pilot.wait_for_log("is at revision")
     before = revision_on_disk(pilot.work_dir)
     tier3.apply_queue(status=status)
     wait_until(lambda: revision_on_disk(pilot.work_dir) > before)
@@ -212,7 +212,7 @@ def test_a_pilot_knows_its_queue_from_its_last_life(
 ) -> None:
     place = PilotPlace(pilot_root / "p")
     pilot = start_pilot(own_tier3, place=place)
-    pilot.wait_for_log("the queue")
+    pilot.wait_for_log("is at revision")
     revision = revision_on_disk(place.work_dir)
     pilot.kill9()
     own_tier3.server.kill9()

@@ -38,7 +38,7 @@ config_documents = Table(
     metadata,
     Column("kind", Text, primary_key=True),
     Column("name", Text, primary_key=True),
-    # Parameters as somebody set them, and the revision that set each of them.
+    # The parameters that are set, and the revision that set each of them.
     Column("settings", JSON, nullable=False),
     Column("since", JSON, nullable=False),
     Column("etag", Text, nullable=False),

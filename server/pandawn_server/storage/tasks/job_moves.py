@@ -91,8 +91,8 @@ def move(tx: Transaction, changes: Sequence[JobChange], now: datetime) -> None:
             update(jobs)
             .where(
                 jobs.c.job_id == bindparam("b_job_id"),
-                # No IN: it would be written anew for each length, which a statement run for many
-                # rows cannot be.
+                # No IN: its text depends on the number of values, but a statement for many rows
+                # has one text.
                 or_(*(jobs.c.state == before.value for before in states_before(state))),
             )
             .values(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
@@ -39,6 +40,7 @@ from pandawn_server.wire.catalog.convert import (
 from pandawn_server.wire.deps import Deps
 from pandawn_server.wire.edge.auditing import record_subject
 from pandawn_server.wire.edge.batcher import Batcher
+from pandawn_server.wire.edge.bounds import give_way
 from pandawn_server.wire.edge.caller import caller
 from pandawn_server.wire.edge.enums import DELTA_RESULT
 from pandawn_server.wire.edge.handlers import ServicerContext
@@ -159,6 +161,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
         header: filecatalog_pb2.InventoryHeader | None = None
         held: list[CachedFile] = []
         async for request in request_iterator:
+            begin_s = time.monotonic()
             check = Checker()
             if request.HasField("header"):
                 check.require(header is None, "header", "must be in the first message only")
@@ -176,6 +179,7 @@ class FileCatalogServicer(filecatalog_pb2_grpc.FileCatalogServicer):
                     "INVENTORY_TOO_LARGE",
                     f"the inventory has more than {MAX_INVENTORY_FILES:,} files, the maximum for a cache",
                 )
+            await give_way(time.monotonic() - begin_s)
         check = Checker()
         if header is None:
             header = filecatalog_pb2.InventoryHeader()

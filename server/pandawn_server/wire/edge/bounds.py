@@ -215,6 +215,16 @@ async def pace_large() -> None:
         await asyncio.sleep(wait_s)
 
 
+async def give_way(spent_s: float) -> None:
+    """Lets other callers in after work of `spent_s` seconds; the caller's streams together rest as long as they work."""
+    visit = _VISIT.get()
+    if visit is not None:
+        account = visit.account
+        account.large_from_s = max(time.monotonic(), account.large_from_s) + spent_s
+    await asyncio.sleep(0)
+    await pace_large()
+
+
 def count_large(size: int) -> None:
     """Counts a decoded message of `size` bytes against the caller's rate, if it is large."""
     visit = _VISIT.get()

@@ -105,7 +105,7 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         _context: ServicerContext,
     ) -> broker_pb2.SubmitLargeTaskResponse:
         """Submits a task whose inputs come in many messages."""
-        with LargeTask(self._held) as task:
+        with LargeTask(self._held, caller().name) as task:
             request_id, fingerprint, spec = await task.read(request_iterator)
             view = await self._deps.runner.run(
                 submit_task, self._deps.context, request_id, fingerprint, spec, caller()

@@ -91,7 +91,11 @@ class Database:
             connection.info[_EFFECTS] = effects
             yield connection
         if effects.events or effects.runnable:
-            self.after_commit(effects)
+            try:
+                self.after_commit(effects)
+            except Exception:
+                # The call is done: to report a failure would make its caller, or a round of matching, undo it.
+                _log.exception("what follows from a commit failed")
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:

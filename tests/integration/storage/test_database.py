@@ -57,6 +57,21 @@ def test_events_are_handed_on_once_they_are_committed_and_never_before(database:
         database.after_commit = lambda _: None
 
 
+def test_what_fails_after_a_commit_fails_no_call(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("no loop")
+
+    database.after_commit = fail
+    try:
+        note(database)
+    finally:
+        database.after_commit = lambda _: None
+    assert count(database) == 1
+    assert "no loop" in caplog.text
+
+
 def test_a_time_without_zone_is_refused(database: Database) -> None:
     with pytest.raises(Exception, match="time without zone"):
         note_at_naive_noon(database)

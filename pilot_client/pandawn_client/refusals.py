@@ -19,6 +19,9 @@ _REASON = "pandawn-reason"
 _RETRY = "pandawn-retry-after-ms"
 _DETAILS = "grpc-status-details-bin"
 
+# Longest wait that a server can ask for. Ours ask for seconds; a broken one, or a proxy, may send any number.
+LONGEST_RETRY_AFTER_SECONDS = 3600.0
+
 # gRPC's error for a web server or a proxy.
 _NOT_GRPC = "http2 header with status"
 # gRPC's errors that a retry does not fix: permissions of the socket file, an unknown host, another protocol
@@ -93,7 +96,10 @@ def failure_of(error: grpc.RpcError) -> CallError:
     trailers = {str(key): value for key, value in ended.trailing_metadata() or ()}
     code = ended.code()
     retry_after_ms = _text(trailers.get(_RETRY))
-    retry_after = int(retry_after_ms) / 1000 if retry_after_ms.isdecimal() else None
+    retry_after = None
+    if retry_after_ms.isdecimal():
+        # By `float`, which takes any number of digits.
+        retry_after = min(float(retry_after_ms) / 1000, LONGEST_RETRY_AFTER_SECONDS)
     details = trailers.get(_DETAILS)
     reason, violations = read_details(details if isinstance(details, bytes) else b"")
     return CallError(

@@ -216,7 +216,7 @@ async def pace_large() -> None:
 
 
 async def give_way(spent_s: float) -> None:
-    """Lets other callers in after work of `spent_s` seconds; the caller's streams together rest as long as they work."""
+    """Lets other callers have their turn after work of `spent_s` seconds; the caller's streams pause for as long."""
     visit = _VISIT.get()
     if visit is not None:
         account = visit.account

@@ -93,7 +93,7 @@ class Database:
         if effects.events or effects.runnable:
             try:
                 self.after_commit(effects)
-            except Exception:
+            except Exception:  # noqa: BLE001 (the call must not fail)
                 # The call is done: to report a failure would make its caller, or a round of matching, undo it.
                 _log.exception("what follows from a commit failed")
 

@@ -131,7 +131,7 @@ CODE: Mapping[int, tuple[str, ...]] = {
 SAME_NAME_ELSEWHERE = frozenset({"pilot_version", "scratch_dir"})
 """Other things of the code have the name too: the version of a pilot, the directory of a pcache."""
 
-NO_READING = ("storage/migrations/", "wire/convert/queues.py")
+NO_READING = ("storage/migrations/", "wire/queues/convert.py")
 """What carries parameters is no reader of them."""
 
 
@@ -157,6 +157,11 @@ def attributes_read(directory: str) -> frozenset[str]:
 
 def is_read(name: str, reader: int) -> bool:
     return any(name in attributes_read(directory) for directory in CODE[reader])
+
+
+def test_what_carries_parameters_is_where_it_is_left_out() -> None:
+    for part in NO_READING:
+        assert (ROOT / "server/pandawn_server" / part).exists()
 
 
 @each

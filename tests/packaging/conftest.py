@@ -41,27 +41,27 @@ class Environment:
         return run(self.python, "-I", "-W", "error", "-c", code)
 
 
-def build_wheel(project: Path, directory: Path) -> Path:
-    """Build the wheel of a project of this repository and return its path."""
-    build = ("hatchling", "build", "--target", "wheel", "--directory", str(directory))
+def build(project: Path, directory: Path, target: str = "wheel") -> Path:
+    """Build the wheel or the sdist of a project and return its path."""
+    command = ("hatchling", "build", "--target", target, "--directory", str(directory))
     done = subprocess.run(
-        [sys.executable, "-m", *build], cwd=project, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *command], cwd=project, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    (built,) = directory.glob("*.whl")
+    (built,) = directory.iterdir()
     return built
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of server and tools, of the working tree."""
-    return build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))
+    return build(ROOT, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")
 def pilot_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of worker nodes, of the working tree."""
-    return build_wheel(ROOT / "pilot_client", tmp_path_factory.mktemp("pilot-wheel"))
+    return build(ROOT / "pilot_client", tmp_path_factory.mktemp("pilot-wheel"))
 
 
 @pytest.fixture

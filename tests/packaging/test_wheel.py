@@ -1,6 +1,7 @@
 """What a worker node gets: a wheel that needs grpcio and protobuf alone, from the floors up."""
 
 import re
+import shutil
 import tomllib
 import zipfile
 from email.parser import Parser
@@ -10,7 +11,7 @@ from pathlib import Path
 from grpc_tools import protoc
 from packaging.requirements import Requirement
 
-from tests.packaging.conftest import ROOT, Environment
+from tests.packaging.conftest import ROOT, Environment, build
 
 # Brought in by grpcio itself.
 WORKER_NODE_PACKAGES = {"grpcio", "pandawn-pilot", "protobuf", "typing-extensions"}
@@ -90,6 +91,20 @@ def test_the_wheels_hold_the_packages_with_their_types_and_share_no_file(
         assert {f"{package}/py.typed" for package in packages} <= names
         held.append(names)
     assert held[0].isdisjoint(held[1])
+
+
+def test_a_wheel_built_from_the_sdist_holds_the_same_files(
+    pilot_wheel: Path, tmp_path: Path
+) -> None:
+    sdist = build(ROOT / "pilot_client", tmp_path / "sdist", "sdist")
+    shutil.unpack_archive(sdist, tmp_path, filter="data")
+    # Without the rest of the repository around it, as pip does where there is no wheel.
+    rebuilt = build(tmp_path / sdist.name.removesuffix(".tar.gz"), tmp_path / "wheel")
+    held = []
+    for path in (rebuilt, pilot_wheel):
+        with zipfile.ZipFile(path) as archive:
+            held.append(sorted(archive.namelist()))
+    assert held[0] == held[1]
 
 
 def test_both_distributions_are_of_one_release() -> None:

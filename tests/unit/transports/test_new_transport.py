@@ -77,6 +77,20 @@ def test_the_command_line_names_its_files() -> None:
     assert (sized.size_bytes, sized.checksum) == (7, "adler32:0000000a")
 
 
+def test_a_file_keeps_its_scheme_where_the_node_sees_it_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Mounted(PigeonTransport):
+        def local_path(self, url: str) -> Path | None:
+            return tmp_path / url.rpartition("/")[2]
+
+    monkeypatch.setattr(
+        pandawn_transports, "TRANSPORTS", {"carrier+pigeon": Mounted({URL: b"abc"})}
+    )
+    (file,) = inspect(name_arguments([URL]), lfn_depth=1, checksum=Wish.AUTOMATIC)
+    assert (file.url, file.size_bytes) == (URL, 3)
+
+
 @pytest.mark.usefixtures("pigeon")
 def test_the_pilot_brings_them(tmp_path: Path) -> None:
     (named,) = inspect(name_arguments([URL]), lfn_depth=1, checksum=Wish.AUTOMATIC)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pandawn_tools.cli.checksums import Wish, read_checksum
-from pandawn_transports import TransferError, has_transport, local_path, transport_for
+from pandawn_transports import TransferError, has_transport, transport_for
 
 # Questions at a time: each is a process and a connection.
 _AT_ONCE = 8
@@ -25,13 +25,8 @@ class RemoteFile:
 
 
 def is_remote(text: str) -> bool:
-    """Whether the text names a file that a transport brings from elsewhere."""
-    if "://" not in text or not has_transport(text):
-        return False
-    try:
-        return local_path(text) is None
-    except TransferError:
-        return False
+    """Whether the text is a URL for a transport; paths and `file:` URLs are looked at directly."""
+    return "://" in text and not text.startswith("file:") and has_transport(text)
 
 
 def read_line(text: str) -> RemoteFile:

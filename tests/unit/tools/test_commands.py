@@ -10,17 +10,14 @@ import pytest
 from pandawn.broker.v1 import task_pb2
 from pandawn.common.v1 import common_pb2 as types
 from pandawn.monitor.v1 import monitor_pb2
-from pandawn_tools.cli import progress, tasks
+from pandawn_tools.cli import commands, progress, tasks
 from tests.fixtures.command import RunCli
 from tests.fixtures.fake_broker import Failure, FakeBroker
 from tests.fixtures.ports import LOOPBACK, free_port
 
 pytestmark = pytest.mark.usefixtures("hurried")
 
-COMMANDS = (
-    *("submit", "wait", "kill", "retry", "tasks", "jobs", "job", "why", "events", "nodes"),
-    *("pilots", "queues", "cache", "access", "audit", "demo"),
-)
+COMMANDS = tuple(command.name for command in commands.COMMANDS if command.name)
 
 
 def task(state: task_pb2.TaskState.ValueType, **counts: int) -> task_pb2.Task:

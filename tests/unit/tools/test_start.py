@@ -76,6 +76,9 @@ READING = {
 }
 """Commands that change nothing, and the packages of the contract that each may load."""
 
+CHANGING = {"submit", "kill", "retry", "login", "logout"}
+ON_THIS_MACHINE = {"completion", "demo", "bench", "simulate", "simulate-faults"}
+
 OWN_WORK = ("--help", "--version", "nope", "queues --help", "completion bash", "demo --help")
 SHELLS = (
     {"_PANDAWN_COMPLETE": "complete_bash", "COMP_WORDS": "pandawn ", "COMP_CWORD": "1"},
@@ -144,6 +147,11 @@ def test_completion_imports_nothing_that_talks_to_a_server(
 ) -> None:
     modules = imported(tmp_path, **shell)
     assert of_packages(modules, (*HEAVY, *TALK)) == set()
+
+
+def test_a_new_command_is_among_those_whose_imports_are_checked() -> None:
+    reading = {line.split()[0] for line in READING}
+    assert {command.name for command in COMMANDS} == reading | CHANGING | ON_THIS_MACHINE
 
 
 def all_lazy() -> list[LazyCommand]:

@@ -159,11 +159,13 @@ class TaskSpec(_message.Message):
     TEST_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     user: _builtins.str
-    """Owner, 1 to 64 characters of `A-Z a-z 0-9 _ . -`. Empty: the caller. Only operators may name somebody else; an
-    operator without a user name must name the owner.
+    """Owner, 1 to 64 characters of `A-Z a-z 0-9 _ . -`, the first a letter, digit or `_`. Empty: the caller. Only
+    operators may name somebody else; an operator without a user name must name the owner.
     """
     dataset: _builtins.str
-    """Output dataset, 1 to 200 characters of `A-Z a-z 0-9 _ . -`; it names the directory of the outputs."""
+    """Output dataset, 1 to 200 characters of `A-Z a-z 0-9 _ . -`, the first a letter, digit or `_`; it names the
+    directory of the outputs.
+    """
     queue: _builtins.str
     """Queue to run on; empty: any queue of `site`."""
     site: _builtins.str
@@ -215,8 +217,8 @@ class TaskSpec(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels of the submitter's own systems, such as `prodSourceLabel`. The server stores them, shows them and searches
-        by them; they have no other effect. At most 32; a name is 1 to 64 characters of `A-Z a-z 0-9 _ . -`, a value one
-        line of at most 255 bytes.
+        by them; they have no other effect. At most 32; a name is 1 to 64 characters of `A-Z a-z 0-9 _ . -` and begins
+        with a letter, digit or `_`; a value is one line of at most 255 bytes.
         """
 
     def __init__(

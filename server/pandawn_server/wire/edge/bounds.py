@@ -210,17 +210,22 @@ async def pace_large() -> None:
     visit = _VISIT.get()
     if visit is None:
         return
-    wait_s = visit.account.large_from_s - time.monotonic()
-    if wait_s > 0:
+    # Several calls may wait for the same moment: the first one to pass makes the others wait again.
+    while (wait_s := visit.account.large_from_s - time.monotonic()) > 0:  # noqa: ASYNC110 (it waits for a time)
         await asyncio.sleep(wait_s)
 
 
-async def give_way(spent_s: float) -> None:
-    """Lets other callers have their turn after work of `spent_s` seconds; the caller's streams pause for as long."""
+def count_work(spent_s: float) -> None:
+    """Makes the caller's next large messages wait for as long as this one kept all other callers waiting."""
     visit = _VISIT.get()
     if visit is not None:
         account = visit.account
         account.large_from_s = max(time.monotonic(), account.large_from_s) + spent_s
+
+
+async def give_way(spent_s: float) -> None:
+    """Lets other callers have their turn within a message, after work of `spent_s` seconds on it."""
+    count_work(spent_s)
     await asyncio.sleep(0)
     await pace_large()
 

@@ -20,7 +20,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from pandawn_server.domain.errors import InvalidRequestError, UnavailableError, Violation
-from pandawn_server.wire.edge.bounds import Reading, count_large, pace_large
+from pandawn_server.wire.edge.bounds import LARGE_BYTES, Reading, count_large, pace_large
 from pandawn_server.wire.edge.policies import POLICIES
 from pandawn_server.wire.edge.unknown_fields import drop_unknown_fields, unknown_fields
 
@@ -170,6 +170,9 @@ def _of_one(behavior: Behavior, decode: Decode, *, is_list: bool) -> Behavior:
             raise InvalidRequestError(
                 "INVALID_REQUEST", "the call has no request, and this method takes one"
             )
+        if is_list and len(encoded) < LARGE_BYTES:
+            # Again, since many calls may have been read meanwhile. Larger ones would take too much memory.
+            await pace_large()
         return await behavior(decode(encoded), context)
 
     return call

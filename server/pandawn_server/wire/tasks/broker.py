@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Mapping
 
 from pandawn.broker.v1 import broker_pb2, broker_pb2_grpc
@@ -16,6 +17,7 @@ from pandawn_server.usecases.tasks.sandboxes import (
 )
 from pandawn_server.usecases.tasks.submit import submit_task
 from pandawn_server.wire.deps import Deps
+from pandawn_server.wire.edge.bounds import count_work
 from pandawn_server.wire.edge.caller import caller
 from pandawn_server.wire.edge.enums import JOB_STATE
 from pandawn_server.wire.edge.handlers import ServicerContext
@@ -85,9 +87,11 @@ class BrokerServicer(broker_pb2_grpc.BrokerServicer):
         self, request: broker_pb2.SubmitTaskRequest, _context: ServicerContext
     ) -> broker_pb2.SubmitTaskResponse:
         """Submits a task."""
+        begin_s = time.monotonic()
         check = Checker()
         check.identifier("request_id", request.request_id)
         spec = from_spec(check, request.task)
+        count_work(time.monotonic() - begin_s)
         check.done()
         view = await self._deps.runner.run(
             submit_task,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextvars import copy_context
 
@@ -21,6 +22,8 @@ from pandawn_server.wire.edge.bounds import (
     Bounds,
     Reading,
     Visit,
+    count_work,
+    pace_large,
 )
 
 
@@ -161,3 +164,32 @@ def test_one_node_that_sends_slowly_does_not_keep_others_with_the_same_credentia
             return True
 
     assert asyncio.run(scenario())
+
+
+def begins(who: Principal, calls: int, work_s: float) -> list[float]:
+    """When so many calls begin, in seconds from now, if each works and all of them come at once."""
+    found: list[float] = []
+
+    async def call() -> None:
+        await pace_large()
+        found.append(time.monotonic())
+        count_work(work_s)
+
+    async def all_calls() -> None:
+        Bounds().enter(who, "ipv4:10.0.0.1", is_stream=False)
+        await asyncio.gather(*(call() for _ in range(calls)))
+
+    now = time.monotonic()
+    copy_context().run(asyncio.run, all_calls())
+    return [begin - now for begin in found]
+
+
+def test_calls_of_a_caller_that_work_long_come_one_after_the_other() -> None:
+    found = begins(caller(), 4, 0.05)
+    assert len(found) == 4
+    # Each waits for as long as the ones before it worked.
+    assert all(begin >= 0.05 * number for number, begin in enumerate(found))
+
+
+def test_an_operators_calls_wait_for_nothing() -> None:
+    assert begins(LOCAL_OPERATOR, 4, 3600.0)[-1] < 60.0

@@ -90,7 +90,9 @@ def test_every_reading_command_answers_in_80_columns_and_in_json(
         assert table.strip(), command
         # What is to be copied whole (paths, texts of events) may run on; tables may not.
         if command[0] not in {"job", "events"}:
-            assert max(map(len, table.splitlines())) <= 80, (command, table)
+            # Nor may fields, but for a value of one word.
+            wide = [line for line in table.splitlines() if len(line) > 80]
+            assert all(len(line.split()) == 2 for line in wide), (command, table)
         assert json.loads(pandawn.ok(*command, "--json")), command
     assert job["state"] == "JOB_STATE_FINISHED"
     assert job["input_bytes"] == (tmp_path / files[0]).stat().st_size

@@ -212,7 +212,7 @@ def test_trouble_of_the_cache_is_logged_when_it_begins_and_ends_and_not_at_each_
     log = make_log(as_json=False, node="wn01", stream=stream, level=logging.INFO)
     loop = CatalogLoop(FailingReporter(tmp_path, 4, error, log), log)
     loop.start()
-    wait_until(lambda: "is told again" in stream.getvalue())
+    wait_until(lambda: "works again" in stream.getvalue())
     loop.stop()
     text = stream.getvalue()
     assert text.count("WARNING") == 1

@@ -134,7 +134,7 @@ def test_a_sparse_file_counts_with_what_it_holds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "script", "why"),
     [
-        ("size=4m", "head -c 9000000 /dev/zero > f", "0 B are free"),
+        ("size=4m", "head -c 9000000 /dev/zero > f", "0 B free"),
         ("size=64m,nr_inodes=100", "i=0; while : > f$i; do i=$((i+1)); done", "inodes are used"),
     ],
 )

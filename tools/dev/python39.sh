@@ -31,7 +31,8 @@ mkdir -p "$work"/{lists/partial,archives/partial,debs,tree}
 # The mirror of this machine, for the previous release.
 mirror=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d/ 2>/dev/null |
     grep -v snapshot | head -n 1 | tr -d ' ' || true)
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror:-http://deb.debian.org/debian} bullseye main" \
+[ -n "$mirror" ] || stop "no mirror of Debian in /etc/apt"
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bullseye main" \
     >"$work/sources.list"
 # An empty status file, so that packages which this machine has are downloaded too.
 touch "$work/status"

@@ -26,6 +26,9 @@ from pandawn_pilot.node import locks
 from pandawn_pilot.node.account_leftovers import remove_leftovers
 from pandawn_transports.account import Account
 
+_PROBES = 3
+"""How often it is tried whether an account can enter a directory, while the shell is killed."""
+
 # The range of systemd's dynamic users (see nss-systemd), which no one else uses.
 DEFAULT_RANGE = (61184, 65519)
 # The option's value for the pilot's own account.
@@ -220,7 +223,7 @@ def check_account(accounts: Accounts, directory: Path) -> None:
             probe = Path(tempfile.mkdtemp(prefix="probe-", dir=directory))
             try:
                 os.chown(probe, account.uid, account.gid)
-                entered = _can_enter(account, probe)
+                obstacle = _obstacle_to_enter(account, probe)
             finally:
                 probe.rmdir()
     except JobFailedError as failure:
@@ -230,28 +233,34 @@ def check_account(accounts: Accounts, directory: Path) -> None:
             f"this process cannot run payloads under another account ({error});"
             f" to run them under the pilot's, use --payload-user {SAME}"
         ) from error
-    if not entered:
+    if obstacle:
         raise AccountError(
-            f"payloads run under account {account.name}, which cannot enter {directory}: make all"
+            f"payloads run under account {account.name}, which cannot enter {directory} ({obstacle}): make all"
             " directories above it traversable (chmod o+x), choose another --work-dir, or run"
             f" payloads as root with --payload-user {SAME}"
         )
 
 
-def _can_enter(account: Account, directory: Path) -> bool:
-    done = subprocess.run(
-        ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(directory)],
-        user=account.uid,
-        group=account.gid,
-        extra_groups=[],
-        cwd="/",
-        env={},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
-    return done.returncode == 0
+def _obstacle_to_enter(account: Account, directory: Path) -> str:
+    """Why the account cannot enter a directory; empty if it can."""
+    status, text = -1, ""
+    # A shell that is killed has not answered.
+    for _ in range(_PROBES):
+        done = subprocess.run(
+            ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(directory)],
+            user=account.uid,
+            group=account.gid,
+            extra_groups=[],
+            cwd="/",
+            env={},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        status, text = done.returncode, done.stderr.decode(errors="replace").strip()
+        if status >= 0:
+            break
+    return "" if status == 0 else text or f"the shell ended with status {status}"
 
 
 def processes_of(uid: int) -> list[int]:

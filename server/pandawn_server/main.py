@@ -60,7 +60,7 @@ _log: Log = structlog.get_logger(__name__)
 def serve(settings: Settings, more_services: Sequence[Service] = ()) -> None:
     """Runs the server until SIGTERM or SIGINT; `more_services` are added to its own (used by the benchmark).
 
-    Raises the errors of `await_database`, and `wire.listening.StartError`.
+    Raises the errors of `await_database`, and `wire.edge.listening.StartError`.
     """
     with ExitStack() as closing:
         telemetry = _telemetry(settings)

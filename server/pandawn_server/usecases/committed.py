@@ -11,32 +11,39 @@ from collections.abc import Collection, Iterable
 import structlog
 
 from pandawn_server.domain.errors import UnavailableError
-from pandawn_server.domain.monitor.events import Event
+from pandawn_server.domain.monitor.events import Event, EventKind
 from pandawn_server.logs import Log
 from pandawn_server.storage.database import Effects
 from pandawn_server.usecases.context import Context
 
 _log: Log = structlog.get_logger(__name__)
 
-_WORRYING = frozenset({"JOB_FAILED", "JOB_RETRIED", "PILOT_LOST", "NODE_SUSPENDED"})
+_WORRYING = frozenset(
+    {
+        EventKind.JOB_FAILED,
+        EventKind.JOB_RETRIED,
+        EventKind.PILOT_LOST,
+        EventKind.NODE_SUSPENDED,
+    }
+)
 """Kinds of events that an operator may want to look into."""
 
-_PILOT_GONE = frozenset({"PILOT_ENDED", "PILOT_LOST"})
-_PILOTS = _PILOT_GONE | {"PILOT_REGISTERED"}
-_NODES = "NODE_"
-_QUEUES = "QUEUE_APPLIED"
+_PILOT_GONE = frozenset({EventKind.PILOT_ENDED, EventKind.PILOT_LOST})
+_PILOTS = _PILOT_GONE | {EventKind.PILOT_REGISTERED}
+_NODES = frozenset(kind for kind in EventKind if kind.name.startswith("NODE_"))
 
 
 def follow(context: Context, effects: Effects) -> Collection[str]:
     """Updates what this process caches; returns the queues whose polls may now have an answer."""
     awake = set(effects.runnable)
     kinds = {event.kind for event in effects.events}
-    if _QUEUES in kinds:
+    if EventKind.QUEUE_APPLIED in kinds:
+        # It may have gone offline or come back.
         _read_queues(context)
-    if _QUEUES in kinds or any(kind.startswith(_NODES) for kind in kinds):
-        # A queue may have gone offline or come back; a node may get jobs again, or no more.
         awake.update(context.desks.used())
-    if any(kind.startswith(_NODES) for kind in kinds):
+    if not _NODES.isdisjoint(kinds):
+        # A node may get jobs again, or no more.
+        awake.update(context.desks.used())
         for queue in context.desks.used():
             context.desks.pilots_changed(queue)
     for event in effects.events:

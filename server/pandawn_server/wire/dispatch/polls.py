@@ -34,7 +34,7 @@ _Answered = asyncio.Future[AcquireAnswer | None]
 
 
 class Polls:
-    """Long polls for jobs. Use from the event loop only."""
+    """Long polls for jobs. Use from the event loop only, except `wake` and `wake_all`."""
 
     def __init__(self, context: Context, runner: Runner, batchers: Batchers) -> None:
         self._context = context
